@@ -1,0 +1,149 @@
+"""From one commit to the next: which clusters change, and what the new heads are.
+
+Legend: N rows.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from actors.index import RowIndex
+from actors.owner import Region, RowsJob, Written
+from lmeraser.commit import ClusterEntry, Commit
+from lmeraser.heads import Statistics
+from lmeraser.heads_state import HeadsState
+from lmeraser.keys import HashKey
+from lmeraser.partition import Cut
+from lmeraser.rows import RowTable
+from lmeraser.specialist import Specialist
+from lmeraser.state import json_digest, state_leaf
+from lmeraser.store import Store
+
+
+@dataclass(frozen=True)
+class Regrouping:
+    """What a change of rows does to the clusters.
+
+    Attributes:
+        cut: the cut after the change.
+        kept: entries of clusters that the change does not touch.
+        jobs: what the owners of the others have to write.
+        left: entries of clusters that were touched or are no more.
+    """
+
+    cut: Cut
+    kept: tuple[ClusterEntry, ...]
+    jobs: tuple[RowsJob, ...]
+    left: tuple[ClusterEntry, ...]
+
+
+def regroup(
+    before: Iterable[ClusterEntry],
+    cut: Cut,
+    moved: RowIndex,
+    incoming: tuple[str, ...],
+    requests: tuple[str, ...],
+) -> Regrouping:
+    """Find the clusters that a change touches.
+
+    Args:
+        before: entries before the change.
+        cut: the cut after it.
+        moved: the rows that come and go.
+        incoming: row objects of the rows that come.
+        requests: request objects that name the rows that go.
+    """
+    entries = {entry.key: entry for entry in before}
+    touched = {
+        key
+        for anchor, bits in zip(moved.anchors_N.tolist(), moved.bits_N.tolist(), strict=True)
+        if (key := cut.owner_of(anchor, bits)) is not None
+    }
+    kept = tuple(
+        entries[cluster.key] for cluster in cut.clusters if cluster.key in entries and cluster.key not in touched
+    )
+    kept_keys = {entry.key for entry in kept}
+    left = tuple(entry for entry in entries.values() if entry.key not in kept_keys)
+    jobs = []
+    for cluster in cut.clusters:
+        if cluster.key in kept_keys:
+            continue
+        anchors = set(cluster.anchors)
+        sources = tuple(entry.rows_object for entry in left if not anchors.isdisjoint(entry.anchors))
+        jobs.append(
+            RowsJob(
+                region=Region(cluster.key, cluster.anchors, cluster.bits),
+                sources=sources + incoming,
+                requests=requests,
+                target=object_name("rows", cluster.key, "parquet"),
+            )
+        )
+    return Regrouping(cut, kept, tuple(jobs), left)
+
+
+def statistics_of_rows(tables: Iterable[RowTable], only: Collection[str] | None, like: Statistics) -> Statistics:
+    """The shared head's statistics of the rows in the tables; of these ids only, where they are given."""
+    classes = len(like.counts_C)
+    total = Statistics.zero(len(like.sums_H), classes)
+    for table in tables:
+        if only is not None:
+            table = table.where(np.array([name in only for name in table.sample_ids], bool))
+        total = total + Statistics.of(table.features_NH, table.labels_N, classes)
+    return total
+
+
+def statistics_of_specialists(specialists: Iterable[Specialist], like: Statistics) -> Statistics:
+    """The pooled head's statistics of these clusters."""
+    classes = len(like.counts_C)
+    total = Statistics.zero(len(like.sums_H), classes)
+    for specialist in specialists:
+        total = total + Statistics.of(specialist.features_NH, specialist.labels_N, classes)
+    return total
+
+
+def put_heads(store: Store, hash_key: HashKey, heads: HeadsState) -> tuple[str, str]:
+    """Write the heads; their object's name and their keyed digest."""
+    name = object_name("heads", "", "safetensors")
+    store.put(name, heads.to_safetensors())
+    return name, state_leaf(hash_key, "heads", heads.digest())
+
+
+def regrouped_entries(regrouping: Regrouping, written: Mapping[str, Written]) -> tuple[ClusterEntry, ...]:
+    """The entries after the change; touched clusters have no specialist."""
+    fresh = (
+        ClusterEntry(
+            key=job.region.key,
+            anchors=job.region.anchors,
+            bits=job.region.bits,
+            rows=written[job.region.key].rows,
+            rows_object=job.target,
+            rows_leaf=written[job.region.key].leaf,
+        )
+        for job in regrouping.jobs
+    )
+    return tuple(sorted((*regrouping.kept, *fresh), key=lambda entry: entry.key))
+
+
+def with_specialist(commit: Commit, key: str, target: str, leaf: str) -> Commit:
+    """The commit after one cluster was tuned."""
+    return replace(
+        commit,
+        clusters=tuple(
+            replace(entry, specialist_object=target, specialist_leaf=leaf) if entry.key == key else entry
+            for entry in commit.clusters
+        ),
+    )
+
+
+def cut_leaf(hash_key: HashKey, cut: Cut) -> str:
+    """The keyed digest of a cut."""
+    return state_leaf(hash_key, "cut", json_digest(cut.canonical()))
+
+
+def object_name(folder: str, key: str, suffix: str) -> str:
+    """A name that is never used again."""
+    return f"{folder}/{key}/{uuid.uuid4().hex}.{suffix}" if key else f"{folder}/{uuid.uuid4().hex}.{suffix}"

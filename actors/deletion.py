@@ -1,0 +1,34 @@
+"""What the service says about a deletion."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Status = Literal["accepted", "erased", "completed", "failed"]
+
+
+@dataclass(frozen=True)
+class Deletion:
+    """One request to delete, and how far it has come.
+
+    Attributes:
+        id: names the request.
+        status: "accepted", then "erased", then "completed"; or "failed" when a touched cluster could not
+            be tuned again (the erasure stands).
+        rows: how many rows it covers.
+        unknown_ids: ids that the system does not hold; only in the answer to the request itself.
+        clusters: keys of the clusters that held the rows; filled at "erased".
+        accepted_at, erased_at, completed_at: ISO 8601, UTC; None before.
+        reason: why it failed.
+    """
+
+    id: str
+    status: Status
+    rows: int
+    accepted_at: str
+    unknown_ids: tuple[str, ...] = ()
+    clusters: tuple[str, ...] = ()
+    erased_at: str | None = None
+    completed_at: str | None = None
+    reason: str | None = None

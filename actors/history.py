@@ -1,0 +1,81 @@
+"""What the log says has happened: deletions by id, the newest commit, what was erased."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from actors.deletion import Deletion
+from lmeraser.commit import Commit
+from lmeraser.errors import UnknownDeletionError
+from lmeraser.log import Record
+
+
+@dataclass
+class History:
+    """Built by replaying the log, record by record.
+
+    Attributes:
+        term: the highest term seen.
+        commit: the newest commit.
+        deletions: by id, in the order in which they were accepted.
+        bodies: the bodies of the request records by id.
+        by_idempotency: keyed hash of an idempotency key to the id of its deletion.
+        committed: ids of deletions whose rows a commit leaves out, with the record numbers of the commit
+            before and of that commit.
+        erased_hashes: keyed hashes of all ids and subjects that were asked to be deleted.
+    """
+
+    term: int = 0
+    commit: Commit | None = None
+    deletions: dict[str, Deletion] = field(default_factory=dict)
+    bodies: dict[str, dict[str, Any]] = field(default_factory=dict)
+    by_idempotency: dict[str, str] = field(default_factory=dict)
+    committed: dict[str, tuple[int, int]] = field(default_factory=dict)
+    erased_hashes: set[str] = field(default_factory=set)
+
+    def replay(self, records: Iterable[Record]) -> None:
+        """Take in records in the order of the log."""
+        for record in records:
+            getattr(self, f"_{record.kind}")(record)
+
+    def deletion(self, deletion_id: str) -> Deletion:
+        """One deletion.
+
+        Raises:
+            UnknownDeletionError: when there is none with this id.
+        """
+        if deletion_id not in self.deletions:
+            raise UnknownDeletionError(f"no deletion has the id {deletion_id!r}")
+        return self.deletions[deletion_id]
+
+    def _term(self, record: Record) -> None:
+        self.term = max(self.term, record.term)
+
+    def _request(self, record: Record) -> None:
+        body = record.body
+        self.bodies[body["id"]] = body
+        self.deletions[body["id"]] = Deletion(body["id"], "accepted", len(body["samples"]), record.at)
+        self.erased_hashes.update(body["samples"], body["subjects"])
+        if body["idempotency"] is not None:
+            self.by_idempotency[body["idempotency"]] = body["id"]
+
+    def _commit(self, record: Record) -> None:
+        before = self.commit.number if self.commit is not None else record.number
+        self.commit = Commit.from_record(record)
+        self.committed.update(dict.fromkeys(self.commit.requests, (before, record.number)))
+
+    def _erased(self, record: Record) -> None:
+        clusters = tuple(record.body["clusters"])
+        self._change(record, status="erased", erased_at=record.at, clusters=clusters)
+
+    def _completed(self, record: Record) -> None:
+        self._change(record, status="completed", completed_at=record.at)
+
+    def _failed(self, record: Record) -> None:
+        self._change(record, status="failed", reason=record.body["reason"])
+
+    def _change(self, record: Record, **changes: Any) -> None:
+        deletion_id = record.body["id"]
+        self.deletions[deletion_id] = replace(self.deletions[deletion_id], **changes)

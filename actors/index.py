@@ -1,0 +1,112 @@
+"""Which rows the system holds. Derived from the row files, and never written down.
+
+Legend: N rows.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from lmeraser.errors import DuplicateSampleError
+from lmeraser.partition import subject_bits
+from lmeraser.rows import RowTable
+
+
+@dataclass(frozen=True)
+class RowIndex:
+    """Ids and places of all rows.
+
+    Attributes:
+        sample_ids, subject_ids: N ids each.
+        anchors_N: int32, nearest anchors.
+        bits_N: uint64, hash(seed, subject_id).
+    """
+
+    sample_ids: tuple[str, ...]
+    subject_ids: tuple[str, ...]
+    anchors_N: np.ndarray
+    bits_N: np.ndarray
+
+    @staticmethod
+    def of(tables: Iterable[RowTable], seed: int) -> RowIndex:
+        """The index of the rows in the tables.
+
+        Raises:
+            DuplicateSampleError: when a sample id comes twice.
+        """
+        index = RowIndex((), (), np.zeros(0, np.int32), np.zeros(0, np.uint64))
+        parts = [index, *(_of_table(table, seed) for table in tables)]
+        index = RowIndex(
+            tuple(name for part in parts for name in part.sample_ids),
+            tuple(name for part in parts for name in part.subject_ids),
+            np.concatenate([part.anchors_N for part in parts]),
+            np.concatenate([part.bits_N for part in parts]),
+        )
+        if len(index._position) != len(index.sample_ids):
+            repeated = next(name for name, count in Counter(index.sample_ids).items() if count > 1)
+            raise DuplicateSampleError(f"sample id {repeated!r} comes more than once")
+        return index
+
+    def __len__(self) -> int:
+        return len(self.sample_ids)
+
+    def __contains__(self, sample_id: str) -> bool:
+        return sample_id in self._position
+
+    def of_subject(self, subject_id: str) -> tuple[str, ...]:
+        """The sample ids of one subject's rows."""
+        return self._by_subject.get(subject_id, ())
+
+    def without(self, erased: Collection[str]) -> RowIndex:
+        """The index after these rows are gone."""
+        keep_N = np.array([name not in erased for name in self.sample_ids], bool)
+        return self._at(np.flatnonzero(keep_N))
+
+    def only(self, wanted: Collection[str]) -> RowIndex:
+        """The index of these rows alone; ids that it does not hold are passed over."""
+        return self._at(np.array(sorted(self._position[name] for name in wanted if name in self), np.int64))
+
+    def joined(self, other: RowIndex) -> RowIndex:
+        """The index of both.
+
+        Raises:
+            DuplicateSampleError: when a sample id is in both.
+        """
+        repeated = next((name for name in other.sample_ids if name in self), None)
+        if repeated is not None:
+            raise DuplicateSampleError(f"sample id {repeated!r} is in the store already")
+        return RowIndex(
+            self.sample_ids + other.sample_ids,
+            self.subject_ids + other.subject_ids,
+            np.concatenate([self.anchors_N, other.anchors_N]),
+            np.concatenate([self.bits_N, other.bits_N]),
+        )
+
+    @cached_property
+    def _position(self) -> dict[str, int]:
+        return {name: row for row, name in enumerate(self.sample_ids)}
+
+    @cached_property
+    def _by_subject(self) -> dict[str, tuple[str, ...]]:
+        found: dict[str, list[str]] = {}
+        for sample_id, subject_id in zip(self.sample_ids, self.subject_ids, strict=True):
+            found.setdefault(subject_id, []).append(sample_id)
+        return {subject_id: tuple(names) for subject_id, names in found.items()}
+
+    def _at(self, positions: np.ndarray) -> RowIndex:
+        return RowIndex(
+            tuple(self.sample_ids[row] for row in positions),
+            tuple(self.subject_ids[row] for row in positions),
+            self.anchors_N[positions],
+            self.bits_N[positions],
+        )
+
+
+def _of_table(table: RowTable, seed: int) -> RowIndex:
+    bits = [subject_bits(seed, subject_id) for subject_id in table.subject_ids]
+    return RowIndex(table.sample_ids, table.subject_ids, table.anchors_N, np.array(bits, np.uint64))

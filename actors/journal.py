@@ -1,0 +1,53 @@
+"""The registrar's hold on the log: one term, appends in order, and the history that follows from it."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+from actors.history import History
+from lmeraser.commit import Commit
+from lmeraser.errors import FencedError, LostRaceError
+from lmeraser.log import Kind, Log, Record
+
+
+class Journal:
+    """Appends records under one term. Safe to use from several threads.
+
+    Raises:
+        FencedError: from every method, once a newer registrar has written to the log.
+    """
+
+    def __init__(self, log: Log) -> None:
+        self._log = log
+        self._lock = threading.RLock()
+        self.history = History()
+        self.term = 0
+
+    def open_term(self) -> None:
+        """Read the log, and take over from whoever wrote it last."""
+        while True:
+            self.history.replay(self._log.advance())
+            self.term = self.history.term + 1
+            try:
+                self.history.replay([self._log.append("term", self.term, {})])
+                return
+            except LostRaceError:
+                continue
+
+    def append(self, kind: Kind, body: dict[str, Any]) -> Record:
+        """Add a record, and take it into the history."""
+        with self._lock:
+            try:
+                record = self._log.append(kind, self.term, body)
+            except LostRaceError as error:
+                self.history.replay(self._log.advance())
+                raise FencedError(
+                    f"a registrar of term {self.history.term} has taken over from term {self.term}"
+                ) from error
+            self.history.replay([record])
+            return record
+
+    def commit_at(self, number: int) -> Commit:
+        """The commit in the record with this number."""
+        return Commit.from_record(self._log.record(number))

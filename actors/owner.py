@@ -1,0 +1,149 @@
+"""The owner: works alone on one cluster's rows and tunes its prompt.
+
+A plain class; ``actors.remote`` makes it a Ray actor. It reads and writes immutable objects, so a call
+that is made twice does no harm: what counts is only what a commit names.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from lmeraser.errors import ObjectCorruptError
+from lmeraser.keys import HashKey
+from lmeraser.manifest import Manifest
+from lmeraser.partition import subject_bits
+from lmeraser.rows import RowTable
+from lmeraser.state import state_leaf
+from lmeraser.store import Store
+
+if TYPE_CHECKING:
+    from lmeraser.method import Method
+
+
+@dataclass(frozen=True)
+class Region:
+    """Which rows a cluster holds: those at its anchors whose subject's bits begin with ``bits``."""
+
+    key: str
+    anchors: tuple[int, ...]
+    bits: str
+
+
+@dataclass(frozen=True)
+class RowsJob:
+    """Write a cluster's rows anew.
+
+    Attributes:
+        region: which rows.
+        sources: row objects to take them from.
+        requests: request objects that name the rows to leave out.
+        target: name of the object to write.
+    """
+
+    region: Region
+    sources: tuple[str, ...]
+    requests: tuple[str, ...]
+    target: str
+
+
+@dataclass(frozen=True)
+class TuningJob:
+    """Tune a cluster's prompt.
+
+    Attributes:
+        key: the cluster.
+        rows_object, rows_leaf: its rows, and their keyed digest.
+        target: name of the object to write.
+    """
+
+    key: str
+    rows_object: str
+    rows_leaf: str
+    target: str
+
+
+@dataclass(frozen=True)
+class Written:
+    """An object that was written: how many rows it is about, and its keyed digest."""
+
+    rows: int
+    leaf: str
+
+
+class Owner:
+    """Works on one cluster."""
+
+    def __init__(
+        self, store: Store, manifest: Manifest, hash_key: HashKey, key: str, method: Callable[[], Method]
+    ) -> None:
+        self._store = store
+        self._manifest = manifest
+        self._hash_key = hash_key
+        self._key = key
+        # Called at the first tuning: an erasure must not wait for the import of torch.
+        self._method = method
+        self._cancelled = threading.Event()
+        self._progress = (0, 0)
+
+    def write_rows(self, job: RowsJob) -> Written:
+        """Write the cluster's rows from the sources, without the rows that the requests name.
+
+        A tuning that runs is told to stop: it works on rows that are no longer the cluster's.
+
+        Raises:
+            ObjectMissingError, ObjectCorruptError: when a source cannot be read.
+        """
+        self.cancel()
+        erased = {
+            name for request in job.requests for name in json.loads(self._store.get(request))["sample_ids"]
+        }
+        parts = []
+        for source in job.sources:
+            table = RowTable.from_parquet(self._store.get(source), source)
+            keep_N = _within(table, job.region, self._manifest.method.seed)
+            keep_N &= np.array([name not in erased for name in table.sample_ids], bool)
+            parts.append(table.where(keep_N))
+        rows = RowTable.concatenate(parts, head_dim=parts[0].features_NH.shape[1] if parts else 0)
+        self._store.put(job.target, rows.to_parquet())
+        return Written(len(rows), state_leaf(self._hash_key, f"rows/{self._key}", rows.digest()))
+
+    def tune(self, job: TuningJob) -> Written:
+        """Tune the cluster's prompt on its rows, and write the specialist.
+
+        Raises:
+            ObjectMissingError, ObjectCorruptError: when the rows cannot be read or are not the cluster's.
+            TuningCancelledError: when a newer change made the tuning pointless.
+        """
+        self._cancelled.clear()
+        rows = RowTable.from_parquet(self._store.get(job.rows_object), job.rows_object)
+        if state_leaf(self._hash_key, f"rows/{self._key}", rows.digest()) != job.rows_leaf:
+            raise ObjectCorruptError(f"{job.rows_object} does not have the digest that its commit names")
+        specialist = self._method().specialist(rows, self._report, self._cancelled.is_set)
+        self._store.put(job.target, specialist.to_safetensors())
+        return Written(len(rows), state_leaf(self._hash_key, f"specialist/{self._key}", specialist.digest()))
+
+    def cancel(self) -> None:
+        """Tell a tuning that runs to stop at its next step."""
+        self._cancelled.set()
+
+    def progress(self) -> tuple[int, int]:
+        """Steps done and steps in all of the tuning that runs or ran last."""
+        return self._progress
+
+    def _report(self, done: int, total: int) -> None:
+        self._progress = (done, total)
+
+
+def _within(table: RowTable, region: Region, seed: int) -> np.ndarray:
+    within_N = np.isin(table.anchors_N, np.array(region.anchors, np.int32))
+    if region.bits:
+        within_N &= np.array(
+            [f"{subject_bits(seed, subject):064b}".startswith(region.bits) for subject in table.subject_ids], bool
+        )
+    return within_N

@@ -1,0 +1,83 @@
+"""What the registrar asks of the owners, and owners that live in the same process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from actors.owner import Owner, RowsJob, TuningJob, Written
+from lmeraser.errors import LMEraserError, TuningCancelledError
+from lmeraser.keys import HashKey
+from lmeraser.manifest import Manifest
+from lmeraser.store import Store
+
+if TYPE_CHECKING:
+    from lmeraser.method import Method
+
+
+@dataclass(frozen=True)
+class TuningResult:
+    """How a tuning ended: with an object written, or with a reason why not, or cancelled (neither)."""
+
+    job: TuningJob
+    written: Written | None
+    reason: str | None = None
+
+
+class Owners(Protocol):
+    """All owners, as the registrar sees them."""
+
+    @property
+    def slots(self) -> int:
+        """How many clusters can be tuned at a time."""
+
+    def write_rows(self, jobs: Iterable[RowsJob]) -> dict[str, Written]:
+        """Have every job's owner write its rows; by cluster key."""
+
+    def start_tuning(self, job: TuningJob) -> None:
+        """Have a cluster tuned; the result comes from :meth:`finished`."""
+
+    def finished(self) -> list[TuningResult]:
+        """Tunings that have ended since the last call."""
+
+    def stop_tuning(self, keys: Collection[str]) -> None:
+        """Cancel these clusters' tunings; none of them writes anything after the return."""
+
+    def retire(self, keys: Collection[str]) -> None:
+        """Let go of the owners of clusters that are no more."""
+
+
+class InProcessOwners:
+    """Owners without Ray: a tuning runs when :meth:`finished` is called, one at each call."""
+
+    def __init__(self, store: Store, manifest: Manifest, hash_key: HashKey, method: Callable[[], Method]) -> None:
+        self._make = lambda key: Owner(store, manifest, hash_key, key, method)
+        self._queue: list[TuningJob] = []
+
+    @property
+    def slots(self) -> int:
+        return 1
+
+    def write_rows(self, jobs: Iterable[RowsJob]) -> dict[str, Written]:
+        return {job.region.key: self._make(job.region.key).write_rows(job) for job in jobs}
+
+    def start_tuning(self, job: TuningJob) -> None:
+        self._queue.append(job)
+
+    def finished(self) -> list[TuningResult]:
+        if not self._queue:
+            return []
+        job = self._queue.pop(0)
+        try:
+            return [TuningResult(job, self._make(job.key).tune(job))]
+        except TuningCancelledError:
+            return [TuningResult(job, None)]
+        except LMEraserError as error:
+            return [TuningResult(job, None, str(error))]
+
+    def stop_tuning(self, keys: Collection[str]) -> None:
+        self._queue = [job for job in self._queue if job.key not in keys]
+
+    def retire(self, keys: Collection[str]) -> None:
+        pass

@@ -1,0 +1,73 @@
+"""Writes receipts, each before the log record that says that its step is done."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from importlib.metadata import version
+from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from actors.journal import Journal
+from lmeraser.hashing import canonical_json
+from lmeraser.manifest import Manifest
+from lmeraser.receipts import row_paths, sign
+from lmeraser.store import Store
+
+
+class Receipting:
+    """Signs receipts at "erased" and again at "completed"."""
+
+    def __init__(
+        self, store: Store, manifest: Manifest, signing_key: Ed25519PrivateKey, journal: Journal
+    ) -> None:
+        self._store = store
+        self._manifest = manifest
+        self._signing_key = signing_key
+        self._journal = journal
+
+    def read(self, deletion_id: str) -> dict[str, Any]:
+        """The receipt as it stands."""
+        receipt: dict[str, Any] = json.loads(self._store.get(f"receipts/{deletion_id}.json"))
+        return receipt
+
+    def erased(self, deletion_id: str) -> None:
+        """Sign that no answer and no object holds the rows any more, and record it."""
+        history = self._journal.history
+        before_number, after_number = history.committed[deletion_id]
+        before, after = self._journal.commit_at(before_number), self._journal.commit_at(after_number)
+        now = {entry.key: entry.rows_leaf for entry in after.clusters}
+        clusters = tuple(entry.key for entry in before.clusters if now.get(entry.key) != entry.rows_leaf)
+        body = history.bodies[deletion_id]
+        receipt = {
+            "format": 1,
+            "deletion": deletion_id,
+            "store": self._manifest.store_id,
+            "samples": body["samples"],
+            "subjects": body["subjects"],
+            "accepted_at": history.deletion(deletion_id).accepted_at,
+            "erased_at": datetime.now(UTC).isoformat(timespec="milliseconds"),
+            "completed_at": None,
+            "clusters": list(clusters),
+            "before": {"log": before_number, "root": before.root, "rows": row_paths(before.leaves(), clusters)},
+            "after": {"log": after_number, "root": after.root, "rows": row_paths(after.leaves(), clusters)},
+            "completed": None,
+            "fingerprint": dict(self._manifest.fingerprint),
+            "code": version("lmeraser"),
+        }
+        self._put(deletion_id, receipt)
+        self._journal.append("erased", {"id": deletion_id, "clusters": list(clusters)})
+
+    def completed(self, deletion_id: str) -> None:
+        """Add to the receipt that the touched clusters are tuned again, and record it."""
+        commit = self._journal.history.commit
+        assert commit is not None
+        receipt = self.read(deletion_id)
+        receipt["completed_at"] = datetime.now(UTC).isoformat(timespec="milliseconds")
+        receipt["completed"] = {"log": commit.number, "root": commit.root}
+        self._put(deletion_id, receipt)
+        self._journal.append("completed", {"id": deletion_id})
+
+    def _put(self, deletion_id: str, receipt: dict[str, Any]) -> None:
+        self._store.put(f"receipts/{deletion_id}.json", canonical_json(sign(receipt, self._signing_key)))

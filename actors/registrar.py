@@ -1,0 +1,276 @@
+"""The registrar: accepts requests, orders them, plans and commits.
+
+A plain class that does one piece of work at each :meth:`Registrar.step`; ``actors.remote`` makes it a Ray
+actor whose thread calls it. Requests may come from other threads at any time.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+import uuid
+from collections import deque
+from collections.abc import Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from actors.changes import object_name
+from actors.committer import Applied, Committer
+from actors.deletion import Deletion
+from actors.intake import Intake
+from actors.journal import Journal
+from actors.owner import TuningJob
+from actors.owners import Owners
+from actors.planner import Planner
+from actors.receipting import Receipting
+from actors.sweep import sweep
+from lmeraser.errors import DuplicateSampleError, ErasedRowError, NotReadyError
+from lmeraser.keys import HashKey
+from lmeraser.log import Log
+from lmeraser.manifest import Manifest
+from lmeraser.receipts import sample_hash, subject_hash
+from lmeraser.rows import RowTable
+from lmeraser.store import Store
+
+
+@dataclass(frozen=True)
+class _Ingest:
+    prefix: str
+    force: bool
+    rows: Future[int]
+
+
+class Registrar:
+    """The one that commits. Requests are durable before they are acknowledged."""
+
+    def __init__(
+        self,
+        store: Store,
+        manifest: Manifest,
+        hash_key: HashKey,
+        signing_key: Ed25519PrivateKey,
+        owners: Owners,
+        lease_s: float,
+    ) -> None:
+        """Take over the store: open a term, load the newest commit, and go on where the last one stopped."""
+        self._store = store
+        self._hash_key = hash_key
+        self._owners = owners
+        self._lease_s = lease_s
+        self._journal = Journal(Log(store))
+        self._journal.open_term()
+        self._committer = Committer(store, manifest, hash_key, self._journal, owners)
+        self._committer.load()
+        self._intake = Intake(store, hash_key, self._journal)
+        self._intake.adopt()
+        self._receipting = Receipting(store, manifest, signing_key, self._journal)
+        self._planner = Planner(manifest.method.partition.min_tuned_rows, manifest.method.tuning.passes)
+        self._requests = deque(
+            deletion.id for deletion in self._journal.history.deletions.values() if deletion.status == "accepted"
+        )
+        self._ingests: deque[_Ingest] = deque()
+        self._incoming: set[str] = set()
+        self._sweeping = threading.Lock()
+        self._running: dict[str, TuningJob] = {}
+        awaiting = self._awaiting()
+        self._waiting = {
+            deletion.id: set(awaiting)
+            for deletion in self._journal.history.deletions.values()
+            if deletion.status == "erased"
+        }
+        self._tunings = 0
+        self._sweep()
+
+    def delete(
+        self, sample_ids: Sequence[str], subject_ids: Sequence[str], idempotency_key: str | None = None
+    ) -> Deletion:
+        """Accept a deletion. When this returns, the request survives any crash.
+
+        Raises:
+            NotReadyError: when the store holds no rows and never has.
+            RequestError: when no id is given, or too many are.
+            IdempotencyConflictError: when the key came before with another body.
+        """
+        if self._committer.commit is None:
+            raise NotReadyError("the store holds no rows: ingest some first")
+        deletion, new = self._intake.accept(self._committer.index, sample_ids, subject_ids, idempotency_key)
+        if new:
+            self._requests.append(deletion.id)
+        return deletion
+
+    def deletion(self, deletion_id: str) -> Deletion:
+        """One deletion. Raises UnknownDeletionError."""
+        return self._intake.shown(self._journal.history.deletion(deletion_id))
+
+    def deletions(self) -> list[Deletion]:
+        """All deletions, oldest first."""
+        return list(self._journal.history.deletions.values())
+
+    def receipt(self, deletion_id: str) -> dict[str, Any]:
+        """A deletion's receipt.
+
+        Raises:
+            UnknownDeletionError: when there is no such deletion.
+            NotReadyError: when its rows are not erased yet.
+        """
+        deletion = self._journal.history.deletion(deletion_id)
+        if deletion.status == "accepted":
+            raise NotReadyError(f"deletion {deletion_id} has no receipt before it is erased")
+        return self._receipting.read(deletion_id)
+
+    def begin_ingest(self) -> str:
+        """A prefix under which to put row objects; pass it to :meth:`ingest` afterwards."""
+        prefix = f"incoming/{uuid.uuid4().hex}/"
+        with self._sweeping:
+            self._incoming.add(prefix)
+        return prefix
+
+    def ingest(self, prefix: str, force: bool = False) -> Future[int]:
+        """Add the rows under a prefix; the future gives their number once they are committed.
+
+        The future raises DuplicateSampleError, or ErasedRowError when a row or its subject was erased
+        before and ``force`` is not set.
+        """
+        ingest = _Ingest(prefix, force, Future())
+        self._ingests.append(ingest)
+        return ingest.rows
+
+    def status(self) -> dict[str, Any]:
+        """What the system holds and what it waits for."""
+        commit = self._committer.commit
+        return {
+            "term": self._journal.term,
+            "commit": commit.number if commit is not None else None,
+            "state_root": commit.root if commit is not None else None,
+            "rows": commit.rows if commit is not None else 0,
+            "clusters": len(commit.clusters) if commit is not None else 0,
+            "awaiting": self._awaiting(),
+            "running": sorted(self._running),
+            "failed": self._planner.given_up(commit) if commit is not None else {},
+            "tunings": self._tunings,
+        }
+
+    def step(self) -> bool:
+        """Do one piece of work; False when there was none to do.
+
+        Raises:
+            FencedError: when a newer registrar has taken over; this one must not go on.
+        """
+        if self._requests:
+            self._erase()
+        elif self._ingests:
+            self._add(self._ingests.popleft())
+        elif not (self._take_results() or self._start_tunings() or self._complete()):
+            return False
+        return True
+
+    def idle(self) -> bool:
+        """Whether nothing is asked for, running or awaited."""
+        return not (self._requests or self._ingests or self._running or self._awaiting() or self._waiting)
+
+    def _erase(self) -> None:
+        """Erase the rows of all requests that have come so far, in one commit."""
+        ids = [self._requests[place] for place in range(len(self._requests))]
+        fresh = [request_id for request_id in ids if request_id not in self._journal.history.committed]
+        samples = {name for request_id in fresh for name in self._intake.sample_ids(request_id)}
+        requests = [(request_id, self._intake.object_of(request_id)) for request_id in fresh]
+        applied = self._committer.apply(erased=samples, requests=requests) if fresh else Applied((), frozenset())
+        self._follow(applied.left_keys, applied.touched)
+        # Until the lease of every replica has run out, one may still answer from the commit before.
+        time.sleep(self._lease_s)
+        self._owners.retire(applied.left_keys - applied.touched)
+        self._sweep()
+        for request_id in ids:
+            self._receipting.erased(request_id)
+            self._intake.forget(request_id)
+            self._waiting[request_id] = set(applied.touched) if request_id in fresh else set(self._awaiting())
+            self._requests.popleft()
+
+    def _add(self, ingest: _Ingest) -> None:
+        names = self._store.names(ingest.prefix)
+        try:
+            tables = [RowTable.from_parquet(self._store.get(name), name) for name in names]
+            if not ingest.force:
+                self._refuse_erased(tables)
+            applied = self._committer.apply(incoming=names, tables=tables)
+        except (DuplicateSampleError, ErasedRowError) as error:
+            self._incoming.discard(ingest.prefix)
+            self._sweep()
+            ingest.rows.set_exception(error)
+            return
+        self._incoming.discard(ingest.prefix)
+        self._follow(applied.left_keys, applied.touched)
+        self._owners.retire(applied.left_keys - applied.touched)
+        self._sweep()
+        ingest.rows.set_result(sum(map(len, tables)))
+
+    def _refuse_erased(self, tables: Sequence[RowTable]) -> None:
+        erased = self._journal.history.erased_hashes
+        for table in tables:
+            for sample_id, subject_id in zip(table.sample_ids, table.subject_ids, strict=True):
+                hashes = {sample_hash(self._hash_key, sample_id), subject_hash(self._hash_key, subject_id)}
+                if not hashes.isdisjoint(erased):
+                    raise ErasedRowError(
+                        f"sample {sample_id!r} of subject {subject_id!r} was erased before; "
+                        "ingest it with --force only if its owner agreed again"
+                    )
+
+    def _take_results(self) -> bool:
+        results = self._owners.finished()
+        for result in results:
+            if self._running.get(result.job.key) == result.job:
+                del self._running[result.job.key]
+            self._tunings += result.written is not None
+            if result.reason is not None:
+                self._planner.failed(result.job, result.reason)
+        self._committer.take_specialists(results)
+        return bool(results)
+
+    def _start_tunings(self) -> bool:
+        commit = self._committer.commit
+        if commit is None:
+            return False
+        started = False
+        for entry in self._planner.awaiting(commit):
+            if len(self._running) >= self._owners.slots:
+                break
+            if entry.key not in self._running:
+                target = object_name("specialists", entry.key, "safetensors")
+                self._running[entry.key] = TuningJob(entry.key, entry.rows_object, entry.rows_leaf, target)
+                self._owners.start_tuning(self._running[entry.key])
+                started = True
+        return started
+
+    def _complete(self) -> bool:
+        commit = self._committer.commit
+        awaiting = set(self._awaiting())
+        done = [request_id for request_id, keys in self._waiting.items() if keys.isdisjoint(awaiting)]
+        given_up = self._planner.given_up(commit) if commit is not None else {}
+        for request_id in done:
+            failed = sorted(self._waiting.pop(request_id) & set(given_up))
+            if failed:
+                reason = f"cluster {failed[0]} could not be tuned: {given_up[failed[0]]}"
+                self._journal.append("failed", {"id": request_id, "reason": reason})
+            else:
+                self._receipting.completed(request_id)
+        return bool(done)
+
+    def _awaiting(self) -> list[str]:
+        commit = self._committer.commit
+        return [entry.key for entry in self._planner.awaiting(commit)] if commit is not None else []
+
+    def _follow(self, left: frozenset[str], touched: frozenset[str]) -> None:
+        """What waits for a cluster that was regrouped waits for what it became."""
+        for key in left:
+            self._running.pop(key, None)
+        for keys in self._waiting.values():
+            if not keys.isdisjoint(left):
+                keys.update(touched)
+
+    def _sweep(self) -> None:
+        with self._sweeping:
+            writing = self._incoming | {job.target for job in self._running.values()}
+            sweep(self._store, self._committer.commit, writing)

@@ -1,0 +1,39 @@
+"""The sweep: remove every object that the newest commit does not name."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from lmeraser.commit import Commit
+from lmeraser.errors import StoreError
+from lmeraser.store import Store
+
+SWEPT = ("rows/", "specialists/", "heads/", "incoming/")
+
+
+def sweep(store: Store, commit: Commit | None, writing: Collection[str]) -> None:
+    """Remove what no commit names, and list to check that it is gone.
+
+    Args:
+        store: the store.
+        commit: the newest commit; None before the first.
+        writing: names, or prefixes that end in "/", of objects that are being written now.
+
+    Raises:
+        StoreError: when something that should be gone is still listed.
+    """
+    named = commit.objects() if commit is not None else set()
+    prefixes = tuple(name for name in writing if name.endswith("/"))
+    kept = named | set(writing)
+
+    def keep(name: str) -> bool:
+        return name in kept or name.startswith(prefixes) or not name.startswith(SWEPT)
+
+    for prefix in SWEPT:
+        for name in store.names(prefix):
+            if not keep(name):
+                store.purge(name)
+    store.purge_partial(keep)
+    left = [name for prefix in SWEPT for name in store.names(prefix) if not keep(name)]
+    if left:
+        raise StoreError(f"{len(left)} object(s) are still listed in {store.uri} after the sweep, such as {left[0]}")

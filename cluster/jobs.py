@@ -1,0 +1,109 @@
+"""The jobs that the command line runs on Ray: ingest rows, tune what awaits it, serve."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray import serve
+from ray.actor import ActorHandle
+
+from actors.remote import RegistrarProcess, Site
+from lmeraser.config import Config, ServingConfig, SourceConfig
+from lmeraser.data import check_samples, open_source
+from lmeraser.errors import DataError, LMEraserError
+from lmeraser.manifest import Manifest, load_manifest
+from lmeraser.store import Store, open_store
+
+_CHUNK_ROWS = 256
+_POLL_S = 0.1
+Report = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Ingested:
+    """What an ingest did: rows added, and ids of undecodable rows that were left out."""
+
+    rows: int
+    skipped: tuple[str, ...]
+
+
+def ingest(
+    registrar: ActorHandle[RegistrarProcess],
+    site: Site,
+    manifest: Manifest,
+    source: SourceConfig,
+    *,
+    skip_bad: bool,
+    force: bool,
+    report: Report,
+) -> Ingested:
+    """Check the source, have Ray workers write its rows into the store, and have the registrar commit them.
+
+    Every worker reads the source itself: rows never pass through Ray's object store.
+
+    Raises:
+        DataError: when the source holds no rows, repeats a sample id, or holds undecodable images.
+        ErasedRowError: when a row or its subject was erased before, and ``force`` is not set.
+    """
+    labels = manifest.method.labels
+    check = check_samples(open_source(source).samples(labels), labels, skip_bad=skip_bad)
+    rows = sum(1 for _ in check)
+    if rows == 0:
+        raise DataError("the private source holds no rows that can be used")
+    prefix = ray.get(registrar.begin_ingest.remote())
+    workers = max(1, min(int(ray.cluster_resources().get("CPU", 1)), -(-rows // _CHUNK_ROWS)))
+    calls = [_write_incoming.remote(site, source, skip_bad, prefix, place, workers) for place in range(workers)]
+    store = open_store(site.store_uri)
+    while calls:
+        ended, calls = ray.wait(calls, timeout=0.5)
+        ray.get(ended)
+        report("features", min(rows, _CHUNK_ROWS * len(store.names(prefix))), rows)
+    return Ingested(ray.get(registrar.ingest.remote(prefix, force)), tuple(check.skipped))
+
+
+def tune(registrar: ActorHandle[RegistrarProcess], report: Report) -> dict[str, Any]:
+    """Wait until no cluster awaits a tuning; the registrar has them tuned by itself.
+
+    Returns:
+        The registrar's status.
+
+    Raises:
+        LMEraserError: when a cluster's tuning keeps failing.
+    """
+    total = 0
+    while True:
+        status: dict[str, Any] = ray.get(registrar.status.remote())
+        awaiting = len(status["awaiting"])
+        total = max(total, awaiting)
+        report("tunings", total - awaiting, total)
+        if status["idle"]:
+            break
+        time.sleep(_POLL_S)
+    if status["failed"]:
+        key, reason = next(iter(status["failed"].items()))
+        raise LMEraserError(f"{len(status['failed'])} cluster(s) could not be tuned; {key}: {reason}")
+    return status
+
+
+@ray.remote(num_cpus=1)
+def _write_incoming(
+    site: Site, source: SourceConfig, skip_bad: bool, prefix: str, place: int, workers: int
+) -> None:
+    """Write every ``workers``-th chunk of the source, from the ``place``-th on."""
+    from lmeraser.method import chunks
+    from lmeraser.public import load_method
+
+    store = open_store(site.store_uri)
+    manifest = load_manifest(store)
+    method = load_method(store, manifest)
+    labels = manifest.method.labels
+    for number, chunk in enumerate(chunks(open_source(source).samples(labels), _CHUNK_ROWS)):
+        if number % workers == place:
+            table = method.rows(check_samples(chunk, labels, skip_bad=skip_bad))
+            store.put(f"{prefix}{uuid.uuid4().hex}.parquet", table.to_parquet())

@@ -1,0 +1,60 @@
+"""Starting Ray, or connecting to it, and finding the registrar of a store."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+
+import ray
+from ray.actor import ActorHandle
+
+from actors.remote import NAMESPACE, RegistrarProcess, Site, open_registrar
+from cluster.placement import owner_share, tuning_slots
+from lmeraser.errors import StoreError
+from lmeraser.keys import load_hash_key, load_signing_key
+from lmeraser.manifest import Manifest
+from lmeraser.store import LocalStore, open_store
+
+
+def connect() -> None:
+    """Connect to the Ray cluster of ``RAY_ADDRESS``, else to one that runs on this machine, else start one.
+
+    ``RAY_ADDRESS=local`` starts a new one in any case.
+    """
+    if ray.is_initialized():
+        return
+    options = {"namespace": NAMESPACE, "logging_level": logging.ERROR, "log_to_driver": False}
+    if os.environ.get("RAY_ADDRESS"):
+        ray.init(**options)
+    else:
+        try:
+            ray.init(address="auto", **options)
+        except ConnectionError:
+            ray.init(address="local", include_dashboard=False, **options)
+    _tighten_token()
+
+
+def registrar_of(site: Site, manifest: Manifest, lease_s: float) -> ActorHandle[RegistrarProcess]:
+    """The registrar of a store; started where none runs.
+
+    Raises:
+        StoreError: when the store is a local folder, but Ray has several nodes.
+        KeysError: when a key is missing.
+    """
+    # Checked here as well, so that a mistake is told to the user and not to an actor's log.
+    load_hash_key(Path(site.keys_folder))
+    load_signing_key(Path(site.keys_folder))
+    nodes = sum(node["Alive"] for node in ray.nodes())
+    if nodes > 1 and isinstance(open_store(site.store_uri), LocalStore):
+        raise StoreError(f"{site.store_uri} is a local folder, but Ray has {nodes} nodes: they cannot all see it")
+    share = owner_share(manifest.method.backbone.device)
+    slots = tuning_slots(manifest.method.backbone.device, ray.cluster_resources())
+    return open_registrar(site, manifest.store_id, share, slots, lease_s)
+
+
+def _tighten_token() -> None:
+    """Ray writes its authentication token for everyone to read."""
+    for path in (Path.home() / ".ray" / "auth_token", Path(os.environ.get("RAY_AUTH_TOKEN_PATH", ""))):
+        if path.is_file() and path.stat().st_mode & 0o077:
+            path.chmod(0o600)

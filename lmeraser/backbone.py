@@ -1,0 +1,231 @@
+"""The frozen backbone: a timm model that gives features at several depths.
+
+Legend: N rows, P pixels a side, S tokens, T prompt tokens, D width, L blocks, R routing features, F raw head
+features.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import timm
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor, nn
+
+from lmeraser.config import BackboneConfig
+from lmeraser.errors import BackboneError
+
+
+@dataclass(frozen=True)
+class Features:
+    """What the backbone says of a batch.
+
+    Attributes:
+        routing_NR: float32, by which rows find their anchor.
+        head_NF: float32, what the heads see, before the public projection.
+    """
+
+    routing_NR: Tensor
+    head_NF: Tensor
+
+
+@dataclass(frozen=True)
+class Hidden:
+    """A batch on its way through a Vision Transformer.
+
+    Attributes:
+        tokens_NSD: tokens after block ``block``.
+        block: blocks run so far.
+        prompt_tokens: tokens after the prefix that belong to a prompt.
+        collected: features of the depths passed so far.
+        routing_NR: routing features, once their block is passed.
+    """
+
+    tokens_NSD: Tensor
+    block: int
+    prompt_tokens: int = 0
+    collected: tuple[Tensor, ...] = ()
+    routing_NR: Tensor | None = None
+
+
+class Backbone:
+    """Any timm model, frozen: features of whole images. Only a pad prompt fits it."""
+
+    def __init__(self, model: nn.Module, image_px: int) -> None:
+        self.model = model.eval().requires_grad_(False)
+        self.image_px = image_px
+        cfg = model.pretrained_cfg
+        self._mean = torch.tensor(cfg.get("mean", (0.5, 0.5, 0.5))).view(1, 3, 1, 1)
+        self._std = torch.tensor(cfg.get("std", (0.5, 0.5, 0.5))).view(1, 3, 1, 1)
+
+    @property
+    def device(self) -> torch.device:
+        """Where rows go through it."""
+        return next(self.model.parameters()).device
+
+    def to(self, device: str) -> Backbone:
+        """Move the weights; returns itself."""
+        self.model.to(device)
+        return self
+
+    def normalise(self, images_N3PP: Tensor) -> Tensor:
+        """uint8 images to float32 pixels as the backbone was trained on, on its device."""
+        pixels_N3PP = images_N3PP.to(self.device).float() / 255
+        return (pixels_N3PP - self._mean.to(self.device)) / self._std.to(self.device)
+
+    def features(self, images_N3PP: Tensor) -> Features:
+        """Features of uint8 images."""
+        return self.features_of_pixels(self.normalise(images_N3PP))
+
+    def features_of_pixels(self, pixels_N3PP: Tensor) -> Features:
+        """Features of float32 pixels: the means of every stage's maps, and the final pooled features."""
+        final, stages = self.model.forward_intermediates(pixels_N3PP)
+        pooled_NR = self.model.forward_head(final, pre_logits=True)
+        means = [stage.mean(dim=(2, 3)) for stage in stages]
+        return Features(pooled_NR, torch.cat([*means, pooled_NR], dim=1))
+
+
+class VitBackbone(Backbone):
+    """A timm Vision Transformer, whose tokens a prompt may join at any block."""
+
+    def __init__(self, model: VisionTransformer, image_px: int, routing_block: int = -1, routing_pool: str = "patch"):
+        super().__init__(model, image_px)
+        self.vit = model
+        self.block_count = len(model.blocks)
+        self.width = int(model.embed_dim)
+        self.prefix_tokens = int(model.num_prefix_tokens)
+        self._depths = sorted({max(1, self.block_count * quarter // 4) for quarter in (1, 2, 3, 4)})
+        self._routing_depth = self.block_count if routing_block == -1 else routing_block + 1
+        self._routing_pool = routing_pool
+
+    def begin(self, pixels_N3PP: Tensor) -> Hidden:
+        """Patch and position embeddings: the tokens before block 0."""
+        tokens_NSD = self.vit.patch_embed(pixels_N3PP)
+        tokens_NSD = self.vit._pos_embed(tokens_NSD)
+        return Hidden(self.vit.norm_pre(self.vit.patch_drop(tokens_NSD)), 0)
+
+    def advance(self, hidden: Hidden, to_block: int) -> Hidden:
+        """Run the blocks up to ``to_block``, collecting features at the quarter depths."""
+        tokens_NSD, collected, routing_NR = hidden.tokens_NSD, hidden.collected, hidden.routing_NR
+        for depth in range(hidden.block + 1, to_block + 1):
+            tokens_NSD = self.vit.blocks[depth - 1](tokens_NSD)
+            if depth in self._depths:
+                collected = (*collected, *self._pooled(tokens_NSD, hidden.prompt_tokens))
+            if depth == self._routing_depth:
+                pooled = self._pooled(tokens_NSD, hidden.prompt_tokens)
+                routing_NR = pooled[-1] if self._routing_pool == "patch" else pooled[0]
+        return Hidden(tokens_NSD, to_block, hidden.prompt_tokens, collected, routing_NR)
+
+    def insert(self, hidden: Hidden, prompt_NTD: Tensor) -> Hidden:
+        """Put prompt tokens after the prefix tokens; patch means leave them out."""
+        tokens_NSD, prefix = hidden.tokens_NSD, self.prefix_tokens
+        joined_NSD = torch.cat([tokens_NSD[:, :prefix], prompt_NTD, tokens_NSD[:, prefix:]], dim=1)
+        return Hidden(joined_NSD, hidden.block, prompt_NTD.shape[1], hidden.collected, hidden.routing_NR)
+
+    def finish(self, hidden: Hidden) -> Features:
+        """Run what is left of the blocks, and gather the features."""
+        hidden = self.advance(hidden, self.block_count)
+        assert hidden.routing_NR is not None
+        return Features(hidden.routing_NR, torch.cat(hidden.collected, dim=1))
+
+    def features_of_pixels(self, pixels_N3PP: Tensor) -> Features:
+        """Features of float32 pixels: class token and mean patch token at the quarter depths."""
+        return self.finish(self.begin(pixels_N3PP))
+
+    def _pooled(self, tokens_NSD: Tensor, prompt_tokens: int) -> tuple[Tensor, ...]:
+        patches_ND = tokens_NSD[:, self.prefix_tokens + prompt_tokens :].mean(dim=1)
+        return (tokens_NSD[:, 0], patches_ND) if self.prefix_tokens else (patches_ND,)
+
+
+def open_backbone(
+    config: BackboneConfig, weights: Path | None = None, routing_block: int = -1, routing_pool: str = "patch"
+) -> Backbone:
+    """Build the timm model and load its weights.
+
+    Args:
+        config: name, weights, image size and further arguments.
+        weights: file to read where ``config.weights`` is "trained".
+        routing_block: block whose tokens route an image; -1 is the last.
+        routing_pool: "patch" or "class".
+
+    Raises:
+        BackboneError: when timm does not know the name, the weights cannot be had or do not fit, or the
+            routing block does not exist.
+    """
+    if not timm.is_model(config.name):
+        near = ", ".join(timm.list_models(f"*{config.name.split('_')[0]}*")[:5]) or "see timm.list_models()"
+        raise BackboneError(f"backbone.name {config.name!r} is not a timm model; near it: {near}")
+    file = weights if config.weights == "trained" else None
+    if config.weights == "trained" and file is None:
+        raise BackboneError("backbone.weights is trained, but nothing was trained: run `lmeraser pretrain` first")
+    if config.weights not in ("trained", "pretrained"):
+        file = Path(config.weights)
+    model = _create(config, pretrained=file is None)
+    if file is not None:
+        _load(model, file)
+    if isinstance(model, VisionTransformer):
+        if config.image_px % model.patch_embed.patch_size[0]:
+            raise BackboneError(
+                f"backbone.image_px {config.image_px} is no multiple of the patch size {model.patch_embed.patch_size[0]}"
+            )
+        model.set_input_size(img_size=config.image_px)
+        if routing_block >= len(model.blocks):
+            raise BackboneError(
+                f"partition.routing_block is {routing_block}; allowed is -1 to {len(model.blocks) - 1}"
+            )
+        backbone: Backbone = VitBackbone(model, config.image_px, routing_block, routing_pool)
+    else:
+        backbone = Backbone(model, config.image_px)
+    return backbone.to(config.device)
+
+
+def save_weights(backbone: Backbone, path: Path) -> None:
+    """Write the weights as safetensors."""
+    save_file({name: tensor.contiguous().cpu() for name, tensor in backbone.model.state_dict().items()}, path)
+
+
+def _create(config: BackboneConfig, pretrained: bool) -> nn.Module:
+    try:
+        return timm.create_model(config.name, pretrained=pretrained, num_classes=0, **config.model_args)
+    except (TypeError, ValueError, AssertionError) as error:
+        raise BackboneError(f"timm cannot build {config.name} with {config.model_args}: {error}") from error
+    except (OSError, RuntimeError) as error:
+        raise BackboneError(
+            f"the pretrained weights of {config.name} cannot be had ({type(error).__name__}); "
+            "give backbone.weights a local safetensors file"
+        ) from error
+
+
+def _load(model: nn.Module, file: Path) -> None:
+    try:
+        if file.suffix == ".safetensors":
+            state = load_file(file)
+        else:
+            state = torch.load(file, map_location="cpu", weights_only=True)
+    except (OSError, SafetensorError, RuntimeError, ValueError, EOFError) as error:
+        raise BackboneError(f"cannot read the weights {file}: {error}") from error
+    classifier = tuple(f"{name}." for name in ("head", "head_dist", "fc", "classifier"))
+    wanted = model.state_dict()
+    kept = {name: tensor.float() for name, tensor in state.items() if name in wanted or not name.startswith(classifier)}
+    _resize_positions(model, kept)
+    try:
+        missing, unexpected = model.load_state_dict(kept, strict=False)
+    except RuntimeError as error:
+        raise BackboneError(f"the weights {file} do not fit: {str(error).splitlines()[-1].strip()}") from error
+    if missing or unexpected:
+        raise BackboneError(f"the weights {file} do not fit: missing {missing[:3]}, unexpected {unexpected[:3]}")
+
+
+def _resize_positions(model: nn.Module, state: dict[str, Tensor]) -> None:
+    """Weights saved at another image size: give the model that size first."""
+    positions = state.get("pos_embed")
+    if not isinstance(model, VisionTransformer) or positions is None or model.pos_embed is None:
+        return
+    if positions.shape != model.pos_embed.shape:
+        prefix = 0 if model.no_embed_class else model.num_prefix_tokens
+        side = round((positions.shape[1] - prefix) ** 0.5)
+        model.set_input_size(img_size=side * model.patch_embed.patch_size[0])

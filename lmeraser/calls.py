@@ -1,0 +1,359 @@
+"""What the client asks of the service, as programs that do no input or output of their own.
+
+A program is a generator: it yields a :class:`Call` and is sent the :class:`Answer`, or yields a
+:class:`Pause`. ``lmeraser.client`` has one driver that blocks and one that awaits.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import random
+import time
+import uuid
+from collections.abc import Callable, Generator, Iterable, Mapping
+from dataclasses import dataclass, field, fields
+from email.utils import parsedate_to_datetime
+from itertools import islice
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+from urllib.parse import quote
+
+import numpy as np
+from PIL import Image
+
+from lmeraser.errors import (
+    ConfigError,
+    DataError,
+    RequestError,
+    ServiceError,
+    ServiceUnavailableError,
+    WaitTimeoutError,
+)
+
+ImageLike = bytes | str | Path | np.ndarray | Image.Image
+Status = Literal["accepted", "erased", "completed", "failed"]
+T = TypeVar("T")
+
+IMAGES_PER_REQUEST = 32
+RETRIES = 4
+FIRST_PAUSE_S = 0.5
+LONGEST_PAUSE_S = 8.0
+LONGEST_RETRY_AFTER_S = 60.0
+SHORTEST_LOOK_S = 0.05
+LONGEST_LOOK_S = 1.0
+TRANSIENT = (0, 429, 502, 503, 504)
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What the service says about one image.
+
+    Attributes:
+        label: the most probable label.
+        probabilities: the five most probable labels, most probable first.
+        cluster: key of the prompt cluster that the image falls to; None where there is none.
+        route: "specialist" when the cluster's prompt had a part in the answer, else "shared".
+        commit: number of the commit that answered.
+    """
+
+    label: str
+    probabilities: Mapping[str, float]
+    cluster: str | None
+    route: Literal["specialist", "shared"]
+    commit: int
+
+
+@dataclass(frozen=True)
+class FailedImage:
+    """Stands in the place of a prediction where one image among several could not be used."""
+
+    title: str
+    detail: str
+
+
+@dataclass(frozen=True)
+class Deletion:
+    """One request to delete, and how far it has come.
+
+    Attributes:
+        id: names the request.
+        status: "accepted", then "erased", then "completed"; or "failed" when a touched cluster could not
+            be tuned again (the erasure stands).
+        rows: how many rows it covers.
+        accepted_at, erased_at, completed_at: ISO 8601, UTC; None before.
+        unknown_ids: ids that the service does not hold; only in the answer to the request itself.
+        clusters: keys of the clusters that held the rows; filled at "erased".
+        reason: why it failed.
+    """
+
+    id: str
+    status: Status
+    rows: int
+    accepted_at: str
+    unknown_ids: tuple[str, ...] = ()
+    clusters: tuple[str, ...] = ()
+    erased_at: str | None = None
+    completed_at: str | None = None
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """One prompt cluster.
+
+    Attributes:
+        key: its name.
+        rows: how many rows it holds.
+        anchors: how many anchors it covers.
+        specialist: whether it answers with a prompt of its own.
+    """
+
+    key: str
+    rows: int
+    anchors: int
+    specialist: bool
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """The signed statement that rows were erased. ``content`` is what was signed, with its signature."""
+
+    content: Mapping[str, Any]
+
+    def verify(self, public_key_pem: bytes) -> None:
+        """Check the signature and the Merkle paths, offline.
+
+        Raises:
+            KeysError: when the key is not an Ed25519 public key in PEM.
+            ReceiptError: when the signature or a path does not hold.
+        """
+        # A client that verifies no receipts does not load the libraries behind the state.
+        from lmeraser.keys import parse_public_pem
+        from lmeraser.receipts import verify_receipt
+
+        verify_receipt(self.content, parse_public_pem(public_key_pem))
+
+
+@dataclass(frozen=True)
+class Call:
+    """One HTTP request; ``body`` is a JSON value."""
+
+    method: str
+    path: str
+    body: Any = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Pause:
+    """Do nothing for some seconds."""
+
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came back. Status 0: nothing did, and ``text`` says why. Header names are in lower case."""
+
+    status: int
+    text: str
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+Program = Generator[Call | Pause, Answer, T]
+
+
+def predict(images: ImageLike | Iterable[ImageLike]) -> Program[Prediction | list[Prediction | FailedImage]]:
+    """Predict one image or several."""
+    if isinstance(images, ImageLike):
+        (one,) = yield from _predict_together([encoded_image(images)])
+        if isinstance(one, FailedImage):
+            raise ServiceError(f"{one.title}: {one.detail}", status=422)
+        return one
+    predictions: list[Prediction | FailedImage] = []
+    remaining = iter(images)
+    while chunk := [encoded_image(image) for image in islice(remaining, IMAGES_PER_REQUEST)]:
+        predictions += yield from _predict_together(chunk)
+    return predictions
+
+
+def delete(sample_ids: Iterable[str], subject_ids: Iterable[str], idempotency_key: str | None) -> Program[Deletion]:
+    """Ask for a deletion."""
+    body = {"sample_ids": _ids("sample_ids", sample_ids), "subject_ids": _ids("subject_ids", subject_ids)}
+    headers = {"Idempotency-Key": idempotency_key or uuid.uuid4().hex}
+    return _deletion((yield from _exchange(Call("POST", "/v1/deletions", body, headers))))
+
+
+def deletion(deletion_id: str) -> Program[Deletion]:
+    """Look at one deletion."""
+    return _deletion((yield from _exchange(Call("GET", _deletion_path(deletion_id)))))
+
+
+def deletions() -> Program[list[Deletion]]:
+    """Look at all deletions."""
+    found = yield from _exchange(Call("GET", "/v1/deletions"))
+    return [_deletion(value) for value in found["deletions"]]
+
+
+def wait(
+    deletion_id: str,
+    status: Literal["erased", "completed"],
+    timeout_s: float,
+    progress: Callable[[Deletion], None] | None,
+) -> Program[Deletion]:
+    """Look at a deletion until it has reached a status."""
+    if status not in ("erased", "completed"):
+        raise ConfigError(f"cannot wait for the status {status!r}; allowed is erased or completed")
+    reached = {"completed"} if status == "completed" else {"erased", "completed", "failed"}
+    deadline = time.monotonic() + timeout_s
+    pause_s = SHORTEST_LOOK_S
+    while True:
+        found = yield from deletion(deletion_id)
+        if progress is not None:
+            progress(found)
+        if found.status in reached:
+            return found
+        if found.status == "failed":
+            raise ServiceError(f"deletion {deletion_id} failed: {found.reason}", status=200)
+        left_s = deadline - time.monotonic()
+        if left_s <= 0:
+            raise WaitTimeoutError(
+                f"deletion {deletion_id} is {found.status} and not {status} after {timeout_s:g} s", status=200
+            )
+        yield Pause(min(pause_s, left_s))
+        pause_s = min(1.5 * pause_s, LONGEST_LOOK_S)
+
+
+def receipt(deletion_id: str) -> Program[Receipt]:
+    """Fetch the receipt of a deletion."""
+    return Receipt((yield from _exchange(Call("GET", f"{_deletion_path(deletion_id)}/receipt"))))
+
+
+def clusters() -> Program[list[Cluster]]:
+    """Look at the clusters."""
+    found = yield from _exchange(Call("GET", "/v1/clusters"))
+    return [Cluster(**_known(Cluster, value)) for value in found["clusters"]]
+
+
+def encoded_image(image: ImageLike) -> bytes:
+    """The image as the bytes of an image file.
+
+    Raises:
+        DataError: when a path cannot be read or an array is no image.
+    """
+    if isinstance(image, bytes):
+        return image
+    if isinstance(image, str | Path):
+        try:
+            return Path(image).read_bytes()
+        except OSError as error:
+            raise DataError(f"cannot read the image {image}: {error.strerror}") from error
+    if isinstance(image, np.ndarray):
+        if image.dtype != np.uint8 or not (image.ndim == 2 or (image.ndim == 3 and image.shape[2] == 3)):
+            raise DataError(
+                f"an array {image.dtype}{list(image.shape)} is no image: allowed is uint8 [H, W, 3] or [H, W]"
+            )
+        image = Image.fromarray(image)
+    buffer = io.BytesIO()
+    image.convert("RGB").save(buffer, format="PNG", compress_level=1)
+    return buffer.getvalue()
+
+
+def _predict_together(images: list[bytes]) -> Program[list[Prediction | FailedImage]]:
+    """One request; where the service finds it too large, two of half the size."""
+    body = {"images": [base64.b64encode(image).decode() for image in images]}
+    try:
+        answer = yield from _exchange(Call("POST", "/v1/predict", body))
+    except ServiceError as error:
+        if error.status != 413 or len(images) == 1:
+            raise
+        half = len(images) // 2
+        first = yield from _predict_together(images[:half])
+        return first + (yield from _predict_together(images[half:]))
+    return [_prediction(value) for value in answer["predictions"]]
+
+
+def _exchange(call: Call) -> Program[Any]:
+    """Carry out a call, again where that may help; the JSON value of the answer.
+
+    Raises:
+        ServiceError: when the service refuses.
+        ServiceUnavailableError: when it cannot be reached or cannot answer now.
+    """
+    for attempt in range(RETRIES + 1):
+        answer = yield call
+        if 200 <= answer.status < 300:
+            return _json_of(answer)
+        if answer.status not in TRANSIENT or attempt == RETRIES:
+            break
+        yield Pause(_pause_s(attempt, answer.headers.get("retry-after")))
+    raise _refusal(call, answer)
+
+
+def _pause_s(attempt: int, retry_after: str | None) -> float:
+    """As long as Retry-After says (RFC 9110, section 10.2.3), else a random share of 0.5, 1, 2, 4, 8 s."""
+    if retry_after is not None:
+        try:
+            asked_s = (
+                float(retry_after)
+                if retry_after.isdigit()
+                else (parsedate_to_datetime(retry_after).timestamp() - time.time())
+            )
+            return min(max(asked_s, 0.0), LONGEST_RETRY_AFTER_S)
+        except ValueError:
+            pass
+    return float(min(FIRST_PAUSE_S * 2**attempt, LONGEST_PAUSE_S) * random.uniform(0.5, 1.0))
+
+
+def _refusal(call: Call, answer: Answer) -> ServiceError:
+    kind = ServiceUnavailableError if answer.status in TRANSIENT else ServiceError
+    where = f"{call.method} {call.path}"
+    if answer.status == 0:
+        return kind(f"{where}: {answer.text}")
+    try:
+        problem = json.loads(answer.text)
+        said = f"{problem['title']}: {problem['detail']}"
+    except (ValueError, TypeError, KeyError):
+        said = answer.text[:200]
+    request_id = answer.headers.get("x-request-id")
+    quoted = f" (request {request_id})" if request_id else ""
+    return kind(f"{where}: {answer.status} {said}{quoted}", status=answer.status, request_id=request_id)
+
+
+def _json_of(answer: Answer) -> Any:
+    try:
+        return json.loads(answer.text)
+    except ValueError as error:
+        raise ServiceError(
+            f"the answer is not JSON: {answer.text[:200]}",
+            status=answer.status,
+            request_id=answer.headers.get("x-request-id"),
+        ) from error
+
+
+def _prediction(value: Mapping[str, Any]) -> Prediction | FailedImage:
+    if "error" in value:
+        return FailedImage(value["error"]["title"], value["error"]["detail"])
+    return Prediction(**_known(Prediction, value))
+
+
+def _deletion(value: Mapping[str, Any]) -> Deletion:
+    lists = {name: tuple(value.get(name, ())) for name in ("unknown_ids", "clusters")}
+    return Deletion(**{**_known(Deletion, value), **lists})
+
+
+def _known(kind: type[Any], value: Mapping[str, Any]) -> dict[str, Any]:
+    """What the dataclass knows; a newer service may say more."""
+    return {item.name: value[item.name] for item in fields(kind) if item.name in value}
+
+
+def _ids(name: str, ids: Iterable[str]) -> list[str]:
+    if isinstance(ids, str):
+        raise RequestError(f"{name} is the one string {ids!r}; give a list of ids")
+    return list(ids)
+
+
+def _deletion_path(deletion_id: str) -> str:
+    return f"/v1/deletions/{quote(deletion_id, safe='')}"

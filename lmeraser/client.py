@@ -1,0 +1,254 @@
+"""The Python client of the service: the programs of ``lmeraser.calls``, blocking and async.
+
+with Client("http://127.0.0.1:8000") as client:
+    client.predict(Path("sign.png"))                   # Prediction(label, probabilities, cluster, ...)
+    deletion = client.delete(subject_ids=["u42"])      # Deletion(id, status, unknown_ids, ...)
+    client.wait(deletion.id, status="completed")
+    client.receipt(deletion.id).verify(public_key_pem)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable
+from types import TracebackType
+from typing import Any, Literal, Self, TypeVar, cast, overload
+
+import httpx2
+
+from lmeraser import calls
+from lmeraser.calls import (
+    Answer,
+    Call,
+    Cluster,
+    Deletion,
+    FailedImage,
+    ImageLike,
+    Pause,
+    Prediction,
+    Program,
+    Receipt,
+)
+from lmeraser.errors import ConfigError
+
+__all__ = ["AsyncClient", "Client", "Cluster", "Deletion", "FailedImage", "ImageLike", "Prediction", "Receipt"]
+
+T = TypeVar("T")
+
+
+class Client:
+    """Calls the service and waits for its answers.
+
+    Every call repeats itself on a lost connection and on 429, 502, 503 and 504, up to four times, with
+    growing pauses or as long as Retry-After says.
+
+    Every method raises:
+        ServiceUnavailableError: when the service cannot be reached or cannot answer now.
+        ServiceError: when it refuses the call; ``status`` and ``request_id`` say more.
+
+    Args:
+        base_url: such as ``http://127.0.0.1:8000``.
+        timeout_s: longest wait for one answer.
+        transport: carries requests elsewhere than to the network, for tests.
+    """
+
+    def __init__(
+        self, base_url: str, *, timeout_s: float = 30.0, transport: httpx2.BaseTransport | None = None
+    ) -> None:
+        self._http = httpx2.Client(base_url=_checked_url(base_url), timeout=timeout_s, transport=transport)
+
+    # A str is an Iterable too; the first overload decides, and a path is one image.
+    @overload
+    def predict(self, images: ImageLike) -> Prediction: ...  # type: ignore[overload-overlap]
+    @overload
+    def predict(self, images: Iterable[ImageLike]) -> list[Prediction | FailedImage]: ...
+    def predict(self, images: ImageLike | Iterable[ImageLike]) -> Prediction | list[Prediction | FailedImage]:
+        """Predict one image, or several in order.
+
+        An image is a path, encoded bytes, a PIL image, or a uint8 array [H, W, 3] or [H, W]. Among several, one
+        that cannot be used comes back as :class:`FailedImage`; a single one raises ServiceError.
+
+        Raises:
+            DataError: when a path cannot be read or an array is no image.
+        """
+        return self._run(calls.predict(images))
+
+    def delete(
+        self,
+        *,
+        sample_ids: Iterable[str] = (),
+        subject_ids: Iterable[str] = (),
+        idempotency_key: str | None = None,
+    ) -> Deletion:
+        """Ask for the deletion of samples, and of all samples of subjects.
+
+        One idempotency key, made here unless given, goes with every repetition of the call: it deletes once.
+        """
+        return self._run(calls.delete(sample_ids, subject_ids, idempotency_key))
+
+    def deletion(self, deletion_id: str) -> Deletion:
+        """How far a deletion has come."""
+        return self._run(calls.deletion(deletion_id))
+
+    def deletions(self) -> list[Deletion]:
+        """All deletions, oldest first."""
+        return self._run(calls.deletions())
+
+    def wait(
+        self,
+        deletion_id: str,
+        *,
+        status: Literal["erased", "completed"] = "completed",
+        timeout_s: float = 600.0,
+        progress: Callable[[Deletion], None] | None = None,
+    ) -> Deletion:
+        """Wait until a deletion has reached a status; ``progress`` is called after every look.
+
+        Raises:
+            WaitTimeoutError: when it has not in ``timeout_s`` seconds.
+            ServiceError: when it failed and "completed" was awaited.
+        """
+        return self._run(calls.wait(deletion_id, status, timeout_s, progress))
+
+    def receipt(self, deletion_id: str) -> Receipt:
+        """The signed statement that the rows were erased; there is one from "erased" on."""
+        return self._run(calls.receipt(deletion_id))
+
+    def clusters(self) -> list[Cluster]:
+        """The prompt clusters of the newest commit."""
+        return self._run(calls.clusters())
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._http.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _run(self, program: Program[T]) -> T:
+        try:
+            step = next(program)
+            while True:
+                if isinstance(step, Pause):
+                    time.sleep(step.seconds)
+                    step = next(program)
+                else:
+                    step = program.send(self._carry_out(step))
+        except StopIteration as stop:
+            return cast(T, stop.value)
+
+    def _carry_out(self, call: Call) -> Answer:
+        try:
+            return _answer(self._http.request(call.method, call.path, **_request_arguments(call)))
+        except httpx2.TransportError as error:
+            return _no_answer(error)
+
+
+class AsyncClient:
+    """The same calls as :class:`Client`, awaited."""
+
+    def __init__(
+        self, base_url: str, *, timeout_s: float = 30.0, transport: httpx2.AsyncBaseTransport | None = None
+    ) -> None:
+        self._http = httpx2.AsyncClient(base_url=_checked_url(base_url), timeout=timeout_s, transport=transport)
+
+    @overload
+    async def predict(self, images: ImageLike) -> Prediction: ...  # type: ignore[overload-overlap]
+    @overload
+    async def predict(self, images: Iterable[ImageLike]) -> list[Prediction | FailedImage]: ...
+    async def predict(self, images: ImageLike | Iterable[ImageLike]) -> Prediction | list[Prediction | FailedImage]:
+        """See :meth:`Client.predict`."""
+        return await self._run(calls.predict(images))
+
+    async def delete(
+        self,
+        *,
+        sample_ids: Iterable[str] = (),
+        subject_ids: Iterable[str] = (),
+        idempotency_key: str | None = None,
+    ) -> Deletion:
+        """See :meth:`Client.delete`."""
+        return await self._run(calls.delete(sample_ids, subject_ids, idempotency_key))
+
+    async def deletion(self, deletion_id: str) -> Deletion:
+        """See :meth:`Client.deletion`."""
+        return await self._run(calls.deletion(deletion_id))
+
+    async def deletions(self) -> list[Deletion]:
+        """See :meth:`Client.deletions`."""
+        return await self._run(calls.deletions())
+
+    async def wait(
+        self,
+        deletion_id: str,
+        *,
+        status: Literal["erased", "completed"] = "completed",
+        timeout_s: float = 600.0,
+        progress: Callable[[Deletion], None] | None = None,
+    ) -> Deletion:
+        """See :meth:`Client.wait`."""
+        return await self._run(calls.wait(deletion_id, status, timeout_s, progress))
+
+    async def receipt(self, deletion_id: str) -> Receipt:
+        """See :meth:`Client.receipt`."""
+        return await self._run(calls.receipt(deletion_id))
+
+    async def clusters(self) -> list[Cluster]:
+        """See :meth:`Client.clusters`."""
+        return await self._run(calls.clusters())
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._http.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def _run(self, program: Program[T]) -> T:
+        try:
+            step = next(program)
+            while True:
+                if isinstance(step, Pause):
+                    await asyncio.sleep(step.seconds)
+                    step = next(program)
+                else:
+                    step = program.send(await self._carry_out(step))
+        except StopIteration as stop:
+            return cast(T, stop.value)
+
+    async def _carry_out(self, call: Call) -> Answer:
+        try:
+            return _answer(await self._http.request(call.method, call.path, **_request_arguments(call)))
+        except httpx2.TransportError as error:
+            return _no_answer(error)
+
+
+def _checked_url(base_url: str) -> str:
+    if not base_url.startswith(("http://", "https://")):
+        raise ConfigError(f"the service's address is {base_url!r}; allowed is http://HOST:PORT or https://HOST")
+    return base_url
+
+
+def _request_arguments(call: Call) -> dict[str, Any]:
+    return {"headers": dict(call.headers), **({} if call.body is None else {"json": call.body})}
+
+
+def _answer(response: httpx2.Response) -> Answer:
+    return Answer(
+        response.status_code, response.text, {name.lower(): value for name, value in response.headers.items()}
+    )
+
+
+def _no_answer(error: httpx2.TransportError) -> Answer:
+    return Answer(0, f"no answer ({type(error).__name__}: {error})")

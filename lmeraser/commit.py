@@ -1,0 +1,121 @@
+"""A commit: the record that names all current objects. It is the state of the system."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from lmeraser.errors import LogError
+from lmeraser.log import Record
+from lmeraser.state import merkle_root
+
+
+@dataclass(frozen=True)
+class ClusterEntry:
+    """One prompt cluster in a commit.
+
+    Attributes:
+        key: hash of its anchors and bits.
+        anchors: the anchors whose rows it holds.
+        bits: the leading bits of hash(seed, subject_id) that its rows share; empty above one anchor.
+        rows: how many rows it holds.
+        rows_object, rows_leaf: where its rows lie, and their keyed digest.
+        specialist_object, specialist_leaf: likewise its specialist; None while it has none.
+    """
+
+    key: str
+    anchors: tuple[int, ...]
+    bits: str
+    rows: int
+    rows_object: str
+    rows_leaf: str
+    specialist_object: str | None = None
+    specialist_leaf: str | None = None
+
+    def without_specialist(self) -> ClusterEntry:
+        """The same rows, answered for by the shared head."""
+        return replace(self, specialist_object=None, specialist_leaf=None)
+
+
+@dataclass(frozen=True)
+class Commit:
+    """The current objects.
+
+    Attributes:
+        clusters: sorted by key.
+        heads_object, heads_leaf: statistics and solved heads.
+        fixed_leaves: leaves that no change of rows touches: configuration, public artifacts, fingerprint.
+        cut_leaf: keyed digest of the cut.
+        requests: ids of the deletions whose rows this commit leaves out for the first time.
+        number: its record's number in the log; 0 before it is appended. Not part of the state.
+    """
+
+    clusters: tuple[ClusterEntry, ...]
+    heads_object: str
+    heads_leaf: str
+    fixed_leaves: Mapping[str, str]
+    cut_leaf: str
+    requests: tuple[str, ...] = ()
+    number: int = 0
+
+    def leaves(self) -> dict[str, str]:
+        """The leaves of the state root by name."""
+        leaves = {**self.fixed_leaves, "cut": self.cut_leaf, "heads": self.heads_leaf}
+        for entry in self.clusters:
+            leaves[f"rows/{entry.key}"] = entry.rows_leaf
+            if entry.specialist_leaf is not None:
+                leaves[f"specialist/{entry.key}"] = entry.specialist_leaf
+        return leaves
+
+    @property
+    def root(self) -> str:
+        """The state root."""
+        return merkle_root(self.leaves())
+
+    @property
+    def rows(self) -> int:
+        """How many rows the system holds."""
+        return sum(entry.rows for entry in self.clusters)
+
+    def entry(self, key: str) -> ClusterEntry | None:
+        """The cluster with this key."""
+        return next((entry for entry in self.clusters if entry.key == key), None)
+
+    def objects(self) -> set[str]:
+        """The names of all objects that this commit names."""
+        names = {self.heads_object}
+        for entry in self.clusters:
+            names.add(entry.rows_object)
+            if entry.specialist_object is not None:
+                names.add(entry.specialist_object)
+        return names
+
+    def to_body(self) -> dict[str, Any]:
+        """The commit as the body of a log record."""
+        body = asdict(self)
+        del body["number"]
+        body["fixed_leaves"] = dict(self.fixed_leaves)
+        return {**body, "root": self.root}
+
+    @staticmethod
+    def from_record(record: Record) -> Commit:
+        """Read a record of kind "commit".
+
+        Raises:
+            LogError: when its body is not a commit, or its root is not that of its leaves.
+        """
+        body = dict(record.body)
+        try:
+            root = body.pop("root")
+            clusters = tuple(
+                ClusterEntry(**{**entry, "anchors": tuple(entry["anchors"])}) for entry in body.pop("clusters")
+            )
+            commit = Commit(
+                **{**body, "requests": tuple(body["requests"])}, clusters=clusters, number=record.number
+            )
+        except (KeyError, TypeError) as error:
+            raise LogError(f"log record {record.number} is not a commit: {error}") from error
+        if commit.root != root:
+            raise LogError(f"log record {record.number} names the root {root}, but its leaves give {commit.root}")
+        return commit

@@ -1,0 +1,311 @@
+"""What a user may set.
+
+Frozen dataclasses that pydantic validates at the edge (YAML, command line). Everything under
+:class:`MethodConfig` decides the state and is written into the store; data sources and serving
+options do not, and may change from run to run.
+"""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Mapping
+from dataclasses import asdict, field
+from pathlib import Path
+from typing import Any, Literal, Self, TypeVar
+
+import yaml
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic.dataclasses import dataclass
+
+from lmeraser.errors import ConfigError
+from lmeraser.hashing import canonical_json
+
+_STRICT = ConfigDict(extra="forbid")
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, config=_STRICT)
+class BackboneConfig:
+    """The frozen vision model.
+
+    Attributes:
+        name: a timm model name. Token prompts need a Vision Transformer; a pad prompt takes any model.
+        weights: "pretrained" (timm's own, by name), "trained" (by ``lmeraser pretrain``), or a file
+            (.safetensors, or a plain state dict readable with ``torch.load(weights_only=True)``).
+        image_px: side of the square that images are resized to; position embeddings are resampled.
+        model_args: further arguments of the timm model, such as embed_dim or depth.
+        device: where rows go through the backbone; part of the store's fingerprint.
+    """
+
+    name: str = "deit_tiny_patch16_224"
+    weights: str = "pretrained"
+    image_px: int = Field(default=224, ge=16, le=1024)
+    model_args: dict[str, int] = field(default_factory=dict)
+    device: Literal["cpu", "cuda"] = "cpu"
+
+
+@dataclass(frozen=True, config=_STRICT)
+class PartitionConfig:
+    """Anchors, dendrogram and cut (design 4.2).
+
+    Attributes:
+        anchors: how many centroids of public routing features.
+        routing_block: block whose patch tokens route an image; -1 is the last.
+        routing_pool: "patch" for the mean patch token, "class" for the class token.
+        max_cluster_rows: a node of the dendrogram is split while it holds more rows than this.
+        min_tuned_rows: a cluster with fewer rows gets no specialist.
+    """
+
+    anchors: int = Field(default=1024, ge=2, le=65536)
+    routing_block: int = Field(default=-1, ge=-1)
+    routing_pool: Literal["patch", "class"] = "patch"
+    max_cluster_rows: int = Field(default=300, ge=1)
+    min_tuned_rows: int = Field(default=16, ge=1)
+
+
+@dataclass(frozen=True, config=_STRICT)
+class PromptConfig:
+    """The prompt of a cluster (design 4.3).
+
+    Attributes:
+        kind: "pad" is an additive frame of pixels (LMEraser, section 4); "token" is learned tokens
+            after the class token (VPT, arXiv 2203.12119, section 3.2).
+        pad_px: width of the frame; only for "pad".
+        tokens: how many learned tokens; only for "token".
+        depth: block at which tokens enter; 0 is the input of the first block. Only for "token".
+    """
+
+    kind: Literal["pad", "token"] = "token"
+    pad_px: int = Field(default=8, ge=1)
+    tokens: int = Field(default=16, ge=1, le=512)
+    depth: int = Field(default=0, ge=0)
+
+    @model_validator(mode="after")
+    def _depth_is_for_tokens(self) -> Self:
+        if self.kind == "pad" and self.depth != 0:
+            raise ValueError(f"prompt.depth is {self.depth}, but a pad prompt enters at the pixels: only 0 is allowed")
+        return self
+
+
+@dataclass(frozen=True, config=_STRICT)
+class TuningConfig:
+    """The deterministic program that tunes one cluster's prompt.
+
+    Attributes:
+        passes: sweeps over the cluster's rows.
+        batch_rows: rows in one step.
+        learning_rate: peak rate of the prompt; it falls to zero on a half cosine.
+        head_learning_rate: peak rate of the scaffolding head that is thrown away afterwards.
+        weight_decay: decoupled weight decay of the prompt and the scaffolding head.
+        shift_px: augmentation: images are shifted by up to this many pixels each way.
+        flip: augmentation: half of the images are mirrored.
+    """
+
+    passes: int = Field(default=12, ge=1)
+    batch_rows: int = Field(default=32, ge=1)
+    learning_rate: float = Field(default=0.01, gt=0)
+    head_learning_rate: float = Field(default=0.01, gt=0)
+    weight_decay: float = Field(default=0.0001, ge=0)
+    shift_px: int = Field(default=0, ge=0)
+    flip: bool = False
+
+
+@dataclass(frozen=True, config=_STRICT)
+class HeadsConfig:
+    """The closed-form heads (design 4.4).
+
+    Attributes:
+        head_dim: features that enter the heads, after the public projection.
+    """
+
+    head_dim: int = Field(default=1024, ge=8, le=4096)
+
+
+@dataclass(frozen=True, config=_STRICT)
+class MethodConfig:
+    """All that decides the state, besides the rows and the public artifacts."""
+
+    labels: tuple[str, ...]
+    seed: int = 0
+    backbone: BackboneConfig = field(default_factory=BackboneConfig)
+    partition: PartitionConfig = field(default_factory=PartitionConfig)
+    prompt: PromptConfig = field(default_factory=PromptConfig)
+    tuning: TuningConfig = field(default_factory=TuningConfig)
+    heads: HeadsConfig = field(default_factory=HeadsConfig)
+
+    @model_validator(mode="after")
+    def _labels_are_distinct(self) -> Self:
+        if len(self.labels) < 2:
+            raise ValueError(f"labels lists {len(self.labels)} name(s); at least 2 are needed")
+        repeated = sorted({name for name in self.labels if self.labels.count(name) > 1})
+        if repeated:
+            raise ValueError(f"labels repeats {', '.join(repeated)}")
+        return self
+
+    @model_validator(mode="after")
+    def _augmentation_needs_the_input(self) -> Self:
+        if self.prompt.depth > 0 and (self.tuning.shift_px or self.tuning.flip):
+            raise ValueError(
+                "tuning.shift_px and tuning.flip change the pixels, but with prompt.depth "
+                f"{self.prompt.depth} the blocks below run once per row: set shift_px 0 and flip false, or depth 0"
+            )
+        return self
+
+    def canonical(self) -> bytes:
+        """The bytes that stand for this configuration in the state root."""
+        return canonical_json(asdict(self))
+
+
+@dataclass(frozen=True, config=_STRICT)
+class SourceConfig:
+    """Where rows come from.
+
+    Attributes:
+        kind: "parquet" (Hugging Face layout), "image_folder", "torchvision", "digits" and "glyphs"
+            (both bundled).
+        path: file or folder; for "torchvision", the folder that holds the data set.
+        dataset: class in ``torchvision.datasets``; only for "torchvision".
+        split: "train" or "test", where the source has both.
+        max_rows: take this many rows, chosen by a hash of the sample id; all when absent.
+    """
+
+    kind: Literal["parquet", "image_folder", "torchvision", "digits", "glyphs"]
+    path: str = ""
+    dataset: str = ""
+    split: Literal["train", "test"] = "train"
+    max_rows: int | None = Field(default=None, ge=1)
+
+    @model_validator(mode="after")
+    def _has_what_its_kind_needs(self) -> Self:
+        if self.kind in ("parquet", "image_folder", "torchvision") and not self.path:
+            raise ValueError(f"a source of kind {self.kind} needs path")
+        if self.kind == "torchvision" and not self.dataset:
+            raise ValueError("a source of kind torchvision needs dataset, a class of torchvision.datasets")
+        return self
+
+
+@dataclass(frozen=True, config=_STRICT)
+class PretrainConfig:
+    """Training the backbone on public rows with Ray Train.
+
+    Attributes:
+        epochs: sweeps over the public rows.
+        batch_rows: rows in one step of one worker.
+        learning_rate: peak rate of AdamW, half cosine.
+        workers: Ray Train workers.
+        max_failures: how often a run may lose a worker and go on from its last checkpoint.
+    """
+
+    epochs: int = Field(default=10, ge=1)
+    batch_rows: int = Field(default=128, ge=1)
+    learning_rate: float = Field(default=0.002, gt=0)
+    workers: int = Field(default=2, ge=1)
+    max_failures: int = Field(default=2, ge=0)
+
+
+@dataclass(frozen=True, config=_STRICT)
+class ServingConfig:
+    """How predictions are answered; none of it enters the state.
+
+    Attributes:
+        specialist_weight: λ, the share of the pooled head in the answer.
+        temperature: τ, by which scores are divided before the softmax.
+        lease_s: seconds for which a replica may answer after it saw that its commit is the newest.
+        max_batch_images: images in one request.
+        max_image_bytes: size of one encoded image.
+        max_image_pixels: width times height of one image, read before it is decoded.
+        replicas: Serve replicas.
+        threads: CPU threads of one replica's forward pass.
+    """
+
+    specialist_weight: float = Field(default=0.5, ge=0, le=1)
+    temperature: float = Field(default=0.1, gt=0)
+    lease_s: float = Field(default=0.4, gt=0, le=60)
+    max_batch_images: int = Field(default=64, ge=1, le=4096)
+    max_image_bytes: int = Field(default=8_000_000, ge=1)
+    max_image_pixels: int = Field(default=40_000_000, ge=1)
+    replicas: int = Field(default=1, ge=1)
+    threads: int = Field(default=1, ge=1)
+
+
+@dataclass(frozen=True, config=_STRICT)
+class Config:
+    """One configuration file."""
+
+    store: str = ""
+    seed: int = 0
+    labels: tuple[str, ...] = ()
+    backbone: BackboneConfig = field(default_factory=BackboneConfig)
+    partition: PartitionConfig = field(default_factory=PartitionConfig)
+    prompt: PromptConfig = field(default_factory=PromptConfig)
+    tuning: TuningConfig = field(default_factory=TuningConfig)
+    heads: HeadsConfig = field(default_factory=HeadsConfig)
+    public: SourceConfig = field(default_factory=lambda: SourceConfig(kind="glyphs"))
+    private: SourceConfig = field(default_factory=lambda: SourceConfig(kind="digits"))
+    pretrain: PretrainConfig = field(default_factory=PretrainConfig)
+    serving: ServingConfig = field(default_factory=ServingConfig)
+
+    def method(self, labels: tuple[str, ...]) -> MethodConfig:
+        """The part that decides the state, over the label names that the data declares.
+
+        Raises:
+            ConfigError: when the parts do not go together.
+        """
+        return _validated(
+            MethodConfig,
+            {
+                "labels": self.labels or labels,
+                "seed": self.seed,
+                "backbone": self.backbone,
+                "partition": self.partition,
+                "prompt": self.prompt,
+                "tuning": self.tuning,
+                "heads": self.heads,
+            },
+            "configuration",
+        )
+
+
+def load_config(path: Path, variables: Mapping[str, str] | None = None) -> Config:
+    """Read a YAML file; ``${name}`` in its strings is replaced from ``variables``.
+
+    Raises:
+        ConfigError: when the file cannot be read, a variable is missing, a key is unknown, or a
+            value is outside its range. The message names the key and what is allowed.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"cannot read the configuration {path}: {error.strerror}") from error
+    try:
+        text = string.Template(text).substitute(variables or {})
+    except KeyError as error:
+        raise ConfigError(f"{path} uses ${{{error.args[0]}}}, which was not given (see --data)") from error
+    except ValueError as error:
+        raise ConfigError(f"{path}: {error}") from error
+    try:
+        value = yaml.safe_load(text) or {}
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is not YAML: {error}") from error
+    return _validated(Config, value, str(path))
+
+
+def method_from_json(value: Any) -> MethodConfig:
+    """The method's configuration as a store holds it.
+
+    Raises:
+        ConfigError: when the value is not one.
+    """
+    return _validated(MethodConfig, value, "store.json")
+
+
+def _validated(kind: type[T], value: Any, where: str) -> T:
+    try:
+        return TypeAdapter(kind).validate_python(value)
+    except ValidationError as error:
+        lines = [
+            f"{'.'.join(str(part) for part in item['loc']) or 'it'}: {item['msg']}"
+            + ("" if item["type"] in ("missing", "unexpected_keyword_argument") else f" (got {item['input']!r})")
+            for item in error.errors()
+        ]
+        raise ConfigError(f"{where}: " + "; ".join(lines)) from error

@@ -1,0 +1,145 @@
+"""Every exception that this project raises on purpose.
+
+    LMEraserError
+    ├── ConfigError
+    ├── DataError
+    │   ├── DuplicateSampleError
+    │   ├── UndecodableImageError
+    │   └── UnknownLabelError
+    ├── BackboneError
+    ├── KeysError
+    ├── StoreError
+    │   ├── ObjectMissingError
+    │   ├── ObjectCorruptError
+    │   ├── LostRaceError
+    │   ├── StoreFormatError
+    │   └── FingerprintError
+    ├── LogError
+    │   └── FencedError
+    ├── ReceiptError
+    ├── RequestError
+    │   ├── IdempotencyConflictError
+    │   ├── ErasedRowError
+    │   └── UnknownDeletionError
+    ├── NotReadyError
+    ├── TuningCancelledError
+    └── ServiceError
+        ├── ServiceUnavailableError
+        └── WaitTimeoutError
+"""
+
+from __future__ import annotations
+
+
+class LMEraserError(Exception):
+    """Root of every error raised on purpose; the command line prints it without a traceback."""
+
+
+class ConfigError(LMEraserError):
+    """Raised when a configuration file or option holds a value that is not allowed."""
+
+
+class DataError(LMEraserError):
+    """Raised when a data source cannot be read or holds rows that cannot be used."""
+
+
+class DuplicateSampleError(DataError):
+    """Raised when two rows carry the same sample id."""
+
+
+class UndecodableImageError(DataError):
+    """Raised when images cannot be decoded; the message names their rows."""
+
+
+class UnknownLabelError(DataError):
+    """Raised when a row's label is not in the declared list."""
+
+
+class BackboneError(LMEraserError):
+    """Raised when a backbone is unknown, cannot be loaded, or cannot carry the prompt asked for."""
+
+
+class KeysError(LMEraserError):
+    """Raised when the hash key or the signing key is missing, malformed, or readable by others."""
+
+
+class StoreError(LMEraserError):
+    """Raised when the store cannot be read or written."""
+
+
+class ObjectMissingError(StoreError):
+    """Raised when an object that should exist does not."""
+
+
+class ObjectCorruptError(StoreError):
+    """Raised when an object's content does not have the digest that names it."""
+
+
+class LostRaceError(StoreError):
+    """Raised when another writer has already put the object that was to be put if absent."""
+
+
+class StoreFormatError(StoreError):
+    """Raised when a store was written by another format version, or is not a store."""
+
+
+class FingerprintError(StoreError):
+    """Raised when the numerics of this process differ from those that the store was made with."""
+
+
+class LogError(LMEraserError):
+    """Raised when the log's chain is broken: a record is changed, missing or out of order."""
+
+
+class FencedError(LogError):
+    """Raised when a registrar finds that a newer one has taken over its store."""
+
+
+class ReceiptError(LMEraserError):
+    """Raised when a receipt's signature or a proof in it does not hold."""
+
+
+class RequestError(LMEraserError):
+    """Raised when a request to ingest or delete cannot be accepted."""
+
+
+class IdempotencyConflictError(RequestError):
+    """Raised when an idempotency key comes again with another body."""
+
+
+class ErasedRowError(RequestError):
+    """Raised when rows to ingest were erased before and the ingest was not forced."""
+
+
+class UnknownDeletionError(RequestError):
+    """Raised when no deletion has the id that was asked for."""
+
+
+class NotReadyError(LMEraserError):
+    """Raised when there is nothing to answer from: no rows, or no current commit in time."""
+
+
+class TuningCancelledError(LMEraserError):
+    """Raised inside a tuning that a newer change has made pointless."""
+
+
+class ServiceError(LMEraserError):
+    """Raised when the service refuses a call.
+
+    Attributes:
+        status: HTTP status, or 0 where no answer came.
+        request_id: the id to quote to the operator, or None.
+    """
+
+    def __init__(self, message: str, *, status: int = 0, request_id: str | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.request_id = request_id
+
+
+class ServiceUnavailableError(ServiceError):
+    """Raised when the service cannot be reached or cannot answer now (no connection, 429, 503)."""
+
+
+class WaitTimeoutError(ServiceError):
+    """Raised when a deletion has not reached the awaited status in time."""

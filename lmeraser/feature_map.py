@@ -1,0 +1,74 @@
+"""Raw head features to the grid on which sums are exact: standardise, project, round, clip.
+
+All of it is fitted on public features, so it is fixed before any private row comes.
+
+Legend: N rows, F raw head features, H head features after the projection.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.linalg
+
+from lmeraser.numerics import GRID, LIMIT, in_fixed_batches
+
+_PROJECT_BATCH = 64
+
+
+@dataclass(frozen=True)
+class FeatureMap:
+    """An affine map, then rounding to 1/256 and clipping to ±8.
+
+    Attributes:
+        mean_F: float64, subtracted first.
+        projection_FH: float64, applied next.
+    """
+
+    mean_F: np.ndarray
+    projection_FH: np.ndarray
+
+    @staticmethod
+    def fit(public_NF: np.ndarray, head_dim: int) -> FeatureMap:
+        """Standardise each feature; where there are more than ``head_dim``, keep the leading principal components.
+
+        A component's deviation σ becomes √σ (scaled so that the mean square is one): between leaving it,
+        which would clip the first ones, and whitening, which would lift the noise of the last.
+        """
+        mean_F = public_NF.mean(axis=0, dtype=np.float64)
+        deviation_F = public_NF.std(axis=0, dtype=np.float64)
+        scale_F = 1 / np.where(deviation_F > 1e-6, deviation_F, 1.0)
+        if len(mean_F) <= head_dim:
+            return FeatureMap(mean_F, np.diag(scale_F))
+        standard_NF = (public_NF - mean_F) * scale_F
+        variances_F, directions_FF = scipy.linalg.eigh(standard_NF.T @ standard_NF / len(public_NF), driver="evd")
+        directions_FH = directions_FF[:, ::-1][:, :head_dim]
+        deviations_H = np.sqrt(np.maximum(variances_F[::-1][:head_dim], 1e-12))
+        power_H = 1 / np.sqrt(deviations_H)
+        power_H /= np.sqrt(np.mean((deviations_H * power_H) ** 2))
+        return FeatureMap(mean_F, scale_F[:, None] * directions_FH * power_H)
+
+    @staticmethod
+    def from_tensors(tensors: Mapping[str, np.ndarray]) -> FeatureMap:
+        """Read what :meth:`tensors` gave."""
+        return FeatureMap(tensors["mean_F"], tensors["projection_FH"])
+
+    def tensors(self) -> dict[str, np.ndarray]:
+        """The map as arrays."""
+        return {"mean_F": self.mean_F, "projection_FH": self.projection_FH}
+
+    @property
+    def width(self) -> int:
+        """H, the features after the projection."""
+        return int(self.projection_FH.shape[1])
+
+    def project(self, head_NF: np.ndarray) -> np.ndarray:
+        """Features on the grid, int16 [N, H], from raw head features, float32 [N, F]."""
+
+        def run(head_BF: np.ndarray) -> tuple[np.ndarray]:
+            projected_BH = (head_BF.astype(np.float64) - self.mean_F) @ self.projection_FH
+            return (np.clip(np.rint(projected_BH * GRID), -LIMIT * GRID, LIMIT * GRID).astype(np.int16),)
+
+        return in_fixed_batches(run, head_NF, _PROJECT_BATCH)[0]

@@ -1,0 +1,133 @@
+"""The whole method in one go: the state that a set of rows has, whatever came before.
+
+This is the independent side of ``lmeraser verify``: it knows no commits, no owners and no subtraction.
+
+Legend: N rows.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Executor, ProcessPoolExecutor
+from contextlib import contextmanager
+from typing import TypeVar
+
+import numpy as np
+
+from lmeraser.data import Sample
+from lmeraser.heads import Statistics
+from lmeraser.heads_state import HeadsState
+from lmeraser.keys import HashKey
+from lmeraser.manifest import Manifest, load_manifest
+from lmeraser.method import Method, chunks
+from lmeraser.numerics import deterministic
+from lmeraser.partition import Cut, subject_bits
+from lmeraser.public import load_method
+from lmeraser.rows import RowTable
+from lmeraser.specialist import Specialist
+from lmeraser.state import json_digest, state_leaf
+from lmeraser.store import open_store
+
+_CHUNK = 128
+T = TypeVar("T")
+Report = Callable[[str, int, int], None]
+
+
+def fresh_leaves(
+    method: Method,
+    manifest: Manifest,
+    hash_key: HashKey,
+    samples: Sequence[Sample],
+    workers: Executor | None = None,
+    report: Report | None = None,
+) -> dict[str, str]:
+    """The leaves of the state root over these rows.
+
+    Args:
+        method: over the store's public artifacts.
+        manifest: the store's.
+        hash_key: keys the leaves.
+        samples: all rows, in any order.
+        workers: made by :func:`worker_processes`; without, everything runs here.
+        report: called with what is being done, how much of it is done, and how much there is.
+    """
+    table = rows_of(method, samples, workers, report)
+    bits_N = np.array([subject_bits(method.config.seed, name) for name in table.subject_ids], np.uint64)
+    with deterministic():
+        cut = method.cut(table.anchors_N, bits_N)
+    clusters = _members(cut, table, bits_N)
+    tuned = {
+        key: rows for key, rows in clusters.items() if len(rows) >= method.config.partition.min_tuned_rows
+    }
+    specialists = dict(zip(tuned, specialists_of(method, list(tuned.values()), workers, report), strict=True))
+    digests = {f"rows/{key}": rows.digest() for key, rows in clusters.items()}
+    digests |= {f"specialist/{key}": specialist.digest() for key, specialist in specialists.items()}
+    digests["cut"] = json_digest(cut.canonical())
+    digests["heads"] = _heads(method, table, list(specialists.values())).digest()
+    leaves = {name: state_leaf(hash_key, name, digest) for name, digest in digests.items()}
+    return leaves | manifest.leaves(hash_key)
+
+
+def rows_of(
+    method: Method, samples: Sequence[Sample], workers: Executor | None = None, report: Report | None = None
+) -> RowTable:
+    """The samples' rows, sorted by sample id."""
+    parts = list(chunks(samples, _CHUNK))
+    done = workers.map(_rows_in_worker, parts) if workers else map(method.rows, parts)
+    return RowTable.concatenate(_reported(done, "features", len(parts), report), method.config.heads.head_dim)
+
+
+def specialists_of(
+    method: Method, clusters: Sequence[RowTable], workers: Executor | None = None, report: Report | None = None
+) -> list[Specialist]:
+    """Each cluster's specialist."""
+    done = workers.map(_specialist_in_worker, clusters) if workers else map(method.specialist, clusters)
+    return list(_reported(done, "tunings", len(clusters), report))
+
+
+@contextmanager
+def worker_processes(store_uri: str, count: int) -> Iterator[Executor]:
+    """Processes that have the store's method loaded."""
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(count, context, initializer=_load_in_worker, initargs=(store_uri,)) as executor:
+        yield executor
+
+
+def _members(cut: Cut, table: RowTable, bits_N: np.ndarray) -> dict[str, RowTable]:
+    keys = [cut.owner_of(anchor, bits) for anchor, bits in zip(table.anchors_N.tolist(), bits_N.tolist(), strict=True)]
+    keys_N = np.array(keys, object)
+    return {cluster.key: table.where(keys_N == cluster.key) for cluster in cut.clusters}
+
+
+def _heads(method: Method, table: RowTable, specialists: Sequence[Specialist]) -> HeadsState:
+    classes = len(method.config.labels)
+    with deterministic():
+        shared = Statistics.of(table.features_NH, table.labels_N, classes)
+        pooled = Statistics.zero(table.features_NH.shape[1], classes)
+        for specialist in specialists:
+            pooled = pooled + Statistics.of(specialist.features_NH, specialist.labels_N, classes)
+        return HeadsState.of(shared, pooled)
+
+
+def _reported(done: Iterable[T], what: str, total: int, report: Report | None) -> Iterator[T]:
+    for count, value in enumerate(done, start=1):
+        if report is not None:
+            report(what, count, total)
+        yield value
+
+
+_loaded: list[Method] = []
+
+
+def _load_in_worker(store_uri: str) -> None:
+    store = open_store(store_uri)
+    _loaded.append(load_method(store, load_manifest(store)))
+
+
+def _rows_in_worker(samples: list[Sample]) -> RowTable:
+    return _loaded[0].rows(samples)
+
+
+def _specialist_in_worker(rows: RowTable) -> Specialist:
+    return _loaded[0].specialist(rows)

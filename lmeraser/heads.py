@@ -1,0 +1,162 @@
+"""The closed-form heads: ridge regression on exact sums (design 4.4).
+
+Legend: N rows, H head features, C classes, G penalties of the grid.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.linalg
+
+from lmeraser.numerics import GRID, LIMIT
+
+_EXACT = 2**53
+_SUM_ROWS = 4096
+# Penalties per row, relative to features of unit variance.
+_PENALTIES_G = 10.0 ** np.arange(-6.0, 2.25, 0.25)
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Sums over rows. Features count in units of the grid, so every entry is an exact integer.
+
+    Attributes:
+        gram_HH: sum of products of two features.
+        cross_HC: sum of features by class.
+        sums_H: sum of features.
+        counts_C: rows by class.
+    """
+
+    gram_HH: np.ndarray
+    cross_HC: np.ndarray
+    sums_H: np.ndarray
+    counts_C: np.ndarray
+
+    @staticmethod
+    def zero(features: int, classes: int) -> Statistics:
+        """The statistics of no rows."""
+        shapes = ((features, features), (features, classes), (features,), (classes,))
+        return Statistics(*(np.zeros(shape, np.float64) for shape in shapes))
+
+    @staticmethod
+    def of(features_NH: np.ndarray, labels_N: np.ndarray, classes: int) -> Statistics:
+        """The statistics of rows with int16 features on the grid."""
+        total = Statistics.zero(features_NH.shape[1], classes)
+        for start in range(0, len(features_NH), _SUM_ROWS):
+            part_NH = features_NH[start : start + _SUM_ROWS].astype(np.float64)
+            onehot_NC = np.eye(classes)[labels_N[start : start + _SUM_ROWS]]
+            total = total + Statistics(
+                part_NH.T @ part_NH, part_NH.T @ onehot_NC, part_NH.sum(axis=0), onehot_NC.sum(axis=0)
+            )
+        return total
+
+    @property
+    def rows(self) -> int:
+        """How many rows were summed."""
+        return int(self.counts_C.sum())
+
+    def __add__(self, other: Statistics) -> Statistics:
+        total = Statistics(
+            self.gram_HH + other.gram_HH,
+            self.cross_HC + other.cross_HC,
+            self.sums_H + other.sums_H,
+            self.counts_C + other.counts_C,
+        )
+        if total.rows * (GRID * LIMIT) ** 2 >= _EXACT:
+            raise OverflowError(f"sums over {total.rows} rows are not exact in float64")
+        return total
+
+    def __sub__(self, other: Statistics) -> Statistics:
+        return Statistics(
+            self.gram_HH - other.gram_HH,
+            self.cross_HC - other.cross_HC,
+            self.sums_H - other.sums_H,
+            self.counts_C - other.counts_C,
+        )
+
+    def tensors(self, prefix: str) -> dict[str, np.ndarray]:
+        """The sums by prefixed name."""
+        return {f"{prefix}{name}": getattr(self, name) for name in ("gram_HH", "cross_HC", "sums_H", "counts_C")}
+
+    @staticmethod
+    def from_tensors(tensors: Mapping[str, np.ndarray], prefix: str) -> Statistics:
+        """Read what :meth:`tensors` gave."""
+        return Statistics(*(tensors[f"{prefix}{name}"] for name in ("gram_HH", "cross_HC", "sums_H", "counts_C")))
+
+
+@dataclass(frozen=True)
+class Head:
+    """A linear head over features on the grid.
+
+    Attributes:
+        weight_HC: float64, per unit of the un-scaled feature.
+        bias_C: float64.
+        penalty: the ridge penalty per row that cross-validation chose.
+    """
+
+    weight_HC: np.ndarray
+    bias_C: np.ndarray
+    penalty: float
+
+    def scores(self, features_NH: np.ndarray) -> np.ndarray:
+        """Scores [N, C] of int16 features; near 1 for the class, near 0 for the others."""
+        scores_NC: np.ndarray = (features_NH.astype(np.float64) / GRID) @ self.weight_HC + self.bias_C
+        return scores_NC
+
+
+def solve(statistics: Statistics) -> Head:
+    """Ridge regression on one-hot targets, with an intercept that is not penalised.
+
+    The penalty minimises generalised cross-validation (Golub, Heath and Wahba 1979),
+    ``GCV(α) = (RSS(α) / n) / (1 - (1 + Σ λ / (λ + nα)) / n)²``, over a fixed grid. With eigenvalues λ of the centred
+    Gram matrix it follows from the sums alone. Without rows all scores are zero.
+    """
+    rows = statistics.rows
+    if rows == 0:
+        return Head(np.zeros_like(statistics.cross_HC), np.zeros_like(statistics.counts_C), 0.0)
+    mean_H = statistics.sums_H / rows
+    share_C = statistics.counts_C / rows
+    gram_HH = (statistics.gram_HH - np.outer(statistics.sums_H, mean_H)) / GRID**2
+    cross_HC = (statistics.cross_HC - np.outer(statistics.sums_H, share_C)) / GRID
+    values_H, vectors_HH = scipy.linalg.eigh(gram_HH, driver="evd")
+    values_H = np.maximum(values_H, 0.0)
+    turned_HC = vectors_HH.T @ cross_HC
+    energy_H = (turned_HC**2).sum(axis=1)
+    targets = float((statistics.counts_C * (1 - share_C)).sum())
+    penalty = _best_penalty(values_H, energy_H, targets, rows)
+    weight_HC = vectors_HH @ (turned_HC / (values_H + penalty * rows)[:, None])
+    return Head(weight_HC, share_C - (mean_H / GRID) @ weight_HC, penalty)
+
+
+def blend(
+    shared_NC: np.ndarray,
+    pooled_NC: np.ndarray,
+    has_specialist_N: np.ndarray,
+    specialist_weight: float,
+    temperature: float,
+) -> np.ndarray:
+    """Probabilities [N, C]: ``(1 - λ) softmax(shared / τ) + λ softmax(pooled / τ)``; λ is 0 without a specialist."""
+    weight_N1 = np.where(has_specialist_N, specialist_weight, 0.0)[:, None]
+    mixed_NC: np.ndarray = (1 - weight_N1) * _softmax(shared_NC / temperature)
+    return mixed_NC + weight_N1 * _softmax(pooled_NC / temperature)
+
+
+def _best_penalty(values_H: np.ndarray, energy_H: np.ndarray, targets: float, rows: int) -> float:
+    """The penalty of the grid with the least GCV; the largest of equals."""
+    shrunk_GH = values_H + (_PENALTIES_G * rows)[:, None]
+    # RSS = |y|² - 2 wᵀXᵀy + wᵀXᵀXw, in the eigenbasis.
+    fitted_G = (energy_H * (2 / shrunk_GH - values_H / shrunk_GH**2)).sum(axis=1)
+    residual_G = np.maximum(targets - fitted_G, 0.0)
+    freedom_G = 1 + (values_H / shrunk_GH).sum(axis=1)
+    remaining_G = 1 - freedom_G / rows
+    gcv_G = np.where(remaining_G > 0, residual_G / rows / np.maximum(remaining_G, 1e-12) ** 2, np.inf)
+    best = len(gcv_G) - 1 - int(np.argmin(gcv_G[::-1]))
+    return float(_PENALTIES_G[best])
+
+
+def _softmax(scores_NC: np.ndarray) -> np.ndarray:
+    shifted_NC = np.exp(scores_NC - scores_NC.max(axis=1, keepdims=True))
+    return shifted_NC / shifted_NC.sum(axis=1, keepdims=True)

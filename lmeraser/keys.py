@@ -1,0 +1,132 @@
+"""The hash key and the signing key. They never lie in the store.
+
+A key folder holds ``hash.key`` (64 hex digits), ``signing-key.pem`` (Ed25519, PKCS8) and
+``signing-key.pub.pem``. The private ones are 0600. ``LMERASER_HASH_KEY`` stands in for ``hash.key``.
+"""
+
+from __future__ import annotations
+
+import hmac
+import os
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+    load_pem_private_key,
+    load_pem_public_key,
+)
+
+from lmeraser.errors import KeysError
+from lmeraser.hashing import canonical_json
+
+HASH_KEY_VARIABLE = "LMERASER_HASH_KEY"
+KEYS_VARIABLE = "LMERASER_KEYS"
+
+
+@dataclass(frozen=True, repr=False)
+class HashKey:
+    """Thirty-two secret bytes under which ids and digests are hashed before they are written down."""
+
+    secret: bytes
+
+    def of(self, *parts: str | int) -> str:
+        """HMAC-SHA256 of the parts, as hex digits."""
+        return hmac.digest(self.secret, canonical_json(list(parts)), "sha256").hex()
+
+
+def default_folder() -> Path:
+    """The key folder that is used when none is named: ``$LMERASER_KEYS``, else ``~/.lmeraser/keys``."""
+    return Path(os.environ.get(KEYS_VARIABLE) or Path.home() / ".lmeraser" / "keys")
+
+
+def init_keys(folder: Path) -> None:
+    """Make both keys.
+
+    Raises:
+        KeysError: when the folder holds keys already; they are never overwritten, because receipts and
+            the record of erased ids hang on them.
+    """
+    if (folder / "hash.key").exists() or (folder / "signing-key.pem").exists():
+        raise KeysError(f"{folder} holds keys already; they are not replaced")
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    signing_key = Ed25519PrivateKey.generate()
+    _write_private(folder / "hash.key", secrets.token_hex(32).encode() + b"\n")
+    _write_private(
+        folder / "signing-key.pem", signing_key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    )
+    (folder / "signing-key.pub.pem").write_bytes(public_pem(signing_key.public_key()))
+
+
+def load_hash_key(folder: Path) -> HashKey:
+    """The hash key from the environment, else from the folder.
+
+    Raises:
+        KeysError: when there is none, or it is not 64 hex digits, or others may read its file.
+    """
+    text = os.environ.get(HASH_KEY_VARIABLE) or _read_private(folder / "hash.key").decode("ascii", "replace")
+    try:
+        secret = bytes.fromhex(text.strip())
+    except ValueError:
+        secret = b""
+    if len(secret) != 32:
+        raise KeysError(f"the hash key ({HASH_KEY_VARIABLE} or {folder / 'hash.key'}) must be 64 hex digits")
+    return HashKey(secret)
+
+
+def load_signing_key(folder: Path) -> Ed25519PrivateKey:
+    """The key that signs receipts.
+
+    Raises:
+        KeysError: when there is none, or it is not an Ed25519 key, or others may read its file.
+    """
+    path = folder / "signing-key.pem"
+    try:
+        key = load_pem_private_key(_read_private(path), password=None)
+    except (ValueError, TypeError) as error:
+        raise KeysError(f"{path} is not an unencrypted PEM private key") from error
+    if not isinstance(key, Ed25519PrivateKey):
+        raise KeysError(f"{path} is not an Ed25519 key")
+    return key
+
+
+def public_pem(key: Ed25519PublicKey) -> bytes:
+    """The public key as PEM."""
+    return key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+
+
+def parse_public_pem(pem: bytes) -> Ed25519PublicKey:
+    """The public key from PEM.
+
+    Raises:
+        KeysError: when it is not an Ed25519 public key.
+    """
+    try:
+        key = load_pem_public_key(pem)
+    except ValueError as error:
+        raise KeysError("the public key is not PEM") from error
+    if not isinstance(key, Ed25519PublicKey):
+        raise KeysError("the public key is not an Ed25519 key")
+    return key
+
+
+def _write_private(path: Path, data: bytes) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(data)
+
+
+def _read_private(path: Path) -> bytes:
+    try:
+        mode = path.stat().st_mode
+        data = path.read_bytes()
+    except OSError as error:
+        raise KeysError(f"cannot read {path}: {error.strerror}; `lmeraser keys init` makes keys") from error
+    if mode & 0o077:
+        raise KeysError(f"{path} may be read by others (mode {mode & 0o777:04o}); allowed is 0600")
+    return data

@@ -1,0 +1,144 @@
+"""The numbered, hash-chained log: the only truth about what was asked and what is current.
+
+Record n is the object ``log/<n>.json``, put if absent; it carries the SHA-256 of record n-1. Bodies
+hold keyed hashes only, never ids.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from lmeraser.errors import LogError, ObjectMissingError
+from lmeraser.hashing import canonical_json
+from lmeraser.store import Store
+
+Kind = Literal["term", "request", "commit", "erased", "completed", "failed"]
+GENESIS = "0" * 64
+
+
+@dataclass(frozen=True)
+class Record:
+    """One record of the log.
+
+    Attributes:
+        number: 1, 2, 3, …
+        kind: what the body says.
+        term: number of the registrar start that wrote it.
+        previous: SHA-256 of the record before it, as hex digits.
+        at: when it was written, ISO 8601, UTC.
+        body: what happened.
+        digest: SHA-256 of this record's bytes, as hex digits.
+    """
+
+    number: int
+    kind: Kind
+    term: int
+    previous: str
+    at: str
+    body: dict[str, Any]
+    digest: str
+
+
+class Log:
+    """Reads and appends records. The position is the last record that this object has seen."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._head: Record | None = None
+
+    @property
+    def head(self) -> Record | None:
+        """The last record seen; None before the first."""
+        return self._head
+
+    def advance(self) -> list[Record]:
+        """Read the records that others have added since, oldest first, and move the position there.
+
+        Raises:
+            LogError: when the chain does not hold.
+        """
+        added: list[Record] = []
+        if self._head is None:
+            added.extend(self._all_listed())
+        number = added[-1].number if added else (self._head.number if self._head else 0)
+        while (record := self._read(number + 1)) is not None:
+            added.append(record)
+            number += 1
+        for record in added:
+            _check_follows(self._head, record)
+            self._head = record
+        return added
+
+    def has_newer(self) -> bool:
+        """Whether the store holds a record after the position: one look, whatever the log's length."""
+        return self._store.exists(_name((self._head.number if self._head else 0) + 1))
+
+    def record(self, number: int) -> Record:
+        """The record with this number.
+
+        Raises:
+            LogError: when there is none.
+        """
+        record = self._read(number)
+        if record is None:
+            raise LogError(f"the log has no record {number}")
+        return record
+
+    def append(self, kind: Kind, term: int, body: dict[str, Any]) -> Record:
+        """Add a record after the position.
+
+        Raises:
+            LostRaceError: when another process has added one there first; advance, and decide again.
+        """
+        number = self._head.number + 1 if self._head else 1
+        previous = self._head.digest if self._head else GENESIS
+        at = datetime.now(UTC).isoformat(timespec="milliseconds")
+        data = canonical_json(
+            {"number": number, "kind": kind, "term": term, "previous": previous, "at": at, "body": body}
+        )
+        self._store.put_if_absent(_name(number), data)
+        self._head = _parse(number, data)
+        return self._head
+
+    def _all_listed(self) -> Iterator[Record]:
+        names = self._store.names("log/")
+        for number, name in enumerate(names, start=1):
+            if name != _name(number):
+                raise LogError(f"log record {number} is missing: found {name} in its place")
+            record = self._read(number)
+            if record is None:
+                raise LogError(f"log record {number} vanished while it was read")
+            yield record
+
+    def _read(self, number: int) -> Record | None:
+        try:
+            return _parse(number, self._store.get(_name(number)))
+        except ObjectMissingError:
+            return None
+
+
+def _name(number: int) -> str:
+    return f"log/{number:010d}.json"
+
+
+def _parse(number: int, data: bytes) -> Record:
+    try:
+        record = Record(**json.loads(data), digest=hashlib.sha256(data).hexdigest())
+    except (ValueError, TypeError) as error:
+        raise LogError(f"log record {number} cannot be read: {error}") from error
+    if record.number != number:
+        raise LogError(f"log record {number} says that it is number {record.number}")
+    return record
+
+
+def _check_follows(before: Record | None, record: Record) -> None:
+    number, previous = (before.number, before.digest) if before else (0, GENESIS)
+    if record.number != number + 1:
+        raise LogError(f"log record {number + 1} is missing: found {record.number} in its place")
+    if record.previous != previous:
+        raise LogError(f"log record {record.number} does not follow record {number}: one of the two was changed")

@@ -1,0 +1,130 @@
+"""The method over fixed public artifacts: what a row becomes, and what a cluster becomes.
+
+Legend: N rows, P pixels a side, H head features, R routing features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import TypeVar
+
+import numpy as np
+import torch
+
+from lmeraser.backbone import Backbone, Features
+from lmeraser.config import MethodConfig
+from lmeraser.data import Sample, decode_image
+from lmeraser.feature_map import FeatureMap
+from lmeraser.numerics import deterministic, in_fixed_batches
+from lmeraser.partition import AnchorIndex, Cut, Dendrogram, cut
+from lmeraser.prompts import PromptKind
+from lmeraser.rows import RowTable
+from lmeraser.specialist import Specialist
+from lmeraser.tuning import TuningRows, tune_prompt
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Method:
+    """Public artifacts and configuration, ready to work on private rows.
+
+    Attributes:
+        config: what decides the state.
+        backbone: frozen.
+        prompt_kind: how a prompt enters the backbone.
+        anchor_index: finds the nearest anchor.
+        dendrogram: Ward linkage over the anchors.
+        feature_map: raw head features to the grid.
+        feature_batch: rows in one batch of the feature extraction.
+    """
+
+    config: MethodConfig
+    backbone: Backbone
+    prompt_kind: PromptKind
+    anchor_index: AnchorIndex
+    dendrogram: Dendrogram
+    feature_map: FeatureMap
+    feature_batch: int
+
+    def rows(self, samples: Iterable[Sample]) -> RowTable:
+        """What the samples become: their nearest anchors and un-prompted features.
+
+        Raises:
+            UndecodableImageError: when an image cannot be decoded.
+        """
+        ordered = sorted(samples, key=lambda sample: sample.sample_id)
+        images_N3PP = self.decode([sample.image for sample in ordered])
+        routing_NR, head_NF = extract(self.backbone, images_N3PP, self.feature_batch)
+        with deterministic():
+            return RowTable(
+                sample_ids=tuple(sample.sample_id for sample in ordered),
+                subject_ids=tuple(sample.subject_id for sample in ordered),
+                labels_N=np.array([sample.label for sample in ordered], np.int64),
+                images=tuple(sample.image for sample in ordered),
+                anchors_N=self.anchor_index.nearest(routing_NR),
+                features_NH=self.feature_map.project(head_NF),
+            )
+
+    def cut(self, anchors_N: np.ndarray, bits_N: np.ndarray) -> Cut:
+        """The prompt clusters of rows at these anchors, of subjects with these bits."""
+        return cut(self.dendrogram, anchors_N, bits_N, self.config.partition.max_cluster_rows)
+
+    def specialist(
+        self,
+        rows: RowTable,
+        report: Callable[[int, int], None] | None = None,
+        cancelled: Callable[[], bool] | None = None,
+    ) -> Specialist:
+        """Tune one cluster's prompt on its rows, and pass the rows through the backbone with it.
+
+        Raises:
+            TuningCancelledError: when ``cancelled`` said so.
+        """
+        images_N3PP = self.decode(rows.images)
+        tuning_rows = TuningRows(rows.sample_ids, images_N3PP, rows.labels_N)
+        prompt = tune_prompt(self.backbone, self.config, tuning_rows, report, cancelled)
+        _, head_NF = extract(self.backbone, images_N3PP, self.feature_batch, self.prompt_kind, prompt)
+        with deterministic():
+            return Specialist(prompt.cpu().numpy(), self.feature_map.project(head_NF), rows.labels_N)
+
+    def decode(self, images: Iterable[bytes]) -> np.ndarray:
+        """Encoded images as uint8 [N, 3, P, P]."""
+        size = self.config.backbone.image_px
+        decoded = [decode_image(image, size) for image in images]
+        return np.stack(decoded) if decoded else np.zeros((0, 3, size, size), np.uint8)
+
+
+def extract(
+    backbone: Backbone,
+    images_N3PP: np.ndarray,
+    batch: int,
+    prompt_kind: PromptKind | None = None,
+    prompt: torch.Tensor | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Routing features [N, R] and raw head features [N, F], float32, in batches of fixed shape."""
+
+    def run(images_B3PP: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        features = _features(backbone, torch.from_numpy(images_B3PP), prompt_kind, prompt)
+        return features.routing_NR.cpu().numpy(), features.head_NF.cpu().numpy()
+
+    with deterministic(), torch.inference_mode():
+        return in_fixed_batches(run, images_N3PP, batch)
+
+
+def chunks(values: Iterable[T], size: int) -> Iterator[list[T]]:
+    """The values in lists of at most ``size``."""
+    iterator = iter(values)
+    while chunk := list(islice(iterator, size)):
+        yield chunk
+
+
+def _features(
+    backbone: Backbone, images_B3PP: torch.Tensor, prompt_kind: PromptKind | None, prompt: torch.Tensor | None
+) -> Features:
+    if prompt_kind is None or prompt is None:
+        return backbone.features(images_B3PP)
+    prompt_B = prompt.expand(len(images_B3PP), *prompt.shape)
+    return prompt_kind.features(backbone.normalise(images_B3PP), prompt_B)

@@ -1,0 +1,66 @@
+"""What the law needs of arithmetic: one thread, deterministic kernels, batches of fixed shape.
+
+Legend: N rows, B rows of a batch.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import faiss
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+# Features that enter the heads are rounded to 1/GRID and clipped to ±LIMIT, so that their sums of
+# products are integers below 2^53 and float64 adds them exactly in any order.
+GRID = 256
+LIMIT = 8
+
+
+@contextmanager
+def deterministic() -> Iterator[None]:
+    """One thread and deterministic kernels for BLAS, FAISS and torch inside the block.
+
+    Results must not depend on how many cores a machine has; parallelism is by process. Ray sets
+    ``OMP_NUM_THREADS`` per actor, and ``eigh`` differs between one thread and two.
+    """
+    torch = sys.modules.get("torch")
+    faiss_threads = faiss.omp_get_max_threads()
+    with threadpool_limits(1):
+        faiss.omp_set_num_threads(1)
+        if torch is None:
+            try:
+                yield
+            finally:
+                faiss.omp_set_num_threads(faiss_threads)
+            return
+        threads = torch.get_num_threads()
+        enforced = torch.are_deterministic_algorithms_enabled()
+        torch.set_num_threads(1)
+        torch.use_deterministic_algorithms(True)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(threads)
+            torch.use_deterministic_algorithms(enforced)
+            faiss.omp_set_num_threads(faiss_threads)
+
+
+def in_fixed_batches(
+    run: Callable[[np.ndarray], tuple[np.ndarray, ...]], rows_N: np.ndarray, batch: int
+) -> tuple[np.ndarray, ...]:
+    """Apply ``run`` to batches of exactly ``batch`` rows; the last is padded with zeros and trimmed.
+
+    Kernels choose their order of summation by the shape, so a fixed shape gives a row the same bits
+    whatever stands beside it. With no rows, one padded batch is run for the shapes alone.
+    """
+    parts: list[tuple[np.ndarray, ...]] = []
+    for start in range(0, max(len(rows_N), 1), batch):
+        rows_B = rows_N[start : start + batch]
+        filled = len(rows_B)
+        padded_B = np.zeros((batch, *rows_N.shape[1:]), rows_N.dtype)
+        padded_B[:filled] = rows_B
+        parts.append(tuple(result[:filled] for result in run(padded_B)))
+    return tuple(np.concatenate(columns) for columns in zip(*parts, strict=True))

@@ -1,0 +1,205 @@
+"""Anchors, dendrogram and cut: which rows share a prompt (LMEraser, section 3; design 4.2).
+
+Everything here but the cut comes from public data. The cut sees row counts only.
+
+Legend: N rows, A anchors, R routing features, K clusters, M merges of the linkage (A - 1).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import faiss
+import numpy as np
+from scipy.cluster.hierarchy import linkage
+
+from lmeraser.errors import ConfigError
+from lmeraser.hashing import canonical_json, draw_uint64
+from lmeraser.numerics import in_fixed_batches
+
+_BITS = 64
+_SEARCH_BATCH = 64
+_KMEANS_ITERATIONS = 20
+
+
+def subject_bits(seed: int, subject_id: str) -> int:
+    """Sixty-four bits that divide subjects below an anchor: hash(seed, subject_id)."""
+    return draw_uint64(seed, "subject", subject_id)
+
+
+def fit_anchors(routing_NR: np.ndarray, count: int, seed: int) -> np.ndarray:
+    """Centroids of public routing features by k-means, float32 [A, R], in lexicographic order.
+
+    Raises:
+        ConfigError: when there are fewer rows than anchors.
+    """
+    if len(routing_NR) < count:
+        raise ConfigError(f"partition.anchors is {count}, but there are {len(routing_NR)} public rows: allowed is less")
+    routing_NR = np.ascontiguousarray(routing_NR, np.float32)
+    kmeans = faiss.Kmeans(
+        routing_NR.shape[1],
+        count,
+        niter=_KMEANS_ITERATIONS,
+        seed=seed & 0x7FFFFFFF,
+        min_points_per_centroid=1,
+        max_points_per_centroid=max(256, len(routing_NR) // count + 1),
+    )
+    kmeans.train(routing_NR)
+    anchors_AR = np.asarray(kmeans.centroids, np.float32)
+    return np.ascontiguousarray(anchors_AR[np.lexsort(anchors_AR.T[::-1])])
+
+
+class AnchorIndex:
+    """Finds the nearest anchor of a routing feature."""
+
+    def __init__(self, anchors_AR: np.ndarray) -> None:
+        self.anchors_AR = np.ascontiguousarray(anchors_AR, np.float32)
+        self._index = faiss.IndexFlatL2(self.anchors_AR.shape[1])
+        self._index.add(self.anchors_AR)
+
+    def nearest(self, routing_NR: np.ndarray) -> np.ndarray:
+        """The nearest anchor of each row, int32 [N]; the lowest id where several are equally near."""
+
+        def search(routing_BR: np.ndarray) -> tuple[np.ndarray]:
+            distances_B2, ids_B2 = self._index.search(routing_BR, min(2, len(self.anchors_AR)))
+            tied_B = distances_B2[:, :1] == distances_B2
+            lowest_B = np.where(tied_B, ids_B2, np.iinfo(np.int64).max).min(axis=1)
+            return (lowest_B.astype(np.int32),)
+
+        return in_fixed_batches(search, np.ascontiguousarray(routing_NR, np.float32), _SEARCH_BATCH)[0]
+
+
+@dataclass(frozen=True)
+class Dendrogram:
+    """Ward linkage over anchors.
+
+    Attributes:
+        children_M2: int32; merge m joins these two nodes into node A + m. Nodes below A are anchors.
+    """
+
+    children_M2: np.ndarray
+
+    @staticmethod
+    def fit(anchors_AR: np.ndarray) -> Dendrogram:
+        """Ward's minimum variance linkage (Ward 1963) by SciPy."""
+        merges_M4 = linkage(anchors_AR.astype(np.float64), method="ward")
+        return Dendrogram(merges_M4[:, :2].astype(np.int32))
+
+    @staticmethod
+    def from_tensors(tensors: Mapping[str, np.ndarray]) -> Dendrogram:
+        """Read what :meth:`tensors` gave."""
+        return Dendrogram(tensors["children_M2"])
+
+    def tensors(self) -> dict[str, np.ndarray]:
+        """The dendrogram as arrays."""
+        return {"children_M2": self.children_M2}
+
+    @property
+    def anchors(self) -> int:
+        """How many anchors there are."""
+        return len(self.children_M2) + 1
+
+    def leaves(self, node: int) -> tuple[int, ...]:
+        """The anchors below a node, ascending."""
+        found: list[int] = []
+        stack = [node]
+        while stack:
+            node = stack.pop()
+            if node < self.anchors:
+                found.append(node)
+            else:
+                stack.extend(self.children_M2[node - self.anchors].tolist())
+        return tuple(sorted(found))
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A prompt cluster: the rows at these anchors whose subject's bits begin with ``bits``."""
+
+    anchors: tuple[int, ...]
+    bits: str
+    rows: int
+
+    @cached_property
+    def key(self) -> str:
+        """Sixteen hex digits that name the cluster: a hash of its anchors and bits."""
+        return hashlib.sha256(canonical_json([list(self.anchors), self.bits])).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Cut:
+    """The prompt clusters, sorted by key."""
+
+    clusters: tuple[Cluster, ...]
+
+    def owner_of(self, anchor: int, bits: int) -> str | None:
+        """Key of the cluster that holds a row at this anchor, of a subject with these bits.
+
+        None where the cut has no cluster, because it holds no such row.
+        """
+        text = f"{bits:0{_BITS}b}"
+        return next((one.key for one in self._at_anchor.get(anchor, ()) if text.startswith(one.bits)), None)
+
+    def canonical(self) -> list[Any]:
+        """The cut as a JSON value."""
+        return [[cluster.key, list(cluster.anchors), cluster.bits, cluster.rows] for cluster in self.clusters]
+
+    @cached_property
+    def _at_anchor(self) -> dict[int, list[Cluster]]:
+        found: dict[int, list[Cluster]] = {}
+        for cluster in self.clusters:
+            for anchor in cluster.anchors:
+                found.setdefault(anchor, []).append(cluster)
+        return found
+
+
+def cut(dendrogram: Dendrogram, anchors_N: np.ndarray, bits_N: np.ndarray, max_cluster_rows: int) -> Cut:
+    """Split from the root while a node holds more than ``max_cluster_rows`` rows; that is all.
+
+    Below an anchor a node is split by the next bit of its rows' subjects, unless they all have the same
+    bits. A node without rows is no cluster.
+
+    Args:
+        dendrogram: over the anchors.
+        anchors_N: int32, nearest anchor of each row.
+        bits_N: uint64, subject bits of each row.
+        max_cluster_rows: the bound, at least 1.
+    """
+    rows_at = _rows_below(dendrogram, np.bincount(anchors_N, minlength=dendrogram.anchors))
+    clusters: list[Cluster] = []
+    stack = [len(rows_at) - 1]
+    while stack:
+        node = stack.pop()
+        rows = int(rows_at[node])
+        if rows == 0:
+            continue
+        if rows <= max_cluster_rows:
+            clusters.append(Cluster(dendrogram.leaves(node), "", rows))
+        elif node >= dendrogram.anchors:
+            stack.extend(dendrogram.children_M2[node - dendrogram.anchors].tolist())
+        else:
+            clusters.extend(_split_by_subject(node, "", bits_N[anchors_N == node], max_cluster_rows))
+    return Cut(tuple(sorted(clusters, key=lambda cluster: cluster.key)))
+
+
+def _rows_below(dendrogram: Dendrogram, rows_A: np.ndarray) -> np.ndarray:
+    """Rows at every node, anchors first, the root last."""
+    rows_at = np.concatenate([rows_A, np.zeros(len(dendrogram.children_M2), np.int64)])
+    for merge, (left, right) in enumerate(dendrogram.children_M2.tolist()):
+        rows_at[dendrogram.anchors + merge] = rows_at[left] + rows_at[right]
+    return rows_at
+
+
+def _split_by_subject(anchor: int, bits: str, bits_N: np.ndarray, max_cluster_rows: int) -> Iterator[Cluster]:
+    if len(bits_N) == 0:
+        return
+    if len(bits_N) <= max_cluster_rows or (bits_N == bits_N[0]).all():
+        yield Cluster((anchor,), bits, len(bits_N))
+        return
+    one_N = (bits_N >> np.uint64(_BITS - 1 - len(bits))) & np.uint64(1) == 1
+    yield from _split_by_subject(anchor, bits + "0", bits_N[~one_N], max_cluster_rows)
+    yield from _split_by_subject(anchor, bits + "1", bits_N[one_N], max_cluster_rows)

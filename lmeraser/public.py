@@ -1,0 +1,192 @@
+"""The public artifacts: all that the method takes from public data, fixed before any private row comes.
+
+Legend: N public rows, F raw head features, R routing features, A anchors.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from lmeraser.backbone import Backbone, open_backbone, save_weights
+from lmeraser.config import BackboneConfig, MethodConfig
+from lmeraser.data import Sample, decode_image
+from lmeraser.errors import BackboneError, DataError
+from lmeraser.feature_map import FeatureMap
+from lmeraser.manifest import Manifest, create_manifest, load_part
+from lmeraser.method import Method, chunks, extract
+from lmeraser.numerics import deterministic
+from lmeraser.partition import AnchorIndex, Dendrogram, fit_anchors
+from lmeraser.prompts import prompt_kind
+from lmeraser.state import check_fingerprint, fingerprint, tensor_digest
+from lmeraser.store import Store
+from lmeraser.tensors import tensors_from_bytes, tensors_to_bytes
+
+FEATURE_BATCH = 32
+Tensors = Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class PublicArtifacts:
+    """Tensors of the three parts.
+
+    Attributes:
+        backbone: weights, without a classifier.
+        partition: anchors and dendrogram.
+        features: standardisation and projection of head features.
+        feature_batch: rows in one batch of the feature extraction.
+    """
+
+    backbone: Tensors
+    partition: Tensors
+    features: Tensors
+    feature_batch: int
+
+
+def build_public(
+    config: MethodConfig,
+    weights: Path | None,
+    samples: Iterable[Sample],
+    report: Callable[[int], None] | None = None,
+) -> PublicArtifacts:
+    """Anchors, dendrogram and projection from public rows, under a frozen backbone.
+
+    Args:
+        config: what decides the state.
+        weights: the backbone's weights, where the configuration says "trained".
+        samples: public rows; their labels are not used.
+        report: called with the number of rows done.
+
+    Raises:
+        BackboneError: when the backbone cannot be opened, or cannot carry the prompt.
+        DataError: when there are fewer public rows than anchors.
+    """
+    backbone = _open(config, config.backbone, weights)
+    prompt_kind(config.prompt, backbone)
+    parts: list[tuple[np.ndarray, np.ndarray]] = []
+    feature_batch = 0
+    done = 0
+    for chunk in chunks(samples, 8 * FEATURE_BATCH):
+        images_N3PP = np.stack([decode_image(sample.image, config.backbone.image_px) for sample in chunk])
+        feature_batch = feature_batch or _neighbour_free_batch(backbone, images_N3PP)
+        parts.append(extract(backbone, images_N3PP, feature_batch))
+        done += len(chunk)
+        if report is not None:
+            report(done)
+    if done < config.partition.anchors:
+        raise DataError(
+            f"there are {done} public rows for partition.anchors {config.partition.anchors}: "
+            "give more public rows or fewer anchors"
+        )
+    routing_NR = np.concatenate([routing for routing, _ in parts])
+    head_NF = np.concatenate([head for _, head in parts])
+    with deterministic():
+        anchors_AR = fit_anchors(routing_NR, config.partition.anchors, config.seed)
+        dendrogram = Dendrogram.fit(anchors_AR)
+        feature_map = FeatureMap.fit(head_NF, config.heads.head_dim)
+    return PublicArtifacts(
+        backbone=_weights(backbone),
+        partition={"anchors_AR": anchors_AR, **dendrogram.tensors()},
+        features=feature_map.tensors(),
+        feature_batch=feature_batch,
+    )
+
+
+def create_store(store: Store, config: MethodConfig, artifacts: PublicArtifacts) -> Manifest:
+    """Write the public artifacts, and make the store.
+
+    Raises:
+        StoreFormatError: when there is a store already.
+    """
+    names: dict[str, str] = {}
+    digests: dict[str, str] = {}
+    for part in ("backbone", "partition", "features"):
+        tensors: Tensors = getattr(artifacts, part)
+        digests[part] = tensor_digest(tensors)
+        names[part] = f"public/{part}-{digests[part][:16]}.safetensors"
+        store.put(names[part], tensors_to_bytes(tensors))
+    numerics = fingerprint(artifacts.feature_batch, accelerator_name(config.backbone))
+    return create_manifest(store, config, names, digests, numerics)
+
+
+def load_method(store: Store, manifest: Manifest) -> Method:
+    """The method over the store's public artifacts.
+
+    Raises:
+        FingerprintError: when the bits may come out otherwise here.
+        ObjectCorruptError: when an artifact does not have its digest.
+    """
+    here = fingerprint(manifest.feature_batch, accelerator_name(manifest.method.backbone))
+    check_fingerprint(manifest.fingerprint, here)
+    return open_method(manifest.method, load_public(store, manifest))
+
+
+def load_public(store: Store, manifest: Manifest) -> PublicArtifacts:
+    """Read the public artifacts and check their digests.
+
+    Raises:
+        ObjectCorruptError: when an artifact does not have its digest.
+    """
+    parts = {part: load_part(store, manifest, part) for part in manifest.public}
+    return PublicArtifacts(**parts, feature_batch=manifest.feature_batch)
+
+
+def open_method(config: MethodConfig, artifacts: PublicArtifacts) -> Method:
+    """The method over these public artifacts."""
+    with tempfile.TemporaryDirectory(prefix="lmeraser-") as folder:
+        path = Path(folder) / "backbone.safetensors"
+        path.write_bytes(tensors_to_bytes(artifacts.backbone))
+        backbone = _open(config, replace(config.backbone, weights="trained"), path)
+    return Method(
+        config=config,
+        backbone=backbone,
+        prompt_kind=prompt_kind(config.prompt, backbone),
+        anchor_index=AnchorIndex(artifacts.partition["anchors_AR"]),
+        dendrogram=Dendrogram.from_tensors(artifacts.partition),
+        feature_map=FeatureMap.from_tensors(artifacts.features),
+        feature_batch=artifacts.feature_batch,
+    )
+
+
+def _open(config: MethodConfig, backbone: BackboneConfig, weights: Path | None) -> Backbone:
+    return open_backbone(backbone, weights, config.partition.routing_block, config.partition.routing_pool)
+
+
+def accelerator_name(config: BackboneConfig) -> str:
+    """The GPU's name where rows go through one; empty on the CPU.
+
+    Raises:
+        BackboneError: when the configuration asks for a GPU and this process has none.
+    """
+    if config.device == "cpu":
+        return ""
+    if not torch.cuda.is_available():
+        raise BackboneError("backbone.device is cuda, but this process has no GPU")
+    return torch.cuda.get_device_name()
+
+
+def _neighbour_free_batch(backbone: Backbone, images_N3PP: np.ndarray) -> int:
+    """The batch in which a row's features do not hang on the rows beside it.
+
+    A CPU keeps that promise at every size; where a device breaks it, rows go through one by one.
+    """
+    straight = extract(backbone, images_N3PP[:FEATURE_BATCH], FEATURE_BATCH)
+    turned = extract(backbone, images_N3PP[:FEATURE_BATCH][::-1].copy(), FEATURE_BATCH)
+    alone = extract(backbone, images_N3PP[:1], FEATURE_BATCH)
+    same = all(
+        np.array_equal(one, other[::-1]) and np.array_equal(one[:1], single)
+        for one, other, single in zip(straight, turned, alone, strict=True)
+    )
+    return FEATURE_BATCH if same else 1
+
+
+def _weights(backbone: Backbone) -> Tensors:
+    with tempfile.TemporaryDirectory(prefix="lmeraser-") as folder:
+        path = Path(folder) / "backbone.safetensors"
+        save_weights(backbone, path)
+        return tensors_from_bytes(path.read_bytes(), "the backbone")

@@ -1,0 +1,124 @@
+"""The rows of one cluster: the only form in which private images are kept.
+
+Legend: N rows, H head features.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import itertools
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from lmeraser.errors import ObjectCorruptError
+from lmeraser.hashing import canonical_json
+
+
+@dataclass(frozen=True)
+class RowTable:
+    """Rows sorted by sample id.
+
+    Attributes:
+        sample_ids: N ids, distinct.
+        subject_ids: N ids of the persons that the rows are about.
+        labels_N: int64, index into the declared labels.
+        images: N encoded images, as they came.
+        anchors_N: int32, nearest anchor of the un-augmented image.
+        features_NH: int16, un-prompted head features on the grid.
+    """
+
+    sample_ids: tuple[str, ...]
+    subject_ids: tuple[str, ...]
+    labels_N: np.ndarray
+    images: tuple[bytes, ...]
+    anchors_N: np.ndarray
+    features_NH: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.sample_ids)
+
+    def where(self, keep_N: np.ndarray) -> RowTable:
+        """The rows for which the mask holds, in the same order."""
+        return self._at(np.flatnonzero(keep_N))
+
+    def digest(self) -> str:
+        """SHA-256 over the content, row by row in the order of the sample ids."""
+        digest = hashlib.sha256()
+        for row in range(len(self)):
+            keys = [self.sample_ids[row], self.subject_ids[row], int(self.labels_N[row]), int(self.anchors_N[row])]
+            digest.update(canonical_json([*keys, len(self.images[row])]))
+            digest.update(self.images[row])
+            digest.update(self.features_NH[row].astype("<i2").tobytes())
+        return digest.hexdigest()
+
+    def to_parquet(self) -> bytes:
+        """The table as a Parquet file."""
+        features = pa.array(self.features_NH.reshape(-1), pa.int16())
+        table = pa.table(
+            {
+                "sample_id": pa.array(self.sample_ids, pa.string()),
+                "subject_id": pa.array(self.subject_ids, pa.string()),
+                "label": pa.array(self.labels_N, pa.int64()),
+                "image": pa.array(self.images, pa.binary()),
+                "anchor": pa.array(self.anchors_N, pa.int32()),
+                "features": pa.FixedSizeListArray.from_arrays(features, self.features_NH.shape[1]),
+            }
+        )
+        buffer = io.BytesIO()
+        # Images are compressed already, and dictionary pages would repeat ids in a second place.
+        pq.write_table(table, buffer, compression="none", use_dictionary=False, write_statistics=False)
+        return buffer.getvalue()
+
+    @staticmethod
+    def from_parquet(data: bytes, name: str) -> RowTable:
+        """Read what :meth:`to_parquet` wrote; ``name`` is for the message.
+
+        Raises:
+            ObjectCorruptError: when the bytes are not such a file.
+        """
+        try:
+            table = pq.read_table(pa.BufferReader(data)).combine_chunks()
+            features = table.column("features").combine_chunks()
+            width = features.type.list_size
+            return RowTable(
+                sample_ids=tuple(table.column("sample_id").to_pylist()),
+                subject_ids=tuple(table.column("subject_id").to_pylist()),
+                labels_N=table.column("label").to_numpy(),
+                images=tuple(table.column("image").to_pylist()),
+                anchors_N=table.column("anchor").to_numpy(),
+                features_NH=features.flatten().to_numpy(zero_copy_only=False).reshape(-1, width),
+            )
+        except (pa.ArrowException, KeyError, OSError, ValueError, AttributeError) as error:
+            raise ObjectCorruptError(f"{name} is not a row file: {error}") from error
+
+    def _at(self, positions: np.ndarray) -> RowTable:
+        return RowTable(
+            sample_ids=tuple(self.sample_ids[row] for row in positions),
+            subject_ids=tuple(self.subject_ids[row] for row in positions),
+            labels_N=self.labels_N[positions],
+            images=tuple(self.images[row] for row in positions),
+            anchors_N=self.anchors_N[positions],
+            features_NH=self.features_NH[positions],
+        )
+
+    @staticmethod
+    def concatenate(tables: Iterable[RowTable], head_dim: int) -> RowTable:
+        """All rows of the tables, sorted by sample id; ``head_dim`` gives the width when there are none."""
+        parts = [part for part in tables if len(part)]
+        if not parts:
+            return RowTable((), (), np.zeros(0, np.int64), (), np.zeros(0, np.int32), np.zeros((0, head_dim), np.int16))
+        columns = {field.name: [getattr(part, field.name) for part in parts] for field in fields(RowTable)}
+        together = RowTable(
+            **{
+                name: np.concatenate(values)
+                if isinstance(values[0], np.ndarray)
+                else tuple(itertools.chain.from_iterable(values))
+                for name, values in columns.items()
+            }
+        )
+        return together._at(np.array(sorted(range(len(together)), key=together.sample_ids.__getitem__)))

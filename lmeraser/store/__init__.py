@@ -1,0 +1,59 @@
+"""Where objects lie: a small interface over a folder.
+
+A name is a relative path such as ``rows/3f2a…/9c41….parquet``. Data objects are written once under
+names that are never used again; only the log needs :meth:`Store.put_if_absent`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+from lmeraser.errors import StoreError
+from lmeraser.store.local import LocalStore
+
+__all__ = ["LocalStore", "Store", "open_store"]
+
+
+class Store(Protocol):
+    """Objects by name. Every method raises StoreError when the medium fails."""
+
+    uri: str
+
+    def get(self, name: str) -> bytes:
+        """The object's bytes. Raises ObjectMissingError when there is none."""
+
+    def put(self, name: str, data: bytes) -> None:
+        """Write the object whole and durably; a reader sees all of it or none of it."""
+
+    def put_if_absent(self, name: str, data: bytes) -> None:
+        """Like put, but raises LostRaceError when the object is there already."""
+
+    def exists(self, name: str) -> bool:
+        """Whether the object is there."""
+
+    def names(self, prefix: str = "") -> list[str]:
+        """The names that start with the prefix, sorted."""
+
+    def purge(self, name: str) -> None:
+        """Remove the object for good; nothing happens when it is not there."""
+
+    def purge_partial(self, keep: Callable[[str], bool]) -> None:
+        """Remove what unfinished writes left behind, but for the names that are to be kept."""
+
+
+def open_store(uri: str) -> Store:
+    """The store at a local path (``file://`` may stand before it).
+
+    Raises:
+        StoreError: when the URI names another scheme.
+    """
+    if not uri:
+        raise StoreError("no store was given: pass --store PATH or set `store:` in the configuration")
+    scheme, separator, rest = uri.partition("://")
+    if not separator:
+        return LocalStore(Path(uri))
+    if scheme == "file":
+        return LocalStore(Path(rest))
+    raise StoreError(f"store {uri!r} has the scheme {scheme!r}; allowed is a local path or file://")

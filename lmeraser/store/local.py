@@ -1,0 +1,118 @@
+"""A store in a folder of a local disk."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import quote, unquote
+
+from lmeraser.errors import LostRaceError, ObjectMissingError, StoreError
+
+_PARTIAL = ".partial"
+
+
+class LocalStore:
+    """Objects are files. A write goes to ``.partial/``, is fsynced, and is then linked into place."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root.absolute()
+        self.uri = str(self._root)
+
+    def get(self, name: str) -> bytes:
+        with _storage_errors(f"cannot read {name} in {self.uri}"):
+            try:
+                return self._path(name).read_bytes()
+            except (FileNotFoundError, NotADirectoryError) as error:
+                raise ObjectMissingError(f"{self.uri} has no object {name}") from error
+
+    def put(self, name: str, data: bytes) -> None:
+        with self._written(name, data) as partial:
+            os.replace(partial, self._path(name))
+
+    def put_if_absent(self, name: str, data: bytes) -> None:
+        with self._written(name, data) as partial:
+            try:
+                # A hard link, unlike O_EXCL on the final name, never shows a half-written object.
+                os.link(partial, self._path(name))
+            except FileExistsError as error:
+                raise LostRaceError(f"{name} in {self.uri} was written by another process first") from error
+
+    def exists(self, name: str) -> bool:
+        with _storage_errors(f"cannot look for {name} in {self.uri}"):
+            return self._path(name).is_file()
+
+    def names(self, prefix: str = "") -> list[str]:
+        start = self._root / prefix.rpartition("/")[0]
+        with _storage_errors(f"cannot list {self.uri}"):
+            found = (
+                (Path(folder) / file).relative_to(self._root).as_posix()
+                for folder, _, files in os.walk(start)
+                for file in files
+            )
+            return sorted(name for name in found if name.startswith(prefix) and not name.startswith(_PARTIAL))
+
+    def purge(self, name: str) -> None:
+        path = self._path(name)
+        with _storage_errors(f"cannot purge {name} in {self.uri}"):
+            path.unlink(missing_ok=True)
+            _sync_folder(path.parent)
+
+    def purge_partial(self, keep: Callable[[str], bool]) -> None:
+        folder = self._root / _PARTIAL
+        with _storage_errors(f"cannot purge unfinished writes in {self.uri}"):
+            for path in folder.iterdir() if folder.is_dir() else ():
+                if not keep(unquote(path.name.rpartition("~")[0])):
+                    path.unlink(missing_ok=True)
+
+    def _path(self, name: str) -> Path:
+        path = self._root / name
+        if not name or path != Path(os.path.normpath(path)) or self._root not in path.parents:
+            raise StoreError(f"{name!r} is not an object name: a relative path without '..' is allowed")
+        return path
+
+    @contextmanager
+    def _written(self, name: str, data: bytes) -> Iterator[Path]:
+        """A partial file that holds the data on disk; the body moves or links it to its name."""
+        target = self._path(name)
+        partial = self._root / _PARTIAL / f"{quote(name, safe='')}~{uuid.uuid4().hex}"
+        with _storage_errors(f"cannot write {name} in {self.uri}"):
+            partial.parent.mkdir(parents=True, exist_ok=True)
+            _make_folder(target.parent)
+            try:
+                with partial.open("xb") as file:
+                    file.write(data)
+                    file.flush()
+                    os.fsync(file.fileno())
+                yield partial
+                _sync_folder(target.parent)
+            finally:
+                partial.unlink(missing_ok=True)
+
+
+def _make_folder(folder: Path) -> None:
+    if folder.is_dir():
+        return
+    _make_folder(folder.parent)
+    folder.mkdir(exist_ok=True)
+    _sync_folder(folder.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    if not folder.is_dir():
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _storage_errors(what: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise StoreError(f"{what}: {error.strerror or error}") from error

@@ -1,0 +1,194 @@
+"""The deterministic program that tunes one cluster's prompt (design 4.3).
+
+It sees the cluster's rows sorted by sample id, the configuration and the seed, and nothing else: not how many
+rows other clusters hold, nor in which order anything came.
+
+Legend: N rows, B rows of a batch, P pixels a side, C classes, D features of the scaffolding head.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from lmeraser.backbone import Backbone, Features, Hidden
+from lmeraser.config import MethodConfig
+from lmeraser.errors import TuningCancelledError
+from lmeraser.hashing import draw
+from lmeraser.numerics import deterministic
+from lmeraser.prompts import TokenPrompt, prompt_kind
+
+Report = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class TuningRows:
+    """What a tuning sees of a cluster.
+
+    Attributes:
+        sample_ids: N ids, in any order.
+        images_N3PP: uint8.
+        labels_N: int64, index into the declared labels.
+    """
+
+    sample_ids: tuple[str, ...]
+    images_N3PP: np.ndarray
+    labels_N: np.ndarray
+
+
+def tune_prompt(
+    backbone: Backbone,
+    method: MethodConfig,
+    rows: TuningRows,
+    report: Report | None = None,
+    cancelled: Callable[[], bool] | None = None,
+) -> Tensor:
+    """Tune a prompt on one cluster's rows.
+
+    The loss is cross-entropy under a linear scaffolding head that is tuned beside the prompt and thrown away.
+
+    Args:
+        backbone: frozen.
+        method: prompt, tuning and seed are read.
+        rows: at least one.
+        report: called after each step with the steps done and the steps in all.
+        cancelled: asked before each step.
+
+    Returns:
+        The prompt, float32, on the CPU.
+
+    Raises:
+        TuningCancelledError: when ``cancelled`` said so.
+    """
+    with deterministic():
+        return _Tuning(backbone, method, rows).run(report, cancelled)
+
+
+class _Tuning:
+    def __init__(self, backbone: Backbone, method: MethodConfig, rows: TuningRows) -> None:
+        order = sorted(range(len(rows.sample_ids)), key=rows.sample_ids.__getitem__)
+        self._ids = [rows.sample_ids[row] for row in order]
+        self._images_N3PP = torch.from_numpy(rows.images_N3PP[order])
+        self._labels_N = torch.from_numpy(rows.labels_N[order]).to(backbone.device)
+        self._backbone = backbone
+        self._config = method.tuning
+        self._seed = method.seed
+        self._kind = prompt_kind(method.prompt, backbone)
+        self._hidden = self._lower_blocks() if self._kind.enters_at > 0 else None
+        self._prompt = nn.Parameter(self._kind.start(method.seed).to(backbone.device))
+        self._classes = len(method.labels)
+        self._steps = self._config.passes * math.ceil(len(order) / self._config.batch_rows)
+
+    def run(self, report: Report | None, cancelled: Callable[[], bool] | None) -> Tensor:
+        head: nn.Linear | None = None
+        optimiser: torch.optim.Optimizer | None = None
+        step = 0
+        for number in range(self._config.passes):
+            for batch_B, weights_B in self._batches(number):
+                if cancelled is not None and cancelled():
+                    raise TuningCancelledError(f"the tuning was cancelled after {step} of {self._steps} steps")
+                features_BD = self._standardised(self._prompted(batch_B, number))
+                if head is None or optimiser is None:
+                    head = self._scaffold(features_BD.shape[1])
+                    optimiser = self._optimiser(head)
+                losses_B = nn.functional.cross_entropy(head(features_BD), self._labels_N[batch_B], reduction="none")
+                loss = (losses_B * weights_B).sum() / weights_B.sum()
+                self._set_rates(optimiser, step)
+                optimiser.zero_grad(set_to_none=True)
+                loss.backward()
+                optimiser.step()
+                step += 1
+                if report is not None:
+                    report(step, self._steps)
+        return self._prompt.detach().cpu()
+
+    def _batches(self, number: int) -> Iterator[tuple[np.ndarray, Tensor]]:
+        """Positions of rows in batches of one shape; the last is filled with rows of weight zero."""
+        size = self._config.batch_rows
+        order = sorted(range(len(self._ids)), key=lambda row: draw(self._seed, "order", number, self._ids[row]))
+        for start in range(0, len(order), size):
+            batch = order[start : start + size]
+            weights_B = torch.zeros(size, device=self._backbone.device)
+            weights_B[: len(batch)] = 1
+            yield np.array(batch + [batch[0]] * (size - len(batch))), weights_B
+
+    def _prompted(self, batch_B: np.ndarray, number: int) -> Features:
+        prompts_B = self._prompt.expand(len(batch_B), *self._prompt.shape)
+        if self._hidden is not None:
+            assert isinstance(self._kind, TokenPrompt)
+            return self._kind.features_from(_rows_of(self._hidden, torch.from_numpy(batch_B)), prompts_B)
+        images_B3PP = self._images_N3PP[torch.from_numpy(batch_B)]
+        if self._config.shift_px or self._config.flip:
+            images_B3PP = torch.stack(
+                [self._augmented(image, self._ids[row], number) for image, row in zip(images_B3PP, batch_B, strict=True)]
+            )
+        return self._kind.features(self._backbone.normalise(images_B3PP), prompts_B)
+
+    def _augmented(self, image_3PP: Tensor, sample_id: str, number: int) -> Tensor:
+        drawn = draw(self._seed, "augment", number, sample_id)
+        reach = 2 * self._config.shift_px + 1
+        down, right = (int.from_bytes(drawn[at : at + 8], "big") % reach for at in (0, 8))
+        margin = self._config.shift_px
+        size = image_3PP.shape[-1]
+        padded = nn.functional.pad(image_3PP, (margin, margin, margin, margin))
+        shifted = padded[:, down : down + size, right : right + size]
+        return shifted.flip(-1) if self._config.flip and drawn[16] & 1 else shifted
+
+    def _lower_blocks(self) -> Hidden:
+        """The blocks below the prompt, once for every row."""
+        assert isinstance(self._kind, TokenPrompt)
+        size = self._config.batch_rows
+        with torch.no_grad():
+            parts = [
+                self._kind.lower(self._backbone.normalise(self._images_N3PP[start : start + size]))
+                for start in range(0, len(self._images_N3PP), size)
+            ]
+        return Hidden(
+            torch.cat([part.tokens_NSD for part in parts]),
+            self._kind.enters_at,
+            collected=tuple(torch.cat(columns) for columns in zip(*(part.collected for part in parts), strict=True)),
+            routing_NR=None if parts[0].routing_NR is None else torch.cat([_routing(part) for part in parts]),
+        )
+
+    def _standardised(self, features: Features) -> Tensor:
+        """The deepest features, each row at zero mean and unit variance: what the scaffolding head reads."""
+        deepest_BD = features.head_NF[:, -2 * features.routing_NR.shape[1] :]
+        return nn.functional.layer_norm(deepest_BD, deepest_BD.shape[1:])
+
+    def _scaffold(self, width: int) -> nn.Linear:
+        head = nn.Linear(width, self._classes, device=self._backbone.device)
+        nn.init.zeros_(head.weight)
+        nn.init.zeros_(head.bias)
+        return head
+
+    def _optimiser(self, head: nn.Linear) -> torch.optim.Optimizer:
+        groups = [
+            {"params": [self._prompt], "peak": self._config.learning_rate},
+            {"params": list(head.parameters()), "peak": self._config.head_learning_rate},
+        ]
+        return torch.optim.AdamW(groups, lr=0.0, weight_decay=self._config.weight_decay, foreach=False)
+
+    def _set_rates(self, optimiser: torch.optim.Optimizer, step: int) -> None:
+        """Half a cosine over the cluster's own steps."""
+        share = 0.5 * (1 + math.cos(math.pi * step / self._steps))
+        for group in optimiser.param_groups:
+            group["lr"] = group["peak"] * share
+
+
+def _rows_of(hidden: Hidden, batch_B: Tensor) -> Hidden:
+    return Hidden(
+        hidden.tokens_NSD[batch_B],
+        hidden.block,
+        collected=tuple(part[batch_B] for part in hidden.collected),
+        routing_NR=None if hidden.routing_NR is None else hidden.routing_NR[batch_B],
+    )
+
+
+def _routing(hidden: Hidden) -> Tensor:
+    assert hidden.routing_NR is not None
+    return hidden.routing_NR

@@ -1,0 +1,156 @@
+"""Verification: is the state what the remaining rows give, byte for byte?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lmeraser.commit import ClusterEntry, Commit
+from lmeraser.data import Sample
+from lmeraser.errors import ConfigError, NotReadyError, ObjectCorruptError, ObjectMissingError
+from lmeraser.fresh import Report, fresh_leaves, specialists_of, rows_of, worker_processes
+from lmeraser.heads_state import HeadsState
+from lmeraser.keys import HashKey
+from lmeraser.log import Log
+from lmeraser.manifest import Manifest, load_manifest
+from lmeraser.public import load_method
+from lmeraser.rows import RowTable
+from lmeraser.specialist import Specialist
+from lmeraser.state import merkle_root, state_leaf
+from lmeraser.store import Store
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What a recomputation found.
+
+    Attributes:
+        equal: whether the stored state is the fresh one.
+        state_root: root over what the store's objects really contain.
+        fresh_root: root over what the remaining rows give.
+        differing: the parts of the state that differ, such as ``specialist/<cluster>``.
+        awaiting: clusters that still await a tuning; while there are any, the state is not final.
+        rows: how many rows were recomputed.
+    """
+
+    equal: bool
+    state_root: str
+    fresh_root: str
+    differing: tuple[str, ...]
+    awaiting: tuple[str, ...]
+    rows: int
+
+
+def newest_commit(log: Log) -> Commit:
+    """Check the log's chain, and read its newest commit.
+
+    Raises:
+        LogError: when the chain is broken.
+        NotReadyError: when nothing was ever committed.
+    """
+    commits = [record for record in log.advance() if record.kind == "commit"]
+    if not commits:
+        raise NotReadyError("the store holds no commit: ingest rows first")
+    return Commit.from_record(commits[-1])
+
+
+def verify(
+    store: Store,
+    hash_key: HashKey,
+    cluster: str | None = None,
+    processes: int = 1,
+    report: Report | None = None,
+) -> Verification:
+    """Recompute the state from the remaining rows, and compare it with what the store contains.
+
+    Only ids, labels and images are taken from the store; features, cut, prompts and heads are made anew.
+
+    Args:
+        store: the store.
+        hash_key: the key that the state's leaves are hashed under.
+        cluster: compare this cluster only (its rows and its specialist).
+        processes: how many processes recompute.
+        report: see fresh_leaves.
+
+    Raises:
+        NotReadyError: when nothing was ever committed.
+        ConfigError: when there is no such cluster.
+        FingerprintError: when the numerics here are not the store's.
+    """
+    manifest = load_manifest(store)
+    commit = newest_commit(Log(store))
+    method = load_method(store, manifest)
+    entries = _chosen(commit, cluster)
+    samples = [sample for entry in entries for sample in _samples(store, entry)]
+    with worker_processes(store.uri, processes) as workers:
+        if cluster is None:
+            stored = _stored_leaves(store, manifest, hash_key, commit)
+            fresh = fresh_leaves(method, manifest, hash_key, samples, workers, report)
+        else:
+            stored = _entry_leaves(store, hash_key, entries[0])
+            rows = rows_of(method, samples, workers, report)
+            fresh = {f"rows/{cluster}": state_leaf(hash_key, f"rows/{cluster}", rows.digest())}
+            if len(rows) >= method.config.partition.min_tuned_rows:
+                name = f"specialist/{cluster}"
+                specialist = specialists_of(method, [rows], workers, report)[0]
+                fresh[name] = state_leaf(hash_key, name, specialist.digest())
+    committed = commit.leaves()
+    differing = {name for name in stored | fresh if stored.get(name) != fresh.get(name)}
+    differing |= {name for name in stored if stored[name] != committed.get(name)}
+    smallest = manifest.method.partition.min_tuned_rows
+    return Verification(
+        equal=not differing,
+        state_root=merkle_root(stored),
+        fresh_root=merkle_root(fresh),
+        differing=tuple(sorted(differing)),
+        awaiting=tuple(
+            entry.key for entry in entries if entry.specialist_object is None and entry.rows >= smallest
+        ),
+        rows=len(samples),
+    )
+
+
+def _chosen(commit: Commit, cluster: str | None) -> tuple[ClusterEntry, ...]:
+    if cluster is None:
+        return commit.clusters
+    entry = commit.entry(cluster)
+    if entry is None:
+        keys = ", ".join(entry.key for entry in commit.clusters[:5])
+        raise ConfigError(f"there is no cluster {cluster!r}; there are {len(commit.clusters)}, such as {keys}")
+    return (entry,)
+
+
+def _samples(store: Store, entry: ClusterEntry) -> list[Sample]:
+    table = RowTable.from_parquet(store.get(entry.rows_object), entry.rows_object)
+    columns = (table.sample_ids, table.subject_ids, table.labels_N.tolist(), table.images)
+    return [Sample(*row) for row in zip(*columns, strict=True)]
+
+
+def _stored_leaves(store: Store, manifest: Manifest, hash_key: HashKey, commit: Commit) -> dict[str, str]:
+    leaves = manifest.leaves(hash_key) | {"cut": commit.cut_leaf}
+    try:
+        heads = HeadsState.from_safetensors(store.get(commit.heads_object), commit.heads_object)
+        leaves["heads"] = state_leaf(hash_key, "heads", heads.digest())
+    except (ObjectMissingError, ObjectCorruptError) as error:
+        leaves["heads"] = str(error)
+    for entry in commit.clusters:
+        leaves |= _entry_leaves(store, hash_key, entry)
+    return leaves
+
+
+def _entry_leaves(store: Store, hash_key: HashKey, entry: ClusterEntry) -> dict[str, str]:
+    """Leaves over what a cluster's objects really contain; an unreadable object gives its error instead."""
+    leaves = {}
+    objects = {"rows": entry.rows_object, "specialist": entry.specialist_object}
+    for kind, name in objects.items():
+        if name is None:
+            continue
+        part = f"{kind}/{entry.key}"
+        try:
+            data = store.get(name)
+            content = (
+                RowTable.from_parquet(data, name) if kind == "rows" else Specialist.from_safetensors(data, name)
+            )
+            leaves[part] = state_leaf(hash_key, part, content.digest())
+        except (ObjectMissingError, ObjectCorruptError) as error:
+            leaves[part] = str(error)
+    return leaves

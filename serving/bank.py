@@ -1,0 +1,102 @@
+"""The bank: all that a replica answers from, of one commit. Immutable, replaced whole.
+
+Legend: K specialists, A anchors.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+import torch
+
+from lmeraser.commit import ClusterEntry, Commit
+from lmeraser.errors import NotReadyError, ObjectCorruptError, ObjectMissingError
+from lmeraser.heads import Head
+from lmeraser.heads_state import HeadsState
+from lmeraser.keys import HashKey
+from lmeraser.method import Method
+from lmeraser.specialist import Specialist
+from lmeraser.state import state_leaf
+from lmeraser.store import Store
+from serving.router import Routes, routes
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Bank:
+    """What answers from one commit.
+
+    Attributes:
+        commit: the commit.
+        prompts_K: one prompt per specialist, stacked, on the backbone's device.
+        specialists: K names of the objects that they were read from.
+        routes: anchor to cluster and to specialist.
+        shared_head, pooled_head: solved heads.
+    """
+
+    commit: Commit
+    prompts_K: torch.Tensor
+    specialists: tuple[str, ...]
+    routes: Routes
+    shared_head: Head
+    pooled_head: Head
+
+
+def load_bank(store: Store, method: Method, commit: Commit, hash_key: HashKey, previous: Bank | None = None) -> Bank:
+    """Read the bank of a commit; specialists that ``previous`` holds are taken from it.
+
+    A specialist that is missing or does not have the digest that the commit names is left out and logged:
+    the shared head answers for its cluster.
+
+    Raises:
+        NotReadyError: when the commit has no rows, or its heads are missing or corrupt.
+        StoreError: when the store cannot be read.
+    """
+    if commit.rows == 0:
+        raise NotReadyError("the system holds no rows")
+    heads = _heads(store, commit, hash_key)
+    known = dict(zip(previous.specialists, previous.prompts_K, strict=True)) if previous is not None else {}
+    keys: list[str] = []
+    names: list[str] = []
+    prompts: list[torch.Tensor] = []
+    for entry in commit.clusters:
+        if (name := entry.specialist_object) is None:
+            continue
+        try:
+            prompt = known[name] if name in known else _prompt(store, entry, name, hash_key).to(method.backbone.device)
+        except (ObjectCorruptError, ObjectMissingError) as error:
+            logger.error("cluster %s answers without its specialist: %s", entry.key, error)
+            continue
+        keys.append(entry.key)
+        names.append(name)
+        prompts.append(prompt)
+    empty = torch.zeros((0, *method.prompt_kind.shape), device=method.backbone.device)
+    return Bank(
+        commit=commit,
+        prompts_K=torch.stack(prompts) if prompts else empty,
+        specialists=tuple(names),
+        routes=routes(commit.clusters, keys, method.dendrogram.anchors),
+        shared_head=heads.shared_head,
+        pooled_head=heads.pooled_head,
+    )
+
+
+def _heads(store: Store, commit: Commit, hash_key: HashKey) -> HeadsState:
+    name = commit.heads_object
+    try:
+        heads = HeadsState.from_safetensors(store.get(name), name)
+        if state_leaf(hash_key, "heads", heads.digest()) != commit.heads_leaf:
+            raise ObjectCorruptError(f"{name} does not have the digest that its commit names")
+    except (ObjectCorruptError, ObjectMissingError) as error:
+        logger.error("no answers from commit %d: %s", commit.number, error)
+        raise NotReadyError(f"the heads of commit {commit.number} cannot be used") from error
+    return heads
+
+
+def _prompt(store: Store, entry: ClusterEntry, name: str, hash_key: HashKey) -> torch.Tensor:
+    specialist = Specialist.from_safetensors(store.get(name), name)
+    if state_leaf(hash_key, f"specialist/{entry.key}", specialist.digest()) != entry.specialist_leaf:
+        raise ObjectCorruptError(f"{name} does not have the digest that its commit names")
+    return torch.from_numpy(specialist.prompt)

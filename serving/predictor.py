@@ -1,0 +1,113 @@
+"""Scores of a heterogeneous batch: every image with the prompt of its own cluster.
+
+Legend: N images, M images whose cluster has a specialist, P pixels a side, C classes, T prompt tokens, D width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lmeraser.backbone import Features, Hidden, VitBackbone
+from lmeraser.commit import Commit
+from lmeraser.config import ServingConfig
+from lmeraser.heads import blend
+from lmeraser.method import Method
+from lmeraser.prompts import TokenPrompt
+from serving.bank import Bank
+
+PromptedPass = Callable[[np.ndarray, Tensor], Features]
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Scores of N images from one commit.
+
+    Attributes:
+        commit: the commit.
+        probabilities_NC: float64, rows sum to 1.
+        cluster_N: int32, position among the commit's clusters; -1 where there is none.
+        specialist_N: bool, whether the cluster's prompt had a part in the answer.
+    """
+
+    commit: Commit
+    probabilities_NC: np.ndarray
+    cluster_N: np.ndarray
+    specialist_N: np.ndarray
+
+    def part(self, start: int, end: int) -> Scored:
+        """The images from ``start`` up to ``end``."""
+        within = slice(start, end)
+        return Scored(self.commit, self.probabilities_NC[within], self.cluster_N[within], self.specialist_N[within])
+
+
+class Predictor:
+    """The forward passes of one replica."""
+
+    def __init__(self, method: Method, config: ServingConfig) -> None:
+        self._method = method
+        self._config = config
+
+    @torch.inference_mode()
+    def score(self, bank: Bank, images_N3PP: np.ndarray) -> Scored:
+        """Score images, uint8 [N, 3, P, P], from one bank.
+
+        One un-prompted pass gives routing features and shared scores, one search finds all clusters, and one
+        pass takes the images that have a specialist, each with the prompt of its own cluster. Tokens that enter
+        at block r share the blocks below r with the un-prompted pass.
+        """
+        if len(images_N3PP) == 0:
+            nothing_N = np.zeros(0, np.int32)
+            return Scored(bank.commit, np.zeros((0, len(self._method.config.labels))), nothing_N, nothing_N > 0)
+        pixels_N3PP = self._method.backbone.normalise(torch.from_numpy(images_N3PP))
+        plain, prompted = self._passes(pixels_N3PP)
+        anchors_N = self._method.anchor_index.nearest(plain.routing_NR.cpu().numpy())
+        specialist_N = bank.routes.specialist_A[anchors_N]
+        shared_NC = bank.shared_head.scores(self._projected(plain))
+        pooled_NC = np.zeros_like(shared_NC)
+        places_M = np.flatnonzero(specialist_N >= 0)
+        if len(places_M):
+            features = prompted(places_M, bank.prompts_K[self._index(specialist_N[places_M])])
+            pooled_NC[places_M] = bank.pooled_head.scores(self._projected(features))
+        return Scored(
+            commit=bank.commit,
+            probabilities_NC=blend(
+                shared_NC, pooled_NC, specialist_N >= 0, self._config.specialist_weight, self._config.temperature
+            ),
+            cluster_N=bank.routes.cluster_A[anchors_N],
+            specialist_N=specialist_N >= 0,
+        )
+
+    def _passes(self, pixels_N3PP: Tensor) -> tuple[Features, PromptedPass]:
+        """Un-prompted features, and what gives prompted features of some of the same images."""
+        kind = self._method.prompt_kind
+        if not isinstance(kind, TokenPrompt):
+            plain = self._method.backbone.features_of_pixels(pixels_N3PP)
+            return plain, lambda places_M, prompts_M: kind.features(pixels_N3PP[self._index(places_M)], prompts_M)
+        lower = kind.lower(pixels_N3PP)
+
+        def from_lower(places_M: np.ndarray, prompts_M: Tensor) -> Features:
+            return kind.features_from(_rows(lower, self._index(places_M)), prompts_M)
+
+        assert isinstance(self._method.backbone, VitBackbone)
+        return self._method.backbone.finish(lower), from_lower
+
+    def _projected(self, features: Features) -> np.ndarray:
+        return self._method.feature_map.project(features.head_NF.cpu().numpy())
+
+    def _index(self, places_M: np.ndarray) -> Tensor:
+        return torch.from_numpy(places_M).to(self._method.backbone.device)
+
+
+def _rows(hidden: Hidden, index_M: Tensor) -> Hidden:
+    """Some images of a batch on its way."""
+    return replace(
+        hidden,
+        tokens_NSD=hidden.tokens_NSD[index_M],
+        collected=tuple(features_ND[index_M] for features_ND in hidden.collected),
+        routing_NR=None if hidden.routing_NR is None else hidden.routing_NR[index_M],
+    )

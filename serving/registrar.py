@@ -1,0 +1,68 @@
+"""The registrar as a replica sees it: looked up by name at every call, never created."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import ray
+from ray.exceptions import RayActorError, RayTaskError
+
+from actors.deletion import Deletion
+from lmeraser.errors import LMEraserError, NotReadyError
+
+
+class Registrar(Protocol):
+    """What the service asks of the registrar. Every method raises NotReadyError when none is running."""
+
+    async def delete(
+        self, sample_ids: Sequence[str], subject_ids: Sequence[str], idempotency_key: str | None
+    ) -> Deletion:
+        """Accept a deletion. Raises RequestError, IdempotencyConflictError."""
+
+    async def deletion(self, deletion_id: str) -> Deletion:
+        """One deletion. Raises UnknownDeletionError."""
+
+    async def deletions(self) -> list[Deletion]:
+        """All deletions, oldest first."""
+
+    async def receipt(self, deletion_id: str) -> dict[str, Any]:
+        """A deletion's receipt. Raises UnknownDeletionError; NotReadyError before its rows are erased."""
+
+
+class NamedRegistrar:
+    """The registrar of one store, through Ray."""
+
+    def __init__(self, store_id: str) -> None:
+        self._name = f"registrar/{store_id}"
+
+    async def delete(
+        self, sample_ids: Sequence[str], subject_ids: Sequence[str], idempotency_key: str | None
+    ) -> Deletion:
+        deletion: Deletion = await self._call("delete", list(sample_ids), list(subject_ids), idempotency_key)
+        return deletion
+
+    async def deletion(self, deletion_id: str) -> Deletion:
+        deletion: Deletion = await self._call("deletion", deletion_id)
+        return deletion
+
+    async def deletions(self) -> list[Deletion]:
+        deletions: list[Deletion] = await self._call("deletions")
+        return deletions
+
+    async def receipt(self, deletion_id: str) -> dict[str, Any]:
+        receipt: dict[str, Any] = await self._call("receipt", deletion_id)
+        return receipt
+
+    async def _call(self, method: str, *arguments: Any) -> Any:
+        try:
+            # A look-up asks the control plane and blocks.
+            actor = await asyncio.to_thread(ray.get_actor, self._name, namespace="lmeraser")
+            return await getattr(actor, method).remote(*arguments)
+        except RayTaskError as error:
+            if isinstance(error.cause, LMEraserError):
+                raise error.cause from None
+            raise
+        except (ValueError, RayActorError) as error:
+            raise NotReadyError("the registrar is not running; `lmeraser serve` starts it") from error

@@ -1,0 +1,180 @@
+"""One replica: answers predictions behind the serving fence. Knows nothing of Ray.
+
+Legend: N images, P pixels a side.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from lmeraser.commit import Commit
+from lmeraser.config import ServingConfig
+from lmeraser.data import decode_image
+from lmeraser.errors import LogError, NotReadyError, StoreError, UndecodableImageError
+from lmeraser.keys import load_hash_key
+from lmeraser.manifest import load_manifest
+from lmeraser.public import load_public, open_method
+from lmeraser.store import Store
+from serving.bank import Bank, load_bank
+from serving.intake import EncodedImage
+from serving.lease import Lease
+from serving.predictor import Predictor, Scored
+from serving.problems import problem_of, too_large
+from serving.schemas import FailedPrediction, ImagePrediction, PredictAnswer, Problem
+
+Forward = Callable[[np.ndarray], Awaitable[Scored]]
+
+_ATTEMPTS = 5
+_TOP = 5
+
+
+class Replica:
+    """Holds the bank of the newest commit. Its blocking methods may be called from several threads."""
+
+    def __init__(self, store: Store, keys: Path, config: ServingConfig, device: Literal["cpu", "cuda"] = "cpu") -> None:
+        """Load the public artifacts; the bank is loaded when it is first needed.
+
+        Raises:
+            StoreFormatError: when there is no store.
+            KeysError: when there is no hash key.
+            ObjectCorruptError: when a public artifact does not have its digest.
+        """
+        manifest = load_manifest(store)
+        # Answers do not enter the state, so a replica may run under other numerics than the owners.
+        backbone = replace(manifest.method.backbone, device=device)
+        self._method = open_method(replace(manifest.method, backbone=backbone), load_public(store, manifest))
+        self._store = store
+        self._hash_key = load_hash_key(keys)
+        self._config = config
+        self._predictor = Predictor(self._method, config)
+        self._lease = Lease(store, config.lease_s)
+        self._bank: Bank | None = None
+        self._loading = threading.Lock()
+        self.store_id = manifest.store_id
+        self.config = config
+
+    def commit(self) -> Commit:
+        """The newest commit, as just seen in the store.
+
+        Raises:
+            NotReadyError: when there is none, or the store cannot be read.
+        """
+        try:
+            commit = self._lease.look()
+        except (StoreError, LogError) as error:
+            raise NotReadyError("the store cannot be read now") from error
+        if commit is None:
+            raise NotReadyError("the store holds no rows: ingest some first")
+        return commit
+
+    def bank(self) -> Bank:
+        """A bank that may answer now, with half of its lease or more left where the store is quick.
+
+        Raises:
+            NotReadyError: when there is none.
+        """
+        with self._loading:
+            for _ in range(_ATTEMPTS):
+                if self._bank is not None and self._lease.holds(self._bank.commit.number, share=0.5):
+                    return self._bank
+                commit = self.commit()
+                if self._bank is None or self._bank.commit.number != commit.number:
+                    try:
+                        self._bank = load_bank(self._store, self._method, commit, self._hash_key, self._bank)
+                    except (StoreError, NotReadyError) as error:
+                        # A commit that is newer by now has swept this one's objects away.
+                        if self.commit().number != commit.number:
+                            continue
+                        self._bank = None
+                        if isinstance(error, NotReadyError):
+                            raise
+                        raise NotReadyError("the store cannot be read now") from error
+                if self._lease.holds(self._bank.commit.number):
+                    return self._bank
+        raise NotReadyError(f"no commit could be read within {self._config.lease_s} s, {_ATTEMPTS} times over")
+
+    def score(self, requests: Sequence[np.ndarray]) -> list[Scored]:
+        """Scores of several requests' images, uint8 [N, 3, P, P] each, in one heterogeneous batch.
+
+        Raises:
+            NotReadyError: when no bank may answer now.
+        """
+        scored = self._predictor.score(self.bank(), np.concatenate(requests))
+        ends = np.cumsum([len(images_N3PP) for images_N3PP in requests])
+        return [scored.part(end - len(images_N3PP), end) for images_N3PP, end in zip(requests, ends, strict=True)]
+
+    async def predict(self, images: Sequence[EncodedImage], forward: Forward, request_id: str) -> bytes:
+        """Predict images, each decoded apart from the others; the JSON of a PredictAnswer.
+
+        Args:
+            images: encoded images.
+            forward: passes decoded images to :meth:`score`, perhaps together with those of other requests.
+            request_id: named in the problems of images that cannot be used.
+
+        Raises:
+            NotReadyError: when no commit may answer now.
+        """
+        decoded = await asyncio.to_thread(self._decoded, images, request_id)
+        images_N3PP = self._stacked([image for image in decoded if isinstance(image, np.ndarray)])
+        for _ in range(_ATTEMPTS):
+            scored = await forward(images_N3PP)
+            predictions = iter(self._predictions(scored))
+            answer = PredictAnswer(
+                predictions=[
+                    next(predictions) if isinstance(image, np.ndarray) else FailedPrediction(error=image)
+                    for image in decoded
+                ],
+                commit=scored.commit.number,
+            )
+            body = answer.model_dump_json().encode()
+            # As late as can be: the lease may have run out since the batch began.
+            if not self._lease.holds(scored.commit.number):
+                await asyncio.to_thread(self.commit)
+            if self._lease.holds(scored.commit.number):
+                return body
+        raise NotReadyError(f"the commit changed during the answer, {_ATTEMPTS} times over")
+
+    def _decoded(self, images: Sequence[EncodedImage], request_id: str) -> list[np.ndarray | Problem]:
+        return [self._decoded_one(image, request_id) for image in images]
+
+    def _decoded_one(self, image: EncodedImage, request_id: str) -> np.ndarray | Problem:
+        if isinstance(image, UndecodableImageError):
+            return problem_of(image, request_id)
+        if len(image) > self._config.max_image_bytes:
+            return too_large(f"the image has {len(image)} bytes; allowed is {self._config.max_image_bytes}", request_id)
+        try:
+            return decode_image(image, self._method.config.backbone.image_px, self._config.max_image_pixels)
+        except UndecodableImageError as error:
+            return problem_of(error, request_id)
+
+    def _stacked(self, images: Sequence[np.ndarray]) -> np.ndarray:
+        size = self._method.config.backbone.image_px
+        return np.stack(images) if images else np.zeros((0, 3, size, size), np.uint8)
+
+    def _predictions(self, scored: Scored) -> list[ImagePrediction]:
+        labels = self._method.config.labels
+        best_N5 = np.argsort(-scored.probabilities_NC, axis=1, kind="stable")[:, :_TOP]
+        probabilities_N5 = np.take_along_axis(scored.probabilities_NC, best_N5, axis=1)
+        return [
+            ImagePrediction(
+                label=labels[best_5[0]],
+                probabilities={labels[c]: p for c, p in zip(best_5, probabilities_5, strict=True)},
+                cluster=scored.commit.clusters[cluster].key if cluster >= 0 else None,
+                route="specialist" if specialist else "shared",
+                commit=scored.commit.number,
+            )
+            for best_5, probabilities_5, cluster, specialist in zip(
+                best_N5.tolist(),
+                probabilities_N5.tolist(),
+                scored.cluster_N.tolist(),
+                scored.specialist_N.tolist(),
+                strict=True,
+            )
+        ]

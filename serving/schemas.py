@@ -1,0 +1,106 @@
+"""The bodies of the HTTP surface."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from actors.deletion import Deletion
+
+Id = Annotated[str, Field(min_length=1, max_length=1024)]
+
+
+class Problem(BaseModel):
+    """An error (RFC 9457)."""
+
+    type: str = Field(description="Names the kind of problem; stays the same from version to version.")
+    title: str
+    status: int
+    detail: str
+    request_id: str = Field(description="Quote this to the operator; also in the header X-Request-ID.")
+
+
+class PredictRequest(BaseModel):
+    """Images to predict."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    images: list[str] = Field(min_length=1, description="Image files (PNG, JPEG, …) in base64.")
+
+
+class ImagePrediction(BaseModel):
+    """The answer for one image."""
+
+    label: str
+    probabilities: dict[str, float] = Field(description="The five most probable labels, most probable first.")
+    cluster: str | None = Field(description="The prompt cluster that the image falls to.")
+    route: Literal["specialist", "shared"] = Field(description="Whether the cluster's prompt had a part in the answer.")
+    commit: int
+
+
+class FailedPrediction(BaseModel):
+    """Stands in the place of an answer where one image could not be used."""
+
+    error: Problem
+
+
+class PredictAnswer(BaseModel):
+    """One answer for each image, in order; all from the same commit."""
+
+    predictions: list[ImagePrediction | FailedPrediction]
+    commit: int
+
+
+class DeletionRequest(BaseModel):
+    """Samples to delete, and subjects of whom to delete every sample."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    sample_ids: list[Id] = []
+    subject_ids: list[Id] = []
+
+
+class DeletionsAnswer(BaseModel):
+    """All deletions, oldest first."""
+
+    deletions: list[Deletion]
+
+
+class ClusterAnswer(BaseModel):
+    """One prompt cluster."""
+
+    key: str
+    rows: int
+    anchors: int
+    specialist: bool = Field(description="Whether it answers with a prompt of its own.")
+
+
+class ClustersAnswer(BaseModel):
+    """The prompt clusters of the newest commit."""
+
+    commit: int
+    clusters: list[ClusterAnswer]
+
+
+class CommitAnswer(BaseModel):
+    """The newest commit."""
+
+    number: int
+    root: str = Field(description="The state root.")
+    rows: int
+    clusters: int
+    specialists: int
+
+
+class HealthAnswer(BaseModel):
+    """The process answers."""
+
+    status: Literal["ok"] = "ok"
+
+
+class ReadyAnswer(BaseModel):
+    """The replica can answer predictions."""
+
+    status: Literal["ready"] = "ready"
+    commit: int

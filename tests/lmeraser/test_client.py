@@ -1,0 +1,289 @@
+"""The client against a service that is a function: what it sends, what it repeats, what it raises."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import io
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import numpy as np
+import pytest
+from PIL import Image
+
+from lmeraser import client as client_module
+from lmeraser.client import AsyncClient, Client, Deletion, FailedImage, Prediction
+from lmeraser.errors import (
+    ConfigError,
+    DataError,
+    RequestError,
+    ServiceError,
+    ServiceUnavailableError,
+    WaitTimeoutError,
+)
+
+URL = "http://service"
+CAT = {
+    "label": "cat",
+    "probabilities": {"cat": 0.9, "dog": 0.1},
+    "cluster": "00ff",
+    "route": "specialist",
+    "commit": 7,
+}
+ACCEPTED = {"id": "d1", "status": "accepted", "rows": 2, "accepted_at": "2030-01-01T00:00:00.000+00:00"}
+Respond = Callable[[httpx2.Request], httpx2.Response]
+
+
+def answers(*replies: Respond | httpx2.Response | Exception) -> tuple[Client, list[httpx2.Request]]:
+    """A client of a service that gives these answers in turn, and the requests that it has got."""
+    seen: list[httpx2.Request] = []
+    remaining = iter(replies)
+
+    def respond(request: httpx2.Request) -> httpx2.Response:
+        seen.append(request)
+        reply = next(remaining)
+        if isinstance(reply, Exception):
+            raise reply
+        return reply if isinstance(reply, httpx2.Response) else reply(request)
+
+    return Client(URL, transport=httpx2.MockTransport(respond)), seen
+
+
+def predictions(*values: dict[str, Any]) -> httpx2.Response:
+    return httpx2.Response(200, json={"predictions": list(values), "commit": 7})
+
+
+def later(status: int, seconds: str = "0") -> httpx2.Response:
+    return httpx2.Response(status, headers={"Retry-After": seconds}, json={"title": "Not ready", "detail": "wait"})
+
+
+def sent_images(request: httpx2.Request) -> list[bytes]:
+    return [base64.b64decode(text) for text in json.loads(request.content)["images"]]
+
+
+@pytest.fixture
+def pauses(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[float]]:
+    slept: list[float] = []
+    monkeypatch.setattr(client_module.time, "sleep", slept.append)
+    yield slept
+
+
+def test_one_image_gives_one_prediction() -> None:
+    client, seen = answers(predictions(CAT))
+    with client:
+        found = client.predict(b"an image")
+    assert found == Prediction("cat", {"cat": 0.9, "dog": 0.1}, "00ff", "specialist", 7)
+    assert (seen[0].method, seen[0].url.path) == ("POST", "/v1/predict")
+    assert sent_images(seen[0]) == [b"an image"]
+
+
+def test_every_kind_of_image_arrives_with_its_pixels(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 7, 3), np.uint8)
+    file = tmp_path / "image.png"
+    Image.fromarray(pixels).save(file)
+    client, seen = answers(predictions(*[CAT] * 6))
+    client.predict([pixels, pixels[:, :, 0], Image.fromarray(pixels), file, str(file), file.read_bytes()])
+    arrived = [np.asarray(Image.open(io.BytesIO(data)).convert("RGB")) for data in sent_images(seen[0])]
+    grey = np.repeat(pixels[:, :, :1], 3, axis=2)
+    for image, expected in zip(arrived, [pixels, grey, pixels, pixels, pixels, pixels], strict=True):
+        np.testing.assert_array_equal(image, expected)
+
+
+@pytest.mark.parametrize(
+    "image", [np.zeros((3, 8, 8), np.uint8), np.zeros((8, 8, 3), np.float32), np.zeros((2, 8, 8, 3), np.uint8)]
+)
+def test_an_array_that_is_no_image_is_named(image: np.ndarray) -> None:
+    client, seen = answers()
+    with pytest.raises(DataError, match=r"allowed is uint8 \[H, W, 3\] or \[H, W\]"):
+        client.predict(image)
+    assert seen == []
+
+
+def test_a_path_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"nothing\.png"):
+        answers()[0].predict(tmp_path / "nothing.png")
+
+
+def test_one_bad_image_fails_alone_among_several_and_raises_when_alone() -> None:
+    bad = {"error": {"title": "Undecodable image", "detail": "not an image", "status": 422}}
+    client, _ = answers(predictions(CAT, bad), predictions(bad))
+    first, second = client.predict([b"good", b"bad"])
+    assert isinstance(first, Prediction)
+    assert second == FailedImage("Undecodable image", "not an image")
+    with pytest.raises(ServiceError, match="not an image") as caught:
+        client.predict(b"bad")
+    assert caught.value.status == 422
+
+
+def test_many_images_go_in_several_requests_in_order() -> None:
+    def echo(request: httpx2.Request) -> httpx2.Response:
+        return predictions(*({**CAT, "label": data.decode()} for data in sent_images(request)))
+
+    client, seen = answers(*[echo] * 4)
+    found = client.predict(f"{number}".encode() for number in range(100))
+    assert [one.label for one in found if isinstance(one, Prediction)] == [f"{number}" for number in range(100)]
+    assert [len(sent_images(request)) for request in seen] == [32, 32, 32, 4]
+
+
+def test_a_request_that_is_too_large_is_halved_until_it_fits() -> None:
+    def at_most_three(request: httpx2.Request) -> httpx2.Response:
+        images = sent_images(request)
+        return predictions(*[CAT] * len(images)) if len(images) <= 3 else httpx2.Response(413, json={})
+
+    client, _ = answers(*[at_most_three] * 20)
+    assert len(client.predict([b"image"] * 10)) == 10
+
+
+@pytest.mark.parametrize("status", [429, 502, 503, 504])
+def test_what_may_pass_is_repeated_after_retry_after(status: int, pauses: list[float]) -> None:
+    client, seen = answers(later(status, "3"), later(status, "0"), predictions(CAT))
+    assert client.predict(b"image").label == "cat"
+    assert pauses == [3.0, 0.0]
+    assert len(seen) == 3
+
+
+def test_retry_after_may_be_a_date(pauses: list[float]) -> None:
+    client, _ = answers(later(503, "Thu, 01 Jan 2015 00:00:00 GMT"), later(503, "no date"), predictions(CAT))
+    client.predict(b"image")
+    assert pauses[0] == 0.0
+    assert 0.5 <= pauses[1] <= 1.0
+
+
+def test_pauses_grow_and_end_in_a_typed_error(pauses: list[float]) -> None:
+    lost = httpx2.ConnectError("refused")
+    client, seen = answers(lost, lost, lost, lost, lost)
+    with pytest.raises(ServiceUnavailableError, match="refused") as caught:
+        client.clusters()
+    assert (caught.value.status, caught.value.request_id) == (0, None)
+    assert len(seen) == 5
+    for attempt, pause in enumerate(pauses):
+        assert 0.25 * 2**attempt <= pause <= 0.5 * 2**attempt
+
+
+@pytest.mark.parametrize("status", [400, 404, 409, 422, 500])
+def test_what_will_not_pass_is_not_repeated(status: int, pauses: list[float]) -> None:
+    problem = httpx2.Response(
+        status, json={"title": "No such thing", "detail": "it is not there"}, headers={"X-Request-ID": "r-17"}
+    )
+    client, seen = answers(problem)
+    with pytest.raises(ServiceError, match=r"No such thing: it is not there \(request r-17\)") as caught:
+        client.deletion("d1")
+    assert not isinstance(caught.value, ServiceUnavailableError)
+    assert (caught.value.status, caught.value.request_id) == (status, "r-17")
+    assert len(seen) == 1 and pauses == []
+
+
+def test_an_answer_from_something_else_is_an_error_with_its_text() -> None:
+    with pytest.raises(ServiceError, match="<html>gone wrong"):
+        answers(httpx2.Response(200, text="<html>gone wrong"))[0].clusters()
+    with pytest.raises(ServiceError, match="<html>gone wrong"):
+        answers(httpx2.Response(418, text="<html>gone wrong"))[0].clusters()
+
+
+def test_a_deletion_carries_one_idempotency_key_through_all_repetitions(pauses: list[float]) -> None:
+    accepted = httpx2.Response(202, json={**ACCEPTED, "unknown_ids": ["x"], "clusters": [], "news": 1})
+    client, seen = answers(httpx2.ReadTimeout("slow"), later(503), accepted, accepted)
+    deletion = client.delete(sample_ids=["a", "x"], subject_ids=["s"])
+    assert deletion == Deletion("d1", "accepted", 2, ACCEPTED["accepted_at"], unknown_ids=("x",))
+    assert json.loads(seen[0].content) == {"sample_ids": ["a", "x"], "subject_ids": ["s"]}
+    keys = {request.headers["Idempotency-Key"] for request in seen}
+    assert len(keys) == 1
+    client.delete(sample_ids=["a"])
+    assert seen[-1].headers["Idempotency-Key"] not in keys
+
+
+def test_a_given_idempotency_key_is_used() -> None:
+    client, seen = answers(httpx2.Response(202, json=ACCEPTED))
+    client.delete(sample_ids=["a"], idempotency_key="mine")
+    assert seen[0].headers["Idempotency-Key"] == "mine"
+
+
+def test_one_string_is_not_taken_for_a_list_of_letters() -> None:
+    with pytest.raises(RequestError, match="give a list"):
+        answers()[0].delete(subject_ids="u42")
+
+
+def test_wait_looks_until_the_status_is_reached_and_reports_every_look(pauses: list[float]) -> None:
+    states = ["accepted", "accepted", "erased", "completed"]
+    client, seen = answers(*(httpx2.Response(200, json={**ACCEPTED, "status": status}) for status in states))
+    looks: list[str] = []
+    assert client.wait("d1", progress=lambda one: looks.append(one.status)).status == "completed"
+    assert looks == states
+    assert {request.url.path for request in seen} == {"/v1/deletions/d1"}
+    assert pauses == sorted(pauses) and len(pauses) == 3
+
+
+def test_wait_for_erased_takes_whatever_comes_after_it() -> None:
+    for status in ("erased", "completed", "failed"):
+        client, _ = answers(httpx2.Response(200, json={**ACCEPTED, "status": status}))
+        assert client.wait("d1", status="erased").status == status
+
+
+def test_wait_for_completed_raises_when_the_deletion_failed() -> None:
+    failed = httpx2.Response(200, json={**ACCEPTED, "status": "failed", "reason": "no memory"})
+    with pytest.raises(ServiceError, match="no memory"):
+        answers(failed)[0].wait("d1")
+
+
+def test_wait_ends_at_its_time() -> None:
+    client, _ = answers(*[httpx2.Response(200, json=ACCEPTED)] * 50)
+    with pytest.raises(WaitTimeoutError, match=r"d1 is accepted and not erased after 0\.2 s"):
+        client.wait("d1", status="erased", timeout_s=0.2)
+
+
+def test_wait_for_another_status_is_refused() -> None:
+    with pytest.raises(ConfigError, match="'accepted'"):
+        answers()[0].wait("d1", status="accepted")  # type: ignore[arg-type]
+
+
+def test_an_id_cannot_leave_its_place_in_the_path() -> None:
+    client, seen = answers(httpx2.Response(200, json={"signature": "00"}))
+    client.receipt("../clusters?x")
+    assert seen[0].url.raw_path == b"/v1/deletions/..%2Fclusters%3Fx/receipt"
+
+
+def test_an_address_without_a_scheme_is_refused() -> None:
+    with pytest.raises(ConfigError, match="'localhost:8000'"):
+        Client("localhost:8000")
+
+
+def test_the_async_client_is_the_same_logic() -> None:
+    replies = iter(
+        [
+            later(503),
+            predictions(CAT),
+            httpx2.Response(202, json=ACCEPTED),
+            httpx2.Response(200, json={**ACCEPTED, "status": "completed"}),
+            httpx2.Response(200, json={"deletions": [ACCEPTED]}),
+            httpx2.Response(200, json={"commit": 7, "clusters": []}),
+        ]
+    )
+
+    async def talk() -> None:
+        async with AsyncClient(URL, transport=httpx2.MockTransport(lambda request: next(replies))) as client:
+            assert (await client.predict(b"image")).label == "cat"
+            deletion = await client.delete(sample_ids=["a"])
+            assert (await client.wait(deletion.id)).status == "completed"
+            assert [one.id for one in await client.deletions()] == ["d1"]
+            assert await client.clusters() == []
+
+    asyncio.run(talk())
+
+
+def test_both_clients_have_the_same_methods() -> None:
+    def surface(kind: type[object]) -> set[str]:
+        return {name for name in vars(kind) if not name.startswith("_")}
+
+    assert surface(Client) == surface(AsyncClient)
+
+
+def test_the_client_loads_neither_torch_nor_faiss_nor_ray() -> None:
+    code = "import sys, lmeraser.client; print(sorted({'torch', 'faiss', 'ray', 'scipy'} & set(sys.modules)))"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert found.stdout.strip() == "[]"

@@ -1,0 +1,155 @@
+"""Small real systems to serve from: a tiny Vision Transformer or conv net, real tuning, a real log."""
+
+from __future__ import annotations
+
+import io
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import timm
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+
+from actors.owners import InProcessOwners
+from actors.registrar import Registrar
+from lmeraser.commit import Commit
+from lmeraser.config import (
+    BackboneConfig,
+    HeadsConfig,
+    MethodConfig,
+    PartitionConfig,
+    PromptConfig,
+    TuningConfig,
+)
+from lmeraser.data import Sample
+from lmeraser.keys import HashKey, init_keys, load_hash_key, load_signing_key
+from lmeraser.log import Log
+from lmeraser.manifest import Manifest, load_manifest
+from lmeraser.method import Method
+from lmeraser.public import build_public, create_store, load_method
+from lmeraser.store import LocalStore
+
+LABELS = ("red", "green", "blue")
+SIDE = 32
+VIT = BackboneConfig("vit_tiny_patch16_224", "trained", SIDE, {"embed_dim": 32, "depth": 4, "num_heads": 2})
+CONV = BackboneConfig("resnet10t", "trained", SIDE)
+VARIANTS = {
+    "token": (VIT, PromptConfig("token", tokens=2)),
+    "deep": (VIT, PromptConfig("token", tokens=2, depth=2)),
+    "pad": (VIT, PromptConfig("pad", pad_px=4)),
+    "conv": (CONV, PromptConfig("pad", pad_px=4)),
+}
+
+
+def picture(number: int) -> bytes:
+    """A PNG whose strongest channel is its label; ``number`` modulo 3 is the label."""
+    pixels = np.random.default_rng(number).integers(0, 120, (SIDE, SIDE, 3), np.uint8)
+    pixels[:, :, number % 3] += 120
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+def samples(start: int, stop: int) -> list[Sample]:
+    """Samples s<number> of subjects u<number>."""
+    return [Sample(f"s{number}", f"u{number}", number % 3, picture(number)) for number in range(start, stop)]
+
+
+@dataclass(frozen=True)
+class System:
+    """A store with its keys, and a registrar that does its work when told to."""
+
+    store: LocalStore
+    keys: Path
+
+    @property
+    def manifest(self) -> Manifest:
+        return load_manifest(self.store)
+
+    @property
+    def hash_key(self) -> HashKey:
+        return load_hash_key(self.keys)
+
+    def method(self) -> Method:
+        return load_method(self.store, self.manifest)
+
+    def registrar(self) -> Registrar:
+        owners = InProcessOwners(self.store, self.manifest, self.hash_key, self.method)
+        return Registrar(self.store, self.manifest, self.hash_key, load_signing_key(self.keys), owners, lease_s=0.0)
+
+    def ingest(self, rows: list[Sample], tuned: bool = True) -> None:
+        registrar = self.registrar()
+        prefix = registrar.begin_ingest()
+        self.store.put(f"{prefix}rows.parquet", self.method().rows(rows).to_parquet())
+        done = registrar.ingest(prefix)
+        while not registrar.idle():
+            registrar.step()
+            if done.done() and not tuned:
+                break
+        done.result(timeout=0)
+
+    def delete(self, *sample_ids: str) -> None:
+        registrar = self.registrar()
+        registrar.delete(sample_ids, ())
+        while not registrar.idle():
+            registrar.step()
+
+    def newest(self) -> Commit:
+        records = [record for record in Log(self.store).advance() if record.kind == "commit"]
+        return Commit.from_record(records[-1])
+
+
+def build_system(folder: Path, variant: str, rows: int) -> System:
+    backbone, prompt = VARIANTS[variant]
+    torch.manual_seed(0)
+    weights = folder / "weights.safetensors"
+    model = timm.create_model(backbone.name, num_classes=0, **backbone.model_args)
+    if variant != "conv":
+        model.set_input_size(img_size=(SIDE, SIDE))
+    save_file(model.state_dict(), weights)
+    config = MethodConfig(
+        labels=LABELS,
+        backbone=backbone,
+        partition=PartitionConfig(anchors=12, max_cluster_rows=24, min_tuned_rows=8),
+        prompt=prompt,
+        tuning=TuningConfig(passes=2, batch_rows=16),
+        heads=HeadsConfig(head_dim=32),
+    )
+    store = LocalStore(folder / "store")
+    create_store(store, config, build_public(config, weights, samples(1000, 1096)))
+    init_keys(folder / "keys")
+    system = System(store, folder / "keys")
+    if rows:
+        system.ingest(samples(0, rows))
+    return system
+
+
+@pytest.fixture(scope="session")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, int], System]:
+    """Systems by variant and number of rows, built once."""
+    found: dict[tuple[str, int], System] = {}
+
+    def get(variant: str, rows: int) -> System:
+        if (variant, rows) not in found:
+            found[variant, rows] = build_system(tmp_path_factory.mktemp(variant), variant, rows)
+        return found[variant, rows]
+
+    return get
+
+
+@pytest.fixture
+def system_of(built: Callable[[str, int], System], tmp_path: Path) -> Iterator[Callable[..., System]]:
+    """A copy of a system that a test may change."""
+
+    def copy(variant: str = "token", rows: int = 90) -> System:
+        original = built(variant, rows)
+        folder = tmp_path / f"{variant}-{rows}"
+        shutil.copytree(original.store.uri, folder)
+        return replace(original, store=LocalStore(folder))
+
+    yield copy
