@@ -43,9 +43,7 @@ class Applied:
 class Committer:
     """Holds the current commit with its index and heads, and replaces all three together."""
 
-    def __init__(
-        self, store: Store, manifest: Manifest, hash_key: HashKey, journal: Journal, owners: Owners
-    ) -> None:
+    def __init__(self, store: Store, manifest: Manifest, hash_key: HashKey, journal: Journal, owners: Owners) -> None:
         self._store = store
         self._manifest = manifest
         self._hash_key = hash_key
@@ -144,9 +142,7 @@ class Committer:
         heads_object, heads_leaf = changes.put_heads(self._store, self._hash_key, heads)
         self._append(replace(commit, heads_object=heads_object, heads_leaf=heads_leaf), heads)
 
-    def _heads_after(
-        self, left: Sequence[ClusterEntry], going: set[str], tables: Sequence[RowTable]
-    ) -> HeadsState:
+    def _heads_after(self, left: Sequence[ClusterEntry], going: set[str], tables: Sequence[RowTable]) -> HeadsState:
         """Subtract the rows that go and the specialists that end; add the rows that come."""
         with deterministic():
             if self._heads is None:

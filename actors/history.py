@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from actors.deletion import Deletion
 from lmeraser.commit import Commit
+from lmeraser.deletion import Deletion
 from lmeraser.errors import UnknownDeletionError
 from lmeraser.log import Record
 

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from actors.deletion import Deletion
 from actors.index import RowIndex
 from actors.journal import Journal
+from lmeraser.deletion import Deletion
 from lmeraser.errors import IdempotencyConflictError, RequestError
 from lmeraser.hashing import canonical_json
 from lmeraser.keys import HashKey

@@ -100,9 +100,7 @@ class Owner:
             ObjectMissingError, ObjectCorruptError: when a source cannot be read.
         """
         self.cancel()
-        erased = {
-            name for request in job.requests for name in json.loads(self._store.get(request))["sample_ids"]
-        }
+        erased = {name for request in job.requests for name in json.loads(self._store.get(request))["sample_ids"]}
         parts = []
         for source in job.sources:
             table = RowTable.from_parquet(self._store.get(source), source)

@@ -52,7 +52,8 @@ class InProcessOwners:
     """Owners without Ray: a tuning runs when :meth:`finished` is called, one at each call."""
 
     def __init__(self, store: Store, manifest: Manifest, hash_key: HashKey, method: Callable[[], Method]) -> None:
-        self._make = lambda key: Owner(store, manifest, hash_key, key, method)
+        self._context = (store, manifest, hash_key)
+        self._method = method
         self._queue: list[TuningJob] = []
 
     @property
@@ -60,7 +61,7 @@ class InProcessOwners:
         return 1
 
     def write_rows(self, jobs: Iterable[RowsJob]) -> dict[str, Written]:
-        return {job.region.key: self._make(job.region.key).write_rows(job) for job in jobs}
+        return {job.region.key: self._owner(job.region.key).write_rows(job) for job in jobs}
 
     def start_tuning(self, job: TuningJob) -> None:
         self._queue.append(job)
@@ -70,7 +71,7 @@ class InProcessOwners:
             return []
         job = self._queue.pop(0)
         try:
-            return [TuningResult(job, self._make(job.key).tune(job))]
+            return [TuningResult(job, self._owner(job.key).tune(job))]
         except TuningCancelledError:
             return [TuningResult(job, None)]
         except LMEraserError as error:
@@ -81,3 +82,6 @@ class InProcessOwners:
 
     def retire(self, keys: Collection[str]) -> None:
         pass
+
+    def _owner(self, key: str) -> Owner:
+        return Owner(*self._context, key, self._method)

@@ -19,9 +19,7 @@ from lmeraser.store import Store
 class Receipting:
     """Signs receipts at "erased" and again at "completed"."""
 
-    def __init__(
-        self, store: Store, manifest: Manifest, signing_key: Ed25519PrivateKey, journal: Journal
-    ) -> None:
+    def __init__(self, store: Store, manifest: Manifest, signing_key: Ed25519PrivateKey, journal: Journal) -> None:
         self._store = store
         self._manifest = manifest
         self._signing_key = signing_key

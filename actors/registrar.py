@@ -19,7 +19,6 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from actors.changes import object_name
 from actors.committer import Applied, Committer
-from actors.deletion import Deletion
 from actors.intake import Intake
 from actors.journal import Journal
 from actors.owner import TuningJob
@@ -27,6 +26,7 @@ from actors.owners import Owners
 from actors.planner import Planner
 from actors.receipting import Receipting
 from actors.sweep import sweep
+from lmeraser.deletion import Deletion
 from lmeraser.errors import DuplicateSampleError, ErasedRowError, NotReadyError
 from lmeraser.keys import HashKey
 from lmeraser.log import Log

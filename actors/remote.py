@@ -15,10 +15,10 @@ import ray
 from ray.actor import ActorHandle
 from ray.exceptions import ActorDiedError, ActorUnavailableError, RayActorError
 
-from actors.deletion import Deletion
 from actors.owner import Owner, RowsJob, TuningJob, Written
 from actors.owners import TuningResult
 from actors.registrar import Registrar
+from lmeraser.deletion import Deletion
 from lmeraser.errors import FencedError, LMEraserError, StoreError, TuningCancelledError
 from lmeraser.keys import load_hash_key, load_signing_key
 from lmeraser.manifest import load_manifest
@@ -158,9 +158,7 @@ class RegistrarProcess:
         manifest = load_manifest(store)
         keys = Path(site.keys_folder)
         owners = RemoteOwners(site, manifest.store_id, share, slots)
-        self._registrar = Registrar(
-            store, manifest, load_hash_key(keys), load_signing_key(keys), owners, lease_s
-        )
+        self._registrar = Registrar(store, manifest, load_hash_key(keys), load_signing_key(keys), owners, lease_s)
         self._itself = ray.get_runtime_context().current_actor
         threading.Thread(target=self._work, name="registrar", daemon=True).start()
 

@@ -1,4 +1,4 @@
-"""The jobs that the command line runs on Ray: ingest rows, tune what awaits it, serve."""
+"""The jobs that the command line runs on Ray over a store: ingest rows, tune what awaits it, delete."""
 
 from __future__ import annotations
 
@@ -6,19 +6,18 @@ import time
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import ray
-from ray import serve
-from ray.actor import ActorHandle
 
-from actors.remote import RegistrarProcess, Site
-from lmeraser.config import Config, ServingConfig, SourceConfig
+from actors.remote import Site
+from lmeraser.config import SourceConfig
 from lmeraser.data import check_samples, open_source
 from lmeraser.errors import DataError, LMEraserError
 from lmeraser.manifest import Manifest, load_manifest
-from lmeraser.store import Store, open_store
+from lmeraser.method import chunks
+from lmeraser.public import load_method
+from lmeraser.store import open_store
 
 _CHUNK_ROWS = 256
 _POLL_S = 0.1
@@ -34,7 +33,7 @@ class Ingested:
 
 
 def ingest(
-    registrar: ActorHandle[RegistrarProcess],
+    registrar: Any,
     site: Site,
     manifest: Manifest,
     source: SourceConfig,
@@ -47,6 +46,15 @@ def ingest(
 
     Every worker reads the source itself: rows never pass through Ray's object store.
 
+    Args:
+        registrar: the registrar's actor handle.
+        site: where workers find the store.
+        manifest: the store's.
+        source: where the rows come from.
+        skip_bad: leave undecodable images out instead of refusing.
+        force: take rows that were erased before.
+        report: called with what is being done, how much of it is done, and how much there is.
+
     Raises:
         DataError: when the source holds no rows, repeats a sample id, or holds undecodable images.
         ErasedRowError: when a row or its subject was erased before, and ``force`` is not set.
@@ -57,17 +65,20 @@ def ingest(
     if rows == 0:
         raise DataError("the private source holds no rows that can be used")
     prefix = ray.get(registrar.begin_ingest.remote())
-    workers = max(1, min(int(ray.cluster_resources().get("CPU", 1)), -(-rows // _CHUNK_ROWS)))
-    calls = [_write_incoming.remote(site, source, skip_bad, prefix, place, workers) for place in range(workers)]
+    on_gpu = manifest.method.backbone.device == "cuda"
+    cores = int(ray.cluster_resources().get("GPU" if on_gpu else "CPU", 1))
+    workers = max(1, min(cores, -(-rows // _CHUNK_ROWS)))
+    write = _write_incoming.options(num_cpus=1, num_gpus=1 if on_gpu else 0)
+    calls = [write.remote(site, source, skip_bad, prefix, place, workers) for place in range(workers)]
     store = open_store(site.store_uri)
     while calls:
         ended, calls = ray.wait(calls, timeout=0.5)
         ray.get(ended)
-        report("features", min(rows, _CHUNK_ROWS * len(store.names(prefix))), rows)
+        report("private rows", min(rows, _CHUNK_ROWS * len(store.names(prefix))), rows)
     return Ingested(ray.get(registrar.ingest.remote(prefix, force)), tuple(check.skipped))
 
 
-def tune(registrar: ActorHandle[RegistrarProcess], report: Report) -> dict[str, Any]:
+def tune(registrar: Any, report: Report) -> dict[str, Any]:
     """Wait until no cluster awaits a tuning; the registrar has them tuned by itself.
 
     Returns:
@@ -91,14 +102,9 @@ def tune(registrar: ActorHandle[RegistrarProcess], report: Report) -> dict[str, 
     return status
 
 
-@ray.remote(num_cpus=1)
-def _write_incoming(
-    site: Site, source: SourceConfig, skip_bad: bool, prefix: str, place: int, workers: int
-) -> None:
+@ray.remote
+def _write_incoming(site: Site, source: SourceConfig, skip_bad: bool, prefix: str, place: int, workers: int) -> None:
     """Write every ``workers``-th chunk of the source, from the ``place``-th on."""
-    from lmeraser.method import chunks
-    from lmeraser.public import load_method
-
     store = open_store(site.store_uri)
     manifest = load_manifest(store)
     method = load_method(store, manifest)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 from pathlib import Path
+from typing import Any
 
 import ray
-from ray.actor import ActorHandle
 
-from actors.remote import NAMESPACE, RegistrarProcess, Site, open_registrar
+from actors.remote import NAMESPACE, Site, open_registrar
 from cluster.placement import owner_share, tuning_slots
 from lmeraser.errors import StoreError
 from lmeraser.keys import load_hash_key, load_signing_key
@@ -20,23 +21,25 @@ from lmeraser.store import LocalStore, open_store
 def connect() -> None:
     """Connect to the Ray cluster of ``RAY_ADDRESS``, else to one that runs on this machine, else start one.
 
-    ``RAY_ADDRESS=local`` starts a new one in any case.
+    ``RAY_ADDRESS=local`` starts a new one in any case. One that is started here ends with this process.
     """
     if ray.is_initialized():
         return
-    options = {"namespace": NAMESPACE, "logging_level": logging.ERROR, "log_to_driver": False}
-    if os.environ.get("RAY_ADDRESS"):
-        ray.init(**options)
-    else:
+    options: dict[str, Any] = {"namespace": NAMESPACE, "logging_level": logging.ERROR, "log_to_driver": False}
+    if os.environ.get("RAY_ADDRESS", "local") == "local":
         try:
+            if "RAY_ADDRESS" in os.environ:
+                raise ConnectionError
             ray.init(address="auto", **options)
         except ConnectionError:
             ray.init(address="local", include_dashboard=False, **options)
+    else:
+        ray.init(**options)
     _tighten_token()
 
 
-def registrar_of(site: Site, manifest: Manifest, lease_s: float) -> ActorHandle[RegistrarProcess]:
-    """The registrar of a store; started where none runs.
+def registrar_of(site: Site, manifest: Manifest, lease_s: float) -> Any:
+    """The registrar's actor handle; it is started where none runs.
 
     Raises:
         StoreError: when the store is a local folder, but Ray has several nodes.
@@ -51,6 +54,14 @@ def registrar_of(site: Site, manifest: Manifest, lease_s: float) -> ActorHandle[
     share = owner_share(manifest.method.backbone.device)
     slots = tuning_slots(manifest.method.backbone.device, ray.cluster_resources())
     return open_registrar(site, manifest.store_id, share, slots, lease_s)
+
+
+def free_port() -> int:
+    """A TCP port of the loopback address that nothing listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
 
 
 def _tighten_token() -> None:

@@ -6,13 +6,16 @@ features.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
 
 import timm
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
@@ -58,9 +61,7 @@ class Backbone:
     def __init__(self, model: nn.Module, image_px: int) -> None:
         self.model = model.eval().requires_grad_(False)
         self.image_px = image_px
-        cfg = model.pretrained_cfg
-        self._mean = torch.tensor(cfg.get("mean", (0.5, 0.5, 0.5))).view(1, 3, 1, 1)
-        self._std = torch.tensor(cfg.get("std", (0.5, 0.5, 0.5))).view(1, 3, 1, 1)
+        self._mean, self._std = normalisation(model)
 
     @property
     def device(self) -> torch.device:
@@ -83,8 +84,9 @@ class Backbone:
 
     def features_of_pixels(self, pixels_N3PP: Tensor) -> Features:
         """Features of float32 pixels: the means of every stage's maps, and the final pooled features."""
-        final, stages = self.model.forward_intermediates(pixels_N3PP)
-        pooled_NR = self.model.forward_head(final, pre_logits=True)
+        model: Any = self.model
+        final, stages = model.forward_intermediates(pixels_N3PP)
+        pooled_NR = model.forward_head(final, pre_logits=True)
         means = [stage.mean(dim=(2, 3)) for stage in stages]
         return Features(pooled_NR, torch.cat([*means, pooled_NR], dim=1))
 
@@ -142,13 +144,16 @@ class VitBackbone(Backbone):
 
 
 def open_backbone(
-    config: BackboneConfig, weights: Path | None = None, routing_block: int = -1, routing_pool: str = "patch"
+    config: BackboneConfig,
+    state: Mapping[str, Tensor] | None = None,
+    routing_block: int = -1,
+    routing_pool: str = "patch",
 ) -> Backbone:
     """Build the timm model and load its weights.
 
     Args:
         config: name, weights, image size and further arguments.
-        weights: file to read where ``config.weights`` is "trained".
+        state: weights to load instead of those that ``config.weights`` names.
         routing_block: block whose tokens route an image; -1 is the last.
         routing_pool: "patch" or "class".
 
@@ -156,41 +161,77 @@ def open_backbone(
         BackboneError: when timm does not know the name, the weights cannot be had or do not fit, or the
             routing block does not exist.
     """
-    if not timm.is_model(config.name):
-        near = ", ".join(timm.list_models(f"*{config.name.split('_')[0]}*")[:5]) or "see timm.list_models()"
-        raise BackboneError(f"backbone.name {config.name!r} is not a timm model; near it: {near}")
-    file = weights if config.weights == "trained" else None
-    if config.weights == "trained" and file is None:
+    if state is None and config.weights == "trained":
         raise BackboneError("backbone.weights is trained, but nothing was trained: run `lmeraser pretrain` first")
-    if config.weights not in ("trained", "pretrained"):
-        file = Path(config.weights)
-    model = _create(config, pretrained=file is None)
-    if file is not None:
-        _load(model, file)
+    if state is None and config.weights != "pretrained":
+        state = read_weights(Path(config.weights).expanduser())
+    model = create_model(config, pretrained=state is None)
+    if state is not None:
+        _load(model, state)
     if isinstance(model, VisionTransformer):
-        if config.image_px % model.patch_embed.patch_size[0]:
-            raise BackboneError(
-                f"backbone.image_px {config.image_px} is no multiple of the patch size {model.patch_embed.patch_size[0]}"
-            )
-        model.set_input_size(img_size=config.image_px)
+        model.set_input_size(img_size=(config.image_px, config.image_px))
         if routing_block >= len(model.blocks):
-            raise BackboneError(
-                f"partition.routing_block is {routing_block}; allowed is -1 to {len(model.blocks) - 1}"
-            )
+            raise BackboneError(f"partition.routing_block is {routing_block}; allowed is -1 to {len(model.blocks) - 1}")
         backbone: Backbone = VitBackbone(model, config.image_px, routing_block, routing_pool)
     else:
         backbone = Backbone(model, config.image_px)
     return backbone.to(config.device)
 
 
-def save_weights(backbone: Backbone, path: Path) -> None:
-    """Write the weights as safetensors."""
-    save_file({name: tensor.contiguous().cpu() for name, tensor in backbone.model.state_dict().items()}, path)
+def read_weights(file: Path) -> dict[str, Tensor]:
+    """A state dict from a safetensors file, or from any other with ``torch.load(weights_only=True)``.
 
-
-def _create(config: BackboneConfig, pretrained: bool) -> nn.Module:
+    Raises:
+        BackboneError: when the file cannot be read.
+    """
     try:
-        return timm.create_model(config.name, pretrained=pretrained, num_classes=0, **config.model_args)
+        if file.suffix == ".safetensors":
+            return load_file(file)
+        state: dict[str, Tensor] = torch.load(file, map_location="cpu", weights_only=True)
+    except (OSError, SafetensorError, RuntimeError, ValueError, EOFError, UnpicklingError) as error:
+        raise BackboneError(f"cannot read the weights {file}: {error}") from error
+    return state
+
+
+def weights_of(state: Mapping[str, Tensor]) -> bytes:
+    """A state dict as a safetensors file."""
+    return save({name: tensor.contiguous().cpu() for name, tensor in state.items()})
+
+
+def normalisation(model: nn.Module) -> tuple[Tensor, Tensor]:
+    """Mean and deviation [1, 3, 1, 1] of the pixels, from 0 to 1, that timm gives the model."""
+    given = getattr(model, "pretrained_cfg", None) or {}
+    mean, std = (torch.tensor(given.get(name, (0.5, 0.5, 0.5))).view(1, 3, 1, 1) for name in ("mean", "std"))
+    return mean, std
+
+
+def create_model(config: BackboneConfig, pretrained: bool = False, classes: int = 0) -> nn.Module:
+    """The timm model at ``image_px``, with random weights or timm's own.
+
+    Args:
+        config: name, image size and further arguments.
+        pretrained: whether to load timm's weights.
+        classes: width of the classifier; none when 0.
+
+    Raises:
+        BackboneError: when timm does not know the name, cannot build it so, or cannot get the weights.
+    """
+    if not timm.is_model(config.name):
+        near = ", ".join(timm.list_models(f"*{config.name.split('_')[0]}*")[:5]) or "see timm.list_models()"
+        raise BackboneError(f"backbone.name {config.name!r} is not a timm model; near it: {near}")
+    model = _built(config, pretrained, classes)
+    if isinstance(model, VisionTransformer):
+        side = model.patch_embed.patch_size[0]
+        if config.image_px % side:
+            raise BackboneError(f"backbone.image_px {config.image_px} is no multiple of the patch size {side}")
+        model.set_input_size(img_size=(config.image_px, config.image_px))
+    return model
+
+
+def _built(config: BackboneConfig, pretrained: bool, classes: int) -> nn.Module:
+    try:
+        arguments: dict[str, Any] = dict(config.model_args)
+        return timm.create_model(config.name, pretrained=pretrained, num_classes=classes, **arguments)
     except (TypeError, ValueError, AssertionError) as error:
         raise BackboneError(f"timm cannot build {config.name} with {config.model_args}: {error}") from error
     except (OSError, RuntimeError) as error:
@@ -200,14 +241,7 @@ def _create(config: BackboneConfig, pretrained: bool) -> nn.Module:
         ) from error
 
 
-def _load(model: nn.Module, file: Path) -> None:
-    try:
-        if file.suffix == ".safetensors":
-            state = load_file(file)
-        else:
-            state = torch.load(file, map_location="cpu", weights_only=True)
-    except (OSError, SafetensorError, RuntimeError, ValueError, EOFError) as error:
-        raise BackboneError(f"cannot read the weights {file}: {error}") from error
+def _load(model: nn.Module, state: Mapping[str, Tensor]) -> None:
     classifier = tuple(f"{name}." for name in ("head", "head_dist", "fc", "classifier"))
     wanted = model.state_dict()
     kept = {name: tensor.float() for name, tensor in state.items() if name in wanted or not name.startswith(classifier)}
@@ -215,9 +249,9 @@ def _load(model: nn.Module, file: Path) -> None:
     try:
         missing, unexpected = model.load_state_dict(kept, strict=False)
     except RuntimeError as error:
-        raise BackboneError(f"the weights {file} do not fit: {str(error).splitlines()[-1].strip()}") from error
+        raise BackboneError(f"the weights do not fit the model: {str(error).splitlines()[-1].strip()}") from error
     if missing or unexpected:
-        raise BackboneError(f"the weights {file} do not fit: missing {missing[:3]}, unexpected {unexpected[:3]}")
+        raise BackboneError(f"the weights do not fit the model: missing {missing[:3]}, unexpected {unexpected[:3]}")
 
 
 def _resize_positions(model: nn.Module, state: dict[str, Tensor]) -> None:
@@ -228,4 +262,5 @@ def _resize_positions(model: nn.Module, state: dict[str, Tensor]) -> None:
     if positions.shape != model.pos_embed.shape:
         prefix = 0 if model.no_embed_class else model.num_prefix_tokens
         side = round((positions.shape[1] - prefix) ** 0.5)
-        model.set_input_size(img_size=side * model.patch_embed.patch_size[0])
+        size = side * model.patch_embed.patch_size[0]
+        model.set_input_size(img_size=(size, size))

@@ -23,6 +23,7 @@ from urllib.parse import quote
 import numpy as np
 from PIL import Image
 
+from lmeraser.deletion import Deletion
 from lmeraser.errors import (
     ConfigError,
     DataError,
@@ -71,32 +72,6 @@ class FailedImage:
 
     title: str
     detail: str
-
-
-@dataclass(frozen=True)
-class Deletion:
-    """One request to delete, and how far it has come.
-
-    Attributes:
-        id: names the request.
-        status: "accepted", then "erased", then "completed"; or "failed" when a touched cluster could not
-            be tuned again (the erasure stands).
-        rows: how many rows it covers.
-        accepted_at, erased_at, completed_at: ISO 8601, UTC; None before.
-        unknown_ids: ids that the service does not hold; only in the answer to the request itself.
-        clusters: keys of the clusters that held the rows; filled at "erased".
-        reason: why it failed.
-    """
-
-    id: str
-    status: Status
-    rows: int
-    accepted_at: str
-    unknown_ids: tuple[str, ...] = ()
-    clusters: tuple[str, ...] = ()
-    erased_at: str | None = None
-    completed_at: str | None = None
-    reason: str | None = None
 
 
 @dataclass(frozen=True)
@@ -165,17 +140,19 @@ class Answer:
 Program = Generator[Call | Pause, Answer, T]
 
 
-def predict(images: ImageLike | Iterable[ImageLike]) -> Program[Prediction | list[Prediction | FailedImage]]:
+def predict(
+    images: ImageLike | Iterable[ImageLike], specialist_weight: float | None
+) -> Program[Prediction | list[Prediction | FailedImage]]:
     """Predict one image or several."""
     if isinstance(images, ImageLike):
-        (one,) = yield from _predict_together([encoded_image(images)])
+        (one,) = yield from _predict_together([encoded_image(images)], specialist_weight)
         if isinstance(one, FailedImage):
             raise ServiceError(f"{one.title}: {one.detail}", status=422)
         return one
     predictions: list[Prediction | FailedImage] = []
     remaining = iter(images)
     while chunk := [encoded_image(image) for image in islice(remaining, IMAGES_PER_REQUEST)]:
-        predictions += yield from _predict_together(chunk)
+        predictions += yield from _predict_together(chunk, specialist_weight)
     return predictions
 
 
@@ -261,17 +238,19 @@ def encoded_image(image: ImageLike) -> bytes:
     return buffer.getvalue()
 
 
-def _predict_together(images: list[bytes]) -> Program[list[Prediction | FailedImage]]:
+def _predict_together(images: list[bytes], specialist_weight: float | None) -> Program[list[Prediction | FailedImage]]:
     """One request; where the service finds it too large, two of half the size."""
-    body = {"images": [base64.b64encode(image).decode() for image in images]}
+    body: dict[str, Any] = {"images": [base64.b64encode(image).decode() for image in images]}
+    if specialist_weight is not None:
+        body["specialist_weight"] = specialist_weight
     try:
         answer = yield from _exchange(Call("POST", "/v1/predict", body))
     except ServiceError as error:
         if error.status != 413 or len(images) == 1:
             raise
         half = len(images) // 2
-        first = yield from _predict_together(images[:half])
-        return first + (yield from _predict_together(images[half:]))
+        first = yield from _predict_together(images[:half], specialist_weight)
+        return first + (yield from _predict_together(images[half:], specialist_weight))
     return [_prediction(value) for value in answer["predictions"]]
 
 

@@ -22,7 +22,6 @@ from lmeraser.calls import (
     Answer,
     Call,
     Cluster,
-    Deletion,
     FailedImage,
     ImageLike,
     Pause,
@@ -30,6 +29,7 @@ from lmeraser.calls import (
     Program,
     Receipt,
 )
+from lmeraser.deletion import Deletion
 from lmeraser.errors import ConfigError
 
 __all__ = ["AsyncClient", "Client", "Cluster", "Deletion", "FailedImage", "ImageLike", "Prediction", "Receipt"]
@@ -60,19 +60,24 @@ class Client:
 
     # A str is an Iterable too; the first overload decides, and a path is one image.
     @overload
-    def predict(self, images: ImageLike) -> Prediction: ...  # type: ignore[overload-overlap]
+    def predict(self, images: ImageLike, *, specialist_weight: float | None = None) -> Prediction: ...  # type: ignore[overload-overlap]
     @overload
-    def predict(self, images: Iterable[ImageLike]) -> list[Prediction | FailedImage]: ...
-    def predict(self, images: ImageLike | Iterable[ImageLike]) -> Prediction | list[Prediction | FailedImage]:
+    def predict(
+        self, images: Iterable[ImageLike], *, specialist_weight: float | None = None
+    ) -> list[Prediction | FailedImage]: ...
+    def predict(
+        self, images: ImageLike | Iterable[ImageLike], *, specialist_weight: float | None = None
+    ) -> Prediction | list[Prediction | FailedImage]:
         """Predict one image, or several in order.
 
         An image is a path, encoded bytes, a PIL image, or a uint8 array [H, W, 3] or [H, W]. Among several, one
         that cannot be used comes back as :class:`FailedImage`; a single one raises ServiceError.
+        ``specialist_weight`` is λ, from 0 (shared head) to 1 (specialist); the service's own when None.
 
         Raises:
             DataError: when a path cannot be read or an array is no image.
         """
-        return self._run(calls.predict(images))
+        return self._run(calls.predict(images, specialist_weight))
 
     def delete(
         self,
@@ -141,7 +146,7 @@ class Client:
                 else:
                     step = program.send(self._carry_out(step))
         except StopIteration as stop:
-            return cast(T, stop.value)
+            return cast("T", stop.value)
 
     def _carry_out(self, call: Call) -> Answer:
         try:
@@ -159,12 +164,16 @@ class AsyncClient:
         self._http = httpx2.AsyncClient(base_url=_checked_url(base_url), timeout=timeout_s, transport=transport)
 
     @overload
-    async def predict(self, images: ImageLike) -> Prediction: ...  # type: ignore[overload-overlap]
+    async def predict(self, images: ImageLike, *, specialist_weight: float | None = None) -> Prediction: ...  # type: ignore[overload-overlap]
     @overload
-    async def predict(self, images: Iterable[ImageLike]) -> list[Prediction | FailedImage]: ...
-    async def predict(self, images: ImageLike | Iterable[ImageLike]) -> Prediction | list[Prediction | FailedImage]:
+    async def predict(
+        self, images: Iterable[ImageLike], *, specialist_weight: float | None = None
+    ) -> list[Prediction | FailedImage]: ...
+    async def predict(
+        self, images: ImageLike | Iterable[ImageLike], *, specialist_weight: float | None = None
+    ) -> Prediction | list[Prediction | FailedImage]:
         """See :meth:`Client.predict`."""
-        return await self._run(calls.predict(images))
+        return await self._run(calls.predict(images, specialist_weight))
 
     async def delete(
         self,
@@ -225,7 +234,7 @@ class AsyncClient:
                 else:
                     step = program.send(await self._carry_out(step))
         except StopIteration as stop:
-            return cast(T, stop.value)
+            return cast("T", stop.value)
 
     async def _carry_out(self, call: Call) -> Answer:
         try:

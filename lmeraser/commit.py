@@ -111,9 +111,7 @@ class Commit:
             clusters = tuple(
                 ClusterEntry(**{**entry, "anchors": tuple(entry["anchors"])}) for entry in body.pop("clusters")
             )
-            commit = Commit(
-                **{**body, "requests": tuple(body["requests"])}, clusters=clusters, number=record.number
-            )
+            commit = Commit(**{**body, "requests": tuple(body["requests"])}, clusters=clusters, number=record.number)
         except (KeyError, TypeError) as error:
             raise LogError(f"log record {record.number} is not a commit: {error}") from error
         if commit.root != root:

@@ -230,7 +230,14 @@ class ServingConfig:
 
 @dataclass(frozen=True, config=_STRICT)
 class Config:
-    """One configuration file."""
+    """One configuration file.
+
+    Attributes:
+        store: URI of the store; ``--store`` goes before it.
+        labels: names of the labels; those that the private source declares when empty.
+        public, private: where public and private rows come from.
+        test: rows that ``lmeraser predict --test`` predicts.
+    """
 
     store: str = ""
     seed: int = 0
@@ -242,6 +249,7 @@ class Config:
     heads: HeadsConfig = field(default_factory=HeadsConfig)
     public: SourceConfig = field(default_factory=lambda: SourceConfig(kind="glyphs"))
     private: SourceConfig = field(default_factory=lambda: SourceConfig(kind="digits"))
+    test: SourceConfig | None = None
     pretrain: PretrainConfig = field(default_factory=PretrainConfig)
     serving: ServingConfig = field(default_factory=ServingConfig)
 

@@ -1,31 +1,31 @@
 """Every exception that this project raises on purpose.
 
-    LMEraserError
-    ├── ConfigError
-    ├── DataError
-    │   ├── DuplicateSampleError
-    │   ├── UndecodableImageError
-    │   └── UnknownLabelError
-    ├── BackboneError
-    ├── KeysError
-    ├── StoreError
-    │   ├── ObjectMissingError
-    │   ├── ObjectCorruptError
-    │   ├── LostRaceError
-    │   ├── StoreFormatError
-    │   └── FingerprintError
-    ├── LogError
-    │   └── FencedError
-    ├── ReceiptError
-    ├── RequestError
-    │   ├── IdempotencyConflictError
-    │   ├── ErasedRowError
-    │   └── UnknownDeletionError
-    ├── NotReadyError
-    ├── TuningCancelledError
-    └── ServiceError
-        ├── ServiceUnavailableError
-        └── WaitTimeoutError
+LMEraserError
+├── ConfigError
+├── DataError
+│   ├── DuplicateSampleError
+│   ├── UndecodableImageError
+│   └── UnknownLabelError
+├── BackboneError
+├── KeysError
+├── StoreError
+│   ├── ObjectMissingError
+│   ├── ObjectCorruptError
+│   ├── LostRaceError
+│   ├── StoreFormatError
+│   └── FingerprintError
+├── LogError
+│   └── FencedError
+├── ReceiptError
+├── RequestError
+│   ├── IdempotencyConflictError
+│   ├── ErasedRowError
+│   └── UnknownDeletionError
+├── NotReadyError
+├── TuningCancelledError
+└── ServiceError
+    ├── ServiceUnavailableError
+    └── WaitTimeoutError
 """
 
 from __future__ import annotations

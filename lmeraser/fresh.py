@@ -57,9 +57,7 @@ def fresh_leaves(
     with deterministic():
         cut = method.cut(table.anchors_N, bits_N)
     clusters = _members(cut, table, bits_N)
-    tuned = {
-        key: rows for key, rows in clusters.items() if len(rows) >= method.config.partition.min_tuned_rows
-    }
+    tuned = {key: rows for key, rows in clusters.items() if len(rows) >= method.config.partition.min_tuned_rows}
     specialists = dict(zip(tuned, specialists_of(method, list(tuned.values()), workers, report), strict=True))
     digests = {f"rows/{key}": rows.digest() for key, rows in clusters.items()}
     digests |= {f"specialist/{key}": specialist.digest() for key, specialist in specialists.items()}

@@ -140,8 +140,9 @@ def blend(
 ) -> np.ndarray:
     """Probabilities [N, C]: ``(1 - λ) softmax(shared / τ) + λ softmax(pooled / τ)``; λ is 0 without a specialist."""
     weight_N1 = np.where(has_specialist_N, specialist_weight, 0.0)[:, None]
-    mixed_NC: np.ndarray = (1 - weight_N1) * _softmax(shared_NC / temperature)
-    return mixed_NC + weight_N1 * _softmax(pooled_NC / temperature)
+    shared_NC = (1 - weight_N1) * _softmax(shared_NC / temperature)
+    mixed_NC: np.ndarray = shared_NC + weight_N1 * _softmax(pooled_NC / temperature)
+    return mixed_NC
 
 
 def _best_penalty(values_H: np.ndarray, energy_H: np.ndarray, targets: float, rows: int) -> float:
@@ -159,4 +160,5 @@ def _best_penalty(values_H: np.ndarray, energy_H: np.ndarray, targets: float, ro
 
 def _softmax(scores_NC: np.ndarray) -> np.ndarray:
     shifted_NC = np.exp(scores_NC - scores_NC.max(axis=1, keepdims=True))
-    return shifted_NC / shifted_NC.sum(axis=1, keepdims=True)
+    probabilities_NC: np.ndarray = shifted_NC / shifted_NC.sum(axis=1, keepdims=True)
+    return probabilities_NC

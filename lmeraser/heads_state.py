@@ -61,7 +61,7 @@ class HeadsState:
                 _head_from(tensors, "shared_head."),
                 _head_from(tensors, "pooled_head."),
             )
-        except KeyError as error:
+        except (KeyError, ValueError) as error:
             raise ObjectCorruptError(f"{name} is not a heads file: it lacks {error}") from error
 
     def _tensors(self) -> dict[str, np.ndarray]:
@@ -77,11 +77,9 @@ def _head_tensors(head: Head, prefix: str) -> dict[str, np.ndarray]:
     return {
         f"{prefix}weight_HC": head.weight_HC,
         f"{prefix}bias_C": head.bias_C,
-        f"{prefix}penalty": np.array(head.penalty, np.float64),
+        f"{prefix}penalty": np.array([head.penalty], np.float64),
     }
 
 
 def _head_from(tensors: dict[str, np.ndarray], prefix: str) -> Head:
-    return Head(
-        tensors[f"{prefix}weight_HC"], tensors[f"{prefix}bias_C"], float(tensors[f"{prefix}penalty"])
-    )
+    return Head(tensors[f"{prefix}weight_HC"], tensors[f"{prefix}bias_C"], float(tensors[f"{prefix}penalty"].item()))

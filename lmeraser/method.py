@@ -111,7 +111,8 @@ def extract(
         return features.routing_NR.cpu().numpy(), features.head_NF.cpu().numpy()
 
     with deterministic(), torch.inference_mode():
-        return in_fixed_batches(run, images_N3PP, batch)
+        routing_NR, head_NF = in_fixed_batches(run, images_N3PP, batch)
+        return routing_NR, head_NF
 
 
 def chunks(values: Iterable[T], size: int) -> Iterator[list[T]]:

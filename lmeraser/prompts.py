@@ -42,13 +42,15 @@ class PadPrompt:
     def __init__(self, config: PromptConfig, backbone: Backbone) -> None:
         size = backbone.image_px
         if 2 * config.pad_px >= size:
-            raise BackboneError(f"prompt.pad_px is {config.pad_px}; at image_px {size} allowed is 1 to {(size - 1) // 2}")
+            raise BackboneError(
+                f"prompt.pad_px is {config.pad_px}; at image_px {size} allowed is 1 to {(size - 1) // 2}"
+            )
         self.shape: tuple[int, ...] = (3, size, size)
         self._backbone = backbone
         self._frame_1PP = torch.ones(1, size, size, device=backbone.device)
         self._frame_1PP[:, config.pad_px : -config.pad_px, config.pad_px : -config.pad_px] = 0
 
-    def start(self, seed: int) -> Tensor:
+    def start(self, seed: int) -> Tensor:  # noqa: ARG002 - every kind is asked alike
         """No frame at all."""
         return torch.zeros(self.shape)
 

@@ -5,15 +5,13 @@ Legend: N public rows, F raw head features, R routing features, A anchors.
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
-from pathlib import Path
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-from lmeraser.backbone import Backbone, open_backbone, save_weights
+from lmeraser.backbone import Backbone, open_backbone, weights_of
 from lmeraser.config import BackboneConfig, MethodConfig
 from lmeraser.data import Sample, decode_image
 from lmeraser.errors import BackboneError, DataError
@@ -28,6 +26,7 @@ from lmeraser.store import Store
 from lmeraser.tensors import tensors_from_bytes, tensors_to_bytes
 
 FEATURE_BATCH = 32
+PUBLIC_CHUNK = 256
 Tensors = Mapping[str, np.ndarray]
 
 
@@ -50,50 +49,82 @@ class PublicArtifacts:
 
 def build_public(
     config: MethodConfig,
-    weights: Path | None,
+    state: Mapping[str, torch.Tensor] | None,
     samples: Iterable[Sample],
     report: Callable[[int], None] | None = None,
 ) -> PublicArtifacts:
-    """Anchors, dendrogram and projection from public rows, under a frozen backbone.
+    """Anchors, dendrogram and projection from public rows, under a frozen backbone; all in this process.
 
     Args:
         config: what decides the state.
-        weights: the backbone's weights, where the configuration says "trained".
-        samples: public rows; their labels are not used.
+        state: the backbone's weights, where ``backbone.weights`` is "trained".
+        samples: public rows.
         report: called with the number of rows done.
 
     Raises:
         BackboneError: when the backbone cannot be opened, or cannot carry the prompt.
-        DataError: when there are fewer public rows than anchors.
+        DataError: when there are fewer public rows than anchors, or one cannot be decoded.
     """
-    backbone = _open(config, config.backbone, weights)
-    prompt_kind(config.prompt, backbone)
-    parts: list[tuple[np.ndarray, np.ndarray]] = []
-    feature_batch = 0
-    done = 0
-    for chunk in chunks(samples, 8 * FEATURE_BATCH):
-        images_N3PP = np.stack([decode_image(sample.image, config.backbone.image_px) for sample in chunk])
-        feature_batch = feature_batch or _neighbour_free_batch(backbone, images_N3PP)
-        parts.append(extract(backbone, images_N3PP, feature_batch))
-        done += len(chunk)
+    backbone = open_routed(config, config.backbone, state)
+    parts: list[PublicFeatures] = []
+    for chunk in chunks(samples, PUBLIC_CHUNK):
+        parts.append(public_features(backbone, chunk, parts[0].feature_batch if parts else None))
         if report is not None:
-            report(done)
-    if done < config.partition.anchors:
+            report(sum(len(part.routing_NR) for part in parts))
+    return fit_public(config, backbone, parts)
+
+
+@dataclass(frozen=True)
+class PublicFeatures:
+    """What some public rows give.
+
+    Attributes:
+        routing_NR: float32, by which rows find their anchor.
+        head_NF: float32, raw head features.
+        feature_batch: rows in one batch of the extraction.
+    """
+
+    routing_NR: np.ndarray
+    head_NF: np.ndarray
+    feature_batch: int
+
+
+def public_features(backbone: Backbone, samples: Sequence[Sample], feature_batch: int | None = None) -> PublicFeatures:
+    """Features of public rows; the batch is found by a self-check where it is not given.
+
+    Raises:
+        UndecodableImageError: when an image cannot be decoded.
+    """
+    images_N3PP = np.stack([decode_image(sample.image, backbone.image_px) for sample in samples])
+    batch = feature_batch or _neighbour_free_batch(backbone, images_N3PP)
+    return PublicFeatures(*extract(backbone, images_N3PP, batch), batch)
+
+
+def fit_public(config: MethodConfig, backbone: Backbone, parts: Sequence[PublicFeatures]) -> PublicArtifacts:
+    """The public artifacts from the features of all public rows, in the order of the rows.
+
+    Raises:
+        BackboneError: when the backbone cannot carry the prompt.
+        DataError: when there are fewer rows than anchors.
+    """
+    prompt_kind(config.prompt, backbone)
+    rows = sum(len(part.routing_NR) for part in parts)
+    if rows < config.partition.anchors:
         raise DataError(
-            f"there are {done} public rows for partition.anchors {config.partition.anchors}: "
+            f"there are {rows} public rows for partition.anchors {config.partition.anchors}: "
             "give more public rows or fewer anchors"
         )
-    routing_NR = np.concatenate([routing for routing, _ in parts])
-    head_NF = np.concatenate([head for _, head in parts])
+    routing_NR = np.concatenate([part.routing_NR for part in parts])
+    head_NF = np.concatenate([part.head_NF for part in parts])
     with deterministic():
         anchors_AR = fit_anchors(routing_NR, config.partition.anchors, config.seed)
         dendrogram = Dendrogram.fit(anchors_AR)
         feature_map = FeatureMap.fit(head_NF, config.heads.head_dim)
     return PublicArtifacts(
-        backbone=_weights(backbone),
+        backbone=tensors_from_bytes(weights_of(backbone.model.state_dict()), "the backbone"),
         partition={"anchors_AR": anchors_AR, **dendrogram.tensors()},
         features=feature_map.tensors(),
-        feature_batch=feature_batch,
+        feature_batch=min(part.feature_batch for part in parts),
     )
 
 
@@ -138,10 +169,8 @@ def load_public(store: Store, manifest: Manifest) -> PublicArtifacts:
 
 def open_method(config: MethodConfig, artifacts: PublicArtifacts) -> Method:
     """The method over these public artifacts."""
-    with tempfile.TemporaryDirectory(prefix="lmeraser-") as folder:
-        path = Path(folder) / "backbone.safetensors"
-        path.write_bytes(tensors_to_bytes(artifacts.backbone))
-        backbone = _open(config, replace(config.backbone, weights="trained"), path)
+    state = {name: torch.from_numpy(array) for name, array in artifacts.backbone.items()}
+    backbone = open_routed(config, config.backbone, state)
     return Method(
         config=config,
         backbone=backbone,
@@ -153,8 +182,9 @@ def open_method(config: MethodConfig, artifacts: PublicArtifacts) -> Method:
     )
 
 
-def _open(config: MethodConfig, backbone: BackboneConfig, weights: Path | None) -> Backbone:
-    return open_backbone(backbone, weights, config.partition.routing_block, config.partition.routing_pool)
+def open_routed(config: MethodConfig, backbone: BackboneConfig, state: Mapping[str, torch.Tensor] | None) -> Backbone:
+    """The backbone, with the routing features that the partition asks for. Raises BackboneError."""
+    return open_backbone(backbone, state, config.partition.routing_block, config.partition.routing_pool)
 
 
 def accelerator_name(config: BackboneConfig) -> str:
@@ -183,10 +213,3 @@ def _neighbour_free_batch(backbone: Backbone, images_N3PP: np.ndarray) -> int:
         for one, other, single in zip(straight, turned, alone, strict=True)
     )
     return FEATURE_BATCH if same else 1
-
-
-def _weights(backbone: Backbone) -> Tensors:
-    with tempfile.TemporaryDirectory(prefix="lmeraser-") as folder:
-        path = Path(folder) / "backbone.safetensors"
-        save_weights(backbone, path)
-        return tensors_from_bytes(path.read_bytes(), "the backbone")

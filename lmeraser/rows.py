@@ -9,7 +9,7 @@ import hashlib
 import io
 import itertools
 from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
@@ -112,13 +112,12 @@ class RowTable:
         parts = [part for part in tables if len(part)]
         if not parts:
             return RowTable((), (), np.zeros(0, np.int64), (), np.zeros(0, np.int32), np.zeros((0, head_dim), np.int16))
-        columns = {field.name: [getattr(part, field.name) for part in parts] for field in fields(RowTable)}
         together = RowTable(
-            **{
-                name: np.concatenate(values)
-                if isinstance(values[0], np.ndarray)
-                else tuple(itertools.chain.from_iterable(values))
-                for name, values in columns.items()
-            }
+            sample_ids=tuple(itertools.chain.from_iterable(part.sample_ids for part in parts)),
+            subject_ids=tuple(itertools.chain.from_iterable(part.subject_ids for part in parts)),
+            labels_N=np.concatenate([part.labels_N for part in parts]),
+            images=tuple(itertools.chain.from_iterable(part.images for part in parts)),
+            anchors_N=np.concatenate([part.anchors_N for part in parts]),
+            features_NH=np.concatenate([part.features_NH for part in parts]),
         )
         return together._at(np.array(sorted(range(len(together)), key=together.sample_ids.__getitem__)))

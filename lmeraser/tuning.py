@@ -125,7 +125,10 @@ class _Tuning:
         images_B3PP = self._images_N3PP[torch.from_numpy(batch_B)]
         if self._config.shift_px or self._config.flip:
             images_B3PP = torch.stack(
-                [self._augmented(image, self._ids[row], number) for image, row in zip(images_B3PP, batch_B, strict=True)]
+                [
+                    self._augmented(image, self._ids[row], number)
+                    for image, row in zip(images_B3PP, batch_B, strict=True)
+                ]
             )
         return self._kind.features(self._backbone.normalise(images_B3PP), prompts_B)
 

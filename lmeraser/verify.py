@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from lmeraser.commit import ClusterEntry, Commit
 from lmeraser.data import Sample
 from lmeraser.errors import ConfigError, NotReadyError, ObjectCorruptError, ObjectMissingError
-from lmeraser.fresh import Report, fresh_leaves, specialists_of, rows_of, worker_processes
+from lmeraser.fresh import Report, fresh_leaves, rows_of, specialists_of, worker_processes
 from lmeraser.heads_state import HeadsState
 from lmeraser.keys import HashKey
 from lmeraser.log import Log
@@ -102,9 +102,7 @@ def verify(
         state_root=merkle_root(stored),
         fresh_root=merkle_root(fresh),
         differing=tuple(sorted(differing)),
-        awaiting=tuple(
-            entry.key for entry in entries if entry.specialist_object is None and entry.rows >= smallest
-        ),
+        awaiting=tuple(entry.key for entry in entries if entry.specialist_object is None and entry.rows >= smallest),
         rows=len(samples),
     )
 
@@ -147,9 +145,7 @@ def _entry_leaves(store: Store, hash_key: HashKey, entry: ClusterEntry) -> dict[
         part = f"{kind}/{entry.key}"
         try:
             data = store.get(name)
-            content = (
-                RowTable.from_parquet(data, name) if kind == "rows" else Specialist.from_safetensors(data, name)
-            )
+            content = RowTable.from_parquet(data, name) if kind == "rows" else Specialist.from_safetensors(data, name)
             leaves[part] = state_leaf(hash_key, part, content.digest())
         except (ObjectMissingError, ObjectCorruptError) as error:
             leaves[part] = str(error)

@@ -17,13 +17,13 @@ from pydantic import TypeAdapter, ValidationError
 from ray import serve
 from ray.serve import Application
 
-from actors.deletion import Deletion
 from lmeraser.config import ServingConfig
+from lmeraser.deletion import Deletion
 from lmeraser.errors import ConfigError, LMEraserError
 from lmeraser.keys import default_folder
 from lmeraser.manifest import load_manifest
 from lmeraser.store import open_store
-from serving.intake import REQUEST_BODY, images_of
+from serving.intake import REQUEST_BODY, asked_of
 from serving.problems import register_problems, request_id_of
 from serving.registrar import NamedRegistrar, Registrar
 from serving.schemas import (
@@ -67,8 +67,8 @@ def create_app(replica: Replica, forward: Forward, registrar: Registrar) -> Fast
     )
     async def predict(request: Request) -> Response:
         """Predict one or many images: JSON with base64, multipart files named "images", or one image as the body."""
-        images = await images_of(request, limits.max_batch_images)
-        body = await replica.predict(images, forward, request_id_of(request.scope))
+        asked = await asked_of(request, limits.max_batch_images)
+        body = await replica.predict(asked.images, forward, request_id_of(request.scope), asked.specialist_weight)
         return Response(body, media_type="application/json")
 
     @app.post("/v1/deletions", status_code=202, responses={409: {"model": Problem}})
@@ -155,7 +155,7 @@ class Service:
         torch.set_num_threads(config.threads)
         self._replica = Replica(open_store(store), Path(keys), config, "cuda" if ray.get_gpu_ids() else "cpu")
         # One request never holds more images than that, so it always fits.
-        self._batched.set_max_batch_size(config.max_batch_images)  # type: ignore[attr-defined]
+        self._batched.set_max_batch_size(config.max_batch_images)
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         return create_app(self._replica, self._batched, NamedRegistrar(self._replica.store_id))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+from dataclasses import dataclass
 
 from fastapi import Request
 from fastapi.exceptions import RequestValidationError
@@ -34,17 +35,33 @@ REQUEST_BODY = {
 }
 
 
-async def images_of(request: Request, max_images: int) -> list[EncodedImage]:
-    """The images of a request, in order; an error in the place of one that is not base64.
+@dataclass(frozen=True)
+class Asked:
+    """What a request to predict holds.
+
+    Attributes:
+        images: in order; an error in the place of one that is not base64.
+        specialist_weight: λ, where the request names it.
+    """
+
+    images: list[EncodedImage]
+    specialist_weight: float | None = None
+
+
+async def asked_of(request: Request, max_images: int) -> Asked:
+    """Read a request's body.
 
     Raises:
         RequestValidationError: when the body is not what its content type says, or holds no image.
         HTTPException: 413 when there are more than ``max_images``; 415 for another content type.
     """
     content_type = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
+    weight = None
     images: list[EncodedImage]
     if content_type == "application/json":
-        images = [_from_base64(text) for text in _parsed(await request.body()).images]
+        parsed = _parsed(await request.body())
+        images = [_from_base64(text) for text in parsed.images]
+        weight = parsed.specialist_weight
     elif content_type.startswith("image/"):
         images = [await request.body()]
     elif content_type == "multipart/form-data":
@@ -58,7 +75,7 @@ async def images_of(request: Request, max_images: int) -> list[EncodedImage]:
         )
     if len(images) > max_images:
         raise HTTPException(413, f"{len(images)} images in one request; at most {max_images} are allowed")
-    return images
+    return Asked(images, weight)
 
 
 def _parsed(body: bytes) -> PredictRequest:

@@ -37,7 +37,7 @@ class Lease:
         self._seen_at: dict[int, float] = {}
 
     def holds(self, number: int, share: float = 1.0) -> bool:
-        """Whether commit ``number`` may answer now; with a ``share``, whether less than that share of the lease has run."""
+        """Whether less than a ``share`` of the lease on commit ``number`` has run; at 1, whether it may answer now."""
         seen_at = self._seen_at.get(number)
         return seen_at is not None and self._clock() - seen_at < self._lease_s * share
 

@@ -14,8 +14,6 @@ from torch import Tensor
 
 from lmeraser.backbone import Features, Hidden, VitBackbone
 from lmeraser.commit import Commit
-from lmeraser.config import ServingConfig
-from lmeraser.heads import blend
 from lmeraser.method import Method
 from lmeraser.prompts import TokenPrompt
 from serving.bank import Bank
@@ -29,28 +27,35 @@ class Scored:
 
     Attributes:
         commit: the commit.
-        probabilities_NC: float64, rows sum to 1.
+        shared_NC: float64, scores of the shared head.
+        pooled_NC: float64, scores of the pooled head; zero where there is no specialist.
         cluster_N: int32, position among the commit's clusters; -1 where there is none.
-        specialist_N: bool, whether the cluster's prompt had a part in the answer.
+        specialist_N: bool, whether the cluster has a specialist.
     """
 
     commit: Commit
-    probabilities_NC: np.ndarray
+    shared_NC: np.ndarray
+    pooled_NC: np.ndarray
     cluster_N: np.ndarray
     specialist_N: np.ndarray
 
     def part(self, start: int, end: int) -> Scored:
         """The images from ``start`` up to ``end``."""
         within = slice(start, end)
-        return Scored(self.commit, self.probabilities_NC[within], self.cluster_N[within], self.specialist_N[within])
+        return Scored(
+            self.commit,
+            self.shared_NC[within],
+            self.pooled_NC[within],
+            self.cluster_N[within],
+            self.specialist_N[within],
+        )
 
 
 class Predictor:
     """The forward passes of one replica."""
 
-    def __init__(self, method: Method, config: ServingConfig) -> None:
+    def __init__(self, method: Method) -> None:
         self._method = method
-        self._config = config
 
     @torch.inference_mode()
     def score(self, bank: Bank, images_N3PP: np.ndarray) -> Scored:
@@ -61,8 +66,8 @@ class Predictor:
         at block r share the blocks below r with the un-prompted pass.
         """
         if len(images_N3PP) == 0:
-            nothing_N = np.zeros(0, np.int32)
-            return Scored(bank.commit, np.zeros((0, len(self._method.config.labels))), nothing_N, nothing_N > 0)
+            nothing_N, nothing_NC = np.zeros(0, np.int32), np.zeros((0, len(self._method.config.labels)))
+            return Scored(bank.commit, nothing_NC, nothing_NC, nothing_N, nothing_N > 0)
         pixels_N3PP = self._method.backbone.normalise(torch.from_numpy(images_N3PP))
         plain, prompted = self._passes(pixels_N3PP)
         anchors_N = self._method.anchor_index.nearest(plain.routing_NR.cpu().numpy())
@@ -75,9 +80,8 @@ class Predictor:
             pooled_NC[places_M] = bank.pooled_head.scores(self._projected(features))
         return Scored(
             commit=bank.commit,
-            probabilities_NC=blend(
-                shared_NC, pooled_NC, specialist_N >= 0, self._config.specialist_weight, self._config.temperature
-            ),
+            shared_NC=shared_NC,
+            pooled_NC=pooled_NC,
             cluster_N=bank.routes.cluster_A[anchors_N],
             specialist_N=specialist_N >= 0,
         )

@@ -18,6 +18,7 @@ from lmeraser.commit import Commit
 from lmeraser.config import ServingConfig
 from lmeraser.data import decode_image
 from lmeraser.errors import LogError, NotReadyError, StoreError, UndecodableImageError
+from lmeraser.heads import blend
 from lmeraser.keys import load_hash_key
 from lmeraser.manifest import load_manifest
 from lmeraser.public import load_public, open_method
@@ -53,7 +54,7 @@ class Replica:
         self._store = store
         self._hash_key = load_hash_key(keys)
         self._config = config
-        self._predictor = Predictor(self._method, config)
+        self._predictor = Predictor(self._method)
         self._lease = Lease(store, config.lease_s)
         self._bank: Bank | None = None
         self._loading = threading.Lock()
@@ -110,22 +111,26 @@ class Replica:
         ends = np.cumsum([len(images_N3PP) for images_N3PP in requests])
         return [scored.part(end - len(images_N3PP), end) for images_N3PP, end in zip(requests, ends, strict=True)]
 
-    async def predict(self, images: Sequence[EncodedImage], forward: Forward, request_id: str) -> bytes:
+    async def predict(
+        self, images: Sequence[EncodedImage], forward: Forward, request_id: str, specialist_weight: float | None = None
+    ) -> bytes:
         """Predict images, each decoded apart from the others; the JSON of a PredictAnswer.
 
         Args:
             images: encoded images.
             forward: passes decoded images to :meth:`score`, perhaps together with those of other requests.
             request_id: named in the problems of images that cannot be used.
+            specialist_weight: λ; that of the configuration when None.
 
         Raises:
             NotReadyError: when no commit may answer now.
         """
         decoded = await asyncio.to_thread(self._decoded, images, request_id)
+        weight = self._config.specialist_weight if specialist_weight is None else specialist_weight
         images_N3PP = self._stacked([image for image in decoded if isinstance(image, np.ndarray)])
         for _ in range(_ATTEMPTS):
             scored = await forward(images_N3PP)
-            predictions = iter(self._predictions(scored))
+            predictions = iter(self._predictions(scored, weight))
             answer = PredictAnswer(
                 predictions=[
                     next(predictions) if isinstance(image, np.ndarray) else FailedPrediction(error=image)
@@ -158,16 +163,19 @@ class Replica:
         size = self._method.config.backbone.image_px
         return np.stack(images) if images else np.zeros((0, 3, size, size), np.uint8)
 
-    def _predictions(self, scored: Scored) -> list[ImagePrediction]:
+    def _predictions(self, scored: Scored, weight: float) -> list[ImagePrediction]:
         labels = self._method.config.labels
-        best_N5 = np.argsort(-scored.probabilities_NC, axis=1, kind="stable")[:, :_TOP]
-        probabilities_N5 = np.take_along_axis(scored.probabilities_NC, best_N5, axis=1)
+        probabilities_NC = blend(
+            scored.shared_NC, scored.pooled_NC, scored.specialist_N, weight, self._config.temperature
+        )
+        best_N5 = np.argsort(-probabilities_NC, axis=1, kind="stable")[:, :_TOP]
+        probabilities_N5 = np.take_along_axis(probabilities_NC, best_N5, axis=1)
         return [
             ImagePrediction(
                 label=labels[best_5[0]],
                 probabilities={labels[c]: p for c, p in zip(best_5, probabilities_5, strict=True)},
                 cluster=scored.commit.clusters[cluster].key if cluster >= 0 else None,
-                route="specialist" if specialist else "shared",
+                route="specialist" if specialist and weight > 0 else "shared",
                 commit=scored.commit.number,
             )
             for best_5, probabilities_5, cluster, specialist in zip(

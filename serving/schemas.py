@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from actors.deletion import Deletion
+from lmeraser.deletion import Deletion
 
 Id = Annotated[str, Field(min_length=1, max_length=1024)]
 
@@ -27,6 +27,9 @@ class PredictRequest(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     images: list[str] = Field(min_length=1, description="Image files (PNG, JPEG, …) in base64.")
+    specialist_weight: float | None = Field(
+        default=None, ge=0, le=1, description="Share of the specialist in the answer; the service's own when absent."
+    )
 
 
 class ImagePrediction(BaseModel):

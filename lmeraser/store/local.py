@@ -30,7 +30,7 @@ class LocalStore:
 
     def put(self, name: str, data: bytes) -> None:
         with self._written(name, data) as partial:
-            os.replace(partial, self._path(name))
+            partial.replace(self._path(name))
 
     def put_if_absent(self, name: str, data: bytes) -> None:
         with self._written(name, data) as partial:

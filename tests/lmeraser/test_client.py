@@ -71,7 +71,7 @@ def sent_images(request: httpx2.Request) -> list[bytes]:
 def pauses(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[float]]:
     slept: list[float] = []
     monkeypatch.setattr(client_module.time, "sleep", slept.append)
-    yield slept
+    return slept
 
 
 def test_one_image_gives_one_prediction() -> None:
@@ -186,7 +186,8 @@ def test_an_answer_from_something_else_is_an_error_with_its_text() -> None:
         answers(httpx2.Response(418, text="<html>gone wrong"))[0].clusters()
 
 
-def test_a_deletion_carries_one_idempotency_key_through_all_repetitions(pauses: list[float]) -> None:
+@pytest.mark.usefixtures("pauses")
+def test_a_deletion_carries_one_idempotency_key_through_all_repetitions() -> None:
     accepted = httpx2.Response(202, json={**ACCEPTED, "unknown_ids": ["x"], "clusters": [], "news": 1})
     client, seen = answers(httpx2.ReadTimeout("slow"), later(503), accepted, accepted)
     deletion = client.delete(sample_ids=["a", "x"], subject_ids=["s"])
@@ -266,7 +267,7 @@ def test_the_async_client_is_the_same_logic() -> None:
     )
 
     async def talk() -> None:
-        async with AsyncClient(URL, transport=httpx2.MockTransport(lambda request: next(replies))) as client:
+        async with AsyncClient(URL, transport=httpx2.MockTransport(lambda _: next(replies))) as client:
             assert (await client.predict(b"image")).label == "cat"
             deletion = await client.delete(sample_ids=["a"])
             assert (await client.wait(deletion.id)).status == "completed"

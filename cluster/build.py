@@ -1,0 +1,120 @@
+"""Making a store: public artifacts from public rows, by Ray workers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import ray
+import torch
+
+from cluster.pretrain import weights_name
+from lmeraser.config import Config, MethodConfig, SourceConfig
+from lmeraser.data import check_samples, open_source
+from lmeraser.errors import ConfigError
+from lmeraser.keys import load_signing_key, public_pem
+from lmeraser.manifest import NAME, Manifest, load_manifest
+from lmeraser.method import chunks
+from lmeraser.public import (
+    PUBLIC_CHUNK,
+    PublicArtifacts,
+    PublicFeatures,
+    create_store,
+    fit_public,
+    open_routed,
+    public_features,
+)
+from lmeraser.store import Store
+from lmeraser.tensors import tensors_from_bytes
+
+Report = Callable[[str, int, int], None]
+PUBLIC_KEY = "public/signing-key.pem"
+State = dict[str, torch.Tensor]
+
+
+def open_or_build(config: Config, store: Store, keys: Path, report: Report) -> Manifest:
+    """The store's manifest; where there is no store yet, it is made from the public rows.
+
+    Raises:
+        ConfigError: when the store was made with another configuration.
+        BackboneError: when the backbone cannot be opened, or was to be trained first.
+        DataError: when the public rows cannot be used, or are fewer than the anchors.
+        KeysError: when the signing key is missing.
+    """
+    method = config.method(open_source(config.private).labels)
+    if store.exists(NAME):
+        manifest = load_manifest(store)
+        _check_same(manifest.method, method, store.uri)
+        return manifest
+    public_key = load_signing_key(keys).public_key()
+    artifacts = _artifacts(method, config.public, _trained(config, store), report)
+    store.put(PUBLIC_KEY, public_pem(public_key))
+    return create_store(store, method, artifacts)
+
+
+def _artifacts(method: MethodConfig, source: SourceConfig, trained: State | None, report: Report) -> PublicArtifacts:
+    """Features of the public rows, extracted by as many workers as there are cores or GPUs; then the fit."""
+    on_gpu = method.backbone.device == "cuda"
+    backbone = open_routed(method, replace(method.backbone, device="cpu"), trained)
+    opened = open_source(source)
+    rows = sum(1 for _ in check_samples(opened.samples(opened.labels), opened.labels, skip_bad=False))
+    parts: dict[int, PublicFeatures] = {}
+    # The weights go to each node once.
+    state = ray.put(backbone.model.state_dict())
+    workers = max(1, int(ray.cluster_resources().get("GPU" if on_gpu else "CPU", 1)))
+    extract = _extract_public.options(num_cpus=1, num_gpus=1 if on_gpu else 0)
+    streams = [extract.remote(method, source, state, place, workers) for place in range(workers)]
+    while streams:
+        ready, _ = ray.wait(streams, num_returns=1, timeout=1.0)
+        for stream in ready:
+            try:
+                number, part = ray.get(next(stream))
+            except StopIteration:
+                streams.remove(stream)
+                continue
+            parts[number] = part
+            report("public rows", sum(len(part.routing_NR) for part in parts.values()), rows)
+    return fit_public(method, backbone, [parts[number] for number in sorted(parts)])
+
+
+@ray.remote
+def _extract_public(
+    method: MethodConfig, source: SourceConfig, state: State, place: int, workers: int
+) -> Iterator[tuple[int, PublicFeatures]]:
+    """Every ``workers``-th chunk of the public rows from the ``place``-th on, with its number."""
+    backbone = open_routed(method, method.backbone, state)
+    opened = open_source(source)
+    batch = None
+    for number, chunk in enumerate(chunks(opened.samples(opened.labels), PUBLIC_CHUNK)):
+        if number % workers == place:
+            part = public_features(backbone, chunk, batch)
+            batch = part.feature_batch
+            yield number, part
+
+
+def _trained(config: Config, store: Store) -> State | None:
+    """The weights that ``lmeraser pretrain`` left in the store, where the configuration asks for them."""
+    if config.backbone.weights != "trained" or not store.exists(name := weights_name(config)):
+        return None
+    tensors = tensors_from_bytes(store.get(name), name)
+    return {key: torch.from_numpy(array) for key, array in tensors.items()}
+
+
+def _check_same(stored: MethodConfig, wanted: MethodConfig, uri: str) -> None:
+    before, now = _flat(asdict(stored)), _flat(asdict(wanted))
+    differing = [
+        f"{name} is {before.get(name)!r} there and {now.get(name)!r} here"
+        for name in sorted(set(before) | set(now))
+        if before.get(name) != now.get(name)
+    ]
+    if differing:
+        raise ConfigError(f"{uri} was made with another configuration: {'; '.join(differing)}. Make a new store")
+
+
+def _flat(value: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, item in value.items():
+        flat |= _flat(item, f"{prefix}{name}.") if isinstance(item, dict) else {f"{prefix}{name}": item}
+    return flat

@@ -1,0 +1,5 @@
+"""``python -m cluster.cli`` is ``lmeraser``."""
+
+from cluster.cli import main
+
+main()

@@ -1,0 +1,160 @@
+"""``lmeraser delete`` and ``lmeraser deletions``."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from actors.history import History
+from cluster.cli.options import AsJson, ConfigFile, KeyFolder, StoreUri, find_store, key_folder
+from cluster.cli.output import print_json, print_pairs, print_rows
+from lmeraser.deletion import Deletion, Status
+from lmeraser.errors import ConfigError, LMEraserError, WaitTimeoutError
+from lmeraser.log import Log
+from lmeraser.manifest import load_manifest
+from lmeraser.store import Store
+
+group = typer.Typer(help="Deletions and how far they have come.", no_args_is_help=True)
+_POLL_S = 0.05
+_RANK = {"accepted": 0, "erased": 1, "completed": 2, "failed": 2}
+Awaited = Annotated[str, typer.Option("--wait", help="Return once the deletion is accepted, erased or completed.")]
+TimeoutS = Annotated[float, typer.Option("--timeout", min=0, help="Longest wait in seconds.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add ``lmeraser delete``."""
+    app.command()(delete)
+
+
+def delete(
+    store: StoreUri = "",
+    config: ConfigFile = None,
+    keys: KeyFolder = None,
+    sample_ids: Annotated[list[str] | None, typer.Option("--sample-id", help="A sample to delete.")] = None,
+    subject_ids: Annotated[list[str] | None, typer.Option("--subject-id", help="A subject to delete.")] = None,
+    ids_file: Annotated[Path | None, typer.Option(help="File with one sample id a line.")] = None,
+    idempotency_key: Annotated[str | None, typer.Option(help="The same key and ids delete once.")] = None,
+    wait: Awaited = "completed",
+    timeout_s: TimeoutS = 3600.0,
+    as_json: AsJson = False,
+) -> None:
+    """Delete samples, and every sample of subjects.
+
+    Example: lmeraser delete --store /data/gtsrb-store --subject-id 00012
+    """
+    _check_awaited(wait)
+    samples = [*(sample_ids or []), *(_ids_of(ids_file) if ids_file is not None else [])]
+    if not samples and not subject_ids:
+        raise ConfigError("nothing to delete: give --sample-id, --subject-id or --ids-file")
+    import ray
+
+    from actors.remote import Site
+    from cluster.runtime import connect, registrar_of
+    from lmeraser.config import ServingConfig
+
+    target = find_store(store, config)
+    manifest = load_manifest(target)
+    connect()
+    registrar = registrar_of(Site(target.uri, str(key_folder(keys))), manifest, ServingConfig().lease_s)
+    accepted: Deletion = ray.get(registrar.delete.remote(samples, subject_ids or [], idempotency_key))
+    reached = _awaited(target, accepted.id, wait, timeout_s)
+    _show({**asdict(reached), "unknown_ids": list(accepted.unknown_ids)}, as_json)
+    _check_not_failed(reached)
+
+
+@group.command("list")
+def list_all(store: StoreUri = "", config: ConfigFile = None, as_json: AsJson = False) -> None:
+    """All deletions, oldest first.
+
+    Example: lmeraser deletions list --store /data/gtsrb-store
+    """
+    deletions = _history(find_store(store, config)).deletions.values()
+    if as_json:
+        print_json({"deletions": [asdict(deletion) for deletion in deletions]})
+    else:
+        columns = ("id", "status", "rows", "accepted_at", "erased_at", "completed_at")
+        print_rows(columns, ([getattr(deletion, column) for column in columns] for deletion in deletions))
+
+
+@group.command("show")
+def show(
+    deletion_id: Annotated[str, typer.Argument(help="Id of the deletion.")],
+    store: StoreUri = "",
+    config: ConfigFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """One deletion.
+
+    Example: lmeraser deletions show 4f0c… --store /data/gtsrb-store
+    """
+    _show(asdict(_history(find_store(store, config)).deletion(deletion_id)), as_json)
+
+
+@group.command("wait")
+def wait_for(
+    deletion_id: Annotated[str, typer.Argument(help="Id of the deletion.")],
+    store: StoreUri = "",
+    config: ConfigFile = None,
+    wait: Annotated[str, typer.Option("--status", help="erased or completed.")] = "completed",
+    timeout_s: TimeoutS = 3600.0,
+    as_json: AsJson = False,
+) -> None:
+    """Wait for a deletion; exit code 1 when it failed or the time is up.
+
+    Example: lmeraser deletions wait 4f0c… --status erased --store /data/gtsrb-store
+    """
+    _check_awaited(wait)
+    reached = _awaited(find_store(store, config), deletion_id, wait, timeout_s)
+    _show(asdict(reached), as_json)
+    _check_not_failed(reached)
+
+
+def _awaited(store: Store, deletion_id: str, status: str, timeout_s: float) -> Deletion:
+    until = time.monotonic() + timeout_s
+    log, history = Log(store), History()
+    while True:
+        history.replay(log.advance())
+        deletion = history.deletion(deletion_id)
+        if _RANK[deletion.status] >= _RANK[status]:
+            return deletion
+        if time.monotonic() >= until:
+            raise WaitTimeoutError(f"deletion {deletion_id} is {deletion.status} after {timeout_s:g} s, not {status}")
+        time.sleep(_POLL_S)
+
+
+def _history(store: Store) -> History:
+    load_manifest(store)
+    history = History()
+    history.replay(Log(store).advance())
+    return history
+
+
+def _ids_of(file: Path) -> list[str]:
+    try:
+        return [line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read {file}: {error}") from error
+
+
+def _check_awaited(status: str) -> None:
+    allowed: tuple[Status, ...] = ("accepted", "erased", "completed")
+    if status not in allowed:
+        raise ConfigError(f"cannot wait for {status!r}; allowed is {', '.join(allowed)}")
+
+
+def _check_not_failed(deletion: Deletion) -> None:
+    if deletion.status == "failed":
+        raise LMEraserError(f"deletion {deletion.id} is erased, but failed to complete: {deletion.reason}")
+
+
+def _show(deletion: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        print_json(deletion)
+    else:
+        print_pairs(
+            (name, ", ".join(value) if isinstance(value, list | tuple) else value) for name, value in deletion.items()
+        )

@@ -1,0 +1,149 @@
+"""``lmeraser pretrain``, ``ingest``, ``tune`` and ``serve``: the jobs that run on Ray."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from cluster.cli.options import AsJson, ConfigFile, DataFolder, KeyFolder, StoreUri, find_store, key_folder, read_config
+from cluster.cli.output import print_json, print_pairs, progress
+from lmeraser.config import Config, ServingConfig
+from lmeraser.manifest import load_manifest
+from lmeraser.store import Store
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command()(pretrain)
+    app.command()(ingest)
+    app.command()(tune)
+    app.command()(serve)
+
+
+def pretrain(config: ConfigFile = None, data: DataFolder = None, store: StoreUri = "", as_json: AsJson = False) -> None:
+    """Train the backbone on the public rows with Ray Train.
+
+    Example: lmeraser pretrain --config examples/digits.yaml --store /data/digits
+    """
+    from cluster.pretrain import pretrain as run
+    from cluster.runtime import connect
+
+    settings = read_config(config, data)
+    target = find_store(store, config, data)
+    connect()
+    begun = time.monotonic()
+    with progress() as report:
+        weights = run(settings, target, report)
+    _print({"weights": weights, "seconds": _since(begun)}, as_json)
+
+
+def ingest(
+    config: ConfigFile = None,
+    data: DataFolder = None,
+    store: StoreUri = "",
+    keys: KeyFolder = None,
+    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave undecodable images out.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Take rows that were erased before.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Make the store where there is none, and add the private rows.
+
+    Example: lmeraser ingest --config examples/gtsrb.yaml --data /data --store /data/gtsrb-store
+    """
+    from cluster.build import open_or_build
+    from cluster.jobs import ingest as run
+    from cluster.runtime import connect, registrar_of
+
+    settings = read_config(config, data)
+    target = find_store(store, config, data)
+    connect()
+    begun = time.monotonic()
+    with progress() as report:
+        manifest = open_or_build(settings, target, key_folder(keys), report)
+        built_s = _since(begun)
+        site = _site(target, keys)
+        registrar = registrar_of(site, manifest, settings.serving.lease_s)
+        done = run(registrar, site, manifest, settings.private, skip_bad=skip_bad, force=force, report=report)
+    _print(
+        {
+            "rows": done.rows,
+            "skipped": list(done.skipped),
+            "store": target.uri,
+            "public_s": built_s,
+            "private_s": round(_since(begun) - built_s, 2),
+        },
+        as_json,
+    )
+
+
+def tune(store: StoreUri = "", config: ConfigFile = None, keys: KeyFolder = None, as_json: AsJson = False) -> None:
+    """Wait until every cluster that awaits a tuning has its specialist.
+
+    Example: lmeraser tune --store /data/gtsrb-store
+    """
+    from cluster.jobs import tune as run
+    from cluster.runtime import connect, registrar_of
+
+    target = find_store(store, config)
+    manifest = load_manifest(target)
+    connect()
+    begun = time.monotonic()
+    with progress() as report:
+        status = run(registrar_of(_site(target, keys), manifest, _serving(config).lease_s), report)
+    shown = {name: status[name] for name in ("rows", "clusters", "tunings", "commit", "state_root")}
+    _print({**shown, "seconds": _since(begun)}, as_json)
+
+
+def serve(
+    store: StoreUri = "",
+    config: ConfigFile = None,
+    keys: KeyFolder = None,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 8000,
+    as_json: AsJson = False,
+) -> None:
+    """Answer over HTTP until interrupted.
+
+    Example: lmeraser serve --store /data/gtsrb-store --port 8000
+    """
+    from cluster.runtime import connect, registrar_of
+    from cluster.service import start_service, stop_service
+
+    target = find_store(store, config)
+    manifest = load_manifest(target)
+    serving = _serving(config)
+    connect()
+    registrar_of(_site(target, keys), manifest, serving.lease_s)
+    url = start_service(target, key_folder(keys), serving, host, port)
+    _print({"url": url, "docs": f"{url}/docs", "store": target.uri}, as_json)
+    stopped = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stopped.set())
+    stopped.wait()
+    stop_service()
+
+
+def _serving(config: Path | None) -> ServingConfig:
+    return (read_config(config, "") if config is not None else Config()).serving
+
+
+def _site(store: Store, keys: Path | None) -> Any:
+    from actors.remote import Site
+
+    return Site(store.uri, str(key_folder(keys)))
+
+
+def _since(begun: float) -> float:
+    return round(time.monotonic() - begun, 2)
+
+
+def _print(value: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        print_json(value)
+    else:
+        print_pairs(value.items())

@@ -1,0 +1,46 @@
+"""``lmeraser log``."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+import typer
+
+from cluster.cli.options import AsJson, ConfigFile, StoreUri, find_store
+from cluster.cli.output import print_json, print_pairs, print_rows
+from lmeraser.log import Log
+from lmeraser.manifest import load_manifest
+
+group = typer.Typer(help="The hash-chained log.", no_args_is_help=True)
+
+
+@group.command("show")
+def show(store: StoreUri = "", config: ConfigFile = None, as_json: AsJson = False) -> None:
+    """All records; bodies hold keyed hashes only.
+
+    Example: lmeraser log show --store /data/gtsrb-store
+    """
+    target = find_store(store, config)
+    load_manifest(target)
+    records = Log(target).advance()
+    if as_json:
+        print_json({"records": [asdict(record) for record in records]})
+    else:
+        columns = ("number", "kind", "term", "at", "digest")
+        print_rows(columns, ([getattr(record, column) for column in columns] for record in records))
+
+
+@group.command("check")
+def check(store: StoreUri = "", config: ConfigFile = None, as_json: AsJson = False) -> None:
+    """Walk the chain; exit code 1 when a record is changed, missing or out of order.
+
+    Example: lmeraser log check --store /data/gtsrb-store
+    """
+    target = find_store(store, config)
+    load_manifest(target)
+    records = Log(target).advance()
+    found = {"records": len(records), "head": records[-1].digest if records else None, "valid": True}
+    if as_json:
+        print_json(found)
+    else:
+        print_pairs(found.items())

@@ -1,0 +1,68 @@
+"""What commands print: one JSON object or a table on stdout, progress on stderr."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+Report = Callable[[str, int, int], None]
+
+
+def print_json(value: Any) -> None:
+    """One JSON object on stdout."""
+    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def print_pairs(pairs: Iterable[tuple[str, Any]]) -> None:
+    """Names and values below each other."""
+    table = Table(show_header=False, box=None, pad_edge=False)
+    for name, value in pairs:
+        table.add_row(name, "-" if value is None else str(value))
+    Console(soft_wrap=True).print(table, markup=False, highlight=False)
+
+
+def print_rows(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """A table."""
+    table = Table(box=None, pad_edge=False)
+    for column in columns:
+        table.add_column(column, no_wrap=True)
+    for row in rows:
+        table.add_row(*("-" if value is None else str(value) for value in row))
+    Console(width=max(Console().width, 160)).print(table, markup=False, highlight=False)
+
+
+@contextmanager
+def progress() -> Iterator[Report]:
+    """Progress bars on a terminal, one line for each finished step elsewhere; gives the report function."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield _lines(console)
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    tasks: dict[str, TaskID] = {}
+    with Progress(*columns, console=console) as bars:
+
+        def report(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                tasks[what] = bars.add_task(what, total=total)
+            bars.update(tasks[what], completed=done, total=total)
+
+        yield report
+
+
+def _lines(console: Console) -> Report:
+    finished: set[str] = set()
+
+    def report(what: str, done: int, total: int) -> None:
+        if done >= total > 0 and what not in finished:
+            finished.add(what)
+            console.print(f"{what}: {total} done", markup=False, highlight=False)
+
+    return report

@@ -1,0 +1,79 @@
+"""``lmeraser receipt``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from cluster.cli.options import AsJson, ConfigFile, KeyFolder, StoreUri, find_store, key_folder
+from cluster.cli.output import print_json, print_pairs
+from lmeraser.errors import ConfigError, ObjectMissingError, ReceiptError
+from lmeraser.keys import load_hash_key, parse_public_pem
+from lmeraser.receipts import covers, verify_receipt
+
+group = typer.Typer(help="Signed statements that rows were erased.", no_args_is_help=True)
+
+
+@group.command("show")
+def show(
+    deletion_id: Annotated[str, typer.Argument(help="Id of the deletion.")],
+    store: StoreUri = "",
+    config: ConfigFile = None,
+    as_json: AsJson = False,  # noqa: ARG001 - a receipt is JSON either way
+) -> None:
+    """Print a deletion's receipt as JSON.
+
+    Example: lmeraser receipt show 4f0c… --store /data/gtsrb-store > receipt.json
+    """
+    try:
+        print_json(json.loads(find_store(store, config).get(f"receipts/{deletion_id}.json")))
+    except ObjectMissingError as error:
+        raise ReceiptError(f"deletion {deletion_id} has no receipt: it is unknown, or not erased yet") from error
+
+
+@group.command("verify")
+def verify(
+    file: Annotated[Path, typer.Argument(help="The receipt, a JSON file.")],
+    public_key: Annotated[Path, typer.Option("--public-key", help="PEM file of the public signing key.")],
+    identifier: Annotated[str | None, typer.Option("--id", help="Say whether it covers this id.")] = None,
+    keys: KeyFolder = None,
+    as_json: AsJson = False,
+) -> None:
+    """Check a receipt's signature and proofs; needs neither the store nor a network.
+
+    With --id, which needs the hash key, also say whether a sample or subject is among those erased.
+
+    Example: lmeraser receipt verify receipt.json --public-key signing-key.pub.pem --id u42
+    """
+    receipt = _read_receipt(file)
+    verify_receipt(receipt, parse_public_pem(_read(public_key)))
+    found: dict[str, Any] = {name: receipt.get(name) for name in ("deletion", "erased_at", "completed_at")}
+    found["valid"] = True
+    if identifier is not None:
+        found["covered"] = covers(receipt, load_hash_key(key_folder(keys)), identifier)
+    if as_json:
+        print_json(found)
+    else:
+        print_pairs(found.items())
+    if identifier is not None and not found["covered"]:
+        raise ReceiptError(f"the receipt does not cover {identifier!r}")
+
+
+def _read_receipt(file: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(_read(file))
+    except ValueError as error:
+        raise ReceiptError(f"{file} is not JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise ReceiptError(f"{file} is not a receipt")
+    return value
+
+
+def _read(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"cannot read {file}: {error.strerror}") from error

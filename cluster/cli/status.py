@@ -1,0 +1,49 @@
+"""``lmeraser status``."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import typer
+
+from actors.history import History
+from cluster.cli.options import AsJson, ConfigFile, StoreUri, find_store
+from cluster.cli.output import print_json, print_pairs
+from lmeraser.log import Log
+from lmeraser.manifest import load_manifest
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(status)
+
+
+def status(store: StoreUri = "", config: ConfigFile = None, as_json: AsJson = False) -> None:
+    """What the store holds and what it waits for, read from the store alone.
+
+    Example: lmeraser status --store /data/gtsrb-store
+    """
+    target = find_store(store, config)
+    manifest = load_manifest(target)
+    history = History()
+    history.replay(Log(target).advance())
+    commit = history.commit
+    clusters = commit.clusters if commit is not None else ()
+    smallest = manifest.method.partition.min_tuned_rows
+    found: dict[str, Any] = {
+        "store": target.uri,
+        "store_id": manifest.store_id,
+        "term": history.term,
+        "commit": commit.number if commit is not None else None,
+        "state_root": commit.root if commit is not None else None,
+        "rows": sum(entry.rows for entry in clusters),
+        "clusters": len(clusters),
+        "tuned": sum(entry.specialist_object is not None for entry in clusters),
+        "awaiting": sum(entry.specialist_object is None and entry.rows >= smallest for entry in clusters),
+        "deletions": dict(Counter(deletion.status for deletion in history.deletions.values())),
+    }
+    if as_json:
+        print_json(found)
+    else:
+        print_pairs(found.items())

@@ -1,0 +1,140 @@
+"""The main job on bundled data, on one machine.
+
+Public glyphs train a small Vision Transformer with Ray Train; handwritten digits become private rows; one owner actor
+for each prompt cluster tunes its prompt; Ray Serve answers over HTTP; the client asks for a deletion; and the state is
+compared, byte for byte, with that of a fresh run on the remaining rows.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from actors.remote import Site
+from cluster.build import open_or_build
+from cluster.evaluate import accuracies
+from cluster.jobs import ingest, tune
+from cluster.pretrain import pretrain
+from cluster.runtime import connect, free_port, registrar_of
+from cluster.service import start_service, stop_service
+from lmeraser.client import Client
+from lmeraser.commit import Commit
+from lmeraser.config import Config, load_config
+from lmeraser.errors import LMEraserError
+from lmeraser.keys import init_keys
+from lmeraser.log import Log
+from lmeraser.rows import RowTable
+from lmeraser.store import Store, open_store
+from lmeraser.verify import newest_commit
+
+Report = Callable[[str, int, int], None]
+CONFIG = Path(__file__).parent / "digits.yaml"
+
+
+@dataclass(frozen=True)
+class DemoReport:
+    """What the demo saw.
+
+    Attributes:
+        rows: private rows before the deletion.
+        clusters: prompt clusters before the deletion.
+        accuracy: on the test rows, of the "shared" head, the "specialist" (λ = 1) and "both".
+        deletion: the deleted ids, how many owners tuned again of how many, and seconds from the request to each step.
+        verify: what ``lmeraser verify`` found in a process of its own.
+    """
+
+    rows: int
+    clusters: int
+    accuracy: dict[str, float]
+    deletion: dict[str, Any]
+    verify: dict[str, Any]
+
+
+def run_demo(workdir: Path, report: Report) -> DemoReport:
+    """Run everything below ``workdir``. The trained backbone is kept for the next time; the store is made anew.
+
+    Raises:
+        LMEraserError: when a step fails.
+    """
+    config = load_config(CONFIG)
+    store = _new_store(workdir.absolute(), config, report)
+    keys = workdir.absolute() / "keys"
+    manifest = open_or_build(config, store, keys, report)
+    site = Site(store.uri, str(keys))
+    registrar = registrar_of(site, manifest, config.serving.lease_s)
+    ingest(registrar, site, manifest, config.private, skip_bad=False, force=False, report=report)
+    tune(registrar, report)
+    before = newest_commit(Log(store))
+    url = start_service(store, keys, config.serving, "127.0.0.1", free_port())
+    try:
+        with Client(url) as client:
+            found = accuracies(client, config, (0.0, 1.0, config.serving.specialist_weight), report)
+            deletion = _delete(client, _some_sample(store, before), report)
+    finally:
+        stop_service()
+    after = newest_commit(Log(store))
+    return DemoReport(
+        rows=before.rows,
+        clusters=len(before.clusters),
+        accuracy=dict(zip(("shared", "specialist", "both"), found.by_weight.values(), strict=True)),
+        deletion={**deletion, "owners_retuned": _retuned(before, after), "clusters_total": len(before.clusters)},
+        verify=_verify(store, keys),
+    )
+
+
+def _new_store(workdir: Path, config: Config, report: Report) -> Store:
+    """A store that holds the trained weights and nothing else."""
+    if not (workdir / "keys").exists():
+        init_keys(workdir / "keys")
+    connect()
+    training = open_store(str(workdir / "training"))
+    weights = pretrain(config, training, report)
+    if (workdir / "store").exists():
+        shutil.rmtree(workdir / "store")
+    store = open_store(str(workdir / "store"))
+    store.put(weights, training.get(weights))
+    return store
+
+
+def _some_sample(store: Store, commit: Commit) -> str:
+    """A row of the largest cluster."""
+    entry = max(commit.clusters, key=lambda entry: (entry.rows, entry.key))
+    return RowTable.from_parquet(store.get(entry.rows_object), entry.rows_object).sample_ids[0]
+
+
+def _delete(client: Client, sample_id: str, report: Report) -> dict[str, Any]:
+    begun = time.monotonic()
+    deletion = client.delete(sample_ids=[sample_id])
+    accepted_s = time.monotonic() - begun
+    report("deletion", 1, 3)
+    client.wait(deletion.id, status="erased")
+    erased_s = time.monotonic() - begun
+    report("deletion", 2, 3)
+    client.wait(deletion.id, status="completed")
+    completed_s = time.monotonic() - begun
+    report("deletion", 3, 3)
+    client.receipt(deletion.id)
+    return {"sample_ids": [sample_id], "accepted_s": accepted_s, "erased_s": erased_s, "completed_s": completed_s}
+
+
+def _retuned(before: Commit, after: Commit) -> int:
+    """How many clusters have a specialist that they did not have before."""
+    known = {entry.specialist_object for entry in before.clusters}
+    return sum(entry.specialist_object is not None and entry.specialist_object not in known for entry in after.clusters)
+
+
+def _verify(store: Store, keys: Path) -> dict[str, Any]:
+    """Run ``lmeraser verify`` in a process that has seen nothing of all this."""
+    command = [sys.executable, "-m", "cluster.cli", "verify", "--store", store.uri, "--keys", str(keys), "--json"]
+    done = subprocess.run(command, stdout=subprocess.PIPE, check=False)
+    if done.returncode not in (0, 1) or not done.stdout:
+        raise LMEraserError(f"lmeraser verify ended with exit code {done.returncode}")
+    found = json.loads(done.stdout)
+    return {name: found[name] for name in ("equal", "state_root", "fresh_root")}

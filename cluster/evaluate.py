@@ -1,0 +1,49 @@
+"""Accuracy on labelled rows, as a client of the service sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from lmeraser.client import Client, FailedImage
+from lmeraser.config import Config
+from lmeraser.data import open_source
+from lmeraser.errors import ConfigError
+from lmeraser.method import chunks
+
+_IMAGES_PER_REQUEST = 32
+Report = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Accuracies:
+    """Share of right answers over ``rows`` test rows, by specialist weight λ."""
+
+    rows: int
+    by_weight: dict[float, float]
+
+
+def accuracies(client: Client, config: Config, weights: Sequence[float], report: Report) -> Accuracies:
+    """Predict all test rows once for each λ.
+
+    Raises:
+        ConfigError: when the configuration names no test rows.
+        DataError: when they cannot be read.
+        ServiceError: when the service refuses.
+    """
+    if config.test is None:
+        raise ConfigError("the configuration names no `test:` source")
+    labels = config.labels or open_source(config.private).labels
+    samples = list(open_source(config.test).samples(labels))
+    if not samples:
+        raise ConfigError("the test source holds no rows")
+    right = dict.fromkeys(weights, 0)
+    done = 0
+    for weight in weights:
+        for chunk in chunks(samples, _IMAGES_PER_REQUEST):
+            answers = client.predict([sample.image for sample in chunk], specialist_weight=weight)
+            for sample, answer in zip(chunk, answers, strict=True):
+                right[weight] += not isinstance(answer, FailedImage) and answer.label == labels[sample.label]
+            done += len(chunk)
+            report("test rows", done, len(samples) * len(weights))
+    return Accuracies(len(samples), {weight: count / len(samples) for weight, count in right.items()})

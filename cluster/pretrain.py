@@ -1,0 +1,203 @@
+"""Training the backbone on public rows with Ray Train.
+
+Legend: N rows, B rows of a batch, P pixels a side, C classes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import tempfile
+import threading
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import ray
+import ray.train
+import torch
+from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
+from ray.train.torch import TorchTrainer
+from ray.util.queue import Empty, Queue
+from torch import Tensor, nn
+
+from lmeraser.backbone import create_model, normalisation, weights_of
+from lmeraser.config import Config, PretrainConfig, SourceConfig
+from lmeraser.data import decode_image, open_source
+from lmeraser.errors import BackboneError, DataError
+from lmeraser.hashing import canonical_json, draw_uint64
+from lmeraser.store import Store
+
+Report = Callable[[str, int, int], None]
+_CHECKPOINT = "checkpoint.pt"
+_WARM_UP_STEPS = 50
+_LABEL_SMOOTHING = 0.1
+_WEIGHT_DECAY = 0.05
+_POLL_S = 0.2
+
+
+def weights_name(config: Config) -> str:
+    """The name in the store of the weights that this configuration trains.
+
+    It holds a hash of everything that they follow from, because Ray Train silently goes on with an old run of the
+    same name.
+    """
+    follows_from = {
+        "backbone": asdict(config.backbone),
+        "public": asdict(config.public),
+        "pretrain": {key: value for key, value in asdict(config.pretrain).items() if key != "max_failures"},
+        "seed": config.seed,
+    }
+    return f"public/trained-{hashlib.sha256(canonical_json(follows_from)).hexdigest()[:16]}.safetensors"
+
+
+def pretrain(config: Config, store: Store, report: Report) -> str:
+    """Train the backbone from scratch to name the public rows' labels; put its weights into the store.
+
+    A run that was cut off, by a lost worker or of its driver, goes on from its last epoch. Weights that are there
+    already are not trained again.
+
+    Returns:
+        The weights' name in the store.
+
+    Raises:
+        BackboneError: when ``backbone.weights`` is not "trained", timm cannot build the model, or the training fails.
+        DataError: when there are no public rows.
+    """
+    if config.backbone.weights != "trained":
+        raise BackboneError(f"backbone.weights is {config.backbone.weights!r}: only 'trained' has anything to train")
+    name = weights_name(config)
+    if store.exists(name):
+        return name
+    create_model(config.backbone)
+    source = open_source(config.public)
+    if next(iter(source.samples(source.labels)), None) is None:
+        raise DataError("the public source holds no rows")
+    progress = Queue(actor_options={"num_cpus": 0})
+    trainer = TorchTrainer(
+        _train,
+        train_loop_config={"config": config, "progress": progress},
+        scaling_config=ScalingConfig(num_workers=config.pretrain.workers, use_gpu=config.backbone.device == "cuda"),
+        run_config=RunConfig(
+            name=Path(name).stem,
+            storage_path=f"{store.uri}/train",
+            failure_config=FailureConfig(max_failures=config.pretrain.max_failures),
+            checkpoint_config=CheckpointConfig(num_to_keep=1),
+        ),
+    )
+    try:
+        result = _fit(trainer, progress, config.pretrain.epochs, report)
+    finally:
+        progress.shutdown(force=True)
+    if result.error is not None or result.checkpoint is None:
+        raise BackboneError(f"the training did not end well: {result.error}")
+    with result.checkpoint.as_directory() as folder:
+        state = torch.load(Path(folder) / _CHECKPOINT, map_location="cpu", weights_only=True)
+    store.put(name, weights_of(state["model"]))
+    return name
+
+
+def _fit(trainer: TorchTrainer, progress: Queue, epochs: int, report: Report) -> ray.train.Result:
+    """Run the trainer in a thread, and pass on what its first worker says of its progress."""
+    ended: list[ray.train.Result | Exception] = []
+
+    def run() -> None:
+        try:
+            ended.append(trainer.fit())
+        except Exception as error:
+            ended.append(error)
+
+    thread = threading.Thread(target=run, name="pretrain", daemon=True)
+    thread.start()
+    while thread.is_alive():
+        try:
+            report("epochs", progress.get(timeout=_POLL_S), epochs)
+        except Empty:
+            continue
+    if isinstance(ended[0], Exception):
+        raise BackboneError(f"the training failed: {ended[0]}") from ended[0]
+    return ended[0]
+
+
+def _train(arguments: dict[str, Any]) -> None:
+    """One worker: its share of the rows, one thread, a checkpoint after every epoch."""
+    import ray.train.torch
+
+    config: Config = arguments["config"]
+    context = ray.train.get_context()
+    rank, workers = context.get_world_rank(), context.get_world_size()
+    torch.set_num_threads(1)
+    torch.manual_seed(config.seed)
+    images_N3PP, labels_N, classes = _public_rows(config.public, config.backbone.image_px)
+    model = create_model(config.backbone, classes=classes)
+    device = ray.train.torch.get_device()
+    wrapped = ray.train.torch.prepare_model(model, parallel_strategy="ddp" if workers > 1 else None)
+    optimiser = torch.optim.AdamW(model.parameters(), lr=config.pretrain.learning_rate, weight_decay=_WEIGHT_DECAY)
+    begun = 0
+    if (checkpoint := ray.train.get_checkpoint()) is not None:
+        with checkpoint.as_directory() as folder:
+            state = torch.load(Path(folder) / _CHECKPOINT, map_location=device, weights_only=True)
+        model.load_state_dict(state["model"])
+        optimiser.load_state_dict(state["optimiser"])
+        begun = state["epochs"]
+    for epoch in range(begun, config.pretrain.epochs):
+        loss = _epoch(wrapped, optimiser, config, epoch, (rank, workers), images_N3PP, labels_N, device)
+        with tempfile.TemporaryDirectory(prefix="lmeraser-") as folder:
+            saved = None
+            if rank == 0:
+                state = {"model": model.state_dict(), "optimiser": optimiser.state_dict(), "epochs": epoch + 1}
+                torch.save(state, Path(folder) / _CHECKPOINT)
+                saved = ray.train.Checkpoint.from_directory(folder)
+            ray.train.report({"epoch": epoch + 1, "loss": loss}, checkpoint=saved)
+        if rank == 0:
+            arguments["progress"].put(epoch + 1)
+
+
+def _epoch(
+    model: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    config: Config,
+    epoch: int,
+    place: tuple[int, int],
+    images_N3PP: Tensor,
+    labels_N: Tensor,
+    device: torch.device,
+) -> float:
+    """One sweep over this worker's share of a shuffle that all workers draw alike; the mean loss."""
+    rank, workers = place
+    generator = np.random.Generator(np.random.PCG64(draw_uint64(config.seed, "epoch", epoch)))
+    mine_N = generator.permutation(len(labels_N))[rank::workers]
+    # Every worker takes the same number of steps, or the others would wait for it for ever.
+    steps = math.ceil(len(labels_N) // workers / config.pretrain.batch_rows)
+    mean, std = normalisation(model.module if isinstance(model, nn.parallel.DistributedDataParallel) else model)
+    model.train()
+    total = 0.0
+    for step in range(steps):
+        _set_rate(optimiser, config.pretrain, epoch * steps + step, steps * config.pretrain.epochs)
+        batch_B = torch.from_numpy(mine_N[step * config.pretrain.batch_rows : (step + 1) * config.pretrain.batch_rows])
+        pixels_B3PP = (images_N3PP[batch_B].to(device).float() / 255 - mean.to(device)) / std.to(device)
+        loss = nn.functional.cross_entropy(
+            model(pixels_B3PP), labels_N[batch_B].to(device), label_smoothing=_LABEL_SMOOTHING
+        )
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        optimiser.step()
+        total += float(loss)
+    return total / steps
+
+
+def _set_rate(optimiser: torch.optim.Optimizer, config: PretrainConfig, step: int, steps: int) -> None:
+    """A linear warm-up, then a half cosine to zero."""
+    rate = config.learning_rate * min(1, (step + 1) / _WARM_UP_STEPS) * (1 + math.cos(math.pi * step / steps)) / 2
+    for group in optimiser.param_groups:
+        group["lr"] = rate
+
+
+def _public_rows(source: SourceConfig, image_px: int) -> tuple[Tensor, Tensor, int]:
+    """All public images, their labels, and how many labels there are."""
+    opened = open_source(source)
+    samples = list(opened.samples(opened.labels))
+    images_N3PP = np.stack([decode_image(sample.image, image_px) for sample in samples])
+    return torch.from_numpy(images_N3PP), torch.tensor([sample.label for sample in samples]), len(opened.labels)

@@ -1,0 +1,30 @@
+"""Bringing up the HTTP service on Ray Serve."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+from ray import serve
+
+from lmeraser.config import ServingConfig
+from lmeraser.store import Store
+from serving.app import build
+
+NAME = "lmeraser"
+
+
+def start_service(store: Store, keys: Path, config: ServingConfig, host: str, port: int) -> str:
+    """Start the service, or replace the one that runs; returns once it answers.
+
+    Returns:
+        Its address.
+    """
+    serve.start(http_options={"host": host, "port": port})
+    serve.run(build({"store": store.uri, "keys": str(keys), **asdict(config)}), name=NAME, route_prefix="/")
+    return f"http://{host}:{port}"
+
+
+def stop_service() -> None:
+    """Stop the service."""
+    serve.shutdown()

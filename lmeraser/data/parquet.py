@@ -1,0 +1,105 @@
+"""Rows from Parquet files in the layout of Hugging Face datasets.
+
+Columns: ``image`` (bytes, or a struct with ``bytes``), ``label`` (a number, with or without ClassLabel names in the
+schema's metadata, or a name), and perhaps ``sample_id`` and ``subject_id``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from lmeraser.data.labels import LabelPlaces
+from lmeraser.data.sample import Sample
+from lmeraser.errors import DataError
+
+_BATCH_ROWS = 512
+_NEEDED = ("image", "label")
+
+
+class ParquetSource:
+    """One Parquet file, or all ``*.parquet`` files of a folder in the order of their names.
+
+    A row without ``sample_id`` is named after its file and its place in it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Read the schema.
+
+        Raises:
+            DataError: when there is no such file, or it lacks a column.
+        """
+        self._files = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
+        if not self._files:
+            raise DataError(f"{path} holds no .parquet file")
+        for file in self._files:
+            schema = _schema(file)
+            missing = [name for name in _NEEDED if name not in schema.names]
+            if missing:
+                raise DataError(
+                    f"{file} lacks the column {', '.join(missing)}; it has {', '.join(schema.names)}, "
+                    "and image and label are needed"
+                )
+        self.labels = _label_names(_schema(self._files[0]))
+
+    def samples(self, labels: tuple[str, ...]) -> Iterator[Sample]:
+        """See Source.samples."""
+        places = LabelPlaces(labels)
+        for file in self._files:
+            names = _label_names(_schema(file))
+            for row, columns in enumerate(_rows(file)):
+                sample_id = str(columns.get("sample_id") or f"{file.stem}/{row}")
+                yield Sample(
+                    sample_id=sample_id,
+                    subject_id=str(columns.get("subject_id") or sample_id),
+                    label=_place(places, names, columns["label"], sample_id),
+                    image=_encoded(columns["image"]),
+                )
+
+
+def _rows(file: Path) -> Iterator[dict[str, Any]]:
+    wanted = ("sample_id", "subject_id", *_NEEDED)
+    try:
+        with pq.ParquetFile(file) as opened:
+            columns = [name for name in wanted if name in opened.schema_arrow.names]
+            for batch in opened.iter_batches(_BATCH_ROWS, columns=columns):
+                yield from batch.to_pylist()
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(f"cannot read {file}: {error}") from error
+
+
+def _schema(file: Path) -> pa.Schema:
+    try:
+        return pq.read_schema(file)
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(f"cannot read {file}: {error}") from error
+
+
+def _label_names(schema: pa.Schema) -> tuple[str, ...]:
+    """ClassLabel names, as Hugging Face keeps them in the schema's metadata."""
+    try:
+        value = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
+        return tuple(value["info"]["features"]["label"]["names"])
+    except (ValueError, KeyError, TypeError):
+        return ()
+
+
+def _place(places: LabelPlaces, names: tuple[str, ...], label: Any, sample_id: str) -> int:
+    if isinstance(label, str):
+        return places.of_name(label, sample_id)
+    if not isinstance(label, int):
+        raise DataError(f"sample {sample_id!r} has the label {label!r}; a number or a name is allowed")
+    if names and 0 <= label < len(names):
+        return places.of_name(names[label], sample_id)
+    return places.of_number(label, sample_id)
+
+
+def _encoded(image: Any) -> bytes:
+    value = image.get("bytes") if isinstance(image, dict) else image
+    # What is not there is reported as undecodable, together with its sample id.
+    return value if isinstance(value, bytes) else b""
