@@ -226,7 +226,8 @@ class Registrar:
             self._tunings += result.written is not None
             if result.reason is not None:
                 self._planner.failed(result.job, result.reason)
-        self._committer.take_specialists(results)
+        if results:
+            self._committer.take_specialists(results)
         return bool(results)
 
     def _start_tunings(self) -> bool:

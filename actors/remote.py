@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 NAMESPACE = "lmeraser"
 _STOP_TUNING_S = 30.0
 _IDLE_S = 0.02
+_RESTART_PAUSE_S = 1.0
 _log = logging.getLogger(__name__)
 
 
@@ -204,6 +205,12 @@ class RegistrarProcess:
             except (StoreError, RayActorError) as error:
                 pause_s = min(max(2 * pause_s, 0.1), 10.0)
                 _log.exception("the registrar's step failed and is tried again in %.1f s: %s", pause_s, error)
+            except Exception:
+                # What it holds in memory can no longer be trusted; Ray starts it again from the store.
+                _log.exception("the registrar's step failed in an unforeseen way; it starts again from the store")
+                time.sleep(_RESTART_PAUSE_S)
+                ray.kill(self._itself, no_restart=False)
+                return
             time.sleep(pause_s)
 
 

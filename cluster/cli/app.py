@@ -39,8 +39,19 @@ def main() -> None:
     except LMEraserError as error:
         _report(error)
         sys.exit(USAGE if isinstance(error, ConfigError) else FAILED)
+    except Exception as error:
+        if not _is_ray_error(error):
+            raise
+        _report(LMEraserError(f"Ray: {str(error).strip().splitlines()[0]}"))
+        sys.exit(FAILED)
     except KeyboardInterrupt:
         sys.exit(FAILED)
+
+
+def _is_ray_error(error: Exception) -> bool:
+    # Commands that need no Ray do not load it.
+    exceptions = sys.modules.get("ray.exceptions")
+    return exceptions is not None and isinstance(error, exceptions.RayError)
 
 
 def _report(error: LMEraserError) -> None:
