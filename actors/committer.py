@@ -62,10 +62,12 @@ class Committer:
         """Build the index and read the heads of the newest commit.
 
         Raises:
+            KeysError: when the hash key is not the store's.
             ObjectMissingError, ObjectCorruptError: when one of its objects is not what it names.
         """
         if self.commit is None:
             return
+        self._manifest.check_hash_key(self.commit.fixed_leaves, self._hash_key)
         self.index = RowIndex.of(map(self._rows_of, self.commit.clusters), self._manifest.method.seed)
         name = self.commit.heads_object
         self._heads = HeadsState.from_safetensors(self._store.get(name), name)

@@ -12,8 +12,10 @@ import ray
 
 from actors.remote import NAMESPACE, Site, open_registrar
 from cluster.placement import owner_share, tuning_slots
+from lmeraser.commit import Commit
 from lmeraser.errors import StoreError
 from lmeraser.keys import load_hash_key, load_signing_key
+from lmeraser.log import Log
 from lmeraser.manifest import Manifest
 from lmeraser.store import LocalStore, open_store
 
@@ -43,13 +45,17 @@ def registrar_of(site: Site, manifest: Manifest, lease_s: float) -> Any:
 
     Raises:
         StoreError: when the store is a local folder, but Ray has several nodes.
-        KeysError: when a key is missing.
+        KeysError: when a key is missing, or the hash key is not the store's.
     """
     # Checked here as well, so that a mistake is told to the user and not to an actor's log.
-    load_hash_key(Path(site.keys_folder))
+    hash_key = load_hash_key(Path(site.keys_folder))
     load_signing_key(Path(site.keys_folder))
+    store = open_store(site.store_uri)
+    commits = [record for record in Log(store).advance() if record.kind == "commit"]
+    if commits:
+        manifest.check_hash_key(Commit.from_record(commits[-1]).fixed_leaves, hash_key)
     nodes = sum(node["Alive"] for node in ray.nodes())
-    if nodes > 1 and isinstance(open_store(site.store_uri), LocalStore):
+    if nodes > 1 and isinstance(store, LocalStore):
         raise StoreError(f"{site.store_uri} is a local folder, but Ray has {nodes} nodes: they cannot all see it")
     share = owner_share(manifest.method.backbone.device)
     slots = tuning_slots(manifest.method.backbone.device, ray.cluster_resources())

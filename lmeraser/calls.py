@@ -13,7 +13,7 @@ import random
 import time
 import uuid
 from collections.abc import Callable, Generator, Iterable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from itertools import islice
 from pathlib import Path
@@ -23,6 +23,15 @@ from urllib.parse import quote
 import numpy as np
 from PIL import Image
 
+from lmeraser.answers import (
+    Cluster,
+    FailedImage,
+    Prediction,
+    Receipt,
+    cluster_of,
+    deletion_of,
+    prediction_of,
+)
 from lmeraser.deletion import Deletion
 from lmeraser.errors import (
     ConfigError,
@@ -45,70 +54,6 @@ LONGEST_RETRY_AFTER_S = 60.0
 SHORTEST_LOOK_S = 0.05
 LONGEST_LOOK_S = 1.0
 TRANSIENT = (0, 429, 502, 503, 504)
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """What the service says about one image.
-
-    Attributes:
-        label: the most probable label.
-        probabilities: the five most probable labels, most probable first.
-        cluster: key of the prompt cluster that the image falls to; None where there is none.
-        route: "specialist" when the cluster's prompt had a part in the answer, else "shared".
-        commit: number of the commit that answered.
-    """
-
-    label: str
-    probabilities: Mapping[str, float]
-    cluster: str | None
-    route: Literal["specialist", "shared"]
-    commit: int
-
-
-@dataclass(frozen=True)
-class FailedImage:
-    """Stands in the place of a prediction where one image among several could not be used."""
-
-    title: str
-    detail: str
-
-
-@dataclass(frozen=True)
-class Cluster:
-    """One prompt cluster.
-
-    Attributes:
-        key: its name.
-        rows: how many rows it holds.
-        anchors: how many anchors it covers.
-        specialist: whether it answers with a prompt of its own.
-    """
-
-    key: str
-    rows: int
-    anchors: int
-    specialist: bool
-
-
-@dataclass(frozen=True)
-class Receipt:
-    """The signed statement that rows were erased. ``content`` is what was signed, with its signature."""
-
-    content: Mapping[str, Any]
-
-    def verify(self, public_key_pem: bytes) -> None:
-        """Check the signature and the Merkle paths, offline.
-
-        Raises:
-            KeysError: when the key is not an Ed25519 public key in PEM.
-            ReceiptError: when the signature or a path does not hold.
-        """
-        # A client that verifies no receipts does not load the libraries behind the state.
-        from lmeraser.keys import parse_public_pem
-        from lmeraser.receipts import verify_receipt
-
-        verify_receipt(self.content, parse_public_pem(public_key_pem))
 
 
 @dataclass(frozen=True)
@@ -160,18 +105,18 @@ def delete(sample_ids: Iterable[str], subject_ids: Iterable[str], idempotency_ke
     """Ask for a deletion."""
     body = {"sample_ids": _ids("sample_ids", sample_ids), "subject_ids": _ids("subject_ids", subject_ids)}
     headers = {"Idempotency-Key": idempotency_key or uuid.uuid4().hex}
-    return _deletion((yield from _exchange(Call("POST", "/v1/deletions", body, headers))))
+    return deletion_of((yield from _exchange(Call("POST", "/v1/deletions", body, headers))))
 
 
 def deletion(deletion_id: str) -> Program[Deletion]:
     """Look at one deletion."""
-    return _deletion((yield from _exchange(Call("GET", _deletion_path(deletion_id)))))
+    return deletion_of((yield from _exchange(Call("GET", _deletion_path(deletion_id)))))
 
 
 def deletions() -> Program[list[Deletion]]:
     """Look at all deletions."""
     found = yield from _exchange(Call("GET", "/v1/deletions"))
-    return [_deletion(value) for value in found["deletions"]]
+    return [deletion_of(value) for value in found["deletions"]]
 
 
 def wait(
@@ -211,7 +156,7 @@ def receipt(deletion_id: str) -> Program[Receipt]:
 def clusters() -> Program[list[Cluster]]:
     """Look at the clusters."""
     found = yield from _exchange(Call("GET", "/v1/clusters"))
-    return [Cluster(**_known(Cluster, value)) for value in found["clusters"]]
+    return [cluster_of(value) for value in found["clusters"]]
 
 
 def encoded_image(image: ImageLike) -> bytes:
@@ -251,7 +196,7 @@ def _predict_together(images: list[bytes], specialist_weight: float | None) -> P
         half = len(images) // 2
         first = yield from _predict_together(images[:half], specialist_weight)
         return first + (yield from _predict_together(images[half:], specialist_weight))
-    return [_prediction(value) for value in answer["predictions"]]
+    return [prediction_of(value) for value in answer["predictions"]]
 
 
 def _exchange(call: Call) -> Program[Any]:
@@ -310,22 +255,6 @@ def _json_of(answer: Answer) -> Any:
             status=answer.status,
             request_id=answer.headers.get("x-request-id"),
         ) from error
-
-
-def _prediction(value: Mapping[str, Any]) -> Prediction | FailedImage:
-    if "error" in value:
-        return FailedImage(value["error"]["title"], value["error"]["detail"])
-    return Prediction(**_known(Prediction, value))
-
-
-def _deletion(value: Mapping[str, Any]) -> Deletion:
-    lists = {name: tuple(value.get(name, ())) for name in ("unknown_ids", "clusters")}
-    return Deletion(**{**_known(Deletion, value), **lists})
-
-
-def _known(kind: type[Any], value: Mapping[str, Any]) -> dict[str, Any]:
-    """What the dataclass knows; a newer service may say more."""
-    return {item.name: value[item.name] for item in fields(kind) if item.name in value}
 
 
 def _ids(name: str, ids: Iterable[str]) -> list[str]:

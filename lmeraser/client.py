@@ -18,17 +18,8 @@ from typing import Any, Literal, Self, TypeVar, cast, overload
 import httpx2
 
 from lmeraser import calls
-from lmeraser.calls import (
-    Answer,
-    Call,
-    Cluster,
-    FailedImage,
-    ImageLike,
-    Pause,
-    Prediction,
-    Program,
-    Receipt,
-)
+from lmeraser.answers import Cluster, FailedImage, Prediction, Receipt
+from lmeraser.calls import Answer, Call, ImageLike, Pause, Program
 from lmeraser.deletion import Deletion
 from lmeraser.errors import ConfigError
 

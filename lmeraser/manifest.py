@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from lmeraser.config import MethodConfig, method_from_json
-from lmeraser.errors import LostRaceError, ObjectCorruptError, ObjectMissingError, StoreFormatError
+from lmeraser.errors import KeysError, LostRaceError, ObjectCorruptError, ObjectMissingError, StoreFormatError
 from lmeraser.hashing import canonical_json
 from lmeraser.keys import HashKey
 from lmeraser.state import json_digest, state_leaf, tensor_digest
@@ -52,6 +52,19 @@ class Manifest:
             **{f"public/{part}": digest for part, digest in self.public_digests.items()},
         }
         return {name: state_leaf(hash_key, name, digest) for name, digest in digests.items()}
+
+    def check_hash_key(self, fixed_leaves: Mapping[str, str], hash_key: HashKey) -> None:
+        """Tell a wrong hash key from a corrupt object.
+
+        Args:
+            fixed_leaves: those of a commit of this store.
+            hash_key: the key to check.
+
+        Raises:
+            KeysError: when the commit was made under another key.
+        """
+        if self.leaves(hash_key) != dict(fixed_leaves):
+            raise KeysError("the hash key is not the one that this store's log was written under")
 
 
 def create_manifest(

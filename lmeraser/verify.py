@@ -75,9 +75,11 @@ def verify(
         NotReadyError: when nothing was ever committed.
         ConfigError: when there is no such cluster.
         FingerprintError: when the numerics here are not the store's.
+        KeysError: when the hash key is not the store's.
     """
     manifest = load_manifest(store)
     commit = newest_commit(Log(store))
+    manifest.check_hash_key(commit.fixed_leaves, hash_key)
     method = load_method(store, manifest)
     entries = _chosen(commit, cluster)
     samples = [sample for entry in entries for sample in _samples(store, entry)]

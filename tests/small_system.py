@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import io
-import shutil
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pytest
 import timm
 import torch
 from PIL import Image
-from safetensors.torch import save_file
 
 from actors.owners import InProcessOwners
 from actors.registrar import Registrar
@@ -107,11 +103,9 @@ class System:
 def build_system(folder: Path, variant: str, rows: int) -> System:
     backbone, prompt = VARIANTS[variant]
     torch.manual_seed(0)
-    weights = folder / "weights.safetensors"
     model = timm.create_model(backbone.name, num_classes=0, **backbone.model_args)
     if variant != "conv":
         model.set_input_size(img_size=(SIDE, SIDE))
-    save_file(model.state_dict(), weights)
     config = MethodConfig(
         labels=LABELS,
         backbone=backbone,
@@ -121,35 +115,9 @@ def build_system(folder: Path, variant: str, rows: int) -> System:
         heads=HeadsConfig(head_dim=32),
     )
     store = LocalStore(folder / "store")
-    create_store(store, config, build_public(config, weights, samples(1000, 1096)))
+    create_store(store, config, build_public(config, model.state_dict(), samples(1000, 1096)))
     init_keys(folder / "keys")
     system = System(store, folder / "keys")
     if rows:
         system.ingest(samples(0, rows))
     return system
-
-
-@pytest.fixture(scope="session")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, int], System]:
-    """Systems by variant and number of rows, built once."""
-    found: dict[tuple[str, int], System] = {}
-
-    def get(variant: str, rows: int) -> System:
-        if (variant, rows) not in found:
-            found[variant, rows] = build_system(tmp_path_factory.mktemp(variant), variant, rows)
-        return found[variant, rows]
-
-    return get
-
-
-@pytest.fixture
-def system_of(built: Callable[[str, int], System], tmp_path: Path) -> Iterator[Callable[..., System]]:
-    """A copy of a system that a test may change."""
-
-    def copy(variant: str = "token", rows: int = 90) -> System:
-        original = built(variant, rows)
-        folder = tmp_path / f"{variant}-{rows}"
-        shutil.copytree(original.store.uri, folder)
-        return replace(original, store=LocalStore(folder))
-
-    return copy

@@ -1,0 +1,33 @@
+# Every target creates what it needs. `make demo` and `make test` work from nothing but Python 3.11 or later.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+WORKDIR ?= demo-work
+
+.PHONY: demo test check format clean
+
+demo: $(STAMP)  ## Run the main job on bundled data.
+	$(BIN)/lmeraser demo --workdir $(WORKDIR)
+
+check: $(STAMP)  ## Lint, strict types, unit tests.
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/pytest -m "not ray and not slow" -n auto
+
+test: check  ## Everything: check, then the tests that start Ray and the slow ones.
+	$(BIN)/pytest -m "ray or slow"
+
+format: $(STAMP)  ## Put code into its one form.
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:  ## Remove everything that make created.
+	rm -rf $(VENV) $(WORKDIR) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+$(STAMP): pyproject.toml constraints.txt
+	@echo "Installing into $(VENV); this takes some minutes the first time."
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $(STAMP)

@@ -1,0 +1,279 @@
+"""The registrar with owners in one process: what it promises to those who ask for deletions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+from small_system import System, samples
+
+from actors.registrar import Registrar
+from lmeraser.commit import Commit
+from lmeraser.data import Sample
+from lmeraser.errors import (
+    DuplicateSampleError,
+    ErasedRowError,
+    FencedError,
+    IdempotencyConflictError,
+    NotReadyError,
+    RequestError,
+    UnknownDeletionError,
+)
+from lmeraser.fresh import fresh_leaves
+from lmeraser.heads_state import HeadsState
+from lmeraser.keys import load_signing_key
+from lmeraser.receipts import covers, verify_receipt
+from lmeraser.rows import RowTable
+from lmeraser.state import merkle_root
+
+SystemOf = Callable[..., System]
+
+
+def finish(registrar: Registrar) -> None:
+    while registrar.step():
+        pass
+
+
+def fresh_root(system: System, rows: list[Sample]) -> str:
+    return merkle_root(fresh_leaves(system.method(), system.manifest, system.hash_key, rows))
+
+
+def objects(commit: Commit) -> dict[str, str | None]:
+    return {entry.key: entry.specialist_object for entry in commit.clusters}
+
+
+@pytest.mark.parametrize("variant", ["token", "deep", "pad", "conv"])
+def test_after_a_deletion_the_state_is_that_of_the_remaining_rows(system_of: SystemOf, variant: str) -> None:
+    system = system_of(variant)
+    system.delete("s3", "s40")
+    assert system.newest().root == fresh_root(
+        system, [row for row in samples(0, 90) if row.sample_id not in ("s3", "s40")]
+    )
+
+
+def test_a_deletion_tunes_its_own_cluster_and_no_other(system_of: SystemOf) -> None:
+    system = system_of()
+    before = system.newest()
+    system.delete("s3")
+    after = system.newest()
+    deletion = system.registrar().deletions()[0]
+    # The cut may join what the deletion made small; whatever did not hold the row keeps the very same object.
+    untouched = set(objects(before)) - set(deletion.clusters)
+    assert untouched
+    assert {key: objects(after)[key] for key in untouched} == {key: objects(before)[key] for key in untouched}
+    assert system.registrar().status()["awaiting"] == []
+
+
+def test_statuses_come_in_order_and_erased_means_no_specialist(system_of: SystemOf) -> None:
+    system = system_of()
+    registrar = system.registrar()
+    accepted = registrar.delete(["s3"], [])
+    assert (accepted.status, accepted.rows, accepted.erased_at) == ("accepted", 1, None)
+    registrar.step()
+    erased = registrar.deletion(accepted.id)
+    assert erased.status == "erased"
+    assert erased.completed_at is None
+    commit = system.newest()
+    assert commit.rows == 89
+    untuned = [entry for entry in commit.clusters if entry.specialist_object is None and entry.rows >= 8]
+    assert untuned
+    finish(registrar)
+    assert registrar.deletion(accepted.id).status == "completed"
+    assert all(entry.specialist_object for entry in system.newest().clusters if entry.rows >= 8)
+
+
+def test_at_erased_no_object_holds_the_row_or_its_ids(system_of: SystemOf) -> None:
+    system = system_of()
+    row = samples(3, 4)[0]
+    registrar = system.registrar()
+    registrar.delete([row.sample_id], [])
+    assert any(b"s3" in system.store.get(name) for name in system.store.names("requests/"))
+    registrar.step()
+    for name in system.store.names():
+        data = system.store.get(name)
+        assert row.image not in data, name
+    assert system.store.names("requests/") == []
+    rows = {name for entry in system.newest().clusters for name in [entry.rows_object]}
+    assert set(system.store.names("rows/")) == rows
+
+
+def test_a_subject_is_deleted_with_all_its_samples(system_of: SystemOf) -> None:
+    system = system_of(rows=0)
+    rows = [replace(row, subject_id=f"person{number % 5}") for number, row in enumerate(samples(0, 40))]
+    system.ingest(rows)
+    registrar = system.registrar()
+    deletion = registrar.delete([], ["person2", "nobody"])
+    assert deletion.rows == 8
+    assert deletion.unknown_ids == ("nobody",)
+    finish(registrar)
+    assert system.newest().root == fresh_root(system, [row for row in rows if row.subject_id != "person2"])
+
+
+def test_unknown_ids_are_named_and_the_rest_is_deleted(system_of: SystemOf) -> None:
+    system = system_of()
+    registrar = system.registrar()
+    deletion = registrar.delete(["s1", "missing"], [])
+    assert (deletion.rows, deletion.unknown_ids) == (1, ("missing",))
+    finish(registrar)
+    assert system.newest().rows == 89
+
+
+def test_a_request_for_nothing_is_refused(system_of: SystemOf) -> None:
+    with pytest.raises(RequestError, match="id"):
+        system_of().registrar().delete([], [])
+
+
+def test_an_idempotency_key_deletes_once(system_of: SystemOf) -> None:
+    registrar = system_of().registrar()
+    first = registrar.delete(["s1"], [], "key-1")
+    assert registrar.delete(["s1"], [], "key-1").id == first.id
+    finish(registrar)
+    assert registrar.delete(["s1"], [], "key-1").id == first.id
+    assert len(registrar.deletions()) == 1
+
+
+def test_an_idempotency_key_with_another_body_is_a_conflict(system_of: SystemOf) -> None:
+    registrar = system_of().registrar()
+    registrar.delete(["s1"], [], "key-1")
+    with pytest.raises(IdempotencyConflictError):
+        registrar.delete(["s2"], [], "key-1")
+
+
+def test_an_idempotency_key_is_remembered_by_the_next_registrar(system_of: SystemOf) -> None:
+    system = system_of()
+    first = system.registrar().delete(["s1"], [], "key-1")
+    again = system.registrar()
+    assert again.delete(["s1"], [], "key-1").id == first.id
+    with pytest.raises(IdempotencyConflictError):
+        again.delete(["s2"], [], "key-1")
+
+
+def test_a_request_that_was_accepted_survives_its_registrar(system_of: SystemOf) -> None:
+    system = system_of()
+    deletion = system.registrar().delete(["s3"], [])
+    successor = system.registrar()
+    finish(successor)
+    assert successor.deletion(deletion.id).status == "completed"
+    assert system.newest().root == fresh_root(system, [row for row in samples(0, 90) if row.sample_id != "s3"])
+
+
+def test_an_older_registrar_is_fenced_off(system_of: SystemOf) -> None:
+    system = system_of()
+    older = system.registrar()
+    newer = system.registrar()
+    with pytest.raises(FencedError):
+        older.delete(["s1"], [])
+    deletion = newer.delete(["s2"], [])
+    finish(newer)
+    assert newer.deletion(deletion.id).status == "completed"
+
+
+def test_requests_that_wait_together_are_erased_by_one_commit_and_share_tunings(system_of: SystemOf) -> None:
+    system = system_of()
+    registrar = system.registrar()
+    key = max(system.newest().clusters, key=lambda entry: entry.rows)
+    ids = RowTable.from_parquet(system.store.get(key.rows_object), key.rows_object).sample_ids[:5]
+    deletions = [registrar.delete([name], []) for name in ids]
+    finish(registrar)
+    assert {registrar.deletion(deletion.id).status for deletion in deletions} == {"completed"}
+    assert registrar.status()["tunings"] <= 2
+    remaining = [row for row in samples(0, 90) if row.sample_id not in ids]
+    assert system.newest().root == fresh_root(system, remaining)
+
+
+def test_a_cluster_can_lose_every_row(system_of: SystemOf) -> None:
+    system = system_of()
+    entry = system.newest().clusters[0]
+    ids = set(RowTable.from_parquet(system.store.get(entry.rows_object), entry.rows_object).sample_ids)
+    system.delete(*ids)
+    assert system.newest().root == fresh_root(system, [row for row in samples(0, 90) if row.sample_id not in ids])
+
+
+def test_a_class_can_lose_every_row_and_keeps_its_place_in_the_head(system_of: SystemOf) -> None:
+    system = system_of()
+    system.delete(*(row.sample_id for row in samples(0, 90) if row.label == 1))
+    remaining = [row for row in samples(0, 90) if row.label != 1]
+    assert system.newest().root == fresh_root(system, remaining)
+    name = system.newest().heads_object
+    heads = HeadsState.from_safetensors(system.store.get(name), name)
+    assert heads.shared_head.bias_C.shape == (3,)
+    assert heads.shared.counts_C[1] == 0
+
+
+def test_everything_can_be_deleted_and_rows_may_come_again(system_of: SystemOf) -> None:
+    system = system_of()
+    system.delete(*(row.sample_id for row in samples(0, 90)))
+    assert (system.newest().rows, system.newest().clusters) == (0, ())
+    assert system.newest().root == fresh_root(system, [])
+    system.ingest(samples(200, 230))
+    assert system.newest().root == fresh_root(system, samples(200, 230))
+
+
+def test_rows_that_come_later_give_the_state_of_one_ingest(system_of: SystemOf) -> None:
+    system = system_of()
+    system.ingest(samples(90, 120))
+    assert system.newest().root == fresh_root(system, samples(0, 120))
+
+
+def test_a_sample_id_that_the_store_holds_is_refused_and_nothing_changes(system_of: SystemOf) -> None:
+    system = system_of()
+    before = system.newest()
+    with pytest.raises(DuplicateSampleError, match="s89"):
+        system.ingest(samples(89, 100))
+    assert system.newest() == before
+    assert system.store.names("incoming/") == []
+
+
+def test_what_was_erased_does_not_come_back(system_of: SystemOf) -> None:
+    system = system_of()
+    system.delete("s3")
+    with pytest.raises(ErasedRowError, match="s3"):
+        system.ingest(samples(3, 4))
+    assert system.newest().rows == 89
+
+
+def test_deleting_from_a_system_without_rows_is_refused(system_of: SystemOf) -> None:
+    with pytest.raises(NotReadyError, match="ingest"):
+        system_of(rows=0).registrar().delete(["s1"], [])
+
+
+def test_an_unknown_deletion_is_named(system_of: SystemOf) -> None:
+    registrar = system_of().registrar()
+    with pytest.raises(UnknownDeletionError, match="no-such-id"):
+        registrar.deletion("no-such-id")
+    with pytest.raises(UnknownDeletionError, match="no-such-id"):
+        registrar.receipt("no-such-id")
+
+
+def test_a_receipt_is_signed_at_erased_and_completed_later(system_of: SystemOf) -> None:
+    system = system_of()
+    registrar = system.registrar()
+    deletion = registrar.delete(["s3"], [])
+    with pytest.raises(NotReadyError, match="receipt"):
+        registrar.receipt(deletion.id)
+    registrar.step()
+    public_key = load_signing_key(system.keys).public_key()
+    erased = registrar.receipt(deletion.id)
+    verify_receipt(erased, public_key)
+    assert erased["completed"] is None
+    assert covers(erased, system.hash_key, "s3")
+    assert not covers(erased, system.hash_key, "s4")
+    finish(registrar)
+    completed = registrar.receipt(deletion.id)
+    verify_receipt(completed, public_key)
+    assert completed["completed"]["root"] == system.newest().root
+
+
+def test_the_log_holds_no_id_in_clear(system_of: SystemOf) -> None:
+    system = system_of(rows=0)
+    rows = [
+        replace(row, sample_id=f"secret-{row.sample_id}", subject_id=f"person-{row.sample_id}")
+        for row in samples(0, 30)
+    ]
+    system.ingest(rows)
+    system.delete("secret-s3")
+    for name in (*system.store.names("log/"), *system.store.names("receipts/")):
+        data = system.store.get(name)
+        assert b"secret-" not in data, name
+        assert b"person-" not in data, name

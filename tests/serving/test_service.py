@@ -1,0 +1,288 @@
+"""The HTTP surface over a real system, through the real client; only the network is left out."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import io
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, TypeVar
+
+import httpx2
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from small_system import LABELS, System, picture, samples
+
+from actors.registrar import Registrar
+from lmeraser.client import AsyncClient, FailedImage
+from lmeraser.config import ServingConfig
+from lmeraser.deletion import Deletion
+from lmeraser.errors import KeysError, NotReadyError, ServiceError
+from lmeraser.heads_state import HeadsState
+from lmeraser.keys import init_keys, load_signing_key, public_pem
+from lmeraser.rows import RowTable
+from lmeraser.specialist import Specialist
+from serving.predictor import Scored
+from serving.replica import Replica
+from serving.routes import create_app
+
+SystemOf = Callable[..., System]
+T = TypeVar("T")
+URL = "http://service"
+
+
+class DirectRegistrar:
+    """A registrar in this process, asked as the service asks."""
+
+    def __init__(self, registrar: Registrar) -> None:
+        self.registrar = registrar
+
+    async def delete(
+        self, sample_ids: Sequence[str], subject_ids: Sequence[str], idempotency_key: str | None
+    ) -> Deletion:
+        return self.registrar.delete(sample_ids, subject_ids, idempotency_key)
+
+    async def deletion(self, deletion_id: str) -> Deletion:
+        return self.registrar.deletion(deletion_id)
+
+    async def deletions(self) -> list[Deletion]:
+        return self.registrar.deletions()
+
+    async def receipt(self, deletion_id: str) -> dict[str, Any]:
+        return self.registrar.receipt(deletion_id)
+
+    def finish(self) -> None:
+        while self.registrar.step():
+            pass
+
+
+class Service:
+    def __init__(self, system: System, **serving: Any) -> None:
+        self.system = system
+        self.registrar = DirectRegistrar(system.registrar())
+        replica = Replica(system.store, system.keys, ServingConfig(**serving))
+
+        async def forward(images_N3PP: np.ndarray) -> Scored:
+            return replica.score([images_N3PP])[0]
+
+        self.transport = httpx2.ASGITransport(create_app(replica, forward, self.registrar))
+
+    def client(self, work: Callable[[AsyncClient], Awaitable[T]]) -> T:
+        async def run() -> T:
+            async with AsyncClient(URL, transport=self.transport) as client:
+                return await work(client)
+
+        return asyncio.run(run())
+
+    def http(self, method: str, path: str, **arguments: Any) -> httpx2.Response:
+        async def run() -> httpx2.Response:
+            async with httpx2.AsyncClient(base_url=URL, transport=self.transport) as client:
+                return await client.request(method, path, **arguments)
+
+        return asyncio.run(run())
+
+
+def by_hand(system: System, image: bytes, weight: float, temperature: float) -> np.ndarray:
+    """Probabilities of one image from the method's own parts, alone and without the serving code."""
+    method, commit = system.method(), system.newest()
+    row = method.rows([samples(0, 1)[0].__class__("x", "x", 0, image)])
+    heads = HeadsState.from_safetensors(system.store.get(commit.heads_object), commit.heads_object)
+    anchor = int(row.anchors_N[0])
+    holders = [entry for entry in commit.clusters if anchor in entry.anchors and entry.specialist_object]
+    shared = row.features_NH.astype(float) / 256 @ heads.shared_head.weight_HC + heads.shared_head.bias_C
+
+    def softmax(scores: np.ndarray) -> np.ndarray:
+        grown = np.exp((scores - scores.max()) / temperature)
+        return grown / grown.sum()
+
+    if not holders:
+        return softmax(shared[0])
+    entry = max(holders, key=lambda entry: entry.rows)
+    assert entry.specialist_object is not None
+    specialist = Specialist.from_safetensors(system.store.get(entry.specialist_object), entry.specialist_object)
+    pixels = method.backbone.normalise(torch.from_numpy(method.decode([image])))
+    with torch.inference_mode():
+        features = method.prompt_kind.features(pixels, torch.from_numpy(specialist.prompt)[None])
+    projected = method.feature_map.project(features.head_NF.numpy()).astype(float) / 256
+    pooled = projected @ heads.pooled_head.weight_HC + heads.pooled_head.bias_C
+    return (1 - weight) * softmax(shared[0]) + weight * softmax(pooled[0])
+
+
+@pytest.mark.parametrize("variant", ["token", "deep", "pad", "conv"])
+@pytest.mark.parametrize("weight", [0.0, 0.5, 1.0])
+def test_a_mixed_batch_gives_each_image_what_its_own_prompt_gives(
+    system_of: SystemOf, variant: str, weight: float
+) -> None:
+    system = system_of(variant)
+    images = [picture(number) for number in range(300, 316)]
+    answers = Service(system, temperature=0.2).client(lambda client: client.predict(images, specialist_weight=weight))
+    assert len({answer.cluster for answer in answers if not isinstance(answer, FailedImage)}) > 1
+    for image, answer in zip(images, answers, strict=True):
+        assert not isinstance(answer, FailedImage)
+        expected_C = by_hand(system, image, weight, 0.2)
+        assert answer.label == LABELS[int(np.argmax(expected_C))]
+        found_C = np.array([answer.probabilities[label] for label in LABELS])
+        np.testing.assert_allclose(found_C, expected_C, atol=1e-3)
+
+
+def test_an_answer_names_its_cluster_and_commit(system_of: SystemOf) -> None:
+    system = system_of()
+    answer = Service(system).client(lambda client: client.predict(picture(7)))
+    commit = system.newest()
+    assert answer.commit == commit.number
+    anchor = int(system.method().rows([samples(7, 8)[0]]).anchors_N[0])
+    entry = commit.entry(answer.cluster or "")
+    assert entry is not None
+    assert anchor in entry.anchors
+    assert answer.route == "specialist"
+
+
+def test_after_erased_the_shared_head_answers_for_the_cluster(system_of: SystemOf) -> None:
+    service = Service(system_of(), lease_s=0.05)
+    row = samples(3, 4)[0]
+    assert service.client(lambda client: client.predict(row.image)).route == "specialist"
+    service.client(lambda client: client.delete(sample_ids=[row.sample_id]))
+    service.registrar.registrar.step()
+    answer = service.client(lambda client: client.predict(row.image))
+    assert answer.route == "shared"
+    assert answer.commit == service.system.newest().number
+
+
+def test_one_bad_image_in_a_batch_fails_alone(system_of: SystemOf) -> None:
+    images = [picture(1), b"no image", picture(2)]
+    answers = Service(system_of()).client(lambda client: client.predict(images))
+    assert [isinstance(answer, FailedImage) for answer in answers] == [False, True, False]
+
+
+def test_images_come_as_arrays_paths_and_pil_images(system_of: SystemOf, tmp_path: Any) -> None:
+    data = picture(5)
+    (tmp_path / "five.png").write_bytes(data)
+    opened = Image.open(io.BytesIO(data))
+    forms = [data, tmp_path / "five.png", np.asarray(opened), opened]
+    answers = Service(system_of()).client(lambda client: client.predict(forms))
+    assert len({str(answer) for answer in answers}) == 1
+
+
+def test_multipart_and_plain_bodies_give_the_same_answer(system_of: SystemOf) -> None:
+    service = Service(system_of())
+    encoded = {"images": [base64.b64encode(picture(5)).decode()]}
+    answers = [
+        service.http("POST", "/v1/predict", json=encoded),
+        service.http("POST", "/v1/predict", files={"images": ("five.png", picture(5), "image/png")}),
+        service.http("POST", "/v1/predict", content=picture(5), headers={"content-type": "image/png"}),
+    ]
+    assert [answer.status_code for answer in answers] == [200, 200, 200]
+    assert len({answer.text for answer in answers}) == 1
+
+
+def test_a_deletion_goes_through_http_to_its_receipt(system_of: SystemOf) -> None:
+    service = Service(system_of())
+    deletion = service.client(lambda client: client.delete(sample_ids=["s3", "nowhere"]))
+    assert (deletion.status, deletion.rows, deletion.unknown_ids) == ("accepted", 1, ("nowhere",))
+    service.registrar.finish()
+    assert service.client(lambda client: client.wait(deletion.id)).status == "completed"
+    public_key = public_pem(load_signing_key(service.system.keys).public_key())
+    service.client(lambda client: client.receipt(deletion.id)).verify(public_key)
+    assert [found.id for found in service.client(lambda client: client.deletions())] == [deletion.id]
+
+
+def test_clusters_and_commit_are_those_of_the_store(system_of: SystemOf) -> None:
+    service = Service(system_of())
+    commit = service.system.newest()
+    clusters = service.client(lambda client: client.clusters())
+    assert {cluster.key: cluster.rows for cluster in clusters} == {entry.key: entry.rows for entry in commit.clusters}
+    answer = service.http("GET", "/v1/commit").json()
+    assert (answer["root"], answer["rows"]) == (commit.root, 90)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "arguments", "status"),
+    [
+        ("POST", "/v1/predict", {"json": {"images": []}}, 422),
+        ("POST", "/v1/predict", {"json": {"images": ["AAAA"], "specialist_weight": 1.5}}, 422),
+        ("POST", "/v1/predict", {"json": {"image": "AAAA"}}, 422),
+        ("POST", "/v1/predict", {"content": b"{", "headers": {"content-type": "application/json"}}, 422),
+        ("POST", "/v1/predict", {"content": b"x", "headers": {"content-type": "text/plain"}}, 415),
+        ("POST", "/v1/predict", {"json": {"images": ["AAAA"] * 65}}, 413),
+        ("POST", "/v1/predict", {"content": b" " * 40_000, "headers": {"content-type": "application/json"}}, 413),
+        ("POST", "/v1/deletions", {"json": {}}, 422),
+        ("POST", "/v1/deletions", {"json": {"sample_ids": "s1"}}, 422),
+        ("POST", "/v1/deletions", {"json": {"samples": ["s1"]}}, 422),
+        ("GET", "/v1/deletions/none", {}, 404),
+        ("GET", "/v1/deletions/none/receipt", {}, 404),
+        ("GET", "/v1/nothing", {}, 404),
+        ("PUT", "/v1/predict", {}, 405),
+    ],
+)
+def test_a_users_mistake_is_a_problem_document(
+    system_of: SystemOf, method: str, path: str, arguments: dict[str, Any], status: int
+) -> None:
+    service = Service(system_of(), max_image_bytes=100 if arguments.get("content") == b" " * 40_000 else 8_000_000)
+    if arguments.get("content") == b" " * 40_000:
+        arguments = {**arguments, "content": b" " * 200_000}
+    answer = service.http(method, path, **arguments)
+    assert answer.status_code == status
+    assert answer.headers["content-type"] == "application/problem+json"
+    problem = answer.json()
+    assert problem["status"] == status
+    assert problem["request_id"] == answer.headers["x-request-id"]
+
+
+def test_an_idempotency_conflict_is_409(system_of: SystemOf) -> None:
+    service = Service(system_of())
+    headers = {"Idempotency-Key": "k"}
+    assert service.http("POST", "/v1/deletions", json={"sample_ids": ["s1"]}, headers=headers).status_code == 202
+    assert service.http("POST", "/v1/deletions", json={"sample_ids": ["s1"]}, headers=headers).status_code == 202
+    assert service.http("POST", "/v1/deletions", json={"sample_ids": ["s2"]}, headers=headers).status_code == 409
+
+
+def test_an_empty_system_answers_503_with_a_problem(system_of: SystemOf) -> None:
+    service = Service(system_of(), lease_s=0.05)
+    service.registrar.registrar.delete([row.sample_id for row in samples(0, 90)], [])
+    service.registrar.finish()
+    for method, path, body in (("POST", "/v1/predict", {"images": ["AAAA"]}), ("GET", "/readyz", None)):
+        answer = service.http(method, path, json=body)
+        assert answer.status_code == 503
+        assert answer.headers["content-type"] == "application/problem+json"
+        assert answer.headers["retry-after"]
+    assert service.http("GET", "/healthz").status_code == 200
+
+
+def test_a_corrupt_specialist_leaves_its_cluster_to_the_shared_head(system_of: SystemOf) -> None:
+    system = system_of()
+    row = samples(3, 4)[0]
+    anchor = int(system.method().rows([row]).anchors_N[0])
+    entry = next(
+        entry
+        for entry in system.newest().clusters
+        if "s3" in RowTable.from_parquet(system.store.get(entry.rows_object), entry.rows_object).sample_ids
+    )
+    assert anchor in entry.anchors
+    assert entry.specialist_object is not None
+    data = bytearray(system.store.get(entry.specialist_object))
+    data[-1] ^= 1
+    system.store.put(entry.specialist_object, bytes(data))
+    assert Service(system).client(lambda client: client.predict(row.image)).route == "shared"
+
+
+def test_a_registrar_refuses_a_hash_key_that_is_not_the_stores(system_of: SystemOf, tmp_path: Any) -> None:
+    init_keys(tmp_path / "other")
+    with pytest.raises(KeysError, match="hash key"):
+        System(system_of().store, tmp_path / "other").registrar()
+
+
+def test_a_replica_with_another_key_is_never_ready(system_of: SystemOf, tmp_path: Any) -> None:
+    system = system_of()
+    service = Service(system)
+    init_keys(tmp_path / "other")
+    replica = Replica(system.store, tmp_path / "other", ServingConfig())
+    with pytest.raises(NotReadyError):
+        replica.bank()
+    assert service.http("GET", "/readyz").status_code == 200
+
+
+def test_a_weight_outside_its_range_is_refused_to_the_client(system_of: SystemOf) -> None:
+    with pytest.raises(ServiceError, match="specialist_weight"):
+        Service(system_of()).client(lambda client: client.predict(picture(1), specialist_weight=2.0))
