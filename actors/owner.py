@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lmeraser.errors import ObjectCorruptError
+from lmeraser.errors import ObjectCorruptError, TuningCancelledError
 from lmeraser.keys import HashKey
 from lmeraser.manifest import Manifest
 from lmeraser.partition import subject_bits
@@ -88,18 +88,17 @@ class Owner:
         self._key = key
         # Called at the first tuning: an erasure must not wait for the import of torch.
         self._method = method
-        self._cancelled = threading.Event()
+        self._cancelled: set[str] = set()
+        # Held while a specialist is put: once a tuning is cancelled, it writes nothing any more.
+        self._putting = threading.Lock()
         self._progress = (0, 0)
 
     def write_rows(self, job: RowsJob) -> Written:
         """Write the cluster's rows from the sources, without the rows that the requests name.
 
-        A tuning that runs is told to stop: it works on rows that are no longer the cluster's.
-
         Raises:
             ObjectMissingError, ObjectCorruptError: when a source cannot be read.
         """
-        self.cancel()
         erased = {name for request in job.requests for name in json.loads(self._store.get(request))["sample_ids"]}
         parts = []
         for source in job.sources:
@@ -118,17 +117,20 @@ class Owner:
             ObjectMissingError, ObjectCorruptError: when the rows cannot be read or are not the cluster's.
             TuningCancelledError: when a newer change made the tuning pointless.
         """
-        self._cancelled.clear()
         rows = RowTable.from_parquet(self._store.get(job.rows_object), job.rows_object)
         if state_leaf(self._hash_key, f"rows/{self._key}", rows.digest()) != job.rows_leaf:
             raise ObjectCorruptError(f"{job.rows_object} does not have the digest that its commit names")
-        specialist = self._method().specialist(rows, self._report, self._cancelled.is_set)
-        self._store.put(job.target, specialist.to_safetensors())
+        specialist = self._method().specialist(rows, self._report, lambda: job.target in self._cancelled)
+        with self._putting:
+            if job.target in self._cancelled:
+                raise TuningCancelledError("the tuning was cancelled before its specialist was written")
+            self._store.put(job.target, specialist.to_safetensors())
         return Written(len(rows), state_leaf(self._hash_key, f"specialist/{self._key}", specialist.digest()))
 
-    def cancel(self) -> None:
-        """Tell a tuning that runs to stop at its next step."""
-        self._cancelled.set()
+    def cancel(self, target: str) -> None:
+        """Stop the tuning that would write ``target``; when this returns, it writes nothing any more."""
+        with self._putting:
+            self._cancelled.add(target)
 
     def progress(self) -> tuple[int, int]:
         """Steps done and steps in all of the tuning that runs or ran last."""

@@ -32,6 +32,9 @@ class Owners(Protocol):
     def slots(self) -> int:
         """How many clusters can be tuned at a time."""
 
+    def prepare(self, keys: Collection[str]) -> None:
+        """Have owners for these clusters and no others, none of them at work: a new registrar takes over."""
+
     def write_rows(self, jobs: Iterable[RowsJob]) -> dict[str, Written]:
         """Have every job's owner write its rows; by cluster key."""
 
@@ -45,7 +48,7 @@ class Owners(Protocol):
         """Cancel these clusters' tunings; none of them writes anything after the return."""
 
     def retire(self, keys: Collection[str]) -> None:
-        """Let go of the owners of clusters that are no more."""
+        """End the owners of clusters that are no more; none of them writes anything after the return."""
 
 
 class InProcessOwners:
@@ -59,6 +62,9 @@ class InProcessOwners:
     @property
     def slots(self) -> int:
         return 1
+
+    def prepare(self, keys: Collection[str]) -> None:
+        pass
 
     def write_rows(self, jobs: Iterable[RowsJob]) -> dict[str, Written]:
         return {job.region.key: self._owner(job.region.key).write_rows(job) for job in jobs}

@@ -82,6 +82,8 @@ class Registrar:
             if deletion.status == "erased"
         }
         self._tunings = 0
+        commit = self._committer.commit
+        owners.prepare([entry.key for entry in commit.clusters] if commit is not None else [])
         self._sweep()
 
     def delete(

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import ray
 from ray.actor import ActorHandle
-from ray.exceptions import ActorDiedError, ActorUnavailableError, RayActorError
+from ray.exceptions import ActorDiedError, ActorUnavailableError, GetTimeoutError, RayActorError
 
 from actors.owner import Owner, RowsJob, TuningJob, Written
 from actors.owners import TuningResult
+from actors.process import Place, await_end
 from actors.registrar import Registrar
 from lmeraser.deletion import Deletion
 from lmeraser.errors import FencedError, LMEraserError, StoreError, TuningCancelledError
@@ -28,7 +29,10 @@ if TYPE_CHECKING:
     from lmeraser.method import Method
 
 NAMESPACE = "lmeraser"
-_STOP_TUNING_S = 30.0
+_ANSWERS_WITHIN_S = 2.0
+_ENDED_AFTER_S = 6.0
+# An erasure should not wait for a process to start, and a machine should not hold thousands of them.
+_STARTED_AHEAD = 64
 _IDLE_S = 0.02
 _RESTART_PAUSE_S = 1.0
 _log = logging.getLogger(__name__)
@@ -66,14 +70,19 @@ class OwnerProcess:
         self._owner = Owner(store, manifest, load_hash_key(Path(site.keys_folder)), key, method)
 
     @ray.method(concurrency_group="control")
+    def place(self) -> Place:
+        """Where this process runs."""
+        return Place.here()
+
+    @ray.method(concurrency_group="control")
     def write_rows(self, job: RowsJob) -> Written:
         """See Owner.write_rows."""
         return self._owner.write_rows(job)
 
     @ray.method(concurrency_group="control")
-    def cancel(self) -> None:
+    def cancel(self, target: str) -> None:
         """See Owner.cancel."""
-        self._owner.cancel()
+        self._owner.cancel(target)
 
     @ray.method(concurrency_group="control")
     def progress(self) -> tuple[int, int]:
@@ -95,6 +104,16 @@ class RemoteOwners:
         self._share = share
         self._slots = slots
         self._tunings: dict[ray.ObjectRef[Written], TuningJob] = {}
+        self._places: dict[str, ray.ObjectRef[Place]] = {}
+
+    def prepare(self, keys: Collection[str]) -> None:
+        named = ray.util.list_named_actors(all_namespaces=True)
+        prefix = owner_name(self._store_id, "")
+        there = {actor["name"].removeprefix(prefix) for actor in named if actor["name"].startswith(prefix)}
+        # What they do, they were told by a registrar that is no more.
+        self.retire(there)
+        for key in list(keys)[:_STARTED_AHEAD]:
+            self._owner(key)
 
     @property
     def slots(self) -> int:
@@ -125,30 +144,50 @@ class RemoteOwners:
         return [_result(call, self._tunings.pop(call)) for call in ready]
 
     def stop_tuning(self, keys: Collection[str]) -> None:
-        calls = [call for call, job in self._tunings.items() if job.key in keys]
-        for call in calls:
-            self._owner(self._tunings[call].key).cancel.remote()
+        jobs = [job for job in self._tunings.values() if job.key in keys]
+        calls = {self._owner(job.key).cancel.remote(job.target): job.key for job in jobs}
         if not calls:
             return
-        _, running = ray.wait(calls, num_returns=len(calls), timeout=_STOP_TUNING_S)
-        for call in running:
-            _log.warning("cluster %s does not stop tuning; its owner is killed", self._tunings[call].key)
-            ray.kill(self._owner(self._tunings[call].key), no_restart=False)
+        _, silent = ray.wait(list(calls), num_returns=len(calls), timeout=_ANSWERS_WITHIN_S)
+        if silent:
+            stuck = {calls[call] for call in silent}
+            _log.warning("the owners of clusters %s do not answer; they are ended", ", ".join(sorted(stuck)))
+            self.retire(stuck)
 
     def retire(self, keys: Collection[str]) -> None:
+        ending: list[Place | None] = []
         for key in keys:
             try:
-                ray.kill(ray.get_actor(owner_name(self._store_id, key), namespace=NAMESPACE))
+                owner = ray.get_actor(owner_name(self._store_id, key), namespace=NAMESPACE)
             except ValueError:
                 continue
+            ending.append(self._place(key, owner))
+            ray.kill(owner)
+            self._places.pop(key, None)
+        for place in ending:
+            if place is not None:
+                await_end(place)
+        if None in ending:
+            # It did not say where it is, so it is frozen or still starting: wait for as long as Ray takes to end it.
+            time.sleep(_ENDED_AFTER_S)
+
+    def _place(self, key: str, owner: ActorHandle[OwnerProcess]) -> Place | None:
+        try:
+            place: Place = ray.get(self._places.get(key) or owner.place.remote(), timeout=_ANSWERS_WITHIN_S)
+            return place
+        except (GetTimeoutError, RayActorError):
+            return None
 
     def _owner(self, key: str) -> ActorHandle[OwnerProcess]:
-        return _OWNER.options(
+        owner = _OWNER.options(
             **_DETACHED,
             name=owner_name(self._store_id, key),
             num_cpus=self._share.num_cpus,
             num_gpus=self._share.num_gpus,
         ).remote(self._site, key)
+        # Asked again each time, because Ray may have restarted it elsewhere.
+        self._places[key] = owner.place.remote()
+        return owner
 
 
 class RegistrarProcess:
@@ -188,6 +227,10 @@ class RegistrarProcess:
     def ingest(self, prefix: str, force: bool = False) -> int:
         """See Registrar.ingest; returns once the rows are committed."""
         return self._registrar.ingest(prefix, force).result()
+
+    def place(self) -> Place:
+        """Where this process runs."""
+        return Place.here()
 
     def status(self) -> dict[str, Any]:
         """See Registrar.status."""

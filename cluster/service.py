@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import asdict
 from pathlib import Path
 
@@ -20,6 +21,7 @@ def start_service(store: Store, keys: Path, config: ServingConfig, host: str, po
     Returns:
         Its address.
     """
+    logging.getLogger("ray.serve").setLevel(logging.WARNING)
     serve.start(http_options={"host": host, "port": port})
     serve.run(build({"store": store.uri, "keys": str(keys), **asdict(config)}), name=NAME, route_prefix="/")
     return f"http://{host}:{port}"

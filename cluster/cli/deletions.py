@@ -11,7 +11,7 @@ import typer
 
 from actors.history import History
 from cluster.cli.options import AsJson, ConfigFile, KeyFolder, StoreUri, find_store, key_folder
-from cluster.cli.output import print_json, print_pairs, print_rows
+from cluster.cli.output import leave_stdout_to_results, print_json, print_pairs, print_rows
 from lmeraser.deletion import Deletion, Status
 from lmeraser.errors import ConfigError, LMEraserError, WaitTimeoutError
 from lmeraser.log import Log
@@ -58,6 +58,7 @@ def delete(
 
     target = find_store(store, config)
     manifest = load_manifest(target)
+    leave_stdout_to_results()
     connect()
     registrar = registrar_of(Site(target.uri, str(key_folder(keys))), manifest, ServingConfig().lease_s)
     accepted: Deletion = ray.get(registrar.delete.remote(samples, subject_ids or [], idempotency_key))

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from cluster.cli.options import AsJson
-from cluster.cli.output import print_json, print_pairs, progress
+from cluster.cli.output import leave_stdout_to_results, print_json, print_pairs, progress
 
 
 def register(app: typer.Typer) -> None:
@@ -27,6 +27,7 @@ def demo(
     """
     from cluster.demo import run_demo
 
+    leave_stdout_to_results()
     with progress() as report:
         found = run_demo(workdir, report)
     if as_json:

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from cluster.cli.options import AsJson, ConfigFile, DataFolder, KeyFolder, StoreUri, find_store, key_folder, read_config
-from cluster.cli.output import print_json, print_pairs, progress
+from cluster.cli.output import leave_stdout_to_results, print_json, print_pairs, progress
 from lmeraser.config import Config, ServingConfig
 from lmeraser.manifest import load_manifest
 from lmeraser.store import Store
@@ -35,6 +35,7 @@ def pretrain(config: ConfigFile = None, data: DataFolder = None, store: StoreUri
 
     settings = read_config(config, data)
     target = find_store(store, config, data)
+    leave_stdout_to_results()
     connect()
     begun = time.monotonic()
     with progress() as report:
@@ -61,6 +62,7 @@ def ingest(
 
     settings = read_config(config, data)
     target = find_store(store, config, data)
+    leave_stdout_to_results()
     connect()
     begun = time.monotonic()
     with progress() as report:
@@ -91,6 +93,7 @@ def tune(store: StoreUri = "", config: ConfigFile = None, keys: KeyFolder = None
 
     target = find_store(store, config)
     manifest = load_manifest(target)
+    leave_stdout_to_results()
     connect()
     begun = time.monotonic()
     with progress() as report:
@@ -117,6 +120,7 @@ def serve(
     target = find_store(store, config)
     manifest = load_manifest(target)
     serving = _serving(config)
+    leave_stdout_to_results()
     connect()
     registrar_of(_site(target, keys), manifest, serving.lease_s)
     url = start_service(target, key_folder(keys), serving, host, port)

@@ -13,19 +13,30 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table
 
 Report = Callable[[str, int, int], None]
+_stdout = sys.stdout
+# Ids and digests are there to be copied: a narrow terminal may wrap them, but they are never cut.
+_WIDTH = 200
+
+
+def leave_stdout_to_results() -> None:
+    """Send what libraries print to stderr: Ray prints warnings of its node on stdout."""
+    sys.stdout = sys.stderr
 
 
 def print_json(value: Any) -> None:
     """One JSON object on stdout."""
-    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    _stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    _stdout.flush()
 
 
 def print_pairs(pairs: Iterable[tuple[str, Any]]) -> None:
     """Names and values below each other."""
     table = Table(show_header=False, box=None, pad_edge=False)
+    for _ in range(2):
+        table.add_column(no_wrap=True, overflow="ignore")
     for name, value in pairs:
         table.add_row(name, "-" if value is None else str(value))
-    Console(soft_wrap=True).print(table, markup=False, highlight=False)
+    Console(file=_stdout, width=_WIDTH).print(table, markup=False, highlight=False)
 
 
 def print_rows(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
@@ -35,7 +46,7 @@ def print_rows(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
         table.add_column(column, no_wrap=True)
     for row in rows:
         table.add_row(*("-" if value is None else str(value) for value in row))
-    Console(width=max(Console().width, 160)).print(table, markup=False, highlight=False)
+    Console(file=_stdout, width=_WIDTH).print(table, markup=False, highlight=False)
 
 
 @contextmanager

@@ -1,0 +1,60 @@
+"""Where an actor's process runs, and certainty that it has ended.
+
+Ray answers that an actor is dead as soon as it has decided so; a frozen process may live on for seconds, and could
+still write to the store when it is woken.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from dataclasses import dataclass
+
+import ray
+from ray.exceptions import RayError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+_POLL_S = 0.01
+# Ray ends a process that does not react to its first signal after five seconds.
+_LONGEST_S = 30.0
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Place:
+    """A process on a node of the Ray cluster."""
+
+    node_id: str
+    pid: int
+
+    @staticmethod
+    def here() -> Place:
+        """This process."""
+        return Place(ray.get_runtime_context().get_node_id(), os.getpid())
+
+
+def await_end(place: Place) -> None:
+    """Return once the process is gone; if its node is gone, so is the process."""
+    if place.node_id == ray.get_runtime_context().get_node_id():
+        ended = _watch(place.pid)
+    else:
+        there = NodeAffinitySchedulingStrategy(place.node_id, soft=False)
+        try:
+            ended = ray.get(ray.remote(num_cpus=0)(_watch).options(scheduling_strategy=there).remote(place.pid))
+        except RayError as error:
+            _log.warning("node %s cannot be asked whether process %d is gone: %s", place.node_id, place.pid, error)
+            return
+    if not ended:
+        _log.error("process %d on node %s still runs %.0f s after it was killed", place.pid, place.node_id, _LONGEST_S)
+
+
+def _watch(pid: int) -> bool:
+    until = time.monotonic() + _LONGEST_S
+    while time.monotonic() < until:
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return True
+        time.sleep(_POLL_S)
+    return False

@@ -1,0 +1,143 @@
+"""Does the whole path work on real images, and what does each prompt kind and each λ give?
+
+Runs ``lmeraser ingest / tune / serve / predict / delete / verify`` from a shell for each example and prompt, and prints
+one JSON object for each. Takes about ten minutes for each on four cores.
+
+    python benchmarks/examples.py --data ../shared/data --out /tmp/examples
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from cluster.runtime import free_port
+from lmeraser.config import load_config
+from lmeraser.data import open_source
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+PROMPTS: dict[str, dict[str, Any]] = {
+    "token at depth 0": {"kind": "token", "tokens": 16, "depth": 0},
+    "token at depth 6": {"kind": "token", "tokens": 16, "depth": 6},
+    "pad": {"kind": "pad", "pad_px": 12},
+}
+DELETIONS = 3
+
+
+def main() -> None:
+    """Run what the command line asks for."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--example", nargs="*", default=["gtsrb", "cifar10"])
+    parser.add_argument("--prompt", nargs="*", default=list(PROMPTS), choices=list(PROMPTS))
+    arguments = parser.parse_args()
+    for example in arguments.example:
+        for prompt in arguments.prompt:
+            folder = arguments.out / f"{example}-{prompt.replace(' ', '-')}"
+            found = run_example(example, prompt, folder, arguments.data)
+            (folder / "result.json").write_text(json.dumps(found, indent=2))
+            print(json.dumps(found), flush=True)
+
+
+def run_example(example: str, prompt: str, folder: Path, data: str) -> dict[str, Any]:
+    """One example with one prompt, from nothing to a verified state."""
+    folder.mkdir(parents=True, exist_ok=True)
+    config = folder / "config.yaml"
+    value = yaml.safe_load((EXAMPLES / f"{example}.yaml").read_text())
+    config.write_text(yaml.safe_dump({**value, "prompt": PROMPTS[prompt]}))
+    place = ["--store", str(folder / "store"), "--keys", str(folder / "keys")]
+    told = ["--config", str(config), "--data", data]
+    command("keys", "init", "--keys", str(folder / "keys"))
+    ingested = command("ingest", *told, *place)
+    tuned = command("tune", *place)
+    clusters = command("clusters", "list", "--store", str(folder / "store"))["clusters"]
+    url = f"http://127.0.0.1:{free_port()}"
+    with (folder / "serve.log").open("w") as log:
+        service = subprocess.Popen(
+            [*LMERASER, "serve", *place, "--port", url.rpartition(":")[2]], stdout=log, stderr=log
+        )
+    try:
+        wait_until_ready(url)
+        predicted = command("predict", "--test", *told, "--url", url)
+        deletions = [command("delete", *place, "--sample-id", name) for name in some_samples(config, data, DELETIONS)]
+    finally:
+        service.send_signal(signal.SIGTERM)
+        service.wait(timeout=120)
+    begun = time.monotonic()
+    verified = command("verify", *place)
+    rows = [cluster["rows"] for cluster in clusters]
+    return {
+        "example": example,
+        "prompt": prompt,
+        "rows": ingested["rows"],
+        "cluster_rows": rows,
+        "tuned_clusters": sum(cluster["state"] == "tuned" for cluster in clusters),
+        "sum_of_squared_shares": sum((count / sum(rows)) ** 2 for count in rows),
+        "accuracy": predicted["accuracy"],
+        "seconds": {
+            "public": ingested["public_s"],
+            "ingest": ingested["private_s"],
+            "tune": tuned["seconds"],
+            "verify": round(time.monotonic() - begun, 1),
+        },
+        "erased_s": [seconds(deletion, "erased_at") for deletion in deletions],
+        "completed_s": [seconds(deletion, "completed_at") for deletion in deletions],
+        "verify_equal": verified["equal"],
+        "date": datetime.now().date().isoformat(),
+        "cores": os.cpu_count(),
+    }
+
+
+def command(*arguments: str) -> dict[str, Any]:
+    """Run ``lmeraser`` with ``--json``; the object that it printed."""
+    print("lmeraser", *arguments, file=sys.stderr, flush=True)
+    done = subprocess.run([*LMERASER, *arguments, "--json"], stdout=subprocess.PIPE, check=True)
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def some_samples(config: Path, data: str, count: int) -> list[str]:
+    """The first sample ids of the private rows."""
+    source = open_source(load_config(config, {"data": data}).private)
+    samples = source.samples(source.labels)
+    return [next(samples).sample_id for _ in range(count)]
+
+
+def wait_until_ready(url: str) -> None:
+    """Return once the service answers."""
+    from lmeraser.client import Client
+    from lmeraser.errors import ServiceError
+
+    until = time.monotonic() + 180
+    while True:
+        try:
+            with Client(url) as client:
+                client.clusters()
+            return
+        except ServiceError:
+            if time.monotonic() > until:
+                raise
+            time.sleep(1)
+
+
+def seconds(deletion: dict[str, Any], reached: str) -> float:
+    """From acceptance to a later step."""
+    begun, ended = (datetime.fromisoformat(deletion[name]) for name in ("accepted_at", reached))
+    return round((ended - begun).total_seconds(), 3)
+
+
+LMERASER = [sys.executable, "-m", "cluster.cli"]
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,171 @@
+"""The system as its user runs it: Ray actors, Ray Serve over HTTP, the client, processes that are killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+from small_system import System, picture, samples
+
+from actors.remote import NAMESPACE, Site, owner_name, registrar_name
+from cluster.jobs import ingest, tune
+from cluster.runtime import free_port, registrar_of
+from cluster.service import start_service, stop_service
+from lmeraser.client import Client
+from lmeraser.config import ServingConfig, SourceConfig
+from lmeraser.data import Sample
+from lmeraser.fresh import fresh_leaves
+from lmeraser.keys import load_signing_key, public_pem
+from lmeraser.state import merkle_root
+
+pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_local")]
+SystemOf = Callable[..., System]
+LEASE_S = 0.2
+
+
+@pytest.fixture
+def running(system_of: SystemOf) -> Iterator[tuple[System, Any]]:
+    """A small system whose registrar and owners are Ray actors."""
+    system = system_of()
+    yield system, start(system)
+    end(system)
+
+
+def start(system: System) -> Any:
+    return registrar_of(Site(system.store.uri, str(system.keys)), system.manifest, LEASE_S)
+
+
+def end(system: System) -> None:
+    names = [actor["name"] for actor in ray.util.list_named_actors(all_namespaces=True)]
+    for name in names:
+        if system.manifest.store_id in name:
+            ray.kill(ray.get_actor(name, namespace=NAMESPACE))
+
+
+def fresh_root(system: System, rows: list[Sample]) -> str:
+    return merkle_root(fresh_leaves(system.method(), system.manifest, system.hash_key, rows))
+
+
+def without(*names: str) -> list[Sample]:
+    return [row for row in samples(0, 90) if row.sample_id not in names]
+
+
+def no_report(what: str, done: int, total: int) -> None:
+    pass
+
+
+def completed(registrar: Any, deletion_id: str) -> None:
+    until = time.monotonic() + 60
+    while time.monotonic() < until:
+        try:
+            if ray.get(registrar.deletion.remote(deletion_id)).status == "completed":
+                return
+        except ray.exceptions.RayActorError:
+            pass
+        time.sleep(0.1)
+    pytest.fail("the deletion did not complete")
+
+
+def pid_of(actor: Any) -> int:
+    return int(ray.get(actor.place.remote()).pid)
+
+
+def test_a_client_predicts_deletes_and_gets_a_receipt_over_http(running: tuple[System, Any]) -> None:
+    system, _ = running
+    url = start_service(system.store, system.keys, ServingConfig(lease_s=LEASE_S), "127.0.0.1", free_port())
+    try:
+        with Client(url) as client:
+            before = client.predict([picture(number) for number in range(300, 340)])
+            deletion = client.delete(sample_ids=["s3"], subject_ids=["u40"])
+            assert client.wait(deletion.id, status="erased", timeout_s=60).erased_at
+            assert client.wait(deletion.id, timeout_s=60).status == "completed"
+            after = client.predict([picture(number) for number in range(300, 340)])
+            client.receipt(deletion.id).verify(public_pem(load_signing_key(system.keys).public_key()))
+            commits = {answer.commit for answer in after}  # type: ignore[union-attr]
+    finally:
+        stop_service()
+    assert len(before) == len(after) == 40
+    assert commits == {system.newest().number}
+    assert system.newest().root == fresh_root(system, without("s3", "s40"))
+
+
+def test_rows_are_ingested_by_ray_workers_and_tuned_by_their_owners(system_of: SystemOf, tmp_path: Path) -> None:
+    system = system_of(rows=0)
+    for row in samples(0, 60):
+        folder = tmp_path / "images" / ("red", "green", "blue")[row.label]
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{row.sample_id}.png").write_bytes(row.image)
+    registrar = start(system)
+    site = Site(system.store.uri, str(system.keys))
+    source = SourceConfig("image_folder", str(tmp_path / "images"))
+    done = ingest(registrar, site, system.manifest, source, skip_bad=False, force=False, report=no_report)
+    status = tune(registrar, no_report)
+    end(system)
+    assert (done.rows, status["rows"], status["awaiting"]) == (60, 60, [])
+    names = {row.sample_id: f"{('red', 'green', 'blue')[row.label]}/{row.sample_id}.png" for row in samples(0, 60)}
+    rows = [Sample(names[row.sample_id], names[row.sample_id], row.label, row.image) for row in samples(0, 60)]
+    assert system.newest().root == fresh_root(system, rows)
+
+
+def test_every_cluster_has_an_owner_of_its_own(running: tuple[System, Any]) -> None:
+    system, registrar = running
+    ray.get(registrar.status.remote())
+    owners = [
+        ray.get_actor(owner_name(system.manifest.store_id, entry.key), namespace=NAMESPACE)
+        for entry in system.newest().clusters
+    ]
+    assert len({pid_of(owner) for owner in owners}) == len(system.newest().clusters)
+
+
+def test_a_registrar_that_is_killed_finishes_what_it_accepted(running: tuple[System, Any]) -> None:
+    system, registrar = running
+    deletion = ray.get(registrar.delete.remote(["s3"], []))
+    os.kill(ray.get(registrar.place.remote()).pid, signal.SIGKILL)
+    completed(registrar, deletion.id)
+    assert system.newest().root == fresh_root(system, without("s3"))
+
+
+def test_an_owner_that_is_killed_while_it_tunes_is_started_again(running: tuple[System, Any]) -> None:
+    system, registrar = running
+    deletion = ray.get(registrar.delete.remote(["s3"], []))
+    until = time.monotonic() + 30
+    while not (tuning := ray.get(registrar.status.remote())["running"]) and time.monotonic() < until:
+        time.sleep(0.005)
+    owner = ray.get_actor(owner_name(system.manifest.store_id, tuning[0]), namespace=NAMESPACE)
+    os.kill(pid_of(owner), signal.SIGKILL)
+    completed(registrar, deletion.id)
+    assert system.newest().root == fresh_root(system, without("s3"))
+
+
+def test_an_owner_that_is_frozen_before_its_write_brings_nothing_back(running: tuple[System, Any]) -> None:
+    system, registrar = running
+    ray.get(registrar.delete.remote(["s3"], []))
+    until = time.monotonic() + 30
+    while not (tuning := ray.get(registrar.status.remote())["running"]) and time.monotonic() < until:
+        time.sleep(0.005)
+    pid = pid_of(ray.get_actor(owner_name(system.manifest.store_id, tuning[0]), namespace=NAMESPACE))
+    os.kill(pid, signal.SIGSTOP)
+    entry = system.newest().entry(tuning[0])
+    assert entry is not None
+    second = ray.get(registrar.delete.remote(["s4", *(row.sample_id for row in samples(5, 30))], []))
+    completed(registrar, second.id)
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, signal.SIGCONT)
+    rows = without("s3", "s4", *(row.sample_id for row in samples(5, 30)))
+    assert system.newest().root == fresh_root(system, rows)
+    assert set(system.store.names("specialists/")) == {
+        entry.specialist_object for entry in system.newest().clusters if entry.specialist_object
+    }
+
+
+def test_a_registrar_has_one_name(running: tuple[System, Any]) -> None:
+    system, registrar = running
+    again = start(system)
+    assert ray.get(again.status.remote())["term"] == ray.get(registrar.status.remote())["term"]
+    assert ray.get_actor(registrar_name(system.manifest.store_id), namespace=NAMESPACE)

@@ -1,0 +1,352 @@
+"""The local store: whole objects or none, one winner of a race, and no way out of its folder."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from threading import Barrier
+
+import pytest
+
+from lmeraser.errors import LostRaceError, ObjectMissingError, StoreError
+from lmeraser.store import LocalStore, open_store
+
+OBJECT_BYTES = 300_000
+
+# Each object is one byte, repeated: a half-written or a mixed object shows.
+WRITER = f"""
+import itertools, sys
+from pathlib import Path
+from lmeraser.errors import LostRaceError
+from lmeraser.store import LocalStore
+store = LocalStore(Path(sys.argv[1]))
+for turn in itertools.count():
+    data = bytes([turn % 251]) * {OBJECT_BYTES}
+    store.put(f"put/{{turn % 5}}", data)
+    store.put_if_absent(f"absent/{{turn}}", data)
+    print(turn, flush=True)
+"""
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> LocalStore:
+    return LocalStore(tmp_path / "store")
+
+
+def files_below(folder: Path) -> list[str]:
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+
+
+@pytest.mark.parametrize("data", [b"", b"x", bytes(range(256)) * 5000])
+@pytest.mark.parametrize("name", ["a", "rows/3f/9c.parquet", "log/0000000001.json", "a b/ü~%2F.x", ".hidden"])
+def test_an_object_comes_back_as_it_was_put(store: LocalStore, name: str, data: bytes) -> None:
+    store.put(name, data)
+    assert store.get(name) == data
+    assert store.exists(name)
+    assert store.names() == [name]
+
+
+def test_another_process_of_the_same_folder_sees_the_object(store: LocalStore) -> None:
+    store.put("a/b", b"there")
+    code = "import sys; from lmeraser.store import open_store; print(open_store(sys.argv[1]).get('a/b'))"
+    found = subprocess.run([sys.executable, "-c", code, store.uri], capture_output=True, text=True, check=True)
+    assert found.stdout == "b'there'\n"
+
+
+def test_a_second_put_replaces_the_object(store: LocalStore) -> None:
+    store.put("a", b"a longer object")
+    store.put("a", b"short")
+    assert store.get("a") == b"short"
+    assert store.names() == ["a"]
+
+
+def test_an_object_that_is_not_there_is_named(store: LocalStore) -> None:
+    for name in ("a", "rows/a"):
+        with pytest.raises(ObjectMissingError, match=f"no object {name}"):
+            store.get(name)
+        assert not store.exists(name)
+    store.put("rows/b", b"")
+    with pytest.raises(ObjectMissingError):
+        store.get("rows/b/c")
+    assert not store.exists("rows")
+    assert not store.exists("rows/b/c")
+
+
+def test_put_if_absent_writes_what_is_not_there(store: LocalStore) -> None:
+    store.put_if_absent("log/1", b"one")
+    assert store.get("log/1") == b"one"
+
+
+def test_put_if_absent_leaves_what_is_there(store: LocalStore) -> None:
+    store.put("log/1", b"one")
+    for data in (b"other", b"one", b""):
+        with pytest.raises(LostRaceError, match="log/1"):
+            store.put_if_absent("log/1", data)
+    assert store.get("log/1") == b"one"
+
+
+def test_put_if_absent_may_write_a_purged_name_again(store: LocalStore) -> None:
+    store.put_if_absent("log/1", b"one")
+    store.purge("log/1")
+    store.put_if_absent("log/1", b"two")
+    assert store.get("log/1") == b"two"
+
+
+def test_of_many_that_put_if_absent_at_once_exactly_one_wins(store: LocalStore, tmp_path: Path) -> None:
+    writers, rounds = 8, 12
+    together = Barrier(writers)
+
+    def race(writer: int) -> list[bool]:
+        own = LocalStore(tmp_path / "store")
+        won = []
+        for turn in range(rounds):
+            together.wait()
+            try:
+                own.put_if_absent(f"log/{turn}", bytes([writer]) * 10_000)
+                won.append(True)
+            except LostRaceError:
+                won.append(False)
+        return won
+
+    with ThreadPoolExecutor(writers) as pool:
+        results = list(pool.map(race, range(writers)))
+    for turn in range(rounds):
+        winners = [writer for writer in range(writers) if results[writer][turn]]
+        assert len(winners) == 1
+        assert store.get(f"log/{turn}") == bytes(winners) * 10_000
+
+
+def test_readers_never_see_half_of_an_object(store: LocalStore) -> None:
+    together = Barrier(3)
+    store.put("a", b"0" * OBJECT_BYTES)
+
+    def write(digit: bytes) -> None:
+        together.wait()
+        for _ in range(15):
+            store.put("a", digit * OBJECT_BYTES)
+
+    def read() -> set[bytes]:
+        together.wait()
+        return {store.get("a") for _ in range(60)}
+
+    with ThreadPoolExecutor(3) as pool:
+        reader = pool.submit(read)
+        for writer in [pool.submit(write, digit) for digit in (b"1", b"2")]:
+            writer.result()
+        assert reader.result() <= {digit * OBJECT_BYTES for digit in (b"0", b"1", b"2")}
+
+
+def test_names_are_those_that_start_with_the_prefix_in_order(store: LocalStore) -> None:
+    names = ["rows/b/1", "rows/a/2", "rows/a/10", "row/x", "log/2", "log/10", "rows-old/1", "Rows/z"]
+    for name in names:
+        store.put(name, b"")
+    for prefix in ("", "rows/", "rows", "row", "rows/a/", "rows/a/1", "log/1", "nothing", "nothing/here", "log/2"):
+        assert store.names(prefix) == sorted(name for name in names if name.startswith(prefix))
+
+
+def test_a_store_that_was_never_written_has_no_names(store: LocalStore, tmp_path: Path) -> None:
+    assert store.names() == []
+    store.purge("a/b")
+    store.purge_partial(lambda _: False)
+    assert not (tmp_path / "store").exists()
+
+
+def test_purge_removes_the_bytes_from_the_folder(store: LocalStore, tmp_path: Path) -> None:
+    store.put("rows/a", b"private")
+    store.put("rows/b", b"other")
+    store.purge("rows/a")
+    assert not store.exists("rows/a")
+    assert store.names() == ["rows/b"]
+    assert files_below(tmp_path) == ["store/rows/b"]
+
+
+def test_purging_what_is_not_there_does_nothing(store: LocalStore) -> None:
+    store.put("rows/a", b"")
+    store.purge("rows/b")
+    store.purge("nowhere/b")
+    store.purge("rows/a")
+    store.purge("rows/a")
+    assert store.names() == []
+
+
+def test_a_write_leaves_nothing_beside_the_object(store: LocalStore, tmp_path: Path) -> None:
+    store.put("rows/a", b"1")
+    store.put("rows/a", b"2")
+    store.put_if_absent("log/1", b"1")
+    with pytest.raises(LostRaceError):
+        store.put_if_absent("log/1", b"2")
+    assert files_below(tmp_path / "store") == ["log/1", "rows/a"]
+
+
+OUTSIDE = ["..", "../a", "a/../../b", "a/../b", "a/..", "/a", "/etc/passwd", "", ".", "../store/a", "../store2/a"]
+
+
+@pytest.mark.parametrize("name", OUTSIDE)
+def test_a_name_that_leads_out_of_the_folder_is_refused(store: LocalStore, tmp_path: Path, name: str) -> None:
+    store.put("a/kept", b"")
+    before = files_below(tmp_path)
+    for call in (
+        lambda: store.put(name, b"x"),
+        lambda: store.put_if_absent(name, b"x"),
+        lambda: store.get(name),
+        lambda: store.exists(name),
+        lambda: store.purge(name),
+    ):
+        with pytest.raises(StoreError, match="is not an object name") as caught:
+            call()
+        assert repr(name) in str(caught.value)
+    assert files_below(tmp_path) == before
+
+
+def test_the_folders_own_absolute_path_is_refused_as_a_name(store: LocalStore, tmp_path: Path) -> None:
+    (tmp_path / "neighbour").write_bytes(b"private")
+    with pytest.raises(StoreError):
+        store.get(str(tmp_path / "neighbour"))
+
+
+def test_a_folder_where_an_object_should_be_is_an_error_of_the_store(store: LocalStore) -> None:
+    store.put("rows/a/1", b"")
+    with pytest.raises(StoreError, match="rows/a"):
+        store.get("rows/a")
+    with pytest.raises(StoreError, match="rows/a"):
+        store.put("rows/a", b"x")
+    with pytest.raises(StoreError, match="rows/a/1/2"):
+        store.put("rows/a/1/2", b"x")
+    assert store.names() == ["rows/a/1"]
+
+
+def test_a_file_where_the_store_should_be_is_an_error_of_the_store(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    with pytest.raises(StoreError, match="cannot write a"):
+        LocalStore(tmp_path / "file").put("a", b"")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_read_only_folder_is_an_error_of_the_store(store: LocalStore, tmp_path: Path) -> None:
+    store.put("rows/a", b"kept")
+    folders = [tmp_path / "store", *(path for path in (tmp_path / "store").rglob("*") if path.is_dir())]
+    for folder in folders:
+        folder.chmod(0o500)
+    try:
+        for call in (
+            lambda: store.put("rows/b", b""),
+            lambda: store.put("rows/a", b""),
+            lambda: store.put_if_absent("log/1", b""),
+            lambda: store.purge("rows/a"),
+        ):
+            with pytest.raises(StoreError, match="Permission denied"):
+                call()
+        assert store.get("rows/a") == b"kept"
+    finally:
+        for folder in folders:
+            folder.chmod(0o700)
+
+
+@pytest.fixture
+def killed(tmp_path: Path) -> tuple[LocalStore, int]:
+    """A store whose writer was killed in the middle, and the last turn that it had reported."""
+    with subprocess.Popen(
+        [sys.executable, "-c", WRITER, str(tmp_path / "store")], stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        last = -1
+        for line in process.stdout:
+            last = int(line)
+            if last == 25:
+                process.send_signal(signal.SIGKILL)
+    assert process.returncode == -signal.SIGKILL
+    return LocalStore(tmp_path / "store"), last
+
+
+def test_a_killed_writer_leaves_only_whole_objects(killed: tuple[LocalStore, int]) -> None:
+    store, last = killed
+    names = store.names()
+    assert {f"absent/{turn}" for turn in range(last + 1)} | {f"put/{place}" for place in range(5)} <= set(names)
+    assert len(names) <= last + 1 + 5 + 1
+    for name in names:
+        data = store.get(name)
+        assert len(data) == OBJECT_BYTES
+        assert data == data[:1] * OBJECT_BYTES
+        if name.startswith("absent/"):
+            assert data[0] == int(name.removeprefix("absent/")) % 251
+
+
+def test_what_a_killed_writer_left_half_done_is_no_object_and_can_be_purged(tmp_path: Path) -> None:
+    code = """
+import os, signal, sys
+from pathlib import Path
+from lmeraser.store import LocalStore
+fsync = os.fsync
+def killed_at_the_data(descriptor):
+    if os.fstat(descriptor).st_size >= 5_000_000:
+        os.kill(os.getpid(), signal.SIGKILL)
+    fsync(descriptor)
+os.fsync = killed_at_the_data
+store = LocalStore(Path(sys.argv[1]))
+store.put("rows/kept", b"kept")
+getattr(store, sys.argv[2])(sys.argv[3], bytes(5_000_000))
+"""
+    store = LocalStore(tmp_path / "store")
+    for method, name in (("put", "rows/lost~a"), ("put_if_absent", "log/lost")):
+        process = subprocess.run([sys.executable, "-c", code, store.uri, method, name], check=False)
+        assert process.returncode == -signal.SIGKILL
+    assert store.names() == ["rows/kept"]
+    left = set(files_below(tmp_path / "store")) - {"rows/kept"}
+    assert len(left) == 2
+
+    asked: list[str] = []
+
+    def keep(name: str) -> bool:
+        asked.append(name)
+        return name == "log/lost"
+
+    store.purge_partial(keep)
+    assert sorted(asked) == ["log/lost", "rows/lost~a"]
+    assert len(set(files_below(tmp_path / "store")) & left) == 1
+
+    store.purge_partial(lambda _: False)
+    assert files_below(tmp_path / "store") == ["rows/kept"]
+    assert store.get("rows/kept") == b"kept"
+
+
+def test_purging_unfinished_writes_leaves_every_object(store: LocalStore) -> None:
+    store.put("rows/a", b"1")
+    store.put("log/1", b"2")
+    store.purge_partial(lambda _: False)
+    assert (store.get("rows/a"), store.get("log/1")) == (b"1", b"2")
+
+
+@pytest.mark.parametrize("before", ["", "file://"])
+def test_a_local_path_opens_a_folder(tmp_path: Path, before: str) -> None:
+    store = open_store(f"{before}{tmp_path}/store")
+    store.put("a", b"1")
+    assert (tmp_path / "store" / "a").read_bytes() == b"1"
+    assert store.uri == str(tmp_path / "store")
+
+
+def test_a_relative_path_stays_where_it_was_when_the_working_folder_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    store = open_store("store")
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    store.put("a", b"1")
+    assert (tmp_path / "store" / "a").read_bytes() == b"1"
+
+
+@pytest.mark.parametrize("uri", ["s3://bucket/a", "gs://bucket", "http://host/a", "FILE:///a", "://a"])
+def test_an_unknown_scheme_is_refused_and_what_is_allowed_is_named(uri: str) -> None:
+    with pytest.raises(StoreError, match=re.escape(f"{uri!r} has the scheme")) as caught:
+        open_store(uri)
+    assert "file://" in str(caught.value)
+
+
+def test_no_store_at_all_is_refused_with_how_to_name_one() -> None:
+    with pytest.raises(StoreError, match="--store"):
+        open_store("")

@@ -1,0 +1,180 @@
+"""Receipts: what is signed, what is caught, and whom a receipt covers."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import hmac
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from lmeraser.errors import ReceiptError
+from lmeraser.keys import HashKey
+from lmeraser.receipts import covers, row_paths, sample_hash, sign, subject_hash, verify_receipt
+from lmeraser.state import merkle_root
+
+HASH_KEY = HashKey(bytes(range(32)))
+KEY = Ed25519PrivateKey.from_private_bytes(b"k" * 32)
+OTHER_KEY = Ed25519PrivateKey.from_private_bytes(b"o" * 32)
+
+
+def leaves(version: str) -> dict[str, str]:
+    return {
+        name: hashlib.sha256(f"{version} {name}".encode()).hexdigest()
+        for name in ("heads", "partition", "rows/00", "rows/01", "rows/02", "specialists/00")
+    }
+
+
+def body() -> dict[str, Any]:
+    clusters = ("00", "02")
+    return {
+        "format": 1,
+        "deletion": "d-1",
+        "samples": [sample_hash(HASH_KEY, "digit-0001"), sample_hash(HASH_KEY, "digit-0002")],
+        "subjects": [subject_hash(HASH_KEY, "person 7")],
+        "before": {"commit": 3, "root": merkle_root(leaves("a")), "rows": row_paths(leaves("a"), clusters)},
+        "after": {"commit": 5, "root": merkle_root(leaves("b")), "rows": row_paths(leaves("b"), clusters)},
+        "note": "naïve",
+    }
+
+
+def as_sent(receipt: dict[str, Any]) -> dict[str, Any]:
+    """The receipt after it went through a file."""
+    value: dict[str, Any] = json.loads(json.dumps(receipt))
+    return value
+
+
+def changed_copies(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[str, Callable[[Any], None]]]:
+    """For every scalar, list and object in the receipt, a function that changes that one in a copy."""
+
+    def parent(receipt: Any) -> Any:
+        for step in path[:-1]:
+            receipt = receipt[step]
+        return receipt
+
+    if isinstance(value, dict):
+        for name, item in value.items():
+            yield from changed_copies(item, (*path, name))
+        yield f"{path} + key", lambda receipt: (parent(receipt)[path[-1]] if path else receipt).update(added=1)
+    elif isinstance(value, list):
+        for place, item in enumerate(value):
+            yield from changed_copies(item, (*path, place))
+        yield f"{path} - last", lambda receipt: parent(receipt)[path[-1]].pop()
+        if len(value) > 1:
+            yield f"{path} reversed", lambda receipt: parent(receipt)[path[-1]].reverse()
+    else:
+        other = value + 1 if isinstance(value, int) else _other_text(value)
+        yield f"{path}", lambda receipt: parent(receipt).__setitem__(path[-1], other)
+    if path and not isinstance(path[-1], int):
+        yield f"{path} removed", lambda receipt: parent(receipt).__delitem__(path[-1])
+
+
+def _other_text(text: str) -> str:
+    return ("1" if text[0] != "1" else "2") + text[1:]
+
+
+CHANGES = dict(changed_copies(as_sent(sign(body(), KEY))))
+
+
+def test_a_signed_receipt_holds() -> None:
+    verify_receipt(as_sent(sign(body(), KEY)), KEY.public_key())
+
+
+def test_a_receipt_keeps_what_was_signed() -> None:
+    receipt = sign(body(), KEY)
+    assert {name: value for name, value in receipt.items() if name != "signature"} == body()
+
+
+def test_a_signature_is_ed25519_over_the_canonical_json_of_the_rest() -> None:
+    receipt = as_sent(sign(body(), KEY))
+    signature = bytes.fromhex(receipt.pop("signature"))
+    text = json.dumps(receipt, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    KEY.public_key().verify(signature, text.encode())
+
+
+def test_the_order_of_keys_does_not_matter() -> None:
+    receipt = sign(body(), KEY)
+    verify_receipt(dict(reversed(receipt.items())), KEY.public_key())
+
+
+def test_a_receipt_signed_again_holds() -> None:
+    verify_receipt(sign(sign(body(), OTHER_KEY), KEY), KEY.public_key())
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_every_changed_field_is_caught(change: str) -> None:
+    original = as_sent(sign(body(), KEY))
+    receipt = copy.deepcopy(original)
+    CHANGES[change](receipt)
+    assert receipt != original
+    with pytest.raises(ReceiptError, match="signature"):
+        verify_receipt(receipt, KEY.public_key())
+
+
+def test_another_key_does_not_verify_it() -> None:
+    with pytest.raises(ReceiptError, match="signature"):
+        verify_receipt(sign(body(), KEY), OTHER_KEY.public_key())
+
+
+@pytest.mark.parametrize("signature", ["", "00", "not hex", "00" * 64, None, 7])
+def test_a_signature_that_is_none_is_refused(signature: Any) -> None:
+    with pytest.raises(ReceiptError, match="signature"):
+        verify_receipt({**sign(body(), KEY), "signature": signature}, KEY.public_key())
+
+
+@pytest.mark.parametrize("side", ["before", "after"])
+@pytest.mark.parametrize("what", ["root", "leaf", "name", "sibling"])
+def test_a_signed_path_that_does_not_lead_to_the_root_is_refused(side: str, what: str) -> None:
+    wrong = body()
+    row = wrong[side]["rows"][1]
+    match what:
+        case "root":
+            wrong[side]["root"] = merkle_root(leaves("c"))
+        case "leaf":
+            row["leaf"] = leaves("c")["rows/02"]
+        case "name":
+            row["name"] = "rows/03"
+        case "sibling":
+            row["siblings"] = (("left", "00" * 32), *row["siblings"][1:])
+    with pytest.raises(ReceiptError, match=rf"rows/0\d {side} does not lead"):
+        verify_receipt(as_sent(sign(wrong, KEY)), KEY.public_key())
+
+
+def test_paths_are_given_for_the_clusters_that_the_state_has() -> None:
+    paths = row_paths(leaves("a"), ("02", "77", "00"))
+    assert [path["name"] for path in paths] == ["rows/02", "rows/00"]
+    assert row_paths(leaves("a"), ()) == []
+
+
+def test_a_receipt_covers_its_samples_and_its_subjects_and_nobody_else() -> None:
+    receipt = as_sent(sign(body(), KEY))
+    assert covers(receipt, HASH_KEY, "digit-0001")
+    assert covers(receipt, HASH_KEY, "digit-0002")
+    assert covers(receipt, HASH_KEY, "person 7")
+    for other in ("digit-0003", "person 8", "", "digit-000", "Digit-0001", receipt["samples"][0]):
+        assert not covers(receipt, HASH_KEY, other)
+
+
+def test_a_receipt_cannot_be_searched_under_another_hash_key() -> None:
+    receipt = sign(body(), KEY)
+    assert not covers(receipt, HashKey(bytes(32)), "digit-0001")
+    assert not covers(receipt, HashKey(bytes(32)), "person 7")
+
+
+def test_a_receipt_holds_no_id_in_the_clear() -> None:
+    text = json.dumps(sign(body(), KEY))
+    assert "digit-0001" not in text
+    assert "person 7" not in text
+
+
+def test_a_sample_and_a_subject_of_the_same_name_hash_apart() -> None:
+    assert sample_hash(HASH_KEY, "7") != subject_hash(HASH_KEY, "7")
+
+
+def test_a_sample_hash_is_hmac_sha256() -> None:
+    expected = hmac.new(HASH_KEY.secret, '["sample","né"]'.encode(), hashlib.sha256).hexdigest()
+    assert sample_hash(HASH_KEY, "né") == expected
