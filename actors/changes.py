@@ -11,8 +11,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from actors.boundaries import Boundary, reached
 from actors.index import RowIndex
-from actors.owner import Region, RowsJob, Written
+from actors.owner import Region, RowsJob, Source, Written
 from lmeraser.commit import ClusterEntry, Commit
 from lmeraser.heads import Statistics
 from lmeraser.heads_state import HeadsState
@@ -45,7 +46,7 @@ def regroup(
     before: Iterable[ClusterEntry],
     cut: Cut,
     moved: RowIndex,
-    incoming: tuple[str, ...],
+    incoming: tuple[Source, ...],
     requests: tuple[str, ...],
 ) -> Regrouping:
     """Find the clusters that a change touches.
@@ -73,7 +74,7 @@ def regroup(
         if cluster.key in kept_keys:
             continue
         anchors = set(cluster.anchors)
-        sources = tuple(entry.rows_object for entry in left if not anchors.isdisjoint(entry.anchors))
+        sources = tuple(rows_source(entry) for entry in left if not anchors.isdisjoint(entry.anchors))
         jobs.append(
             RowsJob(
                 region=Region(cluster.key, cluster.anchors, cluster.bits),
@@ -83,6 +84,11 @@ def regroup(
             )
         )
     return Regrouping(cut, kept, tuple(jobs), left)
+
+
+def rows_source(entry: ClusterEntry) -> Source:
+    """Where a cluster's rows lie."""
+    return Source(entry.rows_object, f"rows/{entry.key}", entry.rows_leaf)
 
 
 def statistics_of_rows(tables: Iterable[RowTable], only: Collection[str] | None, like: Statistics) -> Statistics:
@@ -109,6 +115,7 @@ def put_heads(store: Store, hash_key: HashKey, heads: HeadsState) -> tuple[str, 
     """Write the heads; their object's name and their keyed digest."""
     name = object_name("heads", "", "safetensors")
     store.put(name, heads.to_safetensors())
+    reached(Boundary.HEADS_WRITTEN)
     return name, state_leaf(hash_key, "heads", heads.digest())
 
 

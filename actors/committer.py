@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from actors import changes
+from actors.boundaries import Boundary, reached
 from actors.index import RowIndex
+from actors.inspection import heads_of, inspect, read_specialist
 from actors.journal import Journal
+from actors.owner import Source, read_rows
 from actors.owners import Owners, TuningResult
 from lmeraser.commit import ClusterEntry, Commit
-from lmeraser.errors import ObjectCorruptError
 from lmeraser.heads_state import HeadsState
 from lmeraser.keys import HashKey
 from lmeraser.manifest import Manifest, load_part
@@ -20,6 +23,8 @@ from lmeraser.rows import RowTable
 from lmeraser.specialist import Specialist
 from lmeraser.state import state_leaf
 from lmeraser.store import Store
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -59,20 +64,30 @@ class Committer:
         return self._journal.history.commit
 
     def load(self) -> None:
-        """Build the index and read the heads of the newest commit.
+        """Build the index and read the heads of the newest commit; mend what the rows allow.
 
         Raises:
             KeysError: when the hash key is not the store's.
-            ObjectMissingError, ObjectCorruptError: when one of its objects is not what it names.
+            ObjectMissingError, ObjectCorruptError: when rows are not what the commit names.
         """
         if self.commit is None:
             return
         self._manifest.check_hash_key(self.commit.fixed_leaves, self._hash_key)
-        self.index = RowIndex.of(map(self._rows_of, self.commit.clusters), self._manifest.method.seed)
-        name = self.commit.heads_object
-        self._heads = HeadsState.from_safetensors(self._store.get(name), name)
-        if state_leaf(self._hash_key, "heads", self._heads.digest()) != self.commit.heads_leaf:
-            raise ObjectCorruptError(f"{name} does not have the digest that its commit names")
+        tables = [read_rows(self._store, self._hash_key, changes.rows_source(entry)) for entry in self.commit.clusters]
+        self.index = RowIndex.of(tables, self._manifest.method.seed)
+        found = inspect(self._store, self._hash_key, self.commit)
+        if found.damaged:
+            for reason in found.damaged:
+                _log.error("%s; it is made anew from the rows", reason)
+            width = load_part(self._store, self._manifest, "features")["projection_FH"].shape[1]
+            heads = heads_of(tables, found.specialists, width, len(self._manifest.method.labels))
+            self._put(replace(self.commit, clusters=found.clusters, requests=()), heads)
+        else:
+            self._heads = found.heads
+
+    def check_new(self, tables: Sequence[RowTable]) -> None:
+        """Check that rows may come. Raises DuplicateSampleError when a sample id is there already."""
+        self.index.joined(RowIndex.of(tables, self._manifest.method.seed))
 
     def apply(
         self,
@@ -101,17 +116,20 @@ class Committer:
                 self._dendrogram, index.anchors_N, index.bits_N, self._manifest.method.partition.max_cluster_rows
             )
         regrouping = changes.regroup(
-            before, new_cut, going.joined(coming), tuple(incoming), tuple(name for _, name in requests)
+            before,
+            new_cut,
+            going.joined(coming),
+            tuple(self._source(name, table) for name, table in zip(incoming, tables, strict=True)),
+            tuple(name for _, name in requests),
         )
         self._owners.stop_tuning({entry.key for entry in regrouping.left})
         written = self._owners.write_rows(regrouping.jobs)
         heads = self._heads_after(regrouping.left, set(going.sample_ids), tables)
-        heads_object, heads_leaf = changes.put_heads(self._store, self._hash_key, heads)
-        self._append(
+        self._put(
             Commit(
                 clusters=changes.regrouped_entries(regrouping, written),
-                heads_object=heads_object,
-                heads_leaf=heads_leaf,
+                heads_object="",
+                heads_leaf="",
                 fixed_leaves=self._manifest.leaves(self._hash_key),
                 cut_leaf=changes.cut_leaf(self._hash_key, new_cut),
                 requests=tuple(request_id for request_id, _ in requests),
@@ -131,18 +149,15 @@ class Committer:
             if result.written is None or entry is None or entry.rows_leaf != result.job.rows_leaf:
                 continue
             name = result.job.target
-            specialist = Specialist.from_safetensors(self._store.get(name), name)
-            if state_leaf(self._hash_key, f"specialist/{entry.key}", specialist.digest()) != result.written.leaf:
-                raise ObjectCorruptError(f"{name} is not what its owner wrote")
             commit = changes.with_specialist(commit, entry.key, name, result.written.leaf)
-            specialists.append(specialist)
+            specialists.append(self._specialist(entry.key, name, result.written.leaf))
         if not specialists:
             return
         pooled = self._heads.pooled + changes.statistics_of_specialists(specialists, self._heads.pooled)
         with deterministic():
             heads = HeadsState.of(self._heads.shared, pooled)
-        heads_object, heads_leaf = changes.put_heads(self._store, self._hash_key, heads)
-        self._append(replace(commit, heads_object=heads_object, heads_leaf=heads_leaf), heads)
+        self._put(commit, heads)
+        reached(Boundary.SPECIALIST_COMMITTED)
 
     def _heads_after(self, left: Sequence[ClusterEntry], going: set[str], tables: Sequence[RowTable]) -> HeadsState:
         """Subtract the rows that go and the specialists that end; add the rows that come."""
@@ -156,7 +171,7 @@ class Committer:
             shared = shared + changes.statistics_of_rows(tables, None, shared)
             pooled = pooled - changes.statistics_of_specialists(
                 (
-                    Specialist.from_safetensors(self._store.get(entry.specialist_object), entry.specialist_object)
+                    self._specialist(entry.key, entry.specialist_object, entry.specialist_leaf)
                     for entry in left
                     if entry.specialist_object is not None
                 ),
@@ -164,9 +179,18 @@ class Committer:
             )
             return HeadsState.of(shared, pooled)
 
-    def _append(self, commit: Commit, heads: HeadsState) -> None:
-        self._journal.append("commit", commit.to_body())
+    def _put(self, commit: Commit, heads: HeadsState) -> None:
+        """Write the heads, and append the commit that names them."""
+        heads_object, heads_leaf = changes.put_heads(self._store, self._hash_key, heads)
+        self._journal.append("commit", replace(commit, heads_object=heads_object, heads_leaf=heads_leaf).to_body())
         self._heads = heads
+        reached(Boundary.COMMIT_APPENDED)
 
     def _rows_of(self, entry: ClusterEntry) -> RowTable:
-        return RowTable.from_parquet(self._store.get(entry.rows_object), entry.rows_object)
+        return read_rows(self._store, self._hash_key, changes.rows_source(entry))
+
+    def _specialist(self, key: str, name: str, leaf: str | None) -> Specialist:
+        return read_specialist(self._store, self._hash_key, key, name, leaf)
+
+    def _source(self, name: str, table: RowTable) -> Source:
+        return Source(name, "incoming", state_leaf(self._hash_key, "incoming", table.digest()))

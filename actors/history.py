@@ -56,7 +56,9 @@ class History:
     def _request(self, record: Record) -> None:
         body = record.body
         self.bodies[body["id"]] = body
-        self.deletions[body["id"]] = Deletion(body["id"], "accepted", len(body["samples"]), record.at)
+        self.deletions[body["id"]] = Deletion(
+            body["id"], "accepted", len(body["samples"]), record.at, deadline=body["deadline"]
+        )
         self.erased_hashes.update(body["samples"], body["subjects"])
         if body["idempotency"] is not None:
             self.by_idempotency[body["idempotency"]] = body["id"]
@@ -75,6 +77,9 @@ class History:
 
     def _failed(self, record: Record) -> None:
         self._change(record, status="failed", reason=record.body["reason"])
+
+    def _retry(self, record: Record) -> None:
+        self._change(record, status="erased", reason=None)
 
     def _change(self, record: Record, **changes: Any) -> None:
         deletion_id = record.body["id"]

@@ -7,7 +7,7 @@ from typing import Any
 
 from actors.history import History
 from lmeraser.commit import Commit
-from lmeraser.errors import FencedError, LostRaceError
+from lmeraser.errors import FencedError, LogError, LostRaceError
 from lmeraser.log import Kind, Log, Record
 
 
@@ -16,6 +16,7 @@ class Journal:
 
     Raises:
         FencedError: from every method, once a newer registrar has written to the log.
+        LogError: when an append of its own had seemed to fail and did not; read the log anew.
     """
 
     def __init__(self, log: Log) -> None:
@@ -42,9 +43,12 @@ class Journal:
                 record = self._log.append(kind, self.term, body)
             except LostRaceError as error:
                 self.history.replay(self._log.advance())
-                raise FencedError(
-                    f"a registrar of term {self.history.term} has taken over from term {self.term}"
-                ) from error
+                if self.history.term > self.term:
+                    raise FencedError(
+                        f"a registrar of term {self.history.term} has taken over from term {self.term}"
+                    ) from error
+                # Its own append, which seemed to fail: what this process holds in memory is behind the log.
+                raise LogError(f"term {self.term} has a record that it does not know of: start again") from error
             self.history.replay([record])
             return record
 

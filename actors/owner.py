@@ -1,6 +1,6 @@
 """The owner: works alone on one cluster's rows and tunes its prompt.
 
-A plain class; ``actors.remote`` makes it a Ray actor. It reads and writes immutable objects, so a call
+A plain class; ``actors.remote_owners`` makes it a Ray actor. It reads and writes immutable objects, so a call
 that is made twice does no harm: what counts is only what a commit names.
 """
 
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from actors.boundaries import Boundary, reached
 from lmeraser.errors import ObjectCorruptError, TuningCancelledError
 from lmeraser.keys import HashKey
 from lmeraser.manifest import Manifest
@@ -36,18 +37,27 @@ class Region:
 
 
 @dataclass(frozen=True)
+class Source:
+    """A row object, and its keyed digest under the name of the part of the state that it is."""
+
+    name: str
+    part: str
+    leaf: str
+
+
+@dataclass(frozen=True)
 class RowsJob:
     """Write a cluster's rows anew.
 
     Attributes:
         region: which rows.
-        sources: row objects to take them from.
+        sources: where to take them from.
         requests: request objects that name the rows to leave out.
         target: name of the object to write.
     """
 
     region: Region
-    sources: tuple[str, ...]
+    sources: tuple[Source, ...]
     requests: tuple[str, ...]
     target: str
 
@@ -97,17 +107,19 @@ class Owner:
         """Write the cluster's rows from the sources, without the rows that the requests name.
 
         Raises:
-            ObjectMissingError, ObjectCorruptError: when a source cannot be read.
+            ObjectMissingError, ObjectCorruptError: when a source cannot be read or is damaged.
         """
         erased = {name for request in job.requests for name in json.loads(self._store.get(request))["sample_ids"]}
         parts = []
         for source in job.sources:
-            table = RowTable.from_parquet(self._store.get(source), source)
+            table = read_rows(self._store, self._hash_key, source)
             keep_N = _within(table, job.region, self._manifest.method.seed)
             keep_N &= np.array([name not in erased for name in table.sample_ids], bool)
             parts.append(table.where(keep_N))
+        reached(Boundary.ROWS_READ)
         rows = RowTable.concatenate(parts, head_dim=parts[0].features_NH.shape[1] if parts else 0)
         self._store.put(job.target, rows.to_parquet())
+        reached(Boundary.ROWS_WRITTEN)
         return Written(len(rows), state_leaf(self._hash_key, f"rows/{self._key}", rows.digest()))
 
     def tune(self, job: TuningJob) -> Written:
@@ -117,14 +129,14 @@ class Owner:
             ObjectMissingError, ObjectCorruptError: when the rows cannot be read or are not the cluster's.
             TuningCancelledError: when a newer change made the tuning pointless.
         """
-        rows = RowTable.from_parquet(self._store.get(job.rows_object), job.rows_object)
-        if state_leaf(self._hash_key, f"rows/{self._key}", rows.digest()) != job.rows_leaf:
-            raise ObjectCorruptError(f"{job.rows_object} does not have the digest that its commit names")
+        reached(Boundary.TUNING_STARTED)
+        rows = read_rows(self._store, self._hash_key, Source(job.rows_object, f"rows/{self._key}", job.rows_leaf))
         specialist = self._method().specialist(rows, self._report, lambda: job.target in self._cancelled)
         with self._putting:
             if job.target in self._cancelled:
                 raise TuningCancelledError("the tuning was cancelled before its specialist was written")
             self._store.put(job.target, specialist.to_safetensors())
+        reached(Boundary.SPECIALIST_WRITTEN)
         return Written(len(rows), state_leaf(self._hash_key, f"specialist/{self._key}", specialist.digest()))
 
     def cancel(self, target: str) -> None:
@@ -138,6 +150,19 @@ class Owner:
 
     def _report(self, done: int, total: int) -> None:
         self._progress = (done, total)
+
+
+def read_rows(store: Store, hash_key: HashKey, source: Source) -> RowTable:
+    """The rows of an object, checked.
+
+    Raises:
+        ObjectMissingError: when it is gone.
+        ObjectCorruptError: when it does not have its digest.
+    """
+    rows = RowTable.from_parquet(store.get(source.name), source.name)
+    if state_leaf(hash_key, source.part, rows.digest()) != source.leaf:
+        raise ObjectCorruptError(f"{source.name} does not have the digest that its commit names")
+    return rows
 
 
 def _within(table: RowTable, region: Region, seed: int) -> np.ndarray:

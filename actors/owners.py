@@ -33,7 +33,10 @@ class Owners(Protocol):
         """How many clusters can be tuned at a time."""
 
     def prepare(self, keys: Collection[str]) -> None:
-        """Have owners for these clusters and no others, none of them at work: a new registrar takes over."""
+        """Have owners for no other clusters, and none of them at work: a new registrar takes over."""
+
+    def start_ahead(self) -> None:
+        """While there is nothing else to do: start one more owner of those prepared for."""
 
     def write_rows(self, jobs: Iterable[RowsJob]) -> dict[str, Written]:
         """Have every job's owner write its rows; by cluster key."""
@@ -64,6 +67,9 @@ class InProcessOwners:
         return 1
 
     def prepare(self, keys: Collection[str]) -> None:
+        pass
+
+    def start_ahead(self) -> None:
         pass
 
     def write_rows(self, jobs: Iterable[RowsJob]) -> dict[str, Written]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from actors.boundaries import Boundary, reached
 from actors.journal import Journal
 from lmeraser.hashing import canonical_json
 from lmeraser.manifest import Manifest
@@ -55,7 +56,9 @@ class Receipting:
             "code": version("lmeraser"),
         }
         self._put(deletion_id, receipt)
+        reached(Boundary.RECEIPT_WRITTEN)
         self._journal.append("erased", {"id": deletion_id, "clusters": list(clusters)})
+        reached(Boundary.ERASED_RECORDED)
 
     def completed(self, deletion_id: str) -> None:
         """Add to the receipt that the touched clusters are tuned again, and record it."""
@@ -65,7 +68,9 @@ class Receipting:
         receipt["completed_at"] = datetime.now(UTC).isoformat(timespec="milliseconds")
         receipt["completed"] = {"log": commit.number, "root": commit.root}
         self._put(deletion_id, receipt)
+        reached(Boundary.RECEIPT_COMPLETED)
         self._journal.append("completed", {"id": deletion_id})
+        reached(Boundary.COMPLETED_RECORDED)
 
     def _put(self, deletion_id: str, receipt: dict[str, Any]) -> None:
         self._store.put(f"receipts/{deletion_id}.json", canonical_json(sign(receipt, self._signing_key)))

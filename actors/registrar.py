@@ -1,6 +1,6 @@
 """The registrar: accepts requests, orders them, plans and commits.
 
-A plain class that does one piece of work at each :meth:`Registrar.step`; ``actors.remote`` makes it a Ray
+A plain class that does one piece of work at each :meth:`Registrar.step`; ``actors.remote_registrar`` makes it a Ray
 actor whose thread calls it. Requests may come from other threads at any time.
 """
 
@@ -12,13 +12,14 @@ import uuid
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from actors.boundaries import Boundary, reached
 from actors.changes import object_name
 from actors.committer import Applied, Committer
+from actors.incoming import Incoming, refuse_erased
 from actors.intake import Intake
 from actors.journal import Journal
 from actors.owner import TuningJob
@@ -27,20 +28,18 @@ from actors.planner import Planner
 from actors.receipting import Receipting
 from actors.sweep import sweep
 from lmeraser.deletion import Deletion
-from lmeraser.errors import DuplicateSampleError, ErasedRowError, NotReadyError
+from lmeraser.errors import (
+    DuplicateSampleError,
+    ErasedRowError,
+    NotReadyError,
+    ObjectCorruptError,
+    RequestError,
+)
 from lmeraser.keys import HashKey
 from lmeraser.log import Log
 from lmeraser.manifest import Manifest
-from lmeraser.receipts import sample_hash, subject_hash
 from lmeraser.rows import RowTable
 from lmeraser.store import Store
-
-
-@dataclass(frozen=True)
-class _Ingest:
-    prefix: str
-    force: bool
-    rows: Future[int]
 
 
 class Registrar:
@@ -66,12 +65,13 @@ class Registrar:
         self._committer.load()
         self._intake = Intake(store, hash_key, self._journal)
         self._intake.adopt()
+        self._retries: deque[str] = deque()
         self._receipting = Receipting(store, manifest, signing_key, self._journal)
         self._planner = Planner(manifest.method.partition.min_tuned_rows, manifest.method.tuning.passes)
         self._requests = deque(
             deletion.id for deletion in self._journal.history.deletions.values() if deletion.status == "accepted"
         )
-        self._ingests: deque[_Ingest] = deque()
+        self._ingests: deque[Incoming] = deque()
         self._incoming: set[str] = set()
         self._sweeping = threading.Lock()
         self._running: dict[str, TuningJob] = {}
@@ -87,25 +87,48 @@ class Registrar:
         self._sweep()
 
     def delete(
-        self, sample_ids: Sequence[str], subject_ids: Sequence[str], idempotency_key: str | None = None
+        self,
+        sample_ids: Sequence[str],
+        subject_ids: Sequence[str],
+        idempotency_key: str | None = None,
+        deadline: str | None = None,
     ) -> Deletion:
         """Accept a deletion. When this returns, the request survives any crash.
 
+        Args:
+            sample_ids: samples to delete.
+            subject_ids: subjects of whom to delete every sample.
+            idempotency_key: the same key and body again get the same answer.
+            deadline: when it should be completed, ISO 8601 with an offset; the nearest is tuned first.
+
         Raises:
             NotReadyError: when the store holds no rows and never has.
-            RequestError: when no id is given, or too many are.
+            RequestError: when no id is given, or too many are, or the deadline is no such time.
             IdempotencyConflictError: when the key came before with another body.
         """
         if self._committer.commit is None:
             raise NotReadyError("the store holds no rows: ingest some first")
-        deletion, new = self._intake.accept(self._committer.index, sample_ids, subject_ids, idempotency_key)
+        deletion, new = self._intake.accept(self._committer.index, sample_ids, subject_ids, idempotency_key, deadline)
         if new:
             self._requests.append(deletion.id)
         return deletion
 
     def deletion(self, deletion_id: str) -> Deletion:
         """One deletion. Raises UnknownDeletionError."""
-        return self._intake.shown(self._journal.history.deletion(deletion_id))
+        return self._journal.history.deletion(deletion_id)
+
+    def retry(self, deletion_id: str) -> Deletion:
+        """Have the clusters of a failed deletion tuned again.
+
+        Raises:
+            UnknownDeletionError: when there is no such deletion.
+            RequestError: when it has not failed.
+        """
+        deletion = self._journal.history.deletion(deletion_id)
+        if deletion.status != "failed":
+            raise RequestError(f"deletion {deletion_id} is {deletion.status}; only one that failed is tried again")
+        self._retries.append(deletion_id)
+        return deletion
 
     def deletions(self) -> list[Deletion]:
         """All deletions, oldest first."""
@@ -136,7 +159,7 @@ class Registrar:
         The future raises DuplicateSampleError, or ErasedRowError when a row or its subject was erased
         before and ``force`` is not set.
         """
-        ingest = _Ingest(prefix, force, Future())
+        ingest = Incoming(prefix, force)
         self._ingests.append(ingest)
         return ingest.rows
 
@@ -164,61 +187,61 @@ class Registrar:
         if self._requests:
             self._erase()
         elif self._ingests:
-            self._add(self._ingests.popleft())
+            self._add(self._ingests[0])
+            self._ingests.popleft()
+        elif self._retries:
+            self._try_again(self._retries[0])
+            self._retries.popleft()
         elif not (self._take_results() or self._start_tunings() or self._complete()):
+            self._owners.start_ahead()
             return False
         return True
 
     def idle(self) -> bool:
         """Whether nothing is asked for, running or awaited."""
-        return not (self._requests or self._ingests or self._running or self._awaiting() or self._waiting)
+        working = self._requests or self._ingests or self._retries or self._running or self._waiting
+        return not (working or self._awaiting())
 
     def _erase(self) -> None:
         """Erase the rows of all requests that have come so far, in one commit."""
         ids = [self._requests[place] for place in range(len(self._requests))]
         fresh = [request_id for request_id in ids if request_id not in self._journal.history.committed]
-        samples = {name for request_id in fresh for name in self._intake.sample_ids(request_id)}
+        samples = {name for request_id in fresh for name in self._intake.sample_ids(request_id, self._committer.index)}
         requests = [(request_id, self._intake.object_of(request_id)) for request_id in fresh]
         applied = self._committer.apply(erased=samples, requests=requests) if fresh else Applied((), frozenset())
         self._follow(applied.left_keys, applied.touched)
         # Until the lease of every replica has run out, one may still answer from the commit before.
         time.sleep(self._lease_s)
+        reached(Boundary.LEASE_WAITED)
         self._owners.retire(applied.left_keys - applied.touched)
+        reached(Boundary.OWNERS_RETIRED)
         self._sweep()
+        reached(Boundary.SWEPT)
         for request_id in ids:
             self._receipting.erased(request_id)
             self._intake.forget(request_id)
+            reached(Boundary.REQUEST_PURGED)
             self._waiting[request_id] = set(applied.touched) if request_id in fresh else set(self._awaiting())
             self._requests.popleft()
 
-    def _add(self, ingest: _Ingest) -> None:
+    def _add(self, ingest: Incoming) -> None:
         names = self._store.names(ingest.prefix)
         try:
             tables = [RowTable.from_parquet(self._store.get(name), name) for name in names]
             if not ingest.force:
-                self._refuse_erased(tables)
-            applied = self._committer.apply(incoming=names, tables=tables)
-        except (DuplicateSampleError, ErasedRowError) as error:
+                refuse_erased(tables, self._journal.history, self._hash_key)
+            self._committer.check_new(tables)
+        except (DuplicateSampleError, ErasedRowError, ObjectCorruptError) as error:
             self._incoming.discard(ingest.prefix)
             self._sweep()
             ingest.rows.set_exception(error)
             return
+        applied = self._committer.apply(incoming=names, tables=tables)
         self._incoming.discard(ingest.prefix)
         self._follow(applied.left_keys, applied.touched)
         self._owners.retire(applied.left_keys - applied.touched)
         self._sweep()
         ingest.rows.set_result(sum(map(len, tables)))
-
-    def _refuse_erased(self, tables: Sequence[RowTable]) -> None:
-        erased = self._journal.history.erased_hashes
-        for table in tables:
-            for sample_id, subject_id in zip(table.sample_ids, table.subject_ids, strict=True):
-                hashes = {sample_hash(self._hash_key, sample_id), subject_hash(self._hash_key, subject_id)}
-                if not hashes.isdisjoint(erased):
-                    raise ErasedRowError(
-                        f"sample {sample_id!r} of subject {subject_id!r} was erased before; "
-                        "ingest it with --force only if its owner agreed again"
-                    )
 
     def _take_results(self) -> bool:
         results = self._owners.finished()
@@ -237,7 +260,7 @@ class Registrar:
         if commit is None:
             return False
         started = False
-        for entry in self._planner.awaiting(commit):
+        for entry in self._planner.ready(commit, self._deadlines()):
             if len(self._running) >= self._owners.slots:
                 break
             if entry.key not in self._running:
@@ -260,6 +283,24 @@ class Registrar:
             else:
                 self._receipting.completed(request_id)
         return bool(done)
+
+    def _try_again(self, deletion_id: str) -> None:
+        if self._journal.history.deletion(deletion_id).status != "failed":
+            return
+        commit = self._committer.commit
+        assert commit is not None
+        self._journal.append("retry", {"id": deletion_id})
+        self._planner.retry(commit, self._planner.given_up(commit))
+        self._waiting[deletion_id] = set(self._awaiting())
+
+    def _deadlines(self) -> dict[str, str]:
+        """The earliest deadline of the requests that wait for a cluster, by its key."""
+        found: dict[str, str] = {}
+        for request_id, keys in self._waiting.items():
+            deadline = self._journal.history.deletion(request_id).deadline
+            if deadline is not None:
+                found |= {key: min(deadline, found.get(key, deadline)) for key in keys}
+        return found
 
     def _awaiting(self) -> list[str]:
         commit = self._committer.commit

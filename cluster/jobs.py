@@ -10,7 +10,7 @@ from typing import Any
 
 import ray
 
-from actors.remote import Site
+from actors.remote_owners import Site
 from lmeraser.config import SourceConfig
 from lmeraser.data import check_samples, open_source
 from lmeraser.errors import DataError, LMEraserError

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from actors.remote import Share
+from actors.remote_owners import Share
 
 # Ray counts in ten-thousandths. On a CPU the planner bounds the work, so an idle owner reserves next to nothing.
 _CPU_SHARE = Share(num_cpus=0.001)

@@ -10,7 +10,8 @@ from typing import Any
 
 import ray
 
-from actors.remote import NAMESPACE, Site, open_registrar
+from actors.remote_owners import NAMESPACE, Site
+from actors.remote_registrar import open_registrar
 from cluster.placement import owner_share, tuning_slots
 from lmeraser.commit import Commit
 from lmeraser.errors import StoreError
@@ -27,6 +28,8 @@ def connect() -> None:
     """
     if ray.is_initialized():
         return
+    # Serve replaces a proxy that is not ready in time; on a small machine that starts much at once, 5 s are not enough.
+    os.environ.setdefault("RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S", "30")
     options: dict[str, Any] = {"namespace": NAMESPACE, "logging_level": logging.ERROR, "log_to_driver": False}
     if os.environ.get("RAY_ADDRESS", "local") == "local":
         try:

@@ -20,6 +20,7 @@ class Deletion:
         unknown_ids: ids that the system does not hold; only in the answer to the request itself.
         clusters: keys of the clusters that held the rows; filled at "erased".
         accepted_at, erased_at, completed_at: ISO 8601, UTC; None before.
+        deadline: when it should be completed, ISO 8601, UTC; None where the request named none.
         reason: why it failed.
     """
 
@@ -31,4 +32,5 @@ class Deletion:
     clusters: tuple[str, ...] = ()
     erased_at: str | None = None
     completed_at: str | None = None
+    deadline: str | None = None
     reason: str | None = None

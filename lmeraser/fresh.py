@@ -73,7 +73,7 @@ def rows_of(
     """The samples' rows, sorted by sample id."""
     parts = list(chunks(samples, _CHUNK))
     done = workers.map(_rows_in_worker, parts) if workers else map(method.rows, parts)
-    return RowTable.concatenate(_reported(done, "features", len(parts), report), method.config.heads.head_dim)
+    return RowTable.concatenate(_reported(done, "features", len(parts), report), method.feature_map.width)
 
 
 def specialists_of(

@@ -17,7 +17,7 @@ from lmeraser.errors import LogError, ObjectMissingError
 from lmeraser.hashing import canonical_json
 from lmeraser.store import Store
 
-Kind = Literal["term", "request", "commit", "erased", "completed", "failed"]
+Kind = Literal["term", "request", "commit", "erased", "completed", "failed", "retry"]
 GENESIS = "0" * 64
 
 

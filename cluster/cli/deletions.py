@@ -52,7 +52,7 @@ def delete(
         raise ConfigError("nothing to delete: give --sample-id, --subject-id or --ids-file")
     import ray
 
-    from actors.remote import Site
+    from actors.remote_owners import Site
     from cluster.runtime import connect, registrar_of
     from lmeraser.config import ServingConfig
 

@@ -137,7 +137,7 @@ def _serving(config: Path | None) -> ServingConfig:
 
 
 def _site(store: Store, keys: Path | None) -> Any:
-    from actors.remote import Site
+    from actors.remote_owners import Site
 
     return Site(store.uri, str(key_folder(keys)))
 

@@ -13,7 +13,8 @@ import pytest
 import ray
 from small_system import System, picture, samples
 
-from actors.remote import NAMESPACE, Site, owner_name, registrar_name
+from actors.remote_owners import NAMESPACE, Site, owner_name
+from actors.remote_registrar import registrar_name
 from cluster.jobs import ingest, tune
 from cluster.runtime import free_port, registrar_of
 from cluster.service import start_service, stop_service

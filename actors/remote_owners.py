@@ -1,12 +1,11 @@
-"""Registrar and owners as Ray actors: named, detached, rebuilt from the store after a crash."""
+"""Owners as Ray actors: named, detached, rebuilt from the store after a crash."""
 
 from __future__ import annotations
 
 import functools
 import logging
-import threading
 import time
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,10 +17,11 @@ from ray.exceptions import ActorDiedError, ActorUnavailableError, GetTimeoutErro
 from actors.owner import Owner, RowsJob, TuningJob, Written
 from actors.owners import TuningResult
 from actors.process import Place, await_end
-from actors.registrar import Registrar
-from lmeraser.deletion import Deletion
-from lmeraser.errors import FencedError, LMEraserError, StoreError, TuningCancelledError
-from lmeraser.keys import load_hash_key, load_signing_key
+from lmeraser.errors import (
+    LMEraserError,
+    TuningCancelledError,
+)
+from lmeraser.keys import load_hash_key
 from lmeraser.manifest import load_manifest
 from lmeraser.store import open_store
 
@@ -33,8 +33,6 @@ _ANSWERS_WITHIN_S = 2.0
 _ENDED_AFTER_S = 6.0
 # An erasure should not wait for a process to start, and a machine should not hold thousands of them.
 _STARTED_AHEAD = 64
-_IDLE_S = 0.02
-_RESTART_PAUSE_S = 1.0
 _log = logging.getLogger(__name__)
 
 
@@ -105,6 +103,8 @@ class RemoteOwners:
         self._slots = slots
         self._tunings: dict[ray.ObjectRef[Written], TuningJob] = {}
         self._places: dict[str, ray.ObjectRef[Place]] = {}
+        self._to_start: list[str] = []
+        self._starting: ray.ObjectRef[Place] | None = None
 
     def prepare(self, keys: Collection[str]) -> None:
         named = ray.util.list_named_actors(all_namespaces=True)
@@ -112,8 +112,17 @@ class RemoteOwners:
         there = {actor["name"].removeprefix(prefix) for actor in named if actor["name"].startswith(prefix)}
         # What they do, they were told by a registrar that is no more.
         self.retire(there)
-        for key in list(keys)[:_STARTED_AHEAD]:
+        self._to_start = list(keys)[:_STARTED_AHEAD]
+
+    def start_ahead(self) -> None:
+        # One after the other: many at once starve what else starts on a small machine, such as Serve's proxy.
+        if self._starting is not None and not ray.wait([self._starting], timeout=0)[0]:
+            return
+        self._starting = None
+        if self._to_start:
+            key = self._to_start.pop(0)
             self._owner(key)
+            self._starting = self._places[key]
 
     @property
     def slots(self) -> int:
@@ -180,7 +189,7 @@ class RemoteOwners:
 
     def _owner(self, key: str) -> ActorHandle[OwnerProcess]:
         owner = _OWNER.options(
-            **_DETACHED,
+            **DETACHED,
             name=owner_name(self._store_id, key),
             num_cpus=self._share.num_cpus,
             num_gpus=self._share.num_gpus,
@@ -190,88 +199,9 @@ class RemoteOwners:
         return owner
 
 
-class RegistrarProcess:
-    """The registrar in its own process, with a thread that does its work."""
-
-    def __init__(self, site: Site, share: Share, slots: int, lease_s: float) -> None:
-        store = open_store(site.store_uri)
-        manifest = load_manifest(store)
-        keys = Path(site.keys_folder)
-        owners = RemoteOwners(site, manifest.store_id, share, slots)
-        self._registrar = Registrar(store, manifest, load_hash_key(keys), load_signing_key(keys), owners, lease_s)
-        self._itself = ray.get_runtime_context().current_actor
-        threading.Thread(target=self._work, name="registrar", daemon=True).start()
-
-    def delete(
-        self, sample_ids: Sequence[str], subject_ids: Sequence[str], idempotency_key: str | None = None
-    ) -> Deletion:
-        """See Registrar.delete."""
-        return self._registrar.delete(sample_ids, subject_ids, idempotency_key)
-
-    def deletion(self, deletion_id: str) -> Deletion:
-        """See Registrar.deletion."""
-        return self._registrar.deletion(deletion_id)
-
-    def deletions(self) -> list[Deletion]:
-        """See Registrar.deletions."""
-        return self._registrar.deletions()
-
-    def receipt(self, deletion_id: str) -> dict[str, Any]:
-        """See Registrar.receipt."""
-        return self._registrar.receipt(deletion_id)
-
-    def begin_ingest(self) -> str:
-        """See Registrar.begin_ingest."""
-        return self._registrar.begin_ingest()
-
-    def ingest(self, prefix: str, force: bool = False) -> int:
-        """See Registrar.ingest; returns once the rows are committed."""
-        return self._registrar.ingest(prefix, force).result()
-
-    def place(self) -> Place:
-        """Where this process runs."""
-        return Place.here()
-
-    def status(self) -> dict[str, Any]:
-        """See Registrar.status."""
-        return {**self._registrar.status(), "idle": self._registrar.idle()}
-
-    def _work(self) -> None:
-        pause_s = _IDLE_S
-        while True:
-            try:
-                pause_s = 0.0 if self._registrar.step() else _IDLE_S
-            except FencedError as error:
-                _log.error("%s; this registrar ends", error)
-                ray.kill(self._itself, no_restart=True)
-                return
-            except (StoreError, RayActorError) as error:
-                pause_s = min(max(2 * pause_s, 0.1), 10.0)
-                _log.exception("the registrar's step failed and is tried again in %.1f s: %s", pause_s, error)
-            except Exception:
-                # What it holds in memory can no longer be trusted; Ray starts it again from the store.
-                _log.exception("the registrar's step failed in an unforeseen way; it starts again from the store")
-                time.sleep(_RESTART_PAUSE_S)
-                ray.kill(self._itself, no_restart=False)
-                return
-            time.sleep(pause_s)
-
-
 def owner_name(store_id: str, key: str) -> str:
     """The Ray name of a cluster's owner."""
     return f"owner/{store_id}/{key}"
-
-
-def registrar_name(store_id: str) -> str:
-    """The Ray name of a store's registrar."""
-    return f"registrar/{store_id}"
-
-
-def open_registrar(
-    site: Site, store_id: str, share: Share, slots: int, lease_s: float
-) -> ActorHandle[RegistrarProcess]:
-    """The store's registrar; started where none runs on this Ray cluster."""
-    return _REGISTRAR.options(**_DETACHED, name=registrar_name(store_id)).remote(site, share, slots, lease_s)
 
 
 def _result(call: ray.ObjectRef[Written], job: TuningJob) -> TuningResult:
@@ -285,8 +215,7 @@ def _result(call: ray.ObjectRef[Written], job: TuningJob) -> TuningResult:
 
 # Mutations are never repeated by Ray (max_task_retries 0): the caller decides, and every call is idempotent.
 _OWNER = ray.remote(concurrency_groups={"control": 4, "work": 1}, max_task_retries=0)(OwnerProcess)
-_REGISTRAR = ray.remote(max_concurrency=32, num_cpus=0, max_task_retries=0)(RegistrarProcess)
-_DETACHED: dict[str, Any] = {
+DETACHED: dict[str, Any] = {
     "namespace": NAMESPACE,
     "lifetime": "detached",
     "get_if_exists": True,

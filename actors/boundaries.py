@@ -1,0 +1,39 @@
+"""The steps of a deletion between which a process may die.
+
+Each is announced as an audit event of the interpreter (PEP 578), ``lmeraser.boundary`` with the step's name, so that an
+operator can trace a deletion, and a fault test can kill a process at exactly this place.
+"""
+
+from __future__ import annotations
+
+import sys
+from enum import StrEnum
+
+EVENT = "lmeraser.boundary"
+
+
+class Boundary(StrEnum):
+    """What has just been done, in the order of a deletion."""
+
+    REQUEST_WRITTEN = "request written"
+    REQUEST_RECORDED = "request recorded"
+    ROWS_READ = "rows read"
+    ROWS_WRITTEN = "rows written"
+    HEADS_WRITTEN = "heads written"
+    COMMIT_APPENDED = "commit appended"
+    LEASE_WAITED = "lease waited"
+    OWNERS_RETIRED = "owners retired"
+    SWEPT = "swept"
+    RECEIPT_WRITTEN = "receipt written"
+    ERASED_RECORDED = "erased recorded"
+    REQUEST_PURGED = "request purged"
+    TUNING_STARTED = "tuning started"
+    SPECIALIST_WRITTEN = "specialist written"
+    SPECIALIST_COMMITTED = "specialist committed"
+    RECEIPT_COMPLETED = "receipt completed"
+    COMPLETED_RECORDED = "completed recorded"
+
+
+def reached(boundary: Boundary) -> None:
+    """Announce that a step is done."""
+    sys.audit(EVENT, boundary.value)

@@ -1,0 +1,123 @@
+"""The registrar as a Ray actor: named, detached, rebuilt from the store after a crash."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.actor import ActorHandle
+from ray.exceptions import RayActorError
+
+from actors.process import Place
+from actors.registrar import Registrar
+from actors.remote_owners import DETACHED, RemoteOwners, Share, Site
+from lmeraser.deletion import Deletion
+from lmeraser.errors import FencedError, ObjectCorruptError, ObjectMissingError, StoreError
+from lmeraser.keys import load_hash_key, load_signing_key
+from lmeraser.manifest import load_manifest
+from lmeraser.store import open_store
+
+_IDLE_S = 0.02
+_RESTART_PAUSE_S = 1.0
+_log = logging.getLogger(__name__)
+
+
+class RegistrarProcess:
+    """The registrar in its own process, with a thread that does its work."""
+
+    def __init__(self, site: Site, share: Share, slots: int, lease_s: float) -> None:
+        store = open_store(site.store_uri)
+        manifest = load_manifest(store)
+        keys = Path(site.keys_folder)
+        owners = RemoteOwners(site, manifest.store_id, share, slots)
+        self._registrar = Registrar(store, manifest, load_hash_key(keys), load_signing_key(keys), owners, lease_s)
+        self._itself = ray.get_runtime_context().current_actor
+        threading.Thread(target=self._work, name="registrar", daemon=True).start()
+
+    def delete(
+        self,
+        sample_ids: Sequence[str],
+        subject_ids: Sequence[str],
+        idempotency_key: str | None = None,
+        deadline: str | None = None,
+    ) -> Deletion:
+        """See Registrar.delete."""
+        return self._registrar.delete(sample_ids, subject_ids, idempotency_key, deadline)
+
+    def retry(self, deletion_id: str) -> Deletion:
+        """See Registrar.retry."""
+        return self._registrar.retry(deletion_id)
+
+    def deletion(self, deletion_id: str) -> Deletion:
+        """See Registrar.deletion."""
+        return self._registrar.deletion(deletion_id)
+
+    def deletions(self) -> list[Deletion]:
+        """See Registrar.deletions."""
+        return self._registrar.deletions()
+
+    def receipt(self, deletion_id: str) -> dict[str, Any]:
+        """See Registrar.receipt."""
+        return self._registrar.receipt(deletion_id)
+
+    def begin_ingest(self) -> str:
+        """See Registrar.begin_ingest."""
+        return self._registrar.begin_ingest()
+
+    def ingest(self, prefix: str, force: bool = False) -> int:
+        """See Registrar.ingest; returns once the rows are committed."""
+        return self._registrar.ingest(prefix, force).result()
+
+    def place(self) -> Place:
+        """Where this process runs."""
+        return Place.here()
+
+    def status(self) -> dict[str, Any]:
+        """See Registrar.status."""
+        return {**self._registrar.status(), "idle": self._registrar.idle()}
+
+    def _work(self) -> None:
+        pause_s = _IDLE_S
+        while True:
+            try:
+                pause_s = 0.0 if self._registrar.step() else _IDLE_S
+            except FencedError as error:
+                _log.error("%s; this registrar ends", error)
+                ray.kill(self._itself, no_restart=True)
+                return
+            except (ObjectCorruptError, ObjectMissingError) as error:
+                _log.error("%s; the registrar starts again from the store and mends what it can", error)
+                time.sleep(_RESTART_PAUSE_S)
+                ray.kill(self._itself, no_restart=False)
+                return
+            except (StoreError, RayActorError) as error:
+                pause_s = min(max(2 * pause_s, 0.1), 10.0)
+                _log.exception("the registrar's step failed and is tried again in %.1f s: %s", pause_s, error)
+            except Exception:
+                # What it holds in memory can no longer be trusted; Ray starts it again from the store.
+                _log.exception("the registrar's step failed in an unforeseen way; it starts again from the store")
+                time.sleep(_RESTART_PAUSE_S)
+                ray.kill(self._itself, no_restart=False)
+                return
+            time.sleep(pause_s)
+
+
+def registrar_name(store_id: str) -> str:
+    """The Ray name of a store's registrar."""
+    return f"registrar/{store_id}"
+
+
+def open_registrar(
+    site: Site, store_id: str, share: Share, slots: int, lease_s: float
+) -> ActorHandle[RegistrarProcess]:
+    """The store's registrar; started where none runs on this Ray cluster."""
+    return _REGISTRAR.options(**DETACHED, name=registrar_name(store_id)).remote(site, share, slots, lease_s)
+
+
+# Mutations are never repeated by Ray (max_task_retries 0): the caller decides, and every call is idempotent.
+_REGISTRAR = ray.remote(max_concurrency=32, num_cpus=0, max_task_retries=0)(RegistrarProcess)
