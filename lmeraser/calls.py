@@ -14,6 +14,7 @@ import time
 import uuid
 from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from email.utils import parsedate_to_datetime
 from itertools import islice
 from pathlib import Path
@@ -101,9 +102,18 @@ def predict(
     return predictions
 
 
-def delete(sample_ids: Iterable[str], subject_ids: Iterable[str], idempotency_key: str | None) -> Program[Deletion]:
+def delete(
+    sample_ids: Iterable[str], subject_ids: Iterable[str], idempotency_key: str | None, deadline: datetime | None
+) -> Program[Deletion]:
     """Ask for a deletion."""
-    body = {"sample_ids": _ids("sample_ids", sample_ids), "subject_ids": _ids("subject_ids", subject_ids)}
+    body: dict[str, Any] = {
+        "sample_ids": _ids("sample_ids", sample_ids),
+        "subject_ids": _ids("subject_ids", subject_ids),
+    }
+    if deadline is not None:
+        if deadline.tzinfo is None:
+            raise RequestError(f"the deadline {deadline.isoformat()} has no offset; give an aware datetime")
+        body["deadline"] = deadline.isoformat()
     headers = {"Idempotency-Key": idempotency_key or uuid.uuid4().hex}
     return deletion_of((yield from _exchange(Call("POST", "/v1/deletions", body, headers))))
 
@@ -111,6 +121,11 @@ def delete(sample_ids: Iterable[str], subject_ids: Iterable[str], idempotency_ke
 def deletion(deletion_id: str) -> Program[Deletion]:
     """Look at one deletion."""
     return deletion_of((yield from _exchange(Call("GET", _deletion_path(deletion_id)))))
+
+
+def retry(deletion_id: str) -> Program[Deletion]:
+    """Have a failed deletion tried again."""
+    return deletion_of((yield from _exchange(Call("POST", f"{_deletion_path(deletion_id)}/retry"))))
 
 
 def deletions() -> Program[list[Deletion]]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterable
+from datetime import datetime
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar, cast, overload
 
@@ -76,16 +77,25 @@ class Client:
         sample_ids: Iterable[str] = (),
         subject_ids: Iterable[str] = (),
         idempotency_key: str | None = None,
+        deadline: datetime | None = None,
     ) -> Deletion:
         """Ask for the deletion of samples, and of all samples of subjects.
 
         One idempotency key, made here unless given, goes with every repetition of the call: it deletes once.
+        Clusters whose deletions have the nearest ``deadline`` are tuned first.
+
+        Raises:
+            RequestError: when the deadline has no offset from UTC.
         """
-        return self._run(calls.delete(sample_ids, subject_ids, idempotency_key))
+        return self._run(calls.delete(sample_ids, subject_ids, idempotency_key, deadline))
 
     def deletion(self, deletion_id: str) -> Deletion:
         """How far a deletion has come."""
         return self._run(calls.deletion(deletion_id))
+
+    def retry(self, deletion_id: str) -> Deletion:
+        """Have the clusters of a deletion that failed tuned again."""
+        return self._run(calls.retry(deletion_id))
 
     def deletions(self) -> list[Deletion]:
         """All deletions, oldest first."""
@@ -172,13 +182,18 @@ class AsyncClient:
         sample_ids: Iterable[str] = (),
         subject_ids: Iterable[str] = (),
         idempotency_key: str | None = None,
+        deadline: datetime | None = None,
     ) -> Deletion:
         """See :meth:`Client.delete`."""
-        return await self._run(calls.delete(sample_ids, subject_ids, idempotency_key))
+        return await self._run(calls.delete(sample_ids, subject_ids, idempotency_key, deadline))
 
     async def deletion(self, deletion_id: str) -> Deletion:
         """See :meth:`Client.deletion`."""
         return await self._run(calls.deletion(deletion_id))
+
+    async def retry(self, deletion_id: str) -> Deletion:
+        """See :meth:`Client.retry`."""
+        return await self._run(calls.retry(deletion_id))
 
     async def deletions(self) -> list[Deletion]:
         """See :meth:`Client.deletions`."""

@@ -17,9 +17,12 @@ class Registrar(Protocol):
     """What the service asks of the registrar. Every method raises NotReadyError when none is running."""
 
     async def delete(
-        self, sample_ids: Sequence[str], subject_ids: Sequence[str], idempotency_key: str | None
+        self, sample_ids: Sequence[str], subject_ids: Sequence[str], idempotency_key: str | None, deadline: str | None
     ) -> Deletion:
         """Accept a deletion. Raises RequestError, IdempotencyConflictError."""
+
+    async def retry(self, deletion_id: str) -> Deletion:
+        """Have a failed deletion's clusters tuned again. Raises UnknownDeletionError, RequestError."""
 
     async def deletion(self, deletion_id: str) -> Deletion:
         """One deletion. Raises UnknownDeletionError."""
@@ -38,9 +41,13 @@ class NamedRegistrar:
         self._name = f"registrar/{store_id}"
 
     async def delete(
-        self, sample_ids: Sequence[str], subject_ids: Sequence[str], idempotency_key: str | None
+        self, sample_ids: Sequence[str], subject_ids: Sequence[str], idempotency_key: str | None, deadline: str | None
     ) -> Deletion:
-        deletion: Deletion = await self._call("delete", list(sample_ids), list(subject_ids), idempotency_key)
+        deletion: Deletion = await self._call("delete", list(sample_ids), list(subject_ids), idempotency_key, deadline)
+        return deletion
+
+    async def retry(self, deletion_id: str) -> Deletion:
+        deletion: Deletion = await self._call("retry", deletion_id)
         return deletion
 
     async def deletion(self, deletion_id: str) -> Deletion:

@@ -57,7 +57,12 @@ def create_app(replica: Replica, forward: Forward, registrar: Registrar) -> Fast
         idempotency_key: Annotated[str | None, Header(min_length=1, max_length=255)] = None,
     ) -> Deletion:
         """Accept a deletion. The same key and body again get the same answer."""
-        deletion = await registrar.delete(body.sample_ids, body.subject_ids, idempotency_key)
+        deletion = await registrar.delete(
+            body.sample_ids,
+            body.subject_ids,
+            idempotency_key,
+            body.deadline.isoformat() if body.deadline is not None else None,
+        )
         response.headers["Location"] = request.url_for("show_deletion", deletion_id=deletion.id).path
         return deletion
 
@@ -70,6 +75,11 @@ def create_app(replica: Replica, forward: Forward, registrar: Registrar) -> Fast
     async def show_deletion(deletion_id: str) -> Deletion:
         """How far a deletion has come."""
         return await registrar.deletion(deletion_id)
+
+    @app.post("/v1/deletions/{deletion_id}/retry", status_code=202, responses=_NOT_FOUND)
+    async def retry(deletion_id: str) -> Deletion:
+        """Have the clusters of a failed deletion tuned again; 422 when it has not failed."""
+        return await registrar.retry(deletion_id)
 
     @app.get("/v1/deletions/{deletion_id}/receipt", responses=_NOT_FOUND)
     async def receipt(deletion_id: str) -> dict[str, Any]:

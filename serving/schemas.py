@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from lmeraser.deletion import Deletion
 
@@ -62,6 +62,9 @@ class DeletionRequest(BaseModel):
 
     sample_ids: list[Id] = []
     subject_ids: list[Id] = []
+    deadline: AwareDatetime | None = Field(
+        default=None, description="When it should be completed; the nearest deadline is tuned first."
+    )
 
 
 class DeletionsAnswer(BaseModel):

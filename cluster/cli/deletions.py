@@ -38,6 +38,9 @@ def delete(
     subject_ids: Annotated[list[str] | None, typer.Option("--subject-id", help="A subject to delete.")] = None,
     ids_file: Annotated[Path | None, typer.Option(help="File with one sample id a line.")] = None,
     idempotency_key: Annotated[str | None, typer.Option(help="The same key and ids delete once.")] = None,
+    deadline: Annotated[
+        str | None, typer.Option(help="When it should be completed: 2026-12-24T18:00:00Z. The nearest goes first.")
+    ] = None,
     wait: Awaited = "completed",
     timeout_s: TimeoutS = 3600.0,
     as_json: AsJson = False,
@@ -50,18 +53,8 @@ def delete(
     samples = [*(sample_ids or []), *(_ids_of(ids_file) if ids_file is not None else [])]
     if not samples and not subject_ids:
         raise ConfigError("nothing to delete: give --sample-id, --subject-id or --ids-file")
-    import ray
-
-    from actors.remote_owners import Site
-    from cluster.runtime import connect, registrar_of
-    from lmeraser.config import ServingConfig
-
     target = find_store(store, config)
-    manifest = load_manifest(target)
-    leave_stdout_to_results()
-    connect()
-    registrar = registrar_of(Site(target.uri, str(key_folder(keys))), manifest, ServingConfig().lease_s)
-    accepted: Deletion = ray.get(registrar.delete.remote(samples, subject_ids or [], idempotency_key))
+    accepted = _asked(target, keys, "delete", samples, subject_ids or [], idempotency_key, deadline)
     reached = _awaited(target, accepted.id, wait, timeout_s)
     _show({**asdict(reached), "unknown_ids": list(accepted.unknown_ids)}, as_json)
     _check_not_failed(reached)
@@ -95,6 +88,27 @@ def show(
     _show(asdict(_history(find_store(store, config)).deletion(deletion_id)), as_json)
 
 
+@group.command("retry")
+def retry(
+    deletion_id: Annotated[str, typer.Argument(help="Id of a deletion that failed.")],
+    store: StoreUri = "",
+    config: ConfigFile = None,
+    keys: KeyFolder = None,
+    timeout_s: TimeoutS = 3600.0,
+    as_json: AsJson = False,
+) -> None:
+    """Have the clusters of a failed deletion tuned again, and wait for it.
+
+    Example: lmeraser deletions retry 4f0c… --store /data/gtsrb-store
+    """
+    target = find_store(store, config)
+    number = _newest_record(target)
+    _asked(target, keys, "retry", deletion_id)
+    reached = _awaited(target, deletion_id, "completed", timeout_s, after=number)
+    _show(asdict(reached), as_json)
+    _check_not_failed(reached)
+
+
 @group.command("wait")
 def wait_for(
     deletion_id: Annotated[str, typer.Argument(help="Id of the deletion.")],
@@ -114,13 +128,39 @@ def wait_for(
     _check_not_failed(reached)
 
 
-def _awaited(store: Store, deletion_id: str, status: str, timeout_s: float) -> Deletion:
+def _asked(store: Store, keys: Path | None, method: str, *arguments: Any) -> Deletion:
+    """What the registrar, which is started where none runs, answers."""
+    import ray
+
+    from actors.remote_owners import Site
+    from cluster.runtime import connect, registrar_of
+    from lmeraser.config import ServingConfig
+
+    manifest = load_manifest(store)
+    leave_stdout_to_results()
+    connect()
+    registrar = registrar_of(Site(store.uri, str(key_folder(keys))), manifest, ServingConfig().lease_s)
+    answer: Deletion = ray.get(getattr(registrar, method).remote(*arguments))
+    return answer
+
+
+def _newest_record(store: Store) -> int:
+    load_manifest(store)
+    records = Log(store).advance()
+    return records[-1].number if records else 0
+
+
+def _awaited(store: Store, deletion_id: str, status: str, timeout_s: float, after: int = 0) -> Deletion:
+    """The deletion once it has reached the status by a record later than ``after``."""
     until = time.monotonic() + timeout_s
     log, history = Log(store), History()
+    changed = False
     while True:
-        history.replay(log.advance())
+        records = log.advance()
+        history.replay(records)
+        changed |= any(record.number > after and record.body.get("id") == deletion_id for record in records)
         deletion = history.deletion(deletion_id)
-        if _RANK[deletion.status] >= _RANK[status]:
+        if _RANK[deletion.status] >= _RANK[status] and changed:
             return deletion
         if time.monotonic() >= until:
             raise WaitTimeoutError(f"deletion {deletion_id} is {deletion.status} after {timeout_s:g} s, not {status}")

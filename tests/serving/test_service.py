@@ -40,9 +40,12 @@ class DirectRegistrar:
         self.registrar = registrar
 
     async def delete(
-        self, sample_ids: Sequence[str], subject_ids: Sequence[str], idempotency_key: str | None
+        self, sample_ids: Sequence[str], subject_ids: Sequence[str], idempotency_key: str | None, deadline: str | None
     ) -> Deletion:
-        return self.registrar.delete(sample_ids, subject_ids, idempotency_key)
+        return self.registrar.delete(sample_ids, subject_ids, idempotency_key, deadline)
+
+    async def retry(self, deletion_id: str) -> Deletion:
+        return self.registrar.retry(deletion_id)
 
     async def deletion(self, deletion_id: str) -> Deletion:
         return self.registrar.deletion(deletion_id)
