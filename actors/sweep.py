@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from lmeraser.commit import Commit
+from lmeraser.commit import DATA_FOLDERS, Commit
 from lmeraser.errors import StoreError
 from lmeraser.store import Store
-
-SWEPT = ("rows/", "specialists/", "heads/", "incoming/")
 
 
 def sweep(store: Store, commit: Commit | None, writing: Collection[str]) -> None:
@@ -27,13 +25,13 @@ def sweep(store: Store, commit: Commit | None, writing: Collection[str]) -> None
     kept = named | set(writing)
 
     def keep(name: str) -> bool:
-        return name in kept or name.startswith(prefixes) or not name.startswith(SWEPT)
+        return name in kept or name.startswith(prefixes) or not name.startswith(DATA_FOLDERS)
 
-    for prefix in SWEPT:
+    for prefix in DATA_FOLDERS:
         for name in store.names(prefix):
             if not keep(name):
                 store.purge(name)
     store.purge_partial(keep)
-    left = [name for prefix in SWEPT for name in store.names(prefix) if not keep(name)]
+    left = [name for prefix in DATA_FOLDERS for name in store.names(prefix) if not keep(name)]
     if left:
         raise StoreError(f"{len(left)} object(s) are still listed in {store.uri} after the sweep, such as {left[0]}")

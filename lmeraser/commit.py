@@ -10,6 +10,9 @@ from lmeraser.errors import LogError
 from lmeraser.log import Record
 from lmeraser.state import merkle_root
 
+# Folders of the store whose objects count only while the newest commit names them.
+DATA_FOLDERS = ("rows/", "specialists/", "heads/", "incoming/")
+
 
 @dataclass(frozen=True)
 class ClusterEntry:

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from actors.history import History
-from cluster.cli.options import AsJson, ConfigFile, KeyFolder, StoreUri, find_store, key_folder
+from cluster.cli.options import AsJson, ConfigFile, KeyFolder, StoreUri, find_store, key_folder, read_ids
 from cluster.cli.output import leave_stdout_to_results, print_json, print_pairs, print_rows
 from lmeraser.deletion import Deletion, Status
 from lmeraser.errors import ConfigError, LMEraserError, WaitTimeoutError
@@ -50,7 +50,7 @@ def delete(
     Example: lmeraser delete --store /data/gtsrb-store --subject-id 00012
     """
     _check_awaited(wait)
-    samples = [*(sample_ids or []), *(_ids_of(ids_file) if ids_file is not None else [])]
+    samples = [*(sample_ids or []), *(read_ids(ids_file) if ids_file is not None else [])]
     if not samples and not subject_ids:
         raise ConfigError("nothing to delete: give --sample-id, --subject-id or --ids-file")
     target = find_store(store, config)
@@ -172,13 +172,6 @@ def _history(store: Store) -> History:
     history = History()
     history.replay(Log(store).advance())
     return history
-
-
-def _ids_of(file: Path) -> list[str]:
-    try:
-        return [line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read {file}: {error}") from error
 
 
 def _check_awaited(status: str) -> None:

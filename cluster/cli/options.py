@@ -47,3 +47,15 @@ def find_store(uri: str, config: Path | None = None, data: str | None = None) ->
 def key_folder(folder: Path | None) -> Path:
     """The key folder that was given, else the default one."""
     return (folder or default_folder()).absolute()
+
+
+def read_ids(file: Path) -> list[str]:
+    """The ids in a file, one a line.
+
+    Raises:
+        ConfigError: when the file cannot be read.
+    """
+    try:
+        return [line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read {file}: {error}") from error
