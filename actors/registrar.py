@@ -190,8 +190,7 @@ class Registrar:
             self._add(self._ingests[0])
             self._ingests.popleft()
         elif self._retries:
-            self._try_again(self._retries[0])
-            self._retries.popleft()
+            self._try_again(self._retries.popleft())
         elif not (self._take_results() or self._start_tunings() or self._complete()):
             self._owners.start_ahead()
             return False
@@ -253,6 +252,7 @@ class Registrar:
                 self._planner.failed(result.job, result.reason)
         if results:
             self._committer.take_specialists(results)
+            self._sweep()
         return bool(results)
 
     def _start_tunings(self) -> bool:

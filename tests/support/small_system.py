@@ -34,7 +34,13 @@ LABELS = ("red", "green", "blue")
 SIDE = 32
 VIT = BackboneConfig("vit_tiny_patch16_224", "trained", SIDE, {"embed_dim": 32, "depth": 4, "num_heads": 2})
 CONV = BackboneConfig("resnet10t", "trained", SIDE)
+MINUTE = BackboneConfig(
+    "vit_tiny_patch16_224", "trained", 16, {"patch_size": 8, "embed_dim": 16, "depth": 2, "num_heads": 2}
+)
+PARTITION = PartitionConfig(anchors=12, max_cluster_rows=24, min_tuned_rows=8)
+MINUTE_PARTITION = PartitionConfig(anchors=6, max_cluster_rows=5, min_tuned_rows=3)
 VARIANTS = {
+    "minute": (MINUTE, PromptConfig("token", tokens=2)),
     "token": (VIT, PromptConfig("token", tokens=2)),
     "deep": (VIT, PromptConfig("token", tokens=2, depth=2)),
     "pad": (VIT, PromptConfig("pad", pad_px=4)),
@@ -105,14 +111,14 @@ def build_system(folder: Path, variant: str, rows: int) -> System:
     torch.manual_seed(0)
     model = timm.create_model(backbone.name, num_classes=0, **backbone.model_args)
     if variant != "conv":
-        model.set_input_size(img_size=(SIDE, SIDE))
+        model.set_input_size(img_size=(backbone.image_px, backbone.image_px))
     config = MethodConfig(
         labels=LABELS,
         backbone=backbone,
-        partition=PartitionConfig(anchors=12, max_cluster_rows=24, min_tuned_rows=8),
+        partition=MINUTE_PARTITION if variant == "minute" else PARTITION,
         prompt=prompt,
-        tuning=TuningConfig(passes=2, batch_rows=16),
-        heads=HeadsConfig(head_dim=32),
+        tuning=TuningConfig(passes=1, batch_rows=4) if variant == "minute" else TuningConfig(passes=2, batch_rows=16),
+        heads=HeadsConfig(head_dim=16 if variant == "minute" else 32),
     )
     store = LocalStore(folder / "store")
     create_store(store, config, build_public(config, model.state_dict(), samples(1000, 1096)))

@@ -1,0 +1,171 @@
+"""The one law as a property: after any history the state is what the remaining rows give, byte for byte.
+
+Histories are made by Hypothesis: rows come and go by sample and by subject, in any grouping and order, some again and
+again, with restarts in between and owners that finish in any order. The truth is a fresh run that knows no history.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from small_system import System, build_system, samples
+
+from actors.owner import TuningJob
+from actors.owners import InProcessOwners, TuningResult
+from actors.registrar import Registrar
+from lmeraser.commit import DATA_FOLDERS
+from lmeraser.data import Sample
+from lmeraser.errors import DuplicateSampleError, ErasedRowError
+from lmeraser.fresh import fresh_leaves
+from lmeraser.keys import load_signing_key
+from lmeraser.method import Method
+from lmeraser.state import merkle_root
+from lmeraser.store import LocalStore
+
+EXAMPLES = int(os.environ.get("LMERASER_EXAMPLES", "200"))
+ROWS = {row.sample_id: replace(row, subject_id=f"person{place % 7}") for place, row in enumerate(samples(0, 24))}
+NUMBERS = st.lists(st.sampled_from(sorted(ROWS)), min_size=1, max_size=10, unique=True)
+PEOPLE = st.lists(st.sampled_from(sorted({row.subject_id for row in ROWS.values()})), min_size=1, max_size=2)
+EVENTS = st.one_of(
+    st.tuples(st.just("ingest"), NUMBERS, st.booleans()),
+    st.tuples(st.just("delete samples"), NUMBERS),
+    st.tuples(st.just("delete subjects"), PEOPLE),
+    st.tuples(st.just("delete both"), NUMBERS, PEOPLE),
+    st.tuples(st.just("work"), st.integers(1, 6)),
+    st.tuples(st.just("restart"), st.integers(1, 3)),
+)
+
+
+class AnyOrderOwners(InProcessOwners):
+    """Several tunings at a time, of which the one that was started last ends first."""
+
+    def __init__(self, slots: int, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._places = slots
+
+    @property
+    def slots(self) -> int:
+        return self._places
+
+    def start_tuning(self, job: TuningJob) -> None:
+        self._queue.insert(0, job)
+
+    def finished(self) -> list[TuningResult]:
+        return [result for _ in range(len(self._queue)) for result in super(AnyOrderOwners, self).finished()]
+
+
+class World:
+    """A system, and what its rows should be by plain set arithmetic."""
+
+    def __init__(self, system: System, method: Method) -> None:
+        self.system = system
+        self.method = method
+        self.rows: dict[str, Sample] = {}
+        self.erased: set[str] = set()
+        self.registrar = self.start(1)
+
+    def start(self, slots: int) -> Registrar:
+        store, manifest, hash_key = self.system.store, self.system.manifest, self.system.hash_key
+        owners = AnyOrderOwners(slots, store, manifest, hash_key, lambda: self.method)
+        return Registrar(store, manifest, hash_key, load_signing_key(self.system.keys), owners, lease_s=0.0)
+
+    def ingest(self, names: list[str], force: bool) -> None:
+        rows = [ROWS[name] for name in names]
+        prefix = self.registrar.begin_ingest()
+        for part in (rows[::2], rows[1::2]):
+            self.system.store.put(f"{prefix}{len(part)}-{id(part)}.parquet", self.method.rows(part).to_parquet())
+        done = self.registrar.ingest(prefix, force)
+        while not done.done():
+            self.registrar.step()
+        if not force and any({row.sample_id, row.subject_id} & self.erased for row in rows):
+            assert isinstance(done.exception(), ErasedRowError)
+        elif any(name in self.rows for name in names):
+            assert isinstance(done.exception(), DuplicateSampleError)
+        else:
+            assert done.result() == len(rows)
+            self.rows |= {row.sample_id: row for row in rows}
+
+    def delete(self, names: list[str], people: list[str]) -> None:
+        going = {one for one, row in self.rows.items() if one in names or row.subject_id in people}
+        self.registrar.delete(names, people)
+        self.erased |= going | {self.rows[one].subject_id for one in going if self.rows[one].subject_id in people}
+        for one in going:
+            del self.rows[one]
+
+    def happen(self, event: tuple[Any, ...]) -> None:
+        match event:
+            case ("ingest", names, force):
+                self.ingest(names, force)
+            case ("delete samples", names):
+                self.delete(names, [])
+            case ("delete subjects", people):
+                self.delete([], people)
+            case ("delete both", names, people):
+                self.delete(names, people)
+            case ("work", steps):
+                for _ in range(steps):
+                    self.registrar.step()
+            case ("restart", slots):
+                self.registrar = self.start(slots)
+
+    def finish(self) -> None:
+        while self.registrar.step():
+            pass
+        assert self.registrar.idle()
+
+
+@pytest.fixture(scope="session")
+def empty(tmp_path_factory: pytest.TempPathFactory) -> System:
+    return build_system(tmp_path_factory.mktemp("exactness"), "minute", 0)
+
+
+@pytest.fixture(scope="session")
+def method(empty: System) -> Method:
+    return empty.method()
+
+
+@pytest.fixture(scope="session")
+def roots(empty: System, method: Method) -> Callable[[dict[str, Sample]], str]:
+    def root(rows: dict[str, Sample]) -> str:
+        return merkle_root(fresh_leaves(method, empty.manifest, empty.hash_key, list(rows.values())))
+
+    return root
+
+
+@pytest.mark.slow
+@settings(
+    max_examples=EXAMPLES,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+@given(st.lists(EVENTS, min_size=1, max_size=9), NUMBERS)
+def test_after_any_history_the_state_is_that_of_a_fresh_run_on_the_remaining_rows(
+    empty: System,
+    method: Method,
+    roots: Callable[[dict[str, Sample]], str],
+    tmp_path: Path,
+    events: list[tuple[Any, ...]],
+    first: list[str],
+) -> None:
+    folder = tmp_path / "store"
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(empty.store.uri, folder)
+    world = World(replace(empty, store=LocalStore(folder)), method)
+    world.ingest(first, force=False)
+    for event in events:
+        world.happen(event)
+    world.finish()
+    newest = world.system.newest()
+    assert newest.rows == len(world.rows)
+    assert newest.root == roots(world.rows)
+    listed = {name for prefix in DATA_FOLDERS for name in world.system.store.names(prefix)}
+    assert listed == newest.objects()
+    assert world.system.store.names("requests/") == []
