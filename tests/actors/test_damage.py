@@ -1,0 +1,197 @@
+"""Damaged objects: found by their digest, named, and made anew where the rows allow it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from small_system import System, samples
+
+from actors.registrar import Registrar
+from lmeraser.data import Sample
+from lmeraser.errors import LMEraserError, LogError, ObjectCorruptError, ObjectMissingError
+from lmeraser.fresh import fresh_leaves
+from lmeraser.state import merkle_root
+
+SystemOf = Callable[..., System]
+Damage = Callable[[Path], None]
+
+
+def flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-7])
+
+
+def remove(path: Path) -> None:
+    path.unlink()
+
+
+DAMAGES = [flip, truncate, remove]
+
+
+def finish(registrar: Registrar) -> None:
+    while registrar.step():
+        pass
+
+
+def fresh_root(system: System, rows: list[Sample]) -> str:
+    return merkle_root(fresh_leaves(system.method(), system.manifest, system.hash_key, rows))
+
+
+def file_of(system: System, name: str | None) -> Path:
+    assert name is not None
+    return Path(system.store.uri) / name
+
+
+def tuned_entry(system: System) -> tuple[str, str]:
+    entry = next(entry for entry in system.newest().clusters if entry.specialist_object is not None)
+    assert entry.specialist_object is not None
+    return entry.key, entry.specialist_object
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_specialist_is_tuned_again_at_the_next_start(system_of: SystemOf, damage: Damage) -> None:
+    system = system_of()
+    before = system.newest()
+    key, name = tuned_entry(system)
+    damage(file_of(system, name))
+    registrar = system.registrar()
+    assert key in registrar.status()["awaiting"]
+    finish(registrar)
+    after = system.newest()
+    assert after.root == before.root
+    assert after.number > before.number
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_damaged_heads_are_summed_anew(system_of: SystemOf, damage: Damage) -> None:
+    system = system_of()
+    before = system.newest()
+    damage(file_of(system, before.heads_object))
+    finish(system.registrar())
+    assert system.newest().root == before.root
+    assert system.newest().heads_object != before.heads_object
+
+
+def test_a_specialist_that_is_damaged_later_is_not_subtracted(system_of: SystemOf) -> None:
+    system = system_of()
+    registrar = system.registrar()
+    key, name = tuned_entry(system)
+    entry = system.newest().entry(key)
+    assert entry is not None
+    flip(file_of(system, name))
+    ids = [
+        row.sample_id
+        for row in samples(0, 90)
+        if row.sample_id.encode() in system.store.get(entry.rows_object) and len(row.sample_id) == 3
+    ]
+    deletion = registrar.delete(ids[:1], [])
+    with pytest.raises(ObjectCorruptError, match="specialists/"):
+        finish(registrar)
+    successor = system.registrar()
+    finish(successor)
+    assert successor.deletion(deletion.id).status == "completed"
+    assert system.newest().root == fresh_root(system, [row for row in samples(0, 90) if row.sample_id != ids[0]])
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_request_is_read_back_from_the_hashes_of_its_record(system_of: SystemOf, damage: Damage) -> None:
+    system = system_of()
+    registrar = system.registrar()
+    deletion = registrar.delete(["s3", "s40"], ["u7"])
+    damage(file_of(system, f"requests/{deletion.id}.json"))
+    successor = system.registrar()
+    finish(successor)
+    assert successor.deletion(deletion.id).status == "completed"
+    gone = {"s3", "s40", "s7"}
+    assert system.newest().root == fresh_root(system, [row for row in samples(0, 90) if row.sample_id not in gone])
+    assert system.store.names("requests/") == []
+
+
+def test_a_request_that_names_another_row_than_its_record_does_not_delete_it(system_of: SystemOf) -> None:
+    system = system_of()
+    registrar = system.registrar()
+    deletion = registrar.delete(["s3"], [])
+    path = file_of(system, f"requests/{deletion.id}.json")
+    path.write_text(json.dumps({**json.loads(path.read_text()), "sample_ids": ["s4"]}))
+    finish(registrar)
+    assert system.newest().root == fresh_root(system, [row for row in samples(0, 90) if row.sample_id != "s3"])
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_damaged_rows_are_named_and_nothing_is_committed(system_of: SystemOf, damage: Damage) -> None:
+    system = system_of()
+    before = system.newest()
+    name = before.clusters[0].rows_object
+    damage(file_of(system, name))
+    with pytest.raises((ObjectCorruptError, ObjectMissingError), match=name):
+        system.registrar()
+    assert system.newest() == before
+
+
+def test_rows_that_are_damaged_later_are_not_copied_on(system_of: SystemOf) -> None:
+    system = system_of()
+    registrar = system.registrar()
+    before = system.newest()
+    entry = max(before.clusters, key=lambda entry: entry.rows)
+    path = file_of(system, entry.rows_object)
+    data = path.read_bytes()
+    row = next(row for row in samples(0, 90) if row.image in data)
+    at = data.index(row.image) + 40
+    path.write_bytes(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :])
+    registrar.delete([row.sample_id], [])
+    with pytest.raises(ObjectCorruptError, match=entry.rows_object):
+        finish(registrar)
+    assert system.newest() == before
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_log_stops_the_start(system_of: SystemOf, damage: Damage) -> None:
+    system = system_of()
+    damage(file_of(system, "log/0000000002.json"))
+    with pytest.raises(LogError, match="record"):
+        system.registrar()
+
+
+def test_a_request_that_lacks_its_record_is_adopted_and_one_that_is_erased_is_purged(system_of: SystemOf) -> None:
+    system = system_of()
+    registrar = system.registrar()
+    deletion = registrar.delete(["s3"], [])
+    request = system.store.get(f"requests/{deletion.id}.json")
+    finish(registrar)
+    system.store.put(f"requests/{deletion.id}.json", request)
+    orphan = {**json.loads(request), "id": "f" * 32, "sample_ids": ["s5"], "body": "other"}
+    system.store.put(f"requests/{'f' * 32}.json", json.dumps(orphan).encode())
+    system.store.put("requests/damaged.json", b"{")
+    successor = system.registrar()
+    finish(successor)
+    assert {one.id: one.status for one in successor.deletions()} == {deletion.id: "completed", "f" * 32: "completed"}
+    assert system.store.names("requests/") == []
+    assert system.newest().rows == 88
+
+
+def test_an_append_that_seemed_to_fail_is_noticed(system_of: SystemOf, monkeypatch: pytest.MonkeyPatch) -> None:
+    system = system_of()
+    registrar = system.registrar()
+    put = type(system.store).put_if_absent
+
+    def put_and_fail(self: object, name: str, data: bytes) -> None:
+        put(self, name, data)  # type: ignore[arg-type]
+        raise ObjectCorruptError("the disk did not say that it had written")
+
+    monkeypatch.setattr(type(system.store), "put_if_absent", put_and_fail)
+    with pytest.raises(LMEraserError, match="did not say"):
+        registrar.delete(["s3"], [])
+    monkeypatch.undo()
+    with pytest.raises(LogError, match="start again"):
+        registrar.delete(["s4"], [])
+    successor = system.registrar()
+    finish(successor)
+    assert system.newest().rows == 88

@@ -1,0 +1,143 @@
+"""Which cluster is tuned next, and what becomes of one whose tuning fails."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from small_system import System, samples
+
+from actors.owner import TuningJob
+from actors.owners import InProcessOwners, TuningResult
+from actors.planner import ATTEMPTS, Planner
+from actors.registrar import Registrar
+from lmeraser.commit import ClusterEntry, Commit
+from lmeraser.errors import RequestError
+from lmeraser.keys import load_signing_key
+from lmeraser.receipts import verify_receipt
+
+SystemOf = Callable[..., System]
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def commit(**rows: int) -> Commit:
+    entries = tuple(ClusterEntry(key, (0,), "", count, f"rows/{key}", f"leaf-{key}") for key, count in rows.items())
+    return Commit(clusters=entries, heads_object="heads/a", heads_leaf="00", fixed_leaves={}, cut_leaf="00")
+
+
+def keys(entries: list[ClusterEntry]) -> list[str]:
+    return [entry.key for entry in entries]
+
+
+def job(key: str) -> TuningJob:
+    return TuningJob(key, f"rows/{key}", f"leaf-{key}", f"specialists/{key}")
+
+
+def test_the_nearest_deadline_comes_first_and_then_the_cheapest() -> None:
+    planner = Planner(min_tuned_rows=2, passes=3)
+    ready = planner.ready(commit(a=50, b=10, c=30, d=20, e=1), {"a": "2026-01-02", "c": "2026-01-01"})
+    assert keys(ready) == ["c", "a", "b", "d"]
+
+
+def test_a_failed_tuning_pauses_twice_as_long_each_time_and_holds_up_no_other() -> None:
+    clock = Clock()
+    planner = Planner(1, 1, clock)
+    now = commit(a=5, b=6)
+    planner.failed(job("a"), "no memory")
+    assert keys(planner.ready(now, {})) == ["b"]
+    assert keys(planner.awaiting(now)) == ["a", "b"]
+    clock.now = 0.5
+    assert keys(planner.ready(now, {})) == ["a", "b"]
+    planner.failed(job("a"), "no memory")
+    clock.now = 1.4
+    assert keys(planner.ready(now, {})) == ["b"]
+    clock.now = 1.5
+    assert keys(planner.ready(now, {})) == ["a", "b"]
+
+
+def test_after_some_attempts_a_tuning_is_given_up_until_it_is_retried() -> None:
+    planner = Planner(1, 1, Clock())
+    now = commit(a=5, b=6)
+    for _ in range(ATTEMPTS):
+        planner.failed(job("a"), "no memory")
+    assert keys(planner.awaiting(now)) == ["b"]
+    assert planner.given_up(now) == {"a": "no memory"}
+    planner.retry(now, ["a"])
+    assert planner.given_up(now) == {}
+    assert keys(planner.ready(now, {})) == ["a", "b"]
+
+
+class FailingOwners(InProcessOwners):
+    """Owners that fail to tune some clusters for as long as they are told to."""
+
+    failing: frozenset[str] = frozenset()
+
+    def finished(self) -> list[TuningResult]:
+        if self._queue and self._queue[0].key in self.failing:
+            return [TuningResult(self._queue.pop(0), None, "the GPU has no memory left")]
+        return super().finished()
+
+
+@pytest.fixture
+def failing(system_of: SystemOf, monkeypatch: pytest.MonkeyPatch) -> tuple[System, FailingOwners, Registrar]:
+    monkeypatch.setattr("actors.planner.FIRST_PAUSE_S", 0.0)
+    system = system_of()
+    arguments: Any = (system.store, system.manifest, system.hash_key, system.method)
+    owners = FailingOwners(*arguments)
+    signing_key = load_signing_key(system.keys)
+    return system, owners, Registrar(system.store, system.manifest, system.hash_key, signing_key, owners, 0.0)
+
+
+def finish(registrar: Registrar) -> None:
+    while registrar.step():
+        pass
+
+
+def test_a_deletion_whose_tuning_keeps_failing_keeps_its_erasure_and_can_be_retried(
+    failing: tuple[System, FailingOwners, Registrar],
+) -> None:
+    system, owners, registrar = failing
+    first, second = (entry for entry in sorted(system.newest().clusters, key=lambda entry: -entry.rows)[:2])
+    ids = {
+        entry.key: next(
+            row.sample_id for row in samples(10, 90) if row.sample_id.encode() in system.store.get(entry.rows_object)
+        )
+        for entry in (first, second)
+    }
+    bad = registrar.delete([ids[first.key]], [])
+    registrar.step()
+    owners.failing = frozenset(registrar.status()["awaiting"])
+    good = registrar.delete([ids[second.key]], [])
+    registrar.step()
+    finish(registrar)
+    assert registrar.deletion(good.id).status == "completed"
+    failed = registrar.deletion(bad.id)
+    assert (failed.status, failed.reason is not None and "no memory" in failed.reason) == ("failed", True)
+    verify_receipt(registrar.receipt(bad.id), load_signing_key(system.keys).public_key())
+    assert system.newest().rows == 88
+    with pytest.raises(RequestError, match="completed"):
+        registrar.retry(good.id)
+    owners.failing = frozenset()
+    registrar.retry(bad.id)
+    finish(registrar)
+    done = registrar.deletion(bad.id)
+    assert (done.status, done.reason) == ("completed", None)
+    assert registrar.receipt(bad.id)["completed"]["root"] == system.newest().root
+
+
+def test_a_deadline_is_kept_in_utc_and_one_without_an_offset_is_refused(system_of: SystemOf) -> None:
+    registrar = system_of().registrar()
+    deletion = registrar.delete(["s1"], [], None, "2027-01-01T02:00:00+02:00")
+    assert registrar.deletion(deletion.id).deadline == "2027-01-01T00:00:00.000+00:00"
+    for wrong in ("2027-01-01T02:00:00", "soon"):
+        with pytest.raises(RequestError, match=wrong):
+            registrar.delete(["s2"], [], None, wrong)
+    assert len(registrar.deletions()) == 1
