@@ -117,7 +117,7 @@ def build_system(folder: Path, variant: str, rows: int) -> System:
         backbone=backbone,
         partition=MINUTE_PARTITION if variant == "minute" else PARTITION,
         prompt=prompt,
-        tuning=TuningConfig(passes=1, batch_rows=4) if variant == "minute" else TuningConfig(passes=2, batch_rows=16),
+        tuning=TuningConfig(passes=2, batch_rows=2) if variant == "minute" else TuningConfig(passes=2, batch_rows=16),
         heads=HeadsConfig(head_dim=16 if variant == "minute" else 32),
     )
     store = LocalStore(folder / "store")
