@@ -1,7 +1,7 @@
 """Does the whole path work on real images, and what does each prompt kind and each λ give?
 
 Runs ``lmeraser ingest / tune / serve / predict / delete / verify`` from a shell for each example and prompt, and prints
-one JSON object for each. Takes about ten minutes for each on four cores.
+one JSON object for each. Takes about eight minutes for each on two cores.
 
     python benchmarks/examples.py --data ../shared/data --out /tmp/examples
 """
@@ -31,7 +31,7 @@ PROMPTS: dict[str, dict[str, Any]] = {
     "token at depth 6": {"kind": "token", "tokens": 16, "depth": 6},
     "pad": {"kind": "pad", "pad_px": 12},
 }
-DELETIONS = 3
+DELETIONS = 2
 
 
 def main() -> None:
