@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 WORKDIR ?= demo-work
 
-.PHONY: demo test check format clean
+.PHONY: demo test check faults format clean
 
 demo: $(STAMP)  ## Run the main job on bundled data.
 	$(BIN)/lmeraser demo --workdir $(WORKDIR)
@@ -18,6 +18,10 @@ check: $(STAMP)  ## Lint, strict types, unit tests.
 
 test: check  ## Everything: check, then the tests that start Ray and the slow ones.
 	$(BIN)/pytest -m "ray or slow"
+
+faults: $(STAMP)  ## Kill the system at every boundary of a deletion, and try thousands of histories; see docs/faults.md.
+	OMP_NUM_THREADS=1 $(BIN)/python tests/faults/campaign.py --runs 30 --out docs/faults.md
+	LMERASER_EXAMPLES=3000 $(BIN)/pytest tests/actors/test_exactness.py --timeout=3600
 
 format: $(STAMP)  ## Put code into its one form.
 	$(BIN)/ruff check --fix .

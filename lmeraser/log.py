@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from lmeraser.errors import LogError, ObjectMissingError
+from lmeraser.errors import LogError, ObjectMissingError, StoreError
 from lmeraser.hashing import canonical_json
 from lmeraser.store import Store
 
@@ -61,6 +61,7 @@ class Log:
 
         Raises:
             LogError: when the chain does not hold.
+            StoreError: when the last record seen is out of sight, so that nothing can be said about newer ones.
         """
         added: list[Record] = []
         if self._head is None:
@@ -69,6 +70,9 @@ class Log:
         while (record := self._read(number + 1)) is not None:
             added.append(record)
             number += 1
+        if self._head is not None and not added and not self._store.exists(_name(self._head.number)):
+            # A folder that is not mounted has no newer record either.
+            raise StoreError(f"log record {self._head.number}, which was there, cannot be seen in {self._store.uri}")
         for record in added:
             _check_follows(self._head, record)
             self._head = record

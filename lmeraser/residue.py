@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,7 +26,7 @@ from lmeraser.verify import newest_commit
 
 _CHUNK = 1 << 22
 _WORD = rb"[\w./@:+-]"
-# A shorter id would be met by chance in any larger file, so it counts only where it stands as a word of its own.
+# A shorter id is met by chance in binary files: it counts in row files, and in text as a word of its own.
 _SHORTEST_ANYWHERE = 6
 
 
@@ -71,7 +71,7 @@ def scan(store: Store, folders: Iterable[Path], ids: Sequence[str], images: Sequ
         NotReadyError: when nothing was ever committed.
         LogError: when the log's chain is broken.
     """
-    needles = _Needles(ids, [*images, *_features(store, images)], _known_ids(store) - set(ids))
+    needles = _Needles(ids, _blobs(store, images), _known_ids(store) - set(ids))
     findings = list(_in_objects(store, set(ids)))
     files = 0
     for folder in folders:
@@ -87,7 +87,7 @@ def scan(store: Store, folders: Iterable[Path], ids: Sequence[str], images: Sequ
 class _Needles:
     """What is looked for."""
 
-    def __init__(self, ids: Sequence[str], blobs: Sequence[bytes], known: set[str]) -> None:
+    def __init__(self, ids: Sequence[str], blobs: Mapping[bytes, str], known: set[str]) -> None:
         self._ids = {name.encode(): place for place, name in enumerate(ids, start=1)}
         self._blobs = blobs
         self._known = known
@@ -98,14 +98,15 @@ class _Needles:
 
     def found(self, data: bytes) -> Iterator[str]:
         """What of it is in the data."""
-        for place, blob in enumerate(self._blobs, start=1):
+        for blob, what in self._blobs.items():
             if blob in data:
-                yield f"holds image or features {place}"
+                yield f"holds {what}"
+        text = b"\0" not in data
         for match in self._pattern.finditer(data) if self._pattern is not None else ():
             word = _word_around(data, match)
             if word.decode(errors="replace") in self._known:
                 continue
-            if len(match[0]) >= _SHORTEST_ANYWHERE or word == match[0]:
+            if len(match[0]) >= _SHORTEST_ANYWHERE or (text and word == match[0]):
                 yield f"holds id {self._ids[match[0]]}"
 
 
@@ -122,18 +123,24 @@ def _known_ids(store: Store) -> set[str]:
     """Ids of the rows that remain: an erased id may be a part of one of them."""
     known: set[str] = set()
     for entry in newest_commit(Log(store)).clusters:
-        table = RowTable.from_parquet(store.get(entry.rows_object), entry.rows_object)
+        try:
+            table = RowTable.from_parquet(store.get(entry.rows_object), entry.rows_object)
+        except (ObjectCorruptError, ObjectMissingError):
+            continue
         known.update(table.sample_ids, table.subject_ids)
     return known
 
 
-def _features(store: Store, images: Sequence[bytes]) -> list[bytes]:
-    """Un-prompted features of the images, as they would lie in a row file."""
+def _blobs(store: Store, images: Sequence[bytes]) -> dict[bytes, str]:
+    """The images and their un-prompted features: int16 as in memory and int32 as Parquet keeps them."""
     if not images:
-        return []
+        return {}
     method = load_method(store, load_manifest(store))
-    rows = method.rows(Sample(str(place), str(place), 0, image) for place, image in enumerate(images))
-    return [features_H.astype("<i2").tobytes() for features_H in rows.features_NH]
+    rows = method.rows(Sample(f"{place:08d}", "", 0, image) for place, image in enumerate(images))
+    found = {image: f"image {place}" for place, image in enumerate(images, start=1)}
+    for place, features_H in enumerate(rows.features_NH, start=1):
+        found |= {features_H.astype(kind).tobytes(): f"features of image {place}" for kind in ("<i2", "<i4")}
+    return found
 
 
 def _in_objects(store: Store, ids: set[str]) -> Iterator[Finding]:

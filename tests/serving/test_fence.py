@@ -1,0 +1,156 @@
+"""The serving fence with real processes: after "erased" nothing answers from a commit that holds the rows.
+
+A replica runs as a process of its own; it is frozen with SIGSTOP, started in the middle, or cut off from the store.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import httpx2
+import pytest
+from small_system import System, picture
+
+from actors.owners import InProcessOwners
+from actors.registrar import Registrar
+from cluster.runtime import free_port
+from lmeraser.keys import load_signing_key
+from lmeraser.store import LocalStore
+
+pytestmark = pytest.mark.slow
+SystemOf = Callable[..., System]
+LEASE_S = 0.4
+REPLICA = Path(__file__).parent.parent / "support" / "one_replica.py"
+
+
+class ReplicaProcess:
+    """A replica, and a client that asks it again and again."""
+
+    def __init__(self, store: str, system: System) -> None:
+        port = free_port()
+        self.url = f"http://127.0.0.1:{port}/v1/predict"
+        self.process = subprocess.Popen(
+            [sys.executable, str(REPLICA), store, str(system.keys), str(port), str(LEASE_S)]
+        )
+        self.answers: list[tuple[float, int, int | None]] = []
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._ask, daemon=True)
+        self._thread.start()
+
+    def until_it_answers(self) -> None:
+        until = time.monotonic() + 90
+        while not any(status == 200 for _, status, _ in self.answers):
+            assert time.monotonic() < until and self.process.poll() is None, "the replica does not start"
+            time.sleep(0.05)
+
+    def end(self) -> None:
+        self._stopped.set()
+        self.process.send_signal(signal.SIGCONT)
+        self._thread.join(timeout=30)
+        self.process.kill()
+        self.process.wait()
+
+    def _ask(self) -> None:
+        image = picture(500)
+        with httpx2.Client(timeout=60) as client:
+            while not self._stopped.is_set():
+                try:
+                    answer = client.post(self.url, content=image, headers={"content-type": "image/png"})
+                except httpx2.TransportError:
+                    time.sleep(0.05)
+                    continue
+                commit = answer.json()["commit"] if answer.status_code == 200 else None
+                self.answers.append((time.monotonic(), answer.status_code, commit))
+
+
+@pytest.fixture
+def replicas() -> Iterator[list[ReplicaProcess]]:
+    started: list[ReplicaProcess] = []
+    yield started
+    for replica in started:
+        replica.end()
+
+
+def registrar_of(system: System) -> Registrar:
+    owners = InProcessOwners(system.store, system.manifest, system.hash_key, system.method)
+    signing_key = load_signing_key(system.keys)
+    return Registrar(system.store, system.manifest, system.hash_key, signing_key, owners, LEASE_S)
+
+
+def erase(registrar: Registrar) -> tuple[float, int]:
+    """Carry a deletion out until it is erased; when that was, and the commit without the rows."""
+    deletion = registrar.delete(["s3"], [])
+    registrar.step()
+    assert registrar.deletion(deletion.id).status == "erased"
+    number = registrar.status()["commit"]
+    assert isinstance(number, int)
+    return time.monotonic(), number
+
+
+def answers_after(replica: ReplicaProcess, moment: float, seconds: float) -> list[tuple[int, int | None]]:
+    time.sleep(seconds)
+    return [(status, commit) for at, status, commit in replica.answers if at > moment]
+
+
+def test_a_replica_that_is_frozen_during_a_deletion_never_answers_from_the_commit_before(
+    system_of: SystemOf, replicas: list[ReplicaProcess]
+) -> None:
+    system = system_of("minute", 24)
+    registrar = registrar_of(system)
+    replicas.append(ReplicaProcess(system.store.uri, system))
+    replicas[0].until_it_answers()
+    for _ in range(3):
+        os.kill(replicas[0].process.pid, signal.SIGSTOP)
+        number = registrar.status()["commit"]
+        deletion = registrar.delete([f"s{number}"], [])
+        registrar.step()
+        erased_at, newest = time.monotonic(), registrar.status()["commit"]
+        assert registrar.deletion(deletion.id).status == "erased"
+        os.kill(replicas[0].process.pid, signal.SIGCONT)
+        found = answers_after(replicas[0], erased_at, 3.0)
+        assert (200, newest) in found
+        assert all(commit is None or commit >= newest for _, commit in found)
+
+
+def test_a_replica_that_starts_during_a_deletion_never_answers_from_the_commit_before(
+    system_of: SystemOf, replicas: list[ReplicaProcess]
+) -> None:
+    system = system_of("minute", 24)
+    registrar = registrar_of(system)
+    # The commits fall into the seconds in which the process starts and loads its first bank.
+    replicas.append(ReplicaProcess(system.store.uri, system))
+    newest = 0
+    for row in range(6):
+        deletion = registrar.delete([f"s{row}"], [])
+        registrar.step()
+        assert registrar.deletion(deletion.id).status == "erased"
+        erased_at, newest = time.monotonic(), registrar.status()["commit"]
+        assert all(commit is None or commit >= newest for _, commit in answers_after(replicas[0], erased_at, 0.3))
+    replicas[0].until_it_answers()
+    assert {commit for _, status, commit in replicas[0].answers if status == 200} == {newest}
+
+
+def test_a_replica_that_loses_sight_of_the_store_stops_answering(
+    system_of: SystemOf, replicas: list[ReplicaProcess], tmp_path: Path
+) -> None:
+    system = system_of("minute", 24)
+    seen = tmp_path / "mounted"
+    seen.symlink_to(system.store.uri)
+    registrar = registrar_of(replace(system, store=LocalStore(Path(system.store.uri))))
+    replicas.append(ReplicaProcess(str(seen), system))
+    replicas[0].until_it_answers()
+    seen.unlink()
+    erased_at, newest = erase(registrar)
+    found = answers_after(replicas[0], erased_at, 2.0)
+    assert found
+    assert {status for status, _ in found} == {503}
+    seen.symlink_to(system.store.uri)
+    assert (200, newest) in answers_after(replicas[0], time.monotonic(), 4.0)

@@ -1,0 +1,25 @@
+"""One replica as a process of its own, over real HTTP: ``python one_replica.py STORE KEYS PORT LEASE_S``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import uvicorn
+
+from lmeraser.config import ServingConfig
+from lmeraser.store import LocalStore
+from serving.predictor import Scored
+from serving.registrar import NamedRegistrar
+from serving.replica import Replica
+from serving.routes import create_app
+
+if __name__ == "__main__":
+    replica = Replica(LocalStore(Path(sys.argv[1])), Path(sys.argv[2]), ServingConfig(lease_s=float(sys.argv[4])))
+
+    async def forward(images_N3PP: np.ndarray) -> Scored:
+        return replica.score([images_N3PP])[0]
+
+    app = create_app(replica, forward, NamedRegistrar(replica.store_id))
+    uvicorn.run(app, host="127.0.0.1", port=int(sys.argv[3]), log_level="error")
