@@ -11,6 +11,7 @@ import timm
 import torch
 from PIL import Image
 
+from actors.history import History
 from actors.owners import InProcessOwners
 from actors.registrar import Registrar
 from lmeraser.commit import Commit
@@ -100,6 +101,12 @@ class System:
         registrar.delete(sample_ids, ())
         while not registrar.idle():
             registrar.step()
+
+    def registrar_says(self, deletion_id: str) -> str:
+        """The status of a deletion, from the log alone."""
+        history = History()
+        history.replay(Log(self.store).advance())
+        return history.deletion(deletion_id).status
 
     def newest(self) -> Commit:
         records = [record for record in Log(self.store).advance() if record.kind == "commit"]

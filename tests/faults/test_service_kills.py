@@ -1,0 +1,66 @@
+"""Serve loses a replica or its controller while a deletion runs: the deletion completes and answers come again."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+from processes import kill, named
+from small_system import System, picture, samples
+
+from actors.remote_owners import Site
+from cluster.runtime import free_port, registrar_of
+from cluster.service import start_service, stop_service
+from lmeraser.client import Client, Prediction
+from lmeraser.config import ServingConfig
+from lmeraser.errors import ServiceError
+from lmeraser.fresh import fresh_leaves
+from lmeraser.state import merkle_root
+
+pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_local"), pytest.mark.timeout(600)]
+SystemOf = Callable[..., System]
+LEASE_S = 0.2
+VICTIMS = {"replica": "ray::ServeReplica", "controller": "ray::ServeController"}
+
+
+@pytest.fixture
+def served(system_of: SystemOf) -> Iterator[tuple[System, Client]]:
+    system = system_of()
+    registrar_of(Site(system.store.uri, str(system.keys)), system.manifest, LEASE_S)
+    url = start_service(system.store, system.keys, ServingConfig(lease_s=LEASE_S), "127.0.0.1", free_port())
+    with Client(url) as client:
+        yield system, client
+    stop_service()
+
+
+def answered(client: Client, commit: int) -> Prediction:
+    """A prediction from this commit or a later one."""
+    until = time.monotonic() + 120
+    while True:
+        try:
+            prediction = client.predict(picture(500))
+            assert prediction.commit >= commit
+            return prediction
+        except ServiceError:
+            if time.monotonic() > until:
+                raise
+            time.sleep(0.2)
+
+
+def test_a_service_that_is_killed_in_parts_during_a_deletion_comes_back(served: tuple[System, Client]) -> None:
+    system, client = served
+    for sample_id, victim in zip(("s3", "s40"), VICTIMS.values(), strict=True):
+        deletion = client.delete(sample_ids=[sample_id])
+        victims = named(victim)
+        assert victims
+        for pid in victims:
+            kill(pid)
+        until = time.monotonic() + 120
+        while system.registrar_says(deletion.id) != "completed":
+            assert time.monotonic() < until
+            time.sleep(0.1)
+        answered(client, system.newest().number)
+    rows = [row for row in samples(0, 90) if row.sample_id not in ("s3", "s40")]
+    leaves = fresh_leaves(system.method(), system.manifest, system.hash_key, rows)
+    assert system.newest().root == merkle_root(leaves)

@@ -1,0 +1,59 @@
+"""The whole Ray cluster is killed while a deletion runs; a new one on the same store finishes it."""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from processes import descendants, kill
+from small_system import System, samples
+
+from lmeraser.fresh import fresh_leaves
+from lmeraser.log import Log
+from lmeraser.state import merkle_root
+
+pytestmark = pytest.mark.ray
+SystemOf = Callable[..., System]
+CLUSTER = Path(__file__).parent.parent / "support" / "one_cluster.py"
+
+
+def start_and_kill(system: System, sample_id: str, after_s: float) -> str:
+    """Start a cluster, let it accept a deletion, and kill every process of it; the deletion's id."""
+    process = subprocess.Popen(
+        [sys.executable, str(CLUSTER), system.store.uri, str(system.keys), sample_id],
+        env={**os.environ, "RAY_ADDRESS": "local"},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    deletion_id = process.stdout.readline().strip()
+    time.sleep(after_s)
+    # The ones at the top first, so that nothing is started again in between.
+    for pid in [process.pid, *reversed(list(descendants(process.pid)))]:
+        kill(pid)
+    process.wait()
+    process.stdout.close()
+    return deletion_id
+
+
+@pytest.mark.timeout(600)
+def test_a_new_cluster_on_the_same_store_finishes_what_the_killed_one_accepted(system_of: SystemOf) -> None:
+    system = system_of()
+    chance = random.Random(0)
+    accepted = [start_and_kill(system, name, chance.uniform(0.0, 1.5)) for name in ("s3", "s40")]
+    assert all(accepted)
+    registrar = system.registrar()
+    while registrar.step():
+        pass
+    assert [registrar.deletion(one).status for one in accepted] == ["completed", "completed"]
+    rows = [row for row in samples(0, 90) if row.sample_id not in ("s3", "s40")]
+    leaves = fresh_leaves(system.method(), system.manifest, system.hash_key, rows)
+    assert system.newest().root == merkle_root(leaves)
+    kinds = [record.kind for record in Log(system.store).advance()]
+    assert (kinds.count("request"), kinds.count("erased"), kinds.count("completed")) == (2, 2, 2)

@@ -1,0 +1,24 @@
+"""A Ray of its own that accepts a deletion and then goes on: ``python one_cluster.py STORE KEYS SAMPLE_ID``.
+
+Prints the deletion's id as soon as it is accepted; it is meant to be killed.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+
+import ray
+
+from actors.remote_owners import Site
+from cluster.runtime import connect, registrar_of
+from lmeraser.manifest import load_manifest
+from lmeraser.store import open_store
+
+if __name__ == "__main__":
+    store, keys, sample_id = sys.argv[1:]
+    connect()
+    registrar = registrar_of(Site(store, keys), load_manifest(open_store(store)), 0.2)
+    deletion = ray.get(registrar.delete.remote([sample_id], []))
+    print(deletion.id, flush=True)
+    time.sleep(600)
