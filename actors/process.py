@@ -15,6 +15,8 @@ import ray
 from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from lmeraser.errors import StoreError
+
 _POLL_S = 0.01
 # Ray ends a process that does not react to its first signal after five seconds.
 _LONGEST_S = 30.0
@@ -35,7 +37,11 @@ class Place:
 
 
 def await_end(place: Place) -> None:
-    """Return once the process is gone; if its node is gone, so is the process."""
+    """Return once the process is gone; if its node is gone, so is the process.
+
+    Raises:
+        StoreError: when it outlives its end by 30 s, so that nothing may count as erased yet.
+    """
     if place.node_id == ray.get_runtime_context().get_node_id():
         ended = _watch(place.pid)
     else:
@@ -46,7 +52,10 @@ def await_end(place: Place) -> None:
             _log.warning("node %s cannot be asked whether process %d is gone: %s", place.node_id, place.pid, error)
             return
     if not ended:
-        _log.error("process %d on node %s still runs %.0f s after it was killed", place.pid, place.node_id, _LONGEST_S)
+        raise StoreError(
+            f"process {place.pid} on node {place.node_id} still runs {_LONGEST_S:.0f} s after it was killed, "
+            "and could still write to the store"
+        )
 
 
 def _watch(pid: int) -> bool:

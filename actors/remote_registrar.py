@@ -16,10 +16,12 @@ from ray.exceptions import RayActorError
 from actors.process import Place
 from actors.registrar import Registrar
 from actors.remote_owners import DETACHED, RemoteOwners, Share, Site
+from lmeraser.config import LONGEST_LEASE_S
 from lmeraser.deletion import Deletion
 from lmeraser.errors import FencedError, ObjectCorruptError, ObjectMissingError, StoreError
 from lmeraser.keys import load_hash_key, load_signing_key
 from lmeraser.manifest import load_manifest
+from lmeraser.state import check_fingerprint, fingerprint
 from lmeraser.store import open_store
 
 _IDLE_S = 0.02
@@ -30,12 +32,18 @@ _log = logging.getLogger(__name__)
 class RegistrarProcess:
     """The registrar in its own process, with a thread that does its work."""
 
-    def __init__(self, site: Site, share: Share, slots: int, lease_s: float) -> None:
+    def __init__(self, site: Site, share: Share, slots: int) -> None:
         store = open_store(site.store_uri)
         manifest = load_manifest(store)
+        # The registrar solves the heads, so its numerics count as the owners' do; rows go through no GPU here.
+        check_fingerprint(
+            manifest.fingerprint, fingerprint(manifest.feature_batch, manifest.fingerprint["accelerator"])
+        )
         keys = Path(site.keys_folder)
         owners = RemoteOwners(site, manifest.store_id, share, slots)
-        self._registrar = Registrar(store, manifest, load_hash_key(keys), load_signing_key(keys), owners, lease_s)
+        self._registrar = Registrar(
+            store, manifest, load_hash_key(keys), load_signing_key(keys), owners, LONGEST_LEASE_S
+        )
         self._itself = ray.get_runtime_context().current_actor
         threading.Thread(target=self._work, name="registrar", daemon=True).start()
 
@@ -112,11 +120,9 @@ def registrar_name(store_id: str) -> str:
     return f"registrar/{store_id}"
 
 
-def open_registrar(
-    site: Site, store_id: str, share: Share, slots: int, lease_s: float
-) -> ActorHandle[RegistrarProcess]:
+def open_registrar(site: Site, store_id: str, share: Share, slots: int) -> ActorHandle[RegistrarProcess]:
     """The store's registrar; started where none runs on this Ray cluster."""
-    return _REGISTRAR.options(**DETACHED, name=registrar_name(store_id)).remote(site, share, slots, lease_s)
+    return _REGISTRAR.options(**DETACHED, name=registrar_name(store_id)).remote(site, share, slots)
 
 
 # Mutations are never repeated by Ray (max_task_retries 0): the caller decides, and every call is idempotent.

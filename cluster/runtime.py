@@ -18,6 +18,7 @@ from lmeraser.errors import StoreError
 from lmeraser.keys import load_hash_key, load_signing_key
 from lmeraser.log import Log
 from lmeraser.manifest import Manifest
+from lmeraser.state import check_fingerprint, fingerprint
 from lmeraser.store import LocalStore, open_store
 
 
@@ -43,14 +44,16 @@ def connect() -> None:
     _tighten_token()
 
 
-def registrar_of(site: Site, manifest: Manifest, lease_s: float) -> Any:
+def registrar_of(site: Site, manifest: Manifest) -> Any:
     """The registrar's actor handle; it is started where none runs.
 
     Raises:
         StoreError: when the store is a local folder, but Ray has several nodes.
         KeysError: when a key is missing, or the hash key is not the store's.
+        FingerprintError: when the numerics here are not the store's.
     """
     # Checked here as well, so that a mistake is told to the user and not to an actor's log.
+    check_fingerprint(manifest.fingerprint, fingerprint(manifest.feature_batch, manifest.fingerprint["accelerator"]))
     hash_key = load_hash_key(Path(site.keys_folder))
     load_signing_key(Path(site.keys_folder))
     store = open_store(site.store_uri)
@@ -62,7 +65,7 @@ def registrar_of(site: Site, manifest: Manifest, lease_s: float) -> Any:
         raise StoreError(f"{site.store_uri} is a local folder, but Ray has {nodes} nodes: they cannot all see it")
     share = owner_share(manifest.method.backbone.device)
     slots = tuning_slots(manifest.method.backbone.device, ray.cluster_resources())
-    return open_registrar(site, manifest.store_id, share, slots, lease_s)
+    return open_registrar(site, manifest.store_id, share, slots)
 
 
 def free_port() -> int:

@@ -20,6 +20,8 @@ from pydantic.dataclasses import dataclass
 from lmeraser.errors import ConfigError
 from lmeraser.hashing import canonical_json
 
+# Every erasure waits this long, so no replica may answer on a longer lease.
+LONGEST_LEASE_S = 0.4
 _STRICT = ConfigDict(extra="forbid")
 T = TypeVar("T")
 
@@ -220,7 +222,7 @@ class ServingConfig:
 
     specialist_weight: float = Field(default=0.5, ge=0, le=1)
     temperature: float = Field(default=0.1, gt=0)
-    lease_s: float = Field(default=0.4, gt=0, le=60)
+    lease_s: float = Field(default=LONGEST_LEASE_S, gt=0, le=LONGEST_LEASE_S)
     max_batch_images: int = Field(default=64, ge=1, le=4096)
     max_image_bytes: int = Field(default=8_000_000, ge=1)
     max_image_pixels: int = Field(default=40_000_000, ge=1)

@@ -5,6 +5,7 @@ Legend: N rows, B rows of a batch.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,6 +14,8 @@ import faiss
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+# cuBLAS is deterministic only with a workspace of its own, and reads this when it is first used.
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 # Features that enter the heads are rounded to 1/GRID and clipped to ±LIMIT, so that their sums of
 # products are integers below 2^53 and float64 adds them exactly in any order.
 GRID = 256

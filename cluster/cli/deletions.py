@@ -134,12 +134,11 @@ def _asked(store: Store, keys: Path | None, method: str, *arguments: Any) -> Del
 
     from actors.remote_owners import Site
     from cluster.runtime import connect, registrar_of
-    from lmeraser.config import ServingConfig
 
     manifest = load_manifest(store)
     leave_stdout_to_results()
     connect()
-    registrar = registrar_of(Site(store.uri, str(key_folder(keys))), manifest, ServingConfig().lease_s)
+    registrar = registrar_of(Site(store.uri, str(key_folder(keys))), manifest)
     answer: Deletion = ray.get(getattr(registrar, method).remote(*arguments))
     return answer
 

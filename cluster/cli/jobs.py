@@ -69,7 +69,7 @@ def ingest(
         manifest = open_or_build(settings, target, key_folder(keys), report)
         built_s = _since(begun)
         site = _site(target, keys)
-        registrar = registrar_of(site, manifest, settings.serving.lease_s)
+        registrar = registrar_of(site, manifest)
         done = run(registrar, site, manifest, settings.private, skip_bad=skip_bad, force=force, report=report)
     _print(
         {
@@ -97,7 +97,7 @@ def tune(store: StoreUri = "", config: ConfigFile = None, keys: KeyFolder = None
     connect()
     begun = time.monotonic()
     with progress() as report:
-        status = run(registrar_of(_site(target, keys), manifest, _serving(config).lease_s), report)
+        status = run(registrar_of(_site(target, keys), manifest), report)
     shown = {name: status[name] for name in ("rows", "clusters", "tunings", "commit", "state_root")}
     _print({**shown, "seconds": _since(begun)}, as_json)
 
@@ -122,7 +122,7 @@ def serve(
     serving = _serving(config)
     leave_stdout_to_results()
     connect()
-    registrar_of(_site(target, keys), manifest, serving.lease_s)
+    registrar_of(_site(target, keys), manifest)
     url = start_service(target, key_folder(keys), serving, host, port)
     _print({"url": url, "docs": f"{url}/docs", "store": target.uri}, as_json)
     stopped = threading.Event()

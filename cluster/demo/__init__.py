@@ -68,7 +68,7 @@ def run_demo(workdir: Path, report: Report) -> DemoReport:
     keys = workdir.absolute() / "keys"
     manifest = open_or_build(config, store, keys, report)
     site = Site(store.uri, str(keys))
-    registrar = registrar_of(site, manifest, config.serving.lease_s)
+    registrar = registrar_of(site, manifest)
     ingest(registrar, site, manifest, config.private, skip_bad=False, force=False, report=report)
     tune(registrar, report)
     before = newest_commit(Log(store))

@@ -39,7 +39,7 @@ def running(system_of: SystemOf) -> Iterator[tuple[System, Any]]:
 
 
 def start(system: System) -> Any:
-    return registrar_of(Site(system.store.uri, str(system.keys)), system.manifest, LEASE_S)
+    return registrar_of(Site(system.store.uri, str(system.keys)), system.manifest)
 
 
 def end(system: System) -> None:

@@ -27,7 +27,7 @@ VICTIMS = {"replica": "ray::ServeReplica", "controller": "ray::ServeController"}
 @pytest.fixture
 def served(system_of: SystemOf) -> Iterator[tuple[System, Client]]:
     system = system_of()
-    registrar_of(Site(system.store.uri, str(system.keys)), system.manifest, LEASE_S)
+    registrar_of(Site(system.store.uri, str(system.keys)), system.manifest)
     url = start_service(system.store, system.keys, ServingConfig(lease_s=LEASE_S), "127.0.0.1", free_port())
     with Client(url) as client:
         yield system, client

@@ -18,7 +18,7 @@ from lmeraser.store import open_store
 if __name__ == "__main__":
     store, keys, sample_id = sys.argv[1:]
     connect()
-    registrar = registrar_of(Site(store, keys), load_manifest(open_store(store)), 0.2)
+    registrar = registrar_of(Site(store, keys), load_manifest(open_store(store)))
     deletion = ray.get(registrar.delete.remote([sample_id], []))
     print(deletion.id, flush=True)
     time.sleep(600)
