@@ -20,8 +20,7 @@ from pydantic.dataclasses import dataclass
 from lmeraser.errors import ConfigError
 from lmeraser.hashing import canonical_json
 
-# Every erasure waits this long, so no replica may answer on a longer lease.
-LONGEST_LEASE_S = 0.4
+LONGEST_LEASE_S = 0.4  # every erasure waits as long, so no replica may answer on a longer one
 _STRICT = ConfigDict(extra="forbid")
 T = TypeVar("T")
 
