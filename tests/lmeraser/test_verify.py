@@ -1,0 +1,110 @@
+"""Verification compares what lies in the store with what the remaining rows give, and names what differs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from small_system import System, samples
+
+from lmeraser.commit import ClusterEntry
+from lmeraser.errors import ConfigError, KeysError, NotReadyError, ObjectCorruptError
+from lmeraser.heads import Statistics
+from lmeraser.heads_state import HeadsState
+from lmeraser.keys import HashKey
+from lmeraser.rows import RowTable
+from lmeraser.specialist import Specialist
+from lmeraser.verify import Verification, verify
+
+SystemOf = Callable[..., System]
+
+
+def tuned(system: System) -> ClusterEntry:
+    return max(
+        (entry for entry in system.newest().clusters if entry.specialist_object is not None),
+        key=lambda entry: entry.rows,
+    )
+
+
+def specialist_of(system: System, entry: ClusterEntry) -> Specialist:
+    assert entry.specialist_object is not None
+    return Specialist.from_safetensors(system.store.get(entry.specialist_object), entry.specialist_object)
+
+
+def put(system: System, name: str | None, data: bytes) -> None:
+    assert name is not None
+    system.store.put(name, data)
+
+
+def verified(system: System, cluster: str | None = None) -> Verification:
+    return verify(system.store, system.hash_key, cluster)
+
+
+@pytest.mark.slow
+def test_an_untouched_store_is_equal_as_a_whole_and_by_cluster(system_of: SystemOf) -> None:
+    system = system_of()
+    whole = verified(system)
+    assert whole.equal and whole.state_root == whole.fresh_root == system.newest().root
+    assert (whole.rows, whole.differing, whole.awaiting) == (90, (), ())
+    one = verified(system, tuned(system).key)
+    assert one.equal and one.rows == tuned(system).rows
+
+
+@pytest.mark.slow
+def test_one_changed_bit_of_one_prompt_is_caught(system_of: SystemOf) -> None:
+    system = system_of("minute", 24)
+    entry = tuned(system)
+    specialist = specialist_of(system, entry)
+    bits = specialist.prompt.copy().view(np.uint32)
+    bits.flat[0] ^= 1
+    changed = replace(specialist, prompt=bits.view(np.float32))
+    put(system, entry.specialist_object, changed.to_safetensors())
+    found = verified(system)
+    assert not found.equal
+    assert found.differing == (f"specialist/{entry.key}",)
+    assert not verified(system, entry.key).equal
+
+
+@pytest.mark.slow
+def test_a_prompt_that_was_tuned_with_one_row_too_many_is_caught(system_of: SystemOf) -> None:
+    system = system_of("minute", 24)
+    entry = tuned(system)
+    rows = RowTable.from_parquet(system.store.get(entry.rows_object), entry.rows_object)
+    method = system.method()
+    more = method.specialist(RowTable.concatenate([rows, method.rows(samples(50, 51))], rows.features_NH.shape[1]))
+    # Only the prompt gives the row away: features and labels are those of the rows that should be there.
+    planted = replace(specialist_of(system, entry), prompt=more.prompt)
+    put(system, entry.specialist_object, planted.to_safetensors())
+    assert verified(system).differing == (f"specialist/{entry.key}",)
+
+
+@pytest.mark.slow
+def test_a_row_that_stays_in_the_sums_only_is_caught(system_of: SystemOf) -> None:
+    system = system_of("minute", 24)
+    commit = system.newest()
+    heads = HeadsState.from_safetensors(system.store.get(commit.heads_object), commit.heads_object)
+    kept = system.method().rows(samples(50, 51))
+    shared = heads.shared + Statistics.of(kept.features_NH, kept.labels_N, 3)
+    put(system, commit.heads_object, replace(heads, shared=shared).to_safetensors())
+    assert verified(system).differing == ("heads",)
+
+
+@pytest.mark.slow
+def test_an_unreadable_row_file_is_an_error_that_names_it_and_no_equality(system_of: SystemOf) -> None:
+    system = system_of("minute", 24)
+    name = system.newest().clusters[0].rows_object
+    put(system, name, system.store.get(name)[:-5])
+    with pytest.raises(ObjectCorruptError, match=name):
+        verified(system)
+
+
+def test_wrong_questions_are_refused(system_of: SystemOf) -> None:
+    system = system_of("minute", 24)
+    with pytest.raises(ConfigError, match="nowhere"):
+        verified(system, "nowhere")
+    with pytest.raises(KeysError):
+        verify(system.store, HashKey(b"0" * 32))
+    with pytest.raises(NotReadyError):
+        verified(system_of("minute", 0))
