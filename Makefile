@@ -19,8 +19,8 @@ check: $(STAMP)  ## Lint, strict types, unit tests.
 test: check  ## Everything: check, then the tests that start Ray and the slow ones.
 	$(BIN)/pytest -m "ray or slow"
 
-faults: $(STAMP)  ## Kill the system at every boundary of a deletion, and try thousands of histories; see docs/faults.md.
-	OMP_NUM_THREADS=1 $(BIN)/python tests/faults/campaign.py --runs 28 --out docs/faults.md
+faults: $(STAMP)  ## Kill the system at every boundary of a deletion, and try thousands of histories; writes docs/kills.md.
+	OMP_NUM_THREADS=1 $(BIN)/python tests/faults/campaign.py --runs 28 --out docs/kills.md
 	LMERASER_EXAMPLES=3000 $(BIN)/pytest tests/actors/test_exactness.py --timeout=3600
 
 format: $(STAMP)  ## Put code into its one form.

@@ -6,7 +6,7 @@ is not killed finishes, as an operator's restart would. The client asks again, w
 answer. Afterwards: the root is that of a fresh run on the remaining rows, the chain checks, the request was carried out
 exactly once, its receipt holds, and no file holds the rows.
 
-    python tests/faults/campaign.py --runs 28 --out docs/faults.md
+    python tests/faults/campaign.py --runs 28 --out docs/kills.md
 """
 
 from __future__ import annotations
@@ -191,12 +191,12 @@ def table(tallies: dict[str, Tally], runs: int, seed: int) -> str:
     total = Tally(*(sum(getattr(one, name) for one in tallies.values()) for name in ("runs", "kills", "finished")))
     total.lost, total.wrong = (sum(getattr(one, name) for one in tallies.values()) for name in ("lost", "wrong"))
     lines = [
-        "# Faults",
+        "# Kills at every boundary",
         "",
         f"`python tests/faults/campaign.py --runs {runs} --seed {seed}`, {datetime.now(UTC).date().isoformat()}, "
         f"{os.cpu_count()} CPU cores.",
-        "Registrar and owners run in one process that is killed with SIGKILL once or twice a run; the script says what is",
-        "looked at afterwards.",
+        "Registrar and owners run in one process that is killed with SIGKILL once or twice a run; the script says what",
+        "is looked at afterwards.",
         "",
         "| killed at | runs | kills | finished | lost | wrong |",
         "| --- | ---: | ---: | ---: | ---: | ---: |",
