@@ -12,7 +12,7 @@ import torch
 
 from cluster.pretrain import weights_name
 from lmeraser.config import Config, MethodConfig, SourceConfig
-from lmeraser.data import check_samples, open_source
+from lmeraser.data import check_samples, located, open_source
 from lmeraser.errors import ConfigError
 from lmeraser.keys import load_signing_key, public_pem
 from lmeraser.manifest import NAME, Manifest, load_manifest
@@ -49,7 +49,7 @@ def open_or_build(config: Config, store: Store, keys: Path, report: Report) -> M
         _check_same(manifest.method, method, store.uri)
         return manifest
     public_key = load_signing_key(keys).public_key()
-    artifacts = _artifacts(method, config.public, _trained(config, store), report)
+    artifacts = _artifacts(method, located(config.public), _trained(config, store), report)
     store.put(PUBLIC_KEY, public_pem(public_key))
     return create_store(store, method, artifacts)
 

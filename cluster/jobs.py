@@ -12,7 +12,7 @@ import ray
 
 from actors.remote_owners import Site
 from lmeraser.config import SourceConfig
-from lmeraser.data import check_samples, open_source
+from lmeraser.data import check_samples, located, open_source
 from lmeraser.errors import DataError, LMEraserError
 from lmeraser.manifest import Manifest, load_manifest
 from lmeraser.method import chunks
@@ -59,6 +59,7 @@ def ingest(
         DataError: when the source holds no rows, repeats a sample id, or holds undecodable images.
         ErasedRowError: when a row or its subject was erased before, and ``force`` is not set.
     """
+    source = located(source)
     labels = manifest.method.labels
     check = check_samples(open_source(source).samples(labels), labels, skip_bad=skip_bad)
     rows = sum(1 for _ in check)

@@ -10,7 +10,7 @@ import math
 import tempfile
 import threading
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from lmeraser.backbone import create_model, normalisation, weights_of
 from lmeraser.config import Config, PretrainConfig, SourceConfig
-from lmeraser.data import decode_image, open_source
+from lmeraser.data import decode_image, located, open_source
 from lmeraser.errors import BackboneError, DataError
 from lmeraser.hashing import canonical_json, draw_uint64
 from lmeraser.store import Store
@@ -78,7 +78,7 @@ def pretrain(config: Config, store: Store, report: Report) -> str:
     progress = Queue(actor_options={"num_cpus": 0})
     trainer = TorchTrainer(
         _train,
-        train_loop_config={"config": config, "progress": progress},
+        train_loop_config={"config": replace(config, public=located(config.public)), "progress": progress},
         scaling_config=ScalingConfig(num_workers=config.pretrain.workers, use_gpu=config.backbone.device == "cuda"),
         run_config=RunConfig(
             name=Path(name).stem,

@@ -187,9 +187,11 @@ def read_weights(file: Path) -> dict[str, Tensor]:
     try:
         if file.suffix == ".safetensors":
             return load_file(file)
-        state: dict[str, Tensor] = torch.load(file, map_location="cpu", weights_only=True)
-    except (OSError, SafetensorError, RuntimeError, ValueError, EOFError, UnpicklingError) as error:
+        state = torch.load(file, map_location="cpu", weights_only=True)
+    except (OSError, SafetensorError, RuntimeError, ValueError, EOFError, KeyError, UnpicklingError) as error:
         raise BackboneError(f"cannot read the weights {file}: {error}") from error
+    if not isinstance(state, dict) or not all(isinstance(tensor, Tensor) for tensor in state.values()):
+        raise BackboneError(f"{file} holds no plain state dict: a name and a tensor for each weight are needed")
     return state
 
 

@@ -21,7 +21,7 @@ from lmeraser.errors import ConfigError
 from lmeraser.hashing import canonical_json
 
 LONGEST_LEASE_S = 0.4  # every erasure waits as long, so no replica may answer on a longer one
-_STRICT = ConfigDict(extra="forbid")
+_STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
 T = TypeVar("T")
 
 
@@ -284,8 +284,8 @@ def load_config(path: Path, variables: Mapping[str, str] | None = None) -> Confi
     """
     try:
         text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(f"cannot read the configuration {path}: {error.strerror}") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read the configuration {path}: {getattr(error, 'strerror', error)}") from error
     try:
         text = string.Template(text).substitute(variables or {})
     except KeyError as error:

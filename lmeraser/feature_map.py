@@ -45,9 +45,10 @@ class FeatureMap:
         standard_NF = (public_NF - mean_F) * scale_F
         variances_F, directions_FF = scipy.linalg.eigh(standard_NF.T @ standard_NF / len(public_NF), driver="evd")
         directions_FH = directions_FF[:, ::-1][:, :head_dim]
-        deviations_H = np.sqrt(np.maximum(variances_F[::-1][:head_dim], 1e-12))
-        power_H = 1 / np.sqrt(deviations_H)
-        power_H /= np.sqrt(np.mean((deviations_H * power_H) ** 2))
+        deviations_H = np.sqrt(np.maximum(variances_F[::-1][:head_dim], 0.0))
+        # Fewer public rows than features leave directions of which nothing is known: they are left out.
+        power_H = np.where(deviations_H > 1e-3, 1 / np.sqrt(np.maximum(deviations_H, 1e-3)), 0.0)
+        power_H /= np.sqrt(np.mean((deviations_H * power_H) ** 2)) or 1.0
         return FeatureMap(mean_F, scale_F[:, None] * directions_FH * power_H)
 
     @staticmethod

@@ -49,12 +49,15 @@ def init_keys(folder: Path) -> None:
     """Make both keys.
 
     Raises:
-        KeysError: when the folder holds keys already; they are never overwritten, because receipts and
-            the record of erased ids hang on them.
+        KeysError: when the folder cannot be made, or holds keys already; they are never overwritten, because
+            receipts and the record of erased ids hang on them.
     """
     if (folder / "hash.key").exists() or (folder / "signing-key.pem").exists():
         raise KeysError(f"{folder} holds keys already; they are not replaced")
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise KeysError(f"cannot make the key folder {folder}: {error.strerror}") from error
     signing_key = Ed25519PrivateKey.generate()
     _write_private(folder / "hash.key", secrets.token_hex(32).encode() + b"\n")
     _write_private(

@@ -102,7 +102,10 @@ def load_manifest(store: Store) -> Manifest:
     found = value.pop("format", None) if isinstance(value, dict) else None
     if found != FORMAT:
         raise StoreFormatError(f"{store.uri} was written in format {found!r}; this version reads format {FORMAT}")
-    return Manifest(**{**value, "method": method_from_json(value["method"])})
+    try:
+        return Manifest(**{**value, "method": method_from_json(value["method"])})
+    except (KeyError, TypeError) as error:
+        raise StoreFormatError(f"{store.uri}: {NAME} lacks a part: {error}") from error
 
 
 def load_part(store: Store, manifest: Manifest, part: str) -> dict[str, np.ndarray]:

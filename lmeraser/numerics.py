@@ -31,6 +31,7 @@ def deterministic() -> Iterator[None]:
     """
     torch = sys.modules.get("torch")
     faiss_threads = faiss.omp_get_max_threads()
+    torch_threads = torch.get_num_threads() if torch is not None else 1
     with threadpool_limits(1):
         faiss.omp_set_num_threads(1)
         if torch is None:
@@ -39,14 +40,13 @@ def deterministic() -> Iterator[None]:
             finally:
                 faiss.omp_set_num_threads(faiss_threads)
             return
-        threads = torch.get_num_threads()
         enforced = torch.are_deterministic_algorithms_enabled()
         torch.set_num_threads(1)
         torch.use_deterministic_algorithms(True)
         try:
             yield
         finally:
-            torch.set_num_threads(threads)
+            torch.set_num_threads(torch_threads)
             torch.use_deterministic_algorithms(enforced)
             faiss.omp_set_num_threads(faiss_threads)
 

@@ -37,6 +37,7 @@ def test_files_are_small_and_say_what_they_are(path: Path) -> None:
     assert path.stem not in {"utils", "util", "common", "helpers", "helper", "manager", "misc"}
 
 
+@pytest.mark.slow
 def test_the_method_loads_no_ray() -> None:
     modules = ", ".join(
         path.relative_to(ROOT).with_suffix("").as_posix().replace("/", ".").removesuffix(".__init__")

@@ -123,7 +123,9 @@ def wait_for(
     Example: lmeraser deletions wait 4f0c… --status erased --store /data/gtsrb-store
     """
     _check_awaited(wait)
-    reached = _awaited(find_store(store, config), deletion_id, wait, timeout_s)
+    target = find_store(store, config)
+    load_manifest(target)
+    reached = _awaited(target, deletion_id, wait, timeout_s)
     _show(asdict(reached), as_json)
     _check_not_failed(reached)
 

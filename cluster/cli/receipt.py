@@ -12,6 +12,7 @@ from cluster.cli.options import AsJson, ConfigFile, KeyFolder, StoreUri, find_st
 from cluster.cli.output import print_json, print_pairs
 from lmeraser.errors import ConfigError, ObjectMissingError, ReceiptError
 from lmeraser.keys import load_hash_key, parse_public_pem
+from lmeraser.manifest import load_manifest
 from lmeraser.receipts import covers, verify_receipt
 
 group = typer.Typer(help="Signed statements that rows were erased.", no_args_is_help=True)
@@ -28,8 +29,10 @@ def show(
 
     Example: lmeraser receipt show 4f0c… --store /data/gtsrb-store > receipt.json
     """
+    target = find_store(store, config)
+    load_manifest(target)
     try:
-        print_json(json.loads(find_store(store, config).get(f"receipts/{deletion_id}.json")))
+        print_json(json.loads(target.get(f"receipts/{deletion_id}.json")))
     except ObjectMissingError as error:
         raise ReceiptError(f"deletion {deletion_id} has no receipt: it is unknown, or not erased yet") from error
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from lmeraser.config import SourceConfig
@@ -40,6 +41,11 @@ def open_source(config: SourceConfig) -> Source:
         case "glyphs":
             source = GlyphsSource()
     return source if config.max_rows is None else _Drawn(source, config.max_rows)
+
+
+def located(config: SourceConfig) -> SourceConfig:
+    """The same source with its path from the root: processes elsewhere have other working folders."""
+    return replace(config, path=str(Path(config.path).expanduser().absolute())) if config.path else config
 
 
 class CheckedSamples:

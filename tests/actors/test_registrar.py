@@ -43,6 +43,7 @@ def objects(commit: Commit) -> dict[str, str | None]:
     return {entry.key: entry.specialist_object for entry in commit.clusters}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", ["token", "deep", "pad", "conv"])
 def test_after_a_deletion_the_state_is_that_of_the_remaining_rows(system_of: SystemOf, variant: str) -> None:
     system = system_of(variant)

@@ -113,6 +113,7 @@ def by_hand(system: System, image: bytes, weight: float, temperature: float) -> 
     return (1 - weight) * softmax(shared[0]) + weight * softmax(pooled[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", ["token", "deep", "pad", "conv"])
 @pytest.mark.parametrize("weight", [0.0, 0.5, 1.0])
 def test_a_mixed_batch_gives_each_image_what_its_own_prompt_gives(

@@ -1,0 +1,193 @@
+"""Training the backbone on public rows: by two workers, once, and on from its checkpoint after a worker is killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+import torch
+from small_system import LABELS, picture
+
+from cluster.pretrain import pretrain, weights_name
+from lmeraser.backbone import create_model, open_backbone, read_weights
+from lmeraser.config import BackboneConfig, Config, PretrainConfig, SourceConfig
+from lmeraser.data import decode_image
+from lmeraser.errors import BackboneError, DataError
+from lmeraser.store import LocalStore
+
+# Raised by Ray Train itself.
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:ray.*")
+EPOCHS = 6
+# As an image folder declares them.
+NAMES = sorted(LABELS)
+VIT = BackboneConfig(
+    "vit_tiny_patch16_224", "trained", 16, {"patch_size": 8, "embed_dim": 16, "depth": 2, "num_heads": 2}
+)
+
+
+class Trained(NamedTuple):
+    config: Config
+    store: LocalStore
+    name: str
+    epochs: list[int]
+
+
+class Epochs:
+    """Takes in reports; calls ``then`` with each epoch."""
+
+    def __init__(self, then: Callable[[int], None] | None = None) -> None:
+        self.seen: list[int] = []
+        self._then = then
+
+    def __call__(self, what: str, done: int, total: int) -> None:
+        assert (what, total) == ("epochs", EPOCHS)
+        self.seen.append(done)
+        if self._then is not None:
+            self._then(done)
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
+    folder = tmp_path_factory.mktemp("public")
+    for number in range(96):
+        file = folder / LABELS[number % 3] / f"p{number}.png"
+        file.parent.mkdir(exist_ok=True)
+        file.write_bytes(picture(number))
+    return Config(
+        backbone=VIT,
+        public=SourceConfig("image_folder", str(folder)),
+        pretrain=PretrainConfig(epochs=EPOCHS, batch_rows=4, learning_rate=0.01, workers=2),
+    )
+
+
+@pytest.fixture(scope="module")
+def trained(ray_local: None, config: Config, tmp_path_factory: pytest.TempPathFactory) -> Trained:  # noqa: ARG001
+    store = LocalStore(tmp_path_factory.mktemp("trained") / "store")
+    epochs = Epochs()
+    return Trained(config, store, pretrain(config, store, epochs), epochs.seen)
+
+
+@pytest.mark.ray
+def test_two_workers_train_weights_that_tell_the_labels_apart(trained: Trained) -> None:
+    assert trained.epochs == list(range(1, EPOCHS + 1))
+    assert trained.name == weights_name(trained.config)
+    model = create_model(VIT, classes=3)
+    model.load_state_dict(read_weights(Path(trained.store.uri) / trained.name))
+    images_N3PP = np.stack([decode_image(picture(number), 16) for number in range(500, 560)])
+    with torch.inference_mode():
+        guessed_N = model.eval()((torch.from_numpy(images_N3PP).float() / 255 - 0.5) / 0.5).argmax(1)
+    right = [NAMES[guess] == LABELS[number % 3] for number, guess in zip(range(500, 560), guessed_N, strict=True)]
+    assert np.mean(right) > 0.8
+
+
+@pytest.mark.ray
+def test_the_weights_open_as_the_backbone(trained: Trained) -> None:
+    state = read_weights(Path(trained.store.uri) / trained.name)
+    backbone = open_backbone(VIT, state)
+    for name, tensor in backbone.model.state_dict().items():
+        assert torch.equal(tensor, state[name]), name
+    with pytest.raises(BackboneError, match="lmeraser pretrain"):
+        open_backbone(VIT)
+
+
+@pytest.mark.ray
+def test_what_is_trained_already_is_not_trained_again(trained: Trained) -> None:
+    files = {path: path.stat().st_mtime_ns for path in Path(trained.store.uri).rglob("*")}
+    epochs = Epochs()
+    begun = time.monotonic()
+    assert pretrain(trained.config, trained.store, epochs) == trained.name
+    assert time.monotonic() - begun < 2
+    assert epochs.seen == []
+    assert {path: path.stat().st_mtime_ns for path in Path(trained.store.uri).rglob("*")} == files
+
+
+@pytest.mark.ray
+def test_a_run_goes_on_from_its_checkpoint_after_a_worker_was_killed(trained: Trained, tmp_path: Path) -> None:
+    workers: list[set[int]] = []
+
+    def kill_one(epoch: int) -> None:
+        workers.append(train_workers())
+        if epoch == 3 and len(workers) == 3:
+            os.kill(min(workers[-1]), signal.SIGKILL)
+
+    store = LocalStore(tmp_path / "store")
+    epochs = Epochs(kill_one)
+    assert pretrain(trained.config, store, epochs) == trained.name
+    # Others went on, and not from the first epoch.
+    assert any(later and later.isdisjoint(workers[2]) for later in workers[3:])
+    assert epochs.seen == sorted(epochs.seen)
+    assert set(epochs.seen) == set(range(1, EPOCHS + 1))
+    assert epochs.seen.count(1) == 1
+    assert store.get(trained.name) == trained.store.get(trained.name)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"seed": 1},
+        {"backbone": replace(VIT, model_args={**VIT.model_args, "depth": 1})},
+        {"public": SourceConfig("image_folder", "/other")},
+        {"pretrain": PretrainConfig(epochs=EPOCHS + 1, batch_rows=4, learning_rate=0.01, workers=2)},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_weights_that_follow_from_something_else_have_another_name(config: Config, change: dict[str, Any]) -> None:
+    assert weights_name(replace(config, **change)) != weights_name(config)
+
+
+def test_the_name_does_not_tell_how_often_a_run_may_fail_or_what_it_is_for(config: Config) -> None:
+    patient = replace(config, pretrain=replace(config.pretrain, max_failures=9), private=SourceConfig("glyphs"))
+    assert weights_name(patient) == weights_name(config)
+
+
+@pytest.mark.parametrize("weights", ["pretrained", "/some/file.safetensors"])
+def test_a_backbone_that_has_its_weights_is_not_trained(config: Config, tmp_path: Path, weights: str) -> None:
+    store = LocalStore(tmp_path / "store")
+    with pytest.raises(BackboneError, match=f"{weights}.*'trained'"):
+        pretrain(replace(config, backbone=replace(VIT, weights=weights)), store, Epochs())
+    assert store.names() == []
+
+
+def test_a_model_or_public_rows_that_cannot_be_had_are_told_before_anything_is_trained(
+    config: Config, tmp_path: Path
+) -> None:
+    store = LocalStore(tmp_path / "store")
+    (tmp_path / "public" / "red").mkdir(parents=True)
+    with pytest.raises(DataError, match="no rows"):
+        pretrain(replace(config, public=SourceConfig("image_folder", str(tmp_path / "public"))), store, Epochs())
+    with pytest.raises(DataError, match="nowhere"):
+        pretrain(replace(config, public=SourceConfig("image_folder", str(tmp_path / "nowhere"))), store, Epochs())
+    with pytest.raises(BackboneError, match="vit_gigantic"):
+        pretrain(replace(config, backbone=replace(VIT, name="vit_gigantic")), store, Epochs())
+    assert store.names() == []
+
+
+def train_workers() -> set[int]:
+    """Processes of Ray Train workers that descend from this process."""
+    parents: dict[int, int] = {}
+    workers: set[int] = set()
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            try:
+                # Fields of proc(5): the parent is the second after the name in parentheses.
+                parents[int(folder.name)] = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+                if (folder / "cmdline").read_text().startswith("ray::RayTrainWorker"):
+                    workers.add(int(folder.name))
+            except OSError:
+                continue
+    return {pid for pid in workers if os.getpid() in ancestors(pid, parents)}
+
+
+def ancestors(pid: int, parents: dict[int, int]) -> set[int]:
+    found: set[int] = set()
+    while pid in parents:
+        pid = parents[pid]
+        found.add(pid)
+    return found

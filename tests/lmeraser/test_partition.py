@@ -1,0 +1,299 @@
+"""Anchors, their index and the dendrogram against brute force, and the cut against a recursion of its own."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections import Counter
+
+import faiss
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from scipy.cluster.hierarchy import fcluster, linkage
+from threadpoolctl import threadpool_limits
+
+from lmeraser.errors import ConfigError
+from lmeraser.numerics import deterministic
+from lmeraser.partition import AnchorIndex, Cluster, Cut, Dendrogram, cut, fit_anchors, subject_bits
+
+Row = tuple[int, int]
+Population = tuple[Dendrogram, list[Row], int]
+Found = set[tuple[tuple[int, ...], str, int]]
+
+# A busy machine is no reason to fail.
+unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+# Some bits that part only late, and some that part at once.
+BITS = st.sampled_from([0, 1, 2, 3, 2**63, 2**63 + 1, 2**62, 2**64 - 1, 2**64 - 2]) | st.integers(0, 2**64 - 1)
+
+
+@st.composite
+def trees(draw: st.DrawFn) -> Dendrogram:
+    """Any dendrogram of two to six anchors."""
+    chance = draw(st.randoms(use_true_random=False))
+    alive = list(range(draw(st.integers(2, 6))))
+    merges: list[list[int]] = []
+    for node in range(len(alive), 2 * len(alive) - 1):
+        chance.shuffle(alive)
+        merges.append([alive.pop(), alive.pop()])
+        alive.append(node)
+    return Dendrogram(np.array(merges, np.int32))
+
+
+@st.composite
+def populations(draw: st.DrawFn) -> Population:
+    """A dendrogram, the anchor and bits of every row, and a bound. Subjects have many rows, at several anchors."""
+    tree = draw(trees())
+    rows = st.tuples(st.integers(0, tree.anchors - 1), st.sampled_from(draw(st.lists(BITS, min_size=1, max_size=6))))
+    number = draw(st.integers(0, 40))
+    return tree, draw(st.lists(rows, min_size=number, max_size=number)), draw(st.integers(1, 12))
+
+
+def cut_of(tree: Dendrogram, rows: list[Row], bound: int) -> Cut:
+    return cut(tree, np.array([row[0] for row in rows], np.int32), np.array([row[1] for row in rows], np.uint64), bound)
+
+
+def text(bits: int) -> str:
+    return format(bits, "064b")
+
+
+def below(tree: Dendrogram, node: int) -> set[int]:
+    """The anchors of a node, by recursion."""
+    if node < tree.anchors:
+        return {node}
+    left, right = tree.children_M2[node - tree.anchors].tolist()
+    return below(tree, left) | below(tree, right)
+
+
+def plain_cut(tree: Dendrogram, node: int, bits: str, rows: list[Row], bound: int) -> Found:
+    """Anchors, bits and number of rows of every cluster, by recursion over the rows themselves."""
+    if not rows:
+        return set()
+    if len(rows) <= bound or (node < tree.anchors and len({row[1] for row in rows}) == 1):
+        return {(tuple(sorted(below(tree, node))), bits, len(rows))}
+    if node < tree.anchors:
+        halves = [(node, bits + bit, [row for row in rows if text(row[1]).startswith(bits + bit)]) for bit in "01"]
+    else:
+        children = tree.children_M2[node - tree.anchors].tolist()
+        halves = [(child, bits, [row for row in rows if row[0] in below(tree, child)]) for child in children]
+    return set().union(*(plain_cut(tree, child, more, part, bound) for child, more, part in halves))
+
+
+@unhurried
+@given(populations())
+def test_a_cut_is_what_a_recursion_over_the_rows_gives(population: Population) -> None:
+    tree, rows, bound = population
+    found = cut_of(tree, rows, bound).clusters
+    assert len(set(found)) == len(found)
+    expected = plain_cut(tree, 2 * tree.anchors - 2, "", rows, bound)
+    assert {(one.anchors, one.bits, one.rows) for one in found} == expected
+
+
+@unhurried
+@given(populations())
+def test_every_row_has_exactly_one_owner(population: Population) -> None:
+    tree, rows, bound = population
+    found = cut_of(tree, rows, bound)
+    for anchor, bits in rows:
+        holds = [one.key for one in found.clusters if anchor in one.anchors and text(bits).startswith(one.bits)]
+        assert holds == [found.owner_of(anchor, bits)]
+    assert Counter(found.owner_of(*row) for row in rows) == {one.key: one.rows for one in found.clusters}
+
+
+@unhurried
+@given(populations())
+def test_only_a_cluster_of_one_subject_at_one_anchor_may_exceed_the_bound(population: Population) -> None:
+    tree, rows, bound = population
+    found = cut_of(tree, rows, bound)
+    for cluster in found.clusters:
+        assert cluster.rows > 0
+        held = [row for row in rows if found.owner_of(*row) == cluster.key]
+        assert len(held) <= bound or len(set(held)) == 1
+
+
+@unhurried
+@given(populations(), st.randoms(use_true_random=False))
+def test_a_cut_does_not_hang_on_the_order_of_rows(population: Population, chance: random.Random) -> None:
+    tree, rows, bound = population
+    assert cut_of(tree, chance.sample(rows, len(rows)), bound) == cut_of(tree, rows, bound)
+
+
+@unhurried
+@given(populations())
+def test_the_keys_of_a_cut_are_distinct_and_sorted(population: Population) -> None:
+    found = cut_of(*population)
+    assert [one.key for one in found.clusters] == sorted({one.key for one in found.clusters})
+    assert found.canonical() == [[one.key, list(one.anchors), one.bits, one.rows] for one in found.clusters]
+
+
+@unhurried
+@given(trees(), st.integers(1, 12))
+def test_no_rows_give_an_empty_cut(tree: Dendrogram, bound: int) -> None:
+    found = cut_of(tree, [], bound)
+    assert found.clusters == () and found.canonical() == [] and found.owner_of(0, 0) is None
+
+
+def test_a_node_without_rows_is_no_cluster_and_owns_nothing() -> None:
+    tree = Dendrogram(np.array([[0, 1], [2, 3], [4, 5]], np.int32))
+    found = cut_of(tree, [(0, 5), (0, 6), (1, 7)], 2)
+    assert {(one.anchors, one.rows) for one in found.clusters} == {((0,), 2), ((1,), 1)}
+    assert found.owner_of(2, 5) is None and found.owner_of(3, 5) is None
+
+
+def test_subjects_below_an_anchor_part_at_the_first_bit_that_tells_them_apart() -> None:
+    tree = Dendrogram(np.array([[0, 1]], np.int32))
+    found = cut_of(tree, [(1, 0b10), (1, 0b11), (1, 0b11), (1, 2**63)], 1)
+    expected = {("0" * 62 + "10", 1), ("0" * 62 + "11", 2), ("1", 1)}
+    assert {(one.bits, one.rows) for one in found.clusters} == expected
+
+
+def test_a_key_is_a_hash_of_anchors_and_bits_and_not_of_the_rows() -> None:
+    expected = hashlib.sha256(b'[[1,12],"01"]').hexdigest()[:16]
+    assert Cluster((1, 12), "01", 3).key == Cluster((1, 12), "01", 900).key == expected
+    others = [Cluster((1, 12), "0", 3), Cluster((1, 12), "", 3), Cluster((11, 2), "01", 3), Cluster((112,), "01", 3)]
+    assert len({expected, *(other.key for other in others)}) == 5
+
+
+@unhurried
+@given(st.integers(0, 2**63), st.text("aZ0é-. ", max_size=9))
+def test_the_bits_of_a_subject_are_the_head_of_a_hash_of_seed_and_name(seed: int, name: str) -> None:
+    written = f'[{seed},"subject","{name}"]'.encode()
+    assert text(subject_bits(seed, name)) == text(int(hashlib.sha256(written).hexdigest()[:16], 16))
+
+
+def test_the_bits_of_subjects_hang_on_the_seed_and_part_them_in_halves() -> None:
+    names = [f"u{number}" for number in range(2000)]
+    by_seed = [[subject_bits(seed, name) for name in names] for seed in (0, 1)]
+    assert len({bits for found in by_seed for bits in found}) == 4000
+    for place in (0, 1, 40, 63):
+        assert 900 < sum(text(bits)[place] == "1" for bits in by_seed[0]) < 1100
+
+
+def public_rows(number: int) -> np.ndarray:
+    generator = np.random.default_rng(0)
+    centres_52 = 20 * generator.normal(size=(5, 2))
+    return (centres_52[np.arange(number) % 5] + generator.normal(size=(number, 2))).astype(np.float32)
+
+
+def brute_force_nearest(anchors_AR: np.ndarray, routing_NR: np.ndarray) -> np.ndarray:
+    away_NAR = routing_NR[:, None].astype(np.float64) - anchors_AR[None].astype(np.float64)
+    nearest_N: np.ndarray = (away_NAR**2).sum(axis=2).argmin(axis=1)
+    return nearest_N
+
+
+@pytest.mark.parametrize(("number", "count"), [(60, 5), (60, 2), (4000, 5)])
+def test_anchors_are_the_means_of_the_public_rows_nearest_to_them(number: int, count: int) -> None:
+    routing_NR = public_rows(number)
+    anchors_AR = fit_anchors(routing_NR, count, seed=0)
+    assert (anchors_AR.shape, anchors_AR.dtype) == ((count, 2), np.dtype(np.float32))
+    nearest_N = brute_force_nearest(anchors_AR, routing_NR)
+    means_AR = [routing_NR[nearest_N == anchor].mean(axis=0) for anchor in range(count)]
+    np.testing.assert_allclose(anchors_AR, means_AR, atol=1e-3)
+
+
+def test_anchors_are_in_lexicographic_order() -> None:
+    routing_NR = np.random.default_rng(0).integers(0, 3, (400, 3)).astype(np.float32)
+    anchors_AR = fit_anchors(np.unique(routing_NR, axis=0)[::-1], 27, seed=0)
+    assert len(np.unique(anchors_AR[:, 0])) < 27
+    assert anchors_AR.tolist() == sorted(anchors_AR.tolist())
+
+
+def test_anchors_are_the_same_bits_whatever_the_threads_and_others_by_seed() -> None:
+    routing_NR = np.random.default_rng(0).normal(size=(900, 24)).astype(np.float32)
+    found: set[bytes] = set()
+    for threads in (1, 2, 3):
+        with threadpool_limits(threads), deterministic():
+            found.add(fit_anchors(routing_NR, 16, seed=0).tobytes())
+    assert len(found) == 1
+    assert fit_anchors(routing_NR, 16, seed=1).tobytes() not in found
+
+
+def test_more_anchors_than_rows_are_refused_with_both_numbers() -> None:
+    with pytest.raises(ConfigError, match=r"partition\.anchors is 8\b.*\b7 public rows"):
+        fit_anchors(public_rows(7), 8, seed=0)
+
+
+@unhurried
+@given(st.integers(1, 90), st.integers(1, 5), st.integers(0, 150), st.integers(0, 2**32 - 1))
+def test_the_nearest_anchor_is_that_of_brute_force_and_the_lowest_of_equals(
+    anchors: int, width: int, rows: int, seed: int
+) -> None:
+    generator = np.random.default_rng(seed)
+    # Small whole numbers: distances are exact, and many are equal.
+    anchors_AR = generator.integers(-2, 3, (anchors, width)).astype(np.float32)
+    routing_NR = generator.integers(-3, 4, (rows, width)).astype(np.float32)
+    found_N = AnchorIndex(anchors_AR).nearest(routing_NR)
+    assert (found_N.shape, found_N.dtype) == ((rows,), np.dtype(np.int32))
+    assert np.array_equal(found_N, brute_force_nearest(anchors_AR, routing_NR))
+
+
+def test_the_nearest_anchor_among_many_is_that_of_brute_force() -> None:
+    generator = np.random.default_rng(0)
+    anchors_AR, routing_NR = (generator.normal(size=(number, 48)).astype(np.float32) for number in (1500, 300))
+    assert np.array_equal(AnchorIndex(anchors_AR).nearest(routing_NR), brute_force_nearest(anchors_AR, routing_NR))
+    twice_AR = np.concatenate([anchors_AR, anchors_AR])
+    assert AnchorIndex(twice_AR).nearest(routing_NR).max() < 1500
+
+
+def far_from_zero(rows: int, seed: int) -> np.ndarray:
+    """Rows so far from zero that float32 leaves it to the kernel which anchor is nearest."""
+    return (500 + np.random.default_rng(seed).normal(size=(rows, 48))).astype(np.float32)
+
+
+def test_the_nearest_anchor_of_a_row_is_the_same_in_any_company() -> None:
+    index, routing_NR = AnchorIndex(far_from_zero(200, seed=3)), far_from_zero(150, seed=4)
+    with deterministic():
+        together_N = index.nearest(routing_NR)
+        for order in (np.random.default_rng(5).permutation(150), np.arange(150)[::-1], np.arange(0, 150, 7), [149]):
+            assert np.array_equal(index.nearest(routing_NR[order]), together_N[order])
+
+
+def test_the_nearest_anchor_of_a_row_does_not_hang_on_how_many_follow(monkeypatch: pytest.MonkeyPatch) -> None:
+    # FAISS searches few rows by another kernel than many; its versions differ in how many are many.
+    monkeypatch.setattr(faiss.cvar, "distance_compute_blas_threshold", 20)
+    index, routing_NR = AnchorIndex(far_from_zero(200, seed=3)), far_from_zero(150, seed=4)
+    with deterministic():
+        together_N = index.nearest(routing_NR)
+        for number in (1, 5, 19, 20, 63, 64, 65, 83):
+            assert np.array_equal(index.nearest(routing_NR[:number]), together_N[:number])
+
+
+def parts(tree: Dendrogram, merges: int) -> set[tuple[int, ...]]:
+    """The anchors of every node that stands after this many merges."""
+    gone = set(tree.children_M2[:merges].ravel().tolist())
+    return {tree.leaves(node) for node in range(tree.anchors + merges) if node not in gone}
+
+
+def test_a_dendrogram_joins_the_two_parts_whose_joint_variance_grows_least() -> None:
+    anchors_AR = np.random.default_rng(0).normal(size=(14, 3)).astype(np.float32)
+    tree = Dendrogram.fit(anchors_AR)
+    alive: set[tuple[int, ...]] = {(anchor,) for anchor in range(14)}
+
+    def growth(one: tuple[int, ...], other: tuple[int, ...]) -> float:
+        apart_R = anchors_AR[list(one)].mean(axis=0, dtype=float) - anchors_AR[list(other)].mean(axis=0, dtype=float)
+        return float(len(one) * len(other) / (len(one) + len(other)) * (apart_R**2).sum())
+
+    for merges in range(14):
+        assert parts(tree, merges) == alive
+        if merges < 13:
+            _, one, other = min((growth(one, other), one, other) for one in alive for other in alive if one < other)
+            alive = alive - {one, other} | {tuple(sorted(one + other))}
+
+
+@pytest.mark.parametrize("anchors", [2, 3, 60])
+def test_a_dendrogram_divides_anchors_as_flat_clusters_at_every_height(anchors: int) -> None:
+    anchors_AR = np.random.default_rng(anchors).normal(size=(anchors, 4)).astype(np.float32)
+    tree = Dendrogram.fit(anchors_AR)
+    assert (tree.anchors, tree.children_M2.shape) == (anchors, (anchors - 1, 2))
+    merges_M4 = linkage(anchors_AR.astype(np.float64), method="ward")
+    for merges, height in enumerate(merges_M4[:, 2].tolist(), start=1):
+        labels_A = fcluster(merges_M4, height, criterion="distance")
+        assert parts(tree, merges) == {tuple(np.flatnonzero(labels_A == label)) for label in labels_A}
+    assert tree.leaves(0) == (0,) and tree.leaves(2 * anchors - 2) == tuple(range(anchors))
+
+
+def test_a_dendrogram_comes_back_from_its_tensors() -> None:
+    tree = Dendrogram.fit(public_rows(9))
+    assert Dendrogram.from_tensors(tree.tensors()).children_M2.tobytes() == tree.children_M2.tobytes()

@@ -1,0 +1,221 @@
+"""Prompts: how a frame of pixels and learned tokens enter the backbone, and what they leave alone.
+
+Legend: N rows, P pixels a side, S tokens, T prompt tokens, D width, F raw head features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import timm
+import torch
+from torch import Tensor
+
+from lmeraser.backbone import Backbone, Features, VitBackbone, open_backbone
+from lmeraser.config import BackboneConfig, PromptConfig
+from lmeraser.errors import BackboneError
+from lmeraser.prompts import PromptKind, prompt_kind
+
+SIDE = 32
+VIT = BackboneConfig("vit_tiny_patch16_224", "trained", SIDE, {"embed_dim": 32, "depth": 4, "num_heads": 2})
+DISTILLED = replace(VIT, name="deit_tiny_distilled_patch16_224")
+CONV = BackboneConfig("resnet10t", "trained", SIDE)
+PAD = PromptConfig("pad", pad_px=4)
+INPUT = PromptConfig("token", tokens=3)
+DEEP = PromptConfig("token", tokens=3, depth=2)
+
+BackboneOf = Callable[[BackboneConfig], Backbone]
+every_prompt = pytest.mark.parametrize("prompt", [PAD, INPUT, DEEP], ids=["pad", "token at the input", "token at 2"])
+every_backbone = pytest.mark.parametrize("config", [VIT, CONV], ids=["vit", "conv"])
+every_vit = pytest.mark.parametrize("config", [VIT, DISTILLED], ids=["one prefix token", "two prefix tokens"])
+
+
+@pytest.fixture(scope="module")
+def backbone_of() -> BackboneOf:
+    """Backbones by their timm name, opened once."""
+    opened: dict[str, Backbone] = {}
+
+    def get(config: BackboneConfig) -> Backbone:
+        if config.name not in opened:
+            model = timm.create_model(config.name, num_classes=0, **config.model_args)
+            generator = torch.Generator().manual_seed(3)
+            state = {
+                name: 0.2 * torch.randn(tensor.shape, generator=generator)
+                if tensor.is_floating_point() and not name.endswith("running_var")
+                else tensor
+                for name, tensor in model.state_dict().items()
+            }
+            opened[config.name] = open_backbone(config, state)
+        return opened[config.name]
+
+    return get
+
+
+def pixels(number: int) -> Tensor:
+    return torch.from_numpy(np.random.default_rng(5).normal(size=(number, 3, SIDE, SIDE)).astype(np.float32))
+
+
+def random_prompts(kind: PromptKind, number: int) -> Tensor:
+    values = np.random.default_rng(6).normal(size=(number, *kind.shape))
+    return torch.from_numpy(values.astype(np.float32))
+
+
+def same_bits(one: Features, other: Features) -> bool:
+    return torch.equal(one.head_NF, other.head_NF) and torch.equal(one.routing_NR, other.routing_NR)
+
+
+def prompted(backbone: VitBackbone, pixels_N3PP: Tensor, prompts_NTD: Tensor, depth: int) -> Tensor:
+    """VPT, section 3.2, from the model's own parts: head features of four blocks, read after each of them."""
+    vit = backbone.vit
+    prefix_1SD = torch.cat([part for part in (vit.cls_token, getattr(vit, "dist_token", None)) if part is not None], 1)
+    prefix = prefix_1SD.shape[1]
+    patches_NSD = vit.patch_embed.proj(pixels_N3PP).flatten(2).transpose(1, 2)
+    tokens_NSD = torch.cat([prefix_1SD.expand(len(pixels_N3PP), -1, -1), patches_NSD], dim=1) + vit.pos_embed
+    pooled: list[Tensor] = []
+    for number, block in enumerate(vit.blocks):
+        if number == depth:
+            tokens_NSD = torch.cat([tokens_NSD[:, :prefix], prompts_NTD, tokens_NSD[:, prefix:]], dim=1)
+        tokens_NSD = block(tokens_NSD)
+        pooled += [tokens_NSD[:, 0], tokens_NSD[:, -patches_NSD.shape[1] :].mean(dim=1)]
+    return torch.cat(pooled, dim=1)
+
+
+@every_backbone
+def test_what_a_pad_prompt_holds_inside_the_frame_changes_no_bit(
+    backbone_of: BackboneOf, config: BackboneConfig
+) -> None:
+    kind = prompt_kind(PAD, backbone_of(config))
+    prompts_N3PP = random_prompts(kind, 2)
+    before = kind.features(pixels(2), prompts_N3PP)
+    changed_N3PP = prompts_N3PP.clone()
+    changed_N3PP[:, :, 4:-4, 4:-4] += 100
+    assert same_bits(kind.features(pixels(2), changed_N3PP), before)
+
+
+@every_backbone
+@pytest.mark.parametrize(("row", "column"), [(0, 0), (3, 15), (28, 16), (31, 31), (15, 3), (16, 28), (3, 3), (28, 28)])
+def test_every_side_of_the_frame_is_added(
+    backbone_of: BackboneOf, config: BackboneConfig, row: int, column: int
+) -> None:
+    backbone = backbone_of(config)
+    kind = prompt_kind(PAD, backbone)
+    prompts_N3PP = torch.zeros(2, 3, SIDE, SIDE)
+    prompts_N3PP[:, 1, row, column] = 3
+    found = kind.features(pixels(2), prompts_N3PP)
+    assert not torch.equal(found.head_NF, backbone.features_of_pixels(pixels(2)).head_NF)
+    expected_N3PP = pixels(2)
+    expected_N3PP[:, 1, row, column] += 3
+    assert same_bits(found, backbone.features_of_pixels(expected_N3PP))
+
+
+@every_backbone
+def test_a_pad_prompt_starts_as_no_prompt(backbone_of: BackboneOf, config: BackboneConfig) -> None:
+    backbone = backbone_of(config)
+    kind = prompt_kind(PAD, backbone)
+    prompts_N3PP = kind.start(9).expand(2, *kind.shape)
+    assert not prompts_N3PP.any()
+    assert same_bits(kind.features(pixels(2), prompts_N3PP), backbone.features_of_pixels(pixels(2)))
+
+
+@every_vit
+@pytest.mark.parametrize("depth", [0, 1, 2, 3])
+def test_tokens_enter_after_the_prefix_and_patch_means_leave_them_out(
+    backbone_of: BackboneOf, config: BackboneConfig, depth: int
+) -> None:
+    backbone = backbone_of(config)
+    assert isinstance(backbone, VitBackbone)
+    kind = prompt_kind(replace(INPUT, depth=depth), backbone)
+    prompts_NTD = random_prompts(kind, 2)
+    found = kind.features(pixels(2), prompts_NTD)
+    expected_NF = prompted(backbone, pixels(2), prompts_NTD, depth)
+    torch.testing.assert_close(found.head_NF, expected_NF)
+    torch.testing.assert_close(found.routing_NR, expected_NF[:, -backbone.width :])
+
+
+@pytest.mark.parametrize("routing_block", [0, 1, 2, 3])
+def test_routing_features_are_read_at_their_block_with_or_without_a_prompt(
+    backbone_of: BackboneOf, routing_block: int
+) -> None:
+    backbone = backbone_of(VIT)
+    assert isinstance(backbone, VitBackbone)
+    routed = VitBackbone(backbone.vit, SIDE, routing_block, "class")
+    kind = prompt_kind(DEEP, routed)
+    prompts_NTD = random_prompts(kind, 2)
+    expected_NF = prompted(backbone, pixels(2), prompts_NTD, DEEP.depth)
+    at = 2 * routing_block * backbone.width
+    torch.testing.assert_close(
+        kind.features(pixels(2), prompts_NTD).routing_NR, expected_NF[:, at : at + backbone.width]
+    )
+
+
+@every_prompt
+def test_each_image_of_a_batch_has_its_own_prompt(backbone_of: BackboneOf, prompt: PromptConfig) -> None:
+    kind = prompt_kind(prompt, backbone_of(VIT))
+    pixels_N3PP, prompts_N = pixels(4), random_prompts(kind, 4)
+    together = kind.features(pixels_N3PP, prompts_N)
+    for row in range(4):
+        alone = kind.features(pixels_N3PP[row : row + 1], prompts_N[row : row + 1])
+        torch.testing.assert_close(together.head_NF[row], alone.head_NF[0])
+        # In a batch of the same shape the neighbours do not move a bit.
+        filled = kind.features(pixels_N3PP[[row] * 4], prompts_N[[row] * 4])
+        assert torch.equal(together.head_NF[row], filled.head_NF[row])
+    swapped = kind.features(pixels_N3PP, prompts_N.flip(0))
+    assert not torch.allclose(swapped.head_NF, together.head_NF, rtol=1e-3)
+
+
+@every_prompt
+def test_the_start_hangs_on_the_seed_alone(backbone_of: BackboneOf, prompt: PromptConfig) -> None:
+    torch.manual_seed(1)
+    np.random.seed(1)
+    first = prompt_kind(prompt, backbone_of(VIT)).start(7)
+    torch.rand(3)
+    np.random.seed(2)
+    again = prompt_kind(prompt, backbone_of(VIT)).start(7)
+    assert first.dtype == torch.float32
+    assert torch.equal(first, again)
+    assert first.shape == prompt_kind(prompt, backbone_of(VIT)).shape
+
+
+def test_tokens_start_small_and_other_seeds_give_others(backbone_of: BackboneOf) -> None:
+    kind = prompt_kind(replace(INPUT, tokens=200), backbone_of(VIT))
+    starts = [kind.start(seed) for seed in range(3)]
+    assert not torch.equal(starts[0], starts[1]) and not torch.equal(starts[1], starts[2])
+    for start_TD in starts:
+        assert start_TD.std().item() == pytest.approx(0.02, rel=0.05)
+        assert abs(start_TD.mean().item()) < 0.002
+
+
+def test_start_prompts_keep_their_values_from_version_to_version(backbone_of: BackboneOf) -> None:
+    # Every prompt of every store begins here: other values would make each of them differ from a fresh run.
+    found = prompt_kind(replace(INPUT, tokens=1), backbone_of(VIT)).start(0)[0, :3].tolist()
+    assert found == pytest.approx([0.04880426079, -0.02723485976, -0.02901577018], abs=1e-9)
+
+
+@every_backbone
+def test_a_frame_that_leaves_no_inside_is_refused_with_the_allowed_range(
+    backbone_of: BackboneOf, config: BackboneConfig
+) -> None:
+    assert prompt_kind(replace(PAD, pad_px=15), backbone_of(config)).shape == (3, SIDE, SIDE)
+    with pytest.raises(BackboneError, match=r"pad_px is 16; at image_px 32 allowed is 1 to 15"):
+        prompt_kind(replace(PAD, pad_px=16), backbone_of(config))
+
+
+def test_the_frames_bounds_hold_at_an_odd_size(backbone_of: BackboneOf) -> None:
+    backbone = Backbone(backbone_of(CONV).model, 33)
+    assert prompt_kind(replace(PAD, pad_px=16), backbone).shape == (3, 33, 33)
+    with pytest.raises(BackboneError, match="allowed is 1 to 16"):
+        prompt_kind(replace(PAD, pad_px=17), backbone)
+
+
+def test_a_depth_that_is_not_there_is_refused_with_the_allowed_range(backbone_of: BackboneOf) -> None:
+    assert prompt_kind(replace(DEEP, depth=3), backbone_of(VIT)).enters_at == 3
+    with pytest.raises(BackboneError, match=r"depth is 4; allowed is 0 to 3"):
+        prompt_kind(replace(DEEP, depth=4), backbone_of(VIT))
+
+
+def test_tokens_on_a_conv_net_are_refused(backbone_of: BackboneOf) -> None:
+    with pytest.raises(BackboneError, match=r"token needs a Vision Transformer"):
+        prompt_kind(INPUT, backbone_of(CONV))

@@ -1,0 +1,226 @@
+"""What is left after a cluster, a class or everything was deleted, and rows that come again, seen over HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import httpx2
+import numpy as np
+import pytest
+from small_system import LABELS, System, picture, samples
+
+from actors.registrar import Registrar
+from lmeraser.config import ServingConfig
+from lmeraser.data import Sample
+from lmeraser.deletion import Deletion
+from lmeraser.errors import ErasedRowError
+from lmeraser.fresh import fresh_leaves
+from lmeraser.rows import RowTable
+from lmeraser.state import merkle_root
+from serving.predictor import Scored
+from serving.replica import Replica
+from serving.routes import create_app
+
+SystemOf = Callable[..., System]
+EVERYTHING = [row.sample_id for row in samples(0, 90)]
+
+
+class Running:
+    """A registrar and a replica of one system in this process, which live on while rows come and go."""
+
+    def __init__(self, system: System) -> None:
+        self.system = system
+        self.registrar = system.registrar()
+        replica = Replica(system.store, system.keys, ServingConfig(lease_s=0.05))
+
+        async def forward(images_N3PP: np.ndarray) -> Scored:
+            return replica.score([images_N3PP])[0]
+
+        self._transport = httpx2.ASGITransport(create_app(replica, forward, Answering(self.registrar)))
+
+    def http(self, method: str, path: str, json: Any = None) -> httpx2.Response:
+        async def run() -> httpx2.Response:
+            async with httpx2.AsyncClient(base_url="http://service", transport=self._transport) as client:
+                return await client.request(method, path, json=json)
+
+        return asyncio.run(run())
+
+    def predict(self, numbers: range) -> list[dict[str, Any]]:
+        images = [base64.b64encode(picture(number)).decode() for number in numbers]
+        answer = self.http("POST", "/v1/predict", {"images": images})
+        assert answer.status_code == 200, answer.text
+        predictions: list[dict[str, Any]] = answer.json()["predictions"]
+        return predictions
+
+    def delete(self, sample_ids: Sequence[str], subject_ids: Sequence[str] = ()) -> dict[str, Any]:
+        """The answer to the request, after the deletion is completed."""
+        body = {"sample_ids": list(sample_ids), "subject_ids": list(subject_ids)}
+        answer = self.http("POST", "/v1/deletions", body)
+        assert answer.status_code == 202, answer.text
+        self.finish()
+        accepted: dict[str, Any] = answer.json()
+        assert self.http("GET", f"/v1/deletions/{accepted['id']}").json()["status"] == "completed"
+        return accepted
+
+    def ingest(self, rows: list[Sample], force: bool = False) -> int:
+        prefix = self.registrar.begin_ingest()
+        self.system.store.put(f"{prefix}rows.parquet", self.system.method().rows(rows).to_parquet())
+        done = self.registrar.ingest(prefix, force)
+        self.finish()
+        return done.result(timeout=0)
+
+    def finish(self) -> None:
+        while not self.registrar.idle():
+            self.registrar.step()
+
+    def clusters(self) -> dict[str, int]:
+        return {cluster["key"]: cluster["rows"] for cluster in self.http("GET", "/v1/clusters").json()["clusters"]}
+
+    def root(self) -> str:
+        return str(self.http("GET", "/v1/commit").json()["root"])
+
+    def fresh_root(self, rows: list[Sample]) -> str:
+        system = self.system
+        return merkle_root(fresh_leaves(system.method(), system.manifest, system.hash_key, rows))
+
+
+class Answering:
+    """The registrar as the service asks it."""
+
+    def __init__(self, registrar: Registrar) -> None:
+        self._registrar = registrar
+
+    async def delete(self, *arguments: Any) -> Deletion:
+        return self._registrar.delete(*arguments)
+
+    async def deletion(self, deletion_id: str) -> Deletion:
+        return self._registrar.deletion(deletion_id)
+
+    async def deletions(self) -> list[Deletion]:
+        return self._registrar.deletions()
+
+    async def retry(self, deletion_id: str) -> Deletion:
+        return self._registrar.retry(deletion_id)
+
+    async def receipt(self, deletion_id: str) -> dict[str, Any]:
+        return self._registrar.receipt(deletion_id)
+
+
+@pytest.fixture
+def running(system_of: SystemOf) -> Running:
+    return Running(system_of())
+
+
+def ids_of(system: System, key: str) -> list[str]:
+    entry = system.newest().entry(key)
+    assert entry is not None
+    return list(RowTable.from_parquet(system.store.get(entry.rows_object), entry.rows_object).sample_ids)
+
+
+def without(gone: Sequence[str]) -> list[Sample]:
+    return [row for row in samples(0, 90) if row.sample_id not in gone]
+
+
+@pytest.mark.slow
+def test_a_cluster_that_loses_every_row_is_no_more_and_its_images_are_still_answered(running: Running) -> None:
+    before = running.clusters()
+    emptied = max(before, key=lambda key: before[key])
+    gone = ids_of(running.system, emptied)
+    numbers = [int(name[1:]) for name in gone]
+    assert {running.predict(range(number, number + 1))[0]["cluster"] for number in numbers} == {emptied}
+    accepted = running.delete(gone)
+    assert (accepted["rows"], accepted["unknown_ids"]) == (len(gone), [])
+    after = running.clusters()
+    assert emptied not in after
+    assert sum(after.values()) == 90 - len(gone)
+    assert running.root() == running.fresh_root(without(gone))
+    for number in numbers:
+        (answer,) = running.predict(range(number, number + 1))
+        assert answer["cluster"] in {None, *after}
+        assert answer["label"] in LABELS
+
+
+def test_ids_of_an_emptied_cluster_are_unknown_and_deleting_them_again_changes_nothing(running: Running) -> None:
+    gone = ids_of(running.system, next(iter(running.clusters())))
+    subjects = [f"u{name[1:]}" for name in gone]
+    running.delete(gone)
+    root = running.root()
+    again = running.delete(gone, subjects)
+    assert (again["rows"], set(again["unknown_ids"])) == (0, {*gone, *subjects})
+    assert running.root() == root
+    mixed = running.delete([gone[0], next(name for name in EVERYTHING if name not in gone)])
+    assert (mixed["rows"], mixed["unknown_ids"]) == (1, [gone[0]])
+
+
+@pytest.mark.slow
+def test_a_class_that_loses_every_row_keeps_its_column_and_wins_no_image(running: Running) -> None:
+    assert {answer["label"] for answer in running.predict(range(300, 330))} == set(LABELS)
+    gone = [row.sample_id for row in samples(0, 90) if LABELS[row.label] == "green"]
+    assert running.delete(gone)["rows"] == 30
+    assert running.root() == running.fresh_root(without(gone))
+    answers = running.predict(range(300, 330))
+    for answer in answers:
+        assert set(answer["probabilities"]) == set(LABELS)
+        assert sum(answer["probabilities"].values()) == pytest.approx(1)
+    assert {answer["label"] for answer in answers} == {"red", "blue"}
+    right = [answer["label"] == LABELS[number % 3] for number, answer in zip(range(300, 330), answers, strict=True)]
+    assert sum(right) >= 15
+    running.ingest(samples(200, 230))
+    assert {answer["label"] for answer in running.predict(range(300, 330))} == set(LABELS)
+    assert running.root() == running.fresh_root(without(gone) + samples(200, 230))
+
+
+def test_a_system_that_loses_everything_says_so_and_answers_nothing(running: Running) -> None:
+    running.predict(range(300, 302))
+    assert running.delete(EVERYTHING[:45], [f"u{name[1:]}" for name in EVERYTHING[45:]])["rows"] == 90
+    for method, path, body in (("POST", "/v1/predict", {"images": ["AAAA"]}), ("GET", "/readyz", None)):
+        answer = running.http(method, path, body)
+        assert (answer.status_code, answer.headers["content-type"]) == (503, "application/problem+json")
+        assert answer.json()["type"].endswith("not-ready")
+    commit = running.http("GET", "/v1/commit").json()
+    assert (commit["rows"], commit["clusters"], commit["specialists"]) == (0, 0, 0)
+    assert running.clusters() == {}
+    assert running.root() == running.fresh_root([])
+    for prefix in ("rows/", "specialists/", "incoming/", "requests/"):
+        assert running.system.store.names(prefix) == []
+    again = running.delete(["s1", "s2"])
+    assert (again["rows"], again["unknown_ids"]) == (0, ["s1", "s2"])
+
+
+@pytest.mark.slow
+def test_an_emptied_system_that_gets_rows_is_as_one_that_only_ever_had_them(
+    running: Running, system_of: SystemOf
+) -> None:
+    running.delete(EVERYTHING)
+    assert running.ingest(samples(200, 260)) == 60
+    assert running.root() == running.fresh_root(samples(200, 260))
+    other = Running(system_of(rows=0))
+    other.ingest(samples(200, 260))
+    assert running.clusters() == other.clusters()
+    answers, expected = running.predict(range(300, 330)), other.predict(range(300, 330))
+    assert "specialist" in {answer["route"] for answer in answers}
+    for answer in (*answers, *expected):
+        del answer["commit"]
+    assert answers == expected
+
+
+def test_what_an_emptied_system_held_comes_back_only_by_force_and_then_is_what_it_was(running: Running) -> None:
+    root = running.root()
+    running.delete(EVERYTHING)
+    with pytest.raises(ErasedRowError, match="--force"):
+        running.ingest(samples(0, 90))
+    assert running.clusters() == {}
+    assert running.ingest(samples(0, 90), force=True) == 90
+    assert running.root() == root
+
+
+def test_a_new_registrar_and_replica_start_on_an_emptied_store(running: Running) -> None:
+    running.delete(EVERYTHING)
+    successor = Running(running.system)
+    assert successor.clusters() == {}
+    assert successor.ingest(samples(200, 230)) == 30
+    assert successor.root() == successor.fresh_root(samples(200, 230))
+    assert len(successor.predict(range(300, 303))) == 3
