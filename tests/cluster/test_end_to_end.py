@@ -73,6 +73,17 @@ def completed(registrar: Any, deletion_id: str) -> None:
     pytest.fail("the deletion did not complete")
 
 
+def owner_that_starts(system: System, key: str) -> Any:
+    """An idle registrar starts the owners one after the other."""
+    until = time.monotonic() + 120
+    while True:
+        try:
+            return ray.get_actor(owner_name(system.manifest.store_id, key), namespace=NAMESPACE)
+        except ValueError:
+            assert time.monotonic() < until, f"cluster {key} has no owner"
+            time.sleep(0.1)
+
+
 def pid_of(actor: Any) -> int:
     return int(ray.get(actor.place.remote()).pid)
 
@@ -117,10 +128,7 @@ def test_rows_are_ingested_by_ray_workers_and_tuned_by_their_owners(system_of: S
 def test_every_cluster_has_an_owner_of_its_own(running: tuple[System, Any]) -> None:
     system, registrar = running
     ray.get(registrar.status.remote())
-    owners = [
-        ray.get_actor(owner_name(system.manifest.store_id, entry.key), namespace=NAMESPACE)
-        for entry in system.newest().clusters
-    ]
+    owners = [owner_that_starts(system, entry.key) for entry in system.newest().clusters]
     assert len({pid_of(owner) for owner in owners}) == len(system.newest().clusters)
 
 
