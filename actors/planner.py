@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from actors.owner import TuningJob
 from lmeraser.commit import ClusterEntry, Commit
 
-ATTEMPTS = 3
+# An owner that died needs seconds to be back, and its calls fail at once until then: six attempts take 15 s.
+ATTEMPTS = 6
 FIRST_PAUSE_S = 0.5
 _NO_DEADLINE = "~"  # sorts after every date
 
