@@ -13,7 +13,7 @@ import numpy as np
 
 from actors.boundaries import Boundary, reached
 from actors.index import RowIndex
-from actors.owner import Region, RowsJob, Source, Written
+from actors.owner import Region, RowObject, RowsJob, Written
 from lmeraser.commit import ClusterEntry, Commit
 from lmeraser.heads import Statistics
 from lmeraser.heads_state import HeadsState
@@ -46,7 +46,7 @@ def regroup(
     before: Iterable[ClusterEntry],
     cut: Cut,
     moved: RowIndex,
-    incoming: tuple[Source, ...],
+    incoming: tuple[RowObject, ...],
     requests: tuple[str, ...],
 ) -> Regrouping:
     """Find the clusters that a change touches.
@@ -86,9 +86,9 @@ def regroup(
     return Regrouping(cut, kept, tuple(jobs), left)
 
 
-def rows_source(entry: ClusterEntry) -> Source:
+def rows_source(entry: ClusterEntry) -> RowObject:
     """Where a cluster's rows lie."""
-    return Source(entry.rows_object, f"rows/{entry.key}", entry.rows_leaf)
+    return RowObject(entry.rows_object, f"rows/{entry.key}", entry.rows_leaf)
 
 
 def statistics_of_rows(tables: Iterable[RowTable], only: Collection[str] | None, like: Statistics) -> Statistics:

@@ -9,15 +9,16 @@ from dataclasses import dataclass, replace
 from actors import changes
 from actors.boundaries import Boundary, reached
 from actors.index import RowIndex
-from actors.inspection import heads_of, inspect, read_specialist
+from actors.inspection import heads_of, inspect
 from actors.journal import Journal
-from actors.owner import Source, read_rows
+from actors.owner import RowObject
 from actors.owners import Owners, TuningResult
 from lmeraser.commit import ClusterEntry, Commit
 from lmeraser.heads_state import HeadsState
 from lmeraser.keys import HashKey
 from lmeraser.manifest import Manifest, load_part
 from lmeraser.numerics import deterministic
+from lmeraser.objects import read_rows, read_specialist
 from lmeraser.partition import Dendrogram, cut
 from lmeraser.rows import RowTable
 from lmeraser.specialist import Specialist
@@ -73,7 +74,7 @@ class Committer:
         if self.commit is None:
             return
         self._manifest.check_hash_key(self.commit.fixed_leaves, self._hash_key)
-        tables = [read_rows(self._store, self._hash_key, changes.rows_source(entry)) for entry in self.commit.clusters]
+        tables = [self._rows_of(entry) for entry in self.commit.clusters]
         self.index = RowIndex.of(tables, self._manifest.method.seed)
         found = inspect(self._store, self._hash_key, self.commit)
         if found.damaged:
@@ -84,10 +85,6 @@ class Committer:
             self._put(replace(self.commit, clusters=found.clusters, requests=()), heads)
         else:
             self._heads = found.heads
-
-    def check_new(self, tables: Sequence[RowTable]) -> None:
-        """Check that rows may come. Raises DuplicateSampleError when a sample id is there already."""
-        self.index.joined(RowIndex.of(tables, self._manifest.method.seed))
 
     def apply(
         self,
@@ -105,7 +102,7 @@ class Committer:
             tables: their content.
 
         Raises:
-            DuplicateSampleError: when an incoming sample id is in the store already.
+            DuplicateSampleError: when an incoming sample id is in the store already; nothing is changed then.
         """
         going = self.index.only(erased)
         coming = RowIndex.of(tables, self._manifest.method.seed)
@@ -187,10 +184,10 @@ class Committer:
         reached(Boundary.COMMIT_APPENDED)
 
     def _rows_of(self, entry: ClusterEntry) -> RowTable:
-        return read_rows(self._store, self._hash_key, changes.rows_source(entry))
+        return read_rows(self._store, self._hash_key, entry.rows_object, f"rows/{entry.key}", entry.rows_leaf)
 
     def _specialist(self, key: str, name: str, leaf: str | None) -> Specialist:
         return read_specialist(self._store, self._hash_key, key, name, leaf)
 
-    def _source(self, name: str, table: RowTable) -> Source:
-        return Source(name, "incoming", state_leaf(self._hash_key, "incoming", table.digest()))
+    def _source(self, name: str, table: RowTable) -> RowObject:
+        return RowObject(name, "incoming", state_leaf(self._hash_key, "incoming", table.digest()))

@@ -15,9 +15,9 @@ from lmeraser.heads import Statistics
 from lmeraser.heads_state import HeadsState
 from lmeraser.keys import HashKey
 from lmeraser.numerics import deterministic
+from lmeraser.objects import read_heads, read_specialist
 from lmeraser.rows import RowTable
 from lmeraser.specialist import Specialist
-from lmeraser.state import state_leaf
 from lmeraser.store import Store
 
 
@@ -55,25 +55,10 @@ def inspect(store: Store, hash_key: HashKey, commit: Commit) -> Inspection:
         clusters.append(entry)
     heads = None
     try:
-        heads = HeadsState.from_safetensors(store.get(commit.heads_object), commit.heads_object)
-        if state_leaf(hash_key, "heads", heads.digest()) != commit.heads_leaf:
-            raise ObjectCorruptError(f"{commit.heads_object} does not have the digest that its commit names")
+        heads = read_heads(store, hash_key, commit)
     except (ObjectCorruptError, ObjectMissingError) as error:
         damaged.append(str(error))
     return Inspection(tuple(clusters), tuple(specialists), heads, tuple(damaged))
-
-
-def read_specialist(store: Store, hash_key: HashKey, key: str, name: str, leaf: str | None) -> Specialist:
-    """A cluster's specialist, checked.
-
-    Raises:
-        ObjectMissingError: when it is gone.
-        ObjectCorruptError: when it does not have its digest.
-    """
-    specialist = Specialist.from_safetensors(store.get(name), name)
-    if state_leaf(hash_key, f"specialist/{key}", specialist.digest()) != leaf:
-        raise ObjectCorruptError(f"{name} does not have the digest that its commit names")
-    return specialist
 
 
 def heads_of(tables: Sequence[RowTable], specialists: Sequence[Specialist], head_dim: int, classes: int) -> HeadsState:

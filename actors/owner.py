@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from actors.boundaries import Boundary, reached
-from lmeraser.errors import ObjectCorruptError, TuningCancelledError
+from lmeraser.errors import TuningCancelledError
 from lmeraser.keys import HashKey
 from lmeraser.manifest import Manifest
+from lmeraser.objects import read_rows
 from lmeraser.partition import subject_bits
 from lmeraser.rows import RowTable
 from lmeraser.state import state_leaf
@@ -37,7 +38,7 @@ class Region:
 
 
 @dataclass(frozen=True)
-class Source:
+class RowObject:
     """A row object, and its keyed digest under the name of the part of the state that it is."""
 
     name: str
@@ -57,7 +58,7 @@ class RowsJob:
     """
 
     region: Region
-    sources: tuple[Source, ...]
+    sources: tuple[RowObject, ...]
     requests: tuple[str, ...]
     target: str
 
@@ -112,7 +113,7 @@ class Owner:
         erased = {name for request in job.requests for name in json.loads(self._store.get(request))["sample_ids"]}
         parts = []
         for source in job.sources:
-            table = read_rows(self._store, self._hash_key, source)
+            table = self._read(source)
             keep_N = _within(table, job.region, self._manifest.method.seed)
             keep_N &= np.array([name not in erased for name in table.sample_ids], bool)
             parts.append(table.where(keep_N))
@@ -130,7 +131,7 @@ class Owner:
             TuningCancelledError: when a newer change made the tuning pointless.
         """
         reached(Boundary.TUNING_STARTED)
-        rows = read_rows(self._store, self._hash_key, Source(job.rows_object, f"rows/{self._key}", job.rows_leaf))
+        rows = self._read(RowObject(job.rows_object, f"rows/{self._key}", job.rows_leaf))
         specialist = self._method().specialist(rows, self._report, lambda: job.target in self._cancelled)
         with self._putting:
             if job.target in self._cancelled:
@@ -148,21 +149,11 @@ class Owner:
         """Steps done and steps in all of the tuning that runs or ran last."""
         return self._progress
 
+    def _read(self, source: RowObject) -> RowTable:
+        return read_rows(self._store, self._hash_key, source.name, source.part, source.leaf)
+
     def _report(self, done: int, total: int) -> None:
         self._progress = (done, total)
-
-
-def read_rows(store: Store, hash_key: HashKey, source: Source) -> RowTable:
-    """The rows of an object, checked.
-
-    Raises:
-        ObjectMissingError: when it is gone.
-        ObjectCorruptError: when it does not have its digest.
-    """
-    rows = RowTable.from_parquet(store.get(source.name), source.name)
-    if state_leaf(hash_key, source.part, rows.digest()) != source.leaf:
-        raise ObjectCorruptError(f"{source.name} does not have the digest that its commit names")
-    return rows
 
 
 def _within(table: RowTable, region: Region, seed: int) -> np.ndarray:

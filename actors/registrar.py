@@ -28,13 +28,7 @@ from actors.planner import Planner
 from actors.receipting import Receipting
 from actors.sweep import sweep
 from lmeraser.deletion import Deletion
-from lmeraser.errors import (
-    DuplicateSampleError,
-    ErasedRowError,
-    NotReadyError,
-    ObjectCorruptError,
-    RequestError,
-)
+from lmeraser.errors import DuplicateSampleError, ErasedRowError, NotReadyError, ObjectCorruptError, RequestError
 from lmeraser.keys import HashKey
 from lmeraser.log import Log
 from lmeraser.manifest import Manifest
@@ -229,18 +223,23 @@ class Registrar:
             tables = [RowTable.from_parquet(self._store.get(name), name) for name in names]
             if not ingest.force:
                 refuse_erased(tables, self._journal.history, self._hash_key)
-            self._committer.check_new(tables)
-        except (DuplicateSampleError, ErasedRowError, ObjectCorruptError) as error:
-            self._incoming.discard(ingest.prefix)
-            self._sweep()
-            ingest.rows.set_exception(error)
-            return
-        applied = self._committer.apply(incoming=names, tables=tables)
+        except (ErasedRowError, ObjectCorruptError) as error:
+            return self._refuse(ingest, error)
+        try:
+            applied = self._committer.apply(incoming=names, tables=tables)
+        except DuplicateSampleError as error:
+            return self._refuse(ingest, error)
         self._incoming.discard(ingest.prefix)
         self._follow(applied.left_keys, applied.touched)
         self._owners.retire(applied.left_keys - applied.touched)
         self._sweep()
         ingest.rows.set_result(sum(map(len, tables)))
+        return None
+
+    def _refuse(self, ingest: Incoming, error: Exception) -> None:
+        self._incoming.discard(ingest.prefix)
+        self._sweep()
+        ingest.rows.set_exception(error)
 
     def _take_results(self) -> bool:
         results = self._owners.finished()

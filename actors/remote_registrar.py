@@ -98,21 +98,26 @@ class RegistrarProcess:
                 _log.error("%s; this registrar ends", error)
                 ray.kill(self._itself, no_restart=True)
                 return
-            except (ObjectCorruptError, ObjectMissingError) as error:
-                _log.error("%s; the registrar starts again from the store and mends what it can", error)
-                time.sleep(_RESTART_PAUSE_S)
-                ray.kill(self._itself, no_restart=False)
-                return
-            except (StoreError, RayActorError) as error:
-                pause_s = min(max(2 * pause_s, 0.1), 10.0)
-                _log.exception("the registrar's step failed and is tried again in %.1f s: %s", pause_s, error)
-            except Exception:
-                # What it holds in memory can no longer be trusted; Ray starts it again from the store.
-                _log.exception("the registrar's step failed in an unforeseen way; it starts again from the store")
+            except Exception as error:
+                if _may_pass(error):
+                    pause_s = min(max(2 * pause_s, 0.1), 10.0)
+                    _log.exception("the registrar's step failed and is tried again in %.1f s: %s", pause_s, error)
+                    time.sleep(pause_s)
+                    continue
+                # What it holds in memory can no longer be trusted, or an object is damaged: Ray starts it again from
+                # the store, and what can be mended is.
+                _log.exception("the registrar's step failed; it starts again from the store: %s", error)
                 time.sleep(_RESTART_PAUSE_S)
                 ray.kill(self._itself, no_restart=False)
                 return
             time.sleep(pause_s)
+
+
+def _may_pass(error: Exception) -> bool:
+    """Whether the same step may succeed later: the store or an owner is out of reach, and nothing is damaged."""
+    return isinstance(error, StoreError | RayActorError) and not isinstance(
+        error, ObjectCorruptError | ObjectMissingError
+    )
 
 
 def registrar_name(store_id: str) -> str:

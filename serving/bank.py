@@ -10,14 +10,13 @@ from dataclasses import dataclass
 
 import torch
 
-from lmeraser.commit import ClusterEntry, Commit
+from lmeraser.commit import Commit
 from lmeraser.errors import NotReadyError, ObjectCorruptError, ObjectMissingError
 from lmeraser.heads import Head
 from lmeraser.heads_state import HeadsState
 from lmeraser.keys import HashKey
 from lmeraser.method import Method
-from lmeraser.specialist import Specialist
-from lmeraser.state import state_leaf
+from lmeraser.objects import read_heads, read_specialist
 from lmeraser.store import Store
 from serving.router import Routes, routes
 
@@ -65,7 +64,10 @@ def load_bank(store: Store, method: Method, commit: Commit, hash_key: HashKey, p
         if (name := entry.specialist_object) is None:
             continue
         try:
-            prompt = known[name] if name in known else _prompt(store, entry, name, hash_key).to(method.backbone.device)
+            prompt = known.get(name)
+            if prompt is None:
+                specialist = read_specialist(store, hash_key, entry.key, name, entry.specialist_leaf)
+                prompt = torch.from_numpy(specialist.prompt).to(method.backbone.device)
         except (ObjectCorruptError, ObjectMissingError) as error:
             logger.error("cluster %s answers without its specialist: %s", entry.key, error)
             continue
@@ -84,19 +86,8 @@ def load_bank(store: Store, method: Method, commit: Commit, hash_key: HashKey, p
 
 
 def _heads(store: Store, commit: Commit, hash_key: HashKey) -> HeadsState:
-    name = commit.heads_object
     try:
-        heads = HeadsState.from_safetensors(store.get(name), name)
-        if state_leaf(hash_key, "heads", heads.digest()) != commit.heads_leaf:
-            raise ObjectCorruptError(f"{name} does not have the digest that its commit names")
+        return read_heads(store, hash_key, commit)
     except (ObjectCorruptError, ObjectMissingError) as error:
         logger.error("no answers from commit %d: %s", commit.number, error)
         raise NotReadyError(f"the heads of commit {commit.number} cannot be used") from error
-    return heads
-
-
-def _prompt(store: Store, entry: ClusterEntry, name: str, hash_key: HashKey) -> torch.Tensor:
-    specialist = Specialist.from_safetensors(store.get(name), name)
-    if state_leaf(hash_key, f"specialist/{entry.key}", specialist.digest()) != entry.specialist_leaf:
-        raise ObjectCorruptError(f"{name} does not have the digest that its commit names")
-    return torch.from_numpy(specialist.prompt)

@@ -28,7 +28,7 @@ def register(app: typer.Typer) -> None:
 def pretrain(config: ConfigFile = None, data: DataFolder = None, store: StoreUri = "", as_json: AsJson = False) -> None:
     """Train the backbone on the public rows with Ray Train.
 
-    Example: lmeraser pretrain --config examples/digits.yaml --store /data/digits
+    Example: lmeraser pretrain --config cluster/demo/digits.yaml --store /data/digits
     """
     from cluster.pretrain import pretrain as run
     from cluster.runtime import connect

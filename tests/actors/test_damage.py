@@ -7,13 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from small_system import System, samples
+from small_system import System, finish, samples
 
-from actors.registrar import Registrar
-from lmeraser.data import Sample
 from lmeraser.errors import LMEraserError, LogError, ObjectCorruptError, ObjectMissingError
-from lmeraser.fresh import fresh_leaves
-from lmeraser.state import merkle_root
 
 SystemOf = Callable[..., System]
 Damage = Callable[[Path], None]
@@ -34,15 +30,6 @@ def remove(path: Path) -> None:
 
 
 DAMAGES = [flip, truncate, remove]
-
-
-def finish(registrar: Registrar) -> None:
-    while registrar.step():
-        pass
-
-
-def fresh_root(system: System, rows: list[Sample]) -> str:
-    return merkle_root(fresh_leaves(system.method(), system.manifest, system.hash_key, rows))
 
 
 def file_of(system: System, name: str | None) -> Path:
@@ -98,7 +85,7 @@ def test_a_specialist_that_is_damaged_later_is_not_subtracted(system_of: SystemO
     successor = system.registrar()
     finish(successor)
     assert successor.deletion(deletion.id).status == "completed"
-    assert system.newest().root == fresh_root(system, [row for row in samples(0, 90) if row.sample_id != ids[0]])
+    assert system.newest().root == system.fresh_root([row for row in samples(0, 90) if row.sample_id != ids[0]])
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
@@ -111,7 +98,7 @@ def test_a_damaged_request_is_read_back_from_the_hashes_of_its_record(system_of:
     finish(successor)
     assert successor.deletion(deletion.id).status == "completed"
     gone = {"s3", "s40", "s7"}
-    assert system.newest().root == fresh_root(system, [row for row in samples(0, 90) if row.sample_id not in gone])
+    assert system.newest().root == system.fresh_root([row for row in samples(0, 90) if row.sample_id not in gone])
     assert system.store.names("requests/") == []
 
 
@@ -122,7 +109,7 @@ def test_a_request_that_names_another_row_than_its_record_does_not_delete_it(sys
     path = file_of(system, f"requests/{deletion.id}.json")
     path.write_text(json.dumps({**json.loads(path.read_text()), "sample_ids": ["s4"]}))
     finish(registrar)
-    assert system.newest().root == fresh_root(system, [row for row in samples(0, 90) if row.sample_id != "s3"])
+    assert system.newest().root == system.fresh_root([row for row in samples(0, 90) if row.sample_id != "s3"])
 
 
 @pytest.mark.parametrize("damage", DAMAGES)

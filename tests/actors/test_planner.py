@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from small_system import System, samples
+from small_system import System, finish, samples
 
 from actors.owner import TuningJob
 from actors.owners import InProcessOwners, TuningResult
@@ -94,11 +94,6 @@ def failing(system_of: SystemOf, monkeypatch: pytest.MonkeyPatch) -> tuple[Syste
     owners = FailingOwners(*arguments)
     signing_key = load_signing_key(system.keys)
     return system, owners, Registrar(system.store, system.manifest, system.hash_key, signing_key, owners, 0.0)
-
-
-def finish(registrar: Registrar) -> None:
-    while registrar.step():
-        pass
 
 
 def test_a_deletion_whose_tuning_keeps_failing_keeps_its_erasure_and_can_be_retried(

@@ -6,11 +6,9 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
-from small_system import System, samples
+from small_system import System, finish, samples
 
-from actors.registrar import Registrar
 from lmeraser.commit import Commit
-from lmeraser.data import Sample
 from lmeraser.errors import (
     DuplicateSampleError,
     ErasedRowError,
@@ -20,23 +18,12 @@ from lmeraser.errors import (
     RequestError,
     UnknownDeletionError,
 )
-from lmeraser.fresh import fresh_leaves
 from lmeraser.heads_state import HeadsState
 from lmeraser.keys import load_signing_key
 from lmeraser.receipts import covers, verify_receipt
 from lmeraser.rows import RowTable
-from lmeraser.state import merkle_root
 
 SystemOf = Callable[..., System]
-
-
-def finish(registrar: Registrar) -> None:
-    while registrar.step():
-        pass
-
-
-def fresh_root(system: System, rows: list[Sample]) -> str:
-    return merkle_root(fresh_leaves(system.method(), system.manifest, system.hash_key, rows))
 
 
 def objects(commit: Commit) -> dict[str, str | None]:
@@ -48,8 +35,8 @@ def objects(commit: Commit) -> dict[str, str | None]:
 def test_after_a_deletion_the_state_is_that_of_the_remaining_rows(system_of: SystemOf, variant: str) -> None:
     system = system_of(variant)
     system.delete("s3", "s40")
-    assert system.newest().root == fresh_root(
-        system, [row for row in samples(0, 90) if row.sample_id not in ("s3", "s40")]
+    assert system.newest().root == system.fresh_root(
+        [row for row in samples(0, 90) if row.sample_id not in ("s3", "s40")]
     )
 
 
@@ -108,7 +95,7 @@ def test_a_subject_is_deleted_with_all_its_samples(system_of: SystemOf) -> None:
     assert deletion.rows == 8
     assert deletion.unknown_ids == ("nobody",)
     finish(registrar)
-    assert system.newest().root == fresh_root(system, [row for row in rows if row.subject_id != "person2"])
+    assert system.newest().root == system.fresh_root([row for row in rows if row.subject_id != "person2"])
 
 
 def test_unknown_ids_are_named_and_the_rest_is_deleted(system_of: SystemOf) -> None:
@@ -156,7 +143,7 @@ def test_a_request_that_was_accepted_survives_its_registrar(system_of: SystemOf)
     successor = system.registrar()
     finish(successor)
     assert successor.deletion(deletion.id).status == "completed"
-    assert system.newest().root == fresh_root(system, [row for row in samples(0, 90) if row.sample_id != "s3"])
+    assert system.newest().root == system.fresh_root([row for row in samples(0, 90) if row.sample_id != "s3"])
 
 
 def test_an_older_registrar_is_fenced_off(system_of: SystemOf) -> None:
@@ -180,7 +167,7 @@ def test_requests_that_wait_together_are_erased_by_one_commit_and_share_tunings(
     assert {registrar.deletion(deletion.id).status for deletion in deletions} == {"completed"}
     assert registrar.status()["tunings"] <= 2
     remaining = [row for row in samples(0, 90) if row.sample_id not in ids]
-    assert system.newest().root == fresh_root(system, remaining)
+    assert system.newest().root == system.fresh_root(remaining)
 
 
 def test_a_cluster_can_lose_every_row(system_of: SystemOf) -> None:
@@ -188,14 +175,14 @@ def test_a_cluster_can_lose_every_row(system_of: SystemOf) -> None:
     entry = system.newest().clusters[0]
     ids = set(RowTable.from_parquet(system.store.get(entry.rows_object), entry.rows_object).sample_ids)
     system.delete(*ids)
-    assert system.newest().root == fresh_root(system, [row for row in samples(0, 90) if row.sample_id not in ids])
+    assert system.newest().root == system.fresh_root([row for row in samples(0, 90) if row.sample_id not in ids])
 
 
 def test_a_class_can_lose_every_row_and_keeps_its_place_in_the_head(system_of: SystemOf) -> None:
     system = system_of()
     system.delete(*(row.sample_id for row in samples(0, 90) if row.label == 1))
     remaining = [row for row in samples(0, 90) if row.label != 1]
-    assert system.newest().root == fresh_root(system, remaining)
+    assert system.newest().root == system.fresh_root(remaining)
     name = system.newest().heads_object
     heads = HeadsState.from_safetensors(system.store.get(name), name)
     assert heads.shared_head.bias_C.shape == (3,)
@@ -206,15 +193,15 @@ def test_everything_can_be_deleted_and_rows_may_come_again(system_of: SystemOf) 
     system = system_of()
     system.delete(*(row.sample_id for row in samples(0, 90)))
     assert (system.newest().rows, system.newest().clusters) == (0, ())
-    assert system.newest().root == fresh_root(system, [])
+    assert system.newest().root == system.fresh_root([])
     system.ingest(samples(200, 230))
-    assert system.newest().root == fresh_root(system, samples(200, 230))
+    assert system.newest().root == system.fresh_root(samples(200, 230))
 
 
 def test_rows_that_come_later_give_the_state_of_one_ingest(system_of: SystemOf) -> None:
     system = system_of()
     system.ingest(samples(90, 120))
-    assert system.newest().root == fresh_root(system, samples(0, 120))
+    assert system.newest().root == system.fresh_root(samples(0, 120))
 
 
 def test_a_sample_id_that_the_store_holds_is_refused_and_nothing_changes(system_of: SystemOf) -> None:

@@ -21,9 +21,7 @@ from cluster.service import start_service, stop_service
 from lmeraser.client import Client
 from lmeraser.config import ServingConfig, SourceConfig
 from lmeraser.data import Sample
-from lmeraser.fresh import fresh_leaves
 from lmeraser.keys import load_signing_key, public_pem
-from lmeraser.state import merkle_root
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_local")]
 SystemOf = Callable[..., System]
@@ -47,10 +45,6 @@ def end(system: System) -> None:
     for name in names:
         if system.manifest.store_id in name:
             ray.kill(ray.get_actor(name, namespace=NAMESPACE))
-
-
-def fresh_root(system: System, rows: list[Sample]) -> str:
-    return merkle_root(fresh_leaves(system.method(), system.manifest, system.hash_key, rows))
 
 
 def without(*names: str) -> list[Sample]:
@@ -104,7 +98,7 @@ def test_a_client_predicts_deletes_and_gets_a_receipt_over_http(running: tuple[S
         stop_service()
     assert len(before) == len(after) == 40
     assert commits == {system.newest().number}
-    assert system.newest().root == fresh_root(system, without("s3", "s40"))
+    assert system.newest().root == system.fresh_root(without("s3", "s40"))
 
 
 def test_rows_are_ingested_by_ray_workers_and_tuned_by_their_owners(system_of: SystemOf, tmp_path: Path) -> None:
@@ -122,7 +116,7 @@ def test_rows_are_ingested_by_ray_workers_and_tuned_by_their_owners(system_of: S
     assert (done.rows, status["rows"], status["awaiting"]) == (60, 60, [])
     names = {row.sample_id: f"{('red', 'green', 'blue')[row.label]}/{row.sample_id}.png" for row in samples(0, 60)}
     rows = [Sample(names[row.sample_id], names[row.sample_id], row.label, row.image) for row in samples(0, 60)]
-    assert system.newest().root == fresh_root(system, rows)
+    assert system.newest().root == system.fresh_root(rows)
 
 
 def test_every_cluster_has_an_owner_of_its_own(running: tuple[System, Any]) -> None:
@@ -137,7 +131,7 @@ def test_a_registrar_that_is_killed_finishes_what_it_accepted(running: tuple[Sys
     deletion = ray.get(registrar.delete.remote(["s3"], []))
     os.kill(ray.get(registrar.place.remote()).pid, signal.SIGKILL)
     completed(registrar, deletion.id)
-    assert system.newest().root == fresh_root(system, without("s3"))
+    assert system.newest().root == system.fresh_root(without("s3"))
 
 
 def test_an_owner_that_is_killed_while_it_tunes_is_started_again(running: tuple[System, Any]) -> None:
@@ -149,7 +143,7 @@ def test_an_owner_that_is_killed_while_it_tunes_is_started_again(running: tuple[
     owner = ray.get_actor(owner_name(system.manifest.store_id, tuning[0]), namespace=NAMESPACE)
     os.kill(pid_of(owner), signal.SIGKILL)
     completed(registrar, deletion.id)
-    assert system.newest().root == fresh_root(system, without("s3"))
+    assert system.newest().root == system.fresh_root(without("s3"))
 
 
 def test_an_owner_that_is_frozen_before_its_write_brings_nothing_back(running: tuple[System, Any]) -> None:
@@ -167,7 +161,7 @@ def test_an_owner_that_is_frozen_before_its_write_brings_nothing_back(running: t
     with pytest.raises(ProcessLookupError):
         os.kill(pid, signal.SIGCONT)
     rows = without("s3", "s4", *(row.sample_id for row in samples(5, 30)))
-    assert system.newest().root == fresh_root(system, rows)
+    assert system.newest().root == system.fresh_root(rows)
     assert set(system.store.names("specialists/")) == {
         entry.specialist_object for entry in system.newest().clusters if entry.specialist_object
     }

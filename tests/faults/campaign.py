@@ -27,18 +27,16 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 
-from small_system import System, build_system, samples
+from small_system import System, build_system, finish, samples
 
 from actors.boundaries import EVENT, Boundary
 from actors.owners import InProcessOwners
 from actors.registrar import Registrar
 from lmeraser.commit import DATA_FOLDERS
-from lmeraser.fresh import fresh_leaves
 from lmeraser.keys import load_signing_key
 from lmeraser.log import Log
 from lmeraser.method import Method
 from lmeraser.receipts import verify_receipt
-from lmeraser.state import merkle_root
 from lmeraser.store import LocalStore
 
 ROWS = samples(0, 24)
@@ -70,8 +68,7 @@ class Campaign:
         self._original.ingest(ROWS)
         self._method: Method = self._original.method()
         remaining = [row for row in ROWS if row.sample_id not in GOING]
-        leaves = fresh_leaves(self._method, self._original.manifest, self._original.hash_key, remaining)
-        self._root = merkle_root(leaves)
+        self._root = self._original.fresh_root(remaining)
         self._images = [row.image for row in ROWS if row.sample_id in GOING]
         begun = time.monotonic()
         self._child(self._copy(), None)
@@ -119,8 +116,7 @@ class Campaign:
         signing_key = load_signing_key(system.keys)
         registrar = Registrar(system.store, system.manifest, system.hash_key, signing_key, owners, LEASE_S)
         registrar.delete(GOING, (), IDEMPOTENCY_KEY)
-        while registrar.step():
-            pass
+        finish(registrar)
 
     def _at_boundary(self, where: str) -> Callable[[], None]:
         """Kill when the boundary is reached for the first or second time."""
@@ -135,7 +131,6 @@ class Campaign:
         return lambda: sys.addaudithook(hook)
 
     def _at_random(self) -> Callable[[], None]:
-        # An alarm that nothing handles ends the process as SIGKILL does: at once, and nothing of its own runs.
         delay_s = self._random.uniform(0.001, self._longest_s)
 
         def start() -> None:
@@ -156,7 +151,7 @@ class Campaign:
             found.append(f"the log has {counts}")
         receipts = system.store.names("receipts/")
         for name in receipts:
-            verify_receipt(_json(system.store.get(name)), load_signing_key(system.keys).public_key())
+            verify_receipt(json.loads(system.store.get(name)), load_signing_key(system.keys).public_key())
         if len(receipts) != 1 or system.store.names("requests/"):
             found.append(f"{len(receipts)} receipts and {len(system.store.names('requests/'))} requests are left")
         listed = {name for prefix in DATA_FOLDERS for name in system.store.names(prefix)}
@@ -166,11 +161,6 @@ class Campaign:
             if path.is_file() and any(image in path.read_bytes() for image in self._images):
                 found.append(f"{path.name} holds an erased image")
         return found
-
-
-def _json(data: bytes) -> dict[str, object]:
-    value: dict[str, object] = json.loads(data)
-    return value
 
 
 def campaign(runs: int, seed: int) -> dict[str, Tally]:

@@ -15,8 +15,6 @@ from cluster.service import start_service, stop_service
 from lmeraser.client import Client, Prediction
 from lmeraser.config import ServingConfig
 from lmeraser.errors import ServiceError
-from lmeraser.fresh import fresh_leaves
-from lmeraser.state import merkle_root
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_local"), pytest.mark.timeout(600)]
 SystemOf = Callable[..., System]
@@ -62,5 +60,4 @@ def test_a_service_that_is_killed_in_parts_during_a_deletion_comes_back(served: 
             time.sleep(0.1)
         answered(client, system.newest().number)
     rows = [row for row in samples(0, 90) if row.sample_id not in ("s3", "s40")]
-    leaves = fresh_leaves(system.method(), system.manifest, system.hash_key, rows)
-    assert system.newest().root == merkle_root(leaves)
+    assert system.newest().root == system.fresh_root(rows)

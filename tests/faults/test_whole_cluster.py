@@ -12,11 +12,9 @@ from pathlib import Path
 
 import pytest
 from processes import descendants, kill
-from small_system import System, samples
+from small_system import System, finish, samples
 
-from lmeraser.fresh import fresh_leaves
 from lmeraser.log import Log
-from lmeraser.state import merkle_root
 
 pytestmark = pytest.mark.ray
 SystemOf = Callable[..., System]
@@ -49,11 +47,9 @@ def test_a_new_cluster_on_the_same_store_finishes_what_the_killed_one_accepted(s
     accepted = [start_and_kill(system, name, chance.uniform(0.0, 1.5)) for name in ("s3", "s40")]
     assert all(accepted)
     registrar = system.registrar()
-    while registrar.step():
-        pass
+    finish(registrar)
     assert [registrar.deletion(one).status for one in accepted] == ["completed", "completed"]
     rows = [row for row in samples(0, 90) if row.sample_id not in ("s3", "s40")]
-    leaves = fresh_leaves(system.method(), system.manifest, system.hash_key, rows)
-    assert system.newest().root == merkle_root(leaves)
+    assert system.newest().root == system.fresh_root(rows)
     kinds = [record.kind for record in Log(system.store).advance()]
     assert (kinds.count("request"), kinds.count("erased"), kinds.count("completed")) == (2, 2, 2)

@@ -17,9 +17,7 @@ from lmeraser.config import ServingConfig
 from lmeraser.data import Sample
 from lmeraser.deletion import Deletion
 from lmeraser.errors import ErasedRowError
-from lmeraser.fresh import fresh_leaves
 from lmeraser.rows import RowTable
-from lmeraser.state import merkle_root
 from serving.predictor import Scored
 from serving.replica import Replica
 from serving.routes import create_app
@@ -83,8 +81,7 @@ class Running:
         return str(self.http("GET", "/v1/commit").json()["root"])
 
     def fresh_root(self, rows: list[Sample]) -> str:
-        system = self.system
-        return merkle_root(fresh_leaves(system.method(), system.manifest, system.hash_key, rows))
+        return self.system.fresh_root(rows)
 
 
 class Answering:

@@ -24,11 +24,13 @@ from lmeraser.config import (
     TuningConfig,
 )
 from lmeraser.data import Sample
+from lmeraser.fresh import fresh_leaves
 from lmeraser.keys import HashKey, init_keys, load_hash_key, load_signing_key
 from lmeraser.log import Log
 from lmeraser.manifest import Manifest, load_manifest
 from lmeraser.method import Method
 from lmeraser.public import build_public, create_store, load_method
+from lmeraser.state import merkle_root
 from lmeraser.store import LocalStore
 
 LABELS = ("red", "green", "blue")
@@ -61,6 +63,12 @@ def picture(number: int) -> bytes:
 def samples(start: int, stop: int) -> list[Sample]:
     """Samples s<number> of subjects u<number>."""
     return [Sample(f"s{number}", f"u{number}", number % 3, picture(number)) for number in range(start, stop)]
+
+
+def finish(registrar: Registrar) -> None:
+    """Have it do all of its work."""
+    while registrar.step():
+        pass
 
 
 @dataclass(frozen=True)
@@ -107,6 +115,10 @@ class System:
         history = History()
         history.replay(Log(self.store).advance())
         return history.deletion(deletion_id).status
+
+    def fresh_root(self, rows: list[Sample]) -> str:
+        """The root that a fresh run on these rows gives."""
+        return merkle_root(fresh_leaves(self.method(), self.manifest, self.hash_key, rows))
 
     def newest(self) -> Commit:
         records = [record for record in Log(self.store).advance() if record.kind == "commit"]
