@@ -34,6 +34,8 @@ def show(store: StoreUri = "", config: ConfigFile = None, as_json: AsJson = Fals
 def check(store: StoreUri = "", config: ConfigFile = None, as_json: AsJson = False) -> None:
     """Walk the chain; exit code 1 when a record is changed, missing or out of order.
 
+    Nothing follows the last record: to see that it was changed or removed, compare the head with one that you kept.
+
     Example: lmeraser log check --store /data/gtsrb-store
     """
     target = find_store(store, config)
