@@ -16,8 +16,9 @@ check: $(STAMP)  ## Lint, strict types, unit tests.
 	$(BIN)/mypy
 	$(BIN)/pytest -m "not ray and not slow" -n auto
 
-test: check  ## Everything: check, then the tests that start Ray and the slow ones.
-	$(BIN)/pytest -m "ray or slow"
+test: check  ## Everything: check, then the slow tests side by side, then those that start Ray one by one.
+	$(BIN)/pytest -m "slow and not ray" -n auto
+	$(BIN)/pytest -m ray
 
 faults: $(STAMP)  ## Kill the system at every boundary of a deletion, and try thousands of histories; writes docs/kills.md.
 	OMP_NUM_THREADS=1 $(BIN)/python tests/faults/campaign.py --runs 28 --out docs/kills.md
