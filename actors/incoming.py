@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import threading
+import time
+import uuid
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from actors.history import History
-from lmeraser.errors import ErasedRowError
+from lmeraser.errors import ErasedRowError, RequestError
 from lmeraser.keys import HashKey
 from lmeraser.receipts import sample_hash, subject_hash
 from lmeraser.rows import RowTable
+from lmeraser.store import Store
+
+# A job that writes rows renews its prefix twice a second; one that is silent for so long has ended.
+SILENCE_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -32,3 +40,85 @@ def refuse_erased(tables: Sequence[RowTable], history: History, hash_key: HashKe
                     f"sample {sample_id!r} of subject {subject_id!r} was erased before; "
                     "ingest it with --force only if its owner agreed again"
                 )
+
+
+class Prefixes:
+    """The prefixes under which rows are being written, or wait to be added. Methods may be called from any thread."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._lock = threading.Lock()
+        self._last_heard_s: dict[str, float] = {}
+        self._waiting: set[str] = set()
+        self._forbidden: set[str] = set()
+        self._dropped = False
+
+    def begin(self) -> str:
+        """A new prefix; it must be renewed until it is handed over."""
+        prefix = f"incoming/{uuid.uuid4().hex}/"
+        with self._lock:
+            self._last_heard_s[prefix] = time.monotonic()
+        return prefix
+
+    def renew(self, prefix: str) -> None:
+        """Say that rows are still being written. Raises RequestError when the prefix was dropped."""
+        with self._lock:
+            self._check(prefix)
+            self._last_heard_s[prefix] = time.monotonic()
+
+    def hand_over(self, prefix: str) -> None:
+        """Its rows are complete and wait to be added. Raises RequestError when the prefix was dropped."""
+        with self._lock:
+            if self._holds_forbidden(prefix):
+                self._dropped |= self._last_heard_s.pop(prefix, None) is not None
+            self._check(prefix)
+            del self._last_heard_s[prefix]
+            self._waiting.add(prefix)
+
+    def added(self, prefix: str) -> None:
+        """Its rows were added, or refused: the next sweep removes what lies under it."""
+        with self._lock:
+            self._waiting.discard(prefix)
+
+    def drop(self, prefix: str) -> None:
+        """Give up a prefix that was not handed over; its rows are never added."""
+        with self._lock:
+            self._dropped |= self._last_heard_s.pop(prefix, None) is not None
+
+    def forbid(self, sample_ids: Collection[str]) -> None:
+        """These samples are being erased: what is written now and holds one of them is dropped by the next sweep."""
+        with self._lock:
+            if self._last_heard_s:
+                self._forbidden |= set(sample_ids)
+
+    def drop_silent(self) -> bool:
+        """Drop the prefixes that nobody renews; whether any prefix was dropped since the last sweep."""
+        with self._lock:
+            oldest_s = time.monotonic() - SILENCE_S
+            silent = [prefix for prefix, heard_s in self._last_heard_s.items() if heard_s < oldest_s]
+        for prefix in silent:
+            self.drop(prefix)
+        return self._dropped
+
+    @contextmanager
+    def held(self) -> Iterator[set[str]]:
+        """All prefixes that a sweep must leave alone; none is begun meanwhile."""
+        with self._lock:
+            self._dropped = False
+            for prefix in [prefix for prefix in self._last_heard_s if self._holds_forbidden(prefix)]:
+                del self._last_heard_s[prefix]
+            if not self._last_heard_s:
+                self._forbidden.clear()
+            yield self._waiting | set(self._last_heard_s)
+
+    def _holds_forbidden(self, prefix: str) -> bool:
+        names = self._store.names(prefix) if self._forbidden else []
+        tables = (RowTable.from_parquet(self._store.get(name), name) for name in names)
+        return any(not self._forbidden.isdisjoint(table.sample_ids) for table in tables)
+
+    def _check(self, prefix: str) -> None:
+        if prefix not in self._last_heard_s:
+            raise RequestError(
+                "the ingest cannot go on: the registrar started anew, a row of it was erased meanwhile, or nothing "
+                f"was heard of it for {SILENCE_S:.0f} s. None of its rows was added; start it again"
+            )

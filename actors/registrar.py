@@ -6,9 +6,7 @@ actor whose thread calls it. Requests may come from other threads at any time.
 
 from __future__ import annotations
 
-import threading
 import time
-import uuid
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future
@@ -19,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from actors.boundaries import Boundary, reached
 from actors.changes import object_name
 from actors.committer import Applied, Committer
-from actors.incoming import Incoming, refuse_erased
+from actors.incoming import Incoming, Prefixes, refuse_erased
 from actors.intake import Intake
 from actors.journal import Journal
 from actors.owner import TuningJob
@@ -66,8 +64,7 @@ class Registrar:
             deletion.id for deletion in self._journal.history.deletions.values() if deletion.status == "accepted"
         )
         self._ingests: deque[Incoming] = deque()
-        self._incoming: set[str] = set()
-        self._sweeping = threading.Lock()
+        self.prefixes = Prefixes(store)
         self._running: dict[str, TuningJob] = {}
         awaiting = self._awaiting()
         self._waiting = {
@@ -141,18 +138,19 @@ class Registrar:
         return self._receipting.read(deletion_id)
 
     def begin_ingest(self) -> str:
-        """A prefix under which to put row objects; pass it to :meth:`ingest` afterwards."""
-        prefix = f"incoming/{uuid.uuid4().hex}/"
-        with self._sweeping:
-            self._incoming.add(prefix)
-        return prefix
+        """A prefix under which to put row objects; renew it in ``prefixes``, and pass it to :meth:`ingest`."""
+        return self.prefixes.begin()
 
     def ingest(self, prefix: str, force: bool = False) -> Future[int]:
         """Add the rows under a prefix; the future gives their number once they are committed.
 
         The future raises DuplicateSampleError, or ErasedRowError when a row or its subject was erased
         before and ``force`` is not set.
+
+        Raises:
+            RequestError: when the ingest can no longer be finished, and must start again.
         """
+        self.prefixes.hand_over(prefix)
         ingest = Incoming(prefix, force)
         self._ingests.append(ingest)
         return ingest.rows
@@ -185,6 +183,8 @@ class Registrar:
             self._ingests.popleft()
         elif self._retries:
             self._try_again(self._retries.popleft())
+        elif self.prefixes.drop_silent():
+            self._sweep()
         elif not (self._take_results() or self._start_tunings() or self._complete()):
             self._owners.start_ahead()
             return False
@@ -200,6 +200,7 @@ class Registrar:
         ids = [self._requests[place] for place in range(len(self._requests))]
         fresh = [request_id for request_id in ids if request_id not in self._journal.history.committed]
         samples = {name for request_id in fresh for name in self._intake.sample_ids(request_id, self._committer.index)}
+        self.prefixes.forbid(samples)
         requests = [(request_id, self._intake.object_of(request_id)) for request_id in fresh]
         applied = self._committer.apply(erased=samples, requests=requests) if fresh else Applied((), frozenset())
         self._follow(applied.left_keys, applied.touched)
@@ -229,7 +230,7 @@ class Registrar:
             applied = self._committer.apply(incoming=names, tables=tables)
         except DuplicateSampleError as error:
             return self._refuse(ingest, error)
-        self._incoming.discard(ingest.prefix)
+        self.prefixes.added(ingest.prefix)
         self._follow(applied.left_keys, applied.touched)
         self._owners.retire(applied.left_keys - applied.touched)
         self._sweep()
@@ -237,7 +238,7 @@ class Registrar:
         return None
 
     def _refuse(self, ingest: Incoming, error: Exception) -> None:
-        self._incoming.discard(ingest.prefix)
+        self.prefixes.added(ingest.prefix)
         self._sweep()
         ingest.rows.set_exception(error)
 
@@ -314,6 +315,6 @@ class Registrar:
                 keys.update(touched)
 
     def _sweep(self) -> None:
-        with self._sweeping:
-            writing = self._incoming | {job.target for job in self._running.values()}
+        with self.prefixes.held() as prefixes:
+            writing = prefixes | {job.target for job in self._running.values()}
             sweep(self._store, self._committer.commit, writing)

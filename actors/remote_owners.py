@@ -14,6 +14,7 @@ import ray
 from ray.actor import ActorHandle
 from ray.exceptions import ActorDiedError, ActorUnavailableError, GetTimeoutError, RayActorError
 
+from actors.names import owner_name
 from actors.owner import Owner, RowsJob, TuningJob, Written
 from actors.owners import TuningResult
 from actors.process import Place, await_end
@@ -108,7 +109,7 @@ class RemoteOwners:
 
     def prepare(self, keys: Collection[str]) -> None:
         named = ray.util.list_named_actors(all_namespaces=True)
-        prefix = owner_name(self._store_id, "")
+        prefix = owner_name(self._store_id, self._site.store_uri, "")
         there = {actor["name"].removeprefix(prefix) for actor in named if actor["name"].startswith(prefix)}
         # What they do, they were told by a registrar that is no more.
         self.retire(there)
@@ -167,7 +168,7 @@ class RemoteOwners:
         ending: list[Place | None] = []
         for key in keys:
             try:
-                owner = ray.get_actor(owner_name(self._store_id, key), namespace=NAMESPACE)
+                owner = ray.get_actor(owner_name(self._store_id, self._site.store_uri, key), namespace=NAMESPACE)
             except ValueError:
                 continue
             ending.append(self._place(key, owner))
@@ -190,18 +191,13 @@ class RemoteOwners:
     def _owner(self, key: str) -> ActorHandle[OwnerProcess]:
         owner = _OWNER.options(
             **DETACHED,
-            name=owner_name(self._store_id, key),
+            name=owner_name(self._store_id, self._site.store_uri, key),
             num_cpus=self._share.num_cpus,
             num_gpus=self._share.num_gpus,
         ).remote(self._site, key)
         # Asked again each time, because Ray may have restarted it elsewhere.
         self._places[key] = owner.place.remote()
         return owner
-
-
-def owner_name(store_id: str, key: str) -> str:
-    """The Ray name of a cluster's owner."""
-    return f"owner/{store_id}/{key}"
 
 
 def _result(call: ray.ObjectRef[Written], job: TuningJob) -> TuningResult:

@@ -13,6 +13,7 @@ import ray
 from ray.actor import ActorHandle
 from ray.exceptions import RayActorError
 
+from actors.names import registrar_name
 from actors.process import Place
 from actors.registrar import Registrar
 from actors.remote_owners import DETACHED, RemoteOwners, Share, Site
@@ -77,6 +78,14 @@ class RegistrarProcess:
         """See Registrar.begin_ingest."""
         return self._registrar.begin_ingest()
 
+    def renew_ingest(self, prefix: str) -> None:
+        """See Prefixes.renew."""
+        self._registrar.prefixes.renew(prefix)
+
+    def abandon_ingest(self, prefix: str) -> None:
+        """See Prefixes.drop."""
+        self._registrar.prefixes.drop(prefix)
+
     def ingest(self, prefix: str, force: bool = False) -> int:
         """See Registrar.ingest; returns once the rows are committed."""
         return self._registrar.ingest(prefix, force).result()
@@ -120,14 +129,9 @@ def _may_pass(error: Exception) -> bool:
     )
 
 
-def registrar_name(store_id: str) -> str:
-    """The Ray name of a store's registrar."""
-    return f"registrar/{store_id}"
-
-
 def open_registrar(site: Site, store_id: str, share: Share, slots: int) -> ActorHandle[RegistrarProcess]:
     """The store's registrar; started where none runs on this Ray cluster."""
-    return _REGISTRAR.options(**DETACHED, name=registrar_name(store_id)).remote(site, share, slots)
+    return _REGISTRAR.options(**DETACHED, name=registrar_name(store_id, site.store_uri)).remote(site, share, slots)
 
 
 # Mutations are never repeated by Ray (max_task_retries 0): the caller decides, and every call is idempotent.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import torch
 
 from cluster.pretrain import weights_name
 from lmeraser.config import Config, MethodConfig, SourceConfig
-from lmeraser.data import check_samples, located, open_source
+from lmeraser.data import check_samples, located, open_public, open_source
 from lmeraser.errors import ConfigError
 from lmeraser.keys import load_signing_key, public_pem
 from lmeraser.manifest import NAME, Manifest, load_manifest
@@ -21,6 +21,7 @@ from lmeraser.public import (
     PUBLIC_CHUNK,
     PublicArtifacts,
     PublicFeatures,
+    check_public_rows,
     create_store,
     fit_public,
     open_routed,
@@ -34,8 +35,23 @@ PUBLIC_KEY = "public/signing-key.pem"
 State = dict[str, torch.Tensor]
 
 
-def open_or_build(config: Config, store: Store, keys: Path, report: Report) -> Manifest:
-    """The store's manifest; where there is no store yet, it is made from the public rows.
+@dataclass(frozen=True)
+class Built:
+    """A store's manifest, and ids of undecodable public rows that were left out when it was made just now."""
+
+    manifest: Manifest
+    skipped: tuple[str, ...] = ()
+
+
+def open_or_build(config: Config, store: Store, keys: Path, report: Report, *, skip_bad: bool = False) -> Built:
+    """Open the store; where there is none yet, make it from the public rows.
+
+    Args:
+        config: what the user set.
+        store: where it lies, or is to lie.
+        keys: the key folder.
+        report: called with what is being done, how much of it is done, and how much there is.
+        skip_bad: leave undecodable public images out instead of refusing.
 
     Raises:
         ConfigError: when the store was made with another configuration.
@@ -47,25 +63,36 @@ def open_or_build(config: Config, store: Store, keys: Path, report: Report) -> M
     if store.exists(NAME):
         manifest = load_manifest(store)
         _check_same(manifest.method, method, store.uri)
-        return manifest
+        return Built(manifest)
     public_key = load_signing_key(keys).public_key()
-    artifacts = _artifacts(method, located(config.public), _trained(config, store), report)
+    public = located(config.public)
+    opened = open_public(public)
+    check = check_samples(opened.samples(opened.labels), opened.labels, skip_bad=skip_bad)
+    rows = sum(1 for _ in check)
+    check_public_rows(method, rows)
+    skipped = frozenset(check.skipped)
+    artifacts = _artifacts(method, public, rows, skipped, _trained(config, store), report)
     store.put(PUBLIC_KEY, public_pem(public_key))
-    return create_store(store, method, artifacts)
+    return Built(create_store(store, method, artifacts), tuple(check.skipped))
 
 
-def _artifacts(method: MethodConfig, source: SourceConfig, trained: State | None, report: Report) -> PublicArtifacts:
+def _artifacts(
+    method: MethodConfig,
+    source: SourceConfig,
+    rows: int,
+    skipped: frozenset[str],
+    trained: State | None,
+    report: Report,
+) -> PublicArtifacts:
     """Features of the public rows, extracted by as many workers as there are cores or GPUs; then the fit."""
     on_gpu = method.backbone.device == "cuda"
     backbone = open_routed(method, replace(method.backbone, device="cpu"), trained)
-    opened = open_source(source)
-    rows = sum(1 for _ in check_samples(opened.samples(opened.labels), opened.labels, skip_bad=False))
     parts: dict[int, PublicFeatures] = {}
     # The weights go to each node once.
     state = ray.put(backbone.model.state_dict())
     workers = max(1, int(ray.cluster_resources().get("GPU" if on_gpu else "CPU", 1)))
     extract = _extract_public.options(num_cpus=1, num_gpus=1 if on_gpu else 0)
-    streams = [extract.remote(method, source, state, place, workers) for place in range(workers)]
+    streams = [extract.remote(method, source, skipped, state, place, workers) for place in range(workers)]
     while streams:
         ready, _ = ray.wait(streams, num_returns=1, timeout=1.0)
         for stream in ready:
@@ -81,13 +108,14 @@ def _artifacts(method: MethodConfig, source: SourceConfig, trained: State | None
 
 @ray.remote
 def _extract_public(
-    method: MethodConfig, source: SourceConfig, state: State, place: int, workers: int
+    method: MethodConfig, source: SourceConfig, skipped: frozenset[str], state: State, place: int, workers: int
 ) -> Iterator[tuple[int, PublicFeatures]]:
     """Every ``workers``-th chunk of the public rows from the ``place``-th on, with its number."""
     backbone = open_routed(method, method.backbone, state)
-    opened = open_source(source)
+    opened = open_public(source)
+    kept = (sample for sample in opened.samples(opened.labels) if sample.sample_id not in skipped)
     batch = None
-    for number, chunk in enumerate(chunks(opened.samples(opened.labels), PUBLIC_CHUNK)):
+    for number, chunk in enumerate(chunks(kept, PUBLIC_CHUNK)):
         if number % workers == place:
             part = public_features(backbone, chunk, batch)
             batch = part.feature_batch

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +20,8 @@ from lmeraser.store import open_store
 
 _CHUNK_ROWS = 256
 _POLL_S = 0.1
+_RENEW_S = 0.5
+_CANCEL_S = 10.0
 Report = Callable[[str, int, int], None]
 
 
@@ -66,17 +67,34 @@ def ingest(
     if rows == 0:
         raise DataError("the private source holds no rows that can be used")
     prefix = ray.get(registrar.begin_ingest.remote())
-    on_gpu = manifest.method.backbone.device == "cuda"
+    try:
+        _write_all(registrar, site, source, skip_bad, prefix, rows, report)
+        return Ingested(ray.get(registrar.ingest.remote(prefix, force)), tuple(check.skipped))
+    except BaseException:
+        ray.get(registrar.abandon_ingest.remote(prefix))
+        raise
+
+
+def _write_all(
+    registrar: Any, site: Site, source: SourceConfig, skip_bad: bool, prefix: str, rows: int, report: Report
+) -> None:
+    """Have workers write all rows of the source under the prefix; when this returns or raises, none writes any more."""
+    on_gpu = load_manifest(open_store(site.store_uri)).method.backbone.device == "cuda"
     cores = int(ray.cluster_resources().get("GPU" if on_gpu else "CPU", 1))
     workers = max(1, min(cores, -(-rows // _CHUNK_ROWS)))
     write = _write_incoming.options(num_cpus=1, num_gpus=1 if on_gpu else 0)
     calls = [write.remote(site, source, skip_bad, prefix, place, workers) for place in range(workers)]
     store = open_store(site.store_uri)
-    while calls:
-        ended, calls = ray.wait(calls, timeout=0.5)
-        ray.get(ended)
-        report("private rows", min(rows, _CHUNK_ROWS * len(store.names(prefix))), rows)
-    return Ingested(ray.get(registrar.ingest.remote(prefix, force)), tuple(check.skipped))
+    try:
+        while calls:
+            ended, calls = ray.wait(calls, timeout=_RENEW_S)
+            ray.get([registrar.renew_ingest.remote(prefix), *ended])
+            report("private rows", min(rows, _CHUNK_ROWS * len(store.names(prefix))), rows)
+    finally:
+        for call in calls:
+            ray.cancel(call, force=True)
+        if calls:
+            ray.wait(calls, num_returns=len(calls), timeout=_CANCEL_S)
 
 
 def tune(registrar: Any, report: Report) -> dict[str, Any]:
@@ -113,4 +131,5 @@ def _write_incoming(site: Site, source: SourceConfig, skip_bad: bool, prefix: st
     for number, chunk in enumerate(chunks(open_source(source).samples(labels), _CHUNK_ROWS)):
         if number % workers == place:
             table = method.rows(check_samples(chunk, labels, skip_bad=skip_bad))
-            store.put(f"{prefix}{uuid.uuid4().hex}.parquet", table.to_parquet())
+            # Named by its number, so that a worker that Ray starts again puts no row twice.
+            store.put(f"{prefix}{number:08d}.parquet", table.to_parquet())

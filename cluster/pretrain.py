@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from lmeraser.backbone import create_model, normalisation, weights_of
 from lmeraser.config import Config, PretrainConfig, SourceConfig
-from lmeraser.data import decode_image, located, open_source
+from lmeraser.data import decode_image, located, open_public
 from lmeraser.errors import BackboneError, DataError
 from lmeraser.hashing import canonical_json, draw_uint64
 from lmeraser.store import Store
@@ -72,7 +72,7 @@ def pretrain(config: Config, store: Store, report: Report) -> str:
     if store.exists(name):
         return name
     create_model(config.backbone)
-    source = open_source(config.public)
+    source = open_public(config.public)
     if next(iter(source.samples(source.labels)), None) is None:
         raise DataError("the public source holds no rows")
     progress = Queue(actor_options={"num_cpus": 0})
@@ -197,7 +197,7 @@ def _set_rate(optimiser: torch.optim.Optimizer, config: PretrainConfig, step: in
 
 def _public_rows(source: SourceConfig, image_px: int) -> tuple[Tensor, Tensor, int]:
     """All public images, their labels, and how many labels there are."""
-    opened = open_source(source)
+    opened = open_public(source)
     samples = list(opened.samples(opened.labels))
     images_N3PP = np.stack([decode_image(sample.image, image_px) for sample in samples])
     return torch.from_numpy(images_N3PP), torch.tensor([sample.label for sample in samples]), len(opened.labels)

@@ -100,6 +100,15 @@ def public_features(backbone: Backbone, samples: Sequence[Sample], feature_batch
     return PublicFeatures(*extract(backbone, images_N3PP, batch), batch)
 
 
+def check_public_rows(config: MethodConfig, rows: int) -> None:
+    """Check that there are enough public rows. Raises DataError when there are fewer than anchors."""
+    if rows < config.partition.anchors:
+        raise DataError(
+            f"there are {rows} public rows for partition.anchors {config.partition.anchors}: "
+            "give more public rows or fewer anchors"
+        )
+
+
 def fit_public(config: MethodConfig, backbone: Backbone, parts: Sequence[PublicFeatures]) -> PublicArtifacts:
     """The public artifacts from the features of all public rows, in the order of the rows.
 
@@ -108,12 +117,7 @@ def fit_public(config: MethodConfig, backbone: Backbone, parts: Sequence[PublicF
         DataError: when there are fewer rows than anchors.
     """
     prompt_kind(config.prompt, backbone)
-    rows = sum(len(part.routing_NR) for part in parts)
-    if rows < config.partition.anchors:
-        raise DataError(
-            f"there are {rows} public rows for partition.anchors {config.partition.anchors}: "
-            "give more public rows or fewer anchors"
-        )
+    check_public_rows(config, sum(len(part.routing_NR) for part in parts))
     routing_NR = np.concatenate([part.routing_NR for part in parts])
     head_NF = np.concatenate([part.head_NF for part in parts])
     with deterministic():

@@ -19,6 +19,15 @@ from lmeraser.errors import ObjectCorruptError
 from lmeraser.hashing import canonical_json
 
 
+def _schema(width: int) -> pa.Schema:
+    columns = {"sample_id": pa.string(), "subject_id": pa.string(), "label": pa.int64(), "image": pa.binary()}
+    return pa.schema({**columns, "anchor": pa.int32(), "features": pa.list_(pa.int16(), width)})
+
+
+def _told(schema: pa.Schema) -> str:
+    return ", ".join(f"{field.name}: {field.type}" for field in schema)
+
+
 @dataclass(frozen=True)
 class RowTable:
     """Rows sorted by sample id.
@@ -58,17 +67,10 @@ class RowTable:
 
     def to_parquet(self) -> bytes:
         """The table as a Parquet file."""
-        features = pa.array(self.features_NH.reshape(-1), pa.int16())
-        table = pa.table(
-            {
-                "sample_id": pa.array(self.sample_ids, pa.string()),
-                "subject_id": pa.array(self.subject_ids, pa.string()),
-                "label": pa.array(self.labels_N, pa.int64()),
-                "image": pa.array(self.images, pa.binary()),
-                "anchor": pa.array(self.anchors_N, pa.int32()),
-                "features": pa.FixedSizeListArray.from_arrays(features, self.features_NH.shape[1]),
-            }
-        )
+        features = pa.FixedSizeListArray.from_arrays(self.features_NH.reshape(-1), self.features_NH.shape[1])
+        columns = (self.sample_ids, self.subject_ids, self.labels_N, self.images, self.anchors_N, features)
+        schema = _schema(self.features_NH.shape[1])
+        table = pa.table([pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)], schema)
         buffer = io.BytesIO()
         # Images are compressed already, and dictionary pages would repeat ids in a second place.
         pq.write_table(table, buffer, compression="none", use_dictionary=False, write_statistics=False)
@@ -85,13 +87,18 @@ class RowTable:
             table = pq.read_table(pa.BufferReader(data)).combine_chunks()
             features = table.column("features").combine_chunks()
             width = features.type.list_size
+            entries = features.flatten()
+            nulls = entries.null_count + sum(column.null_count for column in table.columns)
+            if nulls or table.schema.remove_metadata() != _schema(width):
+                told = f"it has {nulls} nulls and the columns {_told(table.schema)}"
+                raise ValueError(f"{told}; rows have no nulls and the columns {_told(_schema(width))}")
             return RowTable(
                 sample_ids=tuple(table.column("sample_id").to_pylist()),
                 subject_ids=tuple(table.column("subject_id").to_pylist()),
                 labels_N=table.column("label").to_numpy(),
                 images=tuple(table.column("image").to_pylist()),
                 anchors_N=table.column("anchor").to_numpy(),
-                features_NH=features.flatten().to_numpy(zero_copy_only=False).reshape(-1, width),
+                features_NH=entries.to_numpy(zero_copy_only=False).reshape(-1, width),
             )
         except (pa.ArrowException, KeyError, OSError, ValueError, AttributeError) as error:
             raise ObjectCorruptError(f"{name} is not a row file: {error}") from error

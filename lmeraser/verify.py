@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from lmeraser.commit import ClusterEntry, Commit
-from lmeraser.data import Sample
-from lmeraser.errors import ConfigError, NotReadyError, ObjectCorruptError, ObjectMissingError
+from lmeraser.data import Sample, check_samples
+from lmeraser.errors import ConfigError, DataError, NotReadyError, ObjectCorruptError, ObjectMissingError
 from lmeraser.fresh import Report, fresh_leaves, rows_of, specialists_of, worker_processes
 from lmeraser.heads_state import HeadsState
 from lmeraser.keys import HashKey
@@ -76,13 +76,15 @@ def verify(
         ConfigError: when there is no such cluster.
         FingerprintError: when the numerics here are not the store's.
         KeysError: when the hash key is not the store's.
+        ObjectMissingError: when a row file is gone.
+        ObjectCorruptError: when a row file cannot be read, or holds what no ingest takes.
     """
     manifest = load_manifest(store)
     commit = newest_commit(Log(store))
     manifest.check_hash_key(commit.fixed_leaves, hash_key)
     method = load_method(store, manifest)
     entries = _chosen(commit, cluster)
-    samples = [sample for entry in entries for sample in _samples(store, entry)]
+    samples = [sample for entry in entries for sample in _samples(store, entry, manifest.method.labels)]
     with worker_processes(store.uri, processes) as workers:
         if cluster is None:
             stored = _stored_leaves(store, manifest, hash_key, commit)
@@ -119,10 +121,14 @@ def _chosen(commit: Commit, cluster: str | None) -> tuple[ClusterEntry, ...]:
     return (entry,)
 
 
-def _samples(store: Store, entry: ClusterEntry) -> list[Sample]:
+def _samples(store: Store, entry: ClusterEntry, labels: tuple[str, ...]) -> list[Sample]:
     table = RowTable.from_parquet(store.get(entry.rows_object), entry.rows_object)
     columns = (table.sample_ids, table.subject_ids, table.labels_N.tolist(), table.images)
-    return [Sample(*row) for row in zip(*columns, strict=True)]
+    samples = [Sample(*row) for row in zip(*columns, strict=True)]
+    try:
+        return list(check_samples(samples, labels, skip_bad=False))
+    except DataError as error:
+        raise ObjectCorruptError(f"{entry.rows_object} holds rows that no ingest would have taken: {error}") from error
 
 
 def _stored_leaves(store: Store, manifest: Manifest, hash_key: HashKey, commit: Commit) -> dict[str, str]:

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import ray
 from ray.exceptions import RayActorError, RayTaskError
 
+from actors.names import registrar_name
 from lmeraser.deletion import Deletion
 from lmeraser.errors import LMEraserError, NotReadyError
 
@@ -37,8 +38,8 @@ class Registrar(Protocol):
 class NamedRegistrar:
     """The registrar of one store, through Ray."""
 
-    def __init__(self, store_id: str) -> None:
-        self._name = f"registrar/{store_id}"
+    def __init__(self, store_id: str, store_uri: str) -> None:
+        self._name = registrar_name(store_id, store_uri)
 
     async def delete(
         self, sample_ids: Sequence[str], subject_ids: Sequence[str], idempotency_key: str | None, deadline: str | None

@@ -66,15 +66,16 @@ def ingest(
     connect()
     begun = time.monotonic()
     with progress() as report:
-        manifest = open_or_build(settings, target, key_folder(keys), report)
+        built = open_or_build(settings, target, key_folder(keys), report, skip_bad=skip_bad)
         built_s = _since(begun)
         site = _site(target, keys)
-        registrar = registrar_of(site, manifest)
-        done = run(registrar, site, manifest, settings.private, skip_bad=skip_bad, force=force, report=report)
+        registrar = registrar_of(site, built.manifest)
+        done = run(registrar, site, built.manifest, settings.private, skip_bad=skip_bad, force=force, report=report)
     _print(
         {
             "rows": done.rows,
             "skipped": list(done.skipped),
+            "public_skipped": list(built.skipped),
             "store": target.uri,
             "public_s": built_s,
             "private_s": round(_since(begun) - built_s, 2),

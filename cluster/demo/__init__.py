@@ -66,7 +66,7 @@ def run_demo(workdir: Path, report: Report) -> DemoReport:
     config = load_config(CONFIG)
     store = _new_store(workdir.absolute(), config, report)
     keys = workdir.absolute() / "keys"
-    manifest = open_or_build(config, store, keys, report)
+    manifest = open_or_build(config, store, keys, report).manifest
     site = Site(store.uri, str(keys))
     registrar = registrar_of(site, manifest)
     ingest(registrar, site, manifest, config.private, skip_bad=False, force=False, report=report)

@@ -2,6 +2,15 @@
 
 from lmeraser.data.decode import decode_image
 from lmeraser.data.sample import Sample, Source
-from lmeraser.data.sources import CheckedSamples, check_samples, located, open_source
+from lmeraser.data.sources import CheckedSamples, check_samples, located, open_public, open_source
 
-__all__ = ["CheckedSamples", "Sample", "Source", "check_samples", "decode_image", "located", "open_source"]
+__all__ = [
+    "CheckedSamples",
+    "Sample",
+    "Source",
+    "check_samples",
+    "decode_image",
+    "located",
+    "open_public",
+    "open_source",
+]

@@ -14,7 +14,7 @@ from lmeraser.data.image_folder import ImageFolderSource
 from lmeraser.data.parquet import ParquetSource
 from lmeraser.data.sample import Sample, Source
 from lmeraser.data.torchvision_dataset import TorchvisionSource
-from lmeraser.errors import DuplicateSampleError, UndecodableImageError, UnknownLabelError
+from lmeraser.errors import DataError, DuplicateSampleError, UndecodableImageError, UnknownLabelError
 from lmeraser.hashing import draw_uint64
 
 _NAMED_IN_MESSAGE = 10
@@ -41,6 +41,22 @@ def open_source(config: SourceConfig) -> Source:
         case "glyphs":
             source = GlyphsSource()
     return source if config.max_rows is None else _Drawn(source, config.max_rows)
+
+
+def open_public(config: SourceConfig) -> Source:
+    """The source of the public rows, whose labels come with the data.
+
+    Raises:
+        DataError: when it cannot be read, or declares no label names.
+        ConfigError: when torchvision has no such data set.
+    """
+    source = open_source(config)
+    if not source.labels:
+        raise DataError(
+            f"{config.path} declares no label names, which public rows need: Parquet has them as ClassLabel in the "
+            "metadata of its schema, an image folder as the names of its subfolders"
+        )
+    return source
 
 
 def located(config: SourceConfig) -> SourceConfig:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -13,8 +14,8 @@ import pytest
 import ray
 from small_system import System, picture, samples
 
-from actors.remote_owners import NAMESPACE, Site, owner_name
-from actors.remote_registrar import registrar_name
+from actors.names import owner_name, registrar_name
+from actors.remote_owners import NAMESPACE, Site
 from cluster.jobs import ingest, tune
 from cluster.runtime import free_port, registrar_of
 from cluster.service import start_service, stop_service
@@ -22,6 +23,7 @@ from lmeraser.client import Client
 from lmeraser.config import ServingConfig, SourceConfig
 from lmeraser.data import Sample
 from lmeraser.keys import load_signing_key, public_pem
+from lmeraser.store import LocalStore
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_local")]
 SystemOf = Callable[..., System]
@@ -55,6 +57,10 @@ def no_report(what: str, done: int, total: int) -> None:
     pass
 
 
+def interrupt(*_: Any) -> None:
+    raise KeyboardInterrupt
+
+
 def completed(registrar: Any, deletion_id: str) -> None:
     until = time.monotonic() + 200
     while time.monotonic() < until:
@@ -72,7 +78,7 @@ def owner_that_starts(system: System, key: str) -> Any:
     until = time.monotonic() + 120
     while True:
         try:
-            return ray.get_actor(owner_name(system.manifest.store_id, key), namespace=NAMESPACE)
+            return ray.get_actor(owner_name(system.manifest.store_id, system.store.uri, key), namespace=NAMESPACE)
         except ValueError:
             assert time.monotonic() < until, f"cluster {key} has no owner"
             time.sleep(0.1)
@@ -110,10 +116,13 @@ def test_rows_are_ingested_by_ray_workers_and_tuned_by_their_owners(system_of: S
     registrar = start(system)
     site = Site(system.store.uri, str(system.keys))
     source = SourceConfig("image_folder", str(tmp_path / "images"))
+    with pytest.raises(KeyboardInterrupt):
+        ingest(registrar, site, system.manifest, source, skip_bad=False, force=False, report=interrupt)
     done = ingest(registrar, site, system.manifest, source, skip_bad=False, force=False, report=no_report)
     status = tune(registrar, no_report)
     end(system)
     assert (done.rows, status["rows"], status["awaiting"]) == (60, 60, [])
+    assert system.store.names("incoming/") == []
     names = {row.sample_id: f"{('red', 'green', 'blue')[row.label]}/{row.sample_id}.png" for row in samples(0, 60)}
     rows = [Sample(names[row.sample_id], names[row.sample_id], row.label, row.image) for row in samples(0, 60)]
     assert system.newest().root == system.fresh_root(rows)
@@ -140,7 +149,7 @@ def test_an_owner_that_is_killed_while_it_tunes_is_started_again(running: tuple[
     until = time.monotonic() + 120
     while not (tuning := ray.get(registrar.status.remote())["running"]) and time.monotonic() < until:
         time.sleep(0.005)
-    owner = ray.get_actor(owner_name(system.manifest.store_id, tuning[0]), namespace=NAMESPACE)
+    owner = ray.get_actor(owner_name(system.manifest.store_id, system.store.uri, tuning[0]), namespace=NAMESPACE)
     os.kill(pid_of(owner), signal.SIGKILL)
     completed(registrar, deletion.id)
     assert system.newest().root == system.fresh_root(without("s3"))
@@ -152,7 +161,7 @@ def test_an_owner_that_is_frozen_before_its_write_brings_nothing_back(running: t
     until = time.monotonic() + 120
     while not (tuning := ray.get(registrar.status.remote())["running"]) and time.monotonic() < until:
         time.sleep(0.005)
-    pid = pid_of(ray.get_actor(owner_name(system.manifest.store_id, tuning[0]), namespace=NAMESPACE))
+    pid = pid_of(ray.get_actor(owner_name(system.manifest.store_id, system.store.uri, tuning[0]), namespace=NAMESPACE))
     os.kill(pid, signal.SIGSTOP)
     entry = system.newest().entry(tuning[0])
     assert entry is not None
@@ -167,8 +176,17 @@ def test_an_owner_that_is_frozen_before_its_write_brings_nothing_back(running: t
     }
 
 
+def test_a_copied_store_is_another_system(running: tuple[System, Any], tmp_path: Path) -> None:
+    system, registrar = running
+    copy = System(LocalStore(shutil.copytree(system.store.uri, tmp_path / "copy")), system.keys)
+    deletion = ray.get(start(copy).delete.remote(["s3"], []))
+    completed(start(copy), deletion.id)
+    assert copy.newest().root == copy.fresh_root(without("s3"))
+    assert ray.get(registrar.status.remote())["rows"] == system.newest().rows == 90
+
+
 def test_a_registrar_has_one_name(running: tuple[System, Any]) -> None:
     system, registrar = running
     again = start(system)
     assert ray.get(again.status.remote())["term"] == ray.get(registrar.status.remote())["term"]
-    assert ray.get_actor(registrar_name(system.manifest.store_id), namespace=NAMESPACE)
+    assert ray.get_actor(registrar_name(system.manifest.store_id, system.store.uri), namespace=NAMESPACE)

@@ -222,3 +222,22 @@ def test_features_of_uneven_length_are_refused() -> None:
     pq.write_table(uneven, buffer)
     with pytest.raises(ObjectCorruptError, match="rows/ab/cd"):
         RowTable.from_parquet(buffer.getvalue(), "rows/ab/cd")
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_flipped_bit_gives_no_file_or_a_table_of_the_right_types() -> None:
+    original = table(some_rows(2))
+    data = original.to_parquet()
+    found = set()
+    for place in range(len(data)):
+        flipped = bytearray(data)
+        flipped[place] ^= 0x80
+        try:
+            again = RowTable.from_parquet(bytes(flipped), "rows/00")
+        except ObjectCorruptError:
+            found.add("refused")
+        else:
+            kinds = [array.dtype.str for array in (again.labels_N, again.anchors_N, again.features_NH)]
+            assert kinds == ["<i8", "<i4", "<i2"]
+            found.add("equal" if again.digest() == original.digest() else "another digest")
+    assert found == {"refused", "equal", "another digest"}

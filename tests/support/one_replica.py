@@ -21,5 +21,5 @@ if __name__ == "__main__":
     async def forward(images_N3PP: np.ndarray) -> Scored:
         return replica.score([images_N3PP])[0]
 
-    app = create_app(replica, forward, NamedRegistrar(replica.store_id))
+    app = create_app(replica, forward, NamedRegistrar(replica.store_id, sys.argv[1]))
     uvicorn.run(app, host="127.0.0.1", port=int(sys.argv[3]), log_level="error")

@@ -148,9 +148,6 @@ def test_what_is_asked_for_wrongly_is_told_by_its_name(
     assert {name: system.store.get(name) for name in system.store.names()} == before
 
 
-@pytest.mark.xfail(
-    strict=True, reason="the registrar keeps every prefix that an ingest began under until it starts anew"
-)
 def test_an_ingest_that_was_broken_off_leaves_no_image_behind_once_it_is_erased(system_of: SystemOf) -> None:
     system = system_of()
     registrar = system.registrar()

@@ -139,13 +139,25 @@ def test_weights_in_another_layout_are_told(
     lmeraser(*place.ingest("--store", tmp_path / "store", **changed)).failed(1, "nested.pth")
 
 
-@pytest.mark.xfail(strict=True, reason="the public rows are always refused, with an advice that was followed")
-def test_an_undecodable_public_image_does_not_ask_for_what_was_given(
+def test_an_undecodable_public_image_is_refused_or_left_out(
     lmeraser: Run, place: Workplace, first: dict[str, Any], tmp_path: Path
 ) -> None:
     public = put_images(tmp_path / "public", **numbered(range(1000, 1012)), red_broken=BROKEN)
-    ran = lmeraser(*place.ingest("--skip-bad", "--store", tmp_path / "store", private=first, public=public))
-    assert ran.code == 0 or "--skip-bad" not in ran.err
+    lmeraser(*place.ingest("--store", tmp_path / "store", private=first, public=public)).failed(1, "red_broken.png")
+    ran = lmeraser(*place.ingest("--skip-bad", "--json", "--store", tmp_path / "store", private=first, public=public))
+    assert ran.code == 0, ran.err
+    assert (ran.json["public_skipped"], ran.json["skipped"]) == (["red/red_broken.png"], ["red/red_broken.png"])
+
+
+def test_public_rows_without_label_names_are_refused(
+    lmeraser: Run, place: Workplace, first: dict[str, Any], tmp_path: Path
+) -> None:
+    columns = {"label": [0, 1], "image": [picture(1000), picture(1001)]}
+    pq.write_table(pa.table(columns), tmp_path / "public.parquet")
+    public = {"kind": "parquet", "path": str(tmp_path / "public.parquet")}
+    nowhere = LocalStore(tmp_path / "store")
+    lmeraser(*place.ingest("--store", nowhere.uri, private=first, public=public)).failed(1, "ClassLabel")
+    assert nowhere.names() == []
 
 
 def test_undecodable_images_are_named_or_left_out(lmeraser: Run, place: Workplace, first: dict[str, Any]) -> None:

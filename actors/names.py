@@ -1,0 +1,19 @@
+"""Names of actors in Ray. A store and its copy carry one store id, so the name holds where the store lies as well."""
+
+from __future__ import annotations
+
+import hashlib
+
+
+def registrar_name(store_id: str, store_uri: str) -> str:
+    """The Ray name of a store's registrar."""
+    return f"registrar/{_store_name(store_id, store_uri)}"
+
+
+def owner_name(store_id: str, store_uri: str, key: str) -> str:
+    """The Ray name of a cluster's owner."""
+    return f"owner/{_store_name(store_id, store_uri)}/{key}"
+
+
+def _store_name(store_id: str, store_uri: str) -> str:
+    return f"{store_id}-{hashlib.sha256(store_uri.encode()).hexdigest()[:8]}"

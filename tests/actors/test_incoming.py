@@ -1,0 +1,105 @@
+"""Ingests that break off, or run into a deletion or a new registrar."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import pytest
+from small_system import System, finish, picture, samples
+
+from actors import incoming
+from lmeraser.errors import RequestError
+
+SystemOf = Callable[..., System]
+
+
+def put(system: System, prefix: str, start: int, stop: int, number: int = 0) -> None:
+    system.store.put(f"{prefix}{number}.parquet", system.method().rows(samples(start, stop)).to_parquet())
+
+
+def holders(system: System, number: int) -> list[str]:
+    return [name for name in system.store.names() if picture(number) in system.store.get(name)]
+
+
+def test_an_ingest_that_a_new_registrar_does_not_know_is_refused_whole(system_of: SystemOf) -> None:
+    system = system_of()
+    prefix = system.registrar().begin_ingest()
+    put(system, prefix, 200, 210, number=0)
+    successor = system.registrar()
+    put(system, prefix, 210, 220, number=1)
+    with pytest.raises(RequestError, match="start it again"):
+        successor.prefixes.renew(prefix)
+    with pytest.raises(RequestError, match="start it again"):
+        successor.ingest(prefix)
+    assert system.newest().rows == 90
+
+
+def test_an_ingest_that_is_given_up_leaves_nothing(system_of: SystemOf) -> None:
+    system = system_of()
+    registrar = system.registrar()
+    prefix = registrar.begin_ingest()
+    put(system, prefix, 200, 210)
+    registrar.prefixes.drop(prefix)
+    finish(registrar)
+    assert system.store.names("incoming/") == []
+
+
+def test_an_ingest_that_falls_silent_is_given_up(system_of: SystemOf, monkeypatch: pytest.MonkeyPatch) -> None:
+    system = system_of()
+    registrar = system.registrar()
+    silent, renewed = registrar.begin_ingest(), registrar.begin_ingest()
+    for prefix, start in ((silent, 200), (renewed, 210)):
+        put(system, prefix, start, start + 10)
+    now = time.monotonic() + incoming.SILENCE_S
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    registrar.prefixes.renew(renewed)
+    now += 1.0
+    finish(registrar)
+    assert system.store.names("incoming/") == [f"{renewed}0.parquet"]
+    with pytest.raises(RequestError, match="start it again"):
+        registrar.ingest(silent)
+    done = registrar.ingest(renewed)
+    finish(registrar)
+    assert (done.result(timeout=0), system.newest().rows) == (10, 100)
+
+
+def test_a_deletion_drops_an_ingest_that_holds_its_rows_and_no_other(system_of: SystemOf) -> None:
+    system = system_of()
+    registrar = system.registrar()
+    holding, other = registrar.begin_ingest(), registrar.begin_ingest()
+    put(system, holding, 3, 5)
+    put(system, other, 200, 210)
+    registrar.delete(["s3"], [])
+    finish(registrar)
+    assert holders(system, 3) == []
+    assert system.store.names("incoming/") == [f"{other}0.parquet"]
+    with pytest.raises(RequestError, match="erased meanwhile"):
+        registrar.ingest(holding, force=True)
+
+
+def test_a_row_that_is_written_after_its_deletion_is_not_added_even_by_force(system_of: SystemOf) -> None:
+    system = system_of()
+    registrar = system.registrar()
+    prefix = registrar.begin_ingest()
+    put(system, prefix, 200, 210, number=0)
+    registrar.delete(["s3"], [])
+    finish(registrar)
+    put(system, prefix, 3, 4, number=1)
+    with pytest.raises(RequestError, match="erased meanwhile"):
+        registrar.ingest(prefix, force=True)
+    finish(registrar)
+    assert holders(system, 3) == []
+    assert system.newest().root == system.fresh_root([row for row in samples(0, 90) if row.sample_id != "s3"])
+
+
+def test_an_ingest_that_began_after_the_deletion_may_bring_the_row_back_by_force(system_of: SystemOf) -> None:
+    system = system_of()
+    registrar = system.registrar()
+    registrar.delete(["s3"], [])
+    finish(registrar)
+    prefix = registrar.begin_ingest()
+    put(system, prefix, 3, 4)
+    registrar.ingest(prefix, force=True)
+    finish(registrar)
+    assert system.newest().root == system.fresh_root(samples(0, 90))
