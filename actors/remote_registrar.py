@@ -13,6 +13,7 @@ import ray
 from ray.actor import ActorHandle
 from ray.exceptions import RayActorError
 
+from actors.metrics import RegistrarMetrics
 from actors.names import registrar_name
 from actors.process import Place
 from actors.registrar import Registrar
@@ -26,6 +27,7 @@ from lmeraser.state import check_fingerprint, fingerprint
 from lmeraser.store import open_store
 
 _IDLE_S = 0.02
+_REPORT_S = 1.0
 _RESTART_PAUSE_S = 1.0
 _log = logging.getLogger(__name__)
 
@@ -45,6 +47,8 @@ class RegistrarProcess:
         self._registrar = Registrar(
             store, manifest, load_hash_key(keys), load_signing_key(keys), owners, LONGEST_LEASE_S
         )
+        self._metrics = RegistrarMetrics(self._registrar.deletions())
+        self._reported_at = 0.0
         self._itself = ray.get_runtime_context().current_actor
         threading.Thread(target=self._work, name="registrar", daemon=True).start()
 
@@ -102,6 +106,7 @@ class RegistrarProcess:
         pause_s = _IDLE_S
         while True:
             try:
+                self._report()
                 pause_s = 0.0 if self._registrar.step() else _IDLE_S
             except FencedError as error:
                 _log.error("%s; this registrar ends", error)
@@ -120,6 +125,11 @@ class RegistrarProcess:
                 ray.kill(self._itself, no_restart=False)
                 return
             time.sleep(pause_s)
+
+    def _report(self) -> None:
+        if time.monotonic() - self._reported_at >= _REPORT_S:
+            self._metrics.report(self._registrar.deletions(), self._registrar.status())
+            self._reported_at = time.monotonic()
 
 
 def _may_pass(error: Exception) -> bool:

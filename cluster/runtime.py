@@ -31,7 +31,13 @@ def connect() -> None:
         return
     # Serve replaces a proxy that is not ready in time; on a small machine that starts much at once, 5 s are not enough.
     os.environ.setdefault("RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S", "30")
-    options: dict[str, Any] = {"namespace": NAMESPACE, "logging_level": logging.ERROR, "log_to_driver": False}
+    options: dict[str, Any] = {
+        "namespace": NAMESPACE,
+        "logging_level": logging.ERROR,
+        "log_to_driver": False,
+        # Workers log one JSON object a line.
+        "logging_config": ray.LoggingConfig(encoding="JSON", log_level="WARNING"),
+    }
     if os.environ.get("RAY_ADDRESS", "local") == "local":
         try:
             if "RAY_ADDRESS" in os.environ:

@@ -13,6 +13,8 @@ from lmeraser.store import Store
 from serving.app import build
 
 NAME = "lmeraser"
+# One JSON object a line, for a collector of logs; Serve adds the request id.
+_LOGGING = {"encoding": "JSON", "enable_access_log": False}
 
 
 def start_service(store: Store, keys: Path, config: ServingConfig, host: str, port: int) -> str:
@@ -23,7 +25,12 @@ def start_service(store: Store, keys: Path, config: ServingConfig, host: str, po
     """
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
     serve.start(http_options={"host": host, "port": port})
-    serve.run(build({"store": store.uri, "keys": str(keys), **asdict(config)}), name=NAME, route_prefix="/")
+    serve.run(
+        build({"store": store.uri, "keys": str(keys), **asdict(config)}),
+        name=NAME,
+        route_prefix="/",
+        logging_config=_LOGGING,
+    )
     return f"http://{host}:{port}"
 
 

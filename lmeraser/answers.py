@@ -17,14 +17,15 @@ class Prediction:
         label: the most probable label.
         probabilities: the five most probable labels, most probable first.
         cluster: key of the prompt cluster that the image falls to; None where there is none.
-        route: "specialist" when the cluster's prompt had a part in the answer, else "shared".
+        route: "specialist" when the cluster's prompt had a part in the answer; "skipped" when it has one, but the
+            shared head was sure without it; else "shared".
         commit: number of the commit that answered.
     """
 
     label: str
     probabilities: Mapping[str, float]
     cluster: str | None
-    route: Literal["specialist", "shared"]
+    route: Literal["specialist", "shared", "skipped"]
     commit: int
 
 

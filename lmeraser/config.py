@@ -211,6 +211,8 @@ class ServingConfig:
     Attributes:
         specialist_weight: λ, the share of the pooled head in the answer.
         temperature: τ, by which scores are divided before the softmax.
+        skip_above: where the shared head gives its best label at least this probability, the specialist is not asked;
+            it always is when absent.
         lease_s: seconds for which a replica may answer after it saw that its commit is the newest.
         max_batch_images: images in one request.
         max_image_bytes: size of one encoded image.
@@ -221,6 +223,7 @@ class ServingConfig:
 
     specialist_weight: float = Field(default=0.5, ge=0, le=1)
     temperature: float = Field(default=0.1, gt=0)
+    skip_above: float | None = Field(default=None, gt=0, le=1)
     lease_s: float = Field(default=LONGEST_LEASE_S, gt=0, le=LONGEST_LEASE_S)
     max_batch_images: int = Field(default=64, ge=1, le=4096)
     max_image_bytes: int = Field(default=8_000_000, ge=1)

@@ -140,9 +140,17 @@ def blend(
 ) -> np.ndarray:
     """Probabilities [N, C]: ``(1 - λ) softmax(shared / τ) + λ softmax(pooled / τ)``; λ is 0 without a specialist."""
     weight_N1 = np.where(has_specialist_N, specialist_weight, 0.0)[:, None]
-    shared_NC = (1 - weight_N1) * _softmax(shared_NC / temperature)
-    mixed_NC: np.ndarray = shared_NC + weight_N1 * _softmax(pooled_NC / temperature)
+    shared_NC = (1 - weight_N1) * probabilities(shared_NC, temperature)
+    mixed_NC: np.ndarray = shared_NC + weight_N1 * probabilities(pooled_NC, temperature)
     return mixed_NC
+
+
+def probabilities(scores_NC: np.ndarray, temperature: float) -> np.ndarray:
+    """``softmax(scores / τ)``, [N, C]."""
+    scaled_NC = scores_NC / temperature
+    shifted_NC = np.exp(scaled_NC - scaled_NC.max(axis=1, keepdims=True))
+    shares_NC: np.ndarray = shifted_NC / shifted_NC.sum(axis=1, keepdims=True)
+    return shares_NC
 
 
 def _best_penalty(values_H: np.ndarray, energy_H: np.ndarray, targets: float, rows: int) -> float:
@@ -156,9 +164,3 @@ def _best_penalty(values_H: np.ndarray, energy_H: np.ndarray, targets: float, ro
     gcv_G = np.where(remaining_G > 0, residual_G / rows / np.maximum(remaining_G, 1e-12) ** 2, np.inf)
     best = len(gcv_G) - 1 - int(np.argmin(gcv_G[::-1]))
     return float(_PENALTIES_G[best])
-
-
-def _softmax(scores_NC: np.ndarray) -> np.ndarray:
-    shifted_NC = np.exp(scores_NC - scores_NC.max(axis=1, keepdims=True))
-    probabilities_NC: np.ndarray = shifted_NC / shifted_NC.sum(axis=1, keepdims=True)
-    return probabilities_NC

@@ -7,6 +7,7 @@ the same application. Torch is imported in replicas only.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -44,11 +45,13 @@ class Service:
         import ray
         import torch
 
+        from serving.metrics import ServingMetrics
         from serving.replica import Replica
 
         config = ServingConfig(**serving)
         torch.set_num_threads(config.threads)
         self._store_uri = store
+        self._metrics = ServingMetrics()
         self._replica = Replica(open_store(store), Path(keys), config, "cuda" if ray.get_gpu_ids() else "cpu")
         # One request never holds more images than that, so it always fits.
         self._batched.set_max_batch_size(config.max_batch_images)
@@ -59,14 +62,19 @@ class Service:
     async def check_health(self) -> None:
         """Ray asks regularly: an idle replica lets go of an old bank, and has the new one ready."""
         try:
-            await asyncio.to_thread(self._replica.bank)
+            bank = await asyncio.to_thread(self._replica.bank)
         except LMEraserError:
             # Not being ready is no reason to be restarted.
             return
+        if (age_s := self._replica.lease_age_s(bank)) is not None:
+            self._metrics.seen(bank.commit.number, age_s)
 
     @serve.batch(batch_wait_timeout_s=0.0, batch_size_fn=lambda requests: sum(map(len, requests)))
     async def _batched(self, requests: Sequence[np.ndarray]) -> list[Scored]:
-        return await asyncio.to_thread(self._replica.score, requests)
+        begun = time.perf_counter()
+        scored = await asyncio.to_thread(self._replica.score, requests)
+        self._metrics.scored(scored, time.perf_counter() - begun)
+        return scored
 
 
 def build(args: dict[str, Any]) -> Application:

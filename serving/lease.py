@@ -41,6 +41,11 @@ class Lease:
         seen_at = self._seen_at.get(number)
         return seen_at is not None and self._clock() - seen_at < self._lease_s * share
 
+    def age_s(self, number: int) -> float | None:
+        """Seconds since commit ``number`` was seen to be the newest; None when that was too long ago to be kept."""
+        seen_at = self._seen_at.get(number)
+        return None if seen_at is None else self._clock() - seen_at
+
     def look(self) -> Commit | None:
         """Look for the newest commit in the store; None when there is none yet.
 

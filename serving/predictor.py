@@ -14,6 +14,8 @@ from torch import Tensor
 
 from lmeraser.backbone import Features, Hidden, VitBackbone
 from lmeraser.commit import Commit
+from lmeraser.config import ServingConfig
+from lmeraser.heads import probabilities
 from lmeraser.method import Method
 from lmeraser.prompts import TokenPrompt
 from serving.bank import Bank
@@ -28,9 +30,10 @@ class Scored:
     Attributes:
         commit: the commit.
         shared_NC: float64, scores of the shared head.
-        pooled_NC: float64, scores of the pooled head; zero where there is no specialist.
+        pooled_NC: float64, scores of the pooled head; zero where no specialist was asked.
         cluster_N: int32, position among the commit's clusters; -1 where there is none.
-        specialist_N: bool, whether the cluster has a specialist.
+        specialist_N: bool, whether the cluster's specialist was asked.
+        skipped_N: bool, whether it has a specialist that was not asked, because the shared head was sure.
     """
 
     commit: Commit
@@ -38,6 +41,7 @@ class Scored:
     pooled_NC: np.ndarray
     cluster_N: np.ndarray
     specialist_N: np.ndarray
+    skipped_N: np.ndarray
 
     def part(self, start: int, end: int) -> Scored:
         """The images from ``start`` up to ``end``."""
@@ -48,14 +52,16 @@ class Scored:
             self.pooled_NC[within],
             self.cluster_N[within],
             self.specialist_N[within],
+            self.skipped_N[within],
         )
 
 
 class Predictor:
     """The forward passes of one replica."""
 
-    def __init__(self, method: Method) -> None:
+    def __init__(self, method: Method, config: ServingConfig) -> None:
         self._method = method
+        self._config = config
 
     @torch.inference_mode()
     def score(self, bank: Bank, images_N3PP: np.ndarray) -> Scored:
@@ -63,28 +69,37 @@ class Predictor:
 
         One un-prompted pass gives routing features and shared scores, one search finds all clusters, and one
         pass takes the images that have a specialist, each with the prompt of its own cluster. Tokens that enter
-        at block r share the blocks below r with the un-prompted pass.
+        at block r share the blocks below r with the un-prompted pass. Images of which the shared head is sure
+        enough take no second pass.
         """
         if len(images_N3PP) == 0:
             nothing_N, nothing_NC = np.zeros(0, np.int32), np.zeros((0, len(self._method.config.labels)))
-            return Scored(bank.commit, nothing_NC, nothing_NC, nothing_N, nothing_N > 0)
+            return Scored(bank.commit, nothing_NC, nothing_NC, nothing_N, nothing_N > 0, nothing_N > 0)
         pixels_N3PP = self._method.backbone.normalise(torch.from_numpy(images_N3PP))
         plain, prompted = self._passes(pixels_N3PP)
         anchors_N = self._method.anchor_index.nearest(plain.routing_NR.cpu().numpy())
-        specialist_N = bank.routes.specialist_A[anchors_N]
+        place_N = bank.routes.specialist_A[anchors_N]
         shared_NC = bank.shared_head.scores(self._projected(plain))
         pooled_NC = np.zeros_like(shared_NC)
-        places_M = np.flatnonzero(specialist_N >= 0)
+        specialist_N = (place_N >= 0) & ~self._sure(shared_NC)
+        places_M = np.flatnonzero(specialist_N)
         if len(places_M):
-            features = prompted(places_M, bank.prompts_K[self._index(specialist_N[places_M])])
+            features = prompted(places_M, bank.prompts_K[self._index(place_N[places_M])])
             pooled_NC[places_M] = bank.pooled_head.scores(self._projected(features))
         return Scored(
             commit=bank.commit,
             shared_NC=shared_NC,
             pooled_NC=pooled_NC,
             cluster_N=bank.routes.cluster_A[anchors_N],
-            specialist_N=specialist_N >= 0,
+            specialist_N=specialist_N,
+            skipped_N=(place_N >= 0) & ~specialist_N,
         )
+
+    def _sure(self, shared_NC: np.ndarray) -> np.ndarray:
+        if self._config.skip_above is None:
+            return np.zeros(len(shared_NC), bool)
+        sure_N: np.ndarray = probabilities(shared_NC, self._config.temperature).max(axis=1) >= self._config.skip_above
+        return sure_N
 
     def _passes(self, pixels_N3PP: Tensor) -> tuple[Features, PromptedPass]:
         """Un-prompted features, and what gives prompted features of some of the same images."""

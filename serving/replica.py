@@ -54,7 +54,7 @@ class Replica:
         self._store = store
         self._hash_key = load_hash_key(keys)
         self._config = config
-        self._predictor = Predictor(self._method)
+        self._predictor = Predictor(self._method, config)
         self._lease = Lease(store, config.lease_s)
         self._bank: Bank | None = None
         self._loading = threading.Lock()
@@ -100,6 +100,10 @@ class Replica:
                 if self._lease.holds(self._bank.commit.number):
                     return self._bank
         raise NotReadyError(f"no commit could be read within {self._config.lease_s} s, {_ATTEMPTS} times over")
+
+    def lease_age_s(self, bank: Bank) -> float | None:
+        """Seconds since the bank's commit was seen to be the newest; None when that was too long ago."""
+        return self._lease.age_s(bank.commit.number)
 
     def score(self, requests: Sequence[np.ndarray]) -> list[Scored]:
         """Scores of several requests' images, uint8 [N, 3, P, P] each, in one heterogeneous batch.
@@ -175,14 +179,15 @@ class Replica:
                 label=labels[best_5[0]],
                 probabilities={labels[c]: p for c, p in zip(best_5, probabilities_5, strict=True)},
                 cluster=scored.commit.clusters[cluster].key if cluster >= 0 else None,
-                route="specialist" if specialist and weight > 0 else "shared",
+                route="skipped" if skipped else "specialist" if specialist and weight > 0 else "shared",
                 commit=scored.commit.number,
             )
-            for best_5, probabilities_5, cluster, specialist in zip(
+            for best_5, probabilities_5, cluster, specialist, skipped in zip(
                 best_N5.tolist(),
                 probabilities_N5.tolist(),
                 scored.cluster_N.tolist(),
                 scored.specialist_N.tolist(),
+                scored.skipped_N.tolist(),
                 strict=True,
             )
         ]

@@ -38,7 +38,9 @@ class ImagePrediction(BaseModel):
     label: str
     probabilities: dict[str, float] = Field(description="The five most probable labels, most probable first.")
     cluster: str | None = Field(description="The prompt cluster that the image falls to.")
-    route: Literal["specialist", "shared"] = Field(description="Whether the cluster's prompt had a part in the answer.")
+    route: Literal["specialist", "shared", "skipped"] = Field(
+        description="Whether the cluster's prompt had a part in the answer; skipped: the shared head was sure already."
+    )
     commit: int
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import time
@@ -10,8 +11,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 import ray
+from prometheus_client import Metric
+from prometheus_client.parser import text_string_to_metric_families
 from small_system import System, picture, samples
 
 from actors.names import owner_name, registrar_name
@@ -28,6 +32,7 @@ from lmeraser.store import LocalStore
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_local")]
 SystemOf = Callable[..., System]
 LEASE_S = 0.2
+ROOT = Path(__file__).parent.parent.parent
 
 
 @pytest.fixture
@@ -100,11 +105,40 @@ def test_a_client_predicts_deletes_and_gets_a_receipt_over_http(running: tuple[S
             after = client.predict([picture(number) for number in range(300, 340)])
             client.receipt(deletion.id).verify(public_pem(load_signing_key(system.keys).public_key()))
             commits = {answer.commit for answer in after}  # type: ignore[union-attr]
+        metrics = reported(predictions=80)
     finally:
         stop_service()
     assert len(before) == len(after) == 40
     assert commits == {system.newest().number}
     assert system.newest().root == system.fresh_root(without("s3", "s40"))
+    assert total(metrics, "ray_lmeraser_deletions", state="completed") == 1
+    assert total(metrics, "ray_lmeraser_deletions", state="accepted") == 0
+    assert total(metrics, "ray_lmeraser_time_to_erased_seconds_count") == 1
+    assert total(metrics, "ray_lmeraser_rows") == 88
+    assert total(metrics, "ray_lmeraser_commit") == system.newest().number
+    names = {sample.name for family in metrics for sample in family.samples}
+    asked = set(re.findall(r"ray_lmeraser_\w+", (ROOT / "deploy" / "grafana-dashboard.json").read_text()))
+    assert asked <= names
+    told = {value for family in metrics for sample in family.samples for value in sample.labels.values()}
+    assert told.isdisjoint({"s3", "u40", deletion.id})
+
+
+def reported(predictions: int) -> list[Metric]:
+    """The metrics that Ray exports, once they tell of so many predictions."""
+    until = time.monotonic() + 60
+    port = ray.nodes()[0]["MetricsExportPort"]
+    while True:
+        text = httpx2.get(f"http://127.0.0.1:{port}/metrics").text
+        found = [family for family in text_string_to_metric_families(text) if "lmeraser" in family.name]
+        if total(found, "ray_lmeraser_predictions_total") == predictions:
+            return found
+        assert time.monotonic() < until, f"{predictions} predictions were not reported"
+        time.sleep(1.0)
+
+
+def total(metrics: list[Metric], name: str, **labels: str) -> float:
+    samples_of = [sample for family in metrics for sample in family.samples if sample.name == name]
+    return sum(sample.value for sample in samples_of if labels.items() <= sample.labels.items())
 
 
 def test_rows_are_ingested_by_ray_workers_and_tuned_by_their_owners(system_of: SystemOf, tmp_path: Path) -> None:
