@@ -73,6 +73,10 @@ class Backbone:
         self.model.to(device)
         return self
 
+    def compile(self) -> None:
+        """Have torch compile it. Raises BackboneError when it is no Vision Transformer."""
+        raise BackboneError("serving.compile needs a Vision Transformer; this backbone runs as it is")
+
     def normalise(self, images_N3PP: Tensor) -> Tensor:
         """uint8 images to float32 pixels as the backbone was trained on, on its device."""
         pixels_N3PP = images_N3PP.to(self.device).float() / 255
@@ -103,6 +107,11 @@ class VitBackbone(Backbone):
         self._depths = sorted({max(1, self.block_count * quarter // 4) for quarter in (1, 2, 3, 4)})
         self._routing_depth = self.block_count if routing_block == -1 else routing_block + 1
         self._routing_pool = routing_pool
+
+    def compile(self) -> None:
+        """Have torch compile the blocks, for any number of images and tokens."""
+        for block in self.vit.blocks:
+            block.compile(dynamic=True)
 
     def begin(self, pixels_N3PP: Tensor) -> Hidden:
         """Patch and position embeddings: the tokens before block 0."""

@@ -219,6 +219,8 @@ class ServingConfig:
         max_image_pixels: width times height of one image, read before it is decoded.
         replicas: Serve replicas.
         threads: CPU threads of one replica's forward pass.
+        bf16: run the forward pass in bfloat16; answers differ in the third digit, and what is stored does not.
+        compile: have torch compile the blocks of a Vision Transformer; the first batches take long.
     """
 
     specialist_weight: float = Field(default=0.5, ge=0, le=1)
@@ -230,6 +232,8 @@ class ServingConfig:
     max_image_pixels: int = Field(default=40_000_000, ge=1)
     replicas: int = Field(default=1, ge=1)
     threads: int = Field(default=1, ge=1)
+    bf16: bool = False
+    compile: bool = False
 
 
 @dataclass(frozen=True, config=_STRICT)

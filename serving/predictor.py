@@ -63,7 +63,6 @@ class Predictor:
         self._method = method
         self._config = config
 
-    @torch.inference_mode()
     def score(self, bank: Bank, images_N3PP: np.ndarray) -> Scored:
         """Score images, uint8 [N, 3, P, P], from one bank.
 
@@ -75,9 +74,14 @@ class Predictor:
         if len(images_N3PP) == 0:
             nothing_N, nothing_NC = np.zeros(0, np.int32), np.zeros((0, len(self._method.config.labels)))
             return Scored(bank.commit, nothing_NC, nothing_NC, nothing_N, nothing_N > 0, nothing_N > 0)
-        pixels_N3PP = self._method.backbone.normalise(torch.from_numpy(images_N3PP))
+        device = self._method.backbone.device
+        with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=self._config.bf16):
+            return self._scored(bank, _on_device(images_N3PP, device))
+
+    def _scored(self, bank: Bank, images_N3PP: Tensor) -> Scored:
+        pixels_N3PP = self._method.backbone.normalise(images_N3PP)
         plain, prompted = self._passes(pixels_N3PP)
-        anchors_N = self._method.anchor_index.nearest(plain.routing_NR.cpu().numpy())
+        anchors_N = self._method.anchor_index.nearest(plain.routing_NR.float().cpu().numpy())
         place_N = bank.routes.specialist_A[anchors_N]
         shared_NC = bank.shared_head.scores(self._projected(plain))
         pooled_NC = np.zeros_like(shared_NC)
@@ -116,10 +120,16 @@ class Predictor:
         return self._method.backbone.finish(lower), from_lower
 
     def _projected(self, features: Features) -> np.ndarray:
-        return self._method.feature_map.project(features.head_NF.cpu().numpy())
+        return self._method.feature_map.project(features.head_NF.float().cpu().numpy())
 
     def _index(self, places_M: np.ndarray) -> Tensor:
         return torch.from_numpy(places_M).to(self._method.backbone.device)
+
+
+def _on_device(images_N3PP: np.ndarray, device: torch.device) -> Tensor:
+    images = torch.from_numpy(images_N3PP)
+    # From pinned memory the copy runs beside what the GPU does already.
+    return images.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else images
 
 
 def _rows(hidden: Hidden, index_M: Tensor) -> Hidden:

@@ -46,11 +46,14 @@ class Replica:
             StoreFormatError: when there is no store.
             KeysError: when there is no hash key.
             ObjectCorruptError: when a public artifact does not have its digest.
+            BackboneError: when the backbone is to be compiled and cannot be.
         """
         manifest = load_manifest(store)
         # Answers do not enter the state, so a replica may run under other numerics than the owners.
         backbone = replace(manifest.method.backbone, device=device)
         self._method = open_method(replace(manifest.method, backbone=backbone), load_public(store, manifest))
+        if config.compile:
+            self._method.backbone.compile()
         self._store = store
         self._hash_key = load_hash_key(keys)
         self._config = config

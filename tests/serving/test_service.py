@@ -131,23 +131,6 @@ def test_a_mixed_batch_gives_each_image_what_its_own_prompt_gives(
         np.testing.assert_allclose(found_C, expected_C, atol=1e-3)
 
 
-def test_a_sure_shared_head_skips_the_specialist(system_of: SystemOf) -> None:
-    system = system_of()
-    images = [picture(number) for number in range(300, 316)]
-    shared = [by_hand(system, image, 0.0, 0.2).max() for image in images]
-    middle = float(np.median(shared))
-    asked = {}
-    for above in (None, middle, 1e-9):
-        found = Service(system, temperature=0.2, skip_above=above).client(lambda client: client.predict(images))
-        asked[above] = [answer for answer in found if not isinstance(answer, FailedImage)]
-    for plain, some, none, sure in zip(*asked.values(), shared, strict=True):
-        assert none.route == ("skipped" if plain.route == "specialist" else "shared")
-        assert some.route == (none.route if sure > middle else plain.route)
-        expected = none if sure > middle else plain
-        assert some.probabilities == pytest.approx(expected.probabilities, abs=1e-4)
-    assert {answer.route for answer in asked[middle]} >= {"skipped", "specialist"}
-
-
 def test_an_answer_names_its_cluster_and_commit(system_of: SystemOf) -> None:
     system = system_of()
     answer = Service(system).client(lambda client: client.predict(picture(7)))
