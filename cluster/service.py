@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ray import serve
 
+from lmeraser.api_keys import check_listening
 from lmeraser.config import ServingConfig
 from lmeraser.store import Store
 from serving.app import build
@@ -22,7 +23,11 @@ def start_service(store: Store, keys: Path, config: ServingConfig, host: str, po
 
     Returns:
         Its address.
+
+    Raises:
+        ConfigError: when others than this machine could call it without a key.
     """
+    check_listening(keys, host)
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
     serve.start(http_options={"host": host, "port": port})
     serve.run(

@@ -60,7 +60,7 @@ class BackboneError(LMEraserError):
 
 
 class KeysError(LMEraserError):
-    """Raised when the hash key or the signing key is missing, malformed, or readable by others."""
+    """Raised when a key or the file that holds it is missing, malformed, or readable by others."""
 
 
 class StoreError(LMEraserError):

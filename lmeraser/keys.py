@@ -72,7 +72,7 @@ def load_hash_key(folder: Path) -> HashKey:
     Raises:
         KeysError: when there is none, or it is not 64 hex digits, or others may read its file.
     """
-    text = os.environ.get(HASH_KEY_VARIABLE) or _read_private(folder / "hash.key").decode("ascii", "replace")
+    text = os.environ.get(HASH_KEY_VARIABLE) or read_private(folder / "hash.key").decode("ascii", "replace")
     try:
         secret = bytes.fromhex(text.strip())
     except ValueError:
@@ -90,7 +90,7 @@ def load_signing_key(folder: Path) -> Ed25519PrivateKey:
     """
     path = folder / "signing-key.pem"
     try:
-        key = load_pem_private_key(_read_private(path), password=None)
+        key = load_pem_private_key(read_private(path), password=None)
     except (ValueError, TypeError) as error:
         raise KeysError(f"{path} is not an unencrypted PEM private key") from error
     if not isinstance(key, Ed25519PrivateKey):
@@ -118,13 +118,12 @@ def parse_public_pem(pem: bytes) -> Ed25519PublicKey:
     return key
 
 
-def _write_private(path: Path, data: bytes) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(data)
+def read_private(path: Path) -> bytes:
+    """The content of a file that holds a secret.
 
-
-def _read_private(path: Path) -> bytes:
+    Raises:
+        KeysError: when it cannot be read, or others may read it.
+    """
     try:
         mode = path.stat().st_mode
         data = path.read_bytes()
@@ -133,3 +132,9 @@ def _read_private(path: Path) -> bytes:
     if mode & 0o077:
         raise KeysError(f"{path} may be read by others (mode {mode & 0o777:04o}); allowed is 0600")
     return data
+
+
+def _write_private(path: Path, data: bytes) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(data)

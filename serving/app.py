@@ -18,6 +18,7 @@ from pydantic import TypeAdapter, ValidationError
 from ray import serve
 from ray.serve import Application
 
+from lmeraser.api_keys import ApiKeys
 from lmeraser.config import ServingConfig
 from lmeraser.errors import ConfigError, LMEraserError
 from lmeraser.keys import default_folder
@@ -52,12 +53,14 @@ class Service:
         torch.set_num_threads(config.threads)
         self._store_uri = store
         self._metrics = ServingMetrics()
+        self._keys = ApiKeys(Path(keys))
         self._replica = Replica(open_store(store), Path(keys), config, "cuda" if ray.get_gpu_ids() else "cpu")
         # One request never holds more images than that, so it always fits.
         self._batched.set_max_batch_size(config.max_batch_images)
 
     def __serve_build_asgi_app__(self) -> FastAPI:
-        return create_app(self._replica, self._batched, NamedRegistrar(self._replica.store_id, self._store_uri))
+        registrar = NamedRegistrar(self._replica.store_id, self._store_uri)
+        return create_app(self._replica, self._batched, registrar, self._keys)
 
     async def check_health(self) -> None:
         """Ray asks regularly: an idle replica lets go of an old bank, and has the new one ready."""

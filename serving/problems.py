@@ -16,6 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from lmeraser.errors import (
     IdempotencyConflictError,
+    KeysError,
     LMEraserError,
     LogError,
     NotReadyError,
@@ -32,7 +33,7 @@ RETRY_AFTER_S = 1
 MEDIA_TYPE = "application/problem+json"
 _TYPES = "urn:lmeraser:problem:"
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._~-]{1,128}")
-# The first that fits; a store's or log's message names paths, which are not the caller's business.
+# The first that fits; a message of the store, the keys or the log names paths, which are not the caller's business.
 _KINDS: tuple[tuple[type[LMEraserError], int, str, str | None], ...] = (
     (IdempotencyConflictError, 409, "idempotency-conflict", None),
     (UnknownDeletionError, 404, "unknown-deletion", None),
@@ -40,6 +41,7 @@ _KINDS: tuple[tuple[type[LMEraserError], int, str, str | None], ...] = (
     (UndecodableImageError, 422, "undecodable-image", None),
     (NotReadyError, 503, "not-ready", None),
     (StoreError, 503, "store-unavailable", "the store cannot be used now"),
+    (KeysError, 503, "keys-unavailable", "the API keys cannot be read now"),
     (LogError, 503, "store-unavailable", "the log cannot be used now"),
 )
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Annotated, Any
 
-from fastapi import FastAPI, Header, Request, Response
+from fastapi import APIRouter, FastAPI, Header, Request, Response
 
+from lmeraser.api_keys import ApiKeys
 from lmeraser.deletion import Deletion
+from serving.access import guarded_router
 from serving.intake import REQUEST_BODY, asked_of
 from serving.problems import register_problems, request_id_of
 from serving.registrar import Registrar
@@ -30,14 +32,21 @@ _NOT_FOUND: dict[int | str, dict[str, Any]] = {404: {"model": Problem}}
 _NOT_READY: dict[int | str, dict[str, Any]] = {422: {"model": Problem}, 503: {"model": Problem}}
 
 
-def create_app(replica: Replica, forward: Forward, registrar: Registrar) -> FastAPI:
+def create_app(replica: Replica, forward: Forward, registrar: Registrar, keys: ApiKeys) -> FastAPI:
     """The HTTP surface over one replica."""
     app = FastAPI(title="LMEraser", summary="Machine unlearning as a running service", responses=_NOT_READY)
     limits = replica.config
     # Base64 makes four characters of three bytes; the rest of the body is small.
     register_problems(app, max_body_bytes=65536 + limits.max_batch_images * (limits.max_image_bytes * 4 // 3 + 256))
+    app.include_router(_predicting(replica, forward, guarded_router(keys, "predict")))
+    app.include_router(_deleting(registrar, guarded_router(keys, "delete")))
+    app.include_router(_looking(replica, guarded_router(keys, "admin")))
+    app.include_router(_health(replica))
+    return app
 
-    @app.post(
+
+def _predicting(replica: Replica, forward: Forward, router: APIRouter) -> APIRouter:
+    @router.post(
         "/v1/predict",
         response_model=PredictAnswer,
         responses={413: {"model": Problem}, 415: {"model": Problem}},
@@ -45,11 +54,15 @@ def create_app(replica: Replica, forward: Forward, registrar: Registrar) -> Fast
     )
     async def predict(request: Request) -> Response:
         """Predict one or many images: JSON with base64, multipart files named "images", or one image as the body."""
-        asked = await asked_of(request, limits.max_batch_images)
+        asked = await asked_of(request, replica.config.max_batch_images)
         body = await replica.predict(asked.images, forward, request_id_of(request.scope), asked.specialist_weight)
         return Response(body, media_type="application/json")
 
-    @app.post("/v1/deletions", status_code=202, responses={409: {"model": Problem}})
+    return router
+
+
+def _deleting(registrar: Registrar, router: APIRouter) -> APIRouter:
+    @router.post("/v1/deletions", status_code=202, responses={409: {"model": Problem}})
     async def delete(
         body: DeletionRequest,
         request: Request,
@@ -66,27 +79,31 @@ def create_app(replica: Replica, forward: Forward, registrar: Registrar) -> Fast
         response.headers["Location"] = request.url_for("show_deletion", deletion_id=deletion.id).path
         return deletion
 
-    @app.get("/v1/deletions")
+    @router.get("/v1/deletions")
     async def list_deletions() -> DeletionsAnswer:
         """All deletions, oldest first."""
         return DeletionsAnswer(deletions=await registrar.deletions())
 
-    @app.get("/v1/deletions/{deletion_id}", responses=_NOT_FOUND)
+    @router.get("/v1/deletions/{deletion_id}", responses=_NOT_FOUND)
     async def show_deletion(deletion_id: str) -> Deletion:
         """How far a deletion has come."""
         return await registrar.deletion(deletion_id)
 
-    @app.post("/v1/deletions/{deletion_id}/retry", status_code=202, responses=_NOT_FOUND)
+    @router.post("/v1/deletions/{deletion_id}/retry", status_code=202, responses=_NOT_FOUND)
     async def retry(deletion_id: str) -> Deletion:
         """Have the clusters of a failed deletion tuned again; 422 when it has not failed."""
         return await registrar.retry(deletion_id)
 
-    @app.get("/v1/deletions/{deletion_id}/receipt", responses=_NOT_FOUND)
+    @router.get("/v1/deletions/{deletion_id}/receipt", responses=_NOT_FOUND)
     async def receipt(deletion_id: str) -> dict[str, Any]:
         """The signed statement that the rows were erased; 503 before they are."""
         return await registrar.receipt(deletion_id)
 
-    @app.get("/v1/clusters")
+    return router
+
+
+def _looking(replica: Replica, router: APIRouter) -> APIRouter:
+    @router.get("/v1/clusters")
     async def clusters() -> ClustersAnswer:
         """The prompt clusters of the newest commit."""
         commit = await asyncio.to_thread(replica.commit)
@@ -103,7 +120,7 @@ def create_app(replica: Replica, forward: Forward, registrar: Registrar) -> Fast
             ],
         )
 
-    @app.get("/v1/commit")
+    @router.get("/v1/commit")
     async def newest_commit() -> CommitAnswer:
         """The newest commit."""
         commit = await asyncio.to_thread(replica.commit)
@@ -115,15 +132,21 @@ def create_app(replica: Replica, forward: Forward, registrar: Registrar) -> Fast
             specialists=sum(entry.specialist_object is not None for entry in commit.clusters),
         )
 
-    @app.get("/healthz")
+    return router
+
+
+def _health(replica: Replica) -> APIRouter:
+    router = APIRouter()
+
+    @router.get("/healthz")
     async def healthz() -> HealthAnswer:
         """200 while the process answers."""
         return HealthAnswer()
 
-    @app.get("/readyz")
+    @router.get("/readyz")
     async def readyz() -> ReadyAnswer:
         """200 while predictions can be answered."""
         bank = await asyncio.to_thread(replica.bank)
         return ReadyAnswer(commit=bank.commit.number)
 
-    return app
+    return router

@@ -12,6 +12,7 @@ import typer
 
 from cluster.cli.options import AsJson, ConfigFile, DataFolder, KeyFolder, StoreUri, find_store, key_folder, read_config
 from cluster.cli.output import leave_stdout_to_results, print_json, print_pairs, progress
+from lmeraser.api_keys import check_listening
 from lmeraser.config import Config, ServingConfig
 from lmeraser.manifest import load_manifest
 from lmeraser.store import Store
@@ -107,7 +108,7 @@ def serve(
     store: StoreUri = "",
     config: ConfigFile = None,
     keys: KeyFolder = None,
-    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    host: Annotated[str, typer.Option(help="Address to listen on; others than loopback need API keys.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 8000,
     as_json: AsJson = False,
 ) -> None:
@@ -121,6 +122,8 @@ def serve(
     target = find_store(store, config)
     manifest = load_manifest(target)
     serving = _serving(config)
+    # The service checks this too; here it is told before Ray starts.
+    check_listening(key_folder(keys), host)
     leave_stdout_to_results()
     connect()
     registrar_of(_site(target, keys), manifest)

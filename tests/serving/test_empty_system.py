@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import httpx2
-import numpy as np
 import pytest
+from direct_service import Service
 from small_system import LABELS, System, picture, samples
 
-from actors.registrar import Registrar
-from lmeraser.config import ServingConfig
 from lmeraser.data import Sample
-from lmeraser.deletion import Deletion
 from lmeraser.errors import ErasedRowError
 from lmeraser.rows import RowTable
-from serving.predictor import Scored
-from serving.replica import Replica
-from serving.routes import create_app
 
 SystemOf = Callable[..., System]
 EVERYTHING = [row.sample_id for row in samples(0, 90)]
@@ -31,20 +24,11 @@ class Running:
 
     def __init__(self, system: System) -> None:
         self.system = system
-        self.registrar = system.registrar()
-        replica = Replica(system.store, system.keys, ServingConfig(lease_s=0.05))
-
-        async def forward(images_N3PP: np.ndarray) -> Scored:
-            return replica.score([images_N3PP])[0]
-
-        self._transport = httpx2.ASGITransport(create_app(replica, forward, Answering(self.registrar)))
+        self._service = Service(system, lease_s=0.05)
+        self.registrar = self._service.registrar.registrar
 
     def http(self, method: str, path: str, json: Any = None) -> httpx2.Response:
-        async def run() -> httpx2.Response:
-            async with httpx2.AsyncClient(base_url="http://service", transport=self._transport) as client:
-                return await client.request(method, path, json=json)
-
-        return asyncio.run(run())
+        return self._service.http(method, path, json=json)
 
     def predict(self, numbers: range) -> list[dict[str, Any]]:
         images = [base64.b64encode(picture(number)).decode() for number in numbers]
@@ -82,28 +66,6 @@ class Running:
 
     def fresh_root(self, rows: list[Sample]) -> str:
         return self.system.fresh_root(rows)
-
-
-class Answering:
-    """The registrar as the service asks it."""
-
-    def __init__(self, registrar: Registrar) -> None:
-        self._registrar = registrar
-
-    async def delete(self, *arguments: Any) -> Deletion:
-        return self._registrar.delete(*arguments)
-
-    async def deletion(self, deletion_id: str) -> Deletion:
-        return self._registrar.deletion(deletion_id)
-
-    async def deletions(self) -> list[Deletion]:
-        return self._registrar.deletions()
-
-    async def retry(self, deletion_id: str) -> Deletion:
-        return self._registrar.retry(deletion_id)
-
-    async def receipt(self, deletion_id: str) -> dict[str, Any]:
-        return self._registrar.receipt(deletion_id)
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import uvicorn
 
+from lmeraser.api_keys import ApiKeys
 from lmeraser.config import ServingConfig
 from lmeraser.store import LocalStore
 from serving.predictor import Scored
@@ -21,5 +22,6 @@ if __name__ == "__main__":
     async def forward(images_N3PP: np.ndarray) -> Scored:
         return replica.score([images_N3PP])[0]
 
-    app = create_app(replica, forward, NamedRegistrar(replica.store_id, sys.argv[1]))
+    registrar = NamedRegistrar(replica.store_id, sys.argv[1])
+    app = create_app(replica, forward, registrar, ApiKeys(Path(sys.argv[2])))
     uvicorn.run(app, host="127.0.0.1", port=int(sys.argv[3]), log_level="error")

@@ -1,0 +1,214 @@
+"""API keys: who may call the service. A file in the key folder holds their digests, never the keys.
+
+``api-keys.json`` is 0600 and replaced whole. A revoked key stays in it: a service that ever had a key goes on
+asking for one.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import hmac
+import ipaddress
+import os
+import secrets
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Literal, get_args
+
+from pydantic import Field, TypeAdapter, ValidationError
+
+from lmeraser.errors import ConfigError, KeysError
+from lmeraser.keys import read_private
+
+Scope = Literal["predict", "delete", "admin"]
+SCOPES: tuple[Scope, ...] = get_args(Scope)
+FILE = "api-keys.json"
+# Lets secret scanners find a key that was published by mistake.
+_PREFIX = "lmeraser_"
+_SECRET_BYTES = 32
+
+
+@dataclass(frozen=True)
+class ApiKey:
+    """What is kept of a key.
+
+    Attributes:
+        id: names it, for revoking.
+        name: what its maker called it.
+        scopes: what it allows; "admin" allows everything.
+        created_at, revoked_at: ISO 8601, UTC; None while it is valid.
+        sha256: digest of the key, which has 256 random bits: there is nothing to guess, so no slow hash is needed.
+    """
+
+    id: str
+    name: str
+    scopes: tuple[Scope, ...]
+    created_at: str
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] = field(repr=False)
+    revoked_at: str | None = None
+
+    def allows(self, scope: Scope) -> bool:
+        """Whether it may do what needs this scope."""
+        return self.revoked_at is None and (scope in self.scopes or "admin" in self.scopes)
+
+
+_FILE_CONTENT = TypeAdapter(tuple[ApiKey, ...])
+
+
+def create_api_key(folder: Path, scopes: Iterable[str], name: str = "") -> tuple[ApiKey, str]:
+    """Make a key; what is kept of it, and the key itself, which is nowhere else.
+
+    Raises:
+        ConfigError: when no scope is given, or one that does not exist.
+        KeysError: when the folder or its file cannot be used.
+    """
+    wanted = set(scopes)
+    if not wanted or wanted - set(SCOPES):
+        raise ConfigError(f"the scopes are {sorted(wanted)}; allowed is one or more of {', '.join(SCOPES)}")
+    secret = _PREFIX + secrets.token_urlsafe(_SECRET_BYTES)
+    ordered = tuple(scope for scope in SCOPES if scope in wanted)
+    key = ApiKey(secrets.token_hex(4), name, ordered, _now(), _digest(secret))
+    with _locked(folder):
+        _write(folder, (*read_api_keys(folder), key))
+    return key, secret
+
+
+def revoke_api_key(folder: Path, key_id: str) -> ApiKey:
+    """Make a key invalid, at once for every service that reads this folder.
+
+    Raises:
+        ConfigError: when no key has this id.
+        KeysError: when the folder or its file cannot be used.
+    """
+    with _locked(folder):
+        keys = {key.id: key for key in read_api_keys(folder)}
+        if key_id not in keys:
+            raise ConfigError(f"{folder} has no API key {key_id!r}; `lmeraser keys list` names them")
+        if keys[key_id].revoked_at is None:
+            keys[key_id] = replace(keys[key_id], revoked_at=_now())
+            _write(folder, tuple(keys.values()))
+    return keys[key_id]
+
+
+def read_api_keys(folder: Path) -> tuple[ApiKey, ...]:
+    """All keys, revoked ones too, oldest first; none when there is no file.
+
+    Raises:
+        KeysError: when the file is not one of API keys, cannot be read, or may be read by others.
+    """
+    path = folder / FILE
+    if _version(path) is None:
+        return ()
+    try:
+        return _FILE_CONTENT.validate_json(read_private(path))
+    except ValidationError as error:
+        raise KeysError(f"{path} is not a file of API keys") from error
+
+
+def check_listening(folder: Path, host: str) -> None:
+    """Refuse to listen where strangers can call, unless they need a key.
+
+    Raises:
+        ConfigError: when ``host`` is not a loopback address and the folder has no API key.
+        KeysError: when the file of API keys cannot be used.
+    """
+    if not read_api_keys(folder) and not is_loopback(host):
+        raise ConfigError(
+            f"listening on {host} needs API keys, and {folder} has none: `lmeraser keys create --scope predict` makes "
+            "one; without keys allowed is 127.0.0.1, ::1 or localhost"
+        )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only processes of this machine can be at this address."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+class ApiKeys:
+    """The keys of a folder, read again when their file changes. Safe to use from several threads."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._lock = threading.Lock()
+        self._seen: tuple[int, int, int] | None = None
+        self._keys: tuple[ApiKey, ...] = ()
+
+    def current(self) -> tuple[ApiKey, ...]:
+        """All keys, revoked ones too.
+
+        Raises:
+            KeysError: when the file cannot be used.
+        """
+        with self._lock:
+            # Before the read: a change in between is then seen by the next call.
+            version = _version(self._folder / FILE)
+            if version != self._seen:
+                self._keys = read_api_keys(self._folder)
+                self._seen = version
+            return self._keys
+
+    def find(self, secret: str) -> ApiKey | None:
+        """The valid key that this is; None when it is none.
+
+        Raises:
+            KeysError: when the file cannot be used.
+        """
+        digest = _digest(secret)
+        # No early end: how long it takes says nothing about which key it was.
+        found = [key for key in self.current() if hmac.compare_digest(key.sha256, digest)]
+        return next((key for key in found if key.revoked_at is None), None)
+
+
+def _version(path: Path) -> tuple[int, int, int] | None:
+    """Changes whenever the file is replaced; None when there is no file."""
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        # Not being able to look is not the same as there being no keys.
+        raise KeysError(f"cannot read {path}: {error.strerror}") from error
+    return status.st_ino, status.st_mtime_ns, status.st_size
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Changes one after the other, so that none is lost; errors of the disk as KeysError."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise KeysError(f"cannot change the API keys in {folder}: {error.strerror}") from error
+
+
+def _write(folder: Path, keys: tuple[ApiKey, ...]) -> None:
+    partial = folder / f"{FILE}.partial"
+    partial.unlink(missing_ok=True)
+    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(_FILE_CONTENT.dump_json(keys, indent=2) + b"\n")
+        file.flush()
+        os.fsync(descriptor)
+    partial.replace(folder / FILE)
+
+
+def _digest(secret: str) -> str:
+    return hashlib.sha256(secret.encode()).hexdigest()
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")

@@ -1,0 +1,80 @@
+"""The HTTP surface over a system in this process, without Ray and without a network."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, TypeVar
+
+import httpx2
+import numpy as np
+from small_system import System
+
+from actors.registrar import Registrar
+from lmeraser.api_keys import ApiKeys
+from lmeraser.client import AsyncClient
+from lmeraser.config import ServingConfig
+from lmeraser.deletion import Deletion
+from serving.predictor import Scored
+from serving.replica import Replica
+from serving.routes import create_app
+
+T = TypeVar("T")
+URL = "http://service"
+
+
+class DirectRegistrar:
+    """A registrar in this process, asked as the service asks."""
+
+    def __init__(self, registrar: Registrar) -> None:
+        self.registrar = registrar
+
+    async def delete(
+        self, sample_ids: Sequence[str], subject_ids: Sequence[str], idempotency_key: str | None, deadline: str | None
+    ) -> Deletion:
+        return self.registrar.delete(sample_ids, subject_ids, idempotency_key, deadline)
+
+    async def retry(self, deletion_id: str) -> Deletion:
+        return self.registrar.retry(deletion_id)
+
+    async def deletion(self, deletion_id: str) -> Deletion:
+        return self.registrar.deletion(deletion_id)
+
+    async def deletions(self) -> list[Deletion]:
+        return self.registrar.deletions()
+
+    async def receipt(self, deletion_id: str) -> dict[str, Any]:
+        return self.registrar.receipt(deletion_id)
+
+    def finish(self) -> None:
+        while self.registrar.step():
+            pass
+
+
+class Service:
+    """One replica and one registrar of a system, reached without a network."""
+
+    def __init__(self, system: System, **serving: Any) -> None:
+        self.system = system
+        self.registrar = DirectRegistrar(system.registrar())
+        replica = Replica(system.store, system.keys, ServingConfig(**serving))
+
+        async def forward(images_N3PP: np.ndarray) -> Scored:
+            return replica.score([images_N3PP])[0]
+
+        self.app = create_app(replica, forward, self.registrar, ApiKeys(system.keys))
+        self.transport = httpx2.ASGITransport(self.app)
+
+    def client(self, work: Callable[[AsyncClient], Awaitable[T]]) -> T:
+        async def run() -> T:
+            async with AsyncClient(URL, transport=self.transport) as client:
+                return await work(client)
+
+        return asyncio.run(run())
+
+    def http(self, method: str, path: str, **arguments: Any) -> httpx2.Response:
+        async def run() -> httpx2.Response:
+            async with httpx2.AsyncClient(base_url=URL, transport=self.transport) as client:
+                return await client.request(method, path, **arguments)
+
+        return asyncio.run(run())
