@@ -35,8 +35,10 @@ from lmeraser.answers import (
 )
 from lmeraser.deletion import Deletion
 from lmeraser.errors import (
+    AuthenticationError,
     ConfigError,
     DataError,
+    PermissionDeniedError,
     RequestError,
     ServiceError,
     ServiceUnavailableError,
@@ -54,7 +56,8 @@ LONGEST_PAUSE_S = 8.0
 LONGEST_RETRY_AFTER_S = 60.0
 SHORTEST_LOOK_S = 0.05
 LONGEST_LOOK_S = 1.0
-TRANSIENT = (0, 429, 502, 503, 504)
+TRANSIENT = (0, 408, 429, 502, 503, 504)
+_REFUSALS: Mapping[int, type[ServiceError]] = {401: AuthenticationError, 403: PermissionDeniedError}
 
 
 @dataclass(frozen=True)
@@ -247,7 +250,7 @@ def _pause_s(attempt: int, retry_after: str | None) -> float:
 
 
 def _refusal(call: Call, answer: Answer) -> ServiceError:
-    kind = ServiceUnavailableError if answer.status in TRANSIENT else ServiceError
+    kind = ServiceUnavailableError if answer.status in TRANSIENT else _REFUSALS.get(answer.status, ServiceError)
     where = f"{call.method} {call.path}"
     if answer.status == 0:
         return kind(f"{where}: {answer.text}")

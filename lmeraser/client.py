@@ -1,11 +1,4 @@
-"""The Python client of the service: the programs of ``lmeraser.calls``, blocking and async.
-
-with Client("http://127.0.0.1:8000") as client:
-    client.predict(Path("sign.png"))                   # Prediction(label, probabilities, cluster, ...)
-    deletion = client.delete(subject_ids=["u42"])      # Deletion(id, status, unknown_ids, ...)
-    client.wait(deletion.id, status="completed")
-    client.receipt(deletion.id).verify(public_key_pem)
-"""
+"""The Python client of the service: the programs of ``lmeraser.calls``, blocking and async."""
 
 from __future__ import annotations
 
@@ -14,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable
 from datetime import datetime
 from types import TracebackType
-from typing import Any, Literal, Self, TypeVar, cast, overload
+from typing import Literal, Self, TypeVar, cast, overload
 
 import httpx2
 
@@ -22,7 +15,7 @@ from lmeraser import calls
 from lmeraser.answers import Cluster, FailedImage, Prediction, Receipt
 from lmeraser.calls import Answer, Call, ImageLike, Pause, Program
 from lmeraser.deletion import Deletion
-from lmeraser.errors import ConfigError
+from lmeraser.transport import answer_of, authorization, checked_url, no_answer, request_arguments
 
 __all__ = ["AsyncClient", "Client", "Cluster", "Deletion", "FailedImage", "ImageLike", "Prediction", "Receipt"]
 
@@ -32,23 +25,46 @@ T = TypeVar("T")
 class Client:
     """Calls the service and waits for its answers.
 
-    Every call repeats itself on a lost connection and on 429, 502, 503 and 504, up to four times, with
+    Every call repeats itself on a lost connection and on 408, 429, 502, 503 and 504, up to four times, with
     growing pauses or as long as Retry-After says.
 
+    Example:
+        >>> from lmeraser import Client
+        >>> with Client(url, api_key=key) as client:
+        ...     prediction = client.predict("sign.png")
+        ...     deletion = client.delete(subject_ids=["u42"])
+        ...     done = client.wait(deletion.id, status="completed")
+        ...     client.receipt(deletion.id).verify(public_key_pem)
+        >>> done.status, done.rows
+        ('completed', 1)
+
     Every method raises:
+        AuthenticationError: when the API key is missing, unknown or revoked.
+        PermissionDeniedError: when the API key lacks the scope that the call needs.
         ServiceUnavailableError: when the service cannot be reached or cannot answer now.
         ServiceError: when it refuses the call; ``status`` and ``request_id`` say more.
 
     Args:
         base_url: such as ``http://127.0.0.1:8000``.
+        api_key: goes with every call; ``$LMERASER_API_KEY`` when None.
         timeout_s: longest wait for one answer.
         transport: carries requests elsewhere than to the network, for tests.
+
+    Raises:
+        ConfigError: when the address or the key cannot be one.
     """
 
     def __init__(
-        self, base_url: str, *, timeout_s: float = 30.0, transport: httpx2.BaseTransport | None = None
+        self,
+        base_url: str,
+        *,
+        api_key: str | None = None,
+        timeout_s: float = 30.0,
+        transport: httpx2.BaseTransport | None = None,
     ) -> None:
-        self._http = httpx2.Client(base_url=_checked_url(base_url), timeout=timeout_s, transport=transport)
+        self._http = httpx2.Client(
+            base_url=checked_url(base_url), headers=authorization(api_key), timeout=timeout_s, transport=transport
+        )
 
     # A str is an Iterable too; the first overload decides, and a path is one image.
     @overload
@@ -65,6 +81,11 @@ class Client:
         An image is a path, encoded bytes, a PIL image, or a uint8 array [H, W, 3] or [H, W]. Among several, one
         that cannot be used comes back as :class:`FailedImage`; a single one raises ServiceError.
         ``specialist_weight`` is λ, from 0 (shared head) to 1 (specialist); the service's own when None.
+
+        Example:
+            >>> answers = client.predict([np.zeros((8, 8), np.uint8), b"no image"], specialist_weight=1.0)
+            >>> [type(answer).__name__ for answer in answers]
+            ['Prediction', 'FailedImage']
 
         Raises:
             DataError: when a path cannot be read or an array is no image.
@@ -83,6 +104,10 @@ class Client:
 
         One idempotency key, made here unless given, goes with every repetition of the call: it deletes once.
         Clusters whose deletions have the nearest ``deadline`` are tuned first.
+
+        Example:
+            >>> client.delete(sample_ids=["nowhere"], idempotency_key="ticket-17").unknown_ids
+            ('nowhere',)
 
         Raises:
             RequestError: when the deadline has no offset from UTC.
@@ -110,6 +135,12 @@ class Client:
         progress: Callable[[Deletion], None] | None = None,
     ) -> Deletion:
         """Wait until a deletion has reached a status; ``progress`` is called after every look.
+
+        Example:
+            >>> deletion = client.delete(sample_ids=["s17"])
+            >>> looks = []
+            >>> client.wait(deletion.id, status="erased", progress=looks.append) == looks[-1]
+            True
 
         Raises:
             WaitTimeoutError: when it has not in ``timeout_s`` seconds.
@@ -151,18 +182,35 @@ class Client:
 
     def _carry_out(self, call: Call) -> Answer:
         try:
-            return _answer(self._http.request(call.method, call.path, **_request_arguments(call)))
+            return answer_of(self._http.request(call.method, call.path, **request_arguments(call)))
         except httpx2.TransportError as error:
-            return _no_answer(error)
+            return no_answer(error)
 
 
 class AsyncClient:
-    """The same calls as :class:`Client`, awaited."""
+    """The same calls as :class:`Client`, awaited.
+
+    Example:
+        >>> import asyncio
+        >>> from lmeraser import AsyncClient
+        >>> async def labels(images):
+        ...     async with AsyncClient(url, api_key=key) as client:
+        ...         return [answer.label for answer in await client.predict(images)]
+        >>> len(asyncio.run(labels(["sign.png", "sign.png"])))
+        2
+    """
 
     def __init__(
-        self, base_url: str, *, timeout_s: float = 30.0, transport: httpx2.AsyncBaseTransport | None = None
+        self,
+        base_url: str,
+        *,
+        api_key: str | None = None,
+        timeout_s: float = 30.0,
+        transport: httpx2.AsyncBaseTransport | None = None,
     ) -> None:
-        self._http = httpx2.AsyncClient(base_url=_checked_url(base_url), timeout=timeout_s, transport=transport)
+        self._http = httpx2.AsyncClient(
+            base_url=checked_url(base_url), headers=authorization(api_key), timeout=timeout_s, transport=transport
+        )
 
     @overload
     async def predict(self, images: ImageLike, *, specialist_weight: float | None = None) -> Prediction: ...  # type: ignore[overload-overlap]
@@ -244,26 +292,6 @@ class AsyncClient:
 
     async def _carry_out(self, call: Call) -> Answer:
         try:
-            return _answer(await self._http.request(call.method, call.path, **_request_arguments(call)))
+            return answer_of(await self._http.request(call.method, call.path, **request_arguments(call)))
         except httpx2.TransportError as error:
-            return _no_answer(error)
-
-
-def _checked_url(base_url: str) -> str:
-    if not base_url.startswith(("http://", "https://")):
-        raise ConfigError(f"the service's address is {base_url!r}; allowed is http://HOST:PORT or https://HOST")
-    return base_url
-
-
-def _request_arguments(call: Call) -> dict[str, Any]:
-    return {"headers": dict(call.headers), **({} if call.body is None else {"json": call.body})}
-
-
-def _answer(response: httpx2.Response) -> Answer:
-    return Answer(
-        response.status_code, response.text, {name.lower(): value for name, value in response.headers.items()}
-    )
-
-
-def _no_answer(error: httpx2.TransportError) -> Answer:
-    return Answer(0, f"no answer ({type(error).__name__}: {error})")
+            return no_answer(error)

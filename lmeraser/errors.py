@@ -24,6 +24,8 @@ LMEraserError
 ├── NotReadyError
 ├── TuningCancelledError
 └── ServiceError
+    ├── AuthenticationError
+    ├── PermissionDeniedError
     ├── ServiceUnavailableError
     └── WaitTimeoutError
 """
@@ -137,8 +139,16 @@ class ServiceError(LMEraserError):
         self.request_id = request_id
 
 
+class AuthenticationError(ServiceError):
+    """Raised when the service asks for an API key and got none, or one that is unknown or revoked (401)."""
+
+
+class PermissionDeniedError(ServiceError):
+    """Raised when the API key lacks the scope that a call needs (403)."""
+
+
 class ServiceUnavailableError(ServiceError):
-    """Raised when the service cannot be reached or cannot answer now (no connection, 429, 503)."""
+    """Raised when the service cannot be reached or cannot answer now (no connection, 408, 429, 502, 503, 504)."""
 
 
 class WaitTimeoutError(ServiceError):

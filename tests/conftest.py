@@ -45,7 +45,8 @@ def system_of(built: Callable[[str, int], System], tmp_path: Path) -> Callable[.
         original = built(variant, rows)
         folder = tmp_path / f"{variant}-{rows}"
         shutil.copytree(original.store.uri, folder)
-        return replace(original, store=LocalStore(folder))
+        shutil.copytree(original.keys, tmp_path / f"{variant}-{rows}-keys")
+        return replace(original, store=LocalStore(folder), keys=tmp_path / f"{variant}-{rows}-keys")
 
     return copy
 

@@ -32,7 +32,7 @@ def predict(
     data: DataFolder = None,
     as_json: AsJson = False,
 ) -> None:
-    """Predict images through the service.
+    """Predict images through the service; an API key is taken from LMERASER_API_KEY.
 
     Example: lmeraser predict sign.png --url http://127.0.0.1:8000
 

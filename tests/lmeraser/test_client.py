@@ -140,7 +140,7 @@ def test_a_request_that_is_too_large_is_halved_until_it_fits() -> None:
     assert len(client.predict([b"image"] * 10)) == 10
 
 
-@pytest.mark.parametrize("status", [429, 502, 503, 504])
+@pytest.mark.parametrize("status", [408, 429, 502, 503, 504])
 def test_what_may_pass_is_repeated_after_retry_after(status: int, pauses: list[float]) -> None:
     client, seen = answers(later(status, "3"), later(status, "0"), predictions(CAT))
     assert client.predict(b"image").label == "cat"
@@ -282,6 +282,22 @@ def test_both_clients_have_the_same_methods() -> None:
         return {name for name in vars(kind) if not name.startswith("_")}
 
     assert surface(Client) == surface(AsyncClient)
+
+
+@pytest.mark.parametrize("key", ["two words", "line\n", "é", "\t"])
+def test_what_cannot_be_a_key_is_refused_without_being_shown(key: str) -> None:
+    with pytest.raises(ConfigError, match="LMERASER_API_KEY") as caught:
+        Client(URL, api_key=key)
+    assert key not in str(caught.value)
+
+
+def test_the_package_offers_both_clients_and_loads_them_when_asked() -> None:
+    code = (
+        "import sys, lmeraser; print('httpx2' in sys.modules, lmeraser.__all__)\n"
+        "from lmeraser import AsyncClient, Client; print(Client.__name__, hasattr(lmeraser, 'Clients'))"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert found.stdout.splitlines() == ["False ['AsyncClient', 'Client']", "Client False"]
 
 
 def test_the_client_loads_neither_torch_nor_faiss_nor_ray() -> None:

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from command_line import Run
-from small_system import System
+from direct_service import Service
+from live_service import live
+from small_system import System, picture
 
-from lmeraser.api_keys import ApiKeys
+from lmeraser.api_keys import ApiKeys, create_api_key
 
 SystemOf = Callable[..., System]
 
@@ -51,3 +54,21 @@ def test_serving_strangers_without_keys_is_refused(lmeraser: Run, system_of: Sys
     options = ("--store", system_of().store.uri, "--keys", tmp_path / "keys")
     for host in ("0.0.0.0", "::", "example.org"):
         lmeraser("serve", *options, "--host", host).failed(2, host, "lmeraser keys create", "127.0.0.1")
+
+
+def test_predict_takes_its_key_from_the_environment(
+    lmeraser: Run, system_of: SystemOf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    system = system_of()
+    (tmp_path / "sign.png").write_bytes(picture(7))
+    secret = create_api_key(system.keys, ["predict"])[1]
+    with live(Service(system)) as url:
+        arguments = ("predict", tmp_path / "sign.png", "--url", url, "--json")
+        monkeypatch.delenv("LMERASER_API_KEY", raising=False)
+        lmeraser(*arguments).failed(1, "scope 'predict'")
+        monkeypatch.setenv("LMERASER_API_KEY", f"{secret}\n")
+        broken = lmeraser(*arguments)
+        broken.failed(2, "LMERASER_API_KEY")
+        assert secret not in broken.err
+        monkeypatch.setenv("LMERASER_API_KEY", secret)
+        assert lmeraser(*arguments).json["predictions"][0]["label"]
