@@ -18,7 +18,7 @@ from lmeraser.commit import ClusterEntry, Commit
 from lmeraser.heads import Statistics
 from lmeraser.heads_state import HeadsState
 from lmeraser.keys import HashKey
-from lmeraser.partition import Cut
+from lmeraser.partition import Cluster, Cut
 from lmeraser.rows import RowTable
 from lmeraser.specialist import Specialist
 from lmeraser.state import json_digest, state_leaf
@@ -73,8 +73,7 @@ def regroup(
     for cluster in cut.clusters:
         if cluster.key in kept_keys:
             continue
-        anchors = set(cluster.anchors)
-        sources = tuple(rows_source(entry) for entry in left if not anchors.isdisjoint(entry.anchors))
+        sources = tuple(rows_source(entry) for entry in left if _may_share_rows(cluster, entry))
         jobs.append(
             RowsJob(
                 region=Region(cluster.key, cluster.anchors, cluster.bits),
@@ -84,6 +83,12 @@ def regroup(
             )
         )
     return Regrouping(cut, kept, tuple(jobs), left)
+
+
+def _may_share_rows(cluster: Cluster, entry: ClusterEntry) -> bool:
+    """Whether a row can be in both: they have an anchor in common, and the bits of one begin with the other's."""
+    along = cluster.bits.startswith(entry.bits) or entry.bits.startswith(cluster.bits)
+    return along and not set(cluster.anchors).isdisjoint(entry.anchors)
 
 
 def rows_source(entry: ClusterEntry) -> RowObject:
