@@ -38,7 +38,7 @@ from lmeraser.specialist import Specialist
 from lmeraser.store import LocalStore
 
 _POLL_S = 0.02
-_PUT_ROWS = 1000
+_PUT_ROWS = 5000
 
 
 class StandIn(Method):
