@@ -18,7 +18,7 @@ from lmeraser.commit import ClusterEntry, Commit
 from lmeraser.heads import Statistics
 from lmeraser.heads_state import HeadsState
 from lmeraser.keys import HashKey
-from lmeraser.partition import Cut
+from lmeraser.partition import Cluster, Cut
 from lmeraser.rows import RowTable
 from lmeraser.specialist import Specialist
 from lmeraser.state import json_digest, state_leaf
@@ -73,8 +73,7 @@ def regroup(
     for cluster in cut.clusters:
         if cluster.key in kept_keys:
             continue
-        anchors = set(cluster.anchors)
-        sources = tuple(rows_source(entry) for entry in left if not anchors.isdisjoint(entry.anchors))
+        sources = tuple(rows_source(entry) for entry in left if _may_share_rows(cluster, entry))
         jobs.append(
             RowsJob(
                 region=Region(cluster.key, cluster.anchors, cluster.bits),
@@ -86,6 +85,12 @@ def regroup(
     return Regrouping(cut, kept, tuple(jobs), left)
 
 
+def _may_share_rows(cluster: Cluster, entry: ClusterEntry) -> bool:
+    """Whether a row can be in both: they have an anchor in common, and the bits of one begin with the other's."""
+    along = cluster.bits.startswith(entry.bits) or entry.bits.startswith(cluster.bits)
+    return along and not set(cluster.anchors).isdisjoint(entry.anchors)
+
+
 def rows_source(entry: ClusterEntry) -> RowObject:
     """Where a cluster's rows lie."""
     return RowObject(entry.rows_object, f"rows/{entry.key}", entry.rows_leaf)
@@ -95,9 +100,11 @@ def statistics_of_rows(tables: Iterable[RowTable], only: Collection[str] | None,
     """The shared head's statistics of the rows in the tables; of these ids only, where they are given."""
     classes = len(like.counts_C)
     total = Statistics.zero(len(like.sums_H), classes)
+    if only is not None:
+        chosen = (table.where(np.array([name in only for name in table.sample_ids], bool)) for table in tables)
+        # A few rows of each of many clusters: one sum is cheaper than many.
+        tables = (RowTable.concatenate(chosen, len(like.sums_H)),)
     for table in tables:
-        if only is not None:
-            table = table.where(np.array([name in only for name in table.sample_ids], bool))
         total = total + Statistics.of(table.features_NH, table.labels_N, classes)
     return total
 

@@ -152,7 +152,7 @@ class Committer:
             return
         pooled = self._heads.pooled + changes.statistics_of_specialists(specialists, self._heads.pooled)
         with deterministic():
-            heads = HeadsState.of(self._heads.shared, pooled)
+            heads = self._heads.with_pooled(pooled)
         self._put(commit, heads)
         reached(Boundary.SPECIALIST_COMMITTED)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -31,6 +31,10 @@ class HeadsState:
     def of(shared: Statistics, pooled: Statistics) -> HeadsState:
         """Solve both heads."""
         return HeadsState(shared, pooled, solve(shared), solve(pooled))
+
+    def with_pooled(self, pooled: Statistics) -> HeadsState:
+        """The heads after specialists changed: only the pooled head is solved anew."""
+        return replace(self, pooled=pooled, pooled_head=solve(pooled))
 
     @staticmethod
     def empty(head_dim: int, classes: int) -> HeadsState:

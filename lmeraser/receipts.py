@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from lmeraser.errors import ReceiptError
 from lmeraser.hashing import canonical_json
 from lmeraser.keys import HashKey
-from lmeraser.state import MerklePath, merkle_path
+from lmeraser.state import MerklePath, merkle_paths
 
 
 def sample_hash(hash_key: HashKey, sample_id: str) -> str:
@@ -30,7 +30,8 @@ def subject_hash(hash_key: HashKey, subject_id: str) -> str:
 
 def row_paths(leaves: Mapping[str, str], clusters: tuple[str, ...]) -> list[dict[str, Any]]:
     """Merkle paths of these clusters' rows, where the state has them."""
-    return [asdict(merkle_path(leaves, name)) for key in clusters if (name := f"rows/{key}") in leaves]
+    names = [name for key in clusters if (name := f"rows/{key}") in leaves]
+    return [asdict(path) for path in merkle_paths(leaves, names)]
 
 
 def sign(body: Mapping[str, Any], key: Ed25519PrivateKey) -> dict[str, Any]:

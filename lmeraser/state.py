@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -83,22 +83,26 @@ def merkle_root(leaves: Mapping[str, str]) -> str:
     return _levels(leaves)[-1][0].hex()
 
 
-def merkle_path(leaves: Mapping[str, str], name: str) -> MerklePath:
-    """The path of one leaf.
+def merkle_paths(leaves: Mapping[str, str], names: Sequence[str]) -> list[MerklePath]:
+    """The paths of several leaves, in the order of the names; all nodes are hashed once.
 
     Raises:
         KeyError: when there is no such leaf.
     """
-    position = sorted(leaves).index(name) if name in leaves else -1
-    if position < 0:
-        raise KeyError(name)
+    levels = _levels(leaves)
+    position = {name: place for place, name in enumerate(sorted(leaves))}
+    return [MerklePath(name, leaves[name], _siblings(levels, position[name])) for name in names]
+
+
+def _siblings(levels: Sequence[Sequence[bytes]], position: int) -> tuple[tuple[str, str], ...]:
+    """The siblings on the way from the leaf at this position to the root."""
     siblings: list[tuple[str, str]] = []
-    for level in _levels(leaves)[:-1]:
+    for level in levels[:-1]:
         beside = position ^ 1
         if beside < len(level):
             siblings.append(("left" if beside < position else "right", level[beside].hex()))
         position //= 2
-    return MerklePath(name, leaves[name], tuple(siblings))
+    return tuple(siblings)
 
 
 def _levels(leaves: Mapping[str, str]) -> list[list[bytes]]:

@@ -1,0 +1,157 @@
+"""Stores of digits from which the benchmarks delete, and a registrar at work over them without Ray.
+
+Rows are scikit-learn's digits; from the 1506th on each is one of them again, moved by up to a pixel and with noise of
+its own. The backbone is not trained: seconds do not hang on its weights.
+"""
+
+from __future__ import annotations
+
+import _thread
+import io
+import os
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from actors.owners import InProcessOwners
+from actors.registrar import Registrar
+from lmeraser.commit import Commit
+from lmeraser.config import Config
+from lmeraser.data import Sample, open_source
+from lmeraser.hashing import draw_uint64
+from lmeraser.keys import load_hash_key, load_signing_key
+from lmeraser.log import Log
+from lmeraser.manifest import load_manifest
+from lmeraser.method import Method, chunks
+from lmeraser.public import load_method
+from lmeraser.rows import RowTable
+from lmeraser.specialist import Specialist
+from lmeraser.store import LocalStore
+
+_POLL_S = 0.02
+_PUT_ROWS = 5000
+
+
+class StandIn(Method):
+    """Writes a specialist of the right size without tuning anything."""
+
+    def specialist(self, rows: RowTable, *_: Any) -> Specialist:
+        prompt = self.prompt_kind.start(self.config.seed).numpy()
+        return Specialist(prompt, rows.features_NH, rows.labels_N)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A store whose rows are ingested and tuned; it is copied before anything is deleted from it."""
+
+    folder: Path
+    sample_ids: tuple[str, ...]
+
+    @property
+    def method(self) -> Method:
+        store = LocalStore(self.folder / "store")
+        return load_method(store, load_manifest(store))
+
+
+def samples(config: Config, count: int) -> Iterator[Sample]:
+    """Digits, then digits moved and with noise, no two alike."""
+    source = open_source(config.private)
+    digits = list(source.samples(source.labels))
+    for number in range(count):
+        digit = digits[number % len(digits)]
+        name = f"digit-{number:06d}"
+        yield Sample(name, name, digit.label, digit.image if number < len(digits) else altered(digit.image, number))
+
+
+def altered(image: bytes, number: int) -> bytes:
+    """An image moved by up to a pixel each way, with noise, drawn from the number."""
+    generator = np.random.Generator(np.random.PCG64(draw_uint64(0, "altered", number)))
+    pixels = np.asarray(Image.open(io.BytesIO(image)), np.int64)
+    moved = np.roll(pixels, generator.integers(-1, 2, 2), axis=(0, 1)) + generator.integers(-24, 25, pixels.shape)
+    buffer = io.BytesIO()
+    Image.fromarray(np.clip(moved, 0, 255).astype(np.uint8)).save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+def rows_of(method: Method, source: Iterator[Sample]) -> RowTable:
+    """The samples' rows; their images are distinct."""
+    table = RowTable.concatenate(map(method.rows, chunks(source, _PUT_ROWS)), method.feature_map.width)
+    assert len(set(table.images)) == len(table)
+    return table
+
+
+def prepared(folder: Path, table: RowTable) -> Prepared:
+    """Ingest the rows in pieces, and let the stand-in tune every cluster."""
+    store = Prepared(folder, table.sample_ids)
+    with at_work(folder, stand_in(store.method), lease_s=0.0) as registrar:
+        for start in range(0, len(table), _PUT_ROWS):
+            piece = table.where((np.arange(len(table)) >= start) & (np.arange(len(table)) < start + _PUT_ROWS))
+            prefix = registrar.begin_ingest()
+            LocalStore(folder / "store").put(f"{prefix}rows.parquet", piece.to_parquet())
+            registrar.ingest(prefix).result()
+        wait(registrar.idle)
+    return store
+
+
+def stand_in(method: Method) -> Method:
+    """The method with a tuning that takes no time."""
+    return StandIn(**{field.name: getattr(method, field.name) for field in fields(method)})
+
+
+@contextmanager
+def at_work(folder: Path, method: Method, lease_s: float) -> Iterator[Registrar]:
+    """A registrar that a thread steps, pausing when there is nothing to do, as ``RegistrarProcess`` does."""
+    store = LocalStore(folder / "store")
+    manifest, hash_key = load_manifest(store), load_hash_key(folder / "keys")
+    owners = InProcessOwners(store, manifest, hash_key, lambda: method)
+    registrar = Registrar(store, manifest, hash_key, load_signing_key(folder / "keys"), owners, lease_s)
+    ended = threading.Event()
+
+    def work() -> None:
+        try:
+            while not ended.is_set():
+                if not registrar.step():
+                    time.sleep(_POLL_S)
+        except BaseException:
+            _thread.interrupt_main()  # it waits for what will not come
+            raise
+
+    with ThreadPoolExecutor(1) as thread:
+        working = thread.submit(work)
+        try:
+            yield registrar
+        finally:
+            ended.set()
+            working.result()
+
+
+def wait(done: Callable[[], bool]) -> None:
+    """Return once it is so."""
+    while not done():
+        time.sleep(_POLL_S)
+
+
+@contextmanager
+def a_copy(store: Prepared) -> Iterator[Path]:
+    """The store again, to delete from. Objects are never changed in place, so links will do."""
+    folder = store.folder.with_name(f"{store.folder.name}-copy")
+    shutil.copytree(store.folder / "store", folder / "store", copy_function=os.link)
+    shutil.copytree(store.folder / "keys", folder / "keys")
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder)
+
+
+def commits(folder: Path) -> list[Commit]:
+    """All commits of a store, oldest first."""
+    return [Commit.from_record(one) for one in Log(LocalStore(folder / "store")).advance() if one.kind == "commit"]

@@ -1,0 +1,52 @@
+"""What a change of rows has owners read."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from actors.changes import regroup
+from actors.index import RowIndex
+from lmeraser.commit import ClusterEntry
+from lmeraser.partition import Cluster, Cut
+
+
+def entry(anchors: tuple[int, ...], bits: str) -> ClusterEntry:
+    key = Cluster(anchors, bits, 1).key
+    return ClusterEntry(key, anchors, bits, 1, f"rows/{key}/old.parquet", "leaf", f"specialists/{key}", "leaf")
+
+
+def leaving(*bits: str) -> RowIndex:
+    """Rows at anchor 7 that go, of subjects whose bits begin so."""
+    names = tuple(f"s{place}" for place in range(len(bits)))
+    bits_N = np.array([int(one.ljust(64, "0"), 2) for one in bits], np.uint64)
+    return RowIndex(names, names, np.full(len(bits), 7, np.int32), bits_N)
+
+
+@pytest.mark.parametrize(
+    ("after", "sources"),
+    [
+        (("00", "01", "1"), {"00": ["00"], "01": ["01"], "1": ["1"]}),
+        (("0", "1"), {"0": ["00", "01"], "1": ["1"]}),
+        (("",), {"": ["00", "01", "1"]}),
+    ],
+    ids=["as before", "two joined", "all joined"],
+)
+def test_a_cluster_of_part_of_an_anchor_is_read_from_those_that_can_hold_its_rows(
+    after: tuple[str, ...], sources: dict[str, list[str]]
+) -> None:
+    before = [entry((7,), bits) for bits in ("00", "01", "1")] + [entry((8, 9), "")]
+    cut = Cut((*(Cluster((7,), bits, 1) for bits in after), Cluster((8, 9), "", 1)))
+    regrouping = regroup(before, cut, leaving("00", "01", "1"), (), ())
+    names = {one.rows_object: one.bits for one in before}
+    assert {job.region.bits: [names[source.name] for source in job.sources] for job in regrouping.jobs} == sources
+    assert [one.anchors for one in regrouping.kept] == [(8, 9)]
+
+
+def test_a_cluster_that_is_split_is_read_by_every_part() -> None:
+    before = [entry((7,), "0"), entry((7,), "1")]
+    cut = Cut(tuple(Cluster((7,), bits, 1) for bits in ("00", "010", "011", "1")))
+    regrouping = regroup(before, cut, leaving("00"), (), ())
+    assert {job.region.bits: [source.name for source in job.sources] for job in regrouping.jobs} == {
+        bits: [before[0].rows_object] for bits in ("00", "010", "011")
+    }
