@@ -76,6 +76,7 @@ class Registrar:
             if deletion.status == "erased"
         }
         self._tunings = 0
+        self._unswept = False
         commit = self._committer.commit
         owners.prepare([entry.key for entry in commit.clusters] if commit is not None else [])
         self._sweep()
@@ -99,6 +100,7 @@ class Registrar:
             NotReadyError: when the store holds no rows and never has.
             RequestError: when no id is given, or too many are, or the deadline is no such time.
             IdempotencyConflictError: when the key came before with another body.
+            StoreError: when the request cannot be written; it is not accepted then.
         """
         if self._committer.commit is None:
             raise NotReadyError("the store holds no rows: ingest some first")
@@ -184,7 +186,8 @@ class Registrar:
             self._add(self._ingests[0])
             self._ingests.popleft()
         elif self._retries:
-            self._try_again(self._retries.popleft())
+            self._try_again(self._retries[0])
+            self._retries.popleft()
         elif not (self._take_results() or self._start_tunings() or self._complete()):
             self._owners.start_ahead()
             return False
@@ -211,7 +214,9 @@ class Registrar:
         self._sweep()
         reached(Boundary.SWEPT)
         for request_id in ids:
-            self._receipting.erased(request_id)
+            # A step that failed after this record is done again, and must not write it twice.
+            if self._journal.history.deletion(request_id).status == "accepted":
+                self._receipting.erased(request_id)
             self._intake.forget(request_id)
             reached(Boundary.REQUEST_PURGED)
             self._waiting[request_id] = set(applied.touched) if request_id in fresh else set(self._awaiting())
@@ -248,10 +253,13 @@ class Registrar:
                 del self._running[result.job.key]
             self._tunings += result.written is not None
             if result.reason is not None:
-                self._planner.failed(result.job, result.reason)
+                self._planner.failed(result.job, result.reason, result.may_pass)
         if results:
+            self._unswept = True
             self._committer.take_specialists(results)
+        if self._unswept:
             self._sweep()
+            self._unswept = False
         return bool(results)
 
     def _start_tunings(self) -> bool:
@@ -259,7 +267,7 @@ class Registrar:
         if commit is None:
             return False
         started = False
-        for entry in self._planner.ready(commit, self._deadlines()):
+        for entry in self._planner.ready(commit, self._journal.history.deadlines(self._waiting)):
             if len(self._running) >= self._owners.slots:
                 break
             if entry.key not in self._running:
@@ -275,12 +283,13 @@ class Registrar:
         done = [request_id for request_id, keys in self._waiting.items() if keys.isdisjoint(awaiting)]
         given_up = self._planner.given_up(commit) if commit is not None else {}
         for request_id in done:
-            failed = sorted(self._waiting.pop(request_id) & set(given_up))
+            failed = sorted(self._waiting[request_id] & set(given_up))
             if failed:
                 reason = f"cluster {failed[0]} could not be tuned: {given_up[failed[0]]}"
                 self._journal.append("failed", {"id": request_id, "reason": reason})
             else:
                 self._receipting.completed(request_id)
+            del self._waiting[request_id]
         return bool(done)
 
     def _try_again(self, deletion_id: str) -> None:
@@ -291,15 +300,6 @@ class Registrar:
         self._journal.append("retry", {"id": deletion_id})
         self._planner.retry(commit, self._planner.given_up(commit))
         self._waiting[deletion_id] = set(self._awaiting())
-
-    def _deadlines(self) -> dict[str, str]:
-        """The earliest deadline of the requests that wait for a cluster, by its key."""
-        found: dict[str, str] = {}
-        for request_id, keys in self._waiting.items():
-            deadline = self._journal.history.deletion(request_id).deadline
-            if deadline is not None:
-                found |= {key: min(deadline, found.get(key, deadline)) for key in keys}
-        return found
 
     def _awaiting(self) -> list[str]:
         commit = self._committer.commit

@@ -13,12 +13,13 @@ import ray
 from ray.actor import ActorHandle
 from ray.exceptions import RayActorError
 
+from actors.owners import may_pass
 from actors.process import Place
 from actors.registrar import Registrar
 from actors.remote_owners import DETACHED, RemoteOwners, Share, Site
 from lmeraser.config import LONGEST_LEASE_S
 from lmeraser.deletion import Deletion
-from lmeraser.errors import FencedError, ObjectCorruptError, ObjectMissingError, StoreError
+from lmeraser.errors import FencedError
 from lmeraser.keys import load_hash_key, load_signing_key
 from lmeraser.manifest import load_manifest
 from lmeraser.state import check_fingerprint, fingerprint
@@ -99,7 +100,7 @@ class RegistrarProcess:
                 ray.kill(self._itself, no_restart=True)
                 return
             except Exception as error:
-                if _may_pass(error):
+                if may_pass(error) or isinstance(error, RayActorError):
                     pause_s = min(max(2 * pause_s, 0.1), 10.0)
                     _log.exception("the registrar's step failed and is tried again in %.1f s: %s", pause_s, error)
                     time.sleep(pause_s)
@@ -111,13 +112,6 @@ class RegistrarProcess:
                 ray.kill(self._itself, no_restart=False)
                 return
             time.sleep(pause_s)
-
-
-def _may_pass(error: Exception) -> bool:
-    """Whether the same step may succeed later: the store or an owner is out of reach, and nothing is damaged."""
-    return isinstance(error, StoreError | RayActorError) and not isinstance(
-        error, ObjectCorruptError | ObjectMissingError
-    )
 
 
 def registrar_name(store_id: str) -> str:
