@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from actors.registrar import Registrar
 from actors.remote_owners import DETACHED, RemoteOwners, Share, Site
 from lmeraser.config import LONGEST_LEASE_S
 from lmeraser.deletion import Deletion
-from lmeraser.errors import FencedError
+from lmeraser.errors import FencedError, StoreError
 from lmeraser.keys import load_hash_key, load_signing_key
 from lmeraser.manifest import load_manifest
 from lmeraser.state import check_fingerprint, fingerprint
@@ -42,8 +42,8 @@ class RegistrarProcess:
         )
         keys = Path(site.keys_folder)
         owners = RemoteOwners(site, manifest.store_id, share, slots)
-        self._registrar = Registrar(
-            store, manifest, load_hash_key(keys), load_signing_key(keys), owners, LONGEST_LEASE_S
+        self._registrar = _opened(
+            lambda: Registrar(store, manifest, load_hash_key(keys), load_signing_key(keys), owners, LONGEST_LEASE_S)
         )
         self._itself = ray.get_runtime_context().current_actor
         threading.Thread(target=self._work, name="registrar", daemon=True).start()
@@ -112,6 +112,21 @@ class RegistrarProcess:
                 ray.kill(self._itself, no_restart=False)
                 return
             time.sleep(pause_s)
+
+
+def _opened(take_over: Callable[[], Registrar]) -> Registrar:
+    """The registrar; one that Ray starts again waits until it can write to its store.
+
+    Ray ends an actor for good when its constructor raises.
+    """
+    while True:
+        try:
+            return take_over()
+        except StoreError as error:
+            if not (may_pass(error) and ray.get_runtime_context().was_current_actor_reconstructed):
+                raise
+            _log.error("the registrar cannot take over its store, and tries again: %s", error)
+            time.sleep(_RESTART_PAUSE_S)
 
 
 def registrar_name(store_id: str) -> str:

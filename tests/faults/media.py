@@ -41,6 +41,16 @@ from lmeraser.store import LocalStore
 MIB = 1024 * 1024
 PAGE = 4096
 REASONS = {"full": "No space left on device", "read-only": "Read-only file system"}
+READING = (
+    "status",
+    "verify --keys {keys} --processes 1",
+    "log check",
+    "log show",
+    "deletions list",
+    "deletions show {id}",
+    "clusters list",
+    "receipt show {id}",
+)
 # Steps that are tried while the medium fails.
 TRIES = 3
 LONGEST_S = 60.0
@@ -146,6 +156,29 @@ class MediaCampaign(Campaign):
         tally.wrong += bool(faults)
         tally.faults += (f"{kind}, change {at}, {free_pages=}, {successor=}: {fault}" for fault in faults)
 
+    def read_only_commands(self, tally: Tally) -> None:
+        """Run the commands that only read on a store that is read-only."""
+        system = self._on_disk()
+        registrar = self._registrar(system, system.store)
+        deletion = registrar.delete(GOING, ())
+        finish_in_time(registrar)
+        self._disk.fail("read-only", 0)
+        for command in READING:
+            tally.runs += 1
+            arguments = [one.format(id=deletion.id, keys=system.keys) for one in command.split()]
+            done = subprocess.run(
+                [sys.executable, "-m", "cluster.cli", *arguments, "--store", system.store.uri],
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            if done.returncode == 0 and done.stdout:
+                tally.finished += 1
+            else:
+                tally.wrong += 1
+                tally.faults.append(f"lmeraser {command} on a read-only store: {done.stderr}")
+        self._disk.mend()
+
     def _while_it_fails(self, system: System, registrar: Registrar, kind: str) -> list[str]:
         faults = []
         try:
@@ -202,6 +235,7 @@ def campaign(every: int) -> dict[str, Tally]:
                 for successor in (False, True):
                     tally = tallies.setdefault(f"{kind} | {change}", Tally())
                     made.fault(kind, number, free_pages, successor, tally)
+        made.read_only_commands(tallies.setdefault("read-only | commands that only read", Tally()))
     return dict(sorted(tallies.items()))
 
 
@@ -211,7 +245,7 @@ def table(tallies: dict[str, Tally], every: int) -> str:
     total = [sum(row[place] for row in rows) for place in range(1, 5)]
     cells = [*rows, ("**all** | ", *total)]
     head = [
-        "| disk | from this change on | runs | finished | lost | wrong |",
+        "| disk | at | runs | finished | lost | wrong |",
         "| --- | --- | ---: | ---: | ---: | ---: |",
     ]
     today = datetime.now(UTC).date().isoformat()
