@@ -33,6 +33,7 @@ from small_system import System
 
 from actors.owners import InProcessOwners
 from actors.registrar import Registrar
+from cluster.cli import main as command_line
 from lmeraser.errors import StoreError
 from lmeraser.keys import load_signing_key
 from lmeraser.log import Log
@@ -166,17 +167,11 @@ class MediaCampaign(Campaign):
         for command in READING:
             tally.runs += 1
             arguments = [one.format(id=deletion.id, keys=system.keys) for one in command.split()]
-            done = subprocess.run(
-                [sys.executable, "-m", "cluster.cli", *arguments, "--store", system.store.uri],
-                capture_output=True,
-                text=True,
-                check=False,
-            )
-            if done.returncode == 0 and done.stdout:
+            if exit_code("lmeraser", *arguments, "--store", system.store.uri) == 0:
                 tally.finished += 1
             else:
                 tally.wrong += 1
-                tally.faults.append(f"lmeraser {command} on a read-only store: {done.stderr}")
+                tally.faults.append(f"lmeraser {command} fails on a read-only store")
         self._disk.mend()
 
     def _while_it_fails(self, system: System, registrar: Registrar, kind: str) -> list[str]:
@@ -214,6 +209,22 @@ class MediaCampaign(Campaign):
     def _registrar(self, system: System, store: LocalStore) -> Registrar:
         owners = InProcessOwners(store, system.manifest, system.hash_key, lambda: self._method)
         return Registrar(store, system.manifest, system.hash_key, load_signing_key(system.keys), owners, 0.0)
+
+
+def exit_code(*arguments: str) -> int:
+    """How a command ends, in a process of its own that need not import anything again."""
+    pid = os.fork()
+    if pid == 0:
+        sys.argv = [*arguments]
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        try:
+            command_line()
+        except SystemExit as ended:
+            os._exit(int(ended.code or 0))
+        except BaseException as error:
+            print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
+        os._exit(1)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
 def finish_in_time(registrar: Registrar) -> None:
