@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -49,6 +49,19 @@ class History:
         if deletion_id not in self.deletions:
             raise UnknownDeletionError(f"no deletion has the id {deletion_id!r}")
         return self.deletions[deletion_id]
+
+    def deadlines(self, waiting: Mapping[str, Collection[str]]) -> dict[str, str]:
+        """The earliest deadline of the deletions that wait for a cluster, by its key, where there is one.
+
+        Args:
+            waiting: keys of clusters by the id of the deletion that waits for them.
+        """
+        found: dict[str, str] = {}
+        for deletion_id, keys in waiting.items():
+            deadline = self.deletion(deletion_id).deadline
+            if deadline is not None:
+                found |= {key: min(deadline, found.get(key, deadline)) for key in keys}
+        return found
 
     def _term(self, record: Record) -> None:
         self.term = max(self.term, record.term)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 import uuid
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -30,9 +30,15 @@ class Incoming:
     rows: Future[int] = field(default_factory=Future)
 
 
-def refuse_erased(tables: Sequence[RowTable], history: History, hash_key: HashKey) -> None:
-    """Check that no row, and no row's subject, was erased before. Raises ErasedRowError."""
-    for table in tables:
+def read_incoming(store: Store, ingest: Incoming, history: History, hash_key: HashKey) -> dict[str, RowTable]:
+    """The rows of an ingest, by object.
+
+    Raises:
+        ObjectCorruptError: when an object holds no rows.
+        ErasedRowError: when a row or its subject was erased before, and the ingest is not forced.
+    """
+    tables = {name: RowTable.from_parquet(store.get(name), name) for name in store.names(ingest.prefix)}
+    for table in () if ingest.force else tables.values():
         for sample_id, subject_id in zip(table.sample_ids, table.subject_ids, strict=True):
             hashes = {sample_hash(hash_key, sample_id), subject_hash(hash_key, subject_id)}
             if not hashes.isdisjoint(history.erased_hashes):
@@ -40,6 +46,7 @@ def refuse_erased(tables: Sequence[RowTable], history: History, hash_key: HashKe
                     f"sample {sample_id!r} of subject {subject_id!r} was erased before; "
                     "ingest it with --force only if its owner agreed again"
                 )
+    return tables
 
 
 class Prefixes:

@@ -7,6 +7,7 @@ import logging
 import threading
 import uuid
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -14,8 +15,9 @@ from typing import Any
 from actors.boundaries import Boundary, reached
 from actors.index import RowIndex
 from actors.journal import Journal
+from lmeraser.commit import DATA_FOLDERS
 from lmeraser.deletion import Deletion
-from lmeraser.errors import IdempotencyConflictError, ObjectMissingError, RequestError
+from lmeraser.errors import IdempotencyConflictError, ObjectMissingError, RequestError, StoreError
 from lmeraser.hashing import canonical_json
 from lmeraser.keys import HashKey
 from lmeraser.receipts import sample_hash, subject_hash
@@ -34,6 +36,7 @@ class Intake:
         self._hash_key = hash_key
         self._journal = journal
         self._lock = threading.Lock()
+        self._refused: list[str] = []
 
     def accept(
         self,
@@ -48,6 +51,7 @@ class Intake:
         Raises:
             RequestError: when no id is given, or more than 100,000 are, or the deadline is no time with an offset.
             IdempotencyConflictError: when the idempotency key came before with another body.
+            StoreError: when the request cannot be written; it is not accepted then.
         """
         given = len(sample_ids) + len(subject_ids)
         if not 1 <= given <= MAX_IDS:
@@ -77,12 +81,21 @@ class Intake:
             }
             self._store.put(self.object_of(request["id"]), canonical_json(request))
             reached(Boundary.REQUEST_WRITTEN)
-            self._record(request)
+            try:
+                self._record(request)
+            except StoreError:
+                # Refused, so it must not be adopted later. Had the append only seemed to fail, the log makes it anew.
+                self._refused.append(self.object_of(request["id"]))
+                with suppress(StoreError):
+                    self._purge_refused()
+                raise
             reached(Boundary.REQUEST_RECORDED)
             return self._answer(request["id"], sample_ids, subject_ids), True
 
     def adopt(self) -> None:
         """Finish what writers left that died: record requests that lack it, purge those that are erased."""
+        # What they had half written of requests, receipts and the log; the sweep sees to the rest.
+        self._store.purge_partial(lambda name: name.startswith(DATA_FOLDERS))
         history = self._journal.history
         for name in self._store.names("requests/"):
             request = self._read(name)
@@ -110,13 +123,20 @@ class Intake:
         return found
 
     def forget(self, request_id: str) -> None:
-        """Purge the ids in clear."""
+        """Purge the ids in clear, and those of requests that could not be recorded."""
         self._store.purge(self.object_of(request_id))
+        with self._lock:
+            self._purge_refused()
 
     @staticmethod
     def object_of(request_id: str) -> str:
         """The name of a request's object."""
         return f"requests/{request_id}.json"
+
+    def _purge_refused(self) -> None:
+        while self._refused:
+            self._store.purge(self._refused[-1])
+            self._refused.pop()
 
     def _read(self, name: str) -> dict[str, Any] | None:
         """The request, or None where its object is gone or damaged."""

@@ -7,7 +7,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from actors.owner import Owner, RowsJob, TuningJob, Written
-from lmeraser.errors import LMEraserError, TuningCancelledError
+from lmeraser.errors import (
+    FingerprintError,
+    LMEraserError,
+    ObjectCorruptError,
+    ObjectMissingError,
+    StoreError,
+    StoreFormatError,
+    TuningCancelledError,
+)
 from lmeraser.keys import HashKey
 from lmeraser.manifest import Manifest
 from lmeraser.store import Store
@@ -18,11 +26,25 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TuningResult:
-    """How a tuning ended: with an object written, or with a reason why not, or cancelled (neither)."""
+    """How a tuning ended: with an object written, or with a reason why not, or cancelled (neither).
+
+    Attributes:
+        job: what was asked for.
+        written: the specialist's object.
+        reason: why it failed.
+        may_pass: whether the reason lies in the store's medium, which may be well again later.
+    """
 
     job: TuningJob
     written: Written | None
     reason: str | None = None
+    may_pass: bool = False
+
+
+def may_pass(error: Exception) -> bool:
+    """Whether the same may succeed later: the store's medium fails, and nothing that it holds is damaged."""
+    lasting = ObjectCorruptError | ObjectMissingError | StoreFormatError | FingerprintError
+    return isinstance(error, StoreError) and not isinstance(error, lasting)
 
 
 class Owners(Protocol):
@@ -87,7 +109,7 @@ class InProcessOwners:
         except TuningCancelledError:
             return [TuningResult(job, None)]
         except LMEraserError as error:
-            return [TuningResult(job, None, str(error))]
+            return [TuningResult(job, None, str(error), may_pass(error))]
 
     def stop_tuning(self, keys: Collection[str]) -> None:
         self._queue = [job for job in self._queue if job.key not in keys]

@@ -12,6 +12,7 @@ from lmeraser.commit import ClusterEntry, Commit
 # An owner that died needs seconds to be back, and its calls fail at once until then: six attempts take 15 s.
 ATTEMPTS = 6
 FIRST_PAUSE_S = 0.5
+STORE_PAUSE_S = 1.0
 _NO_DEADLINE = "~"  # sorts after every date
 
 
@@ -61,11 +62,14 @@ class Planner:
             ready, key=lambda entry: (deadlines.get(entry.key, _NO_DEADLINE), entry.rows * self.passes, entry.key)
         )
 
-    def failed(self, job: TuningJob, reason: str) -> None:
-        """Note that a tuning of these rows failed; the next attempt waits 0.5 s, then twice as long each time."""
+    def failed(self, job: TuningJob, reason: str, may_pass: bool = False) -> None:
+        """Note that a tuning of these rows failed; the next attempt waits 0.5 s, then twice as long each time.
+
+        A failure that may pass, such as a full disk, is no attempt: it is tried again until it succeeds.
+        """
         before = self._failures.get(job.rows_leaf)
-        count = before.count + 1 if before is not None else 1
-        pause_s = FIRST_PAUSE_S * 2 ** (count - 1)
+        count = (before.count if before is not None else 0) + (not may_pass)
+        pause_s = STORE_PAUSE_S if may_pass else FIRST_PAUSE_S * 2 ** (count - 1)
         self._failures[job.rows_leaf] = _Failures(count, reason, self.clock() + pause_s)
 
     def given_up(self, commit: Commit) -> dict[str, str]:

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from actors.boundaries import Boundary, reached
 from actors.changes import object_name
 from actors.committer import Applied, Committer
-from actors.incoming import Incoming, Prefixes, refuse_erased
+from actors.incoming import Incoming, Prefixes, read_incoming
 from actors.intake import Intake
 from actors.journal import Journal
 from actors.owner import TuningJob
@@ -30,7 +30,6 @@ from lmeraser.errors import DuplicateSampleError, ErasedRowError, NotReadyError,
 from lmeraser.keys import HashKey
 from lmeraser.log import Log
 from lmeraser.manifest import Manifest
-from lmeraser.rows import RowTable
 from lmeraser.store import Store
 
 
@@ -66,9 +65,8 @@ class Registrar:
         self._ingests: deque[Incoming] = deque()
         self.prefixes = Prefixes(store)
         self._running: dict[str, TuningJob] = {}
-        awaiting = self._awaiting()
         self._waiting = {
-            deletion.id: set(awaiting)
+            deletion.id: set(self._awaiting())
             for deletion in self._journal.history.deletions.values()
             if deletion.status == "erased"
         }
@@ -96,6 +94,7 @@ class Registrar:
             NotReadyError: when the store holds no rows and never has.
             RequestError: when no id is given, or too many are, or the deadline is no such time.
             IdempotencyConflictError: when the key came before with another body.
+            StoreError: when the request cannot be written; it is not accepted then.
         """
         if self._committer.commit is None:
             raise NotReadyError("the store holds no rows: ingest some first")
@@ -109,12 +108,7 @@ class Registrar:
         return self._journal.history.deletion(deletion_id)
 
     def retry(self, deletion_id: str) -> Deletion:
-        """Have the clusters of a failed deletion tuned again.
-
-        Raises:
-            UnknownDeletionError: when there is no such deletion.
-            RequestError: when it has not failed.
-        """
+        """Have a failed deletion's clusters tuned again. Raises UnknownDeletionError; RequestError if not failed."""
         deletion = self._journal.history.deletion(deletion_id)
         if deletion.status != "failed":
             raise RequestError(f"deletion {deletion_id} is {deletion.status}; only one that failed is tried again")
@@ -180,10 +174,10 @@ class Registrar:
             self._erase()
         elif self._ingests:
             self._add(self._ingests[0])
-            self._ingests.popleft()
         elif self._retries:
-            self._try_again(self._retries.popleft())
-        elif self.prefixes.drop_silent():
+            self._try_again(self._retries[0])
+            self._retries.popleft()
+        elif self.prefixes.drop_silent() or self._unswept:
             self._sweep()
         elif not (self._take_results() or self._start_tunings() or self._complete()):
             self._owners.start_ahead()
@@ -192,7 +186,7 @@ class Registrar:
 
     def idle(self) -> bool:
         """Whether nothing is asked for, running or awaited."""
-        working = self._requests or self._ingests or self._retries or self._running or self._waiting
+        working = self._requests or self._ingests or self._retries or self._running or self._waiting or self._unswept
         return not (working or self._awaiting())
 
     def _erase(self) -> None:
@@ -212,35 +206,44 @@ class Registrar:
         self._sweep()
         reached(Boundary.SWEPT)
         for request_id in ids:
-            self._receipting.erased(request_id)
+            # A step that failed after this record is done again, and must not write it twice.
+            if self._journal.history.deletion(request_id).status == "accepted":
+                self._receipting.erased(request_id)
             self._intake.forget(request_id)
             reached(Boundary.REQUEST_PURGED)
             self._waiting[request_id] = set(applied.touched) if request_id in fresh else set(self._awaiting())
             self._requests.popleft()
 
     def _add(self, ingest: Incoming) -> None:
-        names = self._store.names(ingest.prefix)
         try:
-            tables = [RowTable.from_parquet(self._store.get(name), name) for name in names]
-            if not ingest.force:
-                refuse_erased(tables, self._journal.history, self._hash_key)
+            tables = read_incoming(self._store, ingest, self._journal.history, self._hash_key)
         except (ErasedRowError, ObjectCorruptError) as error:
             return self._refuse(ingest, error)
         try:
-            applied = self._committer.apply(incoming=names, tables=tables)
+            applied = self._committer.apply(incoming=list(tables), tables=list(tables.values()))
         except DuplicateSampleError as error:
             return self._refuse(ingest, error)
-        self.prefixes.added(ingest.prefix)
-        self._follow(applied.left_keys, applied.touched)
-        self._owners.retire(applied.left_keys - applied.touched)
-        self._sweep()
-        ingest.rows.set_result(sum(map(len, tables)))
+        self._ingested(ingest)
+        try:
+            self._follow(applied.left_keys, applied.touched)
+            self._owners.retire(applied.left_keys - applied.touched)
+            self._sweep()
+        finally:
+            ingest.rows.set_result(sum(map(len, tables.values())))
         return None
 
     def _refuse(self, ingest: Incoming, error: Exception) -> None:
+        self._ingested(ingest)
+        try:
+            self._sweep()
+        finally:
+            ingest.rows.set_exception(error)
+
+    def _ingested(self, ingest: Incoming) -> None:
+        # A later step that fails is done again, and must not add the rows a second time.
+        self._ingests.popleft()
         self.prefixes.added(ingest.prefix)
-        self._sweep()
-        ingest.rows.set_exception(error)
+        self._unswept = True
 
     def _take_results(self) -> bool:
         results = self._owners.finished()
@@ -249,10 +252,10 @@ class Registrar:
                 del self._running[result.job.key]
             self._tunings += result.written is not None
             if result.reason is not None:
-                self._planner.failed(result.job, result.reason)
+                self._planner.failed(result.job, result.reason, result.may_pass)
         if results:
+            self._unswept = True
             self._committer.take_specialists(results)
-            self._sweep()
         return bool(results)
 
     def _start_tunings(self) -> bool:
@@ -260,7 +263,7 @@ class Registrar:
         if commit is None:
             return False
         started = False
-        for entry in self._planner.ready(commit, self._deadlines()):
+        for entry in self._planner.ready(commit, self._journal.history.deadlines(self._waiting)):
             if len(self._running) >= self._owners.slots:
                 break
             if entry.key not in self._running:
@@ -276,12 +279,13 @@ class Registrar:
         done = [request_id for request_id, keys in self._waiting.items() if keys.isdisjoint(awaiting)]
         given_up = self._planner.given_up(commit) if commit is not None else {}
         for request_id in done:
-            failed = sorted(self._waiting.pop(request_id) & set(given_up))
+            failed = sorted(self._waiting[request_id] & set(given_up))
             if failed:
                 reason = f"cluster {failed[0]} could not be tuned: {given_up[failed[0]]}"
                 self._journal.append("failed", {"id": request_id, "reason": reason})
             else:
                 self._receipting.completed(request_id)
+            del self._waiting[request_id]
         return bool(done)
 
     def _try_again(self, deletion_id: str) -> None:
@@ -292,15 +296,6 @@ class Registrar:
         self._journal.append("retry", {"id": deletion_id})
         self._planner.retry(commit, self._planner.given_up(commit))
         self._waiting[deletion_id] = set(self._awaiting())
-
-    def _deadlines(self) -> dict[str, str]:
-        """The earliest deadline of the requests that wait for a cluster, by its key."""
-        found: dict[str, str] = {}
-        for request_id, keys in self._waiting.items():
-            deadline = self._journal.history.deletion(request_id).deadline
-            if deadline is not None:
-                found |= {key: min(deadline, found.get(key, deadline)) for key in keys}
-        return found
 
     def _awaiting(self) -> list[str]:
         commit = self._committer.commit
@@ -318,3 +313,4 @@ class Registrar:
         with self.prefixes.held() as prefixes:
             writing = prefixes | {job.target for job in self._running.values()}
             sweep(self._store, self._committer.commit, writing)
+        self._unswept = False

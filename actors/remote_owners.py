@@ -16,7 +16,7 @@ from ray.exceptions import ActorDiedError, ActorUnavailableError, GetTimeoutErro
 
 from actors.names import owner_name
 from actors.owner import Owner, RowsJob, TuningJob, Written
-from actors.owners import TuningResult
+from actors.owners import TuningResult, may_pass
 from actors.process import Place, await_end
 from lmeraser.errors import (
     LMEraserError,
@@ -134,6 +134,8 @@ class RemoteOwners:
         done: dict[str, Written] = {}
         while pending:
             calls = {key: self._owner(key).write_rows.remote(job) for key, job in pending.items()}
+            # All of them, before one's error is raised: what is written after the sweep would stay.
+            ray.wait(list(calls.values()), num_returns=len(calls))
             for key, call in calls.items():
                 try:
                     done[key] = ray.get(call)
@@ -206,7 +208,7 @@ def _result(call: ray.ObjectRef[Written], job: TuningJob) -> TuningResult:
     except TuningCancelledError:
         return TuningResult(job, None)
     except (LMEraserError, RayActorError) as error:
-        return TuningResult(job, None, str(error).strip().splitlines()[-1])
+        return TuningResult(job, None, str(error).strip().splitlines()[-1], may_pass(error))
 
 
 # Mutations are never repeated by Ray (max_task_retries 0): the caller decides, and every call is idempotent.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +15,13 @@ from ray.exceptions import RayActorError
 
 from actors.metrics import RegistrarMetrics
 from actors.names import registrar_name
+from actors.owners import may_pass
 from actors.process import Place
 from actors.registrar import Registrar
 from actors.remote_owners import DETACHED, RemoteOwners, Share, Site
 from lmeraser.config import LONGEST_LEASE_S
 from lmeraser.deletion import Deletion
-from lmeraser.errors import FencedError, ObjectCorruptError, ObjectMissingError, StoreError
+from lmeraser.errors import FencedError, StoreError
 from lmeraser.keys import load_hash_key, load_signing_key
 from lmeraser.manifest import load_manifest
 from lmeraser.state import check_fingerprint, fingerprint
@@ -44,8 +45,8 @@ class RegistrarProcess:
         )
         keys = Path(site.keys_folder)
         owners = RemoteOwners(site, manifest.store_id, share, slots)
-        self._registrar = Registrar(
-            store, manifest, load_hash_key(keys), load_signing_key(keys), owners, LONGEST_LEASE_S
+        self._registrar = _opened(
+            lambda: Registrar(store, manifest, load_hash_key(keys), load_signing_key(keys), owners, LONGEST_LEASE_S)
         )
         self._metrics = RegistrarMetrics(self._registrar.deletions())
         self._reported_at = 0.0
@@ -113,7 +114,7 @@ class RegistrarProcess:
                 ray.kill(self._itself, no_restart=True)
                 return
             except Exception as error:
-                if _may_pass(error):
+                if may_pass(error) or isinstance(error, RayActorError):
                     pause_s = min(max(2 * pause_s, 0.1), 10.0)
                     _log.exception("the registrar's step failed and is tried again in %.1f s: %s", pause_s, error)
                     time.sleep(pause_s)
@@ -132,11 +133,19 @@ class RegistrarProcess:
             self._reported_at = time.monotonic()
 
 
-def _may_pass(error: Exception) -> bool:
-    """Whether the same step may succeed later: the store or an owner is out of reach, and nothing is damaged."""
-    return isinstance(error, StoreError | RayActorError) and not isinstance(
-        error, ObjectCorruptError | ObjectMissingError
-    )
+def _opened(take_over: Callable[[], Registrar]) -> Registrar:
+    """The registrar; one that Ray starts again waits until it can write to its store.
+
+    Ray ends an actor for good when its constructor raises.
+    """
+    while True:
+        try:
+            return take_over()
+        except StoreError as error:
+            if not (may_pass(error) and ray.get_runtime_context().was_current_actor_reconstructed):
+                raise
+            _log.error("the registrar cannot take over its store, and tries again: %s", error)
+            time.sleep(_RESTART_PAUSE_S)
 
 
 def open_registrar(site: Site, store_id: str, share: Share, slots: int) -> ActorHandle[RegistrarProcess]:

@@ -11,18 +11,18 @@ import string
 from collections.abc import Mapping
 from dataclasses import asdict, field
 from pathlib import Path
-from typing import Any, Literal, Self, TypeVar
+from typing import Any, Literal, Self
 
 import yaml
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import ConfigDict, Field, model_validator
 from pydantic.dataclasses import dataclass
 
 from lmeraser.errors import ConfigError
 from lmeraser.hashing import canonical_json
+from lmeraser.validated import validated
 
 LONGEST_LEASE_S = 0.4  # every erasure waits as long, so no replica may answer on a longer one
 _STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -267,7 +267,7 @@ class Config:
         Raises:
             ConfigError: when the parts do not go together.
         """
-        return _validated(
+        return validated(
             MethodConfig,
             {
                 "labels": self.labels or labels,
@@ -303,7 +303,7 @@ def load_config(path: Path, variables: Mapping[str, str] | None = None) -> Confi
         value = yaml.safe_load(text) or {}
     except yaml.YAMLError as error:
         raise ConfigError(f"{path} is not YAML: {error}") from error
-    return _validated(Config, value, str(path))
+    return validated(Config, value, str(path))
 
 
 def method_from_json(value: Any) -> MethodConfig:
@@ -312,16 +312,4 @@ def method_from_json(value: Any) -> MethodConfig:
     Raises:
         ConfigError: when the value is not one.
     """
-    return _validated(MethodConfig, value, "store.json")
-
-
-def _validated(kind: type[T], value: Any, where: str) -> T:
-    try:
-        return TypeAdapter(kind).validate_python(value)
-    except ValidationError as error:
-        lines = [
-            f"{'.'.join(str(part) for part in item['loc']) or 'it'}: {item['msg']}"
-            + ("" if item["type"] in ("missing", "unexpected_keyword_argument") else f" (got {item['input']!r})")
-            for item in error.errors()
-        ]
-        raise ConfigError(f"{where}: " + "; ".join(lines)) from error
+    return validated(MethodConfig, value, "store.json")

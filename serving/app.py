@@ -14,16 +14,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI
-from pydantic import TypeAdapter, ValidationError
 from ray import serve
 from ray.serve import Application
 
 from lmeraser.api_keys import ApiKeys
 from lmeraser.config import ServingConfig
-from lmeraser.errors import ConfigError, LMEraserError
+from lmeraser.errors import LMEraserError
 from lmeraser.keys import default_folder
 from lmeraser.manifest import load_manifest
 from lmeraser.store import open_store
+from lmeraser.validated import validated
 from serving.registrar import NamedRegistrar
 from serving.routes import create_app
 
@@ -93,12 +93,7 @@ def build(args: dict[str, Any]) -> Application:
     settings = dict(args)
     store = open_store(str(settings.pop("store", "")))
     keys = Path(settings.pop("keys", None) or default_folder()).absolute()
-    try:
-        config = TypeAdapter(ServingConfig).validate_python(settings)
-    except ValidationError as error:
-        raise ConfigError(
-            "; ".join(f"serving.{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
-        ) from error
+    config = validated(ServingConfig, settings, "serving")
     on_gpu = load_manifest(store).method.backbone.device == "cuda"
     deployment = serve.deployment(
         name="lmeraser",

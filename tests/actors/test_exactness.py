@@ -72,6 +72,7 @@ class World:
         self.method = method
         self.rows: dict[str, Sample] = {}
         self.erased: set[str] = set()
+        self.waiting: set[str] = set()
         self.registrar = self.start(1)
 
     def start(self, slots: int) -> Registrar:
@@ -86,7 +87,7 @@ class World:
             self.system.store.put(f"{prefix}{len(part)}-{id(part)}.parquet", self.method.rows(part).to_parquet())
         done = self.registrar.ingest(prefix, force)
         while not done.done():
-            self.registrar.step()
+            self.step()
         if not force and any({row.sample_id, row.subject_id} & self.erased for row in rows):
             assert isinstance(done.exception(), ErasedRowError)
         elif any(name in self.rows for name in names):
@@ -98,9 +99,16 @@ class World:
     def delete(self, names: list[str], people: list[str]) -> None:
         going = {one for one, row in self.rows.items() if one in names or row.subject_id in people}
         self.registrar.delete(names, people)
-        self.erased |= going | {self.rows[one].subject_id for one in going if self.rows[one].subject_id in people}
+        # A subject whose rows still wait for their erasure is known to the system.
+        self.waiting |= {self.rows[one].subject_id for one in going}
+        self.erased |= going | self.waiting.intersection(people)
         for one in going:
             del self.rows[one]
+
+    def step(self) -> None:
+        self.registrar.step()
+        # Requests come first, and all at once.
+        self.waiting.clear()
 
     def happen(self, event: tuple[Any, ...]) -> None:
         match event:
@@ -114,7 +122,7 @@ class World:
                 self.delete(names, people)
             case ("work", steps):
                 for _ in range(steps):
-                    self.registrar.step()
+                    self.step()
             case ("restart", slots):
                 self.registrar = self.start(slots)
 

@@ -4,14 +4,28 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from small_system import System, finish, picture, samples
 
 from actors import incoming
-from lmeraser.errors import RequestError
+from lmeraser.errors import DuplicateSampleError, RequestError, StoreError
+from lmeraser.store import LocalStore
 
 SystemOf = Callable[..., System]
+
+
+class NoPurge(LocalStore):
+    """A store that takes objects, and for a while lets none go."""
+
+    refuses = False
+
+    def purge(self, name: str) -> None:
+        if self.refuses:
+            raise StoreError(f"cannot purge {name}")
+        super().purge(name)
 
 
 def put(system: System, prefix: str, start: int, stop: int, number: int = 0) -> None:
@@ -103,3 +117,28 @@ def test_an_ingest_that_began_after_the_deletion_may_bring_the_row_back_by_force
     registrar.ingest(prefix, force=True)
     finish(registrar)
     assert system.newest().root == system.fresh_root(samples(0, 90))
+
+
+@pytest.mark.parametrize("start", [200, 89], ids=["new rows", "a row that is there"])
+def test_a_sweep_that_fails_after_an_ingest_is_done_again_and_adds_nothing_twice(
+    system_of: SystemOf, start: int
+) -> None:
+    original = system_of()
+    store = NoPurge(Path(original.store.uri))
+    system = replace(original, store=store)
+    registrar = system.registrar()
+    prefix = registrar.begin_ingest()
+    put(system, prefix, start, start + 10)
+    done = registrar.ingest(prefix)
+    store.refuses = True
+    with pytest.raises(StoreError, match="cannot purge"):
+        registrar.step()
+    store.refuses = False
+    finish(registrar)
+    assert registrar.idle()
+    if start == 200:
+        assert (done.result(timeout=0), system.newest().rows) == (10, 100)
+    else:
+        assert isinstance(done.exception(timeout=0), DuplicateSampleError)
+        assert system.newest().rows == 90
+    assert system.store.names("incoming/") == []

@@ -10,7 +10,7 @@ from small_system import System, finish, samples
 
 from actors.owner import TuningJob
 from actors.owners import InProcessOwners, TuningResult
-from actors.planner import ATTEMPTS, Planner
+from actors.planner import ATTEMPTS, STORE_PAUSE_S, Planner
 from actors.registrar import Registrar
 from lmeraser.commit import ClusterEntry, Commit
 from lmeraser.errors import RequestError
@@ -73,6 +73,18 @@ def test_after_some_attempts_a_tuning_is_given_up_until_it_is_retried() -> None:
     planner.retry(now, ["a"])
     assert planner.given_up(now) == {}
     assert keys(planner.ready(now, {})) == ["a", "b"]
+
+
+def test_a_tuning_that_cannot_be_written_is_tried_again_for_ever() -> None:
+    clock = Clock()
+    planner = Planner(1, 1, clock)
+    now = commit(a=5, b=6)
+    for _ in range(3 * ATTEMPTS):
+        planner.failed(job("a"), "No space left on device", may_pass=True)
+        assert keys(planner.ready(now, {})) == ["b"]
+        clock.now += STORE_PAUSE_S
+        assert keys(planner.ready(now, {})) == ["a", "b"]
+    assert planner.given_up(now) == {}
 
 
 class FailingOwners(InProcessOwners):

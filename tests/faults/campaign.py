@@ -157,6 +157,9 @@ class Campaign:
         listed = {name for prefix in DATA_FOLDERS for name in system.store.names(prefix)}
         if listed != newest.objects():
             found.append(f"{len(listed ^ newest.objects())} objects are not those of the newest commit")
+        unfinished = [path.name for path in Path(system.store.uri).glob(".partial/*")]
+        if unfinished:
+            found.append(f"{len(unfinished)} unfinished writes are left, such as {unfinished[0]}")
         for path in Path(system.store.uri).rglob("*"):
             if path.is_file() and any(image in path.read_bytes() for image in self._images):
                 found.append(f"{path.name} holds an erased image")

@@ -1,6 +1,6 @@
-"""A Ray of its own that accepts a deletion and then goes on: ``python one_cluster.py STORE KEYS SAMPLE_ID``.
+"""A Ray of its own that accepts a deletion and then goes on: ``python one_cluster.py STORE KEYS [SAMPLE_ID]``.
 
-Prints the deletion's id as soon as it is accepted; it is meant to be killed.
+Prints the deletion's id as soon as it is accepted, or its term where it is asked for none; it is meant to be killed.
 """
 
 from __future__ import annotations
@@ -16,9 +16,11 @@ from lmeraser.manifest import load_manifest
 from lmeraser.store import open_store
 
 if __name__ == "__main__":
-    store, keys, sample_id = sys.argv[1:]
+    store, keys, *sample_ids = sys.argv[1:]
     connect()
     registrar = registrar_of(Site(store, keys), load_manifest(open_store(store)))
-    deletion = ray.get(registrar.delete.remote([sample_id], []))
-    print(deletion.id, flush=True)
+    if sample_ids:
+        print(ray.get(registrar.delete.remote(sample_ids, [])).id, flush=True)
+    else:
+        print(ray.get(registrar.status.remote())["term"], flush=True)
     time.sleep(600)

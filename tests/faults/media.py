@@ -1,0 +1,284 @@
+"""Let the disk run full, or become read-only, at every write of a deletion, and look at what is left afterwards.
+
+Each run copies a small tuned store onto a tmpfs of its own, and asks for a deletion. Before the n-th change of the
+store the tmpfs is filled up, or made read-only, for real. The registrar goes on trying, as its process does; then the
+medium is well again, and the same registrar, or a new one on the same store, goes on without a person. The client asks
+again, with its idempotency key, where it was refused. Afterwards it is looked at what ``campaign.py`` looks at after a
+kill.
+
+    python tests/faults/media.py --out docs/disk.md
+
+Needs the right to mount: put ``unshare -rm`` before it where one is not root.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
+
+from campaign import GOING, IDEMPOTENCY_KEY, Campaign, Tally
+from small_system import System
+
+from actors.owners import InProcessOwners
+from actors.registrar import Registrar
+from cluster.cli import main as command_line
+from lmeraser.errors import StoreError
+from lmeraser.keys import load_signing_key
+from lmeraser.log import Log
+from lmeraser.store import LocalStore
+
+MIB = 1024 * 1024
+PAGE = 4096
+REASONS = {"full": "No space left on device", "read-only": "Read-only file system"}
+READING = (
+    "status",
+    "verify --keys {keys} --processes 1",
+    "log check",
+    "log show",
+    "deletions list",
+    "deletions show {id}",
+    "clusters list",
+    "receipt show {id}",
+)
+# Steps that are tried while the medium fails.
+TRIES = 3
+LONGEST_S = 60.0
+
+
+class Disk:
+    """A tmpfs that can be filled up and made read-only."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._filler = folder / "filler"
+
+    def fail(self, kind: str, free_pages: int) -> None:
+        """Fill it up but for some pages, or make it read-only."""
+        if kind == "read-only":
+            subprocess.run(["mount", "-o", "remount,ro", str(self.folder)], check=True)
+            return
+        free = os.statvfs(self.folder).f_bavail
+        with self._filler.open("wb", buffering=0) as file:
+            os.posix_fallocate(file.fileno(), 0, (free - free_pages) * PAGE)
+
+    def mend(self) -> None:
+        """Make it writable, and give the space back."""
+        subprocess.run(["mount", "-o", "remount,rw", str(self.folder)], check=True)
+        self._filler.unlink(missing_ok=True)
+
+
+@contextmanager
+def small_disk(size_mib: int) -> Iterator[Disk]:
+    """A tmpfs of this size. Raises CalledProcessError where mounting is not allowed."""
+    with tempfile.TemporaryDirectory(prefix="lmeraser-disk-") as folder:
+        subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size_mib}m", "tmpfs", folder], check=True)
+        try:
+            yield Disk(Path(folder))
+        finally:
+            subprocess.run(["umount", folder], check=True)
+
+
+class FailingStore(LocalStore):
+    """Has its medium fail before the n-th change. With n = 0 it never does, and only counts."""
+
+    def __init__(self, root: Path, at: int, fail: Callable[[], None]) -> None:
+        super().__init__(root)
+        self.changes: list[str] = []
+        self._at = at
+        self._fail = fail
+
+    def put(self, name: str, data: bytes) -> None:
+        self._count("write", name)
+        super().put(name, data)
+
+    def put_if_absent(self, name: str, data: bytes) -> None:
+        self._count("append", name)
+        super().put_if_absent(name, data)
+
+    def purge(self, name: str) -> None:
+        self._count("purge", name)
+        super().purge(name)
+
+    def _count(self, verb: str, name: str) -> None:
+        self.changes.append(f"{verb} {name.partition('/')[0]}")
+        if len(self.changes) == self._at:
+            self._fail()
+
+
+class MediaCampaign(Campaign):
+    """Runs on a disk that fails."""
+
+    def __init__(self, folder: Path, disk: Disk) -> None:
+        super().__init__(folder, 0)
+        self._disk = disk
+
+    def changes(self) -> list[str]:
+        """The changes of the store that a deletion without a fault makes, in their order."""
+        system = self._on_disk()
+        store = FailingStore(Path(system.store.uri), 0, lambda: None)
+        registrar = self._registrar(system, store)
+        store.changes.clear()
+        registrar.delete(GOING, (), IDEMPOTENCY_KEY)
+        finish_in_time(registrar)
+        return store.changes
+
+    def fault(self, kind: str, at: int, free_pages: int, successor: bool, tally: Tally) -> None:
+        """One run: the medium fails at one change, is mended, and the same or a new registrar goes on."""
+        system = self._on_disk()
+        counting = FailingStore(Path(system.store.uri), 0, lambda: None)
+        registrar = self._registrar(system, counting)
+        counting.__init__(Path(system.store.uri), at, lambda: self._disk.fail(kind, free_pages))  # type: ignore[misc]
+        tally.runs += 1
+        faults = self._while_it_fails(system, registrar, kind)
+        self._disk.mend()
+        try:
+            if successor:
+                registrar = self._registrar(system, system.store)
+            registrar.delete(GOING, (), IDEMPOTENCY_KEY)
+            finish_in_time(registrar)
+        except Exception as error:
+            tally.lost += 1
+            tally.faults.append(f"{kind}, change {at}, {successor=}: {type(error).__name__}: {error}")
+            return
+        tally.finished += 1
+        faults += self._faults(system)
+        tally.wrong += bool(faults)
+        tally.faults += (f"{kind}, change {at}, {free_pages=}, {successor=}: {fault}" for fault in faults)
+
+    def read_only_commands(self, tally: Tally) -> None:
+        """Run the commands that only read on a store that is read-only."""
+        system = self._on_disk()
+        registrar = self._registrar(system, system.store)
+        deletion = registrar.delete(GOING, ())
+        finish_in_time(registrar)
+        self._disk.fail("read-only", 0)
+        for command in READING:
+            tally.runs += 1
+            arguments = [one.format(id=deletion.id, keys=system.keys) for one in command.split()]
+            if exit_code("lmeraser", *arguments, "--store", system.store.uri) == 0:
+                tally.finished += 1
+            else:
+                tally.wrong += 1
+                tally.faults.append(f"lmeraser {command} fails on a read-only store")
+        self._disk.mend()
+
+    def _while_it_fails(self, system: System, registrar: Registrar, kind: str) -> list[str]:
+        faults = []
+        try:
+            registrar.delete(GOING, (), IDEMPOTENCY_KEY)
+        except StoreError as error:
+            if REASONS[kind] not in str(error) or "cannot write " not in str(error):
+                faults.append(f"the refusal says {error}")
+            if any(record.kind == "request" for record in Log(system.store).advance()):
+                faults.append("a request that was refused is recorded")
+            if kind == "full" and system.store.names("requests/"):
+                faults.append("the ids of a request that was refused are left")
+        refused = 0
+        for _ in range(1000):
+            try:
+                if not registrar.step() and registrar.idle():
+                    break
+            except StoreError as error:
+                if REASONS[kind] not in str(error):
+                    faults.append(f"a step says {error}")
+                refused += 1
+                if refused == TRIES:
+                    break
+            if registrar.status()["failed"]:
+                faults.append("a cluster was given up")
+        return faults
+
+    def _on_disk(self) -> System:
+        for path in self._disk.folder.iterdir():
+            shutil.rmtree(path)
+        shutil.copytree(self._original.store.uri, self._disk.folder / "store")
+        return replace(self._original, store=LocalStore(self._disk.folder / "store"))
+
+    def _registrar(self, system: System, store: LocalStore) -> Registrar:
+        owners = InProcessOwners(store, system.manifest, system.hash_key, lambda: self._method)
+        return Registrar(store, system.manifest, system.hash_key, load_signing_key(system.keys), owners, 0.0)
+
+
+def exit_code(*arguments: str) -> int:
+    """How a command ends, in a process of its own that need not import anything again."""
+    pid = os.fork()
+    if pid == 0:
+        sys.argv = [*arguments]
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        try:
+            command_line()
+        except SystemExit as ended:
+            os._exit(int(ended.code or 0))
+        except BaseException as error:
+            print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
+        os._exit(1)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def finish_in_time(registrar: Registrar) -> None:
+    """Have it do all of its work, pauses after a failed tuning included."""
+    until = time.monotonic() + LONGEST_S
+    while registrar.step() or not registrar.idle():
+        assert time.monotonic() < until, f"not finished after {LONGEST_S:g} s: {registrar.status()}"
+
+
+def campaign(every: int) -> dict[str, Tally]:
+    """A fault of both kinds at every change, or at every so-manieth."""
+    tallies: dict[str, Tally] = {}
+    with tempfile.TemporaryDirectory(prefix="lmeraser-media-") as folder, small_disk(8) as disk:
+        made = MediaCampaign(Path(folder), disk)
+        for number, change in list(enumerate(made.changes(), start=1))[::every]:
+            for kind, free_pages in (("full", 0), ("full", 1), ("read-only", 0)):
+                if change.startswith("purge") and kind == "full":
+                    continue
+                for successor in (False, True):
+                    tally = tallies.setdefault(f"{kind} | {change}", Tally())
+                    made.fault(kind, number, free_pages, successor, tally)
+        made.read_only_commands(tallies.setdefault("read-only | commands that only read", Tally()))
+    return dict(sorted(tallies.items()))
+
+
+def table(tallies: dict[str, Tally], every: int) -> str:
+    """The tallies as a page."""
+    rows = [(name, one.runs, one.finished, one.lost, one.wrong) for name, one in tallies.items()]
+    total = [sum(row[place] for row in rows) for place in range(1, 5)]
+    cells = [*rows, ("**all** | ", *total)]
+    head = [
+        "| disk | at | runs | finished | lost | wrong |",
+        "| --- | --- | ---: | ---: | ---: | ---: |",
+    ]
+    today = datetime.now(UTC).date().isoformat()
+    title = f"`python tests/faults/media.py --every {every}`, {today}, {os.cpu_count()} CPU cores."
+    return "\n".join([title, "", *head, *("| " + " | ".join(map(str, row)) + " |" for row in cells)]) + "\n"
+
+
+def main() -> int:
+    """Run what the command line asks for; 1 when anything was lost or wrong."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--every", type=int, default=1)
+    parser.add_argument("--out", type=Path)
+    arguments = parser.parse_args()
+    tallies = campaign(arguments.every)
+    page = table(tallies, arguments.every)
+    print(page)
+    if arguments.out is not None:
+        arguments.out.write_text("# A disk that is full or read-only\n\n" + page)
+    faults = [fault for one in tallies.values() for fault in one.faults]
+    print(*faults, sep="\n")
+    return 1 if faults else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

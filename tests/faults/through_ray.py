@@ -1,0 +1,252 @@
+"""Kill parts of a real Ray cluster while a deletion runs, and look at what is left.
+
+The victims: registrar, owners, Serve replicas and Serve controller of a running service; the registrar while the disk
+is full; the raylet of the node; every process of the cluster. A new cluster on the same store follows the last two.
+Each kill comes at a random moment after the deletion was accepted. Nobody helps: the deletion completes by itself.
+Afterwards: the root is that of a fresh run on the remaining rows, the chain checks, the log has each step of the
+deletion once, its receipt holds, and the service answers from the newest commit.
+
+    python tests/faults/through_ray.py --runs 5 --out docs/kills-ray.md
+
+Needs the right to mount, for the full disk: put ``unshare -rm`` before it where one is not root.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TypeVar
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
+
+import ray
+from campaign import Tally
+from media import Disk, small_disk
+from processes import descendants, kill, named
+from small_system import System, build_system, picture, samples
+
+from actors.remote_owners import Site
+from cluster.runtime import connect, free_port, registrar_of
+from cluster.service import start_service, stop_service
+from lmeraser.client import Client
+from lmeraser.config import ServingConfig
+from lmeraser.errors import ServiceError
+from lmeraser.keys import load_signing_key
+from lmeraser.log import Log
+from lmeraser.receipts import verify_receipt
+from lmeraser.store import LocalStore
+
+CLUSTER = Path(__file__).parents[1] / "support" / "one_cluster.py"
+Answer = TypeVar("Answer")
+ROWS = 60
+LEASE_S = 0.2
+LONGEST_S = 120.0
+LATEST_KILL_S = 1.5
+FULL_S = 5.0
+OF_SERVICE = {
+    "registrar": "ray::RegistrarProcess",
+    "owners": "ray::OwnerProcess",
+    "Serve replica": "ray::ServeReplica",
+    "Serve controller": "ray::ServeController",
+}
+WHOLE, RAYLET, FULL = "whole cluster", "raylet", "registrar, disk full for 5 s"
+
+
+class RayCampaign:
+    """Runs on one store, each deleting another row."""
+
+    def __init__(self, system: System, seed: int) -> None:
+        self._system = system
+        self._rows = samples(0, ROWS)
+        self._chance = random.Random(seed)
+
+    def next_row(self) -> str:
+        """The row that goes next."""
+        return self._rows.pop(self._chance.randrange(len(self._rows))).sample_id
+
+    def wait_a_moment(self) -> None:
+        """Until the moment of the kill."""
+        time.sleep(self._chance.uniform(0.0, LATEST_KILL_S))
+
+    def look(self, name: str, deletion_id: str, tally: Tally) -> None:
+        """Wait until the deletion completes by itself, and look at what is there."""
+        tally.runs += 1
+        until = time.monotonic() + LONGEST_S
+        while (status := self._system.registrar_says(deletion_id)) != "completed":
+            if time.monotonic() > until or status == "failed":
+                tally.lost += 1
+                tally.faults.append(f"{name}: deletion {deletion_id} is {status}")
+                return
+            time.sleep(0.1)
+        tally.finished += 1
+        faults = []
+        if self._system.newest().root != self._system.fresh_root(self._rows):
+            faults.append("the root is not that of a fresh run")
+        records = Log(self._system.store).advance()
+        kinds = sorted(record.kind for record in records if record.body.get("id") == deletion_id)
+        if kinds != ["completed", "erased", "request"]:
+            faults.append(f"the log has {kinds}")
+        receipt = json.loads(self._system.store.get(f"receipts/{deletion_id}.json"))
+        verify_receipt(receipt, load_signing_key(self._system.keys).public_key())
+        tally.wrong += bool(faults)
+        tally.faults += (f"{name}: {fault}" for fault in faults)
+
+
+def of_service(made: RayCampaign, system: System, disk: Disk, runs: int, report: Callable[[str, Tally], None]) -> None:
+    """Kill parts of a running service."""
+    connect()
+    registrar_of(Site(system.store.uri, str(system.keys)), system.manifest)
+    url = start_service(system.store, system.keys, ServingConfig(lease_s=LEASE_S), "127.0.0.1", free_port())
+    with Client(url) as client:
+        for victim, prefix in (*OF_SERVICE.items(), (FULL, OF_SERVICE["registrar"])):
+            tally = Tally()
+            for _ in range(runs):
+                row = made.next_row()
+                deletion = until_answered(lambda row=row: client.delete(sample_ids=[row], idempotency_key=row))
+                made.wait_a_moment()
+                if victim == FULL:
+                    disk.fail("full", 0)
+                pids = named(prefix)
+                for pid in pids:
+                    kill(pid)
+                tally.kills += bool(pids)
+                if victim == FULL:
+                    time.sleep(FULL_S)
+                    disk.mend()
+                made.look(victim, deletion.id, tally)
+                newest = system.newest().number
+                answer = until_answered(lambda: client.predict(picture(500)))
+                if answer.commit < newest:
+                    tally.faults.append(f"{victim}: an answer from commit {answer.commit}, the newest is {newest}")
+            report(victim, tally)
+    stop_service()
+    ray.shutdown()
+
+
+def until_answered(ask: Callable[[], Answer]) -> Answer:
+    """What the service answers once it answers."""
+    until = time.monotonic() + LONGEST_S
+    while True:
+        try:
+            return ask()
+        except ServiceError:
+            if time.monotonic() > until:
+                raise
+            time.sleep(0.2)
+
+
+def of_cluster(made: RayCampaign, system: System, runs: int, report: Callable[[str, Tally], None]) -> None:
+    """Kill the raylet, or all processes, and start a new cluster on the same store."""
+    for victim in (RAYLET, WHOLE):
+        tally = Tally()
+        for _ in range(runs):
+            first = cluster_on(system, made.next_row())
+            deletion_id = line_of(first)
+            made.wait_a_moment()
+            # The ones at the top first, so that nothing is started again in between.
+            everything = [first.pid, *reversed(list(descendants(first.pid)))]
+            chosen = [pid for pid in everything if victim == WHOLE or is_raylet(pid)]
+            for pid in chosen:
+                kill(pid)
+            tally.kills += bool(chosen)
+            second = cluster_on(system)
+            line_of(second)
+            made.look(victim, deletion_id, tally)
+            for process in (first, second):
+                for pid in [process.pid, *reversed(list(descendants(process.pid)))]:
+                    kill(pid)
+                process.wait()
+            for pid in everything:
+                kill(pid)
+        report(victim, tally)
+
+
+def cluster_on(system: System, *sample_id: str) -> subprocess.Popen[str]:
+    """A cluster of its own that accepts the deletion of this row, or only goes on with what is there."""
+    command = [sys.executable, str(CLUSTER), system.store.uri, str(system.keys), *sample_id]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
+def line_of(process: subprocess.Popen[str]) -> str:
+    """What it says when it is there."""
+    assert process.stdout is not None
+    line = process.stdout.readline().strip()
+    if not line:
+        raise RuntimeError("the cluster did not start")
+    return line
+
+
+def is_raylet(pid: int) -> bool:
+    """Whether a process is a raylet."""
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip() == "raylet"
+    except OSError:
+        return False
+
+
+def campaign(runs: int, seed: int) -> dict[str, Tally]:
+    """Runs with every victim."""
+    tallies: dict[str, Tally] = {}
+
+    def report(name: str, tally: Tally) -> None:
+        tallies[name] = tally
+        print(name, tally, flush=True)
+
+    with tempfile.TemporaryDirectory(prefix="lmeraser-ray-") as folder, small_disk(32) as disk:
+        built = build_system(Path(folder), "minute", ROWS)
+        shutil.copytree(built.store.uri, disk.folder / "store")
+        system = replace(built, store=LocalStore(disk.folder / "store"))
+        made = RayCampaign(system, seed)
+        of_service(made, system, disk, runs, report)
+        of_cluster(made, system, runs, report)
+    return tallies
+
+
+def table(tallies: dict[str, Tally], runs: int, seed: int) -> str:
+    """The tallies as a page."""
+    today = datetime.now(UTC).date().isoformat()
+    rows = [(name, one.runs, one.kills, one.finished, one.lost, one.wrong) for name, one in tallies.items()]
+    total = ("**all**", *(sum(row[place] for row in rows) for place in range(1, 6)))
+    lines = [
+        "# Kills through Ray",
+        "",
+        f"`python tests/faults/through_ray.py --runs {runs} --seed {seed}`, {today}, {os.cpu_count()} CPU cores.",
+        "",
+        "| killed | runs | kills | finished | lost | wrong |",
+        "| --- | ---: | ---: | ---: | ---: | ---: |",
+        *("| " + " | ".join(map(str, row)) + " |" for row in (*rows, total)),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def main() -> int:
+    """Run what the command line asks for; 1 when anything was lost or wrong."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path)
+    arguments = parser.parse_args()
+    os.environ["RAY_ADDRESS"] = "local"
+    tallies = campaign(arguments.runs, arguments.seed)
+    page = table(tallies, arguments.runs, arguments.seed)
+    print(page)
+    if arguments.out is not None:
+        arguments.out.write_text(page)
+    faults = [fault for one in tallies.values() for fault in one.faults]
+    print(*faults, sep="\n")
+    return 1 if faults else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
