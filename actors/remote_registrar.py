@@ -37,6 +37,8 @@ class RegistrarProcess:
     """The registrar in its own process, with a thread that does its work."""
 
     def __init__(self, site: Site, share: Share, slots: int) -> None:
+        # Ray's workers log errors only; what an owner's end means is worth a line.
+        logging.getLogger("actors").setLevel(logging.WARNING)
         store = open_store(site.store_uri)
         manifest = load_manifest(store)
         # The registrar solves the heads, so its numerics count as the owners' do; rows go through no GPU here.

@@ -36,7 +36,7 @@ def connect() -> None:
         "logging_level": logging.ERROR,
         "log_to_driver": False,
         # Workers log one JSON object a line.
-        "logging_config": ray.LoggingConfig(encoding="JSON", log_level="WARNING"),
+        "logging_config": ray.LoggingConfig(encoding="JSON", log_level="ERROR"),
     }
     if os.environ.get("RAY_ADDRESS", "local") == "local":
         try:
