@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 from lmeraser.errors import LogError
 from lmeraser.log import Record
@@ -12,6 +12,9 @@ from lmeraser.state import merkle_root
 
 # Folders of the store whose objects count only while the newest commit names them.
 DATA_FOLDERS = ("rows/", "specialists/", "heads/", "incoming/")
+
+
+ClusterState = Literal["tuned", "awaits tuning", "too small"]
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,12 @@ class ClusterEntry:
     rows_leaf: str
     specialist_object: str | None = None
     specialist_leaf: str | None = None
+
+    def state(self, min_tuned_rows: int) -> ClusterState:
+        """How far it is, where clusters with fewer rows than that get no specialist."""
+        if self.specialist_object is not None:
+            return "tuned"
+        return "too small" if self.rows < min_tuned_rows else "awaits tuning"
 
     def without_specialist(self) -> ClusterEntry:
         """The same rows, answered for by the shared head."""

@@ -62,6 +62,7 @@ class Replica:
         self._bank: Bank | None = None
         self._loading = threading.Lock()
         self.store_id = manifest.store_id
+        self.min_tuned_rows = manifest.method.partition.min_tuned_rows
         self.config = config
 
     def commit(self) -> Commit:

@@ -11,6 +11,7 @@ from lmeraser.api_keys import ApiKeys
 from lmeraser.deletion import Deletion
 from serving.access import guarded_router
 from serving.intake import REQUEST_BODY, asked_of
+from serving.page import page_router
 from serving.problems import register_problems, request_id_of
 from serving.registrar import Registrar
 from serving.schemas import (
@@ -42,6 +43,7 @@ def create_app(replica: Replica, forward: Forward, registrar: Registrar, keys: A
     app.include_router(_deleting(registrar, guarded_router(keys, "delete")))
     app.include_router(_looking(replica, guarded_router(keys, "admin")))
     app.include_router(_health(replica))
+    app.include_router(page_router())
     return app
 
 
@@ -115,6 +117,7 @@ def _looking(replica: Replica, router: APIRouter) -> APIRouter:
                     rows=entry.rows,
                     anchors=len(entry.anchors),
                     specialist=entry.specialist_object is not None,
+                    state=entry.state(replica.min_tuned_rows),
                 )
                 for entry in commit.clusters
             ],

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
+from lmeraser.commit import ClusterState
 from lmeraser.deletion import Deletion
 
 Id = Annotated[str, Field(min_length=1, max_length=1024)]
@@ -82,6 +83,7 @@ class ClusterAnswer(BaseModel):
     rows: int
     anchors: int
     specialist: bool = Field(description="Whether it answers with a prompt of its own.")
+    state: ClusterState = Field(description="One that is too small for a prompt is answered for by the shared head.")
 
 
 class ClustersAnswer(BaseModel):

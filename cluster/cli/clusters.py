@@ -60,10 +60,5 @@ def _read(store: Store) -> tuple[Manifest, Commit]:
 
 
 def _shown(manifest: Manifest, entry: ClusterEntry) -> dict[str, Any]:
-    if entry.specialist_object is not None:
-        state = "tuned"
-    elif entry.rows < manifest.method.partition.min_tuned_rows:
-        state = "too small"
-    else:
-        state = "awaits tuning"
+    state = entry.state(manifest.method.partition.min_tuned_rows)
     return {"key": entry.key, "rows": entry.rows, "anchors": len(entry.anchors), "state": state}

@@ -1,0 +1,225 @@
+"use strict";
+
+const POLL_MS = 2000;
+const STEPS = ["accepted", "erased", "completed"];
+const STATE_CLASS = { tuned: "tuned", "awaits tuning": "awaiting", "too small": "small" };
+const at = (id) => document.getElementById(id);
+const seen = { clusters: [], answered: null, followed: null, pollFailed: false };
+
+/* An element with its text and children; text is never taken for HTML. */
+function element(tag, { text = "", className = "", ...attributes } = {}, children = []) {
+  const made = document.createElement(tag);
+  made.className = className;
+  made.textContent = text;
+  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
+  made.append(...children);
+  return made;
+}
+
+/* Ask the service. Rejects with the problem's own words. */
+async function ask(path, options = {}) {
+  const key = at("key").value.trim();
+  const headers = { ...options.headers, ...(key && { Authorization: `Bearer ${key}` }) };
+  const answer = await fetch(path, { ...options, headers, cache: "no-store" });
+  const body = await answer.json().catch(() => ({}));
+  if (!answer.ok) throw new Error(`${body.title ?? answer.status}: ${body.detail ?? "no reason was given"}`);
+  return body;
+}
+
+const askJson = (path, body, headers = {}) =>
+  ask(path, { method: "POST", headers: { "Content-Type": "application/json", ...headers }, body: JSON.stringify(body) });
+
+function trouble(error) {
+  at("trouble").textContent = error ? error.message : "";
+  at("trouble").hidden = !error;
+}
+
+/* Squarified treemap (Bruls, Huizing and van Wijk 2000): values in falling order to rectangles of one area each. */
+function squarified(values, x, y, width, height) {
+  const scale = (width * height) / values.reduce((sum, value) => sum + value, 0);
+  const areas = values.map((value) => value * scale);
+  const placed = [];
+  for (let start = 0; start < areas.length;) {
+    const side = Math.min(width, height);
+    const worst = (sum, end) => Math.max((side ** 2 * areas[start]) / sum ** 2, sum ** 2 / (side ** 2 * areas[end]));
+    let [end, sum] = [start, areas[start]];
+    while (end + 1 < areas.length && worst(sum + areas[end + 1], end + 1) <= worst(sum, end)) sum += areas[++end];
+    const depth = sum / side;
+    let along = 0;
+    for (; start <= end; start++) {
+      const length = areas[start] / depth;
+      placed.push(width >= height ? [x, y + along, depth, length] : [x + along, y, length, depth]);
+      along += length;
+    }
+    [x, y, width, height] = width >= height ? [x + depth, y, width - depth, height] : [x, y + depth, width, height - depth];
+  }
+  return placed;
+}
+
+function drawClusters() {
+  const map = at("treemap");
+  const clusters = [...seen.clusters].sort((one, other) => other.rows - one.rows || (one.key < other.key ? -1 : 1));
+  const places = clusters.length ? squarified(clusters.map((cluster) => cluster.rows), 0, 0, map.clientWidth, map.clientHeight) : [];
+  map.replaceChildren(...clusters.map((cluster, place) => {
+    const [left, top, width, height] = places[place];
+    const told = `${cluster.key}: ${cluster.rows} rows at ${cluster.anchors} anchors, ${cluster.state}`;
+    const text = element("span", { text: cluster.rows, className: width < 34 || height < 24 ? "tight" : "" });
+    const tile = element("div", { className: STATE_CLASS[cluster.state], role: "listitem", title: told, "data-key": cluster.key }, [text]);
+    tile.classList.toggle("answered", cluster.key === seen.answered);
+    Object.assign(tile.style, { left: `${left}px`, top: `${top}px`, width: `${width}px`, height: `${height}px` });
+    tile.addEventListener("pointerenter", () => { at("cluster-told").textContent = told; });
+    return tile;
+  }));
+}
+
+function drawCommit(commit) {
+  const shown = { rows: commit.rows, "cluster-count": commit.clusters, specialists: commit.specialists, number: commit.number };
+  for (const [id, value] of Object.entries(shown)) at(id).textContent = value.toLocaleString("en");
+  at("root").textContent = commit.root.slice(0, 12);
+  at("root").title = commit.root;
+}
+
+function after(deletion, step) {
+  const time = deletion[`${step}_at`];
+  return time ? `${((Date.parse(time) - Date.parse(deletion.accepted_at)) / 1000).toFixed(1)} s` : "–";
+}
+
+function receiptButton(id) {
+  const button = element("button", { text: "Receipt", type: "button" });
+  button.addEventListener("click", () => saveReceipt(id).catch(trouble));
+  return button;
+}
+
+async function saveReceipt(id) {
+  const receipt = await ask(`/v1/deletions/${encodeURIComponent(id)}/receipt`);
+  const href = URL.createObjectURL(new Blob([JSON.stringify(receipt, null, 2)], { type: "application/json" }));
+  element("a", { href, download: `receipt-${id}.json` }).click();
+  URL.revokeObjectURL(href);
+}
+
+function retryButton(id) {
+  const button = element("button", { text: "Try again", type: "button" });
+  button.addEventListener("click", () => {
+    ask(`/v1/deletions/${encodeURIComponent(id)}/retry`, { method: "POST" }).then(refresh).catch(trouble);
+  });
+  return button;
+}
+
+function drawDeletions(deletions) {
+  at("no-deletions").hidden = deletions.length > 0;
+  at("deletion-rows").replaceChildren(...[...deletions].reverse().map((deletion) => {
+    const buttons = [
+      ...(deletion.status === "accepted" ? [] : [receiptButton(deletion.id)]),
+      ...(deletion.status === "failed" ? [retryButton(deletion.id)] : []),
+    ];
+    const cells = [
+      element("td", { text: deletion.id.slice(0, 8), title: deletion.id, className: "key" }),
+      element("td", { text: deletion.status, title: deletion.reason ?? "" }),
+      ...[deletion.rows, deletion.clusters.length, new Date(deletion.accepted_at).toLocaleString(),
+        after(deletion, "erased"), after(deletion, "completed")].map((text) => element("td", { text })),
+      element("td", {}, buttons),
+    ];
+    return element("tr", { "data-id": deletion.id }, cells);
+  }));
+  const followed = deletions.find((deletion) => deletion.id === seen.followed?.id);
+  if (followed) drawFollowed(followed, seen.followed.unknown_ids);
+}
+
+function drawFollowed(deletion, unknown) {
+  const reached = STEPS.indexOf(deletion.status === "failed" ? "erased" : deletion.status);
+  const steps = STEPS.map((step, place) => element("li", { text: step, className: place <= reached ? "done" : "" }));
+  if (deletion.status === "failed") steps.push(element("li", { text: "failed", className: "failed", title: deletion.reason ?? "" }));
+  const told = [element("p", { text: `${deletion.rows} row(s), deletion ${deletion.id.slice(0, 8)}` }), element("ol", { className: "steps" }, steps)];
+  if (unknown.length) told.push(element("p", { text: `Not in the system: ${unknown.join(", ")}`, className: "told" }));
+  if (reached > 0) told.push(receiptButton(deletion.id));
+  at("followed").replaceChildren(...told);
+}
+
+const lines = (id) => at(id).value.split("\n").map((line) => line.trim()).filter(Boolean);
+
+async function remove() {
+  const body = { subject_ids: lines("subjects"), sample_ids: lines("samples") };
+  // One request is one deletion, however often the network makes it come.
+  const deletion = await askJson("/v1/deletions", body, { "Idempotency-Key": crypto.randomUUID() });
+  seen.followed = { id: deletion.id, unknown_ids: deletion.unknown_ids };
+  at("delete-form").reset();
+  drawFollowed(deletion, deletion.unknown_ids);
+}
+
+async function predict(file) {
+  const form = new FormData();
+  form.append("images", file);
+  const [prediction] = (await ask("/v1/predict", { method: "POST", body: form })).predictions;
+  if (prediction.error) throw new Error(`${prediction.error.title}: ${prediction.error.detail}`);
+  seen.answered = prediction.cluster;
+  const bars = Object.entries(prediction.probabilities).map(([label, share]) => element("li", {}, [
+    element("span", { text: label, title: label }),
+    element("progress", { max: 1, value: share, "aria-label": label }),
+    element("output", { text: `${(100 * share).toFixed(1)} %` }),
+  ]));
+  const answered = prediction.cluster ? `cluster ${prediction.cluster.slice(0, 12)}` : "no cluster";
+  at("prediction").replaceChildren(
+    element("p", { text: prediction.label, className: "label" }),
+    element("ol", {}, bars),
+    element("p", { text: `Answered by ${answered}, route ${prediction.route}, commit ${prediction.commit}`, className: "told", title: prediction.cluster ?? "" }),
+  );
+  drawClusters();
+}
+
+function show(file) {
+  if (!file) return;
+  const preview = at("preview");
+  URL.revokeObjectURL(preview.src);
+  preview.src = URL.createObjectURL(file);
+  preview.hidden = false;
+  at("drop-told").textContent = file.name;
+  at("prediction").replaceChildren();
+  predict(file).then(() => trouble(null)).catch(trouble);
+}
+
+async function refresh() {
+  const [commit, clusters, deletions] = await Promise.all(["/v1/commit", "/v1/clusters", "/v1/deletions"].map((path) => ask(path)));
+  const changed = JSON.stringify(seen.clusters) !== JSON.stringify(clusters.clusters);
+  seen.clusters = clusters.clusters;
+  drawCommit(commit);
+  if (changed) drawClusters();
+  drawDeletions(deletions.deletions);
+}
+
+async function poll() {
+  if (!document.hidden) {
+    try {
+      await refresh();
+      // What a reader's own request came to is left for them to read.
+      if (seen.pollFailed) trouble(null);
+      seen.pollFailed = false;
+    } catch (error) {
+      trouble(error);
+      seen.pollFailed = true;
+    }
+  }
+  setTimeout(poll, POLL_MS);
+}
+
+at("key-form").addEventListener("submit", (event) => {
+  event.preventDefault();
+  refresh().then(() => trouble(null)).catch(trouble);
+});
+at("delete-form").addEventListener("submit", (event) => {
+  event.preventDefault();
+  const button = event.submitter;
+  button.disabled = true;
+  remove().then(() => trouble(null)).then(refresh).catch(trouble).finally(() => { button.disabled = false; });
+});
+at("file").addEventListener("change", (event) => show(event.target.files[0]));
+for (const name of ["dragenter", "dragover"]) at("drop").addEventListener(name, (event) => {
+  event.preventDefault();
+  at("drop").classList.add("over");
+});
+for (const name of ["dragleave", "drop"]) at("drop").addEventListener(name, () => at("drop").classList.remove("over"));
+at("drop").addEventListener("drop", (event) => {
+  event.preventDefault();
+  show(event.dataTransfer.files[0]);
+});
+new ResizeObserver(drawClusters).observe(at("treemap"));
+poll();

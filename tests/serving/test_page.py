@@ -1,0 +1,159 @@
+"""The operator's page in a real browser, over a live service."""
+
+from __future__ import annotations
+
+import base64
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from direct_service import Service
+from live_service import live
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+from small_system import System, picture, samples
+
+from lmeraser.api_keys import create_api_key
+from lmeraser.client import Client, Prediction
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine: install the package chromium"),
+]
+SystemOf = Callable[..., System]
+HOSTILE = "<img src=x onerror=document.title='taken'>"
+_OPTIONS = ["--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
+
+
+@dataclass
+class Visit:
+    """A page that is open, and what it did."""
+
+    page: Page
+    url: str
+    hosts: set[str] = field(default_factory=set)
+    errors: list[str] = field(default_factory=list)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=_OPTIONS, chromium_sandbox=False)
+        yield opened
+        opened.close()
+
+
+@pytest.fixture
+def visit(browser: Browser) -> Iterator[Callable[[str], Visit]]:
+    pages: list[Page] = []
+
+    def open_page(url: str) -> Visit:
+        pages.append(browser.new_page(viewport={"width": 1200, "height": 900}))
+        visit = Visit(pages[-1], url)
+        visit.page.on("request", lambda request: visit.hosts.add(urlsplit(request.url).netloc))
+        visit.page.on("console", lambda line: visit.errors.append(line.text) if line.type == "error" else None)
+        visit.page.on("pageerror", lambda error: visit.errors.append(str(error)))
+        visit.page.goto(url)
+        return visit
+
+    yield open_page
+    for page in pages:
+        page.close()
+
+
+def drop(page: Page, name: str, data: bytes) -> None:
+    """Drop a file on the zone, as a hand does."""
+    script = """([name, data]) => {
+        const transfer = new DataTransfer();
+        const bytes = Uint8Array.from(atob(data), (character) => character.charCodeAt(0));
+        transfer.items.add(new File([bytes], name, { type: "image/png" }));
+        return transfer;
+    }"""
+    transfer = page.evaluate_handle(script, [name, base64.b64encode(data).decode()])
+    page.dispatch_event("#drop", "drop", {"dataTransfer": transfer})
+
+
+def test_the_treemap_has_a_tile_for_each_cluster_with_the_area_of_its_rows(
+    system_of: SystemOf, visit: Callable[[str], Visit], tmp_path: Path
+) -> None:
+    system = system_of()
+    with live(Service(system)) as url:
+        seen = visit(url)
+        expect(seen.page.locator("#rows")).to_have_text("90")
+        tiles = seen.page.locator("#treemap > div")
+        boxes = {tile.get_attribute("data-key"): tile.bounding_box() for tile in tiles.all()}
+        seen.page.screenshot(path=tmp_path / "page.png")
+    entries = system.newest().clusters
+    assert boxes.keys() == {entry.key for entry in entries}
+    whole = sum(box["width"] * box["height"] for box in boxes.values() if box)
+    for entry in entries:
+        box = boxes[entry.key]
+        assert box is not None
+        assert box["width"] * box["height"] / whole == pytest.approx(entry.rows / 90, rel=0.02)
+    assert seen.hosts == {urlsplit(url).netloc}
+    assert seen.errors == []
+
+
+def test_an_image_that_is_dropped_shows_its_answer_and_its_cluster(
+    system_of: SystemOf, visit: Callable[[str], Visit]
+) -> None:
+    with live(Service(system_of())) as url, Client(url) as client:
+        answer = client.predict(picture(301))
+        assert isinstance(answer, Prediction)
+        seen = visit(url)
+        expect(seen.page.locator("#treemap > div").first).to_be_visible()
+        drop(seen.page, f"{HOSTILE}.png", picture(301))
+        expect(seen.page.locator("#prediction .label")).to_have_text(answer.label)
+        expect(seen.page.locator("#treemap .answered")).to_have_attribute("data-key", answer.cluster or "")
+        expect(seen.page.locator("#drop-told")).to_have_text(f"{HOSTILE}.png")
+        shares = [
+            float(text.removesuffix(" %")) for text in seen.page.locator("#prediction output").all_text_contents()
+        ]
+        assert shares == pytest.approx([100 * share for share in answer.probabilities.values()], abs=0.06)
+        seen.page.set_input_files("#file", {"name": "rows.png", "mimeType": "image/png", "buffer": b"no image"})
+        expect(seen.page.locator("#trouble")).to_contain_text("cannot be decoded")
+        assert seen.page.title() == "LMEraser"
+        assert seen.errors == []
+
+
+def test_a_subject_is_deleted_and_followed_to_its_receipt(system_of: SystemOf, visit: Callable[[str], Visit]) -> None:
+    system = system_of()
+    with live(Service(system)) as url:
+        seen = visit(url)
+        seen.page.fill("#subjects", f"u3\n{HOSTILE}")
+        seen.page.click("#delete-form button")
+        expect(seen.page.locator("#followed .steps .done").last).to_have_text("completed", timeout=60_000)
+        expect(seen.page.locator("#followed")).to_contain_text(HOSTILE)
+        expect(seen.page.locator("#rows")).to_have_text("89")
+        expect(seen.page.locator("#deletion-rows tr")).to_contain_text(["completed"])
+        with seen.page.expect_download() as download:
+            seen.page.click("#followed button")
+        receipt = json.loads(Path(download.value.path()).read_text())
+        assert seen.page.title() == "LMEraser"
+        assert seen.errors == []
+    assert receipt["completed_at"] is not None
+    assert system.registrar_says(receipt["deletion"]) == "completed"
+    assert system.newest().root == system.fresh_root([row for row in samples(0, 90) if row.subject_id != "u3"])
+
+
+def test_where_keys_are_asked_for_the_page_says_so_and_takes_one(
+    system_of: SystemOf, visit: Callable[[str], Visit]
+) -> None:
+    system = system_of()
+    keys = system.keys.parent / "guarded-keys"
+    shutil.copytree(system.keys, keys)
+    guarded = System(system.store, keys)
+    _, secret = create_api_key(keys, ["admin"], "page")
+    with live(Service(guarded)) as url:
+        seen = visit(url)
+        expect(seen.page.locator("#trouble")).to_contain_text("scope 'admin' is needed")
+        expect(seen.page.locator("#rows")).to_have_text("–")
+        seen.page.fill("#key", secret)
+        seen.page.click("#key-form button")
+        expect(seen.page.locator("#rows")).to_have_text("90")
+        expect(seen.page.locator("#trouble")).to_be_hidden()
+        assert secret not in seen.page.url
