@@ -2,7 +2,7 @@
 
 The registrar's own class, stepped by a thread as its Ray actor does it, over a store on the local disk; owners live in
 the same process (no Ray). Configuration and features are the demo's. Prints one JSON object for each figure. Takes
-about an hour on two cores; ``--quick`` takes minutes, and its figures say nothing.
+about 20 minutes on two cores; ``--quick`` takes a minute, and its figures say nothing.
 
     python benchmarks/deletions.py --out /tmp/deletions
 
