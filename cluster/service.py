@@ -12,10 +12,14 @@ from lmeraser.api_keys import check_listening
 from lmeraser.config import ServingConfig
 from lmeraser.store import Store
 from serving.app import build
+from serving.problems import LONGEST_BODY_S
 
 NAME = "lmeraser"
 # One JSON object a line, for a collector of logs; Serve adds the request id.
 _LOGGING = {"encoding": "JSON", "enable_access_log": False}
+# Longer than a body may take to arrive, so that what is slow is told by a problem document first.
+_REQUEST_TIMEOUT_S = 2 * LONGEST_BODY_S
+_KEEP_ALIVE_S = 30
 
 
 def start_service(store: Store, keys: Path, config: ServingConfig, host: str, port: int) -> str:
@@ -29,13 +33,16 @@ def start_service(store: Store, keys: Path, config: ServingConfig, host: str, po
     """
     check_listening(keys, host)
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
-    serve.start(http_options={"host": host, "port": port})
-    serve.run(
-        build({"store": store.uri, "keys": str(keys), **asdict(config)}),
-        name=NAME,
-        route_prefix="/",
-        logging_config=_LOGGING,
+    serve.start(
+        http_options={
+            "host": host,
+            "port": port,
+            "request_timeout_s": _REQUEST_TIMEOUT_S,
+            "keep_alive_timeout_s": _KEEP_ALIVE_S,
+        }
     )
+    application = build({"store": store.uri, "keys": str(keys), **asdict(config)})
+    serve.run(application, name=NAME, route_prefix="/", logging_config=_LOGGING)
     return f"http://{host}:{port}"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 import uuid
@@ -30,6 +31,7 @@ from serving.schemas import Problem
 logger = logging.getLogger(__name__)
 
 RETRY_AFTER_S = 1
+LONGEST_BODY_S = 60.0
 MEDIA_TYPE = "application/problem+json"
 _TYPES = "urn:lmeraser:problem:"
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._~-]{1,128}")
@@ -75,7 +77,10 @@ def register_problems(app: FastAPI, max_body_bytes: int) -> None:
 
 
 class RequestIds:
-    """Takes X-Request-ID in or makes one, sends it out, bounds the body, and turns uncaught errors into problems."""
+    """Gives each request its id, or takes the caller's, and turns uncaught errors into problems.
+
+    A body is bounded in bytes and in the time that it may take.
+    """
 
     def __init__(self, app: ASGIApp, max_body_bytes: int) -> None:
         self._app = app
@@ -89,12 +94,19 @@ class RequestIds:
         given = Headers(scope=scope).get("x-request-id", "")
         request_id = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
         scope["lmeraser.request_id"] = request_id
-        started = False
+        started = complete = False
         received_bytes = 0
+        ends_at = asyncio.get_running_loop().time() + LONGEST_BODY_S
 
         async def bounded_receive() -> Message:
-            nonlocal received_bytes
-            message = await receive()
+            nonlocal received_bytes, complete
+            try:
+                # After the body comes only news of the caller hanging up, and that may take as long as it likes.
+                async with asyncio.timeout_at(None if complete else ends_at):
+                    message = await receive()
+            except TimeoutError as error:
+                raise HTTPException(408, f"the body did not arrive within {LONGEST_BODY_S:g} s") from error
+            complete = not message.get("more_body", False)
             received_bytes += len(message.get("body", b""))
             if received_bytes > self._max_body_bytes:
                 raise HTTPException(413, f"the body is longer than {self._max_body_bytes} bytes")
