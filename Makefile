@@ -7,7 +7,7 @@ WORKDIR ?= demo-work
 # What lets a user who is not root mount a small disk.
 MOUNTING := $(if $(filter-out 0,$(shell id -u)),unshare -rm)
 
-.PHONY: demo test check faults format clean
+.PHONY: demo test check faults openapi format clean
 
 demo: $(STAMP)  ## Run the main job on bundled data.
 	$(BIN)/lmeraser demo --workdir $(WORKDIR)
@@ -27,6 +27,9 @@ faults: $(STAMP)  ## Kills, disks that fail, thousands of histories; writes docs
 	OMP_NUM_THREADS=1 $(MOUNTING) $(BIN)/python tests/faults/media.py --out docs/disk.md
 	$(MOUNTING) $(BIN)/python tests/faults/through_ray.py --runs 10 --out docs/kills-ray.md
 	LMERASER_EXAMPLES=3000 $(BIN)/pytest tests/actors/test_exactness.py --timeout=3600
+
+openapi: $(STAMP)  ## Write docs/openapi.json anew.
+	LMERASER_WRITE_OPENAPI=1 $(BIN)/pytest tests/serving/test_openapi.py
 
 format: $(STAMP)  ## Put code into its one form.
 	$(BIN)/ruff check --fix .

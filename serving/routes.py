@@ -10,6 +10,7 @@ from fastapi import APIRouter, FastAPI, Header, Request, Response
 from lmeraser.api_keys import ApiKeys
 from lmeraser.deletion import Deletion
 from serving.access import guarded_router
+from serving.description import describe_problems
 from serving.intake import REQUEST_BODY, asked_of
 from serving.page import page_router
 from serving.problems import register_problems, request_id_of
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from serving.replica import Forward, Replica
 
 _NOT_FOUND: dict[int | str, dict[str, Any]] = {404: {"model": Problem}}
+# No JSON, a body that does not come to its end in time, one that is too long.
+_BODY: dict[int | str, dict[str, Any]] = {400: {"model": Problem}, 408: {"model": Problem}, 413: {"model": Problem}}
 _NOT_READY: dict[int | str, dict[str, Any]] = {422: {"model": Problem}, 503: {"model": Problem}}
 
 
@@ -44,6 +47,7 @@ def create_app(replica: Replica, forward: Forward, registrar: Registrar, keys: A
     app.include_router(_looking(replica, guarded_router(keys, "admin")))
     app.include_router(_health(replica))
     app.include_router(page_router())
+    describe_problems(app)
     return app
 
 
@@ -51,7 +55,7 @@ def _predicting(replica: Replica, forward: Forward, router: APIRouter) -> APIRou
     @router.post(
         "/v1/predict",
         response_model=PredictAnswer,
-        responses={413: {"model": Problem}, 415: {"model": Problem}},
+        responses=_BODY | {415: {"model": Problem}},
         openapi_extra=REQUEST_BODY,
     )
     async def predict(request: Request) -> Response:
@@ -64,7 +68,7 @@ def _predicting(replica: Replica, forward: Forward, router: APIRouter) -> APIRou
 
 
 def _deleting(registrar: Registrar, router: APIRouter) -> APIRouter:
-    @router.post("/v1/deletions", status_code=202, responses={409: {"model": Problem}})
+    @router.post("/v1/deletions", status_code=202, responses=_BODY | {409: {"model": Problem}})
     async def delete(
         body: DeletionRequest,
         request: Request,

@@ -1,0 +1,20 @@
+"""The committed description of the HTTP surface is that of the code."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from direct_service import Service
+from small_system import System
+
+FILE = Path(__file__).parent.parent.parent / "docs" / "openapi.json"
+
+
+def test_the_openapi_document_is_the_committed_one(system_of: Callable[..., System]) -> None:
+    found = Service(system_of()).app.openapi()
+    if "LMERASER_WRITE_OPENAPI" in os.environ:
+        FILE.write_text(json.dumps(found, indent=2, ensure_ascii=False) + "\n")
+    assert found == json.loads(FILE.read_text()), "run `make openapi`, and look at what changed"
