@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import socket
 from dataclasses import asdict
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from ray import serve
 
 from lmeraser.api_keys import check_listening
 from lmeraser.config import ServingConfig
+from lmeraser.errors import ConfigError
 from lmeraser.store import Store
 from serving.app import build
 from serving.problems import LONGEST_BODY_S
@@ -29,9 +31,10 @@ def start_service(store: Store, keys: Path, config: ServingConfig, host: str, po
         Its address.
 
     Raises:
-        ConfigError: when others than this machine could call it without a key.
+        ConfigError: when others than this machine could call it without a key, or the port is taken.
     """
     check_listening(keys, host)
+    _check_port(host, port)
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
     serve.start(
         http_options={
@@ -44,6 +47,19 @@ def start_service(store: Store, keys: Path, config: ServingConfig, host: str, po
     application = build({"store": store.uri, "keys": str(keys), **asdict(config)})
     serve.run(application, name=NAME, route_prefix="/", logging_config=_LOGGING)
     return f"http://{host}:{port}"
+
+
+def _check_port(host: str, port: int) -> None:
+    if serve.status().proxies:
+        # Serve runs already, on a port of its own.
+        return
+    try:
+        with socket.create_server((host, port)):
+            return
+    except OSError as error:
+        raise ConfigError(
+            f"cannot listen on {host}:{port}: {error.strerror}; choose another --host or --port"
+        ) from error
 
 
 def stop_service() -> None:

@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -26,6 +27,7 @@ from cluster.service import start_service, stop_service
 from lmeraser.client import Client
 from lmeraser.config import ServingConfig, SourceConfig
 from lmeraser.data import Sample
+from lmeraser.errors import ConfigError
 from lmeraser.keys import load_signing_key, public_pem
 from lmeraser.store import LocalStore
 
@@ -95,6 +97,8 @@ def pid_of(actor: Any) -> int:
 
 def test_a_client_predicts_deletes_and_gets_a_receipt_over_http(running: tuple[System, Any]) -> None:
     system, _ = running
+    with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(ConfigError, match="choose another"):
+        start_service(system.store, system.keys, ServingConfig(), "127.0.0.1", taken.getsockname()[1])
     url = start_service(system.store, system.keys, ServingConfig(lease_s=LEASE_S), "127.0.0.1", free_port())
     try:
         with Client(url) as client:
