@@ -6,8 +6,10 @@ features.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -21,6 +23,9 @@ from torch import Tensor, nn
 
 from lmeraser.config import BackboneConfig
 from lmeraser.errors import BackboneError
+
+# What torch.load raises on bytes that are no file of its own.
+_UNREADABLE = (ValueError, EOFError, LookupError, TypeError, AttributeError, struct.error)
 
 
 @dataclass(frozen=True)
@@ -197,7 +202,7 @@ def read_weights(file: Path) -> dict[str, Tensor]:
         if file.suffix == ".safetensors":
             return load_file(file)
         state = torch.load(file, map_location="cpu", weights_only=True)
-    except (OSError, SafetensorError, RuntimeError, ValueError, EOFError, KeyError, UnpicklingError) as error:
+    except (OSError, SafetensorError, RuntimeError, *_UNREADABLE, UnpicklingError) as error:
         raise BackboneError(f"cannot read the weights {file}: {error}") from error
     if not isinstance(state, dict) or not all(isinstance(tensor, Tensor) for tensor in state.values()):
         raise BackboneError(f"{file} holds no plain state dict: a name and a tensor for each weight are needed")
@@ -228,22 +233,31 @@ def create_model(config: BackboneConfig, pretrained: bool = False, classes: int 
         BackboneError: when timm does not know the name, cannot build it so, or cannot get the weights.
     """
     if not timm.is_model(config.name):
-        near = ", ".join(timm.list_models(f"*{config.name.split('_')[0]}*")[:5]) or "see timm.list_models()"
+        near = ", ".join(get_close_matches(config.name, timm.list_models(), 5)) or "see timm.list_models()"
         raise BackboneError(f"backbone.name {config.name!r} is not a timm model; near it: {near}")
     model = _built(config, pretrained, classes)
     if isinstance(model, VisionTransformer):
-        side = model.patch_embed.patch_size[0]
+        side = _token_px(model)
         if config.image_px % side:
             raise BackboneError(f"backbone.image_px {config.image_px} is no multiple of the patch size {side}")
         model.set_input_size(img_size=(config.image_px, config.image_px))
+    elif (getattr(model, "pretrained_cfg", None) or {}).get("fixed_input_size") and "img_size" not in config.model_args:
+        # Such a model takes the size that it is built with and no other.
+        sized = replace(config, model_args={**config.model_args, "img_size": config.image_px})
+        model = _built(sized, pretrained, classes)
     return model
+
+
+def _token_px(model: VisionTransformer) -> int:
+    """Pixels a side that one token stands for; a hybrid's stem shrinks the image before it is cut into patches."""
+    return int(model.patch_embed.img_size[0] // model.patch_embed.grid_size[0])
 
 
 def _built(config: BackboneConfig, pretrained: bool, classes: int) -> nn.Module:
     try:
         arguments: dict[str, Any] = dict(config.model_args)
         return timm.create_model(config.name, pretrained=pretrained, num_classes=classes, **arguments)
-    except (TypeError, ValueError, AssertionError) as error:
+    except (TypeError, ValueError, AssertionError, ArithmeticError) as error:
         raise BackboneError(f"timm cannot build {config.name} with {config.model_args}: {error}") from error
     except (OSError, RuntimeError) as error:
         raise BackboneError(
@@ -273,5 +287,5 @@ def _resize_positions(model: nn.Module, state: dict[str, Tensor]) -> None:
     if positions.shape != model.pos_embed.shape:
         prefix = 0 if model.no_embed_class else model.num_prefix_tokens
         side = round((positions.shape[1] - prefix) ** 0.5)
-        size = side * model.patch_embed.patch_size[0]
+        size = side * _token_px(model)
         model.set_input_size(img_size=(size, size))
