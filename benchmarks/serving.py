@@ -33,14 +33,14 @@ from torch import nn
 # As a script this file would hide the package of the same name.
 sys.path.pop(0)
 
-from lmeraser.backbone import create_model, open_backbone
+from lmeraser.backbone import VitBackbone, create_model, open_backbone
 from lmeraser.commit import ClusterEntry, Commit
 from lmeraser.config import BackboneConfig, MethodConfig, PromptConfig, ServingConfig
 from lmeraser.feature_map import FeatureMap
 from lmeraser.heads import Head, probabilities
 from lmeraser.method import Method, extract
 from lmeraser.partition import AnchorIndex, Dendrogram
-from lmeraser.prompts import prompt_kind
+from lmeraser.prompts import TokenPrompt, prompt_kind
 from serving.bank import Bank
 from serving.predictor import Predictor
 from serving.router import routes
@@ -92,13 +92,13 @@ class Setting:
 def main() -> None:
     """Measure, and print one object."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="3 rounds instead of 11")
+    parser.add_argument("--quick", action="store_true", help="3 rounds instead of 7")
     parser.add_argument("--json", action="store_true", help="the object on one line")
     parser.add_argument("--threads", type=int, default=1, help="torch threads of every case")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     found = {
-        **measured(3 if arguments.quick else 11),
+        **measured(3 if arguments.quick else 7),
         "threads": arguments.threads,
         "cores": os.cpu_count(),
         "load": round(os.getloadavg()[0], 1),
@@ -140,6 +140,9 @@ def measured(rounds: int) -> dict[str, Any]:
         },
         "heterogeneous_over_homogeneous_by_variant": by_variant,
         "over_plain_forward": {name: throughput(name, PLAIN) for name in cases if name != PLAIN},
+        "over_its_own_passes": {
+            variant: throughput(case_name(variant, COMPARED), f"{variant}, passes alone") for variant in VARIANTS
+        },
         "median_s": {name: round(statistics.median(values), 4) for name, values in seconds.items()},
     }
 
@@ -158,6 +161,7 @@ def all_cases() -> dict[str, Callable[[], object]]:
             assert met == min(clusters, IMAGES), f"the batch meets {met} clusters of {clusters}"
             cases[name] = partial(predictor.score, bank, setting.images_N3PP)
             if clusters == COMPARED:
+                cases[f"{variant}, passes alone"] = partial(passes_alone, setting, bank)
                 skipping = Predictor(setting.method, ServingConfig(skip_above=threshold(predictor, bank, setting)))
                 cases[f"{name}, half skipped"] = partial(skipping.score, bank, setting.images_N3PP)
             if prompt.depth == 0 and clusters == COMPARED:
@@ -221,6 +225,21 @@ def plain_forward(setting: Setting) -> torch.Tensor:
     with torch.inference_mode():
         answer: torch.Tensor = backbone.model(backbone.normalise(torch.from_numpy(setting.images_N3PP)))
         return answer
+
+
+def passes_alone(setting: Setting, bank: Bank) -> torch.Tensor:
+    """What the blocks alone cost, prompts included: no search, no projection, no head."""
+    kind, backbone = setting.method.prompt_kind, setting.method.backbone
+    prompts_N = bank.prompts_K[:IMAGES]
+    with torch.inference_mode():
+        pixels_N3PP = backbone.normalise(torch.from_numpy(setting.images_N3PP))
+        if not isinstance(kind, TokenPrompt):
+            backbone.features_of_pixels(pixels_N3PP)
+            return kind.features(pixels_N3PP, prompts_N).head_NF
+        assert isinstance(backbone, VitBackbone)
+        lower = kind.lower(pixels_N3PP)
+        backbone.finish(lower)
+        return kind.features_from(lower, prompts_N).head_NF
 
 
 def routed(setting: Setting, bank: Bank) -> tuple[torch.Tensor, np.ndarray]:
