@@ -16,7 +16,6 @@ import argparse
 import asyncio
 import itertools
 import json
-import shutil
 import statistics
 import subprocess
 import sys
@@ -33,7 +32,7 @@ from ray import serve
 from stores import Prepared, prepared, rows_of, samples
 
 # The script serving.py beside this one would hide the package of the same name.
-sys.path.pop(0)
+sys.path.remove(str(Path(__file__).parent))
 
 from cluster.demo import CONFIG
 from cluster.runtime import connect, free_port
@@ -55,7 +54,7 @@ CLIENTS = (1, 8, 32)
 def main() -> None:
     """Bring both up, and let them take turns under load."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, help="folder for the store; made anew")
+    parser.add_argument("--out", type=Path, help="folder of the store; made where there is none")
     parser.add_argument("--seconds", type=float, default=8.0, help="of load in each turn")
     parser.add_argument("--turns", type=int, default=3, help="of each application, at each number of clients")
     parser.add_argument("--load", nargs=2, metavar=("URL", "CLIENTS"), help="be the load generator; image on stdin")
@@ -64,8 +63,9 @@ def main() -> None:
         url, clients = arguments.load
         print(json.dumps(asyncio.run(load(url, int(clients), arguments.seconds, sys.stdin.buffer.read()))))
         return
-    shutil.rmtree(arguments.out, ignore_errors=True)
-    folder = a_store(arguments.out)
+    folder = arguments.out
+    if not folder.exists():
+        make_store(folder)
     connect()
     config = ServingConfig()
     url = start_service(LocalStore(folder / "store"), folder / "keys", config, "127.0.0.1", free_port())
@@ -154,7 +154,7 @@ async def load(url: str, clients: int, seconds: float, image: bytes) -> list[flo
     return latencies
 
 
-def a_store(folder: Path) -> Path:
+def make_store(folder: Path) -> None:
     """A store of digits whose specialists were written without tuning."""
     config = load_config(CONFIG)
     method = config.method(open_source(config.private).labels)
@@ -171,7 +171,6 @@ def a_store(folder: Path) -> Path:
     )
     init_keys(folder / "keys")
     prepared(folder, rows_of(Prepared(folder, ()).method, samples(config, ROWS)))
-    return folder
 
 
 if __name__ == "__main__":
