@@ -28,6 +28,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from threadpoolctl import threadpool_limits
 from torch import nn
 
 # As a script this file would hide the package of the same name.
@@ -94,11 +95,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="3 rounds instead of 7")
     parser.add_argument("--json", action="store_true", help="the object on one line")
-    parser.add_argument("--threads", type=int, default=1, help="torch threads of every case")
+    parser.add_argument("--threads", type=int, default=1, help="of torch, BLAS and FAISS, in every case")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
+    # Ray limits BLAS and FAISS in a replica by OMP_NUM_THREADS.
+    with threadpool_limits(arguments.threads):
+        figures = measured(3 if arguments.quick else 7)
     found = {
-        **measured(3 if arguments.quick else 7),
+        **figures,
         "threads": arguments.threads,
         "cores": os.cpu_count(),
         "load": round(os.getloadavg()[0], 1),
