@@ -32,6 +32,9 @@ import numpy as np
 import torch
 from stores import Prepared, a_copy, at_work, commits, prepared, rows_of, samples, stand_in, wait
 
+# The script serving.py beside this one would hide the package of the same name.
+sys.path.remove(str(Path(__file__).parent))
+
 from actors.boundaries import EVENT, Boundary
 from actors.registrar import Registrar
 from cluster.demo import CONFIG

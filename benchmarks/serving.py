@@ -1,0 +1,292 @@
+"""How fast is a batch in which every image carries the prompt of its own cluster?
+
+``Predictor.score`` against a plain timm forward of the same batch, against the published way (prompts and heads in a
+loop over images) and against one pass for each cluster. Everything runs in this process, interleaved: each round
+times every case once, ratios are taken within a round, and the median over rounds is given. All cases run on one
+thread, so seconds are the processor's, which other work on the machine disturbs less; those by the clock stand under
+"by_clock". DeiT-Tiny at 96 px, 64 images, 16 tokens or a frame of 8 px, 1024 head features, 1024 anchors, 43 classes.
+Weights, prompts, heads and images are drawn at random: seconds do not hang on them.
+
+    python benchmarks/serving.py           prints one JSON object; ``--json`` puts it on one line
+    python benchmarks/serving.py --quick   fewer rounds; under 5 minutes on two cores
+
+Legend: N images, K clusters, P pixels a side, A anchors, H head features, C classes, M images of one cluster.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from threadpoolctl import threadpool_limits
+from torch import nn
+
+# As a script this file would hide the package of the same name.
+sys.path.pop(0)
+
+from lmeraser.backbone import VitBackbone, create_model, open_backbone
+from lmeraser.commit import ClusterEntry, Commit
+from lmeraser.config import BackboneConfig, MethodConfig, PromptConfig, ServingConfig
+from lmeraser.feature_map import FeatureMap
+from lmeraser.heads import Head, probabilities
+from lmeraser.method import Method, extract
+from lmeraser.partition import AnchorIndex, Dendrogram
+from lmeraser.prompts import TokenPrompt, prompt_kind
+from serving.bank import Bank
+from serving.predictor import Predictor
+from serving.router import routes
+
+IMAGES, IMAGE_PX, CLASSES, ANCHORS, RAW_FEATURES, WIDTH = 64, 96, 43, 1024, 1536, 192
+THREADS = 1
+CLUSTERS = (1, 8, 64, 256)
+# The count at which the batch is spread widest is where other ways are measured.
+COMPARED = 64
+SKIPPED_SHARE = 0.5
+VARIANTS = {
+    "pad": PromptConfig(kind="pad"),
+    "token at 0": PromptConfig(depth=0),
+    "token at L/2": PromptConfig(depth=6),
+    "token at 3L/4": PromptConfig(depth=9),
+}
+PLAIN = "plain forward"
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One prompt kind with what is needed to pass a batch through it."""
+
+    method: Method
+    images_N3PP: np.ndarray
+
+    def bank(self, clusters: int) -> Bank:
+        """A bank of K random prompts; the batch falls evenly on the clusters, or each image on one of its own."""
+        generator = np.random.default_rng(clusters)
+        # Image i lies at anchor i; the anchors that no image meets go round.
+        step = max(1, clusters // IMAGES)
+        places_A = [n * step if clusters >= IMAGES else n * clusters // IMAGES for n in range(IMAGES)]
+        places_A += [anchor % clusters for anchor in range(IMAGES, ANCHORS)]
+        keys = [f"{place:064x}" for place in range(clusters)]
+        entries = tuple(
+            ClusterEntry(key, tuple(np.flatnonzero(np.array(places_A) == place).tolist()), "", 200, "rows", "leaf")
+            for place, key in enumerate(keys)
+        )
+        shape = (clusters, *self.method.prompt_kind.shape)
+        return Bank(
+            commit=Commit(entries, "heads", "leaf", {}, "leaf"),
+            prompts_K=torch.from_numpy(generator.normal(0, 0.02, shape).astype(np.float32)),
+            specialists=tuple(keys),
+            routes=routes(entries, keys, ANCHORS),
+            shared_head=random_head(generator),
+            pooled_head=random_head(generator),
+        )
+
+
+def main() -> None:
+    """Measure, and print one object."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="3 rounds instead of 7")
+    parser.add_argument("--json", action="store_true", help="the object on one line")
+    arguments = parser.parse_args()
+    torch.set_num_threads(THREADS)
+    # Ray limits BLAS and FAISS in a replica by OMP_NUM_THREADS.
+    with threadpool_limits(THREADS):
+        figures = measured(3 if arguments.quick else 7)
+    found = {
+        **figures,
+        "threads": THREADS,
+        "cores": os.cpu_count(),
+        "load": round(os.getloadavg()[0], 1),
+        "date": datetime.now().date().isoformat(),
+    }
+    print(json.dumps(found, indent=None if arguments.json else 2))
+
+
+def measured(rounds: int) -> dict[str, Any]:
+    """Every case once a round."""
+    cases = all_cases()
+    for case in cases.values():
+        case()
+    processor_s: dict[str, list[float]] = {name: [] for name in cases}
+    clock_s: dict[str, list[float]] = {name: [] for name in cases}
+    for number in range(rounds):
+        # Every second round goes backwards, so that no case always follows the same one.
+        for name, case in list(cases.items())[:: 1 if number % 2 == 0 else -1]:
+            begun, begun_processor = time.perf_counter(), time.process_time()
+            case()
+            processor_s[name].append(time.process_time() - begun_processor)
+            clock_s[name].append(time.perf_counter() - begun)
+    return {"images": IMAGES, "rounds": rounds, **ratios(processor_s), "by_clock": ratios(clock_s)}
+
+
+def ratios(seconds: dict[str, list[float]]) -> dict[str, Any]:
+    """Medians over the rounds, and medians of the ratios within them."""
+
+    def throughput(of: str, relative_to: str) -> float:
+        pairs = zip(seconds[relative_to], seconds[of], strict=True)
+        return round(statistics.median(base_s / own_s for base_s, own_s in pairs), 3)
+
+    by_variant = {
+        variant: {
+            str(clusters): throughput(case_name(variant, clusters), case_name(variant, CLUSTERS[0]))
+            for clusters in CLUSTERS[1:]
+        }
+        for variant in VARIANTS
+    }
+    return {
+        # The lowest of the variants.
+        "heterogeneous_over_homogeneous": {
+            str(clusters): min(of_variant[str(clusters)] for of_variant in by_variant.values())
+            for clusters in CLUSTERS[1:]
+        },
+        "heterogeneous_over_homogeneous_by_variant": by_variant,
+        "over_plain_forward": {name: throughput(name, PLAIN) for name in seconds if name != PLAIN},
+        "over_its_own_passes": {
+            variant: throughput(case_name(variant, COMPARED), f"{variant}, passes alone") for variant in VARIANTS
+        },
+        "median_s": {name: round(statistics.median(values), 4) for name, values in seconds.items()},
+    }
+
+
+def all_cases() -> dict[str, Callable[[], object]]:
+    """Everything that is timed, by name."""
+    cases: dict[str, Callable[[], object]] = {}
+    for variant, prompt in VARIANTS.items():
+        setting = opened(prompt)
+        predictor = Predictor(setting.method, ServingConfig())
+        if PLAIN not in cases:
+            cases[PLAIN] = partial(plain_forward, setting)
+        for clusters in CLUSTERS:
+            name, bank = case_name(variant, clusters), setting.bank(clusters)
+            met = len(np.unique(predictor.score(bank, setting.images_N3PP).cluster_N))
+            assert met == min(clusters, IMAGES), f"the batch meets {met} clusters of {clusters}"
+            cases[name] = partial(predictor.score, bank, setting.images_N3PP)
+            if clusters == COMPARED:
+                cases[f"{variant}, passes alone"] = partial(passes_alone, setting, bank)
+                skipping = Predictor(setting.method, ServingConfig(skip_above=threshold(predictor, bank, setting)))
+                cases[f"{name}, half skipped"] = partial(skipping.score, bank, setting.images_N3PP)
+            if prompt.depth == 0 and clusters == COMPARED:
+                cases[f"{name}, one pass a cluster"] = partial(pass_by_cluster, setting, bank)
+            if prompt.kind == "pad" and clusters == COMPARED:
+                heads_K = [nn.Linear(WIDTH, CLASSES) for _ in range(clusters)]
+                cases[f"{name}, as published"] = partial(loop_over_images, setting, bank, heads_K)
+    return cases
+
+
+def case_name(variant: str, clusters: int) -> str:
+    """How a batch over so many clusters is named."""
+    return f"{variant}, {clusters} clusters"
+
+
+def opened(prompt: PromptConfig) -> Setting:
+    """A method with random weights, of which the first anchors are the images' own routing features."""
+    generator = np.random.default_rng(0)
+    torch.manual_seed(0)
+    config = MethodConfig(
+        labels=tuple(f"class {number}" for number in range(CLASSES)),
+        backbone=BackboneConfig(image_px=IMAGE_PX),
+        prompt=prompt,
+    )
+    backbone = open_backbone(config.backbone, create_model(config.backbone).state_dict())
+    images_N3PP = generator.integers(0, 256, (IMAGES, 3, IMAGE_PX, IMAGE_PX), np.uint8)
+    routing_NR, head_NF = extract(backbone, images_N3PP, IMAGES)
+    elsewhere_AR = 100 + generator.normal(0, 1, (ANCHORS - IMAGES, routing_NR.shape[1])).astype(np.float32)
+    anchors_AR = np.concatenate([routing_NR, elsewhere_AR])
+    assert head_NF.shape[1] == RAW_FEATURES
+    method = Method(
+        config=config,
+        backbone=backbone,
+        prompt_kind=prompt_kind(config.prompt, backbone),
+        anchor_index=AnchorIndex(anchors_AR),
+        dendrogram=Dendrogram(np.zeros((ANCHORS - 1, 2), np.int32)),
+        feature_map=FeatureMap(
+            head_NF.mean(axis=0, dtype=np.float64), generator.normal(0, 1, (RAW_FEATURES, config.heads.head_dim))
+        ),
+        feature_batch=IMAGES,
+    )
+    return Setting(method, images_N3PP)
+
+
+def random_head(generator: np.random.Generator) -> Head:
+    """A head of the size of a solved one."""
+    head_dim = MethodConfig(labels=("a", "b")).heads.head_dim
+    return Head(generator.normal(0, 0.01, (head_dim, CLASSES)), generator.normal(0, 0.01, CLASSES), 1.0)
+
+
+def threshold(predictor: Predictor, bank: Bank, setting: Setting) -> float:
+    """The ``skip_above`` that leaves half of the batch to the shared head."""
+    scored = predictor.score(bank, setting.images_N3PP)
+    surest_N = probabilities(scored.shared_NC, ServingConfig().temperature).max(axis=1)
+    return float(np.quantile(surest_N, 1 - SKIPPED_SHARE))
+
+
+def plain_forward(setting: Setting) -> torch.Tensor:
+    """What the model alone costs: timm's own forward of the batch, without any head."""
+    backbone = setting.method.backbone
+    with torch.inference_mode():
+        answer: torch.Tensor = backbone.model(backbone.normalise(torch.from_numpy(setting.images_N3PP)))
+        return answer
+
+
+def passes_alone(setting: Setting, bank: Bank) -> torch.Tensor:
+    """What the blocks alone cost, prompts included: no search, no projection, no head."""
+    kind, backbone = setting.method.prompt_kind, setting.method.backbone
+    prompts_N = bank.prompts_K[:IMAGES]
+    with torch.inference_mode():
+        pixels_N3PP = backbone.normalise(torch.from_numpy(setting.images_N3PP))
+        if not isinstance(kind, TokenPrompt):
+            backbone.features_of_pixels(pixels_N3PP)
+            return kind.features(pixels_N3PP, prompts_N).head_NF
+        assert isinstance(backbone, VitBackbone)
+        lower = kind.lower(pixels_N3PP)
+        backbone.finish(lower)
+        return kind.features_from(lower, prompts_N).head_NF
+
+
+def routed(setting: Setting, bank: Bank) -> tuple[torch.Tensor, np.ndarray]:
+    """Pixels of the batch, and by an un-prompted pass the cluster of each image."""
+    method = setting.method
+    pixels_N3PP = method.backbone.normalise(torch.from_numpy(setting.images_N3PP))
+    routing_NR = method.backbone.features_of_pixels(pixels_N3PP).routing_NR.numpy()
+    return pixels_N3PP, bank.routes.specialist_A[method.anchor_index.nearest(routing_NR)]
+
+
+def pass_by_cluster(setting: Setting, bank: Bank) -> np.ndarray:
+    """The un-prompted pass, then one prompted pass for each cluster that the batch meets."""
+    method = setting.method
+    scores_NC = np.zeros((IMAGES, CLASSES))
+    with torch.inference_mode():
+        pixels_N3PP, cluster_N = routed(setting, bank)
+        for cluster in np.unique(cluster_N):
+            rows_M = np.flatnonzero(cluster_N == cluster)
+            prompts_M = bank.prompts_K[cluster].expand(len(rows_M), *method.prompt_kind.shape)
+            features = method.prompt_kind.features(pixels_N3PP[rows_M], prompts_M)
+            scores_NC[rows_M] = bank.pooled_head.scores(method.feature_map.project(features.head_NF.numpy()))
+    return scores_NC
+
+
+def loop_over_images(setting: Setting, bank: Bank, heads_K: Sequence[nn.Linear]) -> torch.Tensor:
+    """As published: the prompt is put on image by image, one pass takes all, and each goes through its cluster's head.
+
+    The published head sees the final class token only, and there is no shared head.
+    """
+    with torch.inference_mode():
+        pixels_N3PP, cluster_N = routed(setting, bank)
+        prompted = [pixels_N3PP[n : n + 1] + bank.prompts_K[cluster] for n, cluster in enumerate(cluster_N)]
+        model: Any = setting.method.backbone.model
+        tokens_NSD = model.forward_features(torch.cat(prompted))
+        return torch.stack([heads_K[cluster](tokens_NSD[n, 0]) for n, cluster in enumerate(cluster_N)])
+
+
+if __name__ == "__main__":
+    main()

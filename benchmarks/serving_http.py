@@ -1,0 +1,177 @@
+"""How many predictions a second over HTTP, and how long does each take, against a bare Ray Serve application?
+
+Both run in one Ray, a replica with one thread each: the service of this project over a store of digits, and an
+application that passes the image through the same backbone as many times (twice) and returns the greatest feature.
+DeiT-Tiny at 96 px, `token` at depth 0; weights and specialists are not trained, seconds do not hang on them. A load
+generator in a process of its own keeps so many requests of one image each open. The two take turns.
+
+    RAY_ADDRESS=local python benchmarks/serving_http.py --out /tmp/serving-http
+
+Prints one JSON object for each number of clients.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import itertools
+import json
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import httpx2
+import numpy as np
+import ray
+from ray import serve
+from stores import Prepared, prepared, rows_of, samples
+
+# The script serving.py beside this one would hide the package of the same name.
+sys.path.remove(str(Path(__file__).parent))
+
+from cluster.demo import CONFIG
+from cluster.runtime import connect, free_port
+from cluster.service import start_service, stop_service
+from lmeraser.backbone import create_model
+from lmeraser.config import BackboneConfig, PromptConfig, ServingConfig, load_config
+from lmeraser.data import decode_image, open_source
+from lmeraser.keys import init_keys
+from lmeraser.public import build_public, create_store
+from lmeraser.store import LocalStore
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+
+IMAGE_PX, PASSES, ROWS, PUBLIC_ROWS, ANCHORS = 96, 2, 600, 1200, 128
+CLIENTS = (1, 8, 32)
+
+
+def main() -> None:
+    """Bring both up, and let them take turns under load."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, help="folder of the store; made where there is none")
+    parser.add_argument("--seconds", type=float, default=8.0, help="of load in each turn")
+    parser.add_argument("--turns", type=int, default=3, help="of each application, at each number of clients")
+    parser.add_argument("--load", nargs=2, metavar=("URL", "CLIENTS"), help="be the load generator; image on stdin")
+    arguments = parser.parse_args()
+    if arguments.load:
+        url, clients = arguments.load
+        print(json.dumps(asyncio.run(load(url, int(clients), arguments.seconds, sys.stdin.buffer.read()))))
+        return
+    folder = arguments.out
+    if not folder.exists():
+        make_store(folder)
+    connect()
+    config = ServingConfig()
+    url = start_service(LocalStore(folder / "store"), folder / "keys", config, "127.0.0.1", free_port())
+    serve.run(
+        serve.deployment(
+            name="bare",
+            max_ongoing_requests=2 * config.max_batch_images + 16,
+            ray_actor_options={"num_cpus": config.threads},
+        )(Bare).bind(config.threads),
+        name="bare",
+        route_prefix="/bare",
+    )
+    try:
+        for clients in CLIENTS:
+            print(json.dumps(under_load(url, clients, arguments.turns, arguments.seconds)), flush=True)
+    finally:
+        stop_service()
+        ray.shutdown()
+
+
+class Bare:
+    """The backbone alone behind Ray Serve, with batches as the service forms them."""
+
+    def __init__(self, threads: int) -> None:
+        import torch
+
+        torch.set_num_threads(threads)
+        self._model = create_model(BackboneConfig(image_px=IMAGE_PX)).eval()
+
+    async def __call__(self, request: Request) -> dict[str, int]:
+        image_3PP = await asyncio.to_thread(decode_image, await request.body(), IMAGE_PX, 40_000_000)
+        return {"greatest": await self._batched(image_3PP)}
+
+    @serve.batch(max_batch_size=64, batch_wait_timeout_s=0.0)
+    async def _batched(self, images: Sequence[np.ndarray]) -> list[int]:
+        return await asyncio.to_thread(self._greatest, np.stack(images))
+
+    def _greatest(self, images_N3PP: np.ndarray) -> list[int]:
+        import torch
+
+        with torch.inference_mode():
+            pixels_N3PP = torch.from_numpy(images_N3PP).float() / 255
+            passes = [self._model(pixels_N3PP) for _ in range(PASSES)]
+            return passes[-1].argmax(dim=1).tolist()
+
+
+def under_load(url: str, clients: int, turns: int, seconds: float) -> dict[str, Any]:
+    """Both under the same load, by turns."""
+    source = open_source(load_config(CONFIG).private)
+    image = next(iter(source.samples(source.labels))).image
+    addresses = {"service": f"{url}/v1/predict", "bare": f"{url}/bare"}
+    turned: dict[str, list[list[float]]] = {name: [] for name in addresses}
+    for _, (name, address) in itertools.product(range(turns), addresses.items()):
+        command = [sys.executable, __file__, "--load", address, str(clients), "--seconds", str(seconds)]
+        done = subprocess.run(command, input=image, capture_output=True, check=True)
+        turned[name].append(json.loads(done.stdout))
+    return {"clients": clients, **{name: figures(answers, seconds) for name, answers in turned.items()}}
+
+
+def figures(turns: Sequence[Sequence[float]], seconds: float) -> dict[str, float]:
+    """Requests a second, the median over turns, and percentiles of the latency over all."""
+    latencies = [latency for turn in turns for latency in turn]
+    cuts = statistics.quantiles(latencies, n=100, method="inclusive")
+    return {
+        "requests_per_s": round(statistics.median(len(turn) / seconds for turn in turns), 1),
+        "n": len(latencies),
+        **{f"p{percent}_ms": round(cuts[percent - 1] * 1000, 1) for percent in (50, 95, 99)},
+    }
+
+
+async def load(url: str, clients: int, seconds: float, image: bytes) -> list[float]:
+    """Latencies of the requests that were answered in time; each client sends its next after an answer."""
+    latencies: list[float] = []
+    async with httpx2.AsyncClient(timeout=60, headers={"Content-Type": "image/png"}) as client:
+        for _ in range(3):
+            (await client.post(url, content=image)).raise_for_status()
+        end = time.perf_counter() + seconds
+
+        async def one() -> None:
+            while (begun := time.perf_counter()) < end:
+                (await client.post(url, content=image)).raise_for_status()
+                if (answered := time.perf_counter()) <= end:
+                    latencies.append(answered - begun)
+
+        await asyncio.gather(*(one() for _ in range(clients)))
+    return latencies
+
+
+def make_store(folder: Path) -> None:
+    """A store of digits whose specialists were written without tuning."""
+    config = load_config(CONFIG)
+    method = config.method(open_source(config.private).labels)
+    method = replace(
+        method,
+        backbone=BackboneConfig(image_px=IMAGE_PX),
+        prompt=PromptConfig(),
+        partition=replace(method.partition, anchors=ANCHORS),
+    )
+    public = open_source(config.public)
+    rows = itertools.islice(public.samples(public.labels), PUBLIC_ROWS)
+    create_store(
+        LocalStore(folder / "store"), method, build_public(method, create_model(method.backbone).state_dict(), rows)
+    )
+    init_keys(folder / "keys")
+    prepared(folder, rows_of(Prepared(folder, ()).method, samples(config, ROWS)))
+
+
+if __name__ == "__main__":
+    main()
