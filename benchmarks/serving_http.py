@@ -1,7 +1,8 @@
 """How many predictions a second over HTTP, and how long does each take, against a bare Ray Serve application?
 
 Both run in one Ray, a replica with one thread each: the service of this project over a store of digits, and an
-application that passes the image through the same backbone as many times (twice) and returns the index of the greatest feature.
+application that passes the image through the same backbone as many times (twice) and returns the index of the greatest
+feature.
 DeiT-Tiny at 96 px, `token` at depth 0; weights and specialists are not trained, seconds do not hang on them. A load
 generator in a process of its own keeps so many requests of one image each open. The two take turns.
 
