@@ -90,9 +90,18 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workplace]:
     save_file(create_model(VIT).state_dict(), made.folder / "weights.safetensors")
     init_keys(made.folder / "keys")
     yield made
-    for actor in ray.util.list_named_actors(all_namespaces=True) if made.store.exists("store.json") else []:
-        if json.loads(made.store.get("store.json"))["store_id"] in actor["name"]:
-            ray.kill(ray.get_actor(actor["name"], namespace=NAMESPACE))
+    end_actors(made.store)
+
+
+def end_actors(store: LocalStore) -> None:
+    """End the registrar and the owners of a store; what they hold of the processors, others could wait for."""
+    store_id = json.loads(store.get("store.json"))["store_id"] if store.exists("store.json") else None
+    while named := [actor["name"] for actor in ray.util.list_named_actors(all_namespaces=True)]:
+        mine = sorted(name for name in named if store_id is not None and store_id in name)
+        if not mine:
+            return
+        # The registrar first, for it starts owners.
+        ray.kill(ray.get_actor(mine[-1], namespace=NAMESPACE))
 
 
 @pytest.fixture(scope="module")
@@ -145,6 +154,7 @@ def test_an_undecodable_public_image_is_refused_or_left_out(
     public = put_images(tmp_path / "public", **numbered(range(1000, 1012)), red_broken=BROKEN)
     lmeraser(*place.ingest("--store", tmp_path / "store", private=first, public=public)).failed(1, "red_broken.png")
     ran = lmeraser(*place.ingest("--skip-bad", "--json", "--store", tmp_path / "store", private=first, public=public))
+    end_actors(LocalStore(tmp_path / "store"))
     assert ran.code == 0, ran.err
     assert (ran.json["public_skipped"], ran.json["skipped"]) == (["red/red_broken.png"], ["red/red_broken.png"])
 
