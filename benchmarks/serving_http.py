@@ -3,12 +3,14 @@
 Both run in one Ray, a replica with one thread each: the service of this project over a store of digits, and an
 application that passes the image through the same backbone as many times (twice) and returns the index of the greatest
 feature.
-DeiT-Tiny at 96 px, `token` at depth 0; weights and specialists are not trained, seconds do not hang on them. A load
-generator in a process of its own keeps so many requests of one image each open. The two take turns.
+DeiT-Tiny at 96 px; weights and specialists are not trained, seconds do not hang on them. Tokens make the second pass
+longer than the bare application's; a pad prompt does not. A load generator in a process of its own keeps so many
+requests of one image each open. The two take turns; in a third turn the service answers while rows are deleted from its
+store, one request after the other, and owners tune.
 
-    RAY_ADDRESS=local python benchmarks/serving_http.py --out /tmp/serving-http
+    RAY_ADDRESS=local python benchmarks/serving_http.py --out /tmp/serving-http --prompt pad
 
-Prints one JSON object for each number of clients.
+Prints one JSON object for each number of clients. It ends with an error when a request fails.
 """
 
 from __future__ import annotations
@@ -20,8 +22,11 @@ import json
 import statistics
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,18 +35,21 @@ import httpx2
 import numpy as np
 import ray
 from ray import serve
-from stores import Prepared, prepared, rows_of, samples
+from stores import Prepared, a_copy, prepared, rows_of, samples
 
 # The script serving.py beside this one would hide the package of the same name.
 sys.path.remove(str(Path(__file__).parent))
 
+from actors.remote_owners import Site
 from cluster.demo import CONFIG
-from cluster.runtime import connect, free_port
+from cluster.runtime import connect, free_port, registrar_of
 from cluster.service import start_service, stop_service
 from lmeraser.backbone import create_model
+from lmeraser.client import Client
 from lmeraser.config import BackboneConfig, PromptConfig, ServingConfig, load_config
 from lmeraser.data import decode_image, open_source
 from lmeraser.keys import init_keys
+from lmeraser.manifest import load_manifest
 from lmeraser.public import build_public, create_store
 from lmeraser.store import LocalStore
 
@@ -56,6 +64,7 @@ def main() -> None:
     """Bring both up, and let them take turns under load."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, help="folder of the store; made where there is none")
+    parser.add_argument("--prompt", choices=("token", "pad"), default="token", help="kind of the store's prompts")
     parser.add_argument("--seconds", type=float, default=8.0, help="of load in each turn")
     parser.add_argument("--turns", type=int, default=3, help="of each application, at each number of clients")
     parser.add_argument("--load", nargs=2, metavar=("URL", "CLIENTS"), help="be the load generator; image on stdin")
@@ -64,12 +73,25 @@ def main() -> None:
         url, clients = arguments.load
         print(json.dumps(asyncio.run(load(url, int(clients), arguments.seconds, sys.stdin.buffer.read()))))
         return
-    folder = arguments.out
-    if not folder.exists():
-        make_store(folder)
+    if not arguments.out.exists():
+        make_store(arguments.out, PromptConfig(arguments.prompt))
     connect()
+    try:
+        with a_copy(Prepared(arguments.out, ())) as folder:
+            for clients in CLIENTS:
+                with both_up(folder) as url:
+                    print(json.dumps(under_load(url, clients, arguments.turns, arguments.seconds)), flush=True)
+    finally:
+        ray.shutdown()
+
+
+@contextmanager
+def both_up(folder: Path) -> Iterator[str]:
+    """The service and the bare application, each under its own route; the address."""
+    store = LocalStore(folder / "store")
+    registrar_of(Site(store.uri, str(folder / "keys")), load_manifest(store))
     config = ServingConfig()
-    url = start_service(LocalStore(folder / "store"), folder / "keys", config, "127.0.0.1", free_port())
+    url = start_service(store, folder / "keys", config, "127.0.0.1", free_port())
     serve.run(
         serve.deployment(
             name="bare",
@@ -80,11 +102,9 @@ def main() -> None:
         route_prefix="/bare",
     )
     try:
-        for clients in CLIENTS:
-            print(json.dumps(under_load(url, clients, arguments.turns, arguments.seconds)), flush=True)
+        yield url
     finally:
         stop_service()
-        ray.shutdown()
 
 
 class Bare:
@@ -114,16 +134,51 @@ class Bare:
 
 
 def under_load(url: str, clients: int, turns: int, seconds: float) -> dict[str, Any]:
-    """Both under the same load, by turns."""
-    source = open_source(load_config(CONFIG).private)
-    image = next(iter(source.samples(source.labels))).image
+    """Both under the same load, by turns, and the service while rows are deleted."""
     addresses = {"service": f"{url}/v1/predict", "bare": f"{url}/bare"}
-    turned: dict[str, list[list[float]]] = {name: [] for name in addresses}
+    turned: dict[str, list[list[float]]] = {name: [] for name in (*addresses, "while_deleting")}
     for _, (name, address) in itertools.product(range(turns), addresses.items()):
-        command = [sys.executable, __file__, "--load", address, str(clients), "--seconds", str(seconds)]
-        done = subprocess.run(command, input=image, capture_output=True, check=True)
-        turned[name].append(json.loads(done.stdout))
-    return {"clients": clients, **{name: figures(answers, seconds) for name, answers in turned.items()}}
+        turned[name].append(loaded(address, clients, seconds))
+    with deleting(url) as completed:
+        for _ in range(turns):
+            turned["while_deleting"].append(loaded(addresses["service"], clients, seconds))
+    figured = {name: figures(answers, seconds) for name, answers in turned.items()}
+    return {"clients": clients, **figured, "deletions_completed": len(completed)}
+
+
+def loaded(address: str, clients: int, seconds: float) -> list[float]:
+    """Latencies of what a load generator in a process of its own got answered."""
+    source = open_source(load_config(CONFIG).private)
+    command = [sys.executable, __file__, "--load", address, str(clients), "--seconds", str(seconds)]
+    image = next(iter(source.samples(source.labels))).image
+    done = subprocess.run(command, input=image, stdout=subprocess.PIPE, check=True)
+    latencies: list[float] = json.loads(done.stdout)
+    return latencies
+
+
+@contextmanager
+def deleting(url: str) -> Iterator[list[str]]:
+    """Delete one row after the other, each when the one before is complete; the ids of those that are."""
+    completed: list[str] = []
+    ended = threading.Event()
+
+    def delete() -> None:
+        with Client(url) as client:
+            for sample in samples(load_config(CONFIG), ROWS):
+                if ended.is_set():
+                    return
+                deletion = client.delete(sample_ids=[sample.sample_id])
+                if deletion.unknown_ids:
+                    continue
+                completed.append(client.wait(deletion.id, timeout_s=600).id)
+
+    with ThreadPoolExecutor(1) as thread:
+        working = thread.submit(delete)
+        try:
+            yield completed
+        finally:
+            ended.set()
+            working.result()
 
 
 def figures(turns: Sequence[Sequence[float]], seconds: float) -> dict[str, float]:
@@ -155,14 +210,14 @@ async def load(url: str, clients: int, seconds: float, image: bytes) -> list[flo
     return latencies
 
 
-def make_store(folder: Path) -> None:
+def make_store(folder: Path, prompt: PromptConfig) -> None:
     """A store of digits whose specialists were written without tuning."""
     config = load_config(CONFIG)
     method = config.method(open_source(config.private).labels)
     method = replace(
         method,
         backbone=BackboneConfig(image_px=IMAGE_PX),
-        prompt=PromptConfig(),
+        prompt=prompt,
         partition=replace(method.partition, anchors=ANCHORS),
     )
     public = open_source(config.public)

@@ -6,9 +6,11 @@ Legend: N rows, B rows of a batch, P pixels a side, C classes.
 from __future__ import annotations
 
 import hashlib
+import logging
 import math
 import tempfile
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -36,6 +38,8 @@ _WARM_UP_STEPS = 50
 _LABEL_SMOOTHING = 0.1
 _WEIGHT_DECAY = 0.05
 _POLL_S = 0.2
+_PATIENCE_S = 15.0
+_log = logging.getLogger(__name__)
 
 
 def weights_name(config: Config) -> str:
@@ -111,14 +115,30 @@ def _fit(trainer: TorchTrainer, progress: Queue, epochs: int, report: Report) ->
 
     thread = threading.Thread(target=run, name="pretrain", daemon=True)
     thread.start()
+    told_at: float | None = time.monotonic() + _PATIENCE_S
     while thread.is_alive():
         try:
             report("epochs", progress.get(timeout=_POLL_S), epochs)
+            told_at = None
         except Empty:
-            continue
+            if told_at is not None and time.monotonic() > told_at:
+                told_at = None
+                _tell_what_is_free(trainer.scaling_config)
     if isinstance(ended[0], Exception):
         raise BackboneError(f"the training failed: {ended[0]}") from ended[0]
     return ended[0]
+
+
+def _tell_what_is_free(scaling: ScalingConfig) -> None:
+    free = ray.available_resources()
+    wanted = ", ".join(f"{amount:g} {kind}" for kind, amount in scaling.total_resources.items())
+    held = ", ".join(f"{free.get(kind, 0):g} {kind}" for kind in scaling.total_resources)
+    _log.warning(
+        "no worker has begun after %g s; they need %s, and Ray has %s free: a service or owners may hold the rest",
+        _PATIENCE_S,
+        wanted,
+        held,
+    )
 
 
 def _train(arguments: dict[str, Any]) -> None:
@@ -142,6 +162,8 @@ def _train(arguments: dict[str, Any]) -> None:
         model.load_state_dict(state["model"])
         optimiser.load_state_dict(state["optimiser"])
         begun = state["epochs"]
+    if rank == 0:
+        arguments["progress"].put(begun)
     for epoch in range(begun, config.pretrain.epochs):
         loss = _epoch(wrapped, optimiser, config, epoch, (rank, workers), images_N3PP, labels_N, device)
         with tempfile.TemporaryDirectory(prefix="lmeraser-") as folder:

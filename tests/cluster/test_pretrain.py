@@ -6,12 +6,14 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+import ray
 import torch
 from small_system import LABELS, picture
 
@@ -76,7 +78,7 @@ def trained(ray_local: None, config: Config, tmp_path_factory: pytest.TempPathFa
 
 @pytest.mark.ray
 def test_two_workers_train_weights_that_tell_the_labels_apart(trained: Trained) -> None:
-    assert trained.epochs == list(range(1, EPOCHS + 1))
+    assert trained.epochs == list(range(EPOCHS + 1))
     assert trained.name == weights_name(trained.config)
     model = create_model(VIT, classes=3)
     model.load_state_dict(read_weights(Path(trained.store.uri) / trained.name))
@@ -101,9 +103,7 @@ def test_the_weights_open_as_the_backbone(trained: Trained) -> None:
 def test_what_is_trained_already_is_not_trained_again(trained: Trained) -> None:
     files = {path: path.stat().st_mtime_ns for path in Path(trained.store.uri).rglob("*")}
     epochs = Epochs()
-    begun = time.monotonic()
     assert pretrain(trained.config, trained.store, epochs) == trained.name
-    assert time.monotonic() - begun < 2
     assert epochs.seen == []
     assert {path: path.stat().st_mtime_ns for path in Path(trained.store.uri).rglob("*")} == files
 
@@ -114,18 +114,40 @@ def test_a_run_goes_on_from_its_checkpoint_after_a_worker_was_killed(trained: Tr
 
     def kill_one(epoch: int) -> None:
         workers.append(train_workers())
-        if epoch == 3 and len(workers) == 3:
+        if epoch == 3 and len(workers) == 4:
             os.kill(min(workers[-1]), signal.SIGKILL)
 
     store = LocalStore(tmp_path / "store")
     epochs = Epochs(kill_one)
     assert pretrain(trained.config, store, epochs) == trained.name
     # Others went on, and not from the first epoch.
-    assert any(later and later.isdisjoint(workers[2]) for later in workers[3:])
+    assert any(later and later.isdisjoint(workers[3]) for later in workers[4:])
     assert epochs.seen == sorted(epochs.seen)
-    assert set(epochs.seen) == set(range(1, EPOCHS + 1))
-    assert epochs.seen.count(1) == 1
+    assert set(epochs.seen) == set(range(EPOCHS + 1))
+    assert epochs.seen.count(0) == epochs.seen.count(1) == 1
     assert store.get(trained.name) == trained.store.get(trained.name)
+
+
+@pytest.mark.ray
+def test_workers_that_find_no_processor_are_told_of_and_begin_when_there_is_one(
+    trained: Trained, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    busy = ray.remote(num_cpus=ray.cluster_resources()["CPU"])(Busy).remote()
+    ray.get(busy.begin.remote())
+    store = LocalStore(tmp_path / "store")
+    with ThreadPoolExecutor(1) as thread:
+        training = thread.submit(pretrain, trained.config, store, Epochs())
+        while not caplog.messages and not training.done():
+            time.sleep(0.1)
+        ray.kill(busy)
+        name = training.result()
+    assert "they need 2 CPU, and Ray has 0 CPU free" in caplog.text
+    assert store.get(name) == trained.store.get(name)
+
+
+class Busy:
+    def begin(self) -> None:
+        pass
 
 
 @pytest.mark.parametrize(

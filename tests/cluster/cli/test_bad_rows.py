@@ -10,14 +10,13 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import ray
 import torch
 import yaml
 from command_line import Run
+from named_actors import end_actors
 from safetensors.torch import save_file
 from small_system import LABELS, picture
 
-from actors.remote_owners import NAMESPACE
 from lmeraser.backbone import create_model
 from lmeraser.config import BackboneConfig
 from lmeraser.keys import init_keys
@@ -82,6 +81,11 @@ def numbered(numbers: range) -> dict[str, bytes]:
     return {f"{LABELS[number % 3]}_{number}": picture(number) for number in numbers}
 
 
+def end_actors_of(store: LocalStore) -> None:
+    if store.exists("store.json"):
+        end_actors(json.loads(store.get("store.json"))["store_id"])
+
+
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workplace]:
     made = Workplace(tmp_path_factory.mktemp("workplace"))
@@ -90,18 +94,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workplace]:
     save_file(create_model(VIT).state_dict(), made.folder / "weights.safetensors")
     init_keys(made.folder / "keys")
     yield made
-    end_actors(made.store)
-
-
-def end_actors(store: LocalStore) -> None:
-    """End the registrar and the owners of a store; what they hold of the processors, others could wait for."""
-    store_id = json.loads(store.get("store.json"))["store_id"] if store.exists("store.json") else None
-    while named := [actor["name"] for actor in ray.util.list_named_actors(all_namespaces=True)]:
-        mine = sorted(name for name in named if store_id is not None and store_id in name)
-        if not mine:
-            return
-        # The registrar first, for it starts owners.
-        ray.kill(ray.get_actor(mine[-1], namespace=NAMESPACE))
+    end_actors_of(made.store)
 
 
 @pytest.fixture(scope="module")
@@ -154,7 +147,7 @@ def test_an_undecodable_public_image_is_refused_or_left_out(
     public = put_images(tmp_path / "public", **numbered(range(1000, 1012)), red_broken=BROKEN)
     lmeraser(*place.ingest("--store", tmp_path / "store", private=first, public=public)).failed(1, "red_broken.png")
     ran = lmeraser(*place.ingest("--skip-bad", "--json", "--store", tmp_path / "store", private=first, public=public))
-    end_actors(LocalStore(tmp_path / "store"))
+    end_actors_of(LocalStore(tmp_path / "store"))
     assert ran.code == 0, ran.err
     assert (ran.json["public_skipped"], ran.json["skipped"]) == (["red/red_broken.png"], ["red/red_broken.png"])
 
