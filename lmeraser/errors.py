@@ -121,6 +121,10 @@ class NotReadyError(LMEraserError):
     """Raised when there is nothing to answer from: no rows, or no current commit in time."""
 
 
+class OverloadedError(LMEraserError):
+    """Raised when a replica holds as many requests as it takes."""
+
+
 class TuningCancelledError(LMEraserError):
     """Raised inside a tuning that a newer change has made pointless."""
 

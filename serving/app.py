@@ -25,6 +25,7 @@ from lmeraser.keys import default_folder
 from lmeraser.manifest import load_manifest
 from lmeraser.store import open_store
 from lmeraser.validated import validated
+from serving.admission import most_requests
 from serving.problems import RETRY_AFTER_S
 from serving.registrar import NamedRegistrar
 from serving.routes import create_app
@@ -34,10 +35,8 @@ if TYPE_CHECKING:
 
     from serving.predictor import Scored
 
-# A request that waits for its batch counts as ongoing, so twice the batch keeps the next one filled.
-_ONGOING_PER_BATCH_IMAGE = 2
-# Beyond these the proxy turns requests away: each waits at most about as long as those ahead of it take.
-_QUEUED_PER_ONGOING = 2
+# The replica turns away what is too much with a problem document; Serve, with plain text, only what is far beyond.
+_SERVE_TAKES = 2
 # A replica shares its GPU with owners that tune.
 _GPU_SHARE = 0.1
 
@@ -99,12 +98,12 @@ def build(args: dict[str, Any]) -> Application:
     keys = Path(settings.pop("keys", None) or default_folder()).absolute()
     config = validated(ServingConfig, settings, "serving")
     on_gpu = load_manifest(store).method.backbone.device == "cuda"
-    ongoing = _ONGOING_PER_BATCH_IMAGE * config.max_batch_images + 16
+    ongoing = _SERVE_TAKES * most_requests(config)
     deployment = serve.deployment(
         name="lmeraser",
         num_replicas=config.replicas,
         max_ongoing_requests=ongoing,
-        max_queued_requests=_QUEUED_PER_ONGOING * ongoing * config.replicas,
+        max_queued_requests=ongoing * config.replicas,
         backpressure_config=BackpressureConfig(status_code=503, retry_after_s=RETRY_AFTER_S),
         health_check_period_s=2.0,
         ray_actor_options={"num_cpus": config.threads, "num_gpus": _GPU_SHARE if on_gpu else 0},

@@ -10,6 +10,7 @@ from fastapi import APIRouter, FastAPI, Header, Request, Response
 from lmeraser.api_keys import ApiKeys
 from lmeraser.deletion import Deletion
 from serving.access import guarded_router
+from serving.admission import Admission, most_requests
 from serving.description import describe_problems
 from serving.intake import REQUEST_BODY, asked_of
 from serving.page import page_router
@@ -52,6 +53,8 @@ def create_app(replica: Replica, forward: Forward, registrar: Registrar, keys: A
 
 
 def _predicting(replica: Replica, forward: Forward, router: APIRouter) -> APIRouter:
+    admission = Admission(most_requests(replica.config))
+
     @router.post(
         "/v1/predict",
         response_model=PredictAnswer,
@@ -60,8 +63,9 @@ def _predicting(replica: Replica, forward: Forward, router: APIRouter) -> APIRou
     )
     async def predict(request: Request) -> Response:
         """Predict one or many images: JSON with base64, multipart files named "images", or one image as the body."""
-        asked = await asked_of(request, replica.config.max_batch_images)
-        body = await replica.predict(asked.images, forward, request_id_of(request.scope), asked.specialist_weight)
+        with admission.taken():
+            asked = await asked_of(request, replica.config.max_batch_images)
+            body = await replica.predict(asked.images, forward, request_id_of(request.scope), asked.specialist_weight)
         return Response(body, media_type="application/json")
 
     return router

@@ -10,6 +10,7 @@ import socket
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ import ray
 from named_actors import end_actors
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
-from small_system import System, picture, samples
+from small_system import LABELS, System, picture, samples
 
 from actors.names import owner_name, registrar_name
 from actors.remote_owners import NAMESPACE, Site
@@ -53,6 +54,15 @@ def start(system: System) -> Any:
 
 def without(*names: str) -> list[Sample]:
     return [row for row in samples(0, 90) if row.sample_id not in names]
+
+
+def image_folder(folder: Path, rows: list[Sample]) -> tuple[SourceConfig, list[Sample]]:
+    """The rows in a folder, and as they are named there."""
+    named = [replace(row, sample_id=f"{LABELS[row.label]}/{row.sample_id}.png") for row in rows]
+    for row in named:
+        (folder / row.sample_id).parent.mkdir(parents=True, exist_ok=True)
+        (folder / row.sample_id).write_bytes(row.image)
+    return SourceConfig("image_folder", str(folder)), [replace(row, subject_id=row.sample_id) for row in named]
 
 
 def no_report(what: str, done: int, total: int) -> None:
@@ -90,8 +100,8 @@ def pid_of(actor: Any) -> int:
     return int(ray.get(actor.place.remote()).pid)
 
 
-def test_a_client_predicts_deletes_and_gets_a_receipt_over_http(running: tuple[System, Any]) -> None:
-    system, _ = running
+def test_a_client_predicts_deletes_and_gets_a_receipt_over_http(running: tuple[System, Any], tmp_path: Path) -> None:
+    system, registrar = running
     with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(ConfigError, match="choose another"):
         start_service(system.store, system.keys, ServingConfig(), "127.0.0.1", taken.getsockname()[1])
     url = start_service(system.store, system.keys, ServingConfig(lease_s=LEASE_S), "127.0.0.1", free_port())
@@ -114,11 +124,18 @@ def test_a_client_predicts_deletes_and_gets_a_receipt_over_http(running: tuple[S
             "ray_lmeraser_commit": system.newest().number,
         }
         metrics = reported(expected)
+        # Where the service and the owners hold much of the processors, workers that write rows find room.
+        served = system.newest()
+        source, more = image_folder(tmp_path / "images", samples(90, 100))
+        site = Site(system.store.uri, str(system.keys))
+        ingest(registrar, site, system.manifest, source, skip_bad=False, force=False, report=no_report)
+        tune(registrar, no_report)
     finally:
         stop_service()
     assert len(before) == len(after) == 40
-    assert commits == {system.newest().number}
-    assert system.newest().root == system.fresh_root(without("s3", "s40"))
+    assert commits == {served.number}
+    assert served.root == system.fresh_root(without("s3", "s40"))
+    assert system.newest().root == system.fresh_root([*without("s3", "s40"), *more])
     names = {sample.name for family in metrics for sample in family.samples}
     asked = set(re.findall(r"ray_lmeraser_\w+", (ROOT / "deploy" / "grafana-dashboard.json").read_text()))
     assert asked <= names
@@ -150,13 +167,9 @@ def by_process(metrics: list[Metric], name: str) -> set[float]:
 
 def test_rows_are_ingested_by_ray_workers_and_tuned_by_their_owners(system_of: SystemOf, tmp_path: Path) -> None:
     system = system_of(rows=0)
-    for row in samples(0, 60):
-        folder = tmp_path / "images" / ("red", "green", "blue")[row.label]
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / f"{row.sample_id}.png").write_bytes(row.image)
+    source, rows = image_folder(tmp_path / "images", samples(0, 60))
     registrar = start(system)
     site = Site(system.store.uri, str(system.keys))
-    source = SourceConfig("image_folder", str(tmp_path / "images"))
     with pytest.raises(KeyboardInterrupt):
         ingest(registrar, site, system.manifest, source, skip_bad=False, force=False, report=interrupt)
     done = ingest(registrar, site, system.manifest, source, skip_bad=False, force=False, report=no_report)
@@ -164,8 +177,6 @@ def test_rows_are_ingested_by_ray_workers_and_tuned_by_their_owners(system_of: S
     end_actors(system.manifest.store_id)
     assert (done.rows, status["rows"], status["awaiting"]) == (60, 60, [])
     assert system.store.names("incoming/") == []
-    names = {row.sample_id: f"{('red', 'green', 'blue')[row.label]}/{row.sample_id}.png" for row in samples(0, 60)}
-    rows = [Sample(names[row.sample_id], names[row.sample_id], row.label, row.image) for row in samples(0, 60)]
     assert system.newest().root == system.fresh_root(rows)
 
 
