@@ -36,7 +36,7 @@ format: $(STAMP)  ## Put code into its one form.
 	$(BIN)/ruff format .
 
 clean:  ## Remove everything that make created.
-	rm -rf $(VENV) $(WORKDIR) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(WORKDIR) build artifacts *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 $(STAMP): pyproject.toml constraints.txt
 	@echo "Installing into $(VENV); this takes some minutes the first time."

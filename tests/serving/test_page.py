@@ -24,6 +24,7 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine: install the package chromium"),
 ]
+ARTIFACTS = Path(__file__).parents[2] / "artifacts"
 SystemOf = Callable[..., System]
 HOSTILE = "<img src=x onerror=document.title='taken'>"
 _OPTIONS = ["--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
@@ -78,7 +79,7 @@ def drop(page: Page, name: str, data: bytes) -> None:
 
 
 def test_the_treemap_has_a_tile_for_each_cluster_with_the_area_of_its_rows(
-    system_of: SystemOf, visit: Callable[[str], Visit], tmp_path: Path
+    system_of: SystemOf, visit: Callable[[str], Visit]
 ) -> None:
     system = system_of()
     with live(Service(system)) as url:
@@ -86,7 +87,7 @@ def test_the_treemap_has_a_tile_for_each_cluster_with_the_area_of_its_rows(
         expect(seen.page.locator("#rows")).to_have_text("90")
         tiles = seen.page.locator("#treemap > div")
         boxes = {tile.get_attribute("data-key"): tile.bounding_box() for tile in tiles.all()}
-        seen.page.screenshot(path=tmp_path / "page.png")
+        seen.page.screenshot(path=ARTIFACTS / "page.png")
     entries = system.newest().clusters
     assert boxes.keys() == {entry.key for entry in entries}
     whole = sum(box["width"] * box["height"] for box in boxes.values() if box)
