@@ -19,6 +19,8 @@ from lmeraser.public import load_method
 from lmeraser.store import open_store
 
 _CHUNK_ROWS = 256
+# Less than a whole one, because owners and a replica may hold the rest of a small machine for as long as they serve.
+_WRITER_CPUS = 0.5
 _POLL_S = 0.1
 _RENEW_S = 0.5
 _CANCEL_S = 10.0
@@ -82,7 +84,7 @@ def _write_all(
     on_gpu = load_manifest(open_store(site.store_uri)).method.backbone.device == "cuda"
     cores = int(ray.cluster_resources().get("GPU" if on_gpu else "CPU", 1))
     workers = max(1, min(cores, -(-rows // _CHUNK_ROWS)))
-    write = _write_incoming.options(num_cpus=1, num_gpus=1 if on_gpu else 0)
+    write = _write_incoming.options(num_cpus=_WRITER_CPUS, num_gpus=1 if on_gpu else 0)
     calls = [write.remote(site, source, skip_bad, prefix, place, workers) for place in range(workers)]
     store = open_store(site.store_uri)
     try:

@@ -133,7 +133,8 @@ def _tell_what_is_free(scaling: ScalingConfig) -> None:
     free = ray.available_resources()
     wanted = ", ".join(f"{amount:g} {kind}" for kind, amount in scaling.total_resources.items())
     held = ", ".join(f"{free.get(kind, 0):g} {kind}" for kind in scaling.total_resources)
-    _log.warning(
+    # Ray has a driver's log tell of errors only.
+    _log.error(
         "no worker has begun after %g s; they need %s, and Ray has %s free: a service or owners may hold the rest",
         _PATIENCE_S,
         wanted,
