@@ -9,9 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from s3_server import CREDENTIALS, S3Server, s3_server
 from small_system import System, build_system
 
-from lmeraser.store import LocalStore
+from lmeraser.store import LocalStore, Store, open_store
 
 DATA = Path(os.environ.get("LMERASER_DATA", Path(__file__).parent.parent.parent / "shared" / "data"))
 
@@ -37,16 +38,46 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, int], Syst
     return get
 
 
+@pytest.fixture(scope="session")
+def s3() -> Iterator[S3Server]:
+    """A server of S3's protocol on loopback; the credentials of this process are those that it takes."""
+    patch = pytest.MonkeyPatch()
+    for name, value in CREDENTIALS.items():
+        patch.setenv(name, value)
+    with s3_server() as server:
+        yield server
+    patch.undo()
+
+
 @pytest.fixture
-def system_of(built: Callable[[str, int], System], tmp_path: Path) -> Callable[..., System]:
+def medium() -> str:
+    """Where stores lie: in a "folder", or in a bucket of "s3"; tests that run on both are parametrised by it."""
+    return "folder"
+
+
+@pytest.fixture
+def new_store(medium: str, tmp_path: Path, request: pytest.FixtureRequest) -> Callable[[str], Store]:
+    """New empty stores by name."""
+    if medium == "folder":
+        return lambda name: LocalStore(tmp_path / name)
+    server: S3Server = request.getfixturevalue("s3")
+    bucket = server.bucket(versioned=medium == "s3 versioned")
+    return lambda name: open_store(server.uri(bucket, name))
+
+
+@pytest.fixture
+def system_of(
+    built: Callable[[str, int], System], new_store: Callable[[str], Store], tmp_path: Path
+) -> Callable[..., System]:
     """A copy of a small system that a test may change."""
 
     def copy(variant: str = "token", rows: int = 90) -> System:
         original = built(variant, rows)
-        folder = tmp_path / f"{variant}-{rows}"
-        shutil.copytree(original.store.uri, folder)
+        store = new_store(f"{variant}-{rows}")
+        for name in original.store.names():
+            store.put(name, original.store.get(name))
         shutil.copytree(original.keys, tmp_path / f"{variant}-{rows}-keys")
-        return replace(original, store=LocalStore(folder), keys=tmp_path / f"{variant}-{rows}-keys")
+        return replace(original, store=store, keys=tmp_path / f"{variant}-{rows}-keys")
 
     return copy
 

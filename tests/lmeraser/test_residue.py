@@ -27,8 +27,7 @@ def system(system_of: SystemOf) -> System:
 
 
 def scanned(system: System, *ids: str, images: tuple[bytes, ...] = (), folder: Path | None = None) -> Residue:
-    folders = [Path(system.store.uri), *([folder] if folder is not None else [])]
-    return scan(system.store, folders, ids, images)
+    return scan(system.store, [] if folder is None else [folder], ids, images)
 
 
 def test_after_a_deletion_nothing_is_left(system: System) -> None:
