@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from command_line import Ran, Run
 from s3_server import CREDENTIALS, S3Server, s3_server
 from small_system import System, build_system
 
@@ -90,8 +92,34 @@ def ray_local() -> Iterator[None]:
     from cluster.runtime import connect
 
     patch = pytest.MonkeyPatch()
-    patch.setenv("RAY_ADDRESS", "local")
+    for name, value in {"RAY_ADDRESS": "local", **CREDENTIALS}.items():
+        patch.setenv(name, value)
     connect()
     yield
     ray.shutdown()
     patch.undo()
+
+
+@pytest.fixture
+def lmeraser(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Runs ``lmeraser`` in this process; an exception that is not an exit, so a traceback, goes to the test."""
+    monkeypatch.delenv("LMERASER_HASH_KEY", raising=False)
+    monkeypatch.delenv("LMERASER_KEYS", raising=False)
+
+    def run(*arguments: object) -> Ran:
+        from cluster.cli import app, output
+
+        stdout = sys.stdout
+        monkeypatch.setattr(sys, "argv", ["lmeraser", *map(str, arguments)])
+        # Results go to the stdout that was there when the module was loaded.
+        monkeypatch.setattr(output, "_stdout", stdout)
+        try:
+            with pytest.raises(SystemExit) as ended:
+                app.main()
+        finally:
+            # What libraries print, a command sends to stderr.
+            sys.stdout = stdout
+        printed = capsys.readouterr()
+        return Ran(int(ended.value.code or 0), printed.out, printed.err)
+
+    return run

@@ -177,7 +177,8 @@ class S3Store:
             raise
 
     def _writer_of(self, key: str) -> str | None:
-        return (self._head(key) or {}).get("Metadata", {}).get(_WRITER)
+        mark: str | None = (self._head(key) or {}).get("Metadata", {}).get(_WRITER)
+        return mark
 
     def _purge(self, prefix: str, keep: Callable[[str], bool]) -> None:
         """Delete every version and delete marker of the keys, and list to check."""

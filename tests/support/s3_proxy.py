@@ -12,8 +12,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 LOST, HALF = "lost", "half"
-# What is done to a request: None (nothing), an answer (status, and an error's code or a body), LOST (it is done, but the
-# answer is not sent), HALF (half of the answer's body is), or the name of a header that is left out on the way.
+# What is done to a request: None (nothing), an answer (status, and the code of an error or a body), LOST (it is done,
+# but its answer is not sent), HALF (half of the answer's body is), or the name of a header that is left out on the way.
 Fault = tuple[int, str] | str | None
 
 
