@@ -47,9 +47,12 @@ class RegistrarProcess:
         )
         keys = Path(site.keys_folder)
         owners = RemoteOwners(site, manifest.store_id, share, slots)
-        self._registrar = _opened(
-            lambda: Registrar(store, manifest, load_hash_key(keys), load_signing_key(keys), owners, LONGEST_LEASE_S)
-        )
+
+        def take_over() -> Registrar:
+            store.check()
+            return Registrar(store, manifest, load_hash_key(keys), load_signing_key(keys), owners, LONGEST_LEASE_S)
+
+        self._registrar = _opened(take_over)
         self._metrics = RegistrarMetrics(self._registrar.deletions())
         self._reported_at = 0.0
         self._itself = ray.get_runtime_context().current_actor

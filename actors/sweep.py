@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from lmeraser.commit import DATA_FOLDERS, Commit
-from lmeraser.errors import StoreError
 from lmeraser.store import Store
 
 
 def sweep(store: Store, commit: Commit | None, writing: Collection[str]) -> None:
-    """Remove what no commit names, and list to check that it is gone.
+    """Remove what no commit names; the store lists to check that it is gone.
 
     Args:
         store: the store.
@@ -28,10 +27,5 @@ def sweep(store: Store, commit: Commit | None, writing: Collection[str]) -> None
         return name in kept or name.startswith(prefixes) or not name.startswith(DATA_FOLDERS)
 
     for prefix in DATA_FOLDERS:
-        for name in store.names(prefix):
-            if not keep(name):
-                store.purge(name)
+        store.purge_below(prefix, keep)
     store.purge_partial(keep)
-    left = [name for prefix in DATA_FOLDERS for name in store.names(prefix) if not keep(name)]
-    if left:
-        raise StoreError(f"{len(left)} object(s) are still listed in {store.uri} after the sweep, such as {left[0]}")

@@ -58,6 +58,7 @@ def open_or_build(config: Config, store: Store, keys: Path, report: Report, *, s
         BackboneError: when the backbone cannot be opened, or was to be trained first.
         DataError: when the public rows cannot be used, or are fewer than the anchors.
         KeysError: when the signing key is missing.
+        StoreError: when the store may not lie there (Store.check).
     """
     method = config.method(open_source(config.private).labels)
     if store.exists(NAME):
@@ -65,6 +66,7 @@ def open_or_build(config: Config, store: Store, keys: Path, report: Report, *, s
         _check_same(manifest.method, method, store.uri)
         return Built(manifest)
     public_key = load_signing_key(keys).public_key()
+    store.check()
     public = located(config.public)
     opened = open_public(public)
     check = check_samples(opened.samples(opened.labels), opened.labels, skip_bad=skip_bad)

@@ -31,6 +31,7 @@ from lmeraser.data import decode_image, located, open_public
 from lmeraser.errors import BackboneError, DataError
 from lmeraser.hashing import canonical_json, draw_uint64
 from lmeraser.store import Store
+from lmeraser.store.filesystem import filesystem
 
 Report = Callable[[str, int, int], None]
 _CHECKPOINT = "checkpoint.pt"
@@ -69,6 +70,7 @@ def pretrain(config: Config, store: Store, report: Report) -> str:
     Raises:
         BackboneError: when ``backbone.weights`` is not "trained", timm cannot build the model, or the training fails.
         DataError: when there are no public rows.
+        StoreError: when the store may not lie where it does (Store.check).
     """
     if config.backbone.weights != "trained":
         raise BackboneError(f"backbone.weights is {config.backbone.weights!r}: only 'trained' has anything to train")
@@ -79,6 +81,8 @@ def pretrain(config: Config, store: Store, report: Report) -> str:
     source = open_public(config.public)
     if next(iter(source.samples(source.labels)), None) is None:
         raise DataError("the public source holds no rows")
+    store.check()
+    storage, path = filesystem(store.uri)
     progress = Queue(actor_options={"num_cpus": 0})
     trainer = TorchTrainer(
         _train,
@@ -86,7 +90,8 @@ def pretrain(config: Config, store: Store, report: Report) -> str:
         scaling_config=ScalingConfig(num_workers=config.pretrain.workers, use_gpu=config.backbone.device == "cuda"),
         run_config=RunConfig(
             name=Path(name).stem,
-            storage_path=f"{store.uri}/train",
+            storage_path=f"{path}/train",
+            storage_filesystem=storage,
             failure_config=FailureConfig(max_failures=config.pretrain.max_failures),
             checkpoint_config=CheckpointConfig(num_to_keep=1),
         ),

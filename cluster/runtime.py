@@ -54,7 +54,7 @@ def registrar_of(site: Site, manifest: Manifest) -> Any:
     """The registrar's actor handle; it is started where none runs.
 
     Raises:
-        StoreError: when the store is a local folder, but Ray has several nodes.
+        StoreError: when the store is a local folder, but Ray has several nodes; or a bucket that Store.check refuses.
         KeysError: when a key is missing, or the hash key is not the store's.
         FingerprintError: when the numerics here are not the store's.
     """
@@ -63,6 +63,7 @@ def registrar_of(site: Site, manifest: Manifest) -> Any:
     hash_key = load_hash_key(Path(site.keys_folder))
     load_signing_key(Path(site.keys_folder))
     store = open_store(site.store_uri)
+    store.check()
     commits = [record for record in Log(store).advance() if record.kind == "commit"]
     if commits:
         manifest.check_hash_key(Commit.from_record(commits[-1]).fixed_leaves, hash_key)

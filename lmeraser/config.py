@@ -241,13 +241,15 @@ class Config:
     """One configuration file.
 
     Attributes:
-        store: URI of the store; ``--store`` goes before it.
+        store: folder, or ``s3://bucket/prefix``; ``--store`` goes before it.
+        s3_endpoint: URL of an S3 provider other than AWS; ``--s3-endpoint`` goes before it.
         labels: names of the labels; those that the private source declares when empty.
         public, private: where public and private rows come from.
         test: rows that ``lmeraser predict --test`` predicts.
     """
 
     store: str = ""
+    s3_endpoint: str = ""
     seed: int = 0
     labels: tuple[str, ...] = ()
     backbone: BackboneConfig = field(default_factory=BackboneConfig)

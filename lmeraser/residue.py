@@ -45,7 +45,7 @@ class Residue:
     Attributes:
         clean: whether nothing was found.
         findings: what was.
-        files: how many files were read.
+        files: how many files, and versions of objects, were read.
         ids: how many ids were looked for.
         images: how many images were looked for.
     """
@@ -62,8 +62,7 @@ def scan(store: Store, folders: Iterable[Path], ids: Sequence[str], images: Sequ
 
     Args:
         store: must hold a commit; its objects are checked against it.
-        folders: files to read besides the store's objects, such as Ray's temporary folder; for a store on a local disk
-            its own folder too, because it holds files that are no objects.
+        folders: files to read besides all that the store keeps, such as Ray's temporary folder.
         ids: sample and subject ids that should be gone.
         images: encoded images that should be gone.
 
@@ -74,6 +73,9 @@ def scan(store: Store, folders: Iterable[Path], ids: Sequence[str], images: Sequ
     needles = _Needles(ids, _blobs(store, images), _known_ids(store) - set(ids))
     findings = list(_in_objects(store, set(ids)))
     files = 0
+    for name, data in store.kept():
+        files += 1
+        findings += (Finding(name, what) for what in (["cannot be read"] if data is None else needles.found(data)))
     for folder in folders:
         for path, error in _files(folder):
             if error is not None:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from command_line import Ran, Run
+from s3_server import CREDENTIALS, S3Server, s3_server
 from small_system import System, build_system
 
-from lmeraser.store import LocalStore
+from lmeraser.store import LocalStore, Store, open_store
 
 DATA = Path(os.environ.get("LMERASER_DATA", Path(__file__).parent.parent.parent / "shared" / "data"))
 
@@ -37,16 +40,46 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, int], Syst
     return get
 
 
+@pytest.fixture(scope="session")
+def s3() -> Iterator[S3Server]:
+    """A server of S3's protocol on loopback; the credentials of this process are those that it takes."""
+    patch = pytest.MonkeyPatch()
+    for name, value in CREDENTIALS.items():
+        patch.setenv(name, value)
+    with s3_server() as server:
+        yield server
+    patch.undo()
+
+
 @pytest.fixture
-def system_of(built: Callable[[str, int], System], tmp_path: Path) -> Callable[..., System]:
+def medium() -> str:
+    """Where stores lie: in a "folder", or in a bucket of "s3"; tests that run on both are parametrised by it."""
+    return "folder"
+
+
+@pytest.fixture
+def new_store(medium: str, tmp_path: Path, request: pytest.FixtureRequest) -> Callable[[str], Store]:
+    """New empty stores by name."""
+    if medium == "folder":
+        return lambda name: LocalStore(tmp_path / name)
+    server: S3Server = request.getfixturevalue("s3")
+    bucket = server.bucket(versioned=medium == "s3 versioned")
+    return lambda name: open_store(server.uri(bucket, name))
+
+
+@pytest.fixture
+def system_of(
+    built: Callable[[str, int], System], new_store: Callable[[str], Store], tmp_path: Path
+) -> Callable[..., System]:
     """A copy of a small system that a test may change."""
 
     def copy(variant: str = "token", rows: int = 90) -> System:
         original = built(variant, rows)
-        folder = tmp_path / f"{variant}-{rows}"
-        shutil.copytree(original.store.uri, folder)
+        store = new_store(f"{variant}-{rows}")
+        for name in original.store.names():
+            store.put(name, original.store.get(name))
         shutil.copytree(original.keys, tmp_path / f"{variant}-{rows}-keys")
-        return replace(original, store=LocalStore(folder), keys=tmp_path / f"{variant}-{rows}-keys")
+        return replace(original, store=store, keys=tmp_path / f"{variant}-{rows}-keys")
 
     return copy
 
@@ -59,8 +92,34 @@ def ray_local() -> Iterator[None]:
     from cluster.runtime import connect
 
     patch = pytest.MonkeyPatch()
-    patch.setenv("RAY_ADDRESS", "local")
+    for name, value in {"RAY_ADDRESS": "local", **CREDENTIALS}.items():
+        patch.setenv(name, value)
     connect()
     yield
     ray.shutdown()
     patch.undo()
+
+
+@pytest.fixture
+def lmeraser(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Runs ``lmeraser`` in this process; an exception that is not an exit, so a traceback, goes to the test."""
+    monkeypatch.delenv("LMERASER_HASH_KEY", raising=False)
+    monkeypatch.delenv("LMERASER_KEYS", raising=False)
+
+    def run(*arguments: object) -> Ran:
+        from cluster.cli import app, output
+
+        stdout = sys.stdout
+        monkeypatch.setattr(sys, "argv", ["lmeraser", *map(str, arguments)])
+        # Results go to the stdout that was there when the module was loaded.
+        monkeypatch.setattr(output, "_stdout", stdout)
+        try:
+            with pytest.raises(SystemExit) as ended:
+                app.main()
+        finally:
+            # What libraries print, a command sends to stderr.
+            sys.stdout = stdout
+        printed = capsys.readouterr()
+        return Ran(int(ended.value.code or 0), printed.out, printed.err)
+
+    return run

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cluster.cli.options import AsJson, ConfigFile, StoreUri, find_store
+from cluster.cli.options import AsJson, ConfigFile, S3Endpoint, StoreUri, find_store
 from cluster.cli.output import print_json, print_pairs, print_rows
 from lmeraser.commit import ClusterEntry, Commit
 from lmeraser.errors import ConfigError
@@ -19,12 +19,17 @@ group = typer.Typer(help="The prompt clusters of the newest commit.", no_args_is
 
 
 @group.command("list")
-def list_all(store: StoreUri = "", config: ConfigFile = None, as_json: AsJson = False) -> None:
+def list_all(
+    store: StoreUri = "",
+    s3_endpoint: S3Endpoint = "",
+    config: ConfigFile = None,
+    as_json: AsJson = False,
+) -> None:
     """All clusters, largest first.
 
     Example: lmeraser clusters list --store /data/gtsrb-store
     """
-    manifest, commit = _read(find_store(store, config))
+    manifest, commit = _read(find_store(store, s3_endpoint, config))
     found = [_shown(manifest, entry) for entry in sorted(commit.clusters, key=lambda entry: (-entry.rows, entry.key))]
     if as_json:
         print_json({"commit": commit.number, "clusters": found})
@@ -36,6 +41,7 @@ def list_all(store: StoreUri = "", config: ConfigFile = None, as_json: AsJson = 
 def show(
     key: Annotated[str, typer.Argument(help="Key of the cluster.")],
     store: StoreUri = "",
+    s3_endpoint: S3Endpoint = "",
     config: ConfigFile = None,
     as_json: AsJson = False,
 ) -> None:
@@ -43,7 +49,7 @@ def show(
 
     Example: lmeraser clusters show 3f2a90c1d2e4b6a8 --store /data/gtsrb-store
     """
-    manifest, commit = _read(find_store(store, config))
+    manifest, commit = _read(find_store(store, s3_endpoint, config))
     entry = commit.entry(key)
     if entry is None:
         raise ConfigError(f"commit {commit.number} has no cluster {key!r}; `lmeraser clusters list` names them")

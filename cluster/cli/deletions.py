@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from actors.history import History
-from cluster.cli.options import AsJson, ConfigFile, KeyFolder, StoreUri, find_store, key_folder, read_ids
+from cluster.cli.options import AsJson, ConfigFile, KeyFolder, S3Endpoint, StoreUri, find_store, key_folder, read_ids
 from cluster.cli.output import leave_stdout_to_results, print_json, print_pairs, print_rows
 from lmeraser.deletion import Deletion, Status
 from lmeraser.errors import ConfigError, LMEraserError, WaitTimeoutError
@@ -32,6 +32,7 @@ def register(app: typer.Typer) -> None:
 
 def delete(
     store: StoreUri = "",
+    s3_endpoint: S3Endpoint = "",
     config: ConfigFile = None,
     keys: KeyFolder = None,
     sample_ids: Annotated[list[str] | None, typer.Option("--sample-id", help="A sample to delete.")] = None,
@@ -53,7 +54,7 @@ def delete(
     samples = [*(sample_ids or []), *(read_ids(ids_file) if ids_file is not None else [])]
     if not samples and not subject_ids:
         raise ConfigError("nothing to delete: give --sample-id, --subject-id or --ids-file")
-    target = find_store(store, config)
+    target = find_store(store, s3_endpoint, config)
     accepted = _asked(target, keys, "delete", samples, subject_ids or [], idempotency_key, deadline)
     reached = _awaited(target, accepted.id, wait, timeout_s)
     _show({**asdict(reached), "unknown_ids": list(accepted.unknown_ids)}, as_json)
@@ -61,12 +62,17 @@ def delete(
 
 
 @group.command("list")
-def list_all(store: StoreUri = "", config: ConfigFile = None, as_json: AsJson = False) -> None:
+def list_all(
+    store: StoreUri = "",
+    s3_endpoint: S3Endpoint = "",
+    config: ConfigFile = None,
+    as_json: AsJson = False,
+) -> None:
     """All deletions, oldest first.
 
     Example: lmeraser deletions list --store /data/gtsrb-store
     """
-    deletions = _history(find_store(store, config)).deletions.values()
+    deletions = _history(find_store(store, s3_endpoint, config)).deletions.values()
     if as_json:
         print_json({"deletions": [asdict(deletion) for deletion in deletions]})
     else:
@@ -78,6 +84,7 @@ def list_all(store: StoreUri = "", config: ConfigFile = None, as_json: AsJson = 
 def show(
     deletion_id: Annotated[str, typer.Argument(help="Id of the deletion.")],
     store: StoreUri = "",
+    s3_endpoint: S3Endpoint = "",
     config: ConfigFile = None,
     as_json: AsJson = False,
 ) -> None:
@@ -85,13 +92,14 @@ def show(
 
     Example: lmeraser deletions show 4f0c… --store /data/gtsrb-store
     """
-    _show(asdict(_history(find_store(store, config)).deletion(deletion_id)), as_json)
+    _show(asdict(_history(find_store(store, s3_endpoint, config)).deletion(deletion_id)), as_json)
 
 
 @group.command("retry")
 def retry(
     deletion_id: Annotated[str, typer.Argument(help="Id of a deletion that failed.")],
     store: StoreUri = "",
+    s3_endpoint: S3Endpoint = "",
     config: ConfigFile = None,
     keys: KeyFolder = None,
     timeout_s: TimeoutS = 3600.0,
@@ -101,7 +109,7 @@ def retry(
 
     Example: lmeraser deletions retry 4f0c… --store /data/gtsrb-store
     """
-    target = find_store(store, config)
+    target = find_store(store, s3_endpoint, config)
     number = _newest_record(target)
     _asked(target, keys, "retry", deletion_id)
     reached = _awaited(target, deletion_id, "completed", timeout_s, after=number)
@@ -113,6 +121,7 @@ def retry(
 def wait_for(
     deletion_id: Annotated[str, typer.Argument(help="Id of the deletion.")],
     store: StoreUri = "",
+    s3_endpoint: S3Endpoint = "",
     config: ConfigFile = None,
     wait: Annotated[str, typer.Option("--status", help="erased or completed.")] = "completed",
     timeout_s: TimeoutS = 3600.0,
@@ -123,7 +132,7 @@ def wait_for(
     Example: lmeraser deletions wait 4f0c… --status erased --store /data/gtsrb-store
     """
     _check_awaited(wait)
-    target = find_store(store, config)
+    target = find_store(store, s3_endpoint, config)
     load_manifest(target)
     reached = _awaited(target, deletion_id, wait, timeout_s)
     _show(asdict(reached), as_json)

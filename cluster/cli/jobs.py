@@ -10,7 +10,17 @@ from typing import Annotated, Any
 
 import typer
 
-from cluster.cli.options import AsJson, ConfigFile, DataFolder, KeyFolder, StoreUri, find_store, key_folder, read_config
+from cluster.cli.options import (
+    AsJson,
+    ConfigFile,
+    DataFolder,
+    KeyFolder,
+    S3Endpoint,
+    StoreUri,
+    find_store,
+    key_folder,
+    read_config,
+)
 from cluster.cli.output import leave_stdout_to_results, print_json, print_pairs, progress
 from lmeraser.api_keys import check_listening
 from lmeraser.config import Config, ServingConfig
@@ -26,7 +36,13 @@ def register(app: typer.Typer) -> None:
     app.command()(serve)
 
 
-def pretrain(config: ConfigFile = None, data: DataFolder = None, store: StoreUri = "", as_json: AsJson = False) -> None:
+def pretrain(
+    config: ConfigFile = None,
+    data: DataFolder = None,
+    store: StoreUri = "",
+    s3_endpoint: S3Endpoint = "",
+    as_json: AsJson = False,
+) -> None:
     """Train the backbone on the public rows with Ray Train.
 
     Example: lmeraser pretrain --config cluster/demo/digits.yaml --store /data/digits
@@ -35,7 +51,7 @@ def pretrain(config: ConfigFile = None, data: DataFolder = None, store: StoreUri
     from cluster.runtime import connect
 
     settings = read_config(config, data)
-    target = find_store(store, config, data)
+    target = find_store(store, s3_endpoint, config, data)
     leave_stdout_to_results()
     connect()
     begun = time.monotonic()
@@ -48,6 +64,7 @@ def ingest(
     config: ConfigFile = None,
     data: DataFolder = None,
     store: StoreUri = "",
+    s3_endpoint: S3Endpoint = "",
     keys: KeyFolder = None,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave undecodable images out.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Take rows that were erased before.")] = False,
@@ -62,7 +79,7 @@ def ingest(
     from cluster.runtime import connect, registrar_of
 
     settings = read_config(config, data)
-    target = find_store(store, config, data)
+    target = find_store(store, s3_endpoint, config, data)
     leave_stdout_to_results()
     connect()
     begun = time.monotonic()
@@ -85,7 +102,13 @@ def ingest(
     )
 
 
-def tune(store: StoreUri = "", config: ConfigFile = None, keys: KeyFolder = None, as_json: AsJson = False) -> None:
+def tune(
+    store: StoreUri = "",
+    s3_endpoint: S3Endpoint = "",
+    config: ConfigFile = None,
+    keys: KeyFolder = None,
+    as_json: AsJson = False,
+) -> None:
     """Wait until every cluster that awaits a tuning has its specialist.
 
     Example: lmeraser tune --store /data/gtsrb-store
@@ -93,7 +116,7 @@ def tune(store: StoreUri = "", config: ConfigFile = None, keys: KeyFolder = None
     from cluster.jobs import tune as run
     from cluster.runtime import connect, registrar_of
 
-    target = find_store(store, config)
+    target = find_store(store, s3_endpoint, config)
     manifest = load_manifest(target)
     leave_stdout_to_results()
     connect()
@@ -106,6 +129,7 @@ def tune(store: StoreUri = "", config: ConfigFile = None, keys: KeyFolder = None
 
 def serve(
     store: StoreUri = "",
+    s3_endpoint: S3Endpoint = "",
     config: ConfigFile = None,
     keys: KeyFolder = None,
     host: Annotated[str, typer.Option(help="Address to listen on; others than loopback need API keys.")] = "127.0.0.1",
@@ -119,7 +143,7 @@ def serve(
     from cluster.runtime import connect, registrar_of
     from cluster.service import start_service, stop_service
 
-    target = find_store(store, config)
+    target = find_store(store, s3_endpoint, config)
     manifest = load_manifest(target)
     serving = _serving(config)
     # The service checks this too; here it is told before Ray starts.

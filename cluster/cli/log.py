@@ -6,7 +6,7 @@ from dataclasses import asdict
 
 import typer
 
-from cluster.cli.options import AsJson, ConfigFile, StoreUri, find_store
+from cluster.cli.options import AsJson, ConfigFile, S3Endpoint, StoreUri, find_store
 from cluster.cli.output import print_json, print_pairs, print_rows
 from lmeraser.log import Log
 from lmeraser.manifest import load_manifest
@@ -15,12 +15,17 @@ group = typer.Typer(help="The hash-chained log.", no_args_is_help=True)
 
 
 @group.command("show")
-def show(store: StoreUri = "", config: ConfigFile = None, as_json: AsJson = False) -> None:
+def show(
+    store: StoreUri = "",
+    s3_endpoint: S3Endpoint = "",
+    config: ConfigFile = None,
+    as_json: AsJson = False,
+) -> None:
     """All records; bodies hold keyed hashes only.
 
     Example: lmeraser log show --store /data/gtsrb-store
     """
-    target = find_store(store, config)
+    target = find_store(store, s3_endpoint, config)
     load_manifest(target)
     records = Log(target).advance()
     if as_json:
@@ -31,14 +36,19 @@ def show(store: StoreUri = "", config: ConfigFile = None, as_json: AsJson = Fals
 
 
 @group.command("check")
-def check(store: StoreUri = "", config: ConfigFile = None, as_json: AsJson = False) -> None:
+def check(
+    store: StoreUri = "",
+    s3_endpoint: S3Endpoint = "",
+    config: ConfigFile = None,
+    as_json: AsJson = False,
+) -> None:
     """Walk the chain; exit code 1 when a record is changed, missing or out of order.
 
     Nothing follows the last record: to see that it was changed or removed, compare the head with one that you kept.
 
     Example: lmeraser log check --store /data/gtsrb-store
     """
-    target = find_store(store, config)
+    target = find_store(store, s3_endpoint, config)
     load_manifest(target)
     records = Log(target).advance()
     found = {"records": len(records), "head": records[-1].digest if records else None, "valid": True}

@@ -11,10 +11,14 @@ from lmeraser.config import Config, load_config
 from lmeraser.errors import ConfigError
 from lmeraser.keys import default_folder
 from lmeraser.store import Store, open_store
+from lmeraser.store.location import SCHEME, with_endpoint
 
 ConfigFile = Annotated[Path | None, typer.Option("--config", help="YAML configuration file.")]
 DataFolder = Annotated[str | None, typer.Option("--data", help="What ${data} stands for in the configuration.")]
-StoreUri = Annotated[str, typer.Option("--store", help="URI of the store; goes before `store:` of the configuration.")]
+StoreUri = Annotated[str, typer.Option("--store", help="Folder or s3://bucket/prefix; goes before `store:`.")]
+S3Endpoint = Annotated[
+    str, typer.Option("--s3-endpoint", help="URL of an S3 provider other than AWS; goes before `s3_endpoint:`.")
+]
 KeyFolder = Annotated[
     Path | None, typer.Option("--keys", help="Key folder.  [default: $LMERASER_KEYS, else ~/.lmeraser/keys]")
 ]
@@ -32,16 +36,20 @@ def read_config(path: Path | None, data: str | None) -> Config:
     return load_config(path, {} if data is None else {"data": data})
 
 
-def find_store(uri: str, config: Path | None = None, data: str | None = None) -> Store:
-    """The store that ``--store`` or else the configuration names.
+def find_store(uri: str, s3_endpoint: str, config: Path | None = None, data: str | None = None) -> Store:
+    """The store that ``--store`` or else the configuration names, with the endpoint that either gives.
 
     Raises:
-        ConfigError: when neither does.
+        ConfigError: when neither names a store.
+        StoreError: when it is no store's URI, or the endpoint is none, or does not go with it.
     """
-    uri = uri or (read_config(config, data).store if config is not None else "")
+    if config is not None and (not uri or (uri.startswith(SCHEME) and not s3_endpoint)):
+        settings = read_config(config, data)
+        uri = uri or settings.store
+        s3_endpoint = s3_endpoint or (settings.s3_endpoint if uri.startswith(SCHEME) else "")
     if not uri:
         raise ConfigError("no store was given: pass --store URI, or --config with `store:`")
-    return open_store(uri)
+    return open_store(with_endpoint(uri, s3_endpoint) if s3_endpoint else uri)
 
 
 def key_folder(folder: Path | None) -> Path:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cluster.cli.options import AsJson, ConfigFile, KeyFolder, StoreUri, find_store, key_folder
+from cluster.cli.options import AsJson, ConfigFile, KeyFolder, S3Endpoint, StoreUri, find_store, key_folder
 from cluster.cli.output import print_json, print_pairs
 from lmeraser.errors import ConfigError, ObjectMissingError, ReceiptError
 from lmeraser.keys import load_hash_key, parse_public_pem
@@ -22,6 +22,7 @@ group = typer.Typer(help="Signed statements that rows were erased.", no_args_is_
 def show(
     deletion_id: Annotated[str, typer.Argument(help="Id of the deletion.")],
     store: StoreUri = "",
+    s3_endpoint: S3Endpoint = "",
     config: ConfigFile = None,
     as_json: AsJson = False,  # noqa: ARG001 - a receipt is JSON either way
 ) -> None:
@@ -29,7 +30,7 @@ def show(
 
     Example: lmeraser receipt show 4f0c… --store /data/gtsrb-store > receipt.json
     """
-    target = find_store(store, config)
+    target = find_store(store, s3_endpoint, config)
     load_manifest(target)
     try:
         print_json(json.loads(target.get(f"receipts/{deletion_id}.json")))

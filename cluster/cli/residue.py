@@ -10,10 +10,9 @@ from typing import Annotated
 
 import typer
 
-from cluster.cli.options import AsJson, ConfigFile, StoreUri, find_store, read_ids
+from cluster.cli.options import AsJson, ConfigFile, S3Endpoint, StoreUri, find_store, read_ids
 from cluster.cli.output import print_json, print_pairs, print_rows
 from lmeraser.errors import ConfigError
-from lmeraser.store import LocalStore
 
 
 def register(app: typer.Typer) -> None:
@@ -28,6 +27,7 @@ def residue(
         list[Path] | None, typer.Option("--folder", help="Another folder to scan, such as one with logs.")
     ] = None,
     store: StoreUri = "",
+    s3_endpoint: S3Endpoint = "",
     config: ConfigFile = None,
     as_json: AsJson = False,
 ) -> None:
@@ -39,13 +39,11 @@ def residue(
     """
     from lmeraser.residue import scan
 
-    target = find_store(store, config)
+    target = find_store(store, s3_endpoint, config)
     ids = read_ids(ids_file)
     if not ids:
         raise ConfigError(f"{ids_file} names no id")
     places = [*(folders or []), Path(os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()) / "ray"]
-    if isinstance(target, LocalStore):
-        places.insert(0, Path(target.uri))
     missing = [folder for folder in folders or [] if not folder.is_dir()]
     if missing:
         raise ConfigError(f"{missing[0]} is not a folder")

@@ -8,7 +8,7 @@ from typing import Any
 import typer
 
 from actors.history import History
-from cluster.cli.options import AsJson, ConfigFile, StoreUri, find_store
+from cluster.cli.options import AsJson, ConfigFile, S3Endpoint, StoreUri, find_store
 from cluster.cli.output import print_json, print_pairs
 from lmeraser.log import Log
 from lmeraser.manifest import load_manifest
@@ -19,12 +19,17 @@ def register(app: typer.Typer) -> None:
     app.command()(status)
 
 
-def status(store: StoreUri = "", config: ConfigFile = None, as_json: AsJson = False) -> None:
+def status(
+    store: StoreUri = "",
+    s3_endpoint: S3Endpoint = "",
+    config: ConfigFile = None,
+    as_json: AsJson = False,
+) -> None:
     """What the store holds and what it waits for, read from the store alone.
 
     Example: lmeraser status --store /data/gtsrb-store
     """
-    target = find_store(store, config)
+    target = find_store(store, s3_endpoint, config)
     manifest = load_manifest(target)
     history = History()
     history.replay(Log(target).advance())

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from cluster.cli.options import AsJson, ConfigFile, KeyFolder, StoreUri, find_store, key_folder
+from cluster.cli.options import AsJson, ConfigFile, KeyFolder, S3Endpoint, StoreUri, find_store, key_folder
 from cluster.cli.output import print_json, print_pairs, progress
 from lmeraser.keys import load_hash_key
 
@@ -20,6 +20,7 @@ def register(app: typer.Typer) -> None:
 
 def verify(
     store: StoreUri = "",
+    s3_endpoint: S3Endpoint = "",
     config: ConfigFile = None,
     keys: KeyFolder = None,
     cluster: Annotated[str | None, typer.Option(help="Compare this cluster only.")] = None,
@@ -32,7 +33,7 @@ def verify(
     """
     from lmeraser.verify import verify as run
 
-    target = find_store(store, config)
+    target = find_store(store, s3_endpoint, config)
     with progress() as report:
         found = run(target, load_hash_key(key_folder(keys)), cluster, processes or os.cpu_count() or 1, report)
     value = asdict(found)

@@ -1,4 +1,4 @@
-"""Where objects lie: a small interface over a folder.
+"""Where objects lie: a small interface over a folder or a bucket.
 
 A name is a relative path such as ``rows/3f2a…/9c41….parquet``. Data objects are written once under
 names that are never used again; only the log needs :meth:`Store.put_if_absent`.
@@ -6,12 +6,13 @@ names that are never used again; only the log needs :meth:`Store.put_if_absent`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Protocol
 
 from lmeraser.errors import StoreError
 from lmeraser.store.local import LocalStore
+from lmeraser.store.location import SCHEME, S3Location
 
 __all__ = ["LocalStore", "Store", "open_store"]
 
@@ -37,23 +38,50 @@ class Store(Protocol):
         """The names that start with the prefix, sorted."""
 
     def purge(self, name: str) -> None:
-        """Remove the object for good; nothing happens when it is not there."""
+        """Remove the object for good, in every version; nothing happens when it is not there."""
+
+    def purge_below(self, prefix: str, keep: Callable[[str], bool]) -> None:
+        """Purge what starts with the prefix, but for the names that are to be kept, and list to check.
+
+        Raises:
+            StoreError: when something that should be gone is still listed.
+        """
 
     def purge_partial(self, keep: Callable[[str], bool]) -> None:
         """Remove what unfinished writes left behind, but for the names that are to be kept."""
 
+    def kept(self) -> Iterator[tuple[str, bytes | None]]:
+        """All that the medium keeps for this store, objects or not, with where it lies; None for what it does not show.
+
+        Older versions and unfinished writes are no objects, and hold bytes all the same.
+        """
+
+    def check(self) -> None:
+        """Refuse a place where this process may not do all that a store does, or where what is purged can stay.
+
+        Raises:
+            StoreError: with the reason.
+        """
+
 
 def open_store(uri: str) -> Store:
-    """The store at a local path (``file://`` may stand before it).
+    """The store at a local path (``file://`` may stand before it), or at ``s3://bucket/prefix?endpoint=URL``.
+
+    Nothing is read or written yet.
 
     Raises:
-        StoreError: when the URI names another scheme.
+        StoreError: when the URI names another scheme, or cannot be read.
     """
     if not uri:
-        raise StoreError("no store was given: pass --store PATH or set `store:` in the configuration")
+        raise StoreError("no store was given: pass --store URI or set `store:` in the configuration")
     scheme, separator, rest = uri.partition("://")
     if not separator:
         return LocalStore(Path(uri))
     if scheme == "file":
         return LocalStore(Path(rest))
-    raise StoreError(f"store {uri!r} has the scheme {scheme!r}; allowed is a local path or file://")
+    if uri.startswith(SCHEME):
+        # boto3 takes long to import, and a folder has no need of it.
+        from lmeraser.store.s3 import S3Store
+
+        return S3Store(S3Location.parse(uri))
+    raise StoreError(f"store {uri!r} has the scheme {scheme!r}; allowed is a local path, file:// or s3://")

@@ -10,6 +10,7 @@ from pathlib import Path
 from urllib.parse import quote, unquote
 
 from lmeraser.errors import LostRaceError, ObjectMissingError, StoreError
+from lmeraser.store.names import check_name
 
 _PARTIAL = ".partial"
 
@@ -60,6 +61,14 @@ class LocalStore:
             path.unlink(missing_ok=True)
             _sync_folder(path.parent)
 
+    def purge_below(self, prefix: str, keep: Callable[[str], bool]) -> None:
+        for name in self.names(prefix):
+            if not keep(name):
+                self.purge(name)
+        left = [name for name in self.names(prefix) if not keep(name)]
+        if left:
+            raise StoreError(f"{len(left)} object(s) are still listed in {self.uri} after the purge, such as {left[0]}")
+
     def purge_partial(self, keep: Callable[[str], bool]) -> None:
         folder = self._root / _PARTIAL
         with _storage_errors(f"cannot purge unfinished writes in {self.uri}"):
@@ -67,11 +76,21 @@ class LocalStore:
                 if not keep(unquote(path.name.rpartition("~")[0])):
                     path.unlink(missing_ok=True)
 
+    def kept(self) -> Iterator[tuple[str, bytes | None]]:
+        for folder, _, files in os.walk(self._root):
+            for path in (Path(folder) / file for file in files):
+                try:
+                    yield str(path), path.read_bytes()
+                except FileNotFoundError:
+                    continue
+                except OSError:
+                    yield str(path), None
+
+    def check(self) -> None:
+        """See Store.check; a folder that cannot be written says so at the first write, before anything counts."""
+
     def _path(self, name: str) -> Path:
-        path = self._root / name
-        if not name or path != Path(os.path.normpath(path)) or self._root not in path.parents:
-            raise StoreError(f"{name!r} is not an object name: a relative path without '..' is allowed")
-        return path
+        return self._root / check_name(name)
 
     @contextmanager
     def _written(self, name: str, data: bytes) -> Iterator[Path]:

@@ -15,6 +15,7 @@ from lmeraser.errors import DuplicateSampleError, RequestError, StoreError
 from lmeraser.store import LocalStore
 
 SystemOf = Callable[..., System]
+both = pytest.mark.parametrize("medium", ["folder", "s3"])
 
 
 class NoPurge(LocalStore):
@@ -36,6 +37,7 @@ def holders(system: System, number: int) -> list[str]:
     return [name for name in system.store.names() if picture(number) in system.store.get(name)]
 
 
+@both
 def test_an_ingest_that_a_new_registrar_does_not_know_is_refused_whole(system_of: SystemOf) -> None:
     system = system_of()
     prefix = system.registrar().begin_ingest()
@@ -49,6 +51,7 @@ def test_an_ingest_that_a_new_registrar_does_not_know_is_refused_whole(system_of
     assert system.newest().rows == 90
 
 
+@both
 def test_an_ingest_that_is_given_up_leaves_nothing(system_of: SystemOf) -> None:
     system = system_of()
     registrar = system.registrar()
@@ -59,6 +62,7 @@ def test_an_ingest_that_is_given_up_leaves_nothing(system_of: SystemOf) -> None:
     assert system.store.names("incoming/") == []
 
 
+@both
 def test_an_ingest_that_falls_silent_is_given_up(system_of: SystemOf, monkeypatch: pytest.MonkeyPatch) -> None:
     system = system_of()
     registrar = system.registrar()
@@ -78,6 +82,7 @@ def test_an_ingest_that_falls_silent_is_given_up(system_of: SystemOf, monkeypatc
     assert (done.result(timeout=0), system.newest().rows) == (10, 100)
 
 
+@both
 def test_a_deletion_drops_an_ingest_that_holds_its_rows_and_no_other(system_of: SystemOf) -> None:
     system = system_of()
     registrar = system.registrar()
@@ -92,6 +97,7 @@ def test_a_deletion_drops_an_ingest_that_holds_its_rows_and_no_other(system_of: 
         registrar.ingest(holding, force=True)
 
 
+@both
 def test_a_row_that_is_written_after_its_deletion_is_not_added_even_by_force(system_of: SystemOf) -> None:
     system = system_of()
     registrar = system.registrar()
@@ -107,6 +113,7 @@ def test_a_row_that_is_written_after_its_deletion_is_not_added_even_by_force(sys
     assert system.newest().root == system.fresh_root([row for row in samples(0, 90) if row.sample_id != "s3"])
 
 
+@both
 def test_an_ingest_that_began_after_the_deletion_may_bring_the_row_back_by_force(system_of: SystemOf) -> None:
     system = system_of()
     registrar = system.registrar()

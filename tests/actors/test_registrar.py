@@ -24,6 +24,7 @@ from lmeraser.receipts import covers, verify_receipt
 from lmeraser.rows import RowTable
 
 SystemOf = Callable[..., System]
+both = pytest.mark.parametrize("medium", ["folder", "s3"])
 
 
 def objects(commit: Commit) -> dict[str, str | None]:
@@ -40,6 +41,7 @@ def test_after_a_deletion_the_state_is_that_of_the_remaining_rows(system_of: Sys
     )
 
 
+@both
 def test_a_deletion_tunes_its_own_cluster_and_no_other(system_of: SystemOf) -> None:
     system = system_of()
     before = system.newest()
@@ -53,6 +55,7 @@ def test_a_deletion_tunes_its_own_cluster_and_no_other(system_of: SystemOf) -> N
     assert system.registrar().status()["awaiting"] == []
 
 
+@both
 def test_statuses_come_in_order_and_erased_means_no_specialist(system_of: SystemOf) -> None:
     system = system_of()
     registrar = system.registrar()
@@ -71,6 +74,7 @@ def test_statuses_come_in_order_and_erased_means_no_specialist(system_of: System
     assert all(entry.specialist_object for entry in system.newest().clusters if entry.rows >= 8)
 
 
+@both
 def test_at_erased_no_object_holds_the_row_or_its_ids(system_of: SystemOf) -> None:
     system = system_of()
     row = samples(3, 4)[0]
@@ -86,6 +90,7 @@ def test_at_erased_no_object_holds_the_row_or_its_ids(system_of: SystemOf) -> No
     assert set(system.store.names("rows/")) == rows
 
 
+@both
 def test_a_subject_is_deleted_with_all_its_samples(system_of: SystemOf) -> None:
     system = system_of(rows=0)
     rows = [replace(row, subject_id=f"person{number % 5}") for number, row in enumerate(samples(0, 40))]
@@ -98,6 +103,7 @@ def test_a_subject_is_deleted_with_all_its_samples(system_of: SystemOf) -> None:
     assert system.newest().root == system.fresh_root([row for row in rows if row.subject_id != "person2"])
 
 
+@both
 def test_unknown_ids_are_named_and_the_rest_is_deleted(system_of: SystemOf) -> None:
     system = system_of()
     registrar = system.registrar()
@@ -107,11 +113,13 @@ def test_unknown_ids_are_named_and_the_rest_is_deleted(system_of: SystemOf) -> N
     assert system.newest().rows == 89
 
 
+@both
 def test_a_request_for_nothing_is_refused(system_of: SystemOf) -> None:
     with pytest.raises(RequestError, match="id"):
         system_of().registrar().delete([], [])
 
 
+@both
 def test_an_idempotency_key_deletes_once(system_of: SystemOf) -> None:
     registrar = system_of().registrar()
     first = registrar.delete(["s1"], [], "key-1")
@@ -121,6 +129,7 @@ def test_an_idempotency_key_deletes_once(system_of: SystemOf) -> None:
     assert len(registrar.deletions()) == 1
 
 
+@both
 def test_an_idempotency_key_with_another_body_is_a_conflict(system_of: SystemOf) -> None:
     registrar = system_of().registrar()
     registrar.delete(["s1"], [], "key-1")
@@ -128,6 +137,7 @@ def test_an_idempotency_key_with_another_body_is_a_conflict(system_of: SystemOf)
         registrar.delete(["s2"], [], "key-1")
 
 
+@both
 def test_an_idempotency_key_is_remembered_by_the_next_registrar(system_of: SystemOf) -> None:
     system = system_of()
     first = system.registrar().delete(["s1"], [], "key-1")
@@ -137,6 +147,7 @@ def test_an_idempotency_key_is_remembered_by_the_next_registrar(system_of: Syste
         again.delete(["s2"], [], "key-1")
 
 
+@both
 def test_a_request_that_was_accepted_survives_its_registrar(system_of: SystemOf) -> None:
     system = system_of()
     deletion = system.registrar().delete(["s3"], [])
@@ -146,6 +157,7 @@ def test_a_request_that_was_accepted_survives_its_registrar(system_of: SystemOf)
     assert system.newest().root == system.fresh_root([row for row in samples(0, 90) if row.sample_id != "s3"])
 
 
+@both
 def test_an_older_registrar_is_fenced_off(system_of: SystemOf) -> None:
     system = system_of()
     older = system.registrar()
@@ -157,6 +169,7 @@ def test_an_older_registrar_is_fenced_off(system_of: SystemOf) -> None:
     assert newer.deletion(deletion.id).status == "completed"
 
 
+@both
 def test_requests_that_wait_together_are_erased_by_one_commit_and_share_tunings(system_of: SystemOf) -> None:
     system = system_of()
     registrar = system.registrar()
@@ -170,6 +183,7 @@ def test_requests_that_wait_together_are_erased_by_one_commit_and_share_tunings(
     assert system.newest().root == system.fresh_root(remaining)
 
 
+@both
 def test_a_cluster_can_lose_every_row(system_of: SystemOf) -> None:
     system = system_of()
     entry = system.newest().clusters[0]
@@ -178,6 +192,7 @@ def test_a_cluster_can_lose_every_row(system_of: SystemOf) -> None:
     assert system.newest().root == system.fresh_root([row for row in samples(0, 90) if row.sample_id not in ids])
 
 
+@both
 def test_a_class_can_lose_every_row_and_keeps_its_place_in_the_head(system_of: SystemOf) -> None:
     system = system_of()
     system.delete(*(row.sample_id for row in samples(0, 90) if row.label == 1))
@@ -189,6 +204,7 @@ def test_a_class_can_lose_every_row_and_keeps_its_place_in_the_head(system_of: S
     assert heads.shared.counts_C[1] == 0
 
 
+@both
 def test_everything_can_be_deleted_and_rows_may_come_again(system_of: SystemOf) -> None:
     system = system_of()
     system.delete(*(row.sample_id for row in samples(0, 90)))
@@ -198,12 +214,14 @@ def test_everything_can_be_deleted_and_rows_may_come_again(system_of: SystemOf) 
     assert system.newest().root == system.fresh_root(samples(200, 230))
 
 
+@both
 def test_rows_that_come_later_give_the_state_of_one_ingest(system_of: SystemOf) -> None:
     system = system_of()
     system.ingest(samples(90, 120))
     assert system.newest().root == system.fresh_root(samples(0, 120))
 
 
+@both
 def test_a_sample_id_that_the_store_holds_is_refused_and_nothing_changes(system_of: SystemOf) -> None:
     system = system_of()
     before = system.newest()
@@ -213,6 +231,7 @@ def test_a_sample_id_that_the_store_holds_is_refused_and_nothing_changes(system_
     assert system.store.names("incoming/") == []
 
 
+@both
 def test_what_was_erased_does_not_come_back(system_of: SystemOf) -> None:
     system = system_of()
     system.delete("s3")
@@ -221,11 +240,13 @@ def test_what_was_erased_does_not_come_back(system_of: SystemOf) -> None:
     assert system.newest().rows == 89
 
 
+@both
 def test_deleting_from_a_system_without_rows_is_refused(system_of: SystemOf) -> None:
     with pytest.raises(NotReadyError, match="ingest"):
         system_of(rows=0).registrar().delete(["s1"], [])
 
 
+@both
 def test_an_unknown_deletion_is_named(system_of: SystemOf) -> None:
     registrar = system_of().registrar()
     with pytest.raises(UnknownDeletionError, match="no-such-id"):
@@ -234,6 +255,7 @@ def test_an_unknown_deletion_is_named(system_of: SystemOf) -> None:
         registrar.receipt("no-such-id")
 
 
+@both
 def test_a_receipt_is_signed_at_erased_and_completed_later(system_of: SystemOf) -> None:
     system = system_of()
     registrar = system.registrar()
@@ -253,6 +275,7 @@ def test_a_receipt_is_signed_at_erased_and_completed_later(system_of: SystemOf) 
     assert completed["completed"]["root"] == system.newest().root
 
 
+@both
 def test_the_log_holds_no_id_in_clear(system_of: SystemOf) -> None:
     system = system_of(rows=0)
     rows = [

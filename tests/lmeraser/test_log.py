@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
-from pathlib import Path
 from threading import Barrier
 from typing import Any
 
@@ -14,26 +14,28 @@ import pytest
 
 from lmeraser.errors import LogError, LostRaceError
 from lmeraser.log import GENESIS, Log
-from lmeraser.store import LocalStore
+from lmeraser.store import Store
+
+both = pytest.mark.parametrize("medium", ["folder", "s3"])
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> LocalStore:
-    return LocalStore(tmp_path / "store")
+def store(new_store: Callable[[str], Store]) -> Store:
+    return new_store("store")
 
 
 def object_name(number: int) -> str:
     return f"log/{number:010d}.json"
 
 
-def filled(store: LocalStore, records: int) -> Log:
+def filled(store: Store, records: int) -> Log:
     log = Log(store)
     for number in range(1, records + 1):
         log.append("request", 1, {"n": number})
     return log
 
 
-def rewritten(store: LocalStore, number: int, **changes: Any) -> None:
+def rewritten(store: Store, number: int, **changes: Any) -> None:
     """Put another record where one was, as whoever can write to the store could."""
     value = json.loads(store.get(object_name(number)))
     store.put(object_name(number), json.dumps({**value, **changes}).encode())
@@ -43,14 +45,15 @@ def numbers(log: Log) -> list[int]:
     return [record.number for record in log.advance()]
 
 
-def test_a_new_log_is_empty(store: LocalStore) -> None:
+def test_a_new_log_is_empty(store: Store) -> None:
     log = Log(store)
     assert log.head is None
     assert log.advance() == []
     assert not log.has_newer()
 
 
-def test_what_is_appended_is_read_by_another(store: LocalStore) -> None:
+@both
+def test_what_is_appended_is_read_by_another(store: Store) -> None:
     bodies: list[dict[str, Any]] = [{}, {"samples": ["ab", "cd"], "note": "naïve"}, {"deep": {"list": [1, None, True]}}]
     log = Log(store)
     written = [log.append("request", 3, body) for body in bodies]
@@ -64,7 +67,7 @@ def test_what_is_appended_is_read_by_another(store: LocalStore) -> None:
     ]
 
 
-def test_every_record_carries_the_sha256_of_the_one_before(store: LocalStore) -> None:
+def test_every_record_carries_the_sha256_of_the_one_before(store: Store) -> None:
     filled(store, 4)
     data = [store.get(object_name(number)) for number in range(1, 5)]
     previous = [json.loads(each)["previous"] for each in data]
@@ -72,12 +75,12 @@ def test_every_record_carries_the_sha256_of_the_one_before(store: LocalStore) ->
     assert [record.digest for record in Log(store).advance()] == [hashlib.sha256(each).hexdigest() for each in data]
 
 
-def test_a_record_says_when_it_was_written_in_utc(store: LocalStore) -> None:
+def test_a_record_says_when_it_was_written_in_utc(store: Store) -> None:
     at = datetime.fromisoformat(Log(store).append("term", 1, {}).at)
     assert at.tzinfo == UTC
 
 
-def test_the_position_moves_with_what_is_appended_and_what_is_read(store: LocalStore) -> None:
+def test_the_position_moves_with_what_is_appended_and_what_is_read(store: Store) -> None:
     writer, reader = Log(store), Log(store)
     first = writer.append("term", 1, {})
     assert writer.head == first
@@ -92,7 +95,8 @@ def test_the_position_moves_with_what_is_appended_and_what_is_read(store: LocalS
     assert numbers(writer) == [4]
 
 
-def test_has_newer_looks_past_the_position_and_does_not_move_it(store: LocalStore) -> None:
+@both
+def test_has_newer_looks_past_the_position_and_does_not_move_it(store: Store) -> None:
     writer, reader = Log(store), Log(store)
     writer.append("term", 1, {})
     assert not writer.has_newer()
@@ -103,7 +107,7 @@ def test_has_newer_looks_past_the_position_and_does_not_move_it(store: LocalStor
     assert not reader.has_newer()
 
 
-def test_one_record_is_found_by_its_number(store: LocalStore) -> None:
+def test_one_record_is_found_by_its_number(store: Store) -> None:
     filled(store, 3)
     log = Log(store)
     assert log.record(2).body == {"n": 2}
@@ -111,20 +115,21 @@ def test_one_record_is_found_by_its_number(store: LocalStore) -> None:
 
 
 @pytest.mark.parametrize("number", [0, 4, -1])
-def test_a_record_that_is_not_there_is_named(store: LocalStore, number: int) -> None:
+def test_a_record_that_is_not_there_is_named(store: Store, number: int) -> None:
     log = filled(store, 3)
     with pytest.raises(LogError, match=f"no record {number}"):
         log.record(number)
 
 
-def test_a_log_of_more_than_ten_records_stays_in_order(store: LocalStore) -> None:
+@both
+def test_a_log_of_more_than_ten_records_stays_in_order(store: Store) -> None:
     filled(store, 12)
     assert numbers(Log(store)) == list(range(1, 13))
 
 
 @pytest.mark.parametrize("number", [1, 2, 3])
 @pytest.mark.parametrize("changes", [{"body": {"n": 99}}, {"kind": "failed"}, {"term": 7}, {"at": "2001-01-01"}])
-def test_a_changed_record_is_found(store: LocalStore, number: int, changes: dict[str, Any]) -> None:
+def test_a_changed_record_is_found(store: Store, number: int, changes: dict[str, Any]) -> None:
     filled(store, 4)
     rewritten(store, number, **changes)
     with pytest.raises(LogError, match=rf"record {number + 1} does not follow record {number}"):
@@ -132,14 +137,14 @@ def test_a_changed_record_is_found(store: LocalStore, number: int, changes: dict
 
 
 @pytest.mark.parametrize("number", [1, 2, 3, 4])
-def test_a_changed_link_is_found(store: LocalStore, number: int) -> None:
+def test_a_changed_link_is_found(store: Store, number: int) -> None:
     filled(store, 4)
     rewritten(store, number, previous="ab" * 32)
     with pytest.raises(LogError, match=rf"record {number} does not follow record {number - 1}"):
         Log(store).advance()
 
 
-def test_a_change_that_keeps_the_meaning_is_found(store: LocalStore) -> None:
+def test_a_change_that_keeps_the_meaning_is_found(store: Store) -> None:
     filled(store, 3)
     store.put(object_name(2), store.get(object_name(2)) + b"\n")
     with pytest.raises(LogError, match="record 3 does not follow record 2"):
@@ -147,7 +152,7 @@ def test_a_change_that_keeps_the_meaning_is_found(store: LocalStore) -> None:
 
 
 @pytest.mark.parametrize("number", [1, 2, 3])
-def test_a_missing_record_is_found(store: LocalStore, number: int) -> None:
+def test_a_missing_record_is_found(store: Store, number: int) -> None:
     filled(store, 4)
     store.purge(object_name(number))
     with pytest.raises(LogError, match=f"record {number} is missing"):
@@ -155,7 +160,7 @@ def test_a_missing_record_is_found(store: LocalStore, number: int) -> None:
 
 
 @pytest.mark.parametrize(("one", "other"), [(1, 2), (2, 3), (1, 4)])
-def test_reordered_records_are_found(store: LocalStore, one: int, other: int) -> None:
+def test_reordered_records_are_found(store: Store, one: int, other: int) -> None:
     filled(store, 4)
     first, second = store.get(object_name(one)), store.get(object_name(other))
     store.put(object_name(one), second)
@@ -164,7 +169,7 @@ def test_reordered_records_are_found(store: LocalStore, one: int, other: int) ->
         Log(store).advance()
 
 
-def test_reordered_and_renumbered_records_are_found(store: LocalStore) -> None:
+def test_reordered_and_renumbered_records_are_found(store: Store) -> None:
     filled(store, 4)
     bodies = {number: json.loads(store.get(object_name(number)))["body"] for number in (2, 3)}
     rewritten(store, 2, body=bodies[3])
@@ -173,9 +178,9 @@ def test_reordered_and_renumbered_records_are_found(store: LocalStore) -> None:
         Log(store).advance()
 
 
-def test_a_record_from_another_log_is_found(store: LocalStore, tmp_path: Path) -> None:
+def test_a_record_from_another_log_is_found(store: Store, new_store: Callable[[str], Store]) -> None:
     filled(store, 3)
-    other = LocalStore(tmp_path / "other")
+    other = new_store("other")
     log = Log(other)
     for number in (1, 2):
         log.append("request", 2, {"n": number})
@@ -184,7 +189,7 @@ def test_a_record_from_another_log_is_found(store: LocalStore, tmp_path: Path) -
         Log(store).advance()
 
 
-def test_a_record_that_does_not_follow_what_was_read_before_is_found(store: LocalStore) -> None:
+def test_a_record_that_does_not_follow_what_was_read_before_is_found(store: Store) -> None:
     reader = Log(store)
     filled(store, 2)
     reader.advance()
@@ -201,7 +206,7 @@ def test_a_record_that_does_not_follow_what_was_read_before_is_found(store: Loca
 @pytest.mark.parametrize(
     "data", [b"", b"{", b"[]", b"7", b"{}", b"\xff\xfe", b'{"number":2}', b"null", b'"text"', b"{}{}"]
 )
-def test_a_record_that_cannot_be_read_is_named(store: LocalStore, data: bytes) -> None:
+def test_a_record_that_cannot_be_read_is_named(store: Store, data: bytes) -> None:
     filled(store, 3)
     store.put(object_name(2), data)
     with pytest.raises(LogError, match="record 2 cannot be read"):
@@ -210,14 +215,16 @@ def test_a_record_that_cannot_be_read_is_named(store: LocalStore, data: bytes) -
         Log(store).record(2)
 
 
-def test_a_strange_object_among_the_records_is_named(store: LocalStore) -> None:
+@both
+def test_a_strange_object_among_the_records_is_named(store: Store) -> None:
     filled(store, 2)
     store.put("log/0000000001.json.old", b"{}")
     with pytest.raises(LogError, match=r"found log/0000000001\.json\.old"):
         Log(store).advance()
 
 
-def test_of_two_that_append_at_one_position_the_second_loses(store: LocalStore) -> None:
+@both
+def test_of_two_that_append_at_one_position_the_second_loses(store: Store) -> None:
     one, other = filled(store, 1), Log(store)
     other.advance()
     won = one.append("request", 1, {"by": "one"})
@@ -226,7 +233,8 @@ def test_of_two_that_append_at_one_position_the_second_loses(store: LocalStore) 
     assert Log(store).advance()[1:] == [won]
 
 
-def test_the_loser_goes_on_after_it_has_read_what_the_winner_wrote(store: LocalStore) -> None:
+@both
+def test_the_loser_goes_on_after_it_has_read_what_the_winner_wrote(store: Store) -> None:
     one, other = Log(store), Log(store)
     won = one.append("request", 1, {"by": "one"})
     with pytest.raises(LostRaceError):
@@ -237,7 +245,8 @@ def test_the_loser_goes_on_after_it_has_read_what_the_winner_wrote(store: LocalS
     assert [record.body["by"] for record in Log(store).advance()] == ["one", "other"]
 
 
-def test_what_many_append_at_once_forms_one_chain_with_nothing_lost(store: LocalStore) -> None:
+@both
+def test_what_many_append_at_once_forms_one_chain_with_nothing_lost(store: Store) -> None:
     writers, each = 4, 6
     together = Barrier(writers)
 

@@ -12,6 +12,7 @@ from small_system import System, samples
 from lmeraser.residue import Residue, scan
 
 SystemOf = Callable[..., System]
+all_media = pytest.mark.parametrize("medium", ["folder", "s3", "s3 versioned"])
 
 
 @pytest.fixture
@@ -27,10 +28,10 @@ def system(system_of: SystemOf) -> System:
 
 
 def scanned(system: System, *ids: str, images: tuple[bytes, ...] = (), folder: Path | None = None) -> Residue:
-    folders = [Path(system.store.uri), *([folder] if folder is not None else [])]
-    return scan(system.store, folders, ids, images)
+    return scan(system.store, [] if folder is None else [folder], ids, images)
 
 
+@all_media
 def test_after_a_deletion_nothing_is_left(system: System) -> None:
     image = samples(1, 2)[0].image
     found = scanned(system, "photo-1", "ann1", images=(image,))
@@ -39,6 +40,7 @@ def test_after_a_deletion_nothing_is_left(system: System) -> None:
     assert found.files >= len(system.store.names())
 
 
+@all_media
 def test_a_row_that_is_still_there_is_found_by_id_and_by_image_and_by_its_features(system: System) -> None:
     image = samples(2, 3)[0].image
     found = scanned(system, "photo-2", images=(image,))
@@ -78,12 +80,14 @@ def test_an_id_across_two_chunks_is_found(system: System, tmp_path: Path, monkey
     assert not scanned(system, "photo-1", folder=logs).clean
 
 
+@all_media
 def test_an_object_that_no_commit_names_is_found(system: System) -> None:
     system.store.put("rows/old/left.parquet", b"anything")
     (finding,) = scanned(system, "photo-1").findings
     assert finding.file == "rows/old/left.parquet"
 
 
+@all_media
 def test_a_request_that_waits_is_found(system: System) -> None:
     system.registrar().delete(["photo-2"], [])
     found = scanned(system, "photo-1")

@@ -43,6 +43,7 @@ def verified(system: System, cluster: str | None = None) -> Verification:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("medium", ["folder", "s3"])
 def test_an_untouched_store_is_equal_as_a_whole_and_by_cluster(system_of: SystemOf) -> None:
     system = system_of()
     whole = verified(system)

@@ -17,6 +17,8 @@ from pathlib import Path
 
 import httpx2
 import pytest
+from s3_proxy import s3_proxy
+from s3_server import S3Server
 from small_system import System, picture
 
 from actors.owners import InProcessOwners
@@ -45,9 +47,9 @@ class ReplicaProcess:
         self._thread = threading.Thread(target=self._ask, daemon=True)
         self._thread.start()
 
-    def until_it_answers(self) -> None:
+    def until_it_answers(self, status: int = 200, moment: float = 0.0) -> None:
         until = time.monotonic() + 90
-        while not any(status == 200 for _, status, _ in self.answers):
+        while not any(answer[0] > moment and answer[1] == status for answer in list(self.answers)):
             assert time.monotonic() < until and self.process.poll() is None, "the replica does not start"
             time.sleep(0.05)
 
@@ -100,6 +102,7 @@ def answers_after(replica: ReplicaProcess, moment: float, seconds: float) -> lis
     return [(status, commit) for at, status, commit in replica.answers if at > moment]
 
 
+@pytest.mark.parametrize("medium", ["folder", "s3"])
 def test_a_replica_that_is_frozen_during_a_deletion_never_answers_from_the_commit_before(
     system_of: SystemOf, replicas: list[ReplicaProcess]
 ) -> None:
@@ -154,3 +157,20 @@ def test_a_replica_that_loses_sight_of_the_store_stops_answering(
     assert {status for status, _ in found} == {503}
     seen.symlink_to(system.store.uri)
     assert (200, newest) in answers_after(replicas[0], time.monotonic(), 4.0)
+
+
+@pytest.mark.parametrize("medium", ["s3"])
+def test_a_replica_to_which_the_bucket_does_not_answer_stops_answering(
+    system_of: SystemOf, replicas: list[ReplicaProcess], s3: S3Server
+) -> None:
+    system = system_of("minute", 24)
+    with s3_proxy(s3.endpoint) as proxy:
+        registrar = registrar_of(system)
+        replicas.append(ReplicaProcess(system.store.uri.replace(s3.endpoint, proxy.endpoint), system))
+        replicas[0].until_it_answers()
+        proxy.fault = lambda _method, _path: (503, "SlowDown")
+        erased_at, newest = erase(registrar)
+        replicas[0].until_it_answers(503, erased_at)
+        proxy.fault = lambda _method, _path: None
+        replicas[0].until_it_answers(200, erased_at)
+        assert {commit for at, _, commit in replicas[0].answers if at > erased_at} == {None, newest}

@@ -10,14 +10,14 @@ import uvicorn
 
 from lmeraser.api_keys import ApiKeys
 from lmeraser.config import ServingConfig
-from lmeraser.store import LocalStore
+from lmeraser.store import open_store
 from serving.predictor import Scored
 from serving.registrar import NamedRegistrar
 from serving.replica import Replica
 from serving.routes import create_app
 
 if __name__ == "__main__":
-    replica = Replica(LocalStore(Path(sys.argv[1])), Path(sys.argv[2]), ServingConfig(lease_s=float(sys.argv[4])))
+    replica = Replica(open_store(sys.argv[1]), Path(sys.argv[2]), ServingConfig(lease_s=float(sys.argv[4])))
 
     async def forward(images_N3PP: np.ndarray) -> Scored:
         return replica.score([images_N3PP])[0]

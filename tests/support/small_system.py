@@ -31,7 +31,7 @@ from lmeraser.manifest import Manifest, load_manifest
 from lmeraser.method import Method
 from lmeraser.public import build_public, create_store, load_method
 from lmeraser.state import merkle_root
-from lmeraser.store import LocalStore
+from lmeraser.store import LocalStore, Store
 
 LABELS = ("red", "green", "blue")
 SIDE = 32
@@ -75,7 +75,7 @@ def finish(registrar: Registrar) -> None:
 class System:
     """A store with its keys, and a registrar that does its work when told to."""
 
-    store: LocalStore
+    store: Store
     keys: Path
 
     @property

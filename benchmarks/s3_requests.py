@@ -1,0 +1,154 @@
+"""How many requests does S3 get: for a deletion, for a start, and from a replica that waits or answers?
+
+Requests are counted in the log of moto's server on loopback, so they are those that a bill would list; its seconds are
+not those of S3 and are not given. Owners live in the registrar's process (no Ray), and a stand-in tunes. Prices are those
+of S3 Standard in us-east-1 in 2025: $5 per million of PUT, POST and LIST, $0.40 of GET and HEAD, DELETE free.
+
+    python benchmarks/s3_requests.py --out /tmp/s3-requests
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+from stores import Prepared, prepared, rows_of, samples, stand_in
+
+# The script serving.py beside this one would hide the package of the same name.
+sys.path.remove(str(Path(__file__).parent))
+sys.path.append(str(Path(__file__).parent.parent / "tests" / "support"))
+
+from s3_server import CREDENTIALS, S3Server, s3_server
+
+from actors.owners import InProcessOwners
+from actors.registrar import Registrar
+from cluster.demo import CONFIG
+from lmeraser.backbone import create_model
+from lmeraser.config import ServingConfig, load_config
+from lmeraser.data import open_source
+from lmeraser.keys import init_keys, load_hash_key, load_signing_key
+from lmeraser.manifest import load_manifest
+from lmeraser.public import build_public, create_store, load_method
+from lmeraser.store import LocalStore, Store, open_store
+from serving.replica import Replica
+
+DOLLARS_PER_MILLION = {"PUT": 5.0, "POST": 5.0, "LIST": 5.0, "GET": 0.4, "HEAD": 0.4, "DELETE": 0.0}
+HEALTH_CHECK_S = 2.0
+_LOGGED_WITHIN_S = 0.5
+
+
+def main() -> None:
+    """Print every figure."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True, help="folder for the store that is copied; made anew")
+    parser.add_argument("--rows", type=int, default=1000)
+    arguments = parser.parse_args()
+    shutil.rmtree(arguments.out, ignore_errors=True)
+    os.environ.update(CREDENTIALS)
+    store = built(arguments.out, arguments.rows)
+    with s3_server() as server:
+        for figure in figures(server, store, arguments.rows):
+            print(json.dumps({**figure, "date": datetime.now().date().isoformat()}), flush=True)
+
+
+def built(out: Path, rows: int) -> Prepared:
+    """A store of digits on the local disk, in the demo's configuration."""
+    config = load_config(CONFIG)
+    method = config.method(open_source(config.private).labels)
+    torch.manual_seed(0)
+    public = open_source(config.public)
+    artifacts = build_public(method, create_model(method.backbone).state_dict(), public.samples(public.labels))
+    create_store(LocalStore(out / "store"), method, artifacts)
+    init_keys(out / "keys")
+    return prepared(out, rows_of(Prepared(out, ()).method, samples(config, rows)))
+
+
+def figures(server: S3Server, built: Prepared, rows: int) -> Iterator[dict[str, Any]]:
+    """All figures, on a copy of the store in a bucket."""
+    local = LocalStore(built.folder / "store")
+    store = open_store(server.uri(server.bucket(versioned=True)))
+    for name in local.names():
+        store.put(name, local.get(name))
+    registrars: list[Registrar] = []
+    started = counted(server, lambda: registrars.append(registrar_of(store, built)))
+    registrar = registrars[0]
+    shown = {"rows": rows, "clusters": registrar.status()["clusters"]}
+    yield {"what": "a registrar's check of the bucket and start", **shown, **told(started)}
+    waiting = counted(server, lambda: steps(registrar, 5.0))
+    yield {"what": "a registrar that waits, for a second", **told(waiting, 5.0)}
+    for ids in (1, 10):
+        chosen = [built.sample_ids[place] for place in range(0, rows, rows // ids)][:ids]
+        erased = counted(server, lambda chosen=chosen: registrar.delete(chosen, []) and registrar.step())
+        completed = counted(server, lambda: until_idle(registrar))
+        clusters = len(registrar.deletions()[-1].clusters)
+        yield {"what": "accepted to erased", "ids": ids, "clusters touched": clusters, **told(erased)}
+        yield {"what": "erased to completed", "ids": ids, "clusters touched": clusters, **told(completed)}
+    replicas: list[Replica] = []
+    begun = counted(server, lambda: replicas.append(Replica(store, built.folder / "keys", ServingConfig())))
+    loaded = counted(server, lambda: replicas[0].bank())
+    yield {"what": "a replica's start", **told(begun + loaded)}
+    idle = counted(server, lambda: [time.sleep(HEALTH_CHECK_S), replicas[0].bank()])
+    yield {"what": "a replica that nobody asks, for a second", **told(idle, HEALTH_CHECK_S)}
+    busy = counted(server, lambda: asked(replicas[0], 5.0))
+    yield {"what": "a replica that answers without a pause, for a second", **told(busy, 5.0)}
+
+
+def registrar_of(store: Store, built: Prepared) -> Registrar:
+    """A registrar that has checked the bucket and taken over."""
+    store.check()
+    manifest, keys = load_manifest(store), built.folder / "keys"
+    method = stand_in(load_method(store, manifest))
+    owners = InProcessOwners(store, manifest, load_hash_key(keys), lambda: method)
+    return Registrar(store, manifest, load_hash_key(keys), load_signing_key(keys), owners, lease_s=0.0)
+
+
+def steps(registrar: Registrar, seconds: float) -> None:
+    """Have it look for work for so long."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        registrar.step()
+        time.sleep(0.02)
+
+
+def until_idle(registrar: Registrar) -> None:
+    """Have it do all of its work."""
+    while not registrar.idle():
+        registrar.step()
+
+
+def asked(replica: Replica, seconds: float) -> None:
+    """Ask for a bank as often as batches could."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        replica.bank()
+        time.sleep(0.001)
+
+
+def counted(server: S3Server, work: Callable[[], object]) -> Counter[str]:
+    """The requests that come while something is done."""
+    time.sleep(_LOGGED_WITHIN_S)
+    start = len(server.requests)
+    work()
+    time.sleep(_LOGGED_WITHIN_S)
+    return server.counted(start)
+
+
+def told(requests: Counter[str], seconds: float = 1.0) -> dict[str, Any]:
+    """Requests by kind, and what a million times as many cost."""
+    dollars = sum(count * DOLLARS_PER_MILLION[kind] for kind, count in requests.items())
+    each = {kind: round(count / seconds, 2) for kind, count in sorted(requests.items())}
+    return {"requests": round(sum(requests.values()) / seconds, 2), **each, "dollars for a million": dollars / seconds}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,34 @@
+"""The same places as pyarrow sees them, for those that stream files and do not deal in objects."""
+
+from __future__ import annotations
+
+import os
+
+from pyarrow import fs
+
+from lmeraser.errors import StoreError
+from lmeraser.store.location import SCHEME, S3Location
+
+
+def filesystem(uri: str) -> tuple[fs.FileSystem, str]:
+    """The file system of a folder or of ``s3://bucket/prefix?endpoint=URL``, and the path in it.
+
+    Credentials come from the environment, a profile or the machine's role. Nothing is read, but for the region of a
+    bucket of AWS.
+
+    Raises:
+        StoreError: when the URI cannot be read, or AWS does not know the bucket.
+    """
+    if not uri.startswith(SCHEME):
+        return fs.LocalFileSystem(), uri.removeprefix("file://")
+    location = S3Location.parse(uri)
+    path = f"{location.bucket}/{location.prefix}".rstrip("/")
+    # pyarrow asks these variables in some builds only; boto3 always does.
+    endpoint = location.endpoint or os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL", "")
+    if endpoint:
+        scheme, _, host = endpoint.partition("://")
+        return fs.S3FileSystem(scheme=scheme, endpoint_override=host), path
+    try:
+        return fs.S3FileSystem(region=fs.resolve_s3_region(location.bucket)), path
+    except OSError as error:
+        raise StoreError(f"cannot find the bucket {location.bucket!r} on AWS: {error}") from error

@@ -1,0 +1,83 @@
+"""Where a bucket of S3 and what lies in it are, in one string: ``s3://bucket/prefix?endpoint=https://host``."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from lmeraser.errors import StoreError
+
+SCHEME = "s3://"
+_ENDPOINT = "?endpoint="
+_BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,61}[A-Za-z0-9]")
+
+
+@dataclass(frozen=True)
+class S3Location:
+    """A prefix of a bucket.
+
+    Attributes:
+        bucket: the bucket's name.
+        prefix: what the keys begin with, without a slash at its ends; empty for the whole bucket.
+        endpoint: URL of a provider other than AWS; empty for the one that boto3 finds.
+    """
+
+    bucket: str
+    prefix: str
+    endpoint: str = ""
+
+    @property
+    def uri(self) -> str:
+        """The string that :meth:`parse` reads; equal locations have equal strings."""
+        path = f"{SCHEME}{self.bucket}/{self.prefix}".removesuffix("/")
+        return f"{path}{_ENDPOINT}{self.endpoint}" if self.endpoint else path
+
+    @staticmethod
+    def parse(uri: str) -> S3Location:
+        """Read ``s3://bucket/prefix?endpoint=URL``, where prefix and endpoint may be missing; nothing is unescaped.
+
+        Raises:
+            StoreError: when it is not such a string.
+        """
+        path, _, endpoint = uri.removeprefix(SCHEME).partition(_ENDPOINT)
+        bucket, _, prefix = path.partition("/")
+        prefix = prefix.strip("/")
+        if not _BUCKET.fullmatch(bucket):
+            raise StoreError(
+                f"{uri!r} names the bucket {bucket!r}; 3 to 63 letters, digits, '-', '.' or '_' are allowed"
+            )
+        if prefix and not {"", ".", ".."}.isdisjoint(prefix.split("/")):
+            raise StoreError(f"{uri!r} has the prefix {prefix!r}; no part of it may be empty, '.' or '..'")
+        if "?" in prefix or not prefix.isprintable():
+            raise StoreError(f"{uri!r} has the prefix {prefix!r}; '?' and control characters are not allowed in it")
+        return S3Location(bucket, prefix, _checked_endpoint(endpoint))
+
+
+def with_endpoint(uri: str, endpoint: str) -> str:
+    """The URI with an endpoint.
+
+    Raises:
+        StoreError: when it is no S3 URI, or has another endpoint.
+    """
+    if not uri.startswith(SCHEME):
+        raise StoreError(f"the S3 endpoint {endpoint!r} goes with s3://bucket/prefix, not with {uri!r}")
+    location = S3Location.parse(uri)
+    if location.endpoint not in ("", endpoint.rstrip("/")):
+        raise StoreError(f"{uri!r} names another endpoint than {endpoint!r}")
+    return S3Location(location.bucket, location.prefix, _checked_endpoint(endpoint)).uri
+
+
+def _checked_endpoint(endpoint: str) -> str:
+    try:
+        parts = urlsplit(endpoint)
+        good = parts.scheme in ("http", "https") and parts.hostname and not (parts.query or parts.fragment)
+        named = parts.username is not None
+    except ValueError:
+        good = named = False
+    if named:
+        # Not repeated in the message: it holds a secret.
+        raise StoreError("the S3 endpoint holds credentials; they come from the environment, a profile or a role only")
+    if endpoint and not good:
+        raise StoreError(f"the S3 endpoint is {endpoint!r}; allowed is http://host:port or https://host:port")
+    return endpoint.rstrip("/")

@@ -1,0 +1,96 @@
+"""The system on a bucket as its user runs it: Ray actors, Ray Serve over HTTP, the command line, Ray Train."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from command_line import Run
+from s3_server import S3Server
+from small_system import LABELS, System, picture, samples
+
+from actors.remote_owners import NAMESPACE, Site
+from cluster.pretrain import pretrain
+from cluster.runtime import free_port, registrar_of
+from cluster.service import start_service, stop_service
+from lmeraser.client import Client
+from lmeraser.config import BackboneConfig, Config, PretrainConfig, ServingConfig, SourceConfig
+from lmeraser.keys import load_signing_key, public_pem
+from lmeraser.store import Store
+from lmeraser.tensors import tensors_from_bytes
+from lmeraser.verify import verify
+
+SystemOf = Callable[..., System]
+pytestmark = pytest.mark.parametrize("medium", ["s3 versioned"])
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("ray_local")
+def test_a_store_in_a_bucket_is_served_deleted_from_and_verified(system_of: SystemOf) -> None:
+    import ray
+
+    system = system_of("minute", 24)
+    registrar_of(Site(system.store.uri, str(system.keys)), system.manifest)
+    url = start_service(system.store, system.keys, ServingConfig(), "127.0.0.1", free_port())
+    try:
+        with Client(url) as client:
+            client.predict([picture(300)])
+            deletion = client.delete(sample_ids=["s3"])
+            assert client.wait(deletion.id, timeout_s=200).status == "completed"
+            assert client.predict(picture(301)).commit == system.newest().number
+            client.receipt(deletion.id).verify(public_pem(load_signing_key(system.keys).public_key()))
+    finally:
+        stop_service()
+        for name in [actor["name"] for actor in ray.util.list_named_actors(all_namespaces=True)]:
+            if system.manifest.store_id in name:
+                ray.kill(ray.get_actor(name, namespace=NAMESPACE))
+    assert verify(system.store, system.hash_key).equal
+    assert system.newest().root == system.fresh_root([row for row in samples(0, 24) if row.sample_id != "s3"])
+    kept = b"".join(data for _, data in system.store.kept() if data is not None)
+    assert picture(3) not in kept
+    assert picture(4) in kept
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("ray_local")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:ray.*")
+def test_a_backbone_is_trained_with_its_checkpoints_in_the_bucket(
+    new_store: Callable[[str], Store], tmp_path: Path
+) -> None:
+    for number in range(24):
+        file = tmp_path / LABELS[number % 3] / f"p{number}.png"
+        file.parent.mkdir(exist_ok=True)
+        file.write_bytes(picture(number))
+    model = {"patch_size": 8, "embed_dim": 16, "depth": 2, "num_heads": 2}
+    config = Config(
+        backbone=BackboneConfig("vit_tiny_patch16_224", "trained", 16, model),
+        public=SourceConfig("image_folder", str(tmp_path)),
+        pretrain=PretrainConfig(epochs=2, batch_rows=4, workers=1),
+    )
+    store = new_store("trained")
+    name = pretrain(config, store, lambda *_: None)
+    assert any(name.endswith("checkpoint.pt") for name in store.names("train/"))
+    assert tensors_from_bytes(store.get(name), name)
+
+
+def test_the_command_line_finds_a_store_by_its_endpoint(
+    system_of: SystemOf, s3: S3Server, lmeraser: Run, tmp_path: Path
+) -> None:
+    system = system_of("minute", 24)
+    uri = system.store.uri.partition("?")[0]
+    config = tmp_path / "config.yaml"
+    config.write_text(f"store: {uri}\ns3_endpoint: {s3.endpoint}\n")
+    root = system.newest().root
+    for options in (
+        ("--store", uri, "--s3-endpoint", s3.endpoint),
+        ("--store", system.store.uri),
+        ("--config", config),
+    ):
+        shown = lmeraser("status", *options, "--json").json
+        assert (shown["state_root"], shown["store"]) == (root, system.store.uri)
+    assert lmeraser("log", "check", "--config", config).code == 0
+    lmeraser("status", "--store", tmp_path, "--s3-endpoint", s3.endpoint).failed(1, "goes with s3://")
+    lmeraser("status", "--store", uri, "--s3-endpoint", "localhost").failed(1, "allowed is http://host:port")
+    lmeraser("status", "--store", s3.uri(s3.bucket())).failed(1, "is not a store")
+    lmeraser("status", "--store", s3.uri("nowhere")).failed(1, "no bucket 'nowhere'")

@@ -1,0 +1,90 @@
+"""A server that speaks the protocol of S3, moto's, as a process of its own on loopback."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import re
+import subprocess
+import sys
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import boto3.session
+
+# What moto takes for anyone's; nothing is checked before its authorisation is turned on.
+CREDENTIALS = {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing", "AWS_DEFAULT_REGION": "us-east-1"}
+_LINE = re.compile(r'"(?:\x1b\[\d+m)*([A-Z]+) (\S+) HTTP')
+
+
+class S3Server:
+    """The server: its address, the requests that it has answered, and clients to look into it directly."""
+
+    def __init__(self, endpoint: str) -> None:
+        self.endpoint = endpoint
+        self.requests: list[str] = []
+        self._numbers = itertools.count()
+        self._session = boto3.session.Session()
+        self._s3 = self.client()
+
+    def client(self, service: str = "s3", **options: Any) -> Any:
+        """A plain boto3 client."""
+        given = {"aws_access_key_id": "testing", "aws_secret_access_key": "testing", "region_name": "us-east-1"}
+        return self._session.client(service, endpoint_url=self.endpoint, **{**given, **options})
+
+    def bucket(self, *, versioned: bool = False, **options: Any) -> str:
+        """The name of a new bucket."""
+        name = f"bucket-{next(self._numbers)}"
+        self._s3.create_bucket(Bucket=name, **options)
+        if versioned:
+            self._s3.put_bucket_versioning(Bucket=name, VersioningConfiguration={"Status": "Enabled"})
+        return name
+
+    def uri(self, bucket: str, prefix: str = "store") -> str:
+        """The URI of a store there."""
+        return f"s3://{bucket}/{prefix}".rstrip("/") + f"?endpoint={self.endpoint}"
+
+    def counted(self, start: int) -> Counter[str]:
+        """The requests since ``start`` (a length of ``requests``) by kind."""
+        return Counter(_kind(line) for line in self.requests[start:])
+
+
+def _kind(request: str) -> str:
+    method, _, path = request.partition(" ")
+    path, _, query = path.partition("?")
+    asked = {part.partition("=")[0] for part in query.split("&")}
+    if method == "GET" and ("list-type" in asked or "versions" in asked or "uploads" in asked):
+        return "LIST"
+    return "DELETE" if "delete" in asked else method
+
+
+@contextmanager
+def s3_server() -> Iterator[S3Server]:
+    """A server that starts now, and ends with the context."""
+    environment = {**os.environ, **CREDENTIALS, "PYTHONUNBUFFERED": "1"}
+    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", "0"]
+    with subprocess.Popen(
+        command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stderr is not None
+        server: S3Server | None = None
+        try:
+            for line in process.stderr:
+                if found := re.search(r"Running on (http://[\d.:]+)", line):
+                    server = S3Server(found[1])
+                    break
+            assert server is not None, "moto's server did not start"
+            reader = threading.Thread(target=_read_log, args=(process.stderr, server.requests), daemon=True)
+            reader.start()
+            yield server
+        finally:
+            process.kill()
+
+
+def _read_log(lines: Iterator[str], requests: list[str]) -> None:
+    for line in lines:
+        if found := _LINE.search(line):
+            requests.append(f"{found[1]} {found[2]}")
