@@ -12,9 +12,10 @@ import ray
 
 from actors.remote_owners import NAMESPACE, Site
 from actors.remote_registrar import open_registrar
+from cluster.authentication import authenticate, token_path
 from cluster.placement import owner_share, tuning_slots
 from lmeraser.commit import Commit
-from lmeraser.errors import StoreError
+from lmeraser.errors import LMEraserError, StoreError
 from lmeraser.keys import load_hash_key, load_signing_key
 from lmeraser.log import Log
 from lmeraser.manifest import Manifest
@@ -25,10 +26,15 @@ from lmeraser.store import LocalStore, open_store
 def connect() -> None:
     """Connect to the Ray cluster of ``RAY_ADDRESS``, else to one that runs on this machine, else start one.
 
-    ``RAY_ADDRESS=local`` starts a new one in any case. One that is started here ends with this process.
+    ``RAY_ADDRESS=local`` starts a new one in any case. One that is started here ends with this process. All of them
+    with token authentication, unless ``RAY_AUTH_MODE`` says otherwise.
+
+    Raises:
+        LMEraserError: when the cluster of ``RAY_ADDRESS`` cannot be reached, or refuses the token.
     """
     if ray.is_initialized():
         return
+    authenticate()
     # Serve replaces a proxy that is not ready in time; on a small machine that starts much at once, 5 s are not enough.
     os.environ.setdefault("RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S", "30")
     options: dict[str, Any] = {
@@ -46,8 +52,13 @@ def connect() -> None:
         except ConnectionError:
             ray.init(address="local", include_dashboard=False, **options)
     else:
-        ray.init(**options)
-    _tighten_token()
+        try:
+            ray.init(**options)
+        except ConnectionError as error:
+            raise LMEraserError(
+                f"cannot connect to Ray at {os.environ['RAY_ADDRESS']} (RAY_ADDRESS): nothing answers there, or the "
+                f"token in {token_path()} is not that cluster's (RAY_AUTH_TOKEN_PATH names another file)"
+            ) from error
 
 
 def registrar_of(site: Site, manifest: Manifest) -> Any:
@@ -81,10 +92,3 @@ def free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
-
-
-def _tighten_token() -> None:
-    """Ray writes its authentication token for everyone to read."""
-    for path in (Path.home() / ".ray" / "auth_token", Path(os.environ.get("RAY_AUTH_TOKEN_PATH", ""))):
-        if path.is_file() and path.stat().st_mode & 0o077:
-            path.chmod(0o600)

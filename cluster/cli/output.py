@@ -51,7 +51,7 @@ def print_rows(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
 
 @contextmanager
 def progress() -> Iterator[Report]:
-    """Progress bars on a terminal, one line for each finished step elsewhere; gives the report function."""
+    """Progress bars on a terminal, a line for each tenth of a step elsewhere; gives the report function."""
     console = Console(stderr=True)
     if not console.is_terminal:
         yield _lines(console)
@@ -69,11 +69,12 @@ def progress() -> Iterator[Report]:
 
 
 def _lines(console: Console) -> Report:
-    finished: set[str] = set()
+    told: dict[str, int] = {}
 
     def report(what: str, done: int, total: int) -> None:
-        if done >= total > 0 and what not in finished:
-            finished.add(what)
-            console.print(f"{what}: {total} done", markup=False, highlight=False)
+        tenths = 10 * done // total if total > 0 else 0
+        if tenths > told.get(what, 0):
+            told[what] = tenths
+            console.print(f"{what}: {done} of {total}", markup=False, highlight=False)
 
     return report

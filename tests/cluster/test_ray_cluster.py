@@ -1,20 +1,124 @@
-"""The cluster file at the top of the project is one that `ray up` takes."""
+"""The cluster file at the top of the project is one that `ray up` takes, and names what is really there."""
 
 from __future__ import annotations
 
+import json
+import logging
+import re
+import subprocess
 from pathlib import Path
+from typing import Any
 
+import pytest
 import yaml
 from ray.autoscaler._private.util import prepare_config, validate_config
 
-FILE = Path(__file__).parent.parent.parent / "ray_cluster.yaml"
+from cluster.authentication import token_path
+from lmeraser.keys import default_folder
+
+ROOT = Path(__file__).parent.parent.parent
+FILE = ROOT / "ray_cluster.yaml"
+HOME = "/home/ubuntu"
 
 
-def test_ray_takes_the_cluster_file() -> None:
-    config = prepare_config(yaml.safe_load(FILE.read_text()))
+@pytest.fixture
+def config() -> dict[str, Any]:
+    found: dict[str, Any] = prepare_config(yaml.safe_load(FILE.read_text()))
+    return found
+
+
+def test_rays_schema_takes_the_cluster_file(config: dict[str, Any]) -> None:
     validate_config(config)
-    # A store on a local disk is seen by one node only.
-    assert config["max_workers"] == 0
-    assert config["head_node_type"] in config["available_node_types"]
-    assert any("constraints.txt" in command for command in config["setup_commands"])
-    assert all("--dashboard-host=127.0.0.1" in command for command in config["head_start_ray_commands"][1:])
+    nodes = config["available_node_types"]
+    assert nodes["gpu"]["min_workers"] >= 1
+    assert nodes["gpu"]["min_workers"] <= nodes["gpu"]["max_workers"] <= config["max_workers"]
+    # The registrar and `verify` refuse another processor than that of the workers.
+    assert len({node["node_config"]["InstanceType"] for node in nodes.values()}) == 1
+
+
+def test_nothing_is_open_that_need_not_be(config: dict[str, Any]) -> None:
+    starts = [*config["head_start_ray_commands"], *config["worker_start_ray_commands"]]
+    starts = [command for command in starts if "ray start" in command]
+    assert len(starts) == 2
+    assert all(command.startswith("RAY_AUTH_MODE=token ") for command in starts)
+    assert "--dashboard-host=127.0.0.1" in starts[0]
+    for node in (node["node_config"] for node in config["available_node_types"].values()):
+        assert node["MetadataOptions"]["HttpTokens"] == "required"
+        assert all(disk["Ebs"]["Encrypted"] for disk in node["BlockDeviceMappings"])
+    assert config["provider"]["cache_stopped_nodes"] is False
+    assert not re.search(r"BEGIN|AKIA|[0-9a-f]{64}", FILE.read_text())
+
+
+def test_what_it_mounts_and_runs_is_there(config: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RAY_AUTH_TOKEN_PATH", raising=False)
+    monkeypatch.delenv("LMERASER_KEYS", raising=False)
+    monkeypatch.setenv("HOME", HOME)
+    mounts = yaml.safe_load(FILE.read_text())["file_mounts"]
+    project = next(there for there, here in mounts.items() if here == ".")
+    # On a node every command looks in the same default places as on the machine that runs `ray up`.
+    for place in (default_folder(), token_path()):
+        assert mounts[str(place)] == str(place).replace(HOME, "~")
+    commands = [*config["setup_commands"], *config["head_start_ray_commands"], *config["worker_start_ray_commands"]]
+    for command in commands:
+        subprocess.run(["bash", "-n", "-c", command], check=True)
+    install = next(command for command in commands if "pip install" in command).replace("~", HOME)
+    named = re.findall(rf"{project}\S*", install)
+    assert named == [f"{project}/constraints.txt", project]
+    assert all((ROOT / name.removeprefix(project).lstrip("/")).exists() for name in named)
+    loose = next(command for command in commands if command.startswith("chmod")).replace("~", HOME).split()[3:]
+    assert all(any(str(place).startswith(folder) for folder in loose) for place in (default_folder(), token_path()))
+
+
+def test_the_head_may_start_and_end_nodes_of_this_cluster_only(config: dict[str, Any]) -> None:
+    policy = json.loads((ROOT / "deploy" / "aws" / "launch-policy.json").read_text())
+    rights = {action: one for one in policy["Statement"] for action in one["Action"]}
+    assert "*" not in "".join(rights)
+    named = rights["ec2:TerminateInstances"]["Condition"]["StringEquals"]["aws:ResourceTag/ray-cluster-name"]
+    assert named == config["cluster_name"]
+    worker = config["available_node_types"]["gpu"]["node_config"]["IamInstanceProfile"]["Name"]
+    assert rights["iam:PassRole"]["Resource"].endswith(f":role/{worker}")
+    image = config["available_node_types"]["gpu"]["node_config"]["ImageId"].removeprefix("resolve:ssm:")
+    assert image.startswith(rights["ssm:GetParameters"]["Resource"].partition(":parameter")[2].rstrip("*"))
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_rays_aws_provider_starts_nodes_from_it(
+    config: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Against moto's imitation of EC2 and IAM, over HTTP."""
+    import boto3
+    from moto.server import ThreadedMotoServer
+    from ray.autoscaler._private.aws.config import bootstrap_aws
+    from ray.autoscaler._private.providers import _get_node_provider
+
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
+    server.start()
+    try:
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            monkeypatch.setenv(name, "none")
+        monkeypatch.setenv("AWS_ENDPOINT_URL", "http://{}:{}".format(*server.get_host_and_port()))
+        # Ray keeps the private key that it makes there.
+        monkeypatch.setenv("HOME", str(tmp_path))
+        (tmp_path / ".ssh").mkdir()
+        region = config["provider"]["region"]
+        iam, ec2 = boto3.client("iam", region), boto3.client("ec2", region)
+        for node in config["available_node_types"].values():
+            iam.create_instance_profile(InstanceProfileName=node["node_config"]["IamInstanceProfile"]["Name"])
+        bootstrapped = bootstrap_aws(config)
+        provider = _get_node_provider(bootstrapped["provider"], bootstrapped["cluster_name"], use_cache=False)
+        for kind, node in bootstrapped["available_node_types"].items():
+            tags = {"ray-node-type": "head" if kind == "head" else "worker", "ray-user-node-type": kind}
+            provider.create_node(node["node_config"], tags, 1)
+        started = [one for group in ec2.describe_instances()["Reservations"] for one in group["Instances"]]
+        profiles = {one["IamInstanceProfile"]["Arn"].rpartition("/")[2] for one in started}
+        groups = [one for one in ec2.describe_security_groups()["SecurityGroups"] if "ray-" in one["GroupName"]]
+    finally:
+        server.stop()
+    assert [one["InstanceType"] for one in started] == ["g6.xlarge"] * 2
+    assert profiles == {"lmeraser-head", "lmeraser-worker"}
+    assert {one["MetadataOptions"]["HttpTokens"] for one in started} == {"required"}
+    # From outside, SSH alone.
+    outside = [rule["FromPort"] for group in groups for rule in group["IpPermissions"] if rule["IpRanges"]]
+    assert outside == [22]

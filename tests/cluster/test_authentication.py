@@ -1,0 +1,70 @@
+"""Ray's token: made for its owner alone, and found by every process of the project."""
+
+from __future__ import annotations
+
+import os
+import re
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from cluster.authentication import authenticate, token_path
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
+        monkeypatch.delenv(name, raising=False)
+    # Set first, so that it is put back afterwards.
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    monkeypatch.delenv("RAY_AUTH_MODE")
+    return tmp_path
+
+
+def mode(path: Path) -> int:
+    return path.stat().st_mode & 0o777
+
+
+def test_a_token_is_made_that_its_owner_alone_can_read(home: Path) -> None:
+    before = os.umask(0)
+    try:
+        authenticate()
+    finally:
+        os.umask(before)
+    assert token_path() == home / ".ray" / "auth_token"
+    assert re.fullmatch(r"[0-9a-f]{64}", token_path().read_text())
+    assert (mode(token_path()), mode(token_path().parent)) == (0o600, 0o700)
+    assert os.environ["RAY_AUTH_MODE"] == "token"
+    assert list(token_path().parent.iterdir()) == [token_path()]
+
+
+def test_a_token_that_is_there_stays_and_is_tightened(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    elsewhere = home / "token"
+    elsewhere.write_text("ab" * 32)
+    elsewhere.chmod(0o644)
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(elsewhere))
+    authenticate()
+    assert (elsewhere.read_text(), mode(elsewhere)) == ("ab" * 32, 0o600)
+    assert not (home / ".ray").exists()
+
+
+@pytest.mark.parametrize("variable", ["RAY_AUTH_MODE", "RAY_AUTH_TOKEN"])
+def test_no_file_is_made_where_the_operator_chose_otherwise(
+    home: Path, monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    monkeypatch.setenv(variable, "disabled" if variable == "RAY_AUTH_MODE" else "ab" * 32)
+    authenticate()
+    assert not (home / ".ray").exists()
+    assert os.environ["RAY_AUTH_MODE"] == ("disabled" if variable == "RAY_AUTH_MODE" else "token")
+
+
+def test_processes_that_start_at_once_have_one_token(home: Path) -> None:
+    def read(_: int) -> str:
+        authenticate()
+        return token_path().read_text()
+
+    with ThreadPoolExecutor(16) as threads:
+        assert len(set(threads.map(read, range(64)))) == 1
+    assert list((home / ".ray").iterdir()) == [token_path()]

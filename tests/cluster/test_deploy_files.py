@@ -1,0 +1,251 @@
+"""The files under deploy/ are taken by what reads them, hold no secret, and name what is really there."""
+
+from __future__ import annotations
+
+import fnmatch
+import importlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+from ray.serve.schema import ServeDeploySchema
+from small_system import System
+
+from lmeraser.config import ServingConfig
+from lmeraser.keys import init_keys, load_hash_key, load_signing_key
+from serving.problems import LONGEST_BODY_S
+
+ROOT = Path(__file__).parent.parent.parent
+KUBERAY = ROOT / "deploy" / "kuberay"
+DOCKERFILE = ROOT / "deploy" / "Dockerfile"
+SystemOf = Callable[..., System]
+
+
+def documents() -> list[dict[str, Any]]:
+    return [one for file in sorted(KUBERAY.glob("*.yaml")) for one in yaml.safe_load_all(file.read_text())]
+
+
+def of_kind(kind: str) -> dict[str, Any]:
+    found: dict[str, Any] = next(one for one in documents() if one["kind"] == kind)
+    return found
+
+
+def clusters() -> list[dict[str, Any]]:
+    return [of_kind("RayCluster")["spec"], of_kind("RayService")["spec"]["rayClusterConfig"]]
+
+
+def pods() -> list[dict[str, Any]]:
+    found = [of_kind("CronJob")["spec"]["jobTemplate"]["spec"]["template"]["spec"]]
+    for cluster in clusters():
+        groups = [cluster["headGroupSpec"], *cluster["workerGroupSpecs"]]
+        found += [group["template"]["spec"] for group in groups]
+    return found
+
+
+def containers() -> Iterator[dict[str, Any]]:
+    for pod in pods():
+        yield from pod.get("initContainers", [])
+        yield from pod["containers"]
+
+
+@pytest.mark.parametrize("kind", ["RayCluster", "RayService"])
+def test_kuberays_schema_takes_them(kind: str) -> None:
+    folder = os.environ.get("KUBERAY_CRDS")
+    if not folder:
+        pytest.skip("KUBERAY_CRDS names no folder; KubeRay's source has one, ray-operator/config/crd/bases")
+    definition = yaml.safe_load((Path(folder) / f"ray.io_{kind.lower()}s.yaml").read_text())
+    schema = next(one for one in definition["spec"]["versions"] if one["name"] == "v1")["schema"]["openAPIV3Schema"]
+    jsonschema.Draft202012Validator(_strict(schema)).validate(of_kind(kind))
+
+
+def _strict(schema: Any) -> Any:
+    """As the API server reads it: fields that are not named are no part of it, int-or-string is either."""
+    if isinstance(schema, list):
+        return [_strict(one) for one in schema]
+    if not isinstance(schema, dict):
+        return schema
+    strict = {name: _strict(value) for name, value in schema.items()}
+    named = isinstance(schema.get("properties"), dict) and schema.get("type") == "object"
+    # Of metadata the definition says nothing; the API server knows it.
+    if named and not schema.get("x-kubernetes-preserve-unknown-fields"):
+        strict.setdefault("additionalProperties", False)
+    if schema.get("x-kubernetes-int-or-string"):
+        strict.pop("type", None)
+    return strict
+
+
+def test_one_cluster_at_a_time_works_on_a_store() -> None:
+    # Not null: YAML has other words for that.
+    assert of_kind("RayService")["spec"]["upgradeStrategy"] == {"type": "None"}
+    assert of_kind("CronJob")["spec"]["concurrencyPolicy"] == "Forbid"
+
+
+def test_every_cluster_demands_a_token_and_this_ray() -> None:
+    for cluster in clusters():
+        assert cluster["authOptions"] == {"mode": "token", "secretName": "lmeraser-ray-token"}
+        assert cluster["rayVersion"] == version("ray")
+        head, worker = cluster["headGroupSpec"], cluster["workerGroupSpecs"][0]
+        assert head["rayStartParams"]["num-cpus"] == "0"
+        assert "nvidia.com/gpu" not in head["template"]["spec"]["containers"][0]["resources"]["limits"]
+        assert worker["template"]["spec"]["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] == "1"
+        assert 1 <= worker["minReplicas"] <= worker["replicas"] <= worker["maxReplicas"]
+        # The registrar, on whichever pod, refuses another processor than that of the workers.
+        places = [group["template"]["spec"]["nodeSelector"] for group in (head, worker)]
+        assert places[0] == places[1]
+
+
+def test_no_container_is_root_or_without_bounds() -> None:
+    user = re.search(r"^USER (\d+):(\d+)$", DOCKERFILE.read_text(), re.MULTILINE)
+    assert user is not None
+    for pod in pods():
+        security = pod["securityContext"]
+        assert security["runAsNonRoot"] is True
+        assert (str(security["runAsUser"]), str(security["runAsGroup"])) == user.groups()
+        assert security["seccompProfile"] == {"type": "RuntimeDefault"}
+    for container in containers():
+        assert container["securityContext"] == {
+            "allowPrivilegeEscalation": False,
+            "capabilities": {"drop": ["ALL"]},
+        }
+        assert {"cpu", "memory"} <= set(container["resources"]["requests"])
+        assert "memory" in container["resources"]["limits"]
+
+
+def test_secrets_are_mounted_and_never_written_down() -> None:
+    for pod in pods():
+        mounted = {volume["name"]: volume["secret"] for volume in pod["volumes"] if "secret" in volume}
+        assert mounted
+        assert all(secret["defaultMode"] == 0o400 for secret in mounted.values())
+    values = {entry["name"]: entry.get("value") for container in containers() for entry in container.get("env", [])}
+    assert set(values) == {"SECRET", "KEYS", "LMERASER_KEYS", "RAY_AUTH_MODE", "RAY_AUTH_TOKEN_PATH"}
+    assert values["RAY_AUTH_MODE"] == "token"
+    assert not any(one["kind"] == "Secret" for one in documents())
+    for file in (*KUBERAY.glob("*.yaml"), DOCKERFILE):
+        assert not re.search(r"BEGIN|AKIA|lmeraser_[\w-]{20}|[0-9a-f]{64}", file.read_text())
+
+
+def test_the_keys_arrive_for_their_user_alone_and_follow_the_secret(tmp_path: Path) -> None:
+    """The command of the container that copies them, run as it stands."""
+    scripts = {tuple(pod["initContainers"][0]["args"]) for pod in pods() if "initContainers" in pod}
+    assert len(scripts) == 1
+    init_keys(tmp_path / "made")
+    (tmp_path / "made" / "api-keys.json").write_text("[]")
+    secret, keys = tmp_path / "secret", tmp_path / "keys"
+    keys.mkdir()
+    shutil.copytree(tmp_path / "made", secret)
+    for file in secret.iterdir():
+        # As a volume of a pod with fsGroup has them, which the keys' reader refuses.
+        file.chmod(0o440)
+    process = subprocess.Popen(
+        ["sh", "-c", scripts.pop()[0].replace("sleep 5", "sleep 0.1")],
+        env={**os.environ, "SECRET": str(secret), "KEYS": str(keys)},
+    )
+    try:
+        await_(lambda: (keys / "signing-key.pub.pem").exists())
+        assert {file.name: file.stat().st_mode & 0o777 for file in keys.iterdir()} == {
+            file.name: 0o400 for file in secret.iterdir()
+        }
+        assert load_hash_key(keys) == load_hash_key(tmp_path / "made")
+        load_signing_key(keys)
+        revoked = tmp_path / "revoked"
+        revoked.write_text("[ ]")
+        revoked.rename(secret / "api-keys.json")
+        await_(lambda: (keys / "api-keys.json").read_text() == "[ ]")
+    finally:
+        process.kill()
+        process.wait()
+
+
+def await_(holds: Callable[[], bool]) -> None:
+    until = time.monotonic() + 30
+    while not holds():
+        assert time.monotonic() < until
+        time.sleep(0.02)
+
+
+def test_serve_takes_its_configuration_and_the_app_its_arguments(system_of: SystemOf) -> None:
+    found = ServeDeploySchema.model_validate(yaml.safe_load(of_kind("RayService")["spec"]["serveConfigV2"]))
+    assert (found.http_options.host, found.http_options.port) == ("0.0.0.0", 8000)
+    assert found.http_options.request_timeout_s == 2 * LONGEST_BODY_S
+    (application,) = found.applications
+    assert application.import_path is not None
+    module, _, name = application.import_path.partition(":")
+    store = system_of(rows=0).store.uri
+    assert getattr(importlib.import_module(module), name)({**application.args, "store": store})
+    assert set(application.args) - {"store", "keys"} <= set(ServingConfig.__dataclass_fields__)
+    assert application.args["keys"] == keys_folder()
+
+
+def keys_folder() -> str:
+    named = {entry["value"] for one in containers() for entry in one.get("env", []) if entry["name"] == "LMERASER_KEYS"}
+    assert len(named) == 1
+    folder = named.pop()
+    assert f"LMERASER_KEYS={folder}" in DOCKERFILE.read_text()
+    return str(folder)
+
+
+def test_the_registrar_is_kept_for_the_store_that_is_served() -> None:
+    container = of_kind("CronJob")["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"][0]
+    served = yaml.safe_load(of_kind("RayService")["spec"]["serveConfigV2"])["applications"][0]["args"]["store"]
+    command = [*container["command"], *container["args"]]
+    assert command[:3] == ["ray", "job", "submit"]
+    assert f"http://{of_kind('RayService')['metadata']['name']}-head-svc:8265" in command
+    assert command[command.index("--") + 1 :] == ["lmeraser", "tune", "--store", served]
+    # Not on the head, which has no processor of Ray's.
+    assert command[command.index("--entrypoint-num-cpus") + 1] == "0.1"
+
+
+def test_from_outside_only_http_is_reached() -> None:
+    policy = of_kind("NetworkPolicy")["spec"]
+    assert policy["policyTypes"] == ["Ingress"]
+    own = policy["podSelector"]["matchLabels"]
+    assert policy["ingress"][0] == {"from": [{"podSelector": {"matchLabels": own}}]}
+    opened = {
+        next(iter(rule["from"][0]["namespaceSelector"]["matchLabels"].values())): [
+            port["port"] for port in rule["ports"]
+        ]
+        for rule in policy["ingress"][1:]
+    }
+    assert opened == {"kuberay-system": [8265, 8000], "true": [8000], "monitoring": [8080]}
+    for cluster in clusters():
+        for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"]):
+            assert group["template"]["metadata"]["labels"] == own
+
+
+def test_the_image_is_made_of_this_project_and_of_nothing_else() -> None:
+    text = DOCKERFILE.read_text()
+    copied = [
+        source for line in re.findall(r"^COPY (?!--from)(.*)$", text, re.MULTILINE) for source in line.split()[:-1]
+    ]
+    packages = {path.parent.name for path in ROOT.glob("*/__init__.py")}
+    assert packages <= set(copied)
+    assert all((ROOT / source).exists() for source in copied)
+    ignored = (ROOT / "deploy" / "Dockerfile.dockerignore").read_text().splitlines()
+    allowed = {line[1:] for line in ignored if line.startswith("!")}
+    assert "*" in ignored
+    assert allowed == set(copied)
+    assert "-c constraints.txt" in text
+    command = json.loads(re.findall(r"^CMD (\[.*\])$", text, re.MULTILINE)[-1])
+    assert command[:2] == ["lmeraser", "serve"]
+    # What KubeRay's probes call.
+    assert re.search(r"install .*wget", text)
+    assert not any(fnmatch.fnmatch(source, "*key*") for source in copied)
+
+
+def test_hadolint_finds_nothing_in_the_image() -> None:
+    linter = Path(sys.executable).parent / "hadolint"
+    if not linter.exists():
+        pytest.skip("hadolint is not installed; it comes with the extra [dev]")
+    done = subprocess.run([linter, DOCKERFILE], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "")

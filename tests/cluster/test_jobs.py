@@ -1,0 +1,93 @@
+"""`ray job submit` with this project's commands, on a Ray that demands a token."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx2
+import pytest
+from ray_head import Head, ray_head
+from small_system import System, samples
+
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
+SystemOf = Callable[..., System]
+ROOT = Path(__file__).parent.parent.parent
+
+
+@pytest.fixture(scope="module")
+def head() -> Iterator[Head]:
+    with ray_head() as started:
+        yield started
+
+
+def submit(head: Head, name: str, *command: str) -> subprocess.Popen[str]:
+    """Start `ray job submit` from the project's folder, as the guides do."""
+    options = ["--address", head.dashboard, "--submission-id", name, "--working-dir", "."]
+    return subprocess.Popen(
+        ["ray", "job", "submit", *options, "--", *command],
+        cwd=ROOT,
+        env={**head.environment, "RAY_AUTH_MODE": "token"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def exit_code_of_job(head: Head, name: str) -> int:
+    """As the cluster keeps it."""
+    bearer = {"Authorization": f"Bearer {head.token.read_text()}"}
+    until = time.monotonic() + 60
+    while True:
+        details = httpx2.get(f"{head.dashboard}/api/jobs/{name}", headers=bearer).json()
+        if details["driver_exit_code"] is not None:
+            return int(details["driver_exit_code"])
+        assert time.monotonic() < until, details
+        time.sleep(0.2)
+
+
+def test_jobs_tell_their_progress_and_their_exit_codes(head: Head, system_of: SystemOf) -> None:
+    system = system_of(rows=0)
+    system.ingest(samples(0, 36), tuned=False)
+    place = ("--store", system.store.uri, "--keys", str(system.keys))
+    jobs = {
+        "tuned": (0, submit(head, "tuned", "lmeraser", "tune", *place)),
+        "failed": (1, submit(head, "failed", "lmeraser", "tune", *place[:3], str(system.keys / "none"))),
+        "asked-wrongly": (2, submit(head, "asked-wrongly", "lmeraser", "tune")),
+    }
+    told = {name: job.communicate(timeout=240)[0] for name, (_, job) in jobs.items()}
+    clusters = len(system.newest().clusters)
+    assert f"tunings: {clusters} of {clusters}" in told["tuned"]
+    assert re.search(rf"state_root +{system.fresh_root(samples(0, 36))}", told["tuned"])
+    assert "keys init" in told["failed"]
+    assert "no store was given" in told["asked-wrongly"]
+    assert not any("Traceback" in text for text in told.values()), told
+    for name, (code, job) in jobs.items():
+        # The command itself knows only success and failure.
+        assert (job.returncode, exit_code_of_job(head, name)) == (min(code, 1), code), told[name]
+        assert code == 0 or f"failed with exit code {code}" in told[name]
+
+
+def test_only_the_token_opens_the_cluster(head: Head, system_of: SystemOf, tmp_path: Path) -> None:
+    jobs = f"{head.dashboard}/api/jobs/"
+    bearers = ({}, {"Authorization": f"Bearer {'0' * 64}"}, {"Authorization": f"Bearer {head.token.read_text()}"})
+    assert [httpx2.get(jobs, headers=bearer).status_code for bearer in bearers] == [401, 403, 200]
+    assert httpx2.post(jobs, json={"entrypoint": "true"}).status_code == 401
+    system = system_of(rows=0)
+    command = ("lmeraser", "tune", "--store", system.store.uri, "--keys", str(system.keys), "--json")
+    # A command finds the token by itself, without RAY_AUTH_MODE.
+    ran = head.run(*command, RAY_ADDRESS=head.address)
+    assert ran.returncode == 0, ran.stderr
+    assert json.loads(ran.stdout)["rows"] == 0
+    other = tmp_path / "token"
+    other.write_text("0" * 64)
+    # One attempt: Ray tries for twenty seconds otherwise.
+    wrong = {"RAY_AUTH_TOKEN_PATH": str(other), "RAY_NUM_REDIS_GET_RETRIES": "1"}
+    refused = head.run(*command, RAY_ADDRESS=head.address, **wrong)
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert f"the token in {other} is not that cluster's" in refused.stderr.replace("\n", " ")
+    assert "Traceback" not in refused.stderr
