@@ -13,7 +13,7 @@ from functools import cached_property
 import numpy as np
 
 from lmeraser.errors import DuplicateSampleError
-from lmeraser.partition import subject_bits
+from lmeraser.hashing import subject_bits
 from lmeraser.rows import RowTable
 
 

@@ -16,10 +16,10 @@ import numpy as np
 
 from actors.boundaries import Boundary, reached
 from lmeraser.errors import TuningCancelledError
+from lmeraser.hashing import subject_bits
 from lmeraser.keys import HashKey
 from lmeraser.manifest import Manifest
 from lmeraser.objects import read_rows
-from lmeraser.partition import subject_bits
 from lmeraser.rows import RowTable
 from lmeraser.state import state_leaf
 from lmeraser.store import Store

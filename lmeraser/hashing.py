@@ -25,3 +25,8 @@ def draw(seed: int, *parts: str | int) -> bytes:
 def draw_uint64(seed: int, *parts: str | int) -> int:
     """The first eight bytes of :func:`draw` as an unsigned integer."""
     return int.from_bytes(draw(seed, *parts)[:8], "big")
+
+
+def subject_bits(seed: int, subject_id: str) -> int:
+    """Sixty-four bits that divide subjects below an anchor: hash(seed, subject_id)."""
+    return draw_uint64(seed, "subject", subject_id)

@@ -8,9 +8,8 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
-import faiss
 import numpy as np
 from threadpoolctl import threadpool_limits
 
@@ -29,26 +28,23 @@ def deterministic() -> Iterator[None]:
     Results must not depend on how many cores a machine has; parallelism is by process. Ray sets
     ``OMP_NUM_THREADS`` per actor, and ``eigh`` differs between one thread and two.
     """
+    # Whoever computes with one of them has loaded it; loading it here would cost those who do not.
     torch = sys.modules.get("torch")
-    faiss_threads = faiss.omp_get_max_threads()
-    torch_threads = torch.get_num_threads() if torch is not None else 1
-    with threadpool_limits(1):
-        faiss.omp_set_num_threads(1)
-        if torch is None:
-            try:
-                yield
-            finally:
-                faiss.omp_set_num_threads(faiss_threads)
-            return
-        enforced = torch.are_deterministic_algorithms_enabled()
-        torch.set_num_threads(1)
-        torch.use_deterministic_algorithms(True)
-        try:
-            yield
-        finally:
-            torch.set_num_threads(torch_threads)
-            torch.use_deterministic_algorithms(enforced)
-            faiss.omp_set_num_threads(faiss_threads)
+    faiss = sys.modules.get("faiss")
+    with ExitStack() as restored:
+        # Read before the limit below, which sets them to 1 where they share a thread pool with BLAS.
+        if faiss is not None:
+            restored.callback(faiss.omp_set_num_threads, faiss.omp_get_max_threads())
+        if torch is not None:
+            restored.callback(torch.set_num_threads, torch.get_num_threads())
+            restored.callback(torch.use_deterministic_algorithms, torch.are_deterministic_algorithms_enabled())
+        restored.enter_context(threadpool_limits(1))
+        if faiss is not None:
+            faiss.omp_set_num_threads(1)
+        if torch is not None:
+            torch.set_num_threads(1)
+            torch.use_deterministic_algorithms(True)
+        yield
 
 
 def in_fixed_batches(

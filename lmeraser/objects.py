@@ -6,14 +6,18 @@ names.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from lmeraser.commit import Commit
 from lmeraser.errors import ObjectCorruptError
-from lmeraser.heads_state import HeadsState
 from lmeraser.keys import HashKey
 from lmeraser.rows import RowTable
 from lmeraser.specialist import Specialist
 from lmeraser.state import state_leaf
 from lmeraser.store import Store
+
+if TYPE_CHECKING:
+    from lmeraser.heads_state import HeadsState
 
 
 def read_rows(store: Store, hash_key: HashKey, name: str, part: str, leaf: str) -> RowTable:
@@ -32,6 +36,9 @@ def read_specialist(store: Store, hash_key: HashKey, key: str, name: str, leaf: 
 
 def read_heads(store: Store, hash_key: HashKey, commit: Commit) -> HeadsState:
     """The heads of a commit."""
+    # Owners read rows alone, and solve nothing.
+    from lmeraser.heads_state import HeadsState
+
     heads = HeadsState.from_safetensors(store.get(commit.heads_object), commit.heads_object)
     _check(hash_key, commit.heads_object, "heads", heads.digest(), commit.heads_leaf)
     return heads

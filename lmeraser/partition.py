@@ -18,17 +18,12 @@ import numpy as np
 from scipy.cluster.hierarchy import linkage
 
 from lmeraser.errors import ConfigError
-from lmeraser.hashing import canonical_json, draw_uint64
+from lmeraser.hashing import canonical_json
 from lmeraser.numerics import in_fixed_batches
 
 _BITS = 64
 _SEARCH_BATCH = 64
 _KMEANS_ITERATIONS = 20
-
-
-def subject_bits(seed: int, subject_id: str) -> int:
-    """Sixty-four bits that divide subjects below an anchor: hash(seed, subject_id)."""
-    return draw_uint64(seed, "subject", subject_id)
 
 
 def fit_anchors(routing_NR: np.ndarray, count: int, seed: int) -> np.ndarray:

@@ -15,8 +15,9 @@ from scipy.cluster.hierarchy import fcluster, linkage
 from threadpoolctl import threadpool_limits
 
 from lmeraser.errors import ConfigError
+from lmeraser.hashing import subject_bits
 from lmeraser.numerics import deterministic
-from lmeraser.partition import AnchorIndex, Cluster, Cut, Dendrogram, cut, fit_anchors, subject_bits
+from lmeraser.partition import AnchorIndex, Cluster, Cut, Dendrogram, cut, fit_anchors
 
 Row = tuple[int, int]
 Population = tuple[Dendrogram, list[Row], int]
