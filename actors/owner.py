@@ -1,6 +1,6 @@
 """The owner: works alone on one cluster's rows and tunes its prompt.
 
-A plain class; ``actors.remote_owners`` makes it a Ray actor. It reads and writes immutable objects, so a call
+A plain class; ``actors.owner_process`` makes it a Ray actor. It reads and writes immutable objects, so a call
 that is made twice does no harm: what counts is only what a commit names.
 """
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -54,11 +54,15 @@ class Owners(Protocol):
     def slots(self) -> int:
         """How many clusters can be tuned at a time."""
 
-    def prepare(self, keys: Collection[str]) -> None:
-        """Have owners for no other clusters, and none of them at work: a new registrar takes over."""
+    def prepare(self, rows: Mapping[str, int]) -> None:
+        """Have owners for these clusters, and none of them at work: a new registrar takes over.
+
+        Args:
+            rows: rows by cluster key.
+        """
 
     def start_ahead(self) -> None:
-        """While there is nothing else to do: start one more owner of those prepared for."""
+        """While there is nothing else to do: have owners ready that may be asked for, and end idle ones."""
 
     def write_rows(self, jobs: Iterable[RowsJob]) -> dict[str, Written]:
         """Have every job's owner write its rows; by cluster key."""
@@ -88,7 +92,7 @@ class InProcessOwners:
     def slots(self) -> int:
         return 1
 
-    def prepare(self, keys: Collection[str]) -> None:
+    def prepare(self, rows: Mapping[str, int]) -> None:
         pass
 
     def start_ahead(self) -> None:

@@ -25,19 +25,20 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Place:
-    """A process on a node of the Ray cluster."""
+    """A process on a node of the Ray cluster, and the ids of the GPUs that Ray gave it."""
 
     node_id: str
     pid: int
+    gpus: tuple[int | str, ...] = ()
 
     @staticmethod
     def here() -> Place:
         """This process."""
-        return Place(ray.get_runtime_context().get_node_id(), os.getpid())
+        return Place(ray.get_runtime_context().get_node_id(), os.getpid(), tuple(ray.get_gpu_ids()))
 
 
-def await_end(place: Place) -> None:
-    """Return once the process is gone; if its node is gone, so is the process.
+def await_end(place: Place) -> bool:
+    """Return True once the process is gone; False where its node cannot be asked, because it is gone itself.
 
     Raises:
         StoreError: when it outlives its end by 30 s, so that nothing may count as erased yet.
@@ -50,12 +51,13 @@ def await_end(place: Place) -> None:
             ended = ray.get(ray.remote(num_cpus=0)(_watch).options(scheduling_strategy=there).remote(place.pid))
         except RayError as error:
             _log.warning("node %s cannot be asked whether process %d is gone: %s", place.node_id, place.pid, error)
-            return
+            return False
     if not ended:
         raise StoreError(
             f"process {place.pid} on node {place.node_id} still runs {_LONGEST_S:.0f} s after it was killed, "
             "and could still write to the store"
         )
+    return True
 
 
 def _watch(pid: int) -> bool:

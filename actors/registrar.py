@@ -72,7 +72,7 @@ class Registrar:
         }
         self._tunings = 0
         commit = self._committer.commit
-        owners.prepare([entry.key for entry in commit.clusters] if commit is not None else [])
+        owners.prepare({entry.key: entry.rows for entry in commit.clusters} if commit is not None else {})
         self._sweep()
 
     def delete(

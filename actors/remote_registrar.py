@@ -15,10 +15,12 @@ from ray.exceptions import RayActorError
 
 from actors.metrics import RegistrarMetrics
 from actors.names import registrar_name
+from actors.nodes import Placement
+from actors.owner_process import DETACHED, Site
 from actors.owners import may_pass
 from actors.process import Place
 from actors.registrar import Registrar
-from actors.remote_owners import DETACHED, RemoteOwners, Share, Site
+from actors.remote_owners import RemoteOwners
 from lmeraser.config import LONGEST_LEASE_S
 from lmeraser.deletion import Deletion
 from lmeraser.errors import FencedError, StoreError
@@ -36,7 +38,7 @@ _log = logging.getLogger(__name__)
 class RegistrarProcess:
     """The registrar in its own process, with a thread that does its work."""
 
-    def __init__(self, site: Site, share: Share, slots: int) -> None:
+    def __init__(self, site: Site, placement: Placement) -> None:
         # Ray's workers log errors only; what an owner's end means is worth a line.
         logging.getLogger("actors").setLevel(logging.WARNING)
         store = open_store(site.store_uri)
@@ -46,7 +48,7 @@ class RegistrarProcess:
             manifest.fingerprint, fingerprint(manifest.feature_batch, manifest.fingerprint["accelerator"])
         )
         keys = Path(site.keys_folder)
-        owners = RemoteOwners(site, manifest.store_id, share, slots)
+        self._owners = owners = RemoteOwners(site, manifest.store_id, placement)
 
         def take_over() -> Registrar:
             store.check()
@@ -104,6 +106,14 @@ class RegistrarProcess:
         """Where this process runs."""
         return Place.here()
 
+    def owner_places(self) -> dict[str, Place]:
+        """Where the owners run that have a process now, by cluster key."""
+        return self._owners.places()
+
+    def drain(self) -> None:
+        """Have no tunings started any more, and idle owners ended; requests are taken in and erased as ever."""
+        self._owners.drain()
+
     def status(self) -> dict[str, Any]:
         """See Registrar.status."""
         return {**self._registrar.status(), "idle": self._registrar.idle()}
@@ -153,9 +163,9 @@ def _opened(take_over: Callable[[], Registrar]) -> Registrar:
             time.sleep(_RESTART_PAUSE_S)
 
 
-def open_registrar(site: Site, store_id: str, share: Share, slots: int) -> ActorHandle[RegistrarProcess]:
+def open_registrar(site: Site, store_id: str, placement: Placement) -> ActorHandle[RegistrarProcess]:
     """The store's registrar; started where none runs on this Ray cluster."""
-    return _REGISTRAR.options(**DETACHED, name=registrar_name(store_id, site.store_uri)).remote(site, share, slots)
+    return _REGISTRAR.options(**DETACHED, name=registrar_name(store_id, site.store_uri)).remote(site, placement)
 
 
 # Mutations are never repeated by Ray (max_task_retries 0): the caller decides, and every call is idempotent.

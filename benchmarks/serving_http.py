@@ -40,7 +40,7 @@ from stores import Prepared, a_copy, prepared, rows_of, samples
 # The script serving.py beside this one would hide the package of the same name.
 sys.path.remove(str(Path(__file__).parent))
 
-from actors.remote_owners import Site
+from actors.owner_process import Site
 from cluster.demo import CONFIG
 from cluster.runtime import connect, free_port, registrar_of
 from cluster.service import start_service, stop_service

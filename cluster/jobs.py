@@ -9,7 +9,7 @@ from typing import Any
 
 import ray
 
-from actors.remote_owners import Site
+from actors.owner_process import Site
 from lmeraser.config import SourceConfig
 from lmeraser.data import check_samples, located, open_source
 from lmeraser.errors import DataError, LMEraserError

@@ -1,24 +1,90 @@
-"""What Ray reserves for an owner, and how many clusters are tuned at a time."""
+"""What Ray reserves for an owner.
+
+Legend: L blocks, D width, S tokens, T prompt tokens, B rows of a batch.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
-from actors.remote_owners import Share
+import numpy as np
+import ray
+from ray.exceptions import RayError
 
-# Ray counts in ten-thousandths. On a CPU the planner bounds the work, so an idle owner reserves next to nothing.
-_CPU_SHARE = Share(num_cpus=0.001)
-_GPU_SHARE = Share(num_cpus=0.001, num_gpus=0.02)
-_TUNINGS_PER_GPU = 2
+from actors.nodes import ACCELERATOR_LABEL, OWNERS_PART_OF_GPU, Placement
+from lmeraser.config import MethodConfig
+from lmeraser.manifest import Manifest, load_part
+from lmeraser.owners_config import OwnersConfig
+from lmeraser.store import Store
+
+# Ray counts in ten-thousandths. The registrar bounds the tunings at a time, so an owner reserves next to no CPU.
+_CPU_SHARE = 0.001
+# CUDA's context and kernels, before any tensor.
+_CONTEXT_BYTES = 600_000_000
+_GPU_ANSWERS_WITHIN_S = 60.0
 
 
-def owner_share(device: str) -> Share:
-    """The reservation of one owner whose rows go through the backbone on this device."""
-    return _GPU_SHARE if device == "cuda" else _CPU_SHARE
+def owner_placement(config: OwnersConfig, store: Store, manifest: Manifest) -> Placement:
+    """Where the store's owners run: what the configuration sets, and for the rest what a tuning needs."""
+    gpus = config.gpus_per_owner
+    if gpus is None:
+        gpus = _estimated_gpus(config, store, manifest) if manifest.method.backbone.device == "cuda" else 0.0
+    return Placement(_CPU_SHARE, gpus, config.accelerator, config.max_resident_owners, config.idle_s)
 
 
-def tuning_slots(device: str, resources: Mapping[str, float]) -> int:
-    """How many tunings run at a time: one a core, or two a GPU; at least one."""
-    if device == "cuda":
-        return max(1, _TUNINGS_PER_GPU * int(resources.get("GPU", 0)))
-    return max(1, int(resources.get("CPU", 1)))
+def gpu_share(needed_bytes: int | None, gpu_bytes: int | None) -> float:
+    """The part of a GPU that an owner gets: as many owners as fit share it, or one has it where a size is unknown."""
+    if needed_bytes is None or gpu_bytes is None:
+        return OWNERS_PART_OF_GPU
+    owners = max(1, int(OWNERS_PART_OF_GPU * gpu_bytes / needed_bytes))
+    # Rounded down, so that as many as are meant fit.
+    return math.floor(OWNERS_PART_OF_GPU / owners * 10_000) / 10_000
+
+
+def tuning_bytes(method: MethodConfig, weights: Mapping[str, np.ndarray]) -> int | None:
+    """Bytes that a tuning takes of a GPU's memory, at most; None where the backbone is no Vision Transformer.
+
+    The weights in float32, and what one batch keeps for the backward pass: 34 S B D bytes a block in half precision,
+    dropout masks among them, and 5 S S B for each head's scores (Korthikanti et al., arXiv 2205.05198, section 4.1);
+    twice that in float32.
+
+    Args:
+        method: prompt, tuning and image size are read.
+        weights: the backbone's.
+    """
+    blocks = {name.split(".")[1] for name in weights if name.startswith("blocks.")}
+    embedding = weights.get("patch_embed.proj.weight")
+    if not blocks or embedding is None or "cls_token" not in weights:
+        return None
+    width, _, _, patch_px = embedding.shape
+    prompt = method.prompt.tokens if method.prompt.kind == "token" else 0
+    tokens = (method.backbone.image_px // patch_px) ** 2 + weights["cls_token"].shape[1] + prompt
+    # timm's widths give a head 64 features, unless the configuration says otherwise.
+    heads = method.backbone.model_args.get("num_heads", max(1, width // 64))
+    kept = 2 * tokens * method.tuning.batch_rows * (34 * width + 5 * tokens * heads)
+    parameters = sum(array.size for array in weights.values())
+    return _CONTEXT_BYTES + 4 * parameters + len(blocks) * kept
+
+
+def _estimated_gpus(config: OwnersConfig, store: Store, manifest: Manifest) -> float:
+    return gpu_share(tuning_bytes(manifest.method, load_part(store, manifest, "backbone")), _gpu_bytes(config))
+
+
+def _gpu_bytes(config: OwnersConfig) -> int | None:
+    """The memory of a GPU of the cluster; None where none answers."""
+    label = {ACCELERATOR_LABEL: config.accelerator} if config.accelerator else None
+    asked = ray.remote(_memory_of_gpu).options(num_cpus=0, num_gpus=0.01, label_selector=label).remote()
+    try:
+        answer: int = ray.get(asked, timeout=_GPU_ANSWERS_WITHIN_S)
+        return answer
+    except RayError:
+        ray.cancel(asked, force=True)
+        return None
+
+
+def _memory_of_gpu() -> int:
+    import torch
+
+    # Of the GPUs that Ray lets this process see.
+    return int(torch.cuda.get_device_properties("cuda:0").total_memory)

@@ -5,22 +5,28 @@ from __future__ import annotations
 import logging
 import os
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import ray
 
-from actors.remote_owners import NAMESPACE, Site
+from actors.names import registrar_name
+from actors.owner_process import NAMESPACE, Site
 from actors.remote_registrar import open_registrar
 from cluster.authentication import authenticate, token_path
-from cluster.placement import owner_share, tuning_slots
+from cluster.placement import owner_placement
 from lmeraser.commit import Commit
 from lmeraser.errors import LMEraserError, StoreError
 from lmeraser.keys import load_hash_key, load_signing_key
 from lmeraser.log import Log
 from lmeraser.manifest import Manifest
+from lmeraser.owners_config import OwnersConfig
 from lmeraser.state import check_fingerprint, fingerprint
 from lmeraser.store import LocalStore, open_store
+
+_DEFAULTS = OwnersConfig()
 
 
 def connect() -> None:
@@ -61,8 +67,8 @@ def connect() -> None:
             ) from error
 
 
-def registrar_of(site: Site, manifest: Manifest) -> Any:
-    """The registrar's actor handle; it is started where none runs.
+def registrar_of(site: Site, manifest: Manifest, owners: OwnersConfig = _DEFAULTS) -> Any:
+    """The registrar's actor handle; it is started where none runs, with its owners placed so.
 
     Raises:
         StoreError: when the store is a local folder, but Ray has several nodes; or a bucket that Store.check refuses.
@@ -81,9 +87,39 @@ def registrar_of(site: Site, manifest: Manifest) -> Any:
     nodes = sum(node["Alive"] for node in ray.nodes())
     if nodes > 1 and isinstance(store, LocalStore):
         raise StoreError(f"{site.store_uri} is a local folder, but Ray has {nodes} nodes: they cannot all see it")
-    share = owner_share(manifest.method.backbone.device)
-    slots = tuning_slots(manifest.method.backbone.device, ray.cluster_resources())
-    return open_registrar(site, manifest.store_id, share, slots)
+    running = running_registrar(manifest.store_id, site.store_uri)
+    if running is not None:
+        return running
+    return open_registrar(site, manifest.store_id, owner_placement(owners, store, manifest))
+
+
+def running_registrar(store_id: str, store_uri: str) -> Any | None:
+    """The actor handle of a store's registrar; None where none runs."""
+    try:
+        return ray.get_actor(registrar_name(store_id, store_uri), namespace=NAMESPACE)
+    except ValueError:
+        return None
+
+
+@contextmanager
+def connected_registrar(store_id: str, store_uri: str) -> Iterator[Any | None]:
+    """The actor handle of a store's registrar, where there is a Ray with one; starts nothing."""
+    if ray.is_initialized():
+        yield running_registrar(store_id, store_uri)
+        return
+    address = os.environ.get("RAY_ADDRESS", "auto")
+    if address == "local":
+        yield None
+        return
+    try:
+        ray.init(address=address, namespace=NAMESPACE, logging_level=logging.ERROR, log_to_driver=False)
+    except ConnectionError:
+        yield None
+        return
+    try:
+        yield running_registrar(store_id, store_uri)
+    finally:
+        ray.shutdown()
 
 
 def free_port() -> int:

@@ -19,6 +19,7 @@ from pydantic.dataclasses import dataclass
 
 from lmeraser.errors import ConfigError
 from lmeraser.hashing import canonical_json
+from lmeraser.owners_config import OwnersConfig
 from lmeraser.validated import validated
 
 LONGEST_LEASE_S = 0.4  # every erasure waits as long, so no replica may answer on a longer one
@@ -262,6 +263,7 @@ class Config:
     test: SourceConfig | None = None
     pretrain: PretrainConfig = field(default_factory=PretrainConfig)
     serving: ServingConfig = field(default_factory=ServingConfig)
+    owners: OwnersConfig = field(default_factory=OwnersConfig)
 
     def method(self, labels: tuple[str, ...]) -> MethodConfig:
         """The part that decides the state, over the label names that the data declares.

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from cluster.cli.options import AsJson, ConfigFile, S3Endpoint, StoreUri, find_store
-from cluster.cli.output import print_json, print_pairs, print_rows
+from cluster.cli.output import leave_stdout_to_results, print_json, print_pairs, print_rows
 from lmeraser.commit import ClusterEntry, Commit
 from lmeraser.errors import ConfigError
 from lmeraser.log import Log
@@ -25,16 +25,23 @@ def list_all(
     config: ConfigFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """All clusters, largest first.
+    """All clusters, largest first; where a registrar runs, with what their owners do, and where.
 
     Example: lmeraser clusters list --store /data/gtsrb-store
     """
-    manifest, commit = _read(find_store(store, s3_endpoint, config))
-    found = [_shown(manifest, entry) for entry in sorted(commit.clusters, key=lambda entry: (-entry.rows, entry.key))]
+    target = find_store(store, s3_endpoint, config)
+    manifest, commit = _read(target)
+    leave_stdout_to_results()
+    owners = _owners(manifest, commit, target.uri)
+    found = [
+        {**_shown(manifest, entry), **owners.get(entry.key, {})}
+        for entry in sorted(commit.clusters, key=lambda entry: (-entry.rows, entry.key))
+    ]
     if as_json:
         print_json({"commit": commit.number, "clusters": found})
     else:
-        print_rows(("key", "rows", "anchors", "state"), (list(cluster.values())[:4] for cluster in found))
+        columns = ("key", "rows", "anchors", "state", "owner", "node", "device")
+        print_rows(columns, ([cluster.get(column) for column in columns] for cluster in found))
 
 
 @group.command("show")
@@ -59,6 +66,32 @@ def show(
         print_json(shown)
     else:
         print_pairs(shown.items())
+
+
+def _owners(manifest: Manifest, commit: Commit, store_uri: str) -> dict[str, dict[str, Any]]:
+    """What the running registrar says of the owners, by cluster key; nothing where none runs."""
+    import ray
+
+    from cluster.runtime import connected_registrar
+
+    with connected_registrar(manifest.store_id, store_uri) as registrar:
+        if registrar is None:
+            return {}
+        status, places = ray.get([registrar.status.remote(), registrar.owner_places.remote()])
+        addresses = {node["NodeID"]: node["NodeManagerAddress"] for node in ray.nodes()}
+    found: dict[str, dict[str, Any]] = {}
+    for entry in commit.clusters:
+        place = places.get(entry.key)
+        device = None if place is None else ", ".join(f"GPU {number}" for number in place.gpus) or "CPU"
+        found[entry.key] = {
+            "owner": "passive" if place is None else "resident",
+            "node": None if place is None else addresses.get(place.node_id),
+            "node_id": None if place is None else place.node_id,
+            "device": device,
+        }
+        if entry.key in status["running"] or entry.key in status["failed"]:
+            found[entry.key]["state"] = "tuning" if entry.key in status["running"] else "failed"
+    return found
 
 
 def _read(store: Store) -> tuple[Manifest, Commit]:

@@ -10,7 +10,17 @@ from typing import Annotated, Any
 import typer
 
 from actors.history import History
-from cluster.cli.options import AsJson, ConfigFile, KeyFolder, S3Endpoint, StoreUri, find_store, key_folder, read_ids
+from cluster.cli.options import (
+    AsJson,
+    ConfigFile,
+    KeyFolder,
+    S3Endpoint,
+    StoreUri,
+    find_store,
+    key_folder,
+    read_ids,
+    read_settings,
+)
 from cluster.cli.output import leave_stdout_to_results, print_json, print_pairs, print_rows
 from lmeraser.deletion import Deletion, Status
 from lmeraser.errors import ConfigError, LMEraserError, WaitTimeoutError
@@ -55,7 +65,7 @@ def delete(
     if not samples and not subject_ids:
         raise ConfigError("nothing to delete: give --sample-id, --subject-id or --ids-file")
     target = find_store(store, s3_endpoint, config)
-    accepted = _asked(target, keys, "delete", samples, subject_ids or [], idempotency_key, deadline)
+    accepted = _asked(target, config, keys, "delete", samples, subject_ids or [], idempotency_key, deadline)
     reached = _awaited(target, accepted.id, wait, timeout_s)
     _show({**asdict(reached), "unknown_ids": list(accepted.unknown_ids)}, as_json)
     _check_not_failed(reached)
@@ -111,7 +121,7 @@ def retry(
     """
     target = find_store(store, s3_endpoint, config)
     number = _newest_record(target)
-    _asked(target, keys, "retry", deletion_id)
+    _asked(target, config, keys, "retry", deletion_id)
     reached = _awaited(target, deletion_id, "completed", timeout_s, after=number)
     _show(asdict(reached), as_json)
     _check_not_failed(reached)
@@ -139,17 +149,17 @@ def wait_for(
     _check_not_failed(reached)
 
 
-def _asked(store: Store, keys: Path | None, method: str, *arguments: Any) -> Deletion:
+def _asked(store: Store, config: Path | None, keys: Path | None, method: str, *arguments: Any) -> Deletion:
     """What the registrar, which is started where none runs, answers."""
     import ray
 
-    from actors.remote_owners import Site
+    from actors.owner_process import Site
     from cluster.runtime import connect, registrar_of
 
     manifest = load_manifest(store)
     leave_stdout_to_results()
     connect()
-    registrar = registrar_of(Site(store.uri, str(key_folder(keys))), manifest)
+    registrar = registrar_of(Site(store.uri, str(key_folder(keys))), manifest, read_settings(config).owners)
     answer: Deletion = ray.get(getattr(registrar, method).remote(*arguments))
     return answer
 

@@ -20,10 +20,10 @@ from cluster.cli.options import (
     find_store,
     key_folder,
     read_config,
+    read_settings,
 )
 from cluster.cli.output import leave_stdout_to_results, print_json, print_pairs, progress
 from lmeraser.api_keys import check_listening
-from lmeraser.config import Config, ServingConfig
 from lmeraser.manifest import load_manifest
 from lmeraser.store import Store
 
@@ -87,7 +87,7 @@ def ingest(
         built = open_or_build(settings, target, key_folder(keys), report, skip_bad=skip_bad)
         built_s = _since(begun)
         site = _site(target, keys)
-        registrar = registrar_of(site, built.manifest)
+        registrar = registrar_of(site, built.manifest, settings.owners)
         done = run(registrar, site, built.manifest, settings.private, skip_bad=skip_bad, force=force, report=report)
     _print(
         {
@@ -122,7 +122,7 @@ def tune(
     connect()
     begun = time.monotonic()
     with progress() as report:
-        status = run(registrar_of(_site(target, keys), manifest), report)
+        status = run(registrar_of(_site(target, keys), manifest, read_settings(config).owners), report)
     shown = {name: status[name] for name in ("rows", "clusters", "tunings", "commit", "state_root")}
     _print({**shown, "seconds": _since(begun)}, as_json)
 
@@ -145,13 +145,13 @@ def serve(
 
     target = find_store(store, s3_endpoint, config)
     manifest = load_manifest(target)
-    serving = _serving(config)
+    settings = read_settings(config)
     # The service checks this too; here it is told before Ray starts.
     check_listening(key_folder(keys), host)
     leave_stdout_to_results()
     connect()
-    registrar_of(_site(target, keys), manifest)
-    url = start_service(target, key_folder(keys), serving, host, port)
+    registrar_of(_site(target, keys), manifest, settings.owners)
+    url = start_service(target, key_folder(keys), settings.serving, host, port)
     _print({"url": url, "docs": f"{url}/docs", "store": target.uri}, as_json)
     stopped = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -160,12 +160,8 @@ def serve(
     stop_service()
 
 
-def _serving(config: Path | None) -> ServingConfig:
-    return (read_config(config, "") if config is not None else Config()).serving
-
-
 def _site(store: Store, keys: Path | None) -> Any:
-    from actors.remote_owners import Site
+    from actors.owner_process import Site
 
     return Site(store.uri, str(key_folder(keys)))
 

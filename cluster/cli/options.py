@@ -36,6 +36,15 @@ def read_config(path: Path | None, data: str | None) -> Config:
     return load_config(path, {} if data is None else {"data": data})
 
 
+def read_settings(path: Path | None) -> Config:
+    """The configuration file, for a command that needs only what does not enter the state; the defaults without one.
+
+    Raises:
+        ConfigError: when it cannot be used.
+    """
+    return read_config(path, "") if path is not None else Config()
+
+
 def find_store(uri: str, s3_endpoint: str, config: Path | None = None, data: str | None = None) -> Store:
     """The store that ``--store`` or else the configuration names, with the endpoint that either gives.
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from actors.remote_owners import Site
+from actors.owner_process import Site
 from cluster.build import open_or_build
 from cluster.evaluate import accuracies
 from cluster.jobs import ingest, tune
@@ -68,7 +68,7 @@ def run_demo(workdir: Path, report: Report) -> DemoReport:
     keys = workdir.absolute() / "keys"
     manifest = open_or_build(config, store, keys, report).manifest
     site = Site(store.uri, str(keys))
-    registrar = registrar_of(site, manifest)
+    registrar = registrar_of(site, manifest, config.owners)
     ingest(registrar, site, manifest, config.private, skip_bad=False, force=False, report=report)
     tune(registrar, report)
     before = newest_commit(Log(store))

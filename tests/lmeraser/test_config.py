@@ -54,6 +54,9 @@ BOUNDS = [
     ("serving.lease_s", (0.1, 0.4), (0, 0.5), "greater than 0|less than or equal to 0.4"),
     ("serving.max_batch_images", (1, 4096), (0, 4097), "equal to 1|equal to 4096"),
     ("serving.replicas", (1,), (0,), "greater than or equal to 1"),
+    ("owners.gpus_per_owner", (0.05, 1), (0, 1.5), "greater than 0|less than or equal to 1"),
+    ("owners.max_resident_owners", (1, 1000), (0,), "greater than or equal to 1"),
+    ("owners.idle_s", (0.5,), (0,), "greater than 0"),
     ("seed", (0, -3, 7), ("seven",), "valid integer"),
     ("labels", (["a", "b"], []), ([1, 2], "cat"), "valid string|valid tuple"),
 ]

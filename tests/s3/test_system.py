@@ -10,7 +10,7 @@ from command_line import Run
 from s3_server import S3Server
 from small_system import LABELS, System, picture, samples
 
-from actors.remote_owners import NAMESPACE, Site
+from actors.owner_process import NAMESPACE, Site
 from cluster.pretrain import pretrain
 from cluster.runtime import free_port, registrar_of
 from cluster.service import start_service, stop_service

@@ -7,7 +7,7 @@ import time
 
 import ray
 
-from actors.remote_owners import NAMESPACE
+from actors.owner_process import NAMESPACE
 
 
 def end_actors(store_id: str) -> None:

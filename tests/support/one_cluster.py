@@ -10,7 +10,7 @@ import time
 
 import ray
 
-from actors.remote_owners import Site
+from actors.owner_process import Site
 from cluster.runtime import connect, registrar_of
 from lmeraser.manifest import load_manifest
 from lmeraser.store import open_store

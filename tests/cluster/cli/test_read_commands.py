@@ -122,7 +122,7 @@ def test_clusters_are_listed_largest_first_and_shown_by_key(lmeraser: Run, told:
 def test_a_table_holds_what_the_json_holds(lmeraser: Run, told: Told) -> None:
     entries = newest(told.system)["body"]["clusters"]
     lines = lmeraser("clusters", "list", "--store", told.system.store.uri).out.splitlines()
-    assert lines[0].split() == ["key", "rows", "anchors", "state"]
+    assert lines[0].split() == ["key", "rows", "anchors", "state", "owner", "node", "device"]
     found = {line.split()[0]: line.split()[1:3] for line in lines[1:]}
     assert found == {entry["key"]: [str(entry["rows"]), str(len(entry["anchors"]))] for entry in entries}
     assert newest(told.system)["body"]["root"] in lmeraser("status", "--store", told.system.store.uri).out

@@ -1,0 +1,110 @@
+"""Which owners have a process, and which goes when another one needs the room."""
+
+from __future__ import annotations
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from actors.residency import Residency
+
+KEYS = "abcdefgh"
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now_s = 0.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+def residency(most: int, clock: Clock | None = None, **rows: int) -> Residency:
+    made = Residency(lambda: most, idle_s=60.0, clock=clock or Clock())
+    made.expect(rows)
+    return made
+
+
+def call_each(of: Residency, clock: Clock, keys: str, to_tune: bool = False) -> None:
+    for key in keys:
+        clock.now_s += 1
+        of.called(key, to_tune=to_tune)
+
+
+def test_the_least_recently_called_owner_goes_first_and_only_as_many_as_needed() -> None:
+    clock = Clock()
+    owners = residency(3, clock, a=1, b=1, c=1, d=1, e=1)
+    call_each(owners, clock, "abc")
+    call_each(owners, clock, "a")
+    assert owners.leaving(["d"], at_work=[]) == ["b"]
+    assert owners.leaving(["d", "e"], at_work=[]) == ["b", "c"]
+    assert owners.leaving(["b", "c"], at_work=[]) == []
+    owners.ended(["b"])
+    assert owners.leaving(["d"], at_work=[]) == []
+
+
+def test_an_owner_at_work_goes_only_where_there_is_no_other() -> None:
+    clock = Clock()
+    owners = residency(2, clock, a=1, b=1, c=1, d=1)
+    call_each(owners, clock, "ab")
+    assert owners.leaving(["c"], at_work=["a"]) == ["b"]
+    assert owners.leaving(["c", "d"], at_work=["a"]) == ["b", "a"]
+
+
+def test_a_wave_takes_resident_owners_first_and_leaves_those_at_work_their_place() -> None:
+    clock = Clock()
+    owners = residency(3, clock, a=1, b=2, c=3, d=4, e=5)
+    call_each(owners, clock, "ab")
+    assert owners.wave("acde", at_work=["b"]) == ["a", "e"]
+    assert owners.wave("abcde", at_work=["b"]) == ["b", "a", "e"]
+    assert residency(1, a=1, b=1).wave("a", at_work=["b"]) == ["a"]
+
+
+def test_the_largest_clusters_are_ready_ahead_while_there_is_room() -> None:
+    owners = residency(2, a=10, b=30, c=20)
+    started = []
+    while (key := owners.next_ahead()) is not None:
+        started.append(key)
+        owners.called(key)
+    assert started == ["b", "c"]
+    owners.forget(["b"])
+    owners.ended(["b"])
+    assert owners.next_ahead() == "a"
+
+
+def test_an_idle_owner_goes_unless_it_is_light_and_its_cluster_large() -> None:
+    clock = Clock()
+    owners = residency(2, clock, a=10, b=20, c=30)
+    call_each(owners, clock, "ac")
+    assert owners.idle(at_work=[]) == []
+    clock.now_s += 61
+    assert owners.idle(at_work=[]) == ["a"]
+    assert owners.idle(at_work=["a"]) == []
+    call_each(owners, clock, "c", to_tune=True)
+    call_each(owners, clock, "c")
+    clock.now_s += 61
+    assert owners.idle(at_work=[]) == ["a", "c"]
+
+
+@settings(max_examples=200)
+@given(
+    most=st.integers(1, 5),
+    calls=st.lists(st.tuples(st.sets(st.sampled_from(KEYS), min_size=1), st.sets(st.sampled_from(KEYS)))),
+)
+def test_never_more_are_resident_than_may_be_and_every_job_is_done(
+    most: int, calls: list[tuple[set[str], set[str]]]
+) -> None:
+    clock = Clock()
+    owners = residency(most, clock, **dict.fromkeys(KEYS, 1))
+    for wanted, tuning in calls:
+        pending = set(wanted)
+        at_work = set(sorted(tuning & owners.resident)[: most - 1])
+        while pending:
+            wave = owners.wave(pending, at_work)
+            assert wave and set(wave) <= pending
+            leaving = owners.leaving(wave, at_work)
+            # A tuning is given up only where nothing else could go.
+            assert most == 1 or not at_work & set(leaving)
+            owners.ended(leaving)
+            call_each(owners, clock, "".join(wave))
+            assert len(owners.resident) <= most
+            pending -= set(wave)

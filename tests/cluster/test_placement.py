@@ -1,0 +1,103 @@
+"""What an owner is given: a part of a GPU from what a tuning takes, and the GPU that Ray assigns."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from small_system import System, samples
+
+from actors.nodes import OWNERS_PART_OF_GPU, Placement
+from cluster.placement import gpu_share, owner_placement, tuning_bytes
+from lmeraser.manifest import load_part
+from lmeraser.owners_config import OwnersConfig
+
+SystemOf = Callable[..., System]
+SCRIPT = Path(__file__).parent.parent / "support" / "logical_gpus.py"
+GIB = 2**30
+CONTEXT = 600_000_000  # before any tensor
+
+
+@pytest.mark.parametrize("owners", [1, 2, 3, 5, 7, 30])
+def test_as_many_owners_share_a_gpu_as_its_memory_allows(owners: int) -> None:
+    needed = int(OWNERS_PART_OF_GPU * 24 * GIB / owners)
+    share = gpu_share(needed, 24 * GIB)
+    assert Placement(0.001, share, "", 16, 60.0).owners_per_gpu == owners
+    assert share * owners <= OWNERS_PART_OF_GPU
+    assert share * 24 * GIB >= needed * 0.99
+
+
+def test_an_owner_has_a_gpu_whole_where_a_size_is_unknown() -> None:
+    for unknown in (gpu_share(None, GIB), gpu_share(GIB, None), gpu_share(25 * GIB, 24 * GIB)):
+        assert Placement(0.001, unknown, "", 16, 60.0).owners_per_gpu == 1
+
+
+def test_a_store_on_the_cpu_asks_for_no_gpu_unless_it_is_told_to(system_of: SystemOf) -> None:
+    system = system_of()
+    plain = owner_placement(OwnersConfig(), system.store, system.manifest)
+    told = owner_placement(OwnersConfig(gpus_per_owner=0.25), system.store, system.manifest)
+    assert (plain.num_gpus, told.num_gpus) == (0.0, 0.25)
+
+
+@pytest.mark.parametrize("variant", ["token", "pad"])
+def test_the_estimate_covers_what_a_tuning_keeps(system_of: SystemOf, variant: str) -> None:
+    system = system_of(variant)
+    method = system.method()
+    kept: dict[int, int] = {}
+    largest = 0
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        nonlocal largest
+        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        largest = max(largest, sum(kept.values()))
+        return tensor
+
+    def stepped(*_: int) -> None:
+        kept.clear()
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        method.specialist(method.rows(samples(0, 20)), stepped)
+    weights = load_part(system.store, system.manifest, "backbone")
+    parameters = sum(array.nbytes for array in weights.values())
+    estimated = tuning_bytes(method.config, weights)
+    assert estimated is not None
+    kept_by_estimate = estimated - parameters - CONTEXT
+    assert largest <= kept_by_estimate + parameters
+    assert kept_by_estimate <= 4 * largest
+
+
+def test_a_convolutional_backbone_is_not_estimated(system_of: SystemOf) -> None:
+    system = system_of("conv")
+    assert tuning_bytes(system.manifest.method, load_part(system.store, system.manifest, "backbone")) is None
+
+
+@pytest.mark.ray
+def test_every_owner_is_on_the_gpu_that_ray_gave_it_and_none_is_over_its_share(system_of: SystemOf) -> None:
+    system = system_of()
+    ran = subprocess.run(
+        [sys.executable, str(SCRIPT), system.store.uri, str(system.keys)],
+        env={**os.environ, "RAY_ADDRESS": "local"},
+        stdout=subprocess.PIPE,
+        check=True,
+        text=True,
+    )
+    told: dict[str, Any] = json.loads(ran.stdout)
+    sizes = {entry.key: entry.rows for entry in system.newest().clusters}
+    resident = [cluster for cluster in told["clusters"] if cluster["owner"] == "resident"]
+    # Two owners of 0.35 fit beside what else runs on a GPU.
+    assert len(resident) == min(8, len(sizes))
+    owners_by_gpu = Counter(cluster["device"] for cluster in resident)
+    assert set(owners_by_gpu) <= {f"GPU {number}" for number in range(4)}
+    assert max(owners_by_gpu.values()) == 2
+    assert sorted(sizes[cluster["key"]] for cluster in resident) == sorted(sizes.values())[-len(resident) :]
+    assert {cluster["node_id"] for cluster in resident} == {told["node_id"]}
+    # What each process sees is what the list says of it.
+    assert told["seen"] == {cluster["key"]: [cluster["device"].removeprefix("GPU ")] for cluster in resident}
