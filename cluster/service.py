@@ -44,9 +44,22 @@ def start_service(store: Store, keys: Path, config: ServingConfig, host: str, po
             "keep_alive_timeout_s": _KEEP_ALIVE_S,
         }
     )
+    _deploy(store, keys, config)
+    return f"http://{host}:{port}"
+
+
+def replace_service(store: Store, keys: Path, config: ServingConfig) -> bool:
+    """Replace the replicas of the service that runs, each new one before an old one ends; False where none runs."""
+    logging.getLogger("ray.serve").setLevel(logging.WARNING)
+    if NAME not in serve.status().applications:
+        return False
+    _deploy(store, keys, config)
+    return True
+
+
+def _deploy(store: Store, keys: Path, config: ServingConfig) -> None:
     application = build({"store": store.uri, "keys": str(keys), **asdict(config)})
     serve.run(application, name=NAME, route_prefix="/", logging_config=_LOGGING)
-    return f"http://{host}:{port}"
 
 
 def _check_port(host: str, port: int) -> None:

@@ -106,6 +106,8 @@ def build(args: dict[str, Any]) -> Application:
         max_queued_requests=ongoing * config.replicas,
         backpressure_config=BackpressureConfig(status_code=503, retry_after_s=RETRY_AFTER_S),
         health_check_period_s=2.0,
+        # A new replica is ready before an old one ends.
+        max_surge_percent=100,
         ray_actor_options={"num_cpus": config.threads, "num_gpus": _GPU_SHARE if on_gpu else 0},
     )(Service)
     application: Application = deployment.bind(store.uri, str(keys), asdict(config))

@@ -7,7 +7,7 @@ import sys
 import typer
 from rich.console import Console
 
-from cluster.cli import clusters, deletions, demo, jobs, keys, log, predict, receipt, residue, status, verify
+from cluster.cli import cluster, clusters, deletions, demo, jobs, keys, log, predict, receipt, residue, status, verify
 from lmeraser.errors import ConfigError, LMEraserError
 
 FAILED, USAGE = 1, 2
@@ -25,6 +25,7 @@ for module in (demo, jobs, predict, deletions, status, verify, residue):
 for name, group in {
     "deletions": deletions.group,
     "receipt": receipt.group,
+    "cluster": cluster.group,
     "clusters": clusters.group,
     "log": log.group,
     "keys": keys.group,

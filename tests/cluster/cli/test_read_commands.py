@@ -24,7 +24,7 @@ from lmeraser.store import LocalStore
 COMMANDS = {
     *("demo", "pretrain", "ingest", "tune", "serve", "predict", "delete", "status", "verify"),
     *("deletions list", "deletions show", "deletions wait", "receipt show", "receipt verify"),
-    *("clusters list", "clusters show", "log show", "log check", "keys init"),
+    *("cluster roll", "clusters list", "clusters show", "log show", "log check", "keys init"),
 }
 
 

@@ -1,0 +1,43 @@
+"""``lmeraser cluster``."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+import typer
+
+from cluster.cli.options import AsJson, ConfigFile, KeyFolder, StoreUri, find_store, key_folder, read_settings
+from cluster.cli.output import leave_stdout_to_results, print_json, print_pairs, progress
+from lmeraser.manifest import load_manifest
+
+group = typer.Typer(help="The actors that run on the Ray cluster.", no_args_is_help=True)
+
+
+@group.callback()
+def _group() -> None:
+    """The actors that run on the Ray cluster."""
+
+
+@group.command("roll")
+def roll(store: StoreUri = "", config: ConfigFile = None, keys: KeyFolder = None, as_json: AsJson = False) -> None:
+    """Replace owners, registrar and replicas by new ones with the code and configuration of this command.
+
+    Predictions are answered meanwhile, and the state stays as it is. Give the same --config as to `lmeraser serve`.
+
+    Example: lmeraser cluster roll --config signs.yaml
+    """
+    from actors.owner_process import Site
+    from cluster.roll import roll as run
+    from cluster.runtime import connect
+
+    target = find_store(store, config)
+    load_manifest(target)
+    settings = read_settings(config)
+    leave_stdout_to_results()
+    connect()
+    with progress() as report:
+        rolled = run(Site(target.uri, str(key_folder(keys))), settings, report)
+    if as_json:
+        print_json(asdict(rolled))
+    else:
+        print_pairs(asdict(rolled).items())

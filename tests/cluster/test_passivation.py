@@ -1,0 +1,107 @@
+"""At most so many owners have a process, and everything asked of the others is done all the same."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import ray
+from processes import named
+from small_system import System, samples
+
+from actors.owner_process import NAMESPACE, Site
+from cluster.runtime import registrar_of
+from lmeraser.data import Sample
+from lmeraser.owners_config import OwnersConfig
+
+pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_local")]
+SystemOf = Callable[..., System]
+MOST = 2
+
+
+@pytest.fixture
+def few(system_of: SystemOf) -> Iterator[tuple[System, Any]]:
+    """A system of more clusters than may be resident, whose registrar is a Ray actor."""
+    system = system_of()
+    assert len(system.newest().clusters) > 2 * MOST
+    owners = OwnersConfig(max_resident_owners=MOST, idle_s=1.0)
+    yield system, registrar_of(Site(system.store.uri, str(system.keys)), system.manifest, owners)
+    for actor in ray.util.list_named_actors(all_namespaces=True):
+        if system.manifest.store_id in actor["name"]:
+            ray.kill(ray.get_actor(actor["name"], namespace=NAMESPACE))
+
+
+class Watch:
+    """Counts processes of owners, again and again, until it is left."""
+
+    def __init__(self) -> None:
+        self.most = 0
+        self._left = threading.Event()
+        self._thread = threading.Thread(target=self._count)
+
+    def __enter__(self) -> Watch:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._left.set()
+        self._thread.join()
+
+    def _count(self) -> None:
+        while not self._left.is_set():
+            self.most = max(self.most, len(named("ray::OwnerProcess")))
+            time.sleep(0.02)
+
+
+def test_rows_go_from_every_cluster_and_all_are_tuned_by_few_processes(few: tuple[System, Any]) -> None:
+    system, registrar = few
+    # One row of each cluster, one deletion after the other while tunings run; then one of many clusters at once.
+    numbers = range(len(system.newest().clusters))
+    with Watch() as seen:
+        each = [ray.get(registrar.delete.remote([f"s{number}"], [])) for number in numbers]
+        completed(registrar, each[0].id)
+        at_once = [f"s{number}" for number in range(40, 60)]
+        last = ray.get(registrar.delete.remote(at_once, []))
+        completed(registrar, last.id)
+        for deletion in each:
+            completed(registrar, deletion.id)
+    assert 1 <= seen.most <= MOST
+    gone = [*(f"s{number}" for number in numbers), *at_once]
+    assert system.newest().root == system.fresh_root(without(*gone))
+    assert set(system.store.names("rows/")) == {entry.rows_object for entry in system.newest().clusters}
+    assert len(ray.get(registrar.owner_places.remote())) <= MOST
+
+
+def test_an_owner_comes_back_after_it_was_idle(few: tuple[System, Any]) -> None:
+    system, registrar = few
+    first = ray.get(registrar.delete.remote(["s3"], []))
+    completed(registrar, first.id)
+    tuned = until(lambda: set(named("ray::OwnerProcess")) or None)
+    # Those that have tuned go; light ones of the largest clusters take their place.
+    until(lambda: not tuned & set(named("ray::OwnerProcess")) or None)
+    sizes = sorted(system.newest().clusters, key=lambda entry: (-entry.rows, entry.key))
+    ready = {entry.key for entry in sizes[:MOST]}
+    until(lambda: set(ray.get(registrar.owner_places.remote())) == ready or None)
+    second = ray.get(registrar.delete.remote(["s4"], []))
+    completed(registrar, second.id)
+    assert system.newest().root == system.fresh_root(without("s3", "s4"))
+
+
+def without(*names: str) -> list[Sample]:
+    return [row for row in samples(0, 90) if row.sample_id not in names]
+
+
+def completed(registrar: Any, deletion_id: str) -> None:
+    until(lambda: True if ray.get(registrar.deletion.remote(deletion_id)).status == "completed" else None)
+
+
+def until(found: Callable[[], Any]) -> Any:
+    """What it finds, once it finds something."""
+    last = time.monotonic() + 120
+    while (one := found()) is None:
+        assert time.monotonic() < last, "it did not come to pass"
+        time.sleep(0.1)
+    return one

@@ -1,0 +1,116 @@
+"""New code is rolled out: every process is another one, no prediction fails meanwhile, and the state stays."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+import ray
+from processes import named
+from small_system import System, picture, samples
+
+from actors.owner_process import NAMESPACE, Site
+from cluster.roll import roll
+from cluster.runtime import free_port, registrar_of
+from cluster.service import start_service, stop_service
+from lmeraser.client import Client
+from lmeraser.config import Config, ServingConfig
+from lmeraser.errors import NotReadyError
+
+pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_local")]
+SystemOf = Callable[..., System]
+ROOT = Path(__file__).parent.parent.parent
+ACTORS = ("ray::RegistrarProcess", "ray::OwnerProcess", "ray::ServeReplica")
+
+
+class Caller:
+    """Predicts one image after the other until it is left; keeps what failed."""
+
+    def __init__(self, url: str) -> None:
+        self.answers = 0
+        self.failed: list[str] = []
+        self._url = url
+        self._left = threading.Event()
+        self._thread = threading.Thread(target=self._call)
+
+    def __enter__(self) -> Caller:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._left.set()
+        self._thread.join()
+
+    def _call(self) -> None:
+        # Not the project's client: it asks again after a failure, and so would hide it.
+        with httpx2.Client(base_url=self._url, timeout=60.0) as client:
+            while not self._left.is_set():
+                answer = client.post("/v1/predict", content=picture(400), headers={"Content-Type": "image/png"})
+                self.answers += 1
+                if answer.status_code != 200:
+                    self.failed.append(answer.text)
+
+
+def processes() -> set[int]:
+    return {pid for name in ACTORS for pid in named(name)}
+
+
+def test_all_processes_are_replaced_while_predictions_are_answered(system_of: SystemOf) -> None:
+    system = system_of()
+    registrar = registrar_of(Site(system.store.uri, str(system.keys)), system.manifest)
+    term = ray.get(registrar.status.remote())["term"]
+    url = start_service(system.store, system.keys, ServingConfig(), "127.0.0.1", free_port())
+    try:
+        with Client(url) as client, Caller(url) as caller:
+            # One that still waits for its tuning when the roll begins.
+            deletion = client.delete(sample_ids=["s3"])
+            client.wait(deletion.id, status="erased", timeout_s=200)
+            before = processes()
+            told = rolled(system)
+            after = processes()
+            client.wait(deletion.id, timeout_s=200)
+    finally:
+        stop_service()
+    remove_actors(system)
+    assert caller.answers > 10
+    assert caller.failed == []
+    assert before and after and before.isdisjoint(after)
+    assert (told["service"], told["term"] > term) == (True, True)
+    assert system.newest().root == system.fresh_root([row for row in samples(0, 90) if row.sample_id != "s3"])
+
+
+def rolled(system: System) -> dict[str, Any]:
+    """What the command says; in a process of its own, whose code is what is rolled out."""
+    ran = subprocess.run(
+        [
+            *(sys.executable, "-m", "cluster.cli", "cluster", "roll", "--json"),
+            *("--store", system.store.uri, "--keys", str(system.keys)),
+        ],
+        env={**os.environ, "RAY_ADDRESS": ray.get_runtime_context().gcs_address},
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        check=True,
+        text=True,
+    )
+    told: dict[str, Any] = json.loads(ran.stdout)
+    return told
+
+
+def remove_actors(system: System) -> None:
+    for actor in ray.util.list_named_actors(all_namespaces=True):
+        if system.manifest.store_id in actor["name"]:
+            ray.kill(ray.get_actor(actor["name"], namespace=NAMESPACE))
+
+
+def test_there_is_nothing_to_roll_where_no_registrar_runs(system_of: SystemOf) -> None:
+    system = system_of()
+    with pytest.raises(NotReadyError, match="nothing to roll"):
+        roll(Site(system.store.uri, str(system.keys)), Config(), lambda *_: None)
