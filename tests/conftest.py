@@ -105,6 +105,8 @@ def lmeraser(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     """Runs ``lmeraser`` in this process; an exception that is not an exit, so a traceback, goes to the test."""
     monkeypatch.delenv("LMERASER_HASH_KEY", raising=False)
     monkeypatch.delenv("LMERASER_KEYS", raising=False)
+    # Another Ray of this machine is not to be found.
+    monkeypatch.setenv("RAY_ADDRESS", "local")
 
     def run(*arguments: object) -> Ran:
         from cluster.cli import app, output

@@ -6,7 +6,16 @@ from dataclasses import asdict
 
 import typer
 
-from cluster.cli.options import AsJson, ConfigFile, KeyFolder, StoreUri, find_store, key_folder, read_settings
+from cluster.cli.options import (
+    AsJson,
+    ConfigFile,
+    KeyFolder,
+    S3Endpoint,
+    StoreUri,
+    find_store,
+    key_folder,
+    read_settings,
+)
 from cluster.cli.output import leave_stdout_to_results, print_json, print_pairs, progress
 from lmeraser.manifest import load_manifest
 
@@ -19,7 +28,13 @@ def _group() -> None:
 
 
 @group.command("roll")
-def roll(store: StoreUri = "", config: ConfigFile = None, keys: KeyFolder = None, as_json: AsJson = False) -> None:
+def roll(
+    store: StoreUri = "",
+    s3_endpoint: S3Endpoint = "",
+    config: ConfigFile = None,
+    keys: KeyFolder = None,
+    as_json: AsJson = False,
+) -> None:
     """Replace owners, registrar and replicas by new ones with the code and configuration of this command.
 
     Predictions are answered meanwhile, and the state stays as it is. Give the same --config as to `lmeraser serve`.
@@ -30,7 +45,7 @@ def roll(store: StoreUri = "", config: ConfigFile = None, keys: KeyFolder = None
     from cluster.roll import roll as run
     from cluster.runtime import connect
 
-    target = find_store(store, config)
+    target = find_store(store, s3_endpoint, config)
     load_manifest(target)
     settings = read_settings(config)
     leave_stdout_to_results()

@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 import ray
+from named_actors import end_actors
 from processes import named
 from small_system import System, samples
 
-from actors.owner_process import NAMESPACE, Site
+from actors.owner_process import Site
 from cluster.runtime import registrar_of
 from lmeraser.data import Sample
 from lmeraser.owners_config import OwnersConfig
@@ -29,9 +30,7 @@ def few(system_of: SystemOf) -> Iterator[tuple[System, Any]]:
     assert len(system.newest().clusters) > 2 * MOST
     owners = OwnersConfig(max_resident_owners=MOST, idle_s=1.0)
     yield system, registrar_of(Site(system.store.uri, str(system.keys)), system.manifest, owners)
-    for actor in ray.util.list_named_actors(all_namespaces=True):
-        if system.manifest.store_id in actor["name"]:
-            ray.kill(ray.get_actor(actor["name"], namespace=NAMESPACE))
+    end_actors(system.manifest.store_id)
 
 
 class Watch:

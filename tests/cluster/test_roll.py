@@ -14,10 +14,11 @@ from typing import Any
 import httpx2
 import pytest
 import ray
+from named_actors import end_actors
 from processes import named
 from small_system import System, picture, samples
 
-from actors.owner_process import NAMESPACE, Site
+from actors.owner_process import Site
 from cluster.roll import roll
 from cluster.runtime import free_port, registrar_of
 from cluster.service import start_service, stop_service
@@ -79,7 +80,7 @@ def test_all_processes_are_replaced_while_predictions_are_answered(system_of: Sy
             client.wait(deletion.id, timeout_s=200)
     finally:
         stop_service()
-    remove_actors(system)
+        end_actors(system.manifest.store_id)
     assert caller.answers > 10
     assert caller.failed == []
     assert before and after and before.isdisjoint(after)
@@ -102,12 +103,6 @@ def rolled(system: System) -> dict[str, Any]:
     )
     told: dict[str, Any] = json.loads(ran.stdout)
     return told
-
-
-def remove_actors(system: System) -> None:
-    for actor in ray.util.list_named_actors(all_namespaces=True):
-        if system.manifest.store_id in actor["name"]:
-            ray.kill(ray.get_actor(actor["name"], namespace=NAMESPACE))
 
 
 def test_there_is_nothing_to_roll_where_no_registrar_runs(system_of: SystemOf) -> None:
