@@ -9,9 +9,9 @@ from typing import Any
 
 import ray
 
-# The rest of a GPU is for a Serve replica, its successor while new code is rolled out, and workers of an ingest.
+# The rest of a GPU is for a Serve replica, its successor while new code is rolled out, and a worker of an ingest.
 OWNERS_PART_OF_GPU = 0.7
-REPLICA_PART_OF_GPU = 0.1
+OTHERS_PART_OF_GPU = 0.1
 ACCELERATOR_LABEL = "ray.io/accelerator-type"
 _TUNINGS_PER_GPU = 2
 _LOOK_S = 1.0

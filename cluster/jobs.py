@@ -9,6 +9,7 @@ from typing import Any
 
 import ray
 
+from actors.nodes import OTHERS_PART_OF_GPU
 from actors.owner_process import Site
 from lmeraser.config import SourceConfig
 from lmeraser.data import check_samples, located, open_source
@@ -84,7 +85,7 @@ def _write_all(
     on_gpu = load_manifest(open_store(site.store_uri)).method.backbone.device == "cuda"
     cores = int(ray.cluster_resources().get("GPU" if on_gpu else "CPU", 1))
     workers = max(1, min(cores, -(-rows // _CHUNK_ROWS)))
-    write = _write_incoming.options(num_cpus=_WRITER_CPUS, num_gpus=1 if on_gpu else 0)
+    write = _write_incoming.options(num_cpus=_WRITER_CPUS, num_gpus=OTHERS_PART_OF_GPU if on_gpu else 0)
     calls = [write.remote(site, source, skip_bad, prefix, place, workers) for place in range(workers)]
     store = open_store(site.store_uri)
     try:

@@ -111,6 +111,7 @@ def connected_registrar(store_id: str, store_uri: str) -> Iterator[Any | None]:
     if address == "local":
         yield None
         return
+    authenticate()
     try:
         ray.init(address=address, namespace=NAMESPACE, logging_level=logging.ERROR, log_to_driver=False)
     except ConnectionError:

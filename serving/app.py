@@ -18,6 +18,7 @@ from ray import serve
 from ray.serve import Application
 from ray.serve.config import BackpressureConfig
 
+from actors.nodes import OTHERS_PART_OF_GPU
 from lmeraser.api_keys import ApiKeys
 from lmeraser.config import ServingConfig
 from lmeraser.errors import LMEraserError
@@ -37,8 +38,6 @@ if TYPE_CHECKING:
 
 # The replica turns away what is too much with a problem document; Serve, with plain text, only what is far beyond.
 _SERVE_TAKES = 2
-# A replica shares its GPU with owners that tune.
-_GPU_SHARE = 0.1
 
 
 @serve.ingress()
@@ -108,7 +107,7 @@ def build(args: dict[str, Any]) -> Application:
         health_check_period_s=2.0,
         # A new replica is ready before an old one ends.
         max_surge_percent=100,
-        ray_actor_options={"num_cpus": config.threads, "num_gpus": _GPU_SHARE if on_gpu else 0},
+        ray_actor_options={"num_cpus": config.threads, "num_gpus": OTHERS_PART_OF_GPU if on_gpu else 0},
     )(Service)
     application: Application = deployment.bind(store.uri, str(keys), asdict(config))
     return application

@@ -1,0 +1,120 @@
+"""A Ray of two nodes on this machine, one of which is killed: ``python several_nodes.py STORE KEYS FOLDER IMAGES``.
+
+Adds the images, serves, deletes, and kills the second node while an owner on it tunes. FOLDER is a local store, which
+must be refused. Prints what happened as JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import ray
+from ray.cluster_utils import Cluster
+
+from actors.owner_process import NAMESPACE, Site
+from cluster.authentication import authenticate
+from cluster.jobs import ingest
+from cluster.runtime import free_port, registrar_of
+from cluster.service import start_service, stop_service
+from lmeraser.client import Client
+from lmeraser.config import ServingConfig, SourceConfig
+from lmeraser.errors import ServiceUnavailableError, StoreError
+from lmeraser.manifest import load_manifest
+from lmeraser.store import open_store
+
+Found = TypeVar("Found")
+LONGEST_S = 150.0
+# A node counts as dead after 3 s of silence, where Ray by itself takes 15.
+HEALTH = {
+    "health_check_initial_delay_ms": 1000,
+    "health_check_period_ms": 1000,
+    "health_check_timeout_ms": 1000,
+    "health_check_failure_threshold": 2,
+}
+
+
+def until(found: Callable[[], Found | None]) -> Found:
+    """What it finds, once it finds something."""
+    last = time.monotonic() + LONGEST_S
+    while (one := found()) is None:
+        assert time.monotonic() < last, "it did not come to pass"
+        time.sleep(0.02)
+    return one
+
+
+def deletes_and_loses_a_node(second: Any, told: dict[str, Any], arguments: list[str]) -> None:
+    """Everything, once the nodes are there."""
+    store_uri, keys, folder, images = arguments
+    site = Site(store_uri, keys)
+    store = open_store(store_uri)
+    manifest = load_manifest(store)
+    try:
+        registrar_of(Site(folder, keys), load_manifest(open_store(folder)))
+    except StoreError as error:
+        told["refused"] = str(error)
+    registrar = registrar_of(site, manifest)
+    url = start_service(store, Path(keys), ServingConfig(), "127.0.0.1", free_port())
+    with Client(url) as client:
+        source = SourceConfig("image_folder", images)
+        done = ingest(registrar, site, manifest, source, skip_bad=False, force=False, report=lambda *_: None)
+        told["added"] = done.rows
+        picture = next(Path(images).rglob("*.png")).read_bytes()
+        client.predict(picture)
+
+        def place_of_tuning() -> Any | None:
+            status, places = ray.get([registrar.status.remote(), registrar.owner_places.remote()])
+            told["nodes"] = sorted({place.node_id for place in places.values()} | set(told.get("nodes", ())))
+            running = [places[key] for key in status["running"] if key in places]
+            return next((place for place in running if place.node_id == second.node_id), None)
+
+        place = until(place_of_tuning)
+        deletion = client.delete(sample_ids=told["deleted"])
+        kill(second)
+        killed = time.monotonic()
+        told["killed_pid"] = place.pid
+
+        def completed() -> bool | None:
+            try:
+                return client.deletion(deletion.id).status == "completed" or None
+            except ServiceUnavailableError:
+                return None
+
+        until(completed)
+        until(lambda: ray.get(registrar.status.remote())["idle"] or None)
+        told["seconds"] = round(time.monotonic() - killed, 1)
+        told["alive"] = sum(node["Alive"] for node in ray.nodes())
+        told["commit"] = client.predict(picture).commit
+    stop_service()
+
+
+def kill(node: Any) -> None:
+    """SIGKILL its raylet; a zombie would look alive to its workers, which end with it."""
+    raylet = node.all_processes["raylet"][0].process
+    os.kill(raylet.pid, signal.SIGKILL)
+    raylet.wait()
+
+
+if __name__ == "__main__":
+    told: dict[str, Any] = {"deleted": ["s3", "s7", "s11"]}
+    authenticate()
+    # Short, because the paths of sockets must be.
+    with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as temporary:
+        head = {"num_cpus": 1, "include_dashboard": False, "_system_config": HEALTH, "_temp_dir": temporary}
+        cluster = Cluster(initialize_head=True, head_node_args=head)
+        second = cluster.add_node(num_cpus=1)
+        ray.init(address=cluster.address, namespace=NAMESPACE, log_to_driver=False, logging_level="ERROR")
+        try:
+            deletes_and_loses_a_node(second, told, sys.argv[1:])
+        finally:
+            ray.shutdown()
+            cluster.shutdown()
+    sys.__stdout__.write(json.dumps(told))
+    sys.__stdout__.flush()
