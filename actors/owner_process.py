@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import ray
 from ray.actor import ActorHandle
-from ray.exceptions import GetTimeoutError, RayActorError
+from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from actors.names import owner_name
@@ -182,7 +182,7 @@ def _answer(asked: ray.ObjectRef[Place]) -> Place | None:
     try:
         place: Place = ray.get(asked, timeout=0)
         return place
-    except (GetTimeoutError, RayActorError):
+    except RayError:
         return None
 
 
