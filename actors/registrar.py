@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from actors.boundaries import Boundary, reached
 from actors.changes import object_name
 from actors.committer import Applied, Committer
-from actors.incoming import Incoming, Prefixes, read_incoming
+from actors.incoming import Incoming, Prefixes, is_there, read_incoming
 from actors.intake import Intake
 from actors.journal import Journal
 from actors.owner import TuningJob
@@ -31,6 +31,8 @@ from lmeraser.keys import HashKey
 from lmeraser.log import Log
 from lmeraser.manifest import Manifest
 from lmeraser.store import Store
+
+_NOTHING = Applied((), frozenset())
 
 
 class Registrar:
@@ -47,6 +49,7 @@ class Registrar:
     ) -> None:
         """Take over the store: open a term, load the newest commit, and go on where the last one stopped."""
         self._store = store
+        self._manifest = manifest
         self._hash_key = hash_key
         self._owners = owners
         self._lease_s = lease_s
@@ -138,6 +141,7 @@ class Registrar:
     def ingest(self, prefix: str, force: bool = False) -> Future[int]:
         """Add the rows under a prefix; the future gives their number once they are committed.
 
+        It is 0 where all of them were there already, the same in every byte.
         The future raises DuplicateSampleError, or ErasedRowError when a row or its subject was erased
         before and ``force`` is not set.
 
@@ -196,7 +200,7 @@ class Registrar:
         samples = {name for request_id in fresh for name in self._intake.sample_ids(request_id, self._committer.index)}
         self.prefixes.forbid(samples)
         requests = [(request_id, self._intake.object_of(request_id)) for request_id in fresh]
-        applied = self._committer.apply(erased=samples, requests=requests) if fresh else Applied((), frozenset())
+        applied = self._committer.apply(erased=samples, requests=requests) if fresh else _NOTHING
         self._follow(applied.left_keys, applied.touched)
         # Until the lease of every replica has run out, one may still answer from the commit before.
         time.sleep(self._lease_s)
@@ -215,35 +219,35 @@ class Registrar:
             self._requests.popleft()
 
     def _add(self, ingest: Incoming) -> None:
+        method, commit = self._manifest.method, self._committer.commit
         try:
-            tables = read_incoming(self._store, ingest, self._journal.history, self._hash_key)
-        except (ErasedRowError, ObjectCorruptError) as error:
-            return self._refuse(ingest, error)
+            arrived = read_incoming(self._store, ingest, self._journal.history, self._hash_key, method)
+        except (ErasedRowError, ObjectCorruptError, DuplicateSampleError) as error:
+            return self._ended(ingest, error)
+        # Asked for again after a kill that came too late to be told.
+        if arrived is None or is_there(self._store, self._hash_key, arrived, self._committer.index, commit):
+            return self._ended(ingest, 0)
         try:
-            applied = self._committer.apply(incoming=list(tables), tables=list(tables.values()))
+            applied = self._committer.apply(arrived=arrived)
         except DuplicateSampleError as error:
-            return self._refuse(ingest, error)
-        self._ingested(ingest)
+            return self._ended(ingest, error)
+        return self._ended(ingest, len(arrived.index), applied)
+
+    def _ended(self, ingest: Incoming, outcome: int | Exception, applied: Applied = _NOTHING) -> None:
+        """Sweep what lies under the prefix, and tell how many rows were added or why none was."""
+        # A later step that fails is done again, and must not add the rows a second time.
+        self._ingests.popleft()
+        self.prefixes.added(ingest.prefix)
+        self._unswept = True
         try:
             self._follow(applied.left_keys, applied.touched)
             self._owners.retire(applied.left_keys - applied.touched)
             self._sweep()
         finally:
-            ingest.rows.set_result(sum(map(len, tables.values())))
-        return None
-
-    def _refuse(self, ingest: Incoming, error: Exception) -> None:
-        self._ingested(ingest)
-        try:
-            self._sweep()
-        finally:
-            ingest.rows.set_exception(error)
-
-    def _ingested(self, ingest: Incoming) -> None:
-        # A later step that fails is done again, and must not add the rows a second time.
-        self._ingests.popleft()
-        self.prefixes.added(ingest.prefix)
-        self._unswept = True
+            if isinstance(outcome, int):
+                ingest.rows.set_result(outcome)
+            else:
+                ingest.rows.set_exception(outcome)
 
     def _take_results(self) -> bool:
         results = self._owners.finished()

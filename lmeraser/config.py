@@ -19,6 +19,7 @@ from pydantic.dataclasses import dataclass
 
 from lmeraser.errors import ConfigError
 from lmeraser.hashing import canonical_json
+from lmeraser.store.location import SCHEME
 from lmeraser.validated import validated
 
 LONGEST_LEASE_S = 0.4  # every erasure waits as long, so no replica may answer on a longer one
@@ -164,7 +165,8 @@ class SourceConfig:
     Attributes:
         kind: "parquet" (Hugging Face layout), "image_folder", "torchvision", "digits" and "glyphs"
             (both bundled).
-        path: file or folder; for "torchvision", the folder that holds the data set.
+        path: file or folder; for "torchvision", the folder that holds the data set; for "parquet" also
+            ``s3://bucket/path``.
         dataset: class in ``torchvision.datasets``; only for "torchvision".
         split: "train" or "test", where the source has both.
         max_rows: take this many rows, chosen by a hash of the sample id; all when absent.
@@ -182,6 +184,8 @@ class SourceConfig:
             raise ValueError(f"a source of kind {self.kind} needs path")
         if self.kind == "torchvision" and not self.dataset:
             raise ValueError("a source of kind torchvision needs dataset, a class of torchvision.datasets")
+        if self.path.startswith(SCHEME) and self.kind != "parquet":
+            raise ValueError(f"a source of kind {self.kind} has the path {self.path!r}; only parquet is read from S3")
         return self
 
 
@@ -242,7 +246,7 @@ class Config:
 
     Attributes:
         store: folder, or ``s3://bucket/prefix``; ``--store`` goes before it.
-        s3_endpoint: URL of an S3 provider other than AWS; ``--s3-endpoint`` goes before it.
+        s3_endpoint: URL of an S3 provider other than AWS, for the store and the rows; ``--s3-endpoint`` goes before it.
         labels: names of the labels; those that the private source declares when empty.
         public, private: where public and private rows come from.
         test: rows that ``lmeraser predict --test`` predicts.

@@ -16,6 +16,7 @@ from lmeraser.data.sample import Sample, Source
 from lmeraser.data.torchvision_dataset import TorchvisionSource
 from lmeraser.errors import DataError, DuplicateSampleError, UndecodableImageError, UnknownLabelError
 from lmeraser.hashing import draw_uint64
+from lmeraser.store.location import SCHEME
 
 _NAMED_IN_MESSAGE = 10
 
@@ -31,7 +32,7 @@ def open_source(config: SourceConfig) -> Source:
     path = Path(config.path).expanduser()
     match config.kind:
         case "parquet":
-            source = ParquetSource(path)
+            source = ParquetSource(config.path if config.path.startswith(SCHEME) else str(path))
         case "image_folder":
             source = ImageFolderSource(path)
         case "torchvision":
@@ -61,7 +62,9 @@ def open_public(config: SourceConfig) -> Source:
 
 def located(config: SourceConfig) -> SourceConfig:
     """The same source with its path from the root: processes elsewhere have other working folders."""
-    return replace(config, path=str(Path(config.path).expanduser().absolute())) if config.path else config
+    if not config.path or config.path.startswith(SCHEME):
+        return config
+    return replace(config, path=str(Path(config.path).expanduser().absolute()))
 
 
 class CheckedSamples:
