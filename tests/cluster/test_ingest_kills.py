@@ -56,7 +56,7 @@ def images(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def system(system_of: Callable[..., System]) -> Iterator[System]:
-    system = system_of("minute", 0)
+    system = system_of("coarse", 0)
     yield system
     for name in [actor["name"] for actor in ray.util.list_named_actors(all_namespaces=True)]:
         if system.manifest.store_id in name:
