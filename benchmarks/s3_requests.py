@@ -1,8 +1,8 @@
 """How many requests does S3 get: for a deletion, for a start, and from a replica that waits or answers?
 
 Requests are counted in the log of moto's server on loopback, so they are those that a bill would list; its seconds are
-not those of S3 and are not given. Owners live in the registrar's process (no Ray), and a stand-in tunes. Prices are those
-of S3 Standard in us-east-1 in 2025: $5 per million of PUT, POST and LIST, $0.40 of GET and HEAD, DELETE free.
+not those of S3 and are not given. Owners live in the registrar's process (no Ray), and a stand-in tunes. Prices are
+those of S3 Standard in us-east-1 in 2025: $5 per million of PUT, POST and LIST, $0.40 of GET and HEAD, DELETE free.
 
     python benchmarks/s3_requests.py --out /tmp/s3-requests
 """
