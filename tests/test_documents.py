@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import click
 import pytest
 import typer.main
 from ray.scripts.scripts import cli as ray_cli
+from small_system import System
 
 from cluster.cli.app import app
 
@@ -71,3 +72,18 @@ def test_commands_and_their_options_exist(document: Path) -> None:
                 assert word.partition("=")[0] in {*known, "--help"}, (
                     f"{program} {' '.join(arguments)} in {named(document)}"
                 )
+
+
+@pytest.mark.slow
+def test_the_privacy_officers_guide_explains_every_field_of_a_receipt(system_of: Callable[..., System]) -> None:
+    system = system_of("minute", 30)
+    registrar = system.registrar()
+    deletion = registrar.delete((), ("u12",))
+    while registrar.step():
+        pass
+    guide = (ROOT / "docs" / "guides" / "privacy-officer.md").read_text()
+    table = guide.partition("| field | what it says |")[2].partition("\n\n")[0]
+    explained = {
+        name for row in table.splitlines() for name in re.findall(r"`(\w+)`", row.split("|")[1] if row else "")
+    }
+    assert explained == set(registrar.receipt(deletion.id))

@@ -20,7 +20,7 @@ from lmeraser.api_keys import create_api_key
 from lmeraser.client import Client, Prediction
 from lmeraser.errors import AuthenticationError
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
 SystemOf = Callable[..., System]
 ROOT = Path(__file__).parent.parent.parent
 
@@ -65,7 +65,7 @@ def test_jobs_tell_their_progress_and_their_exit_codes(head: Head, system_of: Sy
         "failed": (1, submit(head, "failed", "lmeraser", "tune", *place[:3], str(system.keys / "none"))),
         "asked-wrongly": (2, submit(head, "asked-wrongly", "lmeraser", "tune")),
     }
-    told = {name: job.communicate(timeout=240)[0] for name, (_, job) in jobs.items()}
+    told = {name: job.communicate(timeout=500)[0] for name, (_, job) in jobs.items()}
     clusters = len(system.newest().clusters)
     assert f"tunings: {clusters} of {clusters}" in told["tuned"]
     assert re.search(rf"state_root +{system.fresh_root(samples(0, 36))}", told["tuned"])

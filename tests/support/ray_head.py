@@ -30,7 +30,7 @@ class Head:
     token: Path
     environment: dict[str, str]
 
-    def run(self, *command: str, timeout_s: float = 120, **environment: str) -> subprocess.CompletedProcess[str]:
+    def run(self, *command: str, timeout_s: float = 300, **environment: str) -> subprocess.CompletedProcess[str]:
         """Run a command and wait for its end."""
         settings = {**self.environment, **environment}
         return subprocess.run(command, env=settings, capture_output=True, text=True, timeout=timeout_s, check=False)
