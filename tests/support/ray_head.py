@@ -55,7 +55,7 @@ def ray_head() -> Iterator[Head]:
             "--block",
             "--num-cpus=2",
             "--disable-usage-stats",
-            f"--temp-dir={folder}/t",
+            f"--temp-dir={folder}/ray",
         ]
         command += [
             "--dashboard-host=127.0.0.1",
