@@ -28,7 +28,8 @@ def _told(schema: pa.Schema) -> str:
     return ", ".join(f"{field.name}: {field.type}" for field in schema)
 
 
-@dataclass(frozen=True)
+# Not shown: what a traceback or a log line quotes must hold no row.
+@dataclass(frozen=True, repr=False)
 class RowTable:
     """Rows sorted by sample id.
 

@@ -137,7 +137,9 @@ def test_a_client_predicts_deletes_and_gets_a_receipt_over_http(running: tuple[S
     assert served.root == system.fresh_root(without("s3", "s40"))
     assert system.newest().root == system.fresh_root([*without("s3", "s40"), *more])
     names = {sample.name for family in metrics for sample in family.samples}
-    asked = set(re.findall(r"ray_lmeraser_\w+", (ROOT / "deploy" / "grafana-dashboard.json").read_text()))
+    deploy = ROOT / "deploy"
+    shown = "".join((deploy / name).read_text() for name in ("grafana-dashboard.json", "prometheus-alerts.yaml"))
+    asked = set(re.findall(r"ray_lmeraser_\w+", shown))
     assert asked <= names
     told = {value for family in metrics for sample in family.samples for value in sample.labels.values()}
     assert told.isdisjoint({"s3", "u40", deletion.id})
