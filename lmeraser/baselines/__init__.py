@@ -6,10 +6,11 @@ Each method is a frozen dataclass: ``fit`` makes it from rows, ``without`` gives
 
 from __future__ import annotations
 
+from lmeraser.baselines.clustered import Clustered
 from lmeraser.baselines.cost import Cost, measured
 from lmeraser.baselines.published import Published, PublishedConfig
 from lmeraser.baselines.retrain import Retrain
 from lmeraser.baselines.ridge import RidgeOnly
 from lmeraser.baselines.sisa import Sisa
 
-__all__ = ["Cost", "Published", "PublishedConfig", "Retrain", "RidgeOnly", "Sisa", "measured"]
+__all__ = ["Clustered", "Cost", "Published", "PublishedConfig", "Retrain", "RidgeOnly", "Sisa", "measured"]

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor
 
+from lmeraser.backbone import VitBackbone
 from lmeraser.heads import Head, Statistics, solve
 from lmeraser.method import Method, extract
 from lmeraser.numerics import deterministic
@@ -58,3 +59,15 @@ def rows_without(rows: TuningRows, sample_ids: Collection[str]) -> TuningRows:
     """The rows whose ids are not among these."""
     gone = frozenset(sample_ids)
     return rows_at(rows, np.flatnonzero([name not in gone for name in rows.sample_ids]))
+
+
+def tuning_row_passes(method: Method, rows: int, passes: int | None = None) -> float:
+    """Row-passes of one tuning: each pass goes forward and backward through the blocks above the prompt.
+
+    For n rows and a prompt that enters at block r of L: ``2 · passes · n · (L - r) / L``, and once ``n · r / L`` for
+    the blocks below it.
+    """
+    kind, backbone = method.prompt_kind, method.backbone
+    below = kind.enters_at / backbone.block_count if isinstance(backbone, VitBackbone) else 0.0
+    passes = method.config.tuning.passes if passes is None else passes
+    return rows * (2 * passes * (1 - below) + below)

@@ -118,6 +118,13 @@ class Published:
             self, rows=rows, cluster_N=cluster_N, prompts_K3PP=prompts_K3PP, weight_KCD=weight_KCD, bias_KC=bias_KC
         )
 
+    def row_passes_of(self, sample_ids: Collection[str]) -> float:
+        """Row-passes of this deletion, forward and backward together."""
+        gone = frozenset(sample_ids)
+        left_N = np.array([name not in gone for name in self.rows.sample_ids])
+        touched = np.unique(self.cluster_N[~left_N])
+        return float(2 * self.config.passes * np.isin(self.cluster_N[left_N], touched).sum())
+
     def scores(self, images_N3PP: np.ndarray) -> np.ndarray:
         """Scores, float64 [N, C], of uint8 images: nearest prototype, its prompt, its head."""
         backbone, kind = self.method.backbone, _kind(self.method, self.config)

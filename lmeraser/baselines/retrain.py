@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lmeraser.baselines.part import Part, rows_without
+from lmeraser.baselines.part import Part, rows_without, tuning_row_passes
 from lmeraser.method import Method
 from lmeraser.tuning import TuningRows, tune_prompt
 
@@ -38,8 +38,14 @@ class Retrain:
         return Retrain(method, rows, Part.of(method, tune_prompt(method.backbone, method.config, rows), rows))
 
     def without(self, sample_ids: Collection[str]) -> Retrain:
-        """Everything again on the rows that are left."""
-        return Retrain.fit(self.method, rows_without(self.rows, sample_ids))
+        """Everything again on the rows that are left, if there was one of these."""
+        left = rows_without(self.rows, sample_ids)
+        return self if len(left.labels_N) == len(self.rows.labels_N) else Retrain.fit(self.method, left)
+
+    def row_passes_of(self, sample_ids: Collection[str]) -> float:
+        """Row-passes of this deletion, forward and backward together, without rows that fill a batch."""
+        left = len(rows_without(self.rows, sample_ids).labels_N)
+        return 0.0 if left == len(self.rows.labels_N) else tuning_row_passes(self.method, left) + left
 
     def scores(self, images_N3PP: np.ndarray) -> np.ndarray:
         """Scores, float64 [N, C], of uint8 images."""

@@ -22,7 +22,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from torch import Tensor
 
-from lmeraser.baselines.part import Part, rows_at, rows_without
+from lmeraser.baselines.part import Part, rows_at, rows_without, tuning_row_passes
 from lmeraser.hashing import draw_uint64
 from lmeraser.method import Method
 from lmeraser.tuning import TuningRows, tune_prompt
@@ -81,6 +81,21 @@ class Sisa:
         held = gone.intersection(shard.rows.sample_ids)
         first = min(_place(self.method, "slice", name, self.slices) for name in held)
         return _tuned(self.method, self.slices, rows_without(shard.rows, held), shard.checkpoints[:first])
+
+    def row_passes_of(self, sample_ids: Collection[str]) -> float:
+        """Row-passes of this deletion, forward and backward together, without rows that fill a batch."""
+        return sum(self._row_passes_of(shard, frozenset(sample_ids)) for shard in self.shards if shard is not None)
+
+    def _row_passes_of(self, shard: Shard, gone: frozenset[str]) -> float:
+        held = gone.intersection(shard.rows.sample_ids)
+        if not held:
+            return 0.0
+        slices_N = [_place(self.method, "slice", name, self.slices) for name in shard.rows.sample_ids]
+        left_N = [place for place, name in zip(slices_N, shard.rows.sample_ids, strict=True) if name not in held]
+        first = min(place for place, name in zip(slices_N, shard.rows.sample_ids, strict=True) if name in held)
+        passes = stage_passes(self.method.config.tuning.passes, self.slices)
+        stages = [sum(place <= stage for place in left_N) for stage in range(first, self.slices)]
+        return sum(tuning_row_passes(self.method, rows, passes) for rows in stages) + len(left_N)
 
     def scores(self, images_N3PP: np.ndarray) -> np.ndarray:
         """The mean of the shards' scores, float64 [N, C], of uint8 images."""

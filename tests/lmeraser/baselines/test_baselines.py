@@ -10,12 +10,16 @@ import pytest
 import torch
 from small_system import LABELS, System, samples
 
-from lmeraser.baselines import Published, PublishedConfig, Retrain, RidgeOnly, Sisa, measured
+from lmeraser.baselines import Clustered, Published, PublishedConfig, Retrain, RidgeOnly, Sisa, measured
 from lmeraser.baselines.ridge import raw_features
-from lmeraser.config import TuningConfig
+from lmeraser.config import ServingConfig, TuningConfig
 from lmeraser.feature_map import FeatureMap
+from lmeraser.fresh import fresh_leaves
 from lmeraser.method import Method
+from lmeraser.state import json_digest, state_leaf
 from lmeraser.tuning import TuningRows
+from serving.bank import load_bank
+from serving.predictor import Predictor
 
 ROWS = 40
 PUBLISHED = PublishedConfig(clusters=3, passes=2, pad_px=4, batch_rows=8)
@@ -171,3 +175,53 @@ def test_published_takes_one_cluster_and_an_emptied_one(method: Method) -> None:
     left = one.without(one.rows.sample_ids)
     assert not left.prompts_K3PP.any()
     assert not left.scores(images_of(method)).any()
+
+
+def test_clustered_has_the_state_that_verify_recomputes(system_of: Callable[..., System]) -> None:
+    system = system_of("token", 0)
+    method = system.method()
+    rows = samples(0, 60)
+    leaves = fresh_leaves(method, system.manifest, system.hash_key, rows[:50])
+    ours = Clustered.fit(method, method.rows(rows)).without([row.sample_id for row in rows[50:]])
+    digests = {f"specialist/{key}": specialist.digest() for key, specialist in ours.specialists.items()}
+    digests["heads"] = ours.heads.digest()
+    digests["cut"] = json_digest(ours.cut.canonical())
+    assert len(ours.specialists) > 1
+    assert all(state_leaf(system.hash_key, name, digest) == leaves[name] for name, digest in digests.items())
+
+
+def test_clustered_answers_as_a_replica_does(system_of: Callable[..., System]) -> None:
+    system = system_of("token", 60)
+    method = system.method()
+    images_N3PP = images_of(method)
+    answers = Clustered.fit(method, method.rows(samples(0, 60))).answers(images_N3PP, own=True)
+    bank = load_bank(system.store, method, system.newest(), system.hash_key)
+    scored = Predictor(method, ServingConfig()).score(bank, images_N3PP)
+    assert np.array_equal(answers.specialist_N, scored.specialist_N)
+    # The replica's batches have another shape.
+    np.testing.assert_allclose(answers.shared_NC, scored.shared_NC, atol=0.02)
+    np.testing.assert_allclose(answers.pooled_NC, scored.pooled_NC, atol=0.02)
+    assert not np.allclose(answers.own_NC, answers.pooled_NC, atol=0.02)
+
+
+@pytest.mark.parametrize("variant", ["minute", "deep"])
+def test_what_a_deletion_is_said_to_cost_is_what_is_counted(variant: str, built: Callable[[str, int], System]) -> None:
+    """In batches of one row nothing is padded, so both are equal to the row."""
+    method = built(variant, 0).method()
+    tuning = TuningConfig(passes=2, batch_rows=1)
+    method = replace(method, config=replace(method.config, tuning=tuning), feature_batch=1)
+    config = PublishedConfig(clusters=3, passes=2, pad_px=4, batch_rows=1)
+    rows = rows_of(method, count=30)
+    fits = [
+        Retrain.fit(method, rows),
+        Sisa.fit(method, rows, shards=3, slices=3),
+        Published.fit(method, config, rows),
+        RidgeOnly.fit(method.backbone, method.feature_map, rows, len(LABELS), feature_batch=1),
+        Clustered.fit(method, method.rows(samples(0, 30))),
+    ]
+    for gone in (["s3"], ["s3", "s4", "s20"], ["nobody"]):
+        for fit in fits:
+            _, cost = measured(method.backbone, lambda fit=fit, gone=gone: fit.without(gone))
+            # Published asks once for the width of the features.
+            slack = 3 if isinstance(fit, Published) else 0
+            assert 0 <= cost.row_passes - fit.row_passes_of(gone) <= slack, type(fit)
