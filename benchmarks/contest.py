@@ -29,7 +29,7 @@ from lmeraser.backbone import read_weights
 from lmeraser.baselines import Clustered, Published, PublishedConfig, Retrain, RidgeOnly, Sisa, measured
 from lmeraser.baselines.ridge import raw_features
 from lmeraser.commit import ClusterEntry, Commit
-from lmeraser.config import Config, ServingConfig, SourceConfig, load_config
+from lmeraser.config import Config, PromptConfig, ServingConfig, SourceConfig, load_config
 from lmeraser.data import Sample, open_source
 from lmeraser.feature_map import FeatureMap
 from lmeraser.hashing import draw, draw_uint64
@@ -37,7 +37,6 @@ from lmeraser.heads import blend
 from lmeraser.manifest import NAME, load_manifest
 from lmeraser.method import Method
 from lmeraser.numerics import deterministic
-from lmeraser.prompts import prompt_kind
 from lmeraser.public import build_public, create_store, load_method
 from lmeraser.store import LocalStore
 from lmeraser.tuning import TuningRows
@@ -46,6 +45,7 @@ from serving.predictor import Predictor
 from serving.router import routes
 
 ROOT = Path(__file__).parent.parent
+PROMPT_SETTINGS = ("kind", "depth", "pad_px", "meta_passes")
 WEIGHTS = (0.25, 0.5, 0.75, 1.0)
 PUBLIC_ROWS_OF_A_MAP = 4000
 TIMED_DELETIONS = 1
@@ -121,16 +121,31 @@ def arena(name: str, data: Path, rows: int | None, test_rows: int | None) -> Are
     return Arena(name, replace(config, private=private, test=test), rows or 2000, test_rows or 1000)
 
 
-def method_of(place: Arena, folder: Path, seed: int) -> Method:
-    """The method over public artifacts that are made once for each arena and seed."""
-    config = replace(place.config, seed=seed)
-    store = LocalStore(folder / "public" / f"{place.name}-{seed}")
+def method_of(place: Arena, folder: Path, seed: int, entry: Entry) -> Method:
+    """The method with the entry's settings, over public artifacts that are made once for each prompt and seed."""
+    config = place.config
+    settled = replace(config, seed=seed, prompt=prompt_of(place, entry)).method(place.labels)
+    store = LocalStore(store_of(place, folder, seed, entry))
     if not store.exists(NAME):
-        settled = config.method(place.labels)
         state = _glyph_weights(folder) if config.backbone.weights == "trained" else None
         public = open_source(config.public)
         create_store(store, settled, build_public(settled, state, public.samples(public.labels)))
-    return load_method(store, load_manifest(store))
+    method = load_method(store, load_manifest(store))
+    partition = replace(settled.partition, max_cluster_rows=entry.get("bound", settled.partition.max_cluster_rows))
+    tuning = replace(settled.tuning, passes=entry.get("passes", settled.tuning.passes))
+    return replace(method, config=replace(settled, partition=partition, tuning=tuning))
+
+
+def store_of(place: Arena, folder: Path, seed: int, entry: Entry) -> Path:
+    """Where these public artifacts lie."""
+    settings = "-".join(str(value) for value in asdict(prompt_of(place, entry)).values())
+    return folder / "public" / f"{place.name}-{seed}-{settings}"
+
+
+def prompt_of(place: Arena, entry: Entry) -> PromptConfig:
+    """The arena's prompt with the entry's settings."""
+    named = dict(entry.settings)
+    return replace(place.config.prompt, **{key: named[key] for key in PROMPT_SETTINGS if key in named})
 
 
 def _glyph_weights(folder: Path) -> Any:
@@ -183,7 +198,7 @@ def told(result: dict[str, Any]) -> dict[str, Any]:
 
 def run(place: Arena, entry: Entry, seed: int, folder: Path, deleted: float) -> dict[str, Any]:
     """Fit, answer the test rows, work out what deletions cost, and do one."""
-    method = settled(method_of(place, folder, seed), entry)
+    method = method_of(place, folder, seed, entry)
     train = place.drawn(place.config.private, place.labels, place.rows, seed)
     assert place.config.test is not None
     test = place.drawn(place.config.test, place.labels, place.test_rows, seed)
@@ -228,17 +243,6 @@ def run(place: Arena, entry: Entry, seed: int, folder: Path, deleted: float) -> 
     }
 
 
-def settled(method: Method, entry: Entry) -> Method:
-    """The method with the entry's settings of prompt, tuning and cut."""
-    config = method.config
-    named = dict(entry.settings)
-    prompt = replace(config.prompt, **{key: named[key] for key in ("kind", "depth", "pad_px") if key in named})
-    partition = replace(config.partition, max_cluster_rows=entry.get("bound", config.partition.max_cluster_rows))
-    tuning = replace(config.tuning, passes=entry.get("passes", config.tuning.passes))
-    config = replace(config, prompt=prompt, partition=partition, tuning=tuning)
-    return replace(method, config=config, prompt_kind=prompt_kind(prompt, method.backbone))
-
-
 def fitted(entry: Entry, method: Method, place: Arena, train: list[Sample]) -> Any:
     """The entry's method on the training rows."""
     if entry.method == "ours":
@@ -250,8 +254,9 @@ def fitted(entry: Entry, method: Method, place: Arena, train: list[Sample]) -> A
     if entry.method == "sisa":
         return Sisa.fit(method, rows, entry["shards"], entry["slices"])
     if entry.method == "ridge":
-        feature_map = method.feature_map if entry["depths"] == "several" else _last_map(method, place)
-        return RidgeOnly.fit(method.backbone, feature_map, rows, len(place.labels), entry["depths"])
+        if entry["depths"] == "last":
+            method = replace(method, feature_map=_last_map(method, place))
+        return RidgeOnly.fit(method, rows, entry["depths"])
     assert entry.method == "published"
     # The published frame is 30 of 224 pixels.
     pad_px = round(method.backbone.image_px * 30 / 224)
@@ -268,7 +273,7 @@ def fitted(entry: Entry, method: Method, place: Arena, train: list[Sample]) -> A
 def _last_map(method: Method, place: Arena) -> FeatureMap:
     public = open_source(replace(place.config.public, max_rows=PUBLIC_ROWS_OF_A_MAP))
     images_N3PP = method.decode([sample.image for sample in public.samples(public.labels)])
-    raw_NF = raw_features(method.backbone, images_N3PP, "last", method.feature_batch)
+    raw_NF = raw_features(method, images_N3PP, "last")
     with deterministic():
         return FeatureMap.fit(raw_NF, method.config.heads.head_dim)
 

@@ -23,17 +23,19 @@ RATE = 10.0
 ESSENTIAL = (
     Entry("ridge", (("depths", "several"),)),
     Entry("retrain"),
-    Entry("ours", (("bound", 300),)),
-    Entry("sisa", (("shards", 5), ("slices", 3))),
     Entry("published", (("clusters", 5), ("rate", RATE))),
+    Entry("sisa", (("shards", 5), ("slices", 3))),
+    Entry("ours", (("bound", 300),)),
 )
 MORE = (
-    Entry("ridge", (("depths", "last"),)),
+    Entry("ridge", (("depths", "several"), ("meta_passes", 0))),
+    Entry("ridge", (("depths", "last"), ("meta_passes", 0))),
+    Entry("ours", (("bound", 300), ("meta_passes", 0))),
     Entry("ours", (("bound", 100),)),
     Entry("ours", (("bound", 1000),)),
-    Entry("ours", (("bound", 300), ("kind", "pad"), ("pad_px", 4))),
     Entry("sisa", (("shards", 20), ("slices", 3))),
     Entry("published", (("clusters", 14), ("rate", RATE))),
+    Entry("ours", (("bound", 300), ("kind", "pad"), ("pad_px", 4), ("meta_passes", 0))),
 )
 # Block at which prompts enter: half of the blocks, and three quarters.
 DEEP = {
@@ -42,6 +44,8 @@ DEEP = {
     "gtsrb": (6, 9),
     "cifar10": (6, 9),
 }
+# Their backbone was trained on the same public rows.
+WITHOUT_META_PROMPT = ("digits", "mnist")
 SEEDS = {"digits": 5, "mnist": 5, "gtsrb": 1, "cifar10": 1}
 
 
@@ -49,8 +53,15 @@ def entries(place: str, whole: bool) -> list[Entry]:
     """The methods and settings of an arena."""
     if not whole:
         return list(ESSENTIAL)
-    deep = [Entry("ours", (("bound", 300), ("kind", "token"), ("depth", depth))) for depth in DEEP[place]]
-    return [*ESSENTIAL, *MORE, *deep]
+    chosen = [*ESSENTIAL, *MORE, *deep(place)]
+    if place in WITHOUT_META_PROMPT:
+        chosen = [Entry(one.method, tuple(pair for pair in one.settings if pair[0] != "meta_passes")) for one in chosen]
+    return list(dict.fromkeys(chosen))
+
+
+def deep(place: str) -> list[Entry]:
+    """Ours with tokens that enter half-way up, and at three quarters."""
+    return [Entry("ours", (("bound", 300), ("depth", depth), ("meta_passes", 0))) for depth in DEEP[place]]
 
 
 def main() -> None:

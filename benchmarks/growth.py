@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from contest import arena, method_of
+from contest import Entry, arena, method_of
 from drawing import COLOURS, DOCS, NAMES, axes, save
 
 from lmeraser.baselines.part import tuning_row_passes
@@ -39,7 +39,7 @@ def main() -> None:
     parser.add_argument("--most", type=int, default=ROWS[-1], help="leave out larger numbers of rows")
     arguments = parser.parse_args()
     place = arena(arguments.arena, arguments.data, None, None)
-    method = method_of(place, arguments.out, 0)
+    method = method_of(place, arguments.out, 0, Entry("ours"))
     real = method.rows(place.drawn(place.config.private, place.labels, REAL_ROWS, 0))
     counts = [rows for rows in ROWS if rows <= arguments.most]
     draw([costs(method, real.anchors_N, rows) for rows in counts], place.name, arguments.docs)

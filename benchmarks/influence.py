@@ -16,16 +16,18 @@ import statistics
 from pathlib import Path
 from typing import Any
 
-from contest import Arena, arena, method_of, results
+from contest import Arena, Entry, arena, method_of, results, store_of
 
 # After contest, which puts this folder last.
 from deletions import erasing
 from drawing import COLOURS, DOCS, NAMES, axes, save
-from frontier import DEEP, ESSENTIAL, Entry
+from frontier import ESSENTIAL, deep
 from stores import prepared
 
 from lmeraser.keys import init_keys
 from lmeraser.store import LocalStore
+
+OURS = Entry("ours", (("bound", 300),))
 
 
 def main() -> None:
@@ -41,8 +43,7 @@ def main() -> None:
     serving: dict[str, Any] = {}
     for name in arguments.arena:
         place = arena(name, arguments.data, None, None)
-        deep = [Entry("ours", (("bound", 300), ("kind", "token"), ("depth", depth))) for depth in DEEP[name]]
-        found = results(place, [*ESSENTIAL, *deep], [0], arguments.out)
+        found = results(place, [*ESSENTIAL, *deep(name)], [0], arguments.out)
         erased = erased_s(place, arguments.out, arguments.deletions)
         influence[name] = {"ours": erased["accepted_to_erased_s"], "processor_s": erased["of_that_cpu_s"]}
         for one in found:
@@ -58,8 +59,8 @@ def erased_s(place: Arena, out: Path, count: int) -> dict[str, Any]:
     """Deletions of one row each from a store of the arena's rows."""
     folder = out / f"erasing-{place.name}"
     shutil.rmtree(folder, ignore_errors=True)
-    method = method_of(place, out, 0)
-    shutil.copytree(out / "public" / f"{place.name}-0", folder / "store")
+    method, source = method_of(place, out, 0, OURS), store_of(place, out, 0, OURS)
+    shutil.copytree(source, folder / "store")
     init_keys(folder / "keys")
     table = method.rows(place.drawn(place.config.private, place.labels, place.rows, 0))
     assert LocalStore(folder / "store").exists("store.json")

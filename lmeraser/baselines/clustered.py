@@ -115,7 +115,7 @@ class Clustered:
     def answers(self, images_N3PP: np.ndarray, own: bool = False) -> Answers:
         """Scores of uint8 images, each with the prompt of its own cluster; ``own`` asks the clusters' own heads too."""
         method = self.method
-        routing_NR, head_NF = extract(method.backbone, images_N3PP, method.feature_batch)
+        routing_NR, head_NF = method.plain(images_N3PP)
         with deterministic():
             shared_NC = self.heads.shared_head.scores(method.feature_map.project(head_NF))
         key_N = self._answering[method.anchor_index.nearest(routing_NR)]

@@ -43,7 +43,7 @@ MINUTE = BackboneConfig(
 PARTITION = PartitionConfig(anchors=12, max_cluster_rows=24, min_tuned_rows=8)
 MINUTE_PARTITION = PartitionConfig(anchors=6, max_cluster_rows=5, min_tuned_rows=3)
 VARIANTS = {
-    "minute": (MINUTE, PromptConfig("token", tokens=2)),
+    "minute": (MINUTE, PromptConfig("token", tokens=2, meta_passes=0)),
     "token": (VIT, PromptConfig("token", tokens=2)),
     "deep": (VIT, PromptConfig("token", tokens=2, depth=2)),
     "pad": (VIT, PromptConfig("pad", pad_px=4)),

@@ -10,8 +10,9 @@ import pytest
 import torch
 from small_system import LABELS, System, samples
 
+from lmeraser.backbone import Features
 from lmeraser.baselines import Clustered, Published, PublishedConfig, Retrain, RidgeOnly, Sisa, measured
-from lmeraser.baselines.ridge import raw_features
+from lmeraser.baselines.ridge import Depths, raw_features
 from lmeraser.config import ServingConfig, TuningConfig
 from lmeraser.feature_map import FeatureMap
 from lmeraser.fresh import fresh_leaves
@@ -36,6 +37,12 @@ def rows_of(method: Method, keep: Callable[[int], bool] = lambda _: True, count:
     rows = [row for number, row in enumerate(samples(0, count)) if keep(number)]
     images_N3PP = method.decode([row.image for row in rows])
     return TuningRows(tuple(row.sample_id for row in rows), images_N3PP, np.array([row.label for row in rows]))
+
+
+def with_meta_prompt(method: Method, images_N3PP: np.ndarray) -> Features:
+    assert method.meta_prompt is not None
+    prompts_N = method.meta_prompt.expand(len(images_N3PP), *method.meta_prompt.shape)
+    return method.prompt_kind.features(method.backbone.normalise(torch.from_numpy(images_N3PP)), prompts_N)
 
 
 def images_of(method: Method) -> np.ndarray:
@@ -90,13 +97,12 @@ def test_a_shard_of_sisa_that_lost_all_rows_has_no_voice(method: Method) -> None
 
 
 def test_ridge_only_is_ten_lines_of_numpy(method: Method) -> None:
-    ridge = RidgeOnly.fit(method.backbone, method.feature_map, rows_of(method), len(LABELS)).without(["s3", "s9"])
+    ridge = RidgeOnly.fit(method, rows_of(method)).without(["s3", "s9"])
     images_N3PP = rows_of(method, lambda number: number not in (3, 9)).images_N3PP
     labels_N = rows_of(method, lambda number: number not in (3, 9)).labels_N
     with torch.no_grad():
         raw_NF, raw_MF = (
-            method.backbone.features(torch.from_numpy(images)).head_NF.double().numpy()
-            for images in (images_N3PP, images_of(method))
+            with_meta_prompt(method, images).head_NF.double().numpy() for images in (images_N3PP, images_of(method))
         )
     map_ = method.feature_map
     design_NH, asked_MH = (np.round((raw - map_.mean_F) @ map_.projection_FH * 256) / 256 for raw in (raw_NF, raw_MF))
@@ -110,26 +116,23 @@ def test_ridge_only_is_ten_lines_of_numpy(method: Method) -> None:
 
 
 def test_ridge_only_forgets_exactly_and_passes_no_row(method: Method) -> None:
-    for depths in ("last", "several"):
-        public_NF = raw_features(method.backbone, rows_of(method, count=96).images_N3PP, depths, 32)
-        feature_map = FeatureMap.fit(public_NF, 32)
-
-        def fit(rows: TuningRows, feature_map: FeatureMap = feature_map, depths: str = depths) -> RidgeOnly:
-            return RidgeOnly.fit(method.backbone, feature_map, rows, len(LABELS), depths)  # type: ignore[arg-type]
-
-        ridge = fit(rows_of(method))
+    depths: tuple[Depths, ...] = ("last", "several")
+    for depth in depths:
+        public_NF = raw_features(method, rows_of(method, count=96).images_N3PP, depth)
+        mapped = replace(method, feature_map=FeatureMap.fit(public_NF, 32))
+        ridge = RidgeOnly.fit(mapped, rows_of(method), depth)
         left, cost = measured(
             method.backbone, lambda ridge=ridge: ridge.without(["s3", "nobody"]).without(["s9", "s3"])
         )
-        fresh = fit(rows_of(method, lambda number: number not in (3, 9)))
+        fresh = RidgeOnly.fit(mapped, rows_of(method, lambda number: number not in (3, 9)), depth)
         assert cost.row_passes == 0
         assert np.array_equal(left.scores(images_of(method)), fresh.scores(images_of(method)))
 
 
 def test_last_depth_has_fewer_features_than_several(method: Method) -> None:
     images_N3PP = images_of(method)
-    last_NF = raw_features(method.backbone, images_N3PP, "last", 32)
-    several_NF = raw_features(method.backbone, images_N3PP, "several", 32)
+    last_NF = raw_features(method, images_N3PP, "last")
+    several_NF = raw_features(method, images_N3PP, "several")
     assert (last_NF.shape[1], several_NF.shape[1]) == (2 * 32, 4 * 2 * 32)
     assert np.array_equal(several_NF[:, -64:], last_NF)
 
@@ -216,7 +219,7 @@ def test_what_a_deletion_is_said_to_cost_is_what_is_counted(variant: str, built:
         Retrain.fit(method, rows),
         Sisa.fit(method, rows, shards=3, slices=3),
         Published.fit(method, config, rows),
-        RidgeOnly.fit(method.backbone, method.feature_map, rows, len(LABELS), feature_batch=1),
+        RidgeOnly.fit(method, rows),
         Clustered.fit(method, method.rows(samples(0, 30))),
     ]
     for gone in (["s3"], ["s3", "s4", "s20"], ["nobody"]):
