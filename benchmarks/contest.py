@@ -26,7 +26,7 @@ import torch
 sys.path.sort(key=lambda entry: entry == str(Path(__file__).parent))
 
 from lmeraser.backbone import read_weights
-from lmeraser.baselines import Clustered, Published, PublishedConfig, Retrain, RidgeOnly, Sisa, measured
+from lmeraser.baselines import Clustered, Published, PublishedConfig, Retrain, RidgeOnly, Sampled, Sisa, measured
 from lmeraser.baselines.ridge import raw_features
 from lmeraser.commit import ClusterEntry, Commit
 from lmeraser.config import Config, PromptConfig, ServingConfig, SourceConfig, load_config
@@ -86,7 +86,7 @@ class Entry:
     """One method with its settings.
 
     Attributes:
-        method: "retrain", "sisa", "published", "ridge" or "ours".
+        method: "retrain", "sisa", "sampled", "published", "ridge" or "ours".
         settings: what differs from the arena's configuration.
     """
 
@@ -253,6 +253,8 @@ def fitted(entry: Entry, method: Method, place: Arena, train: list[Sample]) -> A
         return Retrain.fit(method, rows)
     if entry.method == "sisa":
         return Sisa.fit(method, rows, entry["shards"], entry["slices"])
+    if entry.method == "sampled":
+        return Sampled.fit(method, rows, entry["tuned_rows"])
     if entry.method == "ridge":
         if entry["depths"] == "last":
             method = replace(method, feature_map=_last_map(method, place))

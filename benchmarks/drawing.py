@@ -21,14 +21,16 @@ COLOURS = {
     "sisa": "#d08020",
     "published": "#b03060",
     "ridge": "#2a7f62",
+    "sampled": "#8060c0",
     "ours": "#2050b0",
 }
-MARKERS = {"retrain": "s", "sisa": "^", "published": "v", "ridge": "D", "ours": "o"}
+MARKERS = {"retrain": "s", "sisa": "^", "published": "v", "ridge": "D", "sampled": "P", "ours": "o"}
 NAMES = {
     "retrain": "retrain",
     "sisa": "SISA",
     "published": "LMEraser as published",
     "ridge": "ridge only",
+    "sampled": "one prompt from a sample",
     "ours": "ours",
 }
 

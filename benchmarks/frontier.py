@@ -26,6 +26,7 @@ ESSENTIAL = (
     Entry("published", (("clusters", 5), ("rate", RATE))),
     Entry("sisa", (("shards", 5), ("slices", 3))),
     Entry("ours", (("bound", 300),)),
+    Entry("sampled", (("tuned_rows", 300),)),
 )
 MORE = (
     Entry("ridge", (("depths", "several"), ("meta_passes", 0))),
@@ -166,6 +167,7 @@ def label(row: dict[str, Any]) -> str:
     settings = row["settings"]
     said = {
         "sisa": lambda: f"S = {settings['shards']}",
+        "sampled": lambda: f"{settings['tuned_rows']} rows",
         "published": lambda: f"{settings['clusters']} clusters",
         "ours": lambda: " ".join(
             [

@@ -27,6 +27,7 @@ ROWS = (1_000, 2_000, 5_000, 10_000, 20_000, 50_000, 200_000, 1_000_000, 10_000_
 REAL_ROWS = 2_000
 SLICES = 3
 PUBLISHED_CLUSTERS = 5
+SAMPLED_ROWS = 300
 
 
 def main() -> None:
@@ -62,6 +63,7 @@ def costs(method: Method, anchors_N: np.ndarray, rows: int) -> dict[str, Any]:
         "retrain": (rows - 1) * per_row,
         **shards,
         "published": tuning_row_passes(method, 1) * rows / PUBLISHED_CLUSTERS,
+        "sampled": min(rows, SAMPLED_ROWS) / rows * (tuning_row_passes(method, min(rows, SAMPLED_ROWS)) + rows),
         "ridge": 0.0,
     }
 
@@ -77,7 +79,14 @@ def draw(found: list[dict[str, Any]], name: str, docs: Path) -> None:
     """Cost by rows, both on logarithmic scales."""
     drawn, (plot,) = axes(1)
     rows = [one["rows"] for one in found]
-    for key, style in (("retrain", "-"), ("sisa 5", "-"), ("sisa 20", "--"), ("published", "-"), ("ours", "-")):
+    for key, style in (
+        ("retrain", "-"),
+        ("sisa 5", "-"),
+        ("sisa 20", "--"),
+        ("published", "-"),
+        ("sampled", "-"),
+        ("ours", "-"),
+    ):
         method = key.partition(" ")[0]
         said = f"{NAMES[method]}, S = {key.partition(' ')[2]}" if method == "sisa" else NAMES[method]
         plot.plot(rows, [one[key] for one in found], color=COLOURS[method], linestyle=style, marker=".", label=said)

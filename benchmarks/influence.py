@@ -47,7 +47,7 @@ def main() -> None:
         erased = erased_s(place, arguments.out, arguments.deletions)
         influence[name] = {"ours": erased["accepted_to_erased_s"], "processor_s": erased["of_that_cpu_s"]}
         for one in found:
-            if one["method"] in ("retrain", "sisa", "ridge"):
+            if one["method"] in ("retrain", "sisa", "sampled", "ridge"):
                 cost = one["deletion"][0] if one["deletion"] else one["fit"]
                 influence[name][one["method"]] = {"median": round(cost["wall_s"], 4), "n": 1}
         serving[name] = {one["entry"]: per_image(one) for one in found}

@@ -20,6 +20,7 @@ from lmeraser.keys import load_signing_key, public_pem
 from lmeraser.manifest import NAME, Manifest, load_manifest
 from lmeraser.meta_prompt import learn_meta_prompt
 from lmeraser.method import chunks
+from lmeraser.prompts import prompt_kind
 from lmeraser.public import (
     PUBLIC_CHUNK,
     PublicArtifacts,
@@ -93,6 +94,8 @@ def _artifacts(
     """Features of the public rows, extracted by as many workers as there are cores or GPUs; then the fit."""
     on_gpu = method.backbone.device == "cuda"
     backbone = open_routed(method, replace(method.backbone, device="cpu"), trained)
+    # A prompt that does not fit is told before any work.
+    prompt_kind(method.prompt, backbone)
     parts: dict[int, PublicFeatures] = {}
     # The weights go to each node once.
     state = ray.put(backbone.model.state_dict())

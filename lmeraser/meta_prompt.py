@@ -18,7 +18,7 @@ from torch import Tensor
 from lmeraser.backbone import Backbone
 from lmeraser.config import MethodConfig
 from lmeraser.data import Sample, decode_image
-from lmeraser.hashing import draw
+from lmeraser.hashing import draw_uint64
 from lmeraser.tuning import TuningRows, tune_prompt
 
 
@@ -45,7 +45,7 @@ def learn_meta_prompt(
     if config.prompt.meta_passes == 0:
         return None
     drawn = heapq.nsmallest(
-        config.prompt.meta_rows, samples, key=lambda sample: draw(config.seed, "meta", sample.sample_id)
+        config.prompt.meta_rows, samples, key=lambda sample: draw_uint64(config.seed, "rows", sample.sample_id)
     )
     found, label_N = np.unique([sample.label for sample in drawn], return_inverse=True)
     rows = TuningRows(

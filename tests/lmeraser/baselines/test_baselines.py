@@ -11,7 +11,7 @@ import torch
 from small_system import LABELS, System, samples
 
 from lmeraser.backbone import Features
-from lmeraser.baselines import Clustered, Published, PublishedConfig, Retrain, RidgeOnly, Sisa, measured
+from lmeraser.baselines import Clustered, Published, PublishedConfig, Retrain, RidgeOnly, Sampled, Sisa, measured
 from lmeraser.baselines.ridge import Depths, raw_features
 from lmeraser.config import ServingConfig, TuningConfig
 from lmeraser.feature_map import FeatureMap
@@ -129,6 +129,19 @@ def test_ridge_only_forgets_exactly_and_passes_no_row(method: Method) -> None:
         assert np.array_equal(left.scores(images_of(method)), fresh.scores(images_of(method)))
 
 
+def test_sampled_without_rows_is_a_fresh_fit_of_the_others(method: Method) -> None:
+    sampled = Sampled.fit(method, rows_of(method), tuned_rows=10)
+    kept = 0
+    for number in range(12):
+        left, cost = measured(method.backbone, lambda number=number: sampled.without([f"s{number}"]))
+        fresh = Sampled.fit(method, rows_of(method, lambda other, number=number: other != number), tuned_rows=10)
+        assert torch.equal(left.prompt, fresh.prompt)
+        assert np.array_equal(left.scores(images_of(method)), fresh.scores(images_of(method)))
+        kept += cost.row_passes == 0
+    # Some of these twelve were in the sample, and some were not.
+    assert 0 < kept < 12
+
+
 def test_last_depth_has_fewer_features_than_several(method: Method) -> None:
     images_N3PP = images_of(method)
     last_NF = raw_features(method, images_N3PP, "last")
@@ -220,9 +233,10 @@ def test_what_a_deletion_is_said_to_cost_is_what_is_counted(variant: str, built:
         Sisa.fit(method, rows, shards=3, slices=3),
         Published.fit(method, config, rows),
         RidgeOnly.fit(method, rows),
+        Sampled.fit(method, rows, tuned_rows=8),
         Clustered.fit(method, method.rows(samples(0, 30))),
     ]
-    for gone in (["s3"], ["s3", "s4", "s20"], ["nobody"]):
+    for gone in (["s3"], ["s3", "s4", "s20"], list(rows.sample_ids[:15]), ["nobody"]):
         for fit in fits:
             _, cost = measured(method.backbone, lambda fit=fit, gone=gone: fit.without(gone))
             # Published asks once for the width of the features.
