@@ -75,12 +75,17 @@ class PromptConfig:
         pad_px: width of the frame; only for "pad".
         tokens: how many learned tokens; only for "token".
         depth: block at which tokens enter; 0 is the input of the first block. Only for "token".
+        meta_passes: sweeps over public rows in which the meta-prompt is tuned; every row passes the backbone with it
+            where no specialist's prompt does. 0 for none.
+        meta_rows: how many public rows it is tuned on, drawn by a hash of the sample id; all when there are fewer.
     """
 
     kind: Literal["pad", "token"] = "token"
     pad_px: int = Field(default=8, ge=1)
     tokens: int = Field(default=16, ge=1, le=512)
     depth: int = Field(default=0, ge=0)
+    meta_passes: int = Field(default=3, ge=0)
+    meta_rows: int = Field(default=5000, ge=1)
 
     @model_validator(mode="after")
     def _depth_is_for_tokens(self) -> Self:

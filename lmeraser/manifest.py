@@ -28,7 +28,8 @@ class Manifest:
     Attributes:
         store_id: tells stores apart; part of the owners' names.
         method: the configuration that decides the state.
-        public: names of the public artifacts' objects by part ("backbone", "partition", "features").
+        public: names of the public artifacts' objects by part ("backbone", "partition", "features" and,
+            where there is a meta-prompt, "prompt").
         public_digests: their digests.
         fingerprint: the numerics that the store was made with.
     """
@@ -109,7 +110,7 @@ def load_manifest(store: Store) -> Manifest:
 
 
 def load_part(store: Store, manifest: Manifest, part: str) -> dict[str, np.ndarray]:
-    """The tensors of one public artifact ("backbone", "partition" or "features").
+    """The tensors of one public artifact ("backbone", "partition", "features" or "prompt").
 
     Raises:
         ObjectCorruptError: when they do not have their digest.

@@ -47,8 +47,8 @@ SMALLEST = {
     "coarse": PartitionConfig(anchors=6, max_cluster_rows=300, min_tuned_rows=1000),
 }
 VARIANTS = {
-    "minute": (MINUTE, PromptConfig("token", tokens=2)),
-    "coarse": (MINUTE, PromptConfig("token", tokens=2)),
+    "minute": (MINUTE, PromptConfig("token", tokens=2, meta_passes=0)),
+    "coarse": (MINUTE, PromptConfig("token", tokens=2, meta_passes=0)),
     "token": (VIT, PromptConfig("token", tokens=2)),
     "deep": (VIT, PromptConfig("token", tokens=2, depth=2)),
     "pad": (VIT, PromptConfig("pad", pad_px=4)),
