@@ -25,6 +25,7 @@ from actors.owners import Owners
 from actors.planner import Planner
 from actors.receipting import Receipting
 from actors.sweep import sweep
+from lmeraser.commit import Commit
 from lmeraser.deletion import Deletion
 from lmeraser.errors import DuplicateSampleError, ErasedRowError, NotReadyError, ObjectCorruptError, RequestError
 from lmeraser.keys import HashKey
@@ -46,14 +47,15 @@ class Registrar:
         signing_key: Ed25519PrivateKey,
         owners: Owners,
         lease_s: float,
+        base: Commit | None = None,
     ) -> None:
-        """Take over the store: open a term, load the newest commit, and go on where the last one stopped."""
+        """Take over the store: open a term, and go on where the last one stopped, or from ``base`` where given."""
         self._store = store
         self._manifest = manifest
         self._hash_key = hash_key
         self._owners = owners
         self._lease_s = lease_s
-        self._journal = Journal(Log(store))
+        self._journal = Journal(Log(store), base)
         self._journal.open_term()
         self._committer = Committer(store, manifest, hash_key, self._journal, owners)
         self._committer.load()

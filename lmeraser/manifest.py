@@ -10,7 +10,14 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from lmeraser.config import MethodConfig, method_from_json
-from lmeraser.errors import KeysError, LostRaceError, ObjectCorruptError, ObjectMissingError, StoreFormatError
+from lmeraser.errors import (
+    KeysError,
+    LostRaceError,
+    ObjectCorruptError,
+    ObjectMissingError,
+    StoreFormatError,
+    UnfinishedRestoreError,
+)
 from lmeraser.hashing import canonical_json
 from lmeraser.keys import HashKey
 from lmeraser.state import json_digest, state_leaf, tensor_digest
@@ -19,6 +26,7 @@ from lmeraser.tensors import tensors_from_bytes
 
 FORMAT = 1
 NAME = "store.json"
+RESTORING = "restoring.json"
 
 
 @dataclass(frozen=True)
@@ -88,12 +96,19 @@ def create_manifest(
     return manifest
 
 
-def load_manifest(store: Store) -> Manifest:
+def load_manifest(store: Store, *, restoring: bool = False) -> Manifest:
     """Read ``store.json``.
+
+    Args:
+        store: where it lies.
+        restoring: read it although the store is being restored.
 
     Raises:
         StoreFormatError: when there is none, or another format version wrote it.
+        UnfinishedRestoreError: when a restore of the store was begun and is not finished.
     """
+    if not restoring and store.exists(RESTORING):
+        raise UnfinishedRestoreError(f"{store.uri} is not wholly restored: run `lmeraser restore` on it again")
     try:
         value = json.loads(store.get(NAME))
     except ObjectMissingError as error:

@@ -92,9 +92,13 @@ class Method:
         images_N3PP = self.decode(rows.images)
         tuning_rows = TuningRows(rows.sample_ids, images_N3PP, rows.labels_N)
         prompt = tune_prompt(self.backbone, self.config, tuning_rows, report, cancelled)
+        return Specialist(prompt.cpu().numpy(), self.prompted(images_N3PP, prompt), rows.labels_N)
+
+    def prompted(self, images_N3PP: np.ndarray, prompt: torch.Tensor) -> np.ndarray:
+        """Prompted features on the grid, int16 [N, H], of images, uint8 [N, 3, P, P]."""
         _, head_NF = extract(self.backbone, images_N3PP, self.feature_batch, self.prompt_kind, prompt)
         with deterministic():
-            return Specialist(prompt.cpu().numpy(), self.feature_map.project(head_NF), rows.labels_N)
+            return self.feature_map.project(head_NF)
 
     def decode(self, images: Iterable[bytes]) -> np.ndarray:
         """Encoded images as uint8 [N, 3, P, P]."""

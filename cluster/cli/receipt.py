@@ -11,7 +11,7 @@ import typer
 from cluster.cli.options import AsJson, ConfigFile, KeyFolder, S3Endpoint, StoreUri, find_store, key_folder
 from cluster.cli.output import print_json, print_pairs
 from lmeraser.errors import ConfigError, ObjectMissingError, ReceiptError
-from lmeraser.keys import load_hash_key, parse_public_pem
+from lmeraser.keys import load_hash_key, parse_public_pem, read_hash_key
 from lmeraser.manifest import load_manifest
 from lmeraser.receipts import covers, verify_receipt
 
@@ -44,6 +44,9 @@ def verify(
     public_key: Annotated[Path, typer.Option("--public-key", help="PEM file of the public signing key.")],
     identifier: Annotated[str | None, typer.Option("--id", help="Say whether it covers this id.")] = None,
     keys: KeyFolder = None,
+    hash_key: Annotated[
+        Path | None, typer.Option("--hash-key", help="File of the hash key.  [default: that of the key folder]")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Check a receipt's signature and proofs; needs neither the store nor a network.
@@ -57,7 +60,8 @@ def verify(
     found: dict[str, Any] = {name: receipt.get(name) for name in ("deletion", "erased_at", "completed_at")}
     found["valid"] = True
     if identifier is not None:
-        found["covered"] = covers(receipt, load_hash_key(key_folder(keys)), identifier)
+        key = read_hash_key(hash_key) if hash_key is not None else load_hash_key(key_folder(keys))
+        found["covered"] = covers(receipt, key, identifier)
     if as_json:
         print_json(found)
     else:
