@@ -60,7 +60,6 @@ def tune_prompt(
         report: called after each step with the steps done and the steps in all.
         cancelled: asked before each step.
         start: the prompt to start from; the prompt kind's own when absent.
-        start: the prompt to start from; that of the seed when None. A cluster's own tuning never starts elsewhere.
 
     Returns:
         The prompt, float32, on the CPU.
@@ -85,9 +84,6 @@ class _Tuning:
         self._hidden = self._lower_blocks() if self._kind.enters_at > 0 else None
         begin = self._kind.start(method.seed) if start is None else start.clone()
         self._prompt = nn.Parameter(begin.to(backbone.device))
-        self._prompt = nn.Parameter(
-            (self._kind.start(method.seed) if start is None else start).clone().to(backbone.device)
-        )
         self._classes = len(method.labels)
         self._steps = self._config.passes * math.ceil(len(order) / self._config.batch_rows)
 
