@@ -143,9 +143,8 @@ class Registrar:
     def ingest(self, prefix: str, force: bool = False) -> Future[int]:
         """Add the rows under a prefix; the future gives their number once they are committed.
 
-        It is 0 where all of them were there already, the same in every byte.
-        The future raises DuplicateSampleError, or ErasedRowError when a row or its subject was erased
-        before and ``force`` is not set.
+        It is 0 where all of them were there already, the same in every byte. The future raises DuplicateSampleError,
+        or ErasedRowError when a row or its subject was erased before and ``force`` is not set.
 
         Raises:
             RequestError: when the ingest can no longer be finished, and must start again.
@@ -285,8 +284,7 @@ class Registrar:
         done = [request_id for request_id, keys in self._waiting.items() if keys.isdisjoint(awaiting)]
         given_up = self._planner.given_up(commit) if commit is not None else {}
         for request_id in done:
-            failed = sorted(self._waiting[request_id] & set(given_up))
-            if failed:
+            if failed := sorted(self._waiting[request_id] & set(given_up)):
                 reason = f"cluster {failed[0]} could not be tuned: {given_up[failed[0]]}"
                 self._journal.append("failed", {"id": request_id, "reason": reason})
             else:
