@@ -37,6 +37,13 @@ class Incoming:
     force: bool
     rows: Future[int] = field(default_factory=Future)
 
+    def tell(self, outcome: int | Exception) -> None:
+        """Say how many rows were added, or why none was."""
+        if isinstance(outcome, int):
+            self.rows.set_result(outcome)
+        else:
+            self.rows.set_exception(outcome)
+
 
 @dataclass(frozen=True)
 class Arrived:

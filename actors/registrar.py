@@ -245,10 +245,7 @@ class Registrar:
             self._owners.retire(applied.left_keys - applied.touched)
             self._sweep()
         finally:
-            if isinstance(outcome, int):
-                ingest.rows.set_result(outcome)
-            else:
-                ingest.rows.set_exception(outcome)
+            ingest.tell(outcome)
 
     def _take_results(self) -> bool:
         results = self._owners.finished()

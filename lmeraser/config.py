@@ -1,8 +1,7 @@
 """What a user may set.
 
-Frozen dataclasses that pydantic validates at the edge (YAML, command line). Everything under
-:class:`MethodConfig` decides the state and is written into the store; data sources and serving
-options do not, and may change from run to run.
+Frozen dataclasses that pydantic validates at the edge (YAML, command line). What is under :class:`MethodConfig` decides
+the state and is written into the store; data sources and serving options do not, and may change from run to run.
 """
 
 from __future__ import annotations
@@ -19,7 +18,6 @@ from pydantic.dataclasses import dataclass
 
 from lmeraser.errors import ConfigError
 from lmeraser.hashing import canonical_json
-from lmeraser.store.location import SCHEME
 from lmeraser.validated import validated
 
 LONGEST_LEASE_S = 0.4  # every erasure waits as long, so no replica may answer on a longer one
@@ -168,10 +166,8 @@ class SourceConfig:
     """Where rows come from.
 
     Attributes:
-        kind: "parquet" (Hugging Face layout), "image_folder", "torchvision", "digits" and "glyphs"
-            (both bundled).
-        path: file or folder; for "torchvision", the folder that holds the data set; for "parquet" also
-            ``s3://bucket/path``.
+        kind: "parquet" (Hugging Face layout), "image_folder", "torchvision", and the bundled "digits" and "glyphs".
+        path: file or folder, for "torchvision" that which holds the data set, for "parquet" also ``s3://bucket/path``.
         dataset: class in ``torchvision.datasets``; only for "torchvision".
         split: "train" or "test", where the source has both.
         max_rows: take this many rows, chosen by a hash of the sample id; all when absent.
@@ -189,8 +185,6 @@ class SourceConfig:
             raise ValueError(f"a source of kind {self.kind} needs path")
         if self.kind == "torchvision" and not self.dataset:
             raise ValueError("a source of kind torchvision needs dataset, a class of torchvision.datasets")
-        if self.path.startswith(SCHEME) and self.kind != "parquet":
-            raise ValueError(f"a source of kind {self.kind} has the path {self.path!r}; only parquet is read from S3")
         return self
 
 

@@ -14,7 +14,7 @@ from lmeraser.data.image_folder import ImageFolderSource
 from lmeraser.data.parquet import ParquetSource
 from lmeraser.data.sample import Sample, Source
 from lmeraser.data.torchvision_dataset import TorchvisionSource
-from lmeraser.errors import DataError, DuplicateSampleError, UndecodableImageError, UnknownLabelError
+from lmeraser.errors import ConfigError, DataError, DuplicateSampleError, UndecodableImageError, UnknownLabelError
 from lmeraser.hashing import draw_uint64
 from lmeraser.store.location import SCHEME
 
@@ -26,9 +26,11 @@ def open_source(config: SourceConfig) -> Source:
 
     Raises:
         DataError: when it cannot be read.
-        ConfigError: when torchvision has no such data set.
+        ConfigError: when torchvision has no such data set, or its kind cannot be read from S3.
     """
     source: Source
+    if config.path.startswith(SCHEME) and config.kind != "parquet":
+        raise ConfigError(f"a {config.kind} source has the path {config.path!r}; only parquet is read from S3")
     path = Path(config.path).expanduser()
     match config.kind:
         case "parquet":

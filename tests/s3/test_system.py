@@ -136,4 +136,4 @@ def test_the_endpoint_of_the_configuration_holds_for_the_rows_too(tmp_path: Path
     assert read_config(file, None, "http://two:9000").private.path == "s3://rows/a?endpoint=http://two:9000"
     file.write_text("private: {kind: image_folder, path: 's3://rows/a'}\n")
     with pytest.raises(ConfigError, match="only parquet is read from S3"):
-        read_config(file, None)
+        open_source(read_config(file, None).private)
