@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from small_system import MINUTE, MINUTE_PARTITION, samples
+from small_system import MINUTE, SMALLEST, samples
 
 from cluster.build import open_or_build
 from lmeraser.backbone import create_model, weights_of
@@ -31,7 +31,7 @@ def test_workers_make_the_artifacts_of_one_process(tmp_path: Path) -> None:
     source = SourceConfig("image_folder", str(tmp_path / "public"))
     config = Config(
         backbone=backbone,
-        partition=MINUTE_PARTITION,
+        partition=SMALLEST["minute"],
         prompt=PromptConfig("token", tokens=2, meta_passes=2, meta_rows=50),
         tuning=TuningConfig(passes=1, batch_rows=4),
         heads=HeadsConfig(head_dim=16),
