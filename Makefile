@@ -38,7 +38,7 @@ bench: $(STAMP)  ## Ours against the others; writes docs/benchmarks. Takes hours
 
 bench-quick: $(STAMP)  ## The same on bundled digits alone, one seed; writes $(BENCH)/docs.
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/growth.py --arena digits --most 50000 --out $(BENCH) --docs $(BENCH)/docs
-	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/frontier.py --arena digits --seeds 1 --essential digits --out $(BENCH) --docs $(BENCH)/docs
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/frontier.py --arena digits --seeds 1 --out $(BENCH) --docs $(BENCH)/docs
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/influence.py --arena digits --deletions 3 --out $(BENCH) --docs $(BENCH)/docs
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/after_deletions.py --arena digits --seeds 1 --shares 0 25 --out $(BENCH) --docs $(BENCH)/docs
 

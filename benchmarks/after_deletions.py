@@ -28,7 +28,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder in which results are kept")
     parser.add_argument("--docs", type=Path, default=DOCS, help="folder of the figure")
     parser.add_argument("--arena", nargs="*", default=["digits"])
-    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--shares", nargs="*", type=int, default=list(SHARES), help="percent of the rows")
     arguments = parser.parse_args()
     found = {}

@@ -110,7 +110,7 @@ def arena(name: str, data: Path, rows: int | None, test_rows: int | None) -> Are
     """The arena of this name: "digits", "mnist", "gtsrb" or "cifar10"."""
     digits = load_config(ROOT / "cluster" / "demo" / "digits.yaml")
     if name == "digits":
-        return Arena(name, digits, rows or 1200, test_rows or 292)
+        return Arena(name, digits, rows or 600, test_rows or 292)
     if name == "mnist":
         files = (str(data / "private" / f"mnist-{part}.parquet") for part in ("train", "test"))
         train, test = (SourceConfig("parquet", file) for file in files)
@@ -118,7 +118,7 @@ def arena(name: str, data: Path, rows: int | None, test_rows: int | None) -> Are
     config = load_config(ROOT / "examples" / f"{name}.yaml", {"data": str(data)})
     assert config.test is not None
     private, test = (replace(source, max_rows=None) for source in (config.private, config.test))
-    return Arena(name, replace(config, private=private, test=test), rows or 2000, test_rows or 1000)
+    return Arena(name, replace(config, private=private, test=test), rows or 1000, test_rows or 500)
 
 
 def method_of(place: Arena, folder: Path, seed: int, entry: Entry) -> Method:

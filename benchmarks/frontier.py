@@ -28,10 +28,13 @@ ESSENTIAL = (
     Entry("ours", (("bound", 300),)),
     Entry("sampled", (("tuned_rows", 300),)),
 )
-MORE = (
+PLAIN = (
     Entry("ridge", (("depths", "several"), ("meta_passes", 0))),
-    Entry("ridge", (("depths", "last"), ("meta_passes", 0))),
     Entry("ours", (("bound", 300), ("meta_passes", 0))),
+)
+MORE = (
+    *PLAIN,
+    Entry("ridge", (("depths", "last"), ("meta_passes", 0))),
     Entry("ours", (("bound", 100),)),
     Entry("ours", (("bound", 1000),)),
     Entry("sisa", (("shards", 20), ("slices", 3))),
@@ -53,7 +56,7 @@ SEEDS = {"digits": 5, "mnist": 5, "gtsrb": 1, "cifar10": 1}
 def entries(place: str, whole: bool) -> list[Entry]:
     """The methods and settings of an arena."""
     if not whole:
-        return list(ESSENTIAL)
+        return list(ESSENTIAL) if place in WITHOUT_META_PROMPT else [*ESSENTIAL, *PLAIN]
     chosen = [*ESSENTIAL, *MORE, *deep(place)]
     if place in WITHOUT_META_PROMPT:
         chosen = [Entry(one.method, tuple(pair for pair in one.settings if pair[0] != "meta_passes")) for one in chosen]
@@ -75,7 +78,9 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, help="how many, instead of each arena's own number")
     parser.add_argument("--rows", type=int)
     parser.add_argument("--test-rows", type=int)
-    parser.add_argument("--essential", nargs="*", default=["cifar10"], help="arenas with one setting a method")
+    parser.add_argument(
+        "--essential", nargs="*", default=["digits", "gtsrb", "cifar10"], help="arenas with one setting a method"
+    )
     arguments = parser.parse_args()
     found = {}
     for name in arguments.arena:
