@@ -5,7 +5,6 @@ Legend: N rows.
 
 from __future__ import annotations
 
-import uuid
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -19,6 +18,7 @@ from lmeraser.commit import ClusterEntry, Commit
 from lmeraser.heads import Statistics
 from lmeraser.heads_state import HeadsState
 from lmeraser.keys import HashKey
+from lmeraser.objects import object_name
 from lmeraser.partition import Cluster, Cut
 from lmeraser.rows import RowTable
 from lmeraser.specialist import Specialist
@@ -80,7 +80,7 @@ def regroup(
                 region=Region(cluster.key, cluster.anchors, cluster.bits),
                 sources=(*sources, *incoming[cluster.key]),
                 requests=requests,
-                target=object_name("rows", cluster.key, "parquet"),
+                target=object_name(f"rows/{cluster.key}", "parquet"),
             )
         )
     return Regrouping(cut, kept, tuple(jobs), left)
@@ -127,7 +127,7 @@ def statistics_of_specialists(specialists: Iterable[Specialist], like: Statistic
 
 def put_heads(store: Store, hash_key: HashKey, heads: HeadsState) -> tuple[str, str]:
     """Write the heads; their object's name and their keyed digest."""
-    name = object_name("heads", "", "safetensors")
+    name = object_name("heads", "safetensors")
     store.put(name, heads.to_safetensors())
     reached(Boundary.HEADS_WRITTEN)
     return name, state_leaf(hash_key, "heads", heads.digest())
@@ -163,8 +163,3 @@ def with_specialist(commit: Commit, key: str, target: str, leaf: str) -> Commit:
 def cut_leaf(hash_key: HashKey, cut: Cut) -> str:
     """The keyed digest of a cut."""
     return state_leaf(hash_key, "cut", json_digest(cut.canonical()))
-
-
-def object_name(folder: str, key: str, suffix: str) -> str:
-    """A name that is never used again."""
-    return f"{folder}/{key}/{uuid.uuid4().hex}.{suffix}" if key else f"{folder}/{uuid.uuid4().hex}.{suffix}"

@@ -15,7 +15,6 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from actors.boundaries import Boundary, reached
-from actors.changes import object_name
 from actors.committer import Applied, Committer
 from actors.incoming import Incoming, Prefixes, is_there, read_incoming
 from actors.intake import Intake
@@ -31,6 +30,7 @@ from lmeraser.errors import DuplicateSampleError, ErasedRowError, NotReadyError,
 from lmeraser.keys import HashKey
 from lmeraser.log import Log
 from lmeraser.manifest import Manifest
+from lmeraser.objects import object_name
 from lmeraser.store import Store
 
 _NOTHING = Applied((), frozenset())
@@ -269,7 +269,7 @@ class Registrar:
             if len(self._running) >= self._owners.slots:
                 break
             if entry.key not in self._running:
-                target = object_name("specialists", entry.key, "safetensors")
+                target = object_name(f"specialists/{entry.key}", "safetensors")
                 self._running[entry.key] = TuningJob(entry.key, entry.rows_object, entry.rows_leaf, target)
                 self._owners.start_tuning(self._running[entry.key])
                 started = True

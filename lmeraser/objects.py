@@ -1,10 +1,12 @@
-"""Objects that a commit names, read and compared with their keyed digests.
+"""Objects that a commit names: named, and read and compared with their keyed digests.
 
-Every function raises ObjectMissingError when the object is gone, and ObjectCorruptError when it is not what the commit
-names.
+Every function that reads raises ObjectMissingError when the object is gone, and ObjectCorruptError when it is not what
+the commit names.
 """
 
 from __future__ import annotations
+
+import uuid
 
 from lmeraser.commit import Commit
 from lmeraser.errors import ObjectCorruptError
@@ -14,6 +16,11 @@ from lmeraser.rows import RowTable
 from lmeraser.specialist import Specialist
 from lmeraser.state import state_leaf
 from lmeraser.store import Store
+
+
+def object_name(folder: str, suffix: str) -> str:
+    """A name in a folder, such as ``rows/<cluster>``, that is never used again."""
+    return f"{folder}/{uuid.uuid4().hex}.{suffix}"
 
 
 def read_rows(store: Store, hash_key: HashKey, name: str, part: str, leaf: str) -> RowTable:

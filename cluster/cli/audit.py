@@ -19,6 +19,7 @@ from cluster.cli.options import (
     find_store,
     key_folder,
     read_config,
+    read_file,
     read_ids,
 )
 from cluster.cli.output import print_json, print_pairs, progress
@@ -87,7 +88,7 @@ def audit(
         known_head=known_head,
     )
     folder = key_folder(keys)
-    key = parse_public_pem(_read(public_key or folder / "signing-key.pub.pem"))
+    key = parse_public_pem(read_file(public_key or folder / "signing-key.pub.pem"))
     _make(out)
     with progress() as report:
         found = run(target, load_hash_key(folder), key, question, controls, processes or os.cpu_count() or 1, report)
@@ -101,13 +102,6 @@ def audit(
         print_pairs([("report", out / "report.html")])
     if found.verdict == "failed":
         raise typer.Exit(1)
-
-
-def _read(file: Path) -> bytes:
-    try:
-        return file.read_bytes()
-    except OSError as error:
-        raise ConfigError(f"cannot read {file}: {error.strerror}") from error
 
 
 def _make(folder: Path) -> None:

@@ -69,6 +69,18 @@ def key_folder(folder: Path | None) -> Path:
     return (folder or default_folder()).absolute()
 
 
+def read_file(file: Path) -> bytes:
+    """The bytes of a file.
+
+    Raises:
+        ConfigError: when it cannot be read.
+    """
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"cannot read {file}: {error.strerror}") from error
+
+
 def read_ids(file: Path) -> list[str]:
     """The ids in a file, one a line.
 

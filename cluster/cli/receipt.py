@@ -8,9 +8,9 @@ from typing import Annotated, Any
 
 import typer
 
-from cluster.cli.options import AsJson, ConfigFile, KeyFolder, S3Endpoint, StoreUri, find_store, key_folder
+from cluster.cli.options import AsJson, ConfigFile, KeyFolder, S3Endpoint, StoreUri, find_store, key_folder, read_file
 from cluster.cli.output import print_json, print_pairs
-from lmeraser.errors import ConfigError, ObjectMissingError, ReceiptError
+from lmeraser.errors import ObjectMissingError, ReceiptError
 from lmeraser.keys import load_hash_key, parse_public_pem, read_hash_key
 from lmeraser.manifest import load_manifest
 from lmeraser.receipts import covers, verify_receipt
@@ -56,7 +56,7 @@ def verify(
     Example: lmeraser receipt verify receipt.json --public-key signing-key.pub.pem --id u42
     """
     receipt = _read_receipt(file)
-    verify_receipt(receipt, parse_public_pem(_read(public_key)))
+    verify_receipt(receipt, parse_public_pem(read_file(public_key)))
     found: dict[str, Any] = {name: receipt.get(name) for name in ("deletion", "erased_at", "completed_at")}
     found["valid"] = True
     if identifier is not None:
@@ -72,16 +72,9 @@ def verify(
 
 def _read_receipt(file: Path) -> dict[str, Any]:
     try:
-        value = json.loads(_read(file))
+        value = json.loads(read_file(file))
     except ValueError as error:
         raise ReceiptError(f"{file} is not JSON: {error}") from error
     if not isinstance(value, dict):
         raise ReceiptError(f"{file} is not a receipt")
     return value
-
-
-def _read(file: Path) -> bytes:
-    try:
-        return file.read_bytes()
-    except OSError as error:
-        raise ConfigError(f"cannot read {file}: {error.strerror}") from error

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -28,7 +28,7 @@ from lmeraser.keys import HashKey
 from lmeraser.log import Log
 from lmeraser.method import Method
 from lmeraser.numerics import deterministic
-from lmeraser.objects import read_heads, read_rows, read_specialist
+from lmeraser.objects import object_name, read_heads, read_rows, read_specialist
 from lmeraser.partition import Cut, subject_bits
 from lmeraser.receipts import Change, sample_hash, sign, statement
 from lmeraser.rows import RowTable
@@ -45,14 +45,7 @@ Way = Literal[
     "prompt fine-tuned instead of tuned again",
     "request recorded but rows kept",
 ]
-WAYS: tuple[Way, ...] = (
-    "no lie",
-    "row kept in the head statistics only",
-    "old prompt served",
-    "row kept in another cluster's file",
-    "prompt fine-tuned instead of tuned again",
-    "request recorded but rows kept",
-)
+WAYS: tuple[Way, ...] = get_args(Way)
 
 
 @dataclass(frozen=True)
@@ -166,7 +159,7 @@ def _committed(scene: Scene, way: Way, store: Store) -> Commit:
         other = _rows(evidence.store, evidence.hash_key, scene.other)
         more = RowTable.concatenate([other, scene.row], scene.method.feature_map.width)
         changed[scene.other.key] = _put_cluster(evidence.hash_key, store, scene.other, more, None)
-    heads_object = f"heads/{uuid.uuid4().hex}.safetensors"
+    heads_object = object_name("heads", "safetensors")
     store.put(heads_object, heads.to_safetensors())
     return replace(
         commit,
@@ -232,13 +225,13 @@ def _put_cluster(
     hash_key: HashKey, store: Store, entry: ClusterEntry, rows: RowTable, specialist: Specialist | None
 ) -> ClusterEntry:
     """Write a cluster's objects; its specialist stays where none is given."""
-    name = f"rows/{entry.key}/{uuid.uuid4().hex}.parquet"
+    name = object_name(f"rows/{entry.key}", "parquet")
     store.put(name, rows.to_parquet())
     leaf = state_leaf(hash_key, f"rows/{entry.key}", rows.digest())
     entry = replace(entry, rows=len(rows), rows_object=name, rows_leaf=leaf)
     if specialist is None:
         return entry
-    name = f"specialists/{entry.key}/{uuid.uuid4().hex}.safetensors"
+    name = object_name(f"specialists/{entry.key}", "safetensors")
     store.put(name, specialist.to_safetensors())
     leaf = state_leaf(hash_key, f"specialist/{entry.key}", specialist.digest())
     return replace(entry, specialist_object=name, specialist_leaf=leaf)

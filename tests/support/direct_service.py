@@ -23,6 +23,13 @@ T = TypeVar("T")
 URL = "http://service"
 
 
+def post(path: str, content_type: str) -> dict[str, Any]:
+    """The ASGI scope of a POST request."""
+    scope = {"type": "http", "method": "POST", "path": path, "raw_path": path.encode(), "root_path": ""}
+    headers = [(b"content-type", content_type.encode())]
+    return scope | {"scheme": "http", "query_string": b"", "client": ("127.0.0.1", 1), "headers": headers}
+
+
 class DirectRegistrar:
     """A registrar in this process, asked as the service asks."""
 

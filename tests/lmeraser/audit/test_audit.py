@@ -29,15 +29,7 @@ from lmeraser.store import LocalStore
 QUICK = Plan(worlds=0, targets=8, clusters=2, specialist_weight=0.5, temperature=0.1)
 DONE = {"requests", "receipts", "log", "rows", "recomputation", "residue", "answers"}
 SystemOf = Callable[..., System]
-
-
-@pytest.fixture(autouse=True)
-def _in_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    def executor(count: int, _context: object, **options: Any) -> ThreadPoolExecutor:
-        return ThreadPoolExecutor(count, **options)
-
-    monkeypatch.setattr(fresh, "ProcessPoolExecutor", executor)
-    monkeypatch.setattr(fresh, "_loaded", [])
+pytestmark = pytest.mark.usefixtures("recomputed_in_a_thread")
 
 
 class Deleted(NamedTuple):
