@@ -16,7 +16,7 @@ from lmeraser.errors import DuplicateSampleError, RequestError, StoreError
 from lmeraser.store import LocalStore
 
 SystemOf = Callable[..., System]
-both = pytest.mark.parametrize("medium", ["folder", "s3"])
+both = pytest.mark.parametrize("medium", ["folder", pytest.param("s3", marks=pytest.mark.slow)])
 
 
 class NoPurge(LocalStore):

@@ -22,6 +22,7 @@ from lmeraser.tuning import TuningRows
 from serving.bank import load_bank
 from serving.predictor import Predictor
 
+pytestmark = pytest.mark.slow
 ROWS = 40
 PUBLISHED = PublishedConfig(clusters=3, passes=2, pad_px=4, batch_rows=8)
 
