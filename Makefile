@@ -4,10 +4,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 WORKDIR ?= demo-work
+BENCH ?= bench-work
+DATA ?= ../shared/data
 # What lets a user who is not root mount a small disk.
 MOUNTING := $(if $(filter-out 0,$(shell id -u)),unshare -rm)
 
-.PHONY: demo test check faults openapi format clean
+.PHONY: demo test check faults bench bench-quick openapi format clean
 
 demo: $(STAMP)  ## Run the main job on bundled data.
 	$(BIN)/lmeraser demo --workdir $(WORKDIR)
@@ -28,6 +30,18 @@ faults: $(STAMP)  ## Kills, disks that fail, thousands of histories; writes docs
 	$(MOUNTING) $(BIN)/python tests/faults/through_ray.py --runs 10 --out docs/kills-ray.md
 	LMERASER_EXAMPLES=3000 $(BIN)/pytest tests/actors/test_exactness.py --timeout=3600
 
+bench: $(STAMP)  ## Ours against the others; writes docs/benchmarks. Takes hours; what is in $(BENCH) is not run again.
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/growth.py --data $(DATA) --out $(BENCH)
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/frontier.py --data $(DATA) --out $(BENCH)
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/influence.py --data $(DATA) --out $(BENCH)
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/after_deletions.py --data $(DATA) --out $(BENCH)
+
+bench-quick: $(STAMP)  ## The same on bundled digits alone, one seed; writes $(BENCH)/docs.
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/growth.py --arena digits --most 50000 --out $(BENCH) --docs $(BENCH)/docs
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/frontier.py --arena digits --seeds 1 --out $(BENCH) --docs $(BENCH)/docs
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/influence.py --arena digits --deletions 3 --out $(BENCH) --docs $(BENCH)/docs
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/after_deletions.py --arena digits --seeds 1 --shares 0 25 --out $(BENCH) --docs $(BENCH)/docs
+
 openapi: $(STAMP)  ## Write docs/openapi.json anew.
 	LMERASER_WRITE_OPENAPI=1 $(BIN)/pytest tests/serving/test_openapi.py
 
@@ -36,7 +50,7 @@ format: $(STAMP)  ## Put code into its one form.
 	$(BIN)/ruff format .
 
 clean:  ## Remove everything that make created.
-	rm -rf $(VENV) $(WORKDIR) build artifacts *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(WORKDIR) $(BENCH) build artifacts *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 $(STAMP): pyproject.toml constraints.txt
 	@echo "Installing into $(VENV); this takes some minutes the first time."

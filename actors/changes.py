@@ -5,7 +5,7 @@ Legend: N rows.
 
 from __future__ import annotations
 
-import uuid
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 
@@ -18,6 +18,7 @@ from lmeraser.commit import ClusterEntry, Commit
 from lmeraser.heads import Statistics
 from lmeraser.heads_state import HeadsState
 from lmeraser.keys import HashKey
+from lmeraser.objects import object_name
 from lmeraser.partition import Cluster, Cut
 from lmeraser.rows import RowTable
 from lmeraser.specialist import Specialist
@@ -45,8 +46,8 @@ class Regrouping:
 def regroup(
     before: Iterable[ClusterEntry],
     cut: Cut,
-    moved: RowIndex,
-    incoming: tuple[RowObject, ...],
+    going: RowIndex,
+    coming: Iterable[tuple[RowObject, RowIndex]],
     requests: tuple[str, ...],
 ) -> Regrouping:
     """Find the clusters that a change touches.
@@ -54,16 +55,16 @@ def regroup(
     Args:
         before: entries before the change.
         cut: the cut after it.
-        moved: the rows that come and go.
-        incoming: row objects of the rows that come.
+        going: the rows that go.
+        coming: row objects of the rows that come, each with its rows.
         requests: request objects that name the rows that go.
     """
     entries = {entry.key: entry for entry in before}
-    touched = {
-        key
-        for anchor, bits in zip(moved.anchors_N.tolist(), moved.bits_N.tolist(), strict=True)
-        if (key := cut.owner_of(anchor, bits)) is not None
-    }
+    incoming: dict[str, list[RowObject]] = defaultdict(list)
+    for source, rows in coming:
+        for key in _owners_of(rows, cut):
+            incoming[key].append(source)
+    touched = _owners_of(going, cut) | incoming.keys()
     kept = tuple(
         entries[cluster.key] for cluster in cut.clusters if cluster.key in entries and cluster.key not in touched
     )
@@ -77,12 +78,18 @@ def regroup(
         jobs.append(
             RowsJob(
                 region=Region(cluster.key, cluster.anchors, cluster.bits),
-                sources=sources + incoming,
+                sources=(*sources, *incoming[cluster.key]),
                 requests=requests,
-                target=object_name("rows", cluster.key, "parquet"),
+                target=object_name(f"rows/{cluster.key}", "parquet"),
             )
         )
     return Regrouping(cut, kept, tuple(jobs), left)
+
+
+def _owners_of(rows: RowIndex, cut: Cut) -> set[str]:
+    """Keys of the clusters that hold these rows, or would if they were there."""
+    owners = map(cut.owner_of, rows.anchors_N.tolist(), rows.bits_N.tolist())
+    return {key for key in owners if key is not None}
 
 
 def _may_share_rows(cluster: Cluster, entry: ClusterEntry) -> bool:
@@ -120,7 +127,7 @@ def statistics_of_specialists(specialists: Iterable[Specialist], like: Statistic
 
 def put_heads(store: Store, hash_key: HashKey, heads: HeadsState) -> tuple[str, str]:
     """Write the heads; their object's name and their keyed digest."""
-    name = object_name("heads", "", "safetensors")
+    name = object_name("heads", "safetensors")
     store.put(name, heads.to_safetensors())
     reached(Boundary.HEADS_WRITTEN)
     return name, state_leaf(hash_key, "heads", heads.digest())
@@ -156,8 +163,3 @@ def with_specialist(commit: Commit, key: str, target: str, leaf: str) -> Commit:
 def cut_leaf(hash_key: HashKey, cut: Cut) -> str:
     """The keyed digest of a cut."""
     return state_leaf(hash_key, "cut", json_digest(cut.canonical()))
-
-
-def object_name(folder: str, key: str, suffix: str) -> str:
-    """A name that is never used again."""
-    return f"{folder}/{key}/{uuid.uuid4().hex}.{suffix}" if key else f"{folder}/{uuid.uuid4().hex}.{suffix}"

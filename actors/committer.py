@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 
 from actors import changes
 from actors.boundaries import Boundary, reached
+from actors.incoming import Arrived
 from actors.index import RowIndex
 from actors.inspection import heads_of, inspect
 from actors.journal import Journal
-from actors.owner import RowObject
 from actors.owners import Owners, TuningResult
 from lmeraser.commit import ClusterEntry, Commit
 from lmeraser.heads_state import HeadsState
@@ -22,7 +22,6 @@ from lmeraser.objects import read_rows, read_specialist
 from lmeraser.partition import Dendrogram, cut
 from lmeraser.rows import RowTable
 from lmeraser.specialist import Specialist
-from lmeraser.state import state_leaf
 from lmeraser.store import Store
 
 _log = logging.getLogger(__name__)
@@ -90,23 +89,22 @@ class Committer:
         self,
         erased: Collection[str] = (),
         requests: Sequence[tuple[str, str]] = (),
-        incoming: Sequence[str] = (),
-        tables: Sequence[RowTable] = (),
+        arrived: Arrived | None = None,
     ) -> Applied:
         """Commit the state without the erased rows and with the incoming ones.
 
         Args:
             erased: sample ids; those that the system does not hold are passed over.
             requests: (id, object name) of the requests that name them.
-            incoming: row objects of rows that come.
-            tables: their content.
+            arrived: the rows that come.
 
         Raises:
             DuplicateSampleError: when an incoming sample id is in the store already; nothing is changed then.
         """
         going = self.index.only(erased)
-        coming = RowIndex.of(tables, self._manifest.method.seed)
-        index = self.index.without(set(erased)).joined(coming)
+        index = self.index.without(set(erased))
+        if arrived is not None:
+            index = index.joined(arrived.index)
         before = self.commit.clusters if self.commit is not None else ()
         with deterministic():
             new_cut = cut(
@@ -115,13 +113,13 @@ class Committer:
         regrouping = changes.regroup(
             before,
             new_cut,
-            going.joined(coming),
-            tuple(self._source(name, table) for name, table in zip(incoming, tables, strict=True)),
+            going,
+            arrived.objects if arrived is not None else (),
             tuple(name for _, name in requests),
         )
         self._owners.stop_tuning({entry.key for entry in regrouping.left})
         written = self._owners.write_rows(regrouping.jobs)
-        heads = self._heads_after(regrouping.left, set(going.sample_ids), tables)
+        heads = self._heads_after(regrouping.left, set(going.sample_ids), arrived)
         self._put(
             Commit(
                 clusters=changes.regrouped_entries(regrouping, written),
@@ -156,16 +154,17 @@ class Committer:
         self._put(commit, heads)
         reached(Boundary.SPECIALIST_COMMITTED)
 
-    def _heads_after(self, left: Sequence[ClusterEntry], going: set[str], tables: Sequence[RowTable]) -> HeadsState:
+    def _heads_after(self, left: Sequence[ClusterEntry], going: set[str], arrived: Arrived | None) -> HeadsState:
         """Subtract the rows that go and the specialists that end; add the rows that come."""
         with deterministic():
             if self._heads is None:
-                classes = len(self._manifest.method.labels)
-                self._heads = HeadsState.empty(tables[0].features_NH.shape[1], classes)
+                assert arrived is not None
+                self._heads = HeadsState.empty(len(arrived.statistics.sums_H), len(self._manifest.method.labels))
             shared, pooled = self._heads.shared, self._heads.pooled
             if going:
                 shared = shared - changes.statistics_of_rows(map(self._rows_of, left), going, shared)
-            shared = shared + changes.statistics_of_rows(tables, None, shared)
+            if arrived is not None:
+                shared = shared + arrived.statistics
             pooled = pooled - changes.statistics_of_specialists(
                 (
                     self._specialist(entry.key, entry.specialist_object, entry.specialist_leaf)
@@ -188,6 +187,3 @@ class Committer:
 
     def _specialist(self, key: str, name: str, leaf: str | None) -> Specialist:
         return read_specialist(self._store, self._hash_key, key, name, leaf)
-
-    def _source(self, name: str, table: RowTable) -> RowObject:
-        return RowObject(name, "incoming", state_leaf(self._hash_key, "incoming", table.digest()))

@@ -50,6 +50,11 @@ class History:
             raise UnknownDeletionError(f"no deletion has the id {deletion_id!r}")
         return self.deletions[deletion_id]
 
+    def go_back(self, base: Commit) -> None:
+        """Take an earlier commit for the newest; what later ones erased counts as erased by no commit."""
+        self.commit = base
+        self.committed = {name: pair for name, pair in self.committed.items() if pair[1] <= base.number}
+
     def deadlines(self, waiting: Mapping[str, Collection[str]]) -> dict[str, str]:
         """The earliest deadline of the deletions that wait for a cluster, by its key, where there is one.
 

@@ -11,14 +11,22 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from actors.history import History
+from actors.index import RowIndex
+from actors.owner import RowObject
+from lmeraser.commit import Commit
+from lmeraser.config import MethodConfig
 from lmeraser.errors import ErasedRowError, RequestError
+from lmeraser.heads import Statistics
 from lmeraser.keys import HashKey
+from lmeraser.objects import read_rows
 from lmeraser.receipts import sample_hash, subject_hash
 from lmeraser.rows import RowTable
+from lmeraser.state import state_leaf
 from lmeraser.store import Store
 
 # A job that writes rows renews its prefix twice a second; one that is silent for so long has ended.
 SILENCE_S = 60.0
+INCOMING = "incoming"
 
 
 @dataclass(frozen=True)
@@ -29,24 +37,81 @@ class Incoming:
     force: bool
     rows: Future[int] = field(default_factory=Future)
 
+    def tell(self, outcome: int | Exception) -> None:
+        """Say how many rows were added, or why none was."""
+        if isinstance(outcome, int):
+            self.rows.set_result(outcome)
+        else:
+            self.rows.set_exception(outcome)
 
-def read_incoming(store: Store, ingest: Incoming, history: History, hash_key: HashKey) -> dict[str, RowTable]:
-    """The rows of an ingest, by object.
+
+@dataclass(frozen=True)
+class Arrived:
+    """What the registrar needs to know of the rows of an ingest: everything but their images and features.
+
+    Attributes:
+        objects: the row objects, each with the index of its rows.
+        index: all rows.
+        statistics: the shared head's statistics of all rows.
+    """
+
+    objects: tuple[tuple[RowObject, RowIndex], ...]
+    index: RowIndex
+    statistics: Statistics
+
+
+def read_incoming(
+    store: Store, ingest: Incoming, history: History, hash_key: HashKey, method: MethodConfig
+) -> Arrived | None:
+    """The rows of an ingest, read object by object; None when it holds none.
 
     Raises:
         ObjectCorruptError: when an object holds no rows.
         ErasedRowError: when a row or its subject was erased before, and the ingest is not forced.
+        DuplicateSampleError: when a sample id comes twice.
     """
-    tables = {name: RowTable.from_parquet(store.get(name), name) for name in store.names(ingest.prefix)}
-    for table in () if ingest.force else tables.values():
-        for sample_id, subject_id in zip(table.sample_ids, table.subject_ids, strict=True):
-            hashes = {sample_hash(hash_key, sample_id), subject_hash(hash_key, subject_id)}
-            if not hashes.isdisjoint(history.erased_hashes):
-                raise ErasedRowError(
-                    f"sample {sample_id!r} of subject {subject_id!r} was erased before; "
-                    "ingest it with --force only if its owner agreed again"
-                )
-    return tables
+    objects: list[tuple[RowObject, RowIndex]] = []
+    statistics: Statistics | None = None
+    for name in store.names(ingest.prefix):
+        table = RowTable.from_parquet(store.get(name), name)
+        if not ingest.force:
+            _check_not_erased(table, history, hash_key)
+        leaf = state_leaf(hash_key, INCOMING, table.digest())
+        objects.append((RowObject(name, INCOMING, leaf), RowIndex.of((table,), method.seed)))
+        part = Statistics.of(table.features_NH, table.labels_N, len(method.labels))
+        statistics = part if statistics is None else statistics + part
+    if statistics is None:
+        return None
+    return Arrived(tuple(objects), RowIndex.joining(rows for _, rows in objects), statistics)
+
+
+def is_there(store: Store, hash_key: HashKey, arrived: Arrived, index: RowIndex, commit: Commit | None) -> bool:
+    """Whether every row of the ingest is in the store, the same in every byte: it was added before.
+
+    Raises:
+        ObjectMissingError, ObjectCorruptError: when a cluster's rows are not what the commit names.
+    """
+    if commit is None or not all(name in index for name in arrived.index.sample_ids):
+        return False
+    wanted: dict[str, str] = {}
+    for source, _ in arrived.objects:
+        wanted |= RowTable.from_parquet(store.get(source.name), source.name).row_digests()
+    for entry in commit.clusters:
+        rows = read_rows(store, hash_key, entry.rows_object, f"rows/{entry.key}", entry.rows_leaf)
+        for name, digest in rows.row_digests().items():
+            if wanted.pop(name, digest) != digest:
+                return False
+    return not wanted
+
+
+def _check_not_erased(table: RowTable, history: History, hash_key: HashKey) -> None:
+    for sample_id, subject_id in zip(table.sample_ids, table.subject_ids, strict=True):
+        hashes = {sample_hash(hash_key, sample_id), subject_hash(hash_key, subject_id)}
+        if not hashes.isdisjoint(history.erased_hashes):
+            raise ErasedRowError(
+                f"sample {sample_id!r} of subject {subject_id!r} was erased before; "
+                "ingest it with --force only if its owner agreed again"
+            )
 
 
 class Prefixes:

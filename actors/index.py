@@ -39,8 +39,16 @@ class RowIndex:
         Raises:
             DuplicateSampleError: when a sample id comes twice.
         """
-        index = RowIndex((), (), np.zeros(0, np.int32), np.zeros(0, np.uint64))
-        parts = [index, *(_of_table(table, seed) for table in tables)]
+        return RowIndex.joining(_of_table(table, seed) for table in tables)
+
+    @staticmethod
+    def joining(parts: Iterable[RowIndex]) -> RowIndex:
+        """One index of all parts.
+
+        Raises:
+            DuplicateSampleError: when a sample id comes twice.
+        """
+        parts = [RowIndex((), (), np.zeros(0, np.int32), np.zeros(0, np.uint64)), *parts]
         index = RowIndex(
             tuple(name for part in parts for name in part.sample_ids),
             tuple(name for part in parts for name in part.subject_ids),

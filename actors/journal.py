@@ -19,8 +19,10 @@ class Journal:
         LogError: when an append of its own had seemed to fail and did not; read the log anew.
     """
 
-    def __init__(self, log: Log) -> None:
+    def __init__(self, log: Log, base: Commit | None = None) -> None:
+        """A journal of this log; where the newest commits' objects are lost, ``base`` is the commit to go on from."""
         self._log = log
+        self._base = base
         self._lock = threading.RLock()
         self.history = History()
         self.term = 0
@@ -32,9 +34,11 @@ class Journal:
             self.term = self.history.term + 1
             try:
                 self.history.replay([self._log.append("term", self.term, {})])
-                return
+                break
             except LostRaceError:
                 continue
+        if self._base is not None:
+            self.history.go_back(self._base)
 
     def append(self, kind: Kind, body: dict[str, Any]) -> Record:
         """Add a record, and take it into the history."""

@@ -3,30 +3,18 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
-from importlib.metadata import version
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from actors.boundaries import Boundary, reached
 from actors.journal import Journal
-from lmeraser.commit import Commit
 from lmeraser.hashing import canonical_json
 from lmeraser.manifest import Manifest
-from lmeraser.receipts import row_paths, sign
+from lmeraser.receipts import Change, sign, statement
 from lmeraser.store import Store
-
-
-@dataclass(frozen=True)
-class _Change:
-    """What a commit that erases changed, as receipts say it: the clusters, and their paths before and after."""
-
-    clusters: list[str]
-    before: dict[str, Any]
-    after: dict[str, Any]
 
 
 class Receipting:
@@ -50,25 +38,12 @@ class Receipting:
         history = self._journal.history
         change = self._change(*history.committed[deletion_id])
         body = history.bodies[deletion_id]
-        receipt = {
-            "format": 1,
-            "deletion": deletion_id,
-            "store": self._manifest.store_id,
-            "samples": body["samples"],
-            "subjects": body["subjects"],
-            "accepted_at": history.deletion(deletion_id).accepted_at,
-            "erased_at": datetime.now(UTC).isoformat(timespec="milliseconds"),
-            "completed_at": None,
-            "clusters": change.clusters,
-            "before": change.before,
-            "after": change.after,
-            "completed": None,
-            "fingerprint": dict(self._manifest.fingerprint),
-            "code": version("lmeraser"),
-        }
+        accepted_at = history.deletion(deletion_id).accepted_at
+        erased_at = datetime.now(UTC).isoformat(timespec="milliseconds")
+        receipt = statement(self._manifest, body, accepted_at, erased_at, change)
         self._put(deletion_id, receipt)
         reached(Boundary.RECEIPT_WRITTEN)
-        self._journal.append("erased", {"id": deletion_id, "clusters": change.clusters})
+        self._journal.append("erased", {"id": deletion_id, "clusters": list(change.clusters)})
         reached(Boundary.ERASED_RECORDED)
 
     def completed(self, deletion_id: str) -> None:
@@ -83,15 +58,8 @@ class Receipting:
         self._journal.append("completed", {"id": deletion_id})
         reached(Boundary.COMPLETED_RECORDED)
 
-    def _read_change(self, before_number: int, after_number: int) -> _Change:
-        before, after = self._journal.commit_at(before_number), self._journal.commit_at(after_number)
-        now = {entry.key: entry.rows_leaf for entry in after.clusters}
-        clusters = tuple(entry.key for entry in before.clusters if now.get(entry.key) != entry.rows_leaf)
-        return _Change(list(clusters), _side(before, clusters), _side(after, clusters))
+    def _read_change(self, before_number: int, after_number: int) -> Change:
+        return Change.between(self._journal.commit_at(before_number), self._journal.commit_at(after_number))
 
     def _put(self, deletion_id: str, receipt: dict[str, Any]) -> None:
         self._store.put(f"receipts/{deletion_id}.json", canonical_json(sign(receipt, self._signing_key)))
-
-
-def _side(commit: Commit, clusters: tuple[str, ...]) -> dict[str, Any]:
-    return {"log": commit.number, "root": commit.root, "rows": row_paths(commit.leaves(), clusters)}

@@ -15,9 +15,8 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from actors.boundaries import Boundary, reached
-from actors.changes import object_name
 from actors.committer import Applied, Committer
-from actors.incoming import Incoming, Prefixes, read_incoming
+from actors.incoming import Incoming, Prefixes, is_there, read_incoming
 from actors.intake import Intake
 from actors.journal import Journal
 from actors.owner import TuningJob
@@ -25,12 +24,16 @@ from actors.owners import Owners
 from actors.planner import Planner
 from actors.receipting import Receipting
 from actors.sweep import sweep
+from lmeraser.commit import Commit
 from lmeraser.deletion import Deletion
 from lmeraser.errors import DuplicateSampleError, ErasedRowError, NotReadyError, ObjectCorruptError, RequestError
 from lmeraser.keys import HashKey
 from lmeraser.log import Log
 from lmeraser.manifest import Manifest
+from lmeraser.objects import object_name
 from lmeraser.store import Store
+
+_NOTHING = Applied((), frozenset())
 
 
 class Registrar:
@@ -44,13 +47,15 @@ class Registrar:
         signing_key: Ed25519PrivateKey,
         owners: Owners,
         lease_s: float,
+        base: Commit | None = None,
     ) -> None:
-        """Take over the store: open a term, load the newest commit, and go on where the last one stopped."""
+        """Take over the store: open a term, and go on where the last one stopped, or from ``base`` where given."""
         self._store = store
+        self._manifest = manifest
         self._hash_key = hash_key
         self._owners = owners
         self._lease_s = lease_s
-        self._journal = Journal(Log(store))
+        self._journal = Journal(Log(store), base)
         self._journal.open_term()
         self._committer = Committer(store, manifest, hash_key, self._journal, owners)
         self._committer.load()
@@ -138,8 +143,8 @@ class Registrar:
     def ingest(self, prefix: str, force: bool = False) -> Future[int]:
         """Add the rows under a prefix; the future gives their number once they are committed.
 
-        The future raises DuplicateSampleError, or ErasedRowError when a row or its subject was erased
-        before and ``force`` is not set.
+        It is 0 where all of them were there already, the same in every byte. The future raises DuplicateSampleError,
+        or ErasedRowError when a row or its subject was erased before and ``force`` is not set.
 
         Raises:
             RequestError: when the ingest can no longer be finished, and must start again.
@@ -196,7 +201,7 @@ class Registrar:
         samples = {name for request_id in fresh for name in self._intake.sample_ids(request_id, self._committer.index)}
         self.prefixes.forbid(samples)
         requests = [(request_id, self._intake.object_of(request_id)) for request_id in fresh]
-        applied = self._committer.apply(erased=samples, requests=requests) if fresh else Applied((), frozenset())
+        applied = self._committer.apply(erased=samples, requests=requests) if fresh else _NOTHING
         self._follow(applied.left_keys, applied.touched)
         # Until the lease of every replica has run out, one may still answer from the commit before.
         time.sleep(self._lease_s)
@@ -215,35 +220,32 @@ class Registrar:
             self._requests.popleft()
 
     def _add(self, ingest: Incoming) -> None:
+        method, commit = self._manifest.method, self._committer.commit
         try:
-            tables = read_incoming(self._store, ingest, self._journal.history, self._hash_key)
-        except (ErasedRowError, ObjectCorruptError) as error:
-            return self._refuse(ingest, error)
+            arrived = read_incoming(self._store, ingest, self._journal.history, self._hash_key, method)
+        except (ErasedRowError, ObjectCorruptError, DuplicateSampleError) as error:
+            return self._ended(ingest, error)
+        # Asked for again after a kill that came too late to be told.
+        if arrived is None or is_there(self._store, self._hash_key, arrived, self._committer.index, commit):
+            return self._ended(ingest, 0)
         try:
-            applied = self._committer.apply(incoming=list(tables), tables=list(tables.values()))
+            applied = self._committer.apply(arrived=arrived)
         except DuplicateSampleError as error:
-            return self._refuse(ingest, error)
-        self._ingested(ingest)
+            return self._ended(ingest, error)
+        return self._ended(ingest, len(arrived.index), applied)
+
+    def _ended(self, ingest: Incoming, outcome: int | Exception, applied: Applied = _NOTHING) -> None:
+        """Sweep what lies under the prefix, and tell how many rows were added or why none was."""
+        # A later step that fails is done again, and must not add the rows a second time.
+        self._ingests.popleft()
+        self.prefixes.added(ingest.prefix)
+        self._unswept = True
         try:
             self._follow(applied.left_keys, applied.touched)
             self._owners.retire(applied.left_keys - applied.touched)
             self._sweep()
         finally:
-            ingest.rows.set_result(sum(map(len, tables.values())))
-        return None
-
-    def _refuse(self, ingest: Incoming, error: Exception) -> None:
-        self._ingested(ingest)
-        try:
-            self._sweep()
-        finally:
-            ingest.rows.set_exception(error)
-
-    def _ingested(self, ingest: Incoming) -> None:
-        # A later step that fails is done again, and must not add the rows a second time.
-        self._ingests.popleft()
-        self.prefixes.added(ingest.prefix)
-        self._unswept = True
+            ingest.tell(outcome)
 
     def _take_results(self) -> bool:
         results = self._owners.finished()
@@ -267,7 +269,7 @@ class Registrar:
             if len(self._running) >= self._owners.slots:
                 break
             if entry.key not in self._running:
-                target = object_name("specialists", entry.key, "safetensors")
+                target = object_name(f"specialists/{entry.key}", "safetensors")
                 self._running[entry.key] = TuningJob(entry.key, entry.rows_object, entry.rows_leaf, target)
                 self._owners.start_tuning(self._running[entry.key])
                 started = True
@@ -279,8 +281,7 @@ class Registrar:
         done = [request_id for request_id, keys in self._waiting.items() if keys.isdisjoint(awaiting)]
         given_up = self._planner.given_up(commit) if commit is not None else {}
         for request_id in done:
-            failed = sorted(self._waiting[request_id] & set(given_up))
-            if failed:
+            if failed := sorted(self._waiting[request_id] & set(given_up)):
                 reason = f"cluster {failed[0]} could not be tuned: {given_up[failed[0]]}"
                 self._journal.append("failed", {"id": request_id, "reason": reason})
             else:

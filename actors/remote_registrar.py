@@ -21,11 +21,11 @@ from actors.owners import may_pass
 from actors.process import Place
 from actors.registrar import Registrar
 from actors.remote_owners import RemoteOwners
-from lmeraser.config import LONGEST_LEASE_S
 from lmeraser.deletion import Deletion
 from lmeraser.errors import FencedError, StoreError
 from lmeraser.keys import load_hash_key, load_signing_key
 from lmeraser.manifest import load_manifest
+from lmeraser.serving_config import LONGEST_LEASE_S
 from lmeraser.state import check_fingerprint, fingerprint
 from lmeraser.store import open_store
 

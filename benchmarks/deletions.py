@@ -33,18 +33,19 @@ import torch
 from stores import Prepared, a_copy, at_work, commits, prepared, rows_of, samples, stand_in, wait
 
 # The script serving.py beside this one would hide the package of the same name.
-sys.path.remove(str(Path(__file__).parent))
+sys.path.sort(key=lambda entry: entry == str(Path(__file__).parent))
 
 from actors.boundaries import EVENT, Boundary
 from actors.registrar import Registrar
 from cluster.demo import CONFIG
 from lmeraser.backbone import create_model
-from lmeraser.config import LONGEST_LEASE_S, MethodConfig, load_config
+from lmeraser.config import MethodConfig, load_config
 from lmeraser.data import open_source
 from lmeraser.deletion import Deletion, Status
 from lmeraser.keys import init_keys
 from lmeraser.method import Method, chunks
 from lmeraser.public import build_public, create_store
+from lmeraser.serving_config import LONGEST_LEASE_S
 from lmeraser.store import LocalStore
 
 # In the order of a deletion; rows are written only where a cluster is left.

@@ -1,8 +1,8 @@
 """How many requests does S3 get: for a deletion, for a start, and from a replica that waits or answers?
 
 Requests are counted in the log of moto's server on loopback, so they are those that a bill would list; its seconds are
-not those of S3 and are not given. Owners live in the registrar's process (no Ray), and a stand-in tunes. Prices are those
-of S3 Standard in us-east-1 in 2025: $5 per million of PUT, POST and LIST, $0.40 of GET and HEAD, DELETE free.
+not those of S3 and are not given. Owners live in the registrar's process (no Ray), and a stand-in tunes. Prices are
+those of S3 Standard in us-east-1 in 2025: $5 per million of PUT, POST and LIST, $0.40 of GET and HEAD, DELETE free.
 
     python benchmarks/s3_requests.py --out /tmp/s3-requests
 """
@@ -34,11 +34,12 @@ from actors.owners import InProcessOwners
 from actors.registrar import Registrar
 from cluster.demo import CONFIG
 from lmeraser.backbone import create_model
-from lmeraser.config import ServingConfig, load_config
+from lmeraser.config import load_config
 from lmeraser.data import open_source
 from lmeraser.keys import init_keys, load_hash_key, load_signing_key
 from lmeraser.manifest import load_manifest
 from lmeraser.public import build_public, create_store, load_method
+from lmeraser.serving_config import ServingConfig
 from lmeraser.store import LocalStore, Store, open_store
 from serving.replica import Replica
 

@@ -37,12 +37,13 @@ sys.path.pop(0)
 
 from lmeraser.backbone import VitBackbone, create_model, open_backbone
 from lmeraser.commit import ClusterEntry, Commit
-from lmeraser.config import BackboneConfig, MethodConfig, PromptConfig, ServingConfig
+from lmeraser.config import BackboneConfig, MethodConfig, PromptConfig
 from lmeraser.feature_map import FeatureMap
 from lmeraser.heads import Head, probabilities
 from lmeraser.method import Method, extract
 from lmeraser.partition import AnchorIndex, Dendrogram
 from lmeraser.prompts import TokenPrompt, prompt_kind
+from lmeraser.serving_config import ServingConfig
 from serving.bank import Bank
 from serving.predictor import Predictor
 from serving.router import routes

@@ -9,7 +9,7 @@ import os
 import secrets
 from pathlib import Path
 
-from ray._raylet import Config
+from ray._raylet import Config  # type: ignore[attr-defined]  # its stub leaves it out
 
 MODE_VARIABLE = "RAY_AUTH_MODE"
 TOKEN_VARIABLE = "RAY_AUTH_TOKEN"

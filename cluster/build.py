@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from queue import Queue
 from typing import Any
 
 import ray
@@ -12,11 +14,13 @@ import torch
 
 from cluster.pretrain import weights_name
 from lmeraser.config import Config, MethodConfig, SourceConfig
-from lmeraser.data import check_samples, located, open_public, open_source
+from lmeraser.data import Sample, check_samples, located, open_public, open_source
 from lmeraser.errors import ConfigError
 from lmeraser.keys import load_signing_key, public_pem
 from lmeraser.manifest import NAME, Manifest, load_manifest
+from lmeraser.meta_prompt import learn_meta_prompt
 from lmeraser.method import chunks
+from lmeraser.prompts import prompt_kind
 from lmeraser.public import (
     PUBLIC_CHUNK,
     PublicArtifacts,
@@ -33,6 +37,7 @@ from lmeraser.tensors import tensors_from_bytes
 Report = Callable[[str, int, int], None]
 PUBLIC_KEY = "public/signing-key.pem"
 State = dict[str, torch.Tensor]
+_STEPS_TOLD = 10
 
 
 @dataclass(frozen=True)
@@ -89,12 +94,16 @@ def _artifacts(
     """Features of the public rows, extracted by as many workers as there are cores or GPUs; then the fit."""
     on_gpu = method.backbone.device == "cuda"
     backbone = open_routed(method, replace(method.backbone, device="cpu"), trained)
+    # A prompt that does not fit is told before any work.
+    prompt_kind(method.prompt, backbone)
     parts: dict[int, PublicFeatures] = {}
     # The weights go to each node once.
     state = ray.put(backbone.model.state_dict())
+    device = {"num_cpus": 1, "num_gpus": 1 if on_gpu else 0}
+    meta_prompt = _meta_prompt(method, source, skipped, state, device, report)
     workers = max(1, int(ray.cluster_resources().get("GPU" if on_gpu else "CPU", 1)))
-    extract = _extract_public.options(num_cpus=1, num_gpus=1 if on_gpu else 0)
-    streams = [extract.remote(method, source, skipped, state, place, workers) for place in range(workers)]
+    extract = _extract_public.options(**device)
+    streams = [extract.remote(method, source, skipped, state, meta_prompt, place, workers) for place in range(workers)]
     while streams:
         ready, _ = ray.wait(streams, num_returns=1, timeout=1.0)
         for stream in ready:
@@ -105,23 +114,75 @@ def _artifacts(
                 continue
             parts[number] = part
             report("public rows", sum(len(part.routing_NR) for part in parts.values()), rows)
-    return fit_public(method, backbone, [parts[number] for number in sorted(parts)])
+    return fit_public(method, backbone, meta_prompt, [parts[number] for number in sorted(parts)])
+
+
+def _meta_prompt(
+    method: MethodConfig,
+    source: SourceConfig,
+    skipped: frozenset[str],
+    state: ray.ObjectRef[State],
+    device: dict[str, int],
+    report: Report,
+) -> torch.Tensor | None:
+    """The meta-prompt, tuned by one worker: its steps follow from each other."""
+    if method.prompt.meta_passes == 0:
+        return None
+    meta_prompt: torch.Tensor | None = None
+    for told in _learn_meta_prompt.options(**device).remote(method, source, skipped, state):
+        step = ray.get(told)
+        if isinstance(step, tuple):
+            report("meta-prompt, steps", *step)
+        else:
+            meta_prompt = step
+    return meta_prompt
+
+
+@ray.remote
+def _learn_meta_prompt(
+    method: MethodConfig, source: SourceConfig, skipped: frozenset[str], state: State
+) -> Iterator[tuple[int, int] | torch.Tensor | None]:
+    """Steps done and steps in all, now and then; last the meta-prompt."""
+    backbone = open_routed(method, method.backbone, state)
+    steps: Queue[tuple[int, int] | None] = Queue()
+
+    def learn() -> torch.Tensor | None:
+        try:
+            return learn_meta_prompt(backbone, method, _kept(source, skipped), lambda *step: steps.put(step))
+        finally:
+            steps.put(None)
+
+    with ThreadPoolExecutor(1) as thread:
+        learning = thread.submit(learn)
+        while (step := steps.get()) is not None:
+            if step[0] % _STEPS_TOLD == 0:
+                yield step
+        yield learning.result()
 
 
 @ray.remote
 def _extract_public(
-    method: MethodConfig, source: SourceConfig, skipped: frozenset[str], state: State, place: int, workers: int
+    method: MethodConfig,
+    source: SourceConfig,
+    skipped: frozenset[str],
+    state: State,
+    meta_prompt: torch.Tensor | None,
+    place: int,
+    workers: int,
 ) -> Iterator[tuple[int, PublicFeatures]]:
     """Every ``workers``-th chunk of the public rows from the ``place``-th on, with its number."""
     backbone = open_routed(method, method.backbone, state)
-    opened = open_public(source)
-    kept = (sample for sample in opened.samples(opened.labels) if sample.sample_id not in skipped)
     batch = None
-    for number, chunk in enumerate(chunks(kept, PUBLIC_CHUNK)):
+    for number, chunk in enumerate(chunks(_kept(source, skipped), PUBLIC_CHUNK)):
         if number % workers == place:
-            part = public_features(backbone, chunk, batch)
+            part = public_features(method, backbone, meta_prompt, chunk, batch)
             batch = part.feature_batch
             yield number, part
+
+
+def _kept(source: SourceConfig, skipped: frozenset[str]) -> Iterator[Sample]:
+    opened = open_public(source)
+    return (sample for sample in opened.samples(opened.labels) if sample.sample_id not in skipped)
 
 
 def _trained(config: Config, store: Store) -> State | None:

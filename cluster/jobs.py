@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ import ray
 
 from actors.nodes import OTHERS_PART_OF_GPU
 from actors.owner_process import Site
+from cluster.sorted_runs import SortedRuns
 from lmeraser.config import SourceConfig
 from lmeraser.data import check_samples, located, open_source
 from lmeraser.errors import DataError, LMEraserError
@@ -86,18 +87,24 @@ def _write_all(
     cores = int(ray.cluster_resources().get("GPU" if on_gpu else "CPU", 1))
     workers = max(1, min(cores, -(-rows // _CHUNK_ROWS)))
     write = _write_incoming.options(num_cpus=_WRITER_CPUS, num_gpus=OTHERS_PART_OF_GPU if on_gpu else 0)
-    calls = [write.remote(site, source, skip_bad, prefix, place, workers) for place in range(workers)]
-    store = open_store(site.store_uri)
+    streams = {write.remote(site, source, skip_bad, prefix, place, workers): place for place in range(workers)}
+    done = [0] * workers
     try:
-        while calls:
-            ended, calls = ray.wait(calls, timeout=_RENEW_S)
-            ray.get([registrar.renew_ingest.remote(prefix), *ended])
-            report("private rows", min(rows, _CHUNK_ROWS * len(store.names(prefix))), rows)
+        while streams:
+            ready, _ = ray.wait(list(streams), timeout=_RENEW_S)
+            ray.get(registrar.renew_ingest.remote(prefix))
+            for stream in ready:
+                try:
+                    done[streams[stream]] = ray.get(next(stream))
+                except StopIteration:
+                    del streams[stream]
+            report("private rows", sum(done), rows)
     finally:
-        for call in calls:
-            ray.cancel(call, force=True)
-        if calls:
-            ray.wait(calls, num_returns=len(calls), timeout=_CANCEL_S)
+        for stream in streams:
+            ray.cancel(stream, force=True)
+        if streams:
+            ended = [stream.completed() for stream in streams]
+            ray.wait(ended, num_returns=len(ended), timeout=_CANCEL_S)
 
 
 def tune(registrar: Any, report: Report) -> dict[str, Any]:
@@ -125,14 +132,21 @@ def tune(registrar: Any, report: Report) -> dict[str, Any]:
 
 
 @ray.remote
-def _write_incoming(site: Site, source: SourceConfig, skip_bad: bool, prefix: str, place: int, workers: int) -> None:
-    """Write every ``workers``-th chunk of the source, from the ``place``-th on."""
+def _write_incoming(
+    site: Site, source: SourceConfig, skip_bad: bool, prefix: str, place: int, workers: int
+) -> Iterator[int]:
+    """Write every ``workers``-th chunk of the source, from the ``place``-th on; gives how many rows it has taken in."""
     store = open_store(site.store_uri)
     manifest = load_manifest(store)
     method = load_method(store, manifest)
     labels = manifest.method.labels
+    # Named by worker and turn, so that a worker that Ray starts again puts no row twice.
+    runs = SortedRuns(store, f"{prefix}{place:04d}-", method.dendrogram)
+    read = 0
     for number, chunk in enumerate(chunks(open_source(source).samples(labels), _CHUNK_ROWS)):
         if number % workers == place:
             table = method.rows(check_samples(chunk, labels, skip_bad=skip_bad))
-            # Named by its number, so that a worker that Ray starts again puts no row twice.
-            store.put(f"{prefix}{number:08d}.parquet", table.to_parquet())
+            runs.add(table)
+            read += len(table)
+            yield read
+    runs.write()

@@ -22,6 +22,7 @@ import ray.train
 import torch
 from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
+from ray.util.placement_group import placement_group_table
 from ray.util.queue import Empty, Queue
 from torch import Tensor, nn
 
@@ -126,12 +127,17 @@ def _fit(trainer: TorchTrainer, progress: Queue, epochs: int, report: Report) ->
             report("epochs", progress.get(timeout=_POLL_S), epochs)
             told_at = None
         except Empty:
-            if told_at is not None and time.monotonic() > told_at:
+            if told_at is not None and time.monotonic() > told_at and _waits_for_room():
                 told_at = None
                 _tell_what_is_free(trainer.scaling_config)
     if isinstance(ended[0], Exception):
         raise BackboneError(f"the training failed: {ended[0]}") from ended[0]
     return ended[0]
+
+
+def _waits_for_room() -> bool:
+    """Whether Ray has not yet found room for some group of workers; those that only start slowly have theirs."""
+    return any(group["state"] == "PENDING" for group in placement_group_table().values())
 
 
 def _tell_what_is_free(scaling: ScalingConfig) -> None:

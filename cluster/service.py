@@ -10,8 +10,8 @@ from pathlib import Path
 from ray import serve
 
 from lmeraser.api_keys import check_listening
-from lmeraser.config import ServingConfig
 from lmeraser.errors import ConfigError
+from lmeraser.serving_config import ServingConfig
 from lmeraser.store import Store
 from serving.app import build
 from serving.problems import LONGEST_BODY_S

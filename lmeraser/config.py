@@ -1,8 +1,7 @@
 """What a user may set.
 
-Frozen dataclasses that pydantic validates at the edge (YAML, command line). Everything under
-:class:`MethodConfig` decides the state and is written into the store; data sources and serving
-options do not, and may change from run to run.
+Frozen dataclasses that pydantic validates at the edge (YAML, command line). What is under :class:`MethodConfig` decides
+the state and is written into the store; data sources and serving options do not, and may change from run to run.
 """
 
 from __future__ import annotations
@@ -20,9 +19,9 @@ from pydantic.dataclasses import dataclass
 from lmeraser.errors import ConfigError
 from lmeraser.hashing import canonical_json
 from lmeraser.owners_config import OwnersConfig
+from lmeraser.serving_config import ServingConfig
 from lmeraser.validated import validated
 
-LONGEST_LEASE_S = 0.4  # every erasure waits as long, so no replica may answer on a longer one
 _STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 
@@ -75,12 +74,17 @@ class PromptConfig:
         pad_px: width of the frame; only for "pad".
         tokens: how many learned tokens; only for "token".
         depth: block at which tokens enter; 0 is the input of the first block. Only for "token".
+        meta_passes: sweeps over public rows in which the meta-prompt is tuned; every row passes the backbone with it
+            where no specialist's prompt does. 0 for none.
+        meta_rows: how many public rows it is tuned on, drawn by a hash of the sample id; all when there are fewer.
     """
 
     kind: Literal["pad", "token"] = "token"
     pad_px: int = Field(default=8, ge=1)
     tokens: int = Field(default=16, ge=1, le=512)
     depth: int = Field(default=0, ge=0)
+    meta_passes: int = Field(default=3, ge=0)
+    meta_rows: int = Field(default=5000, ge=1)
 
     @model_validator(mode="after")
     def _depth_is_for_tokens(self) -> Self:
@@ -163,9 +167,8 @@ class SourceConfig:
     """Where rows come from.
 
     Attributes:
-        kind: "parquet" (Hugging Face layout), "image_folder", "torchvision", "digits" and "glyphs"
-            (both bundled).
-        path: file or folder; for "torchvision", the folder that holds the data set.
+        kind: "parquet" (Hugging Face layout), "image_folder", "torchvision", and the bundled "digits" and "glyphs".
+        path: file or folder, for "torchvision" that which holds the data set, for "parquet" also ``s3://bucket/path``.
         dataset: class in ``torchvision.datasets``; only for "torchvision".
         split: "train" or "test", where the source has both.
         max_rows: take this many rows, chosen by a hash of the sample id; all when absent.
@@ -206,44 +209,12 @@ class PretrainConfig:
 
 
 @dataclass(frozen=True, config=_STRICT)
-class ServingConfig:
-    """How predictions are answered; none of it enters the state.
-
-    Attributes:
-        specialist_weight: λ, the share of the pooled head in the answer.
-        temperature: τ, by which scores are divided before the softmax.
-        skip_above: where the shared head gives its best label at least this probability, the specialist is not asked;
-            it always is when absent.
-        lease_s: seconds for which a replica may answer after it saw that its commit is the newest.
-        max_batch_images: images in one request.
-        max_image_bytes: size of one encoded image.
-        max_image_pixels: width times height of one image, read before it is decoded.
-        replicas: Serve replicas.
-        threads: CPU threads of one replica's forward pass.
-        bf16: run the forward pass in bfloat16; answers differ in the third digit, and what is stored does not.
-        compile: have torch compile the blocks of a Vision Transformer; the first batches take long.
-    """
-
-    specialist_weight: float = Field(default=0.5, ge=0, le=1)
-    temperature: float = Field(default=0.1, gt=0)
-    skip_above: float | None = Field(default=None, gt=0, le=1)
-    lease_s: float = Field(default=LONGEST_LEASE_S, gt=0, le=LONGEST_LEASE_S)
-    max_batch_images: int = Field(default=64, ge=1, le=4096)
-    max_image_bytes: int = Field(default=8_000_000, ge=1)
-    max_image_pixels: int = Field(default=40_000_000, ge=1)
-    replicas: int = Field(default=1, ge=1)
-    threads: int = Field(default=1, ge=1)
-    bf16: bool = False
-    compile: bool = False
-
-
-@dataclass(frozen=True, config=_STRICT)
 class Config:
     """One configuration file.
 
     Attributes:
         store: folder, or ``s3://bucket/prefix``; ``--store`` goes before it.
-        s3_endpoint: URL of an S3 provider other than AWS; ``--s3-endpoint`` goes before it.
+        s3_endpoint: URL of an S3 provider other than AWS, for the store and the rows; ``--s3-endpoint`` goes before it.
         labels: names of the labels; those that the private source declares when empty.
         public, private: where public and private rows come from.
         test: rows that ``lmeraser predict --test`` predicts.

@@ -13,6 +13,7 @@ LMEraserError
 │   ├── ObjectCorruptError
 │   ├── LostRaceError
 │   ├── StoreFormatError
+│   ├── UnfinishedRestoreError
 │   └── FingerprintError
 ├── LogError
 │   └── FencedError
@@ -83,6 +84,10 @@ class LostRaceError(StoreError):
 
 class StoreFormatError(StoreError):
     """Raised when a store was written by another format version, or is not a store."""
+
+
+class UnfinishedRestoreError(StoreError):
+    """Raised when a copy of a store is being restored, so that nothing may be read from it yet."""
 
 
 class FingerprintError(StoreError):

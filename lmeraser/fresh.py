@@ -57,7 +57,7 @@ def fresh_leaves(
     bits_N = np.array([subject_bits(method.config.seed, name) for name in table.subject_ids], np.uint64)
     with deterministic():
         cut = method.cut(table.anchors_N, bits_N)
-    clusters = _members(cut, table, bits_N)
+    clusters = members(cut, table, bits_N)
     tuned = {key: rows for key, rows in clusters.items() if len(rows) >= method.config.partition.min_tuned_rows}
     specialists = dict(zip(tuned, specialists_of(method, list(tuned.values()), workers, report), strict=True))
     digests = {f"rows/{key}": rows.digest() for key, rows in clusters.items()}
@@ -93,7 +93,8 @@ def worker_processes(store_uri: str, count: int) -> Iterator[Executor]:
         yield executor
 
 
-def _members(cut: Cut, table: RowTable, bits_N: np.ndarray) -> dict[str, RowTable]:
+def members(cut: Cut, table: RowTable, bits_N: np.ndarray) -> dict[str, RowTable]:
+    """The rows of each cluster of the cut, by its key."""
     keys = [cut.owner_of(anchor, bits) for anchor, bits in zip(table.anchors_N.tolist(), bits_N.tolist(), strict=True)]
     keys_N = np.array(keys, object)
     return {cluster.key: table.where(keys_N == cluster.key) for cluster in cut.clusters}

@@ -72,13 +72,26 @@ def load_hash_key(folder: Path) -> HashKey:
     Raises:
         KeysError: when there is none, or it is not 64 hex digits, or others may read its file.
     """
-    text = os.environ.get(HASH_KEY_VARIABLE) or read_private(folder / "hash.key").decode("ascii", "replace")
+    text = os.environ.get(HASH_KEY_VARIABLE)
+    return _hash_key(text, HASH_KEY_VARIABLE) if text else read_hash_key(folder / "hash.key")
+
+
+def read_hash_key(file: Path) -> HashKey:
+    """The hash key in a file.
+
+    Raises:
+        KeysError: when it cannot be read, or is not 64 hex digits, or others may read it.
+    """
+    return _hash_key(read_private(file).decode("ascii", "replace"), str(file))
+
+
+def _hash_key(text: str, where: str) -> HashKey:
     try:
         secret = bytes.fromhex(text.strip())
     except ValueError:
         secret = b""
     if len(secret) != 32:
-        raise KeysError(f"the hash key ({HASH_KEY_VARIABLE} or {folder / 'hash.key'}) must be 64 hex digits")
+        raise KeysError(f"the hash key in {where} must be 64 hex digits")
     return HashKey(secret)
 
 

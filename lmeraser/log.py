@@ -72,7 +72,7 @@ class Log:
         while (record := self._read(number + 1)) is not None:
             added.append(record)
             number += 1
-        if self._head is not None and not added and not self._store.exists(_name(self._head.number)):
+        if self._head is not None and not added and not self._store.exists(record_name(self._head.number)):
             # A folder that is not mounted has no newer record either.
             raise StoreError(f"log record {self._head.number}, which was there, cannot be seen in {self._store.uri}")
         for record in added:
@@ -82,7 +82,7 @@ class Log:
 
     def has_newer(self) -> bool:
         """Whether the store holds a record after the position: one look, whatever the log's length."""
-        return self._store.exists(_name((self._head.number if self._head else 0) + 1))
+        return self._store.exists(record_name((self._head.number if self._head else 0) + 1))
 
     def record(self, number: int) -> Record:
         """The record with this number.
@@ -107,14 +107,14 @@ class Log:
         data = canonical_json(
             {"number": number, "kind": kind, "term": term, "previous": previous, "at": at, "body": body}
         )
-        self._store.put_if_absent(_name(number), data)
+        self._store.put_if_absent(record_name(number), data)
         self._head = _parse(number, data)
         return self._head
 
     def _all_listed(self) -> Iterator[Record]:
         names = self._store.names("log/")
         for number, name in enumerate(names, start=1):
-            if name != _name(number):
+            if name != record_name(number):
                 raise LogError(f"log record {number} is missing: found {name} in its place")
         # A bucket takes tens of milliseconds for each, and a start must not wait for them one after the other.
         with ThreadPoolExecutor(_READERS) as readers:
@@ -125,12 +125,13 @@ class Log:
 
     def _read(self, number: int) -> Record | None:
         try:
-            return _parse(number, self._store.get(_name(number)))
+            return _parse(number, self._store.get(record_name(number)))
         except ObjectMissingError:
             return None
 
 
-def _name(number: int) -> str:
+def record_name(number: int) -> str:
+    """The name of a record's object."""
     return f"log/{number:010d}.json"
 
 

@@ -10,7 +10,14 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from lmeraser.config import MethodConfig, method_from_json
-from lmeraser.errors import KeysError, LostRaceError, ObjectCorruptError, ObjectMissingError, StoreFormatError
+from lmeraser.errors import (
+    KeysError,
+    LostRaceError,
+    ObjectCorruptError,
+    ObjectMissingError,
+    StoreFormatError,
+    UnfinishedRestoreError,
+)
 from lmeraser.hashing import canonical_json
 from lmeraser.keys import HashKey
 from lmeraser.state import json_digest, state_leaf, tensor_digest
@@ -19,6 +26,7 @@ from lmeraser.tensors import tensors_from_bytes
 
 FORMAT = 1
 NAME = "store.json"
+RESTORING = "restoring.json"
 
 
 @dataclass(frozen=True)
@@ -28,7 +36,8 @@ class Manifest:
     Attributes:
         store_id: tells stores apart; part of the owners' names.
         method: the configuration that decides the state.
-        public: names of the public artifacts' objects by part ("backbone", "partition", "features").
+        public: names of the public artifacts' objects by part ("backbone", "partition", "features" and,
+            where there is a meta-prompt, "prompt").
         public_digests: their digests.
         fingerprint: the numerics that the store was made with.
     """
@@ -87,12 +96,19 @@ def create_manifest(
     return manifest
 
 
-def load_manifest(store: Store) -> Manifest:
+def load_manifest(store: Store, *, restoring: bool = False) -> Manifest:
     """Read ``store.json``.
+
+    Args:
+        store: where it lies.
+        restoring: read it although the store is being restored.
 
     Raises:
         StoreFormatError: when there is none, or another format version wrote it.
+        UnfinishedRestoreError: when a restore of the store was begun and is not finished.
     """
+    if not restoring and store.exists(RESTORING):
+        raise UnfinishedRestoreError(f"{store.uri} is not wholly restored: run `lmeraser restore` on it again")
     try:
         value = json.loads(store.get(NAME))
     except ObjectMissingError as error:
@@ -109,7 +125,7 @@ def load_manifest(store: Store) -> Manifest:
 
 
 def load_part(store: Store, manifest: Manifest, part: str) -> dict[str, np.ndarray]:
-    """The tensors of one public artifact ("backbone", "partition" or "features").
+    """The tensors of one public artifact ("backbone", "partition", "features" or "prompt").
 
     Raises:
         ObjectCorruptError: when they do not have their digest.

@@ -39,6 +39,7 @@ class Method:
         dendrogram: Ward linkage over the anchors.
         feature_map: raw head features to the grid.
         feature_batch: rows in one batch of the feature extraction.
+        meta_prompt: with which rows pass the backbone where no specialist's prompt does; none where they pass without.
     """
 
     config: MethodConfig
@@ -48,16 +49,17 @@ class Method:
     dendrogram: Dendrogram
     feature_map: FeatureMap
     feature_batch: int
+    meta_prompt: torch.Tensor | None = None
 
     def rows(self, samples: Iterable[Sample]) -> RowTable:
-        """What the samples become: their nearest anchors and un-prompted features.
+        """What the samples become: their nearest anchors and features, with the meta-prompt where there is one.
 
         Raises:
             UndecodableImageError: when an image cannot be decoded.
         """
         ordered = sorted(samples, key=lambda sample: sample.sample_id)
         images_N3PP = self.decode([sample.image for sample in ordered])
-        routing_NR, head_NF = extract(self.backbone, images_N3PP, self.feature_batch)
+        routing_NR, head_NF = self.plain(images_N3PP)
         with deterministic():
             return RowTable(
                 sample_ids=tuple(sample.sample_id for sample in ordered),
@@ -67,6 +69,10 @@ class Method:
                 anchors_N=self.anchor_index.nearest(routing_NR),
                 features_NH=self.feature_map.project(head_NF),
             )
+
+    def plain(self, images_N3PP: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Routing features [N, R] and raw head features [N, F], float32, before any specialist."""
+        return extract(self.backbone, images_N3PP, self.feature_batch, self.prompt_kind, self.meta_prompt)
 
     def cut(self, anchors_N: np.ndarray, bits_N: np.ndarray) -> Cut:
         """The prompt clusters of rows at these anchors, of subjects with these bits."""
@@ -86,9 +92,13 @@ class Method:
         images_N3PP = self.decode(rows.images)
         tuning_rows = TuningRows(rows.sample_ids, images_N3PP, rows.labels_N)
         prompt = tune_prompt(self.backbone, self.config, tuning_rows, report, cancelled)
+        return Specialist(prompt.cpu().numpy(), self.prompted(images_N3PP, prompt), rows.labels_N)
+
+    def prompted(self, images_N3PP: np.ndarray, prompt: torch.Tensor) -> np.ndarray:
+        """Prompted features on the grid, int16 [N, H], of images, uint8 [N, 3, P, P]."""
         _, head_NF = extract(self.backbone, images_N3PP, self.feature_batch, self.prompt_kind, prompt)
         with deterministic():
-            return Specialist(prompt.cpu().numpy(), self.feature_map.project(head_NF), rows.labels_N)
+            return self.feature_map.project(head_NF)
 
     def decode(self, images: Iterable[bytes]) -> np.ndarray:
         """Encoded images as uint8 [N, 3, P, P]."""
@@ -127,5 +137,5 @@ def _features(
 ) -> Features:
     if prompt_kind is None or prompt is None:
         return backbone.features(images_B3PP)
-    prompt_B = prompt.expand(len(images_B3PP), *prompt.shape)
+    prompt_B = prompt.to(backbone.device).expand(len(images_B3PP), *prompt.shape)
     return prompt_kind.features(backbone.normalise(images_B3PP), prompt_B)

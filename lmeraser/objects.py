@@ -1,11 +1,12 @@
-"""Objects that a commit names, read and compared with their keyed digests.
+"""Objects that a commit names: named, and read and compared with their keyed digests.
 
-Every function raises ObjectMissingError when the object is gone, and ObjectCorruptError when it is not what the commit
-names.
+Every function that reads raises ObjectMissingError when the object is gone, and ObjectCorruptError when it is not what
+the commit names.
 """
 
 from __future__ import annotations
 
+import uuid
 from typing import TYPE_CHECKING
 
 from lmeraser.commit import Commit
@@ -18,6 +19,11 @@ from lmeraser.store import Store
 
 if TYPE_CHECKING:
     from lmeraser.heads_state import HeadsState
+
+
+def object_name(folder: str, suffix: str) -> str:
+    """A name in a folder, such as ``rows/<cluster>``, that is never used again."""
+    return f"{folder}/{uuid.uuid4().hex}.{suffix}"
 
 
 def read_rows(store: Store, hash_key: HashKey, name: str, part: str, leaf: str) -> RowTable:

@@ -100,6 +100,13 @@ class Dendrogram:
 
     def leaves(self, node: int) -> tuple[int, ...]:
         """The anchors below a node, ascending."""
+        return tuple(sorted(self._below(node)))
+
+    def in_order(self) -> list[int]:
+        """All anchors, those below each node next to each other."""
+        return self._below(2 * self.anchors - 2)
+
+    def _below(self, node: int) -> list[int]:
         found: list[int] = []
         stack = [node]
         while stack:
@@ -108,7 +115,7 @@ class Dendrogram:
                 found.append(node)
             else:
                 stack.extend(self.children_M2[node - self.anchors].tolist())
-        return tuple(sorted(found))
+        return found
 
 
 @dataclass(frozen=True)

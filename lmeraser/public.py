@@ -6,7 +6,7 @@ Legend: N public rows, F raw head features, R routing features, A anchors.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from lmeraser.data import Sample, decode_image
 from lmeraser.errors import BackboneError, DataError
 from lmeraser.feature_map import FeatureMap
 from lmeraser.manifest import Manifest, create_manifest, load_part
+from lmeraser.meta_prompt import learn_meta_prompt
 from lmeraser.method import Method, chunks, extract
 from lmeraser.numerics import deterministic
 from lmeraser.partition import AnchorIndex, Dendrogram, fit_anchors
@@ -39,12 +40,14 @@ class PublicArtifacts:
         partition: anchors and dendrogram.
         features: standardisation and projection of head features.
         feature_batch: rows in one batch of the feature extraction.
+        prompt: the meta-prompt; empty where there is none.
     """
 
     backbone: Tensors
     partition: Tensors
     features: Tensors
     feature_batch: int
+    prompt: Tensors = field(default_factory=dict)
 
 
 def build_public(
@@ -66,12 +69,15 @@ def build_public(
         DataError: when there are fewer public rows than anchors, or one cannot be decoded.
     """
     backbone = open_routed(config, config.backbone, state)
+    rows = list(samples)
+    meta_prompt = learn_meta_prompt(backbone, config, rows)
     parts: list[PublicFeatures] = []
-    for chunk in chunks(samples, PUBLIC_CHUNK):
-        parts.append(public_features(backbone, chunk, parts[0].feature_batch if parts else None))
+    for chunk in chunks(rows, PUBLIC_CHUNK):
+        batch = parts[0].feature_batch if parts else None
+        parts.append(public_features(config, backbone, meta_prompt, chunk, batch))
         if report is not None:
             report(sum(len(part.routing_NR) for part in parts))
-    return fit_public(config, backbone, parts)
+    return fit_public(config, backbone, meta_prompt, parts)
 
 
 @dataclass(frozen=True)
@@ -89,15 +95,22 @@ class PublicFeatures:
     feature_batch: int
 
 
-def public_features(backbone: Backbone, samples: Sequence[Sample], feature_batch: int | None = None) -> PublicFeatures:
-    """Features of public rows; the batch is found by a self-check where it is not given.
+def public_features(
+    config: MethodConfig,
+    backbone: Backbone,
+    meta_prompt: torch.Tensor | None,
+    samples: Sequence[Sample],
+    feature_batch: int | None = None,
+) -> PublicFeatures:
+    """Features of public rows, with the meta-prompt; the batch is found by a self-check where it is not given.
 
     Raises:
         UndecodableImageError: when an image cannot be decoded.
     """
     images_N3PP = np.stack([decode_image(sample.image, backbone.image_px) for sample in samples])
     batch = feature_batch or _neighbour_free_batch(backbone, images_N3PP)
-    return PublicFeatures(*extract(backbone, images_N3PP, batch), batch)
+    kind = prompt_kind(config.prompt, backbone)
+    return PublicFeatures(*extract(backbone, images_N3PP, batch, kind, meta_prompt), batch)
 
 
 def check_public_rows(config: MethodConfig, rows: int) -> None:
@@ -109,7 +122,9 @@ def check_public_rows(config: MethodConfig, rows: int) -> None:
         )
 
 
-def fit_public(config: MethodConfig, backbone: Backbone, parts: Sequence[PublicFeatures]) -> PublicArtifacts:
+def fit_public(
+    config: MethodConfig, backbone: Backbone, meta_prompt: torch.Tensor | None, parts: Sequence[PublicFeatures]
+) -> PublicArtifacts:
     """The public artifacts from the features of all public rows, in the order of the rows.
 
     Raises:
@@ -129,6 +144,7 @@ def fit_public(config: MethodConfig, backbone: Backbone, parts: Sequence[PublicF
         partition={"anchors_AR": anchors_AR, **dendrogram.tensors()},
         features=feature_map.tensors(),
         feature_batch=min(part.feature_batch for part in parts),
+        prompt={} if meta_prompt is None else {"meta": meta_prompt.numpy()},
     )
 
 
@@ -140,8 +156,10 @@ def create_store(store: Store, config: MethodConfig, artifacts: PublicArtifacts)
     """
     names: dict[str, str] = {}
     digests: dict[str, str] = {}
-    for part in ("backbone", "partition", "features"):
+    for part in ("backbone", "partition", "features", "prompt"):
         tensors: Tensors = getattr(artifacts, part)
+        if not tensors:
+            continue
         digests[part] = tensor_digest(tensors)
         names[part] = f"public/{part}-{digests[part][:16]}.safetensors"
         store.put(names[part], tensors_to_bytes(tensors))
@@ -183,6 +201,7 @@ def open_method(config: MethodConfig, artifacts: PublicArtifacts) -> Method:
         dendrogram=Dendrogram.from_tensors(artifacts.partition),
         feature_map=FeatureMap.from_tensors(artifacts.features),
         feature_batch=artifacts.feature_batch,
+        meta_prompt=torch.from_numpy(artifacts.prompt["meta"]) if artifacts.prompt else None,
     )
 
 

@@ -6,15 +6,18 @@ A receipt is a JSON object with a ``signature``: Ed25519 (RFC 8032) over the can
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from typing import Any
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
+from lmeraser.commit import Commit
 from lmeraser.errors import ReceiptError
 from lmeraser.hashing import canonical_json
 from lmeraser.keys import HashKey
+from lmeraser.manifest import Manifest
 from lmeraser.state import MerklePath, merkle_paths
 
 
@@ -26,6 +29,60 @@ def sample_hash(hash_key: HashKey, sample_id: str) -> str:
 def subject_hash(hash_key: HashKey, subject_id: str) -> str:
     """The keyed hash that stands for a subject id in the log and in receipts."""
     return hash_key.of("subject", subject_id)
+
+
+@dataclass(frozen=True)
+class Change:
+    """What a commit that erases changed, as receipts say it.
+
+    Attributes:
+        clusters: keys of the clusters whose rows are others after it, or that are no more.
+        before, after: number and root of the commit on either side, and the Merkle paths of these clusters' rows.
+    """
+
+    clusters: tuple[str, ...]
+    before: dict[str, Any]
+    after: dict[str, Any]
+
+    @staticmethod
+    def between(before: Commit, after: Commit) -> Change:
+        """The change from one commit to the next."""
+        now = {entry.key: entry.rows_leaf for entry in after.clusters}
+        clusters = tuple(entry.key for entry in before.clusters if now.get(entry.key) != entry.rows_leaf)
+        return Change(clusters, _side(before, clusters), _side(after, clusters))
+
+
+def statement(
+    manifest: Manifest, request: Mapping[str, Any], accepted_at: str, erased_at: str, change: Change
+) -> dict[str, Any]:
+    """What a receipt says at "erased", unsigned.
+
+    Args:
+        manifest: the store's.
+        request: body of the request's record.
+        accepted_at, erased_at: ISO 8601, UTC.
+        change: what the commit that erases the rows changed.
+    """
+    return {
+        "format": 1,
+        "deletion": request["id"],
+        "store": manifest.store_id,
+        "samples": request["samples"],
+        "subjects": request["subjects"],
+        "accepted_at": accepted_at,
+        "erased_at": erased_at,
+        "completed_at": None,
+        "clusters": list(change.clusters),
+        "before": change.before,
+        "after": change.after,
+        "completed": None,
+        "fingerprint": dict(manifest.fingerprint),
+        "code": version("lmeraser"),
+    }
+
+
+def _side(commit: Commit, clusters: tuple[str, ...]) -> dict[str, Any]:
+    return {"log": commit.number, "root": commit.root, "rows": row_paths(commit.leaves(), clusters)}
 
 
 def row_paths(leaves: Mapping[str, str], clusters: tuple[str, ...]) -> list[dict[str, Any]]:

@@ -28,7 +28,8 @@ def _told(schema: pa.Schema) -> str:
     return ", ".join(f"{field.name}: {field.type}" for field in schema)
 
 
-@dataclass(frozen=True)
+# Not shown: what a traceback or a log line quotes must hold no row.
+@dataclass(frozen=True, repr=False)
 class RowTable:
     """Rows sorted by sample id.
 
@@ -59,11 +60,15 @@ class RowTable:
         """SHA-256 over the content, row by row in the order of the sample ids."""
         digest = hashlib.sha256()
         for row in range(len(self)):
-            keys = [self.sample_ids[row], self.subject_ids[row], int(self.labels_N[row]), int(self.anchors_N[row])]
-            digest.update(canonical_json([*keys, len(self.images[row])]))
-            digest.update(self.images[row])
-            digest.update(self.features_NH[row].astype("<i2").tobytes())
+            for part in self._content(row):
+                digest.update(part)
         return digest.hexdigest()
+
+    def row_digests(self) -> dict[str, str]:
+        """SHA-256 over the content of each row, by sample id."""
+        return {
+            name: hashlib.sha256(b"".join(self._content(row))).hexdigest() for row, name in enumerate(self.sample_ids)
+        }
 
     def to_parquet(self) -> bytes:
         """The table as a Parquet file."""
@@ -102,6 +107,11 @@ class RowTable:
             )
         except (pa.ArrowException, KeyError, OSError, ValueError, AttributeError) as error:
             raise ObjectCorruptError(f"{name} is not a row file: {error}") from error
+
+    def _content(self, row: int) -> tuple[bytes, bytes, bytes]:
+        keys = [self.sample_ids[row], self.subject_ids[row], int(self.labels_N[row]), int(self.anchors_N[row])]
+        head = canonical_json([*keys, len(self.images[row])])
+        return head, self.images[row], self.features_NH[row].astype("<i2").tobytes()
 
     def _at(self, positions: np.ndarray) -> RowTable:
         return RowTable(

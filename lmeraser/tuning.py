@@ -47,6 +47,7 @@ def tune_prompt(
     rows: TuningRows,
     report: Report | None = None,
     cancelled: Callable[[], bool] | None = None,
+    start: Tensor | None = None,
 ) -> Tensor:
     """Tune a prompt on one cluster's rows.
 
@@ -58,6 +59,7 @@ def tune_prompt(
         rows: at least one.
         report: called after each step with the steps done and the steps in all.
         cancelled: asked before each step.
+        start: the prompt to start from; the prompt kind's own when absent.
 
     Returns:
         The prompt, float32, on the CPU.
@@ -66,11 +68,11 @@ def tune_prompt(
         TuningCancelledError: when ``cancelled`` said so.
     """
     with deterministic():
-        return _Tuning(backbone, method, rows).run(report, cancelled)
+        return _Tuning(backbone, method, rows, start).run(report, cancelled)
 
 
 class _Tuning:
-    def __init__(self, backbone: Backbone, method: MethodConfig, rows: TuningRows) -> None:
+    def __init__(self, backbone: Backbone, method: MethodConfig, rows: TuningRows, start: Tensor | None) -> None:
         order = sorted(range(len(rows.sample_ids)), key=rows.sample_ids.__getitem__)
         self._ids = [rows.sample_ids[row] for row in order]
         self._images_N3PP = torch.from_numpy(rows.images_N3PP[order])
@@ -80,7 +82,8 @@ class _Tuning:
         self._seed = method.seed
         self._kind = prompt_kind(method.prompt, backbone)
         self._hidden = self._lower_blocks() if self._kind.enters_at > 0 else None
-        self._prompt = nn.Parameter(self._kind.start(method.seed).to(backbone.device))
+        begin = self._kind.start(method.seed) if start is None else start.clone()
+        self._prompt = nn.Parameter(begin.to(backbone.device))
         self._classes = len(method.labels)
         self._steps = self._config.passes * math.ceil(len(order) / self._config.batch_rows)
 

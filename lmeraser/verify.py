@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from concurrent.futures import Executor
 from dataclasses import dataclass
 
 from lmeraser.commit import ClusterEntry, Commit
@@ -38,6 +40,32 @@ class Verification:
     differing: tuple[str, ...]
     awaiting: tuple[str, ...]
     rows: int
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The leaves of the state root three times over.
+
+    Attributes:
+        stored: of what the store's objects really contain; an unreadable object has its error instead.
+        fresh: of what the remaining rows give.
+        committed: of what the newest commit says.
+        awaiting: clusters that still await a tuning.
+        rows: how many rows were recomputed.
+    """
+
+    stored: Mapping[str, str]
+    fresh: Mapping[str, str]
+    committed: Mapping[str, str]
+    awaiting: tuple[str, ...]
+    rows: int
+
+    @property
+    def differing(self) -> tuple[str, ...]:
+        """The parts of the state of which the three do not agree."""
+        differing = {name for name in {*self.stored, *self.fresh} if self.stored.get(name) != self.fresh.get(name)}
+        differing |= {name for name in self.stored if self.stored[name] != self.committed.get(name)}
+        return tuple(sorted(differing))
 
 
 def newest_commit(log: Log) -> Commit:
@@ -79,34 +107,50 @@ def verify(
         ObjectMissingError: when a row file is gone.
         ObjectCorruptError: when a row file cannot be read, or holds what no ingest takes.
     """
+    with worker_processes(store.uri, processes) as workers:
+        found = compare(store, hash_key, workers, cluster, report)
+    differing = found.differing
+    return Verification(
+        equal=not differing,
+        state_root=merkle_root(found.stored),
+        fresh_root=merkle_root(found.fresh),
+        differing=differing,
+        awaiting=found.awaiting,
+        rows=found.rows,
+    )
+
+
+def compare(
+    store: Store,
+    hash_key: HashKey,
+    workers: Executor,
+    cluster: str | None = None,
+    report: Report | None = None,
+) -> Comparison:
+    """The leaves behind :func:`verify`, recomputed by these workers; raises what verify raises."""
     manifest = load_manifest(store)
     commit = newest_commit(Log(store))
     manifest.check_hash_key(commit.fixed_leaves, hash_key)
     method = load_method(store, manifest)
     entries = _chosen(commit, cluster)
     samples = [sample for entry in entries for sample in _samples(store, entry, manifest.method.labels)]
-    with worker_processes(store.uri, processes) as workers:
-        if cluster is None:
-            stored = _stored_leaves(store, manifest, hash_key, commit)
-            fresh = fresh_leaves(method, manifest, hash_key, samples, workers, report)
-        else:
-            stored = _entry_leaves(store, hash_key, entries[0])
-            rows = rows_of(method, samples, workers, report)
-            fresh = {f"rows/{cluster}": state_leaf(hash_key, f"rows/{cluster}", rows.digest())}
-            if len(rows) >= method.config.partition.min_tuned_rows:
-                name = f"specialist/{cluster}"
-                specialist = specialists_of(method, [rows], workers, report)[0]
-                fresh[name] = state_leaf(hash_key, name, specialist.digest())
-    committed = commit.leaves()
-    differing = {name for name in stored | fresh if stored.get(name) != fresh.get(name)}
-    differing |= {name for name in stored if stored[name] != committed.get(name)}
+    if cluster is None:
+        stored = _stored_leaves(store, manifest, hash_key, commit)
+        fresh = fresh_leaves(method, manifest, hash_key, samples, workers, report)
+    else:
+        stored = _entry_leaves(store, hash_key, entries[0])
+        rows = rows_of(method, samples, workers, report)
+        fresh = {f"rows/{cluster}": state_leaf(hash_key, f"rows/{cluster}", rows.digest())}
+        if len(rows) >= method.config.partition.min_tuned_rows:
+            name = f"specialist/{cluster}"
+            specialist = specialists_of(method, [rows], workers, report)[0]
+            fresh[name] = state_leaf(hash_key, name, specialist.digest())
     smallest = manifest.method.partition.min_tuned_rows
-    return Verification(
-        equal=not differing,
-        state_root=merkle_root(stored),
-        fresh_root=merkle_root(fresh),
-        differing=tuple(sorted(differing)),
-        awaiting=tuple(entry.key for entry in entries if entry.specialist_object is None and entry.rows >= smallest),
+    return Comparison(
+        stored=stored,
+        fresh=fresh,
+        committed=commit.leaves(),
+        awaiting=tuple(entry.key for entry in entries if entry.state(smallest) == "awaits tuning"),
         rows=len(samples),
     )
 

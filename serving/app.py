@@ -20,10 +20,10 @@ from ray.serve.config import BackpressureConfig
 
 from actors.nodes import OTHERS_PART_OF_GPU
 from lmeraser.api_keys import ApiKeys
-from lmeraser.config import ServingConfig
 from lmeraser.errors import LMEraserError
 from lmeraser.keys import default_folder
 from lmeraser.manifest import load_manifest
+from lmeraser.serving_config import ServingConfig
 from lmeraser.store import open_store
 from lmeraser.validated import validated
 from serving.admission import most_requests

@@ -14,10 +14,10 @@ from torch import Tensor
 
 from lmeraser.backbone import Features, Hidden, VitBackbone
 from lmeraser.commit import Commit
-from lmeraser.config import ServingConfig
 from lmeraser.heads import probabilities
 from lmeraser.method import Method
 from lmeraser.prompts import TokenPrompt
+from lmeraser.serving_config import ServingConfig
 from serving.bank import Bank
 
 PromptedPass = Callable[[np.ndarray, Tensor], Features]
@@ -66,10 +66,10 @@ class Predictor:
     def score(self, bank: Bank, images_N3PP: np.ndarray) -> Scored:
         """Score images, uint8 [N, 3, P, P], from one bank.
 
-        One un-prompted pass gives routing features and shared scores, one search finds all clusters, and one
-        pass takes the images that have a specialist, each with the prompt of its own cluster. Tokens that enter
-        at block r share the blocks below r with the un-prompted pass. Images of which the shared head is sure
-        enough take no second pass.
+        One pass, with the meta-prompt where there is one, gives routing features and shared scores, one search finds
+        all clusters, and one pass takes the images that have a specialist, each with the prompt of its own cluster.
+        Both passes share the blocks below the one that tokens enter. Images of which the shared head is sure enough
+        take no second pass.
         """
         if len(images_N3PP) == 0:
             nothing_N, nothing_NC = np.zeros(0, np.int32), np.zeros((0, len(self._method.config.labels)))
@@ -106,18 +106,20 @@ class Predictor:
         return sure_N
 
     def _passes(self, pixels_N3PP: Tensor) -> tuple[Features, PromptedPass]:
-        """Un-prompted features, and what gives prompted features of some of the same images."""
-        kind = self._method.prompt_kind
+        """Features with the meta-prompt, and what gives those of some of the same images with other prompts."""
+        kind, backbone = self._method.prompt_kind, self._method.backbone
+        meta = self._method.meta_prompt
+        meta_N = None if meta is None else meta.to(backbone.device).expand(len(pixels_N3PP), *meta.shape)
         if not isinstance(kind, TokenPrompt):
-            plain = self._method.backbone.features_of_pixels(pixels_N3PP)
+            plain = backbone.features_of_pixels(pixels_N3PP) if meta_N is None else kind.features(pixels_N3PP, meta_N)
             return plain, lambda places_M, prompts_M: kind.features(pixels_N3PP[self._index(places_M)], prompts_M)
         lower = kind.lower(pixels_N3PP)
 
         def from_lower(places_M: np.ndarray, prompts_M: Tensor) -> Features:
             return kind.features_from(_rows(lower, self._index(places_M)), prompts_M)
 
-        assert isinstance(self._method.backbone, VitBackbone)
-        return self._method.backbone.finish(lower), from_lower
+        assert isinstance(backbone, VitBackbone)
+        return backbone.finish(lower) if meta_N is None else kind.features_from(lower, meta_N), from_lower
 
     def _projected(self, features: Features) -> np.ndarray:
         return self._method.feature_map.project(features.head_NF.float().cpu().numpy())

@@ -6,8 +6,10 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from command_line import Ran, Run
@@ -98,6 +100,18 @@ def ray_local() -> Iterator[None]:
     yield
     ray.shutdown()
     patch.undo()
+
+
+@pytest.fixture
+def recomputed_in_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fresh runs in a thread of the test's process; worker processes take long to start."""
+    from lmeraser import fresh
+
+    def executor(count: int, _context: object, **options: Any) -> ThreadPoolExecutor:
+        return ThreadPoolExecutor(count, **options)
+
+    monkeypatch.setattr(fresh, "ProcessPoolExecutor", executor)
+    monkeypatch.setattr(fresh, "_loaded", [])
 
 
 @pytest.fixture

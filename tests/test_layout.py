@@ -46,3 +46,10 @@ def test_the_method_loads_no_ray() -> None:
     )
     program = f"import sys, {modules}; assert 'ray' not in sys.modules, 'ray was imported'"
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+@pytest.mark.slow
+def test_the_command_line_starts_without_what_computes() -> None:
+    heavy = "{'ray', 'torch', 'timm', 'sklearn', 'pyarrow'}"
+    program = f"import sys, cluster.cli.app; found = {heavy} & set(sys.modules); assert not found, found"
+    subprocess.run([sys.executable, "-c", program], check=True)

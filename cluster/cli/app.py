@@ -7,7 +7,22 @@ import sys
 import typer
 from rich.console import Console
 
-from cluster.cli import cluster, clusters, deletions, demo, jobs, keys, log, predict, receipt, residue, status, verify
+from cluster.cli import (
+    audit,
+    cluster,
+    clusters,
+    deletions,
+    demo,
+    jobs,
+    keys,
+    log,
+    predict,
+    receipt,
+    residue,
+    restore,
+    status,
+    verify,
+)
 from lmeraser.errors import ConfigError, LMEraserError
 
 FAILED, USAGE = 1, 2
@@ -20,7 +35,7 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode=None,
 )
-for module in (demo, jobs, predict, deletions, status, verify, residue):
+for module in (demo, jobs, predict, deletions, status, verify, residue, audit, restore):
     module.register(app)
 for name, group in {
     "deletions": deletions.group,

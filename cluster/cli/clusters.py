@@ -13,7 +13,6 @@ from lmeraser.errors import ConfigError
 from lmeraser.log import Log
 from lmeraser.manifest import Manifest, load_manifest
 from lmeraser.store import Store
-from lmeraser.verify import newest_commit
 
 group = typer.Typer(help="The prompt clusters of the newest commit.", no_args_is_help=True)
 
@@ -95,6 +94,9 @@ def _owners(manifest: Manifest, commit: Commit, store_uri: str) -> dict[str, dic
 
 
 def _read(store: Store) -> tuple[Manifest, Commit]:
+    # Loads torch, which commands that compute nothing do without.
+    from lmeraser.verify import newest_commit
+
     return load_manifest(store), newest_commit(Log(store))
 
 

@@ -50,7 +50,7 @@ def pretrain(
     from cluster.pretrain import pretrain as run
     from cluster.runtime import connect
 
-    settings = read_config(config, data)
+    settings = read_config(config, data, s3_endpoint)
     target = find_store(store, s3_endpoint, config, data)
     leave_stdout_to_results()
     connect()
@@ -78,7 +78,7 @@ def ingest(
     from cluster.jobs import ingest as run
     from cluster.runtime import connect, registrar_of
 
-    settings = read_config(config, data)
+    settings = read_config(config, data, s3_endpoint)
     target = find_store(store, s3_endpoint, config, data)
     leave_stdout_to_results()
     connect()

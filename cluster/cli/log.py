@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import asdict
+from typing import Annotated
 
 import typer
 
@@ -10,7 +12,9 @@ from cluster.cli.options import AsJson, ConfigFile, S3Endpoint, StoreUri, find_s
 from cluster.cli.output import print_json, print_pairs, print_rows
 from lmeraser.log import Log
 from lmeraser.manifest import load_manifest
+from lmeraser.store import open_store
 
+_FOLLOW_S = 1.0
 group = typer.Typer(help="The hash-chained log.", no_args_is_help=True)
 
 
@@ -56,3 +60,31 @@ def check(
         print_json(found)
     else:
         print_pairs(found.items())
+
+
+@group.command("mirror")
+def mirror(
+    to: Annotated[str, typer.Option("--to", help="URI of the mirror; outside of the store, on another medium.")],
+    store: StoreUri = "",
+    s3_endpoint: S3Endpoint = "",
+    config: ConfigFile = None,
+    follow: Annotated[bool, typer.Option("--follow", help="Go on, once a second, until interrupted.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Copy the log's new records and the receipts to a place that outlives the store; they hold keyed hashes only.
+
+    `lmeraser restore` needs it. What was not mirrored when the store is lost cannot be applied.
+
+    Example: lmeraser log mirror --to /mnt/other/gtsrb-log --follow --store /data/gtsrb-store
+    """
+    from lmeraser.mirror import mirror_log
+
+    source, target = find_store(store, s3_endpoint, config), open_store(to)
+    found = mirror_log(source, target)
+    if as_json:
+        print_json(asdict(found))
+    else:
+        print_pairs(asdict(found).items())
+    while follow:
+        time.sleep(_FOLLOW_S)
+        mirror_log(source, target)

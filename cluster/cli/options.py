@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from lmeraser.config import Config, load_config
+from lmeraser.config import Config, SourceConfig, load_config
 from lmeraser.errors import ConfigError
 from lmeraser.keys import default_folder
 from lmeraser.store import Store, open_store
@@ -25,15 +26,26 @@ KeyFolder = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 
-def read_config(path: Path | None, data: str | None) -> Config:
-    """The configuration file.
+def read_config(path: Path | None, data: str | None, s3_endpoint: str = "") -> Config:
+    """The configuration file; rows on S3 are read from the endpoint that is given, or else from its own.
 
     Raises:
         ConfigError: when none was given, or it cannot be used.
+        StoreError: when a path on S3 cannot be used.
     """
     if path is None:
         raise ConfigError("this command needs --config FILE; examples/ holds some")
-    return load_config(path, {} if data is None else {"data": data})
+    config = load_config(path, {} if data is None else {"data": data})
+    endpoint = s3_endpoint or config.s3_endpoint
+    public, private = _at_endpoint(config.public, endpoint), _at_endpoint(config.private, endpoint)
+    test = _at_endpoint(config.test, endpoint) if config.test is not None else None
+    return replace(config, s3_endpoint=endpoint, public=public, private=private, test=test)
+
+
+def _at_endpoint(source: SourceConfig, endpoint: str) -> SourceConfig:
+    if not endpoint or not source.path.startswith(SCHEME):
+        return source
+    return replace(source, path=with_endpoint(source.path, endpoint))
 
 
 def read_settings(path: Path | None) -> Config:
@@ -53,7 +65,7 @@ def find_store(uri: str, s3_endpoint: str, config: Path | None = None, data: str
         StoreError: when it is no store's URI, or the endpoint is none, or does not go with it.
     """
     if config is not None and (not uri or (uri.startswith(SCHEME) and not s3_endpoint)):
-        settings = read_config(config, data)
+        settings = read_config(config, data, s3_endpoint)
         uri = uri or settings.store
         s3_endpoint = s3_endpoint or (settings.s3_endpoint if uri.startswith(SCHEME) else "")
     if not uri:
@@ -64,6 +76,18 @@ def find_store(uri: str, s3_endpoint: str, config: Path | None = None, data: str
 def key_folder(folder: Path | None) -> Path:
     """The key folder that was given, else the default one."""
     return (folder or default_folder()).absolute()
+
+
+def read_file(file: Path) -> bytes:
+    """The bytes of a file.
+
+    Raises:
+        ConfigError: when it cannot be read.
+    """
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"cannot read {file}: {error.strerror}") from error
 
 
 def read_ids(file: Path) -> list[str]:

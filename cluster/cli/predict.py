@@ -9,7 +9,6 @@ import typer
 
 from cluster.cli.options import AsJson, ConfigFile, DataFolder, read_config
 from cluster.cli.output import print_json, print_rows, progress
-from cluster.evaluate import accuracies
 from lmeraser.client import Client, FailedImage
 from lmeraser.errors import ConfigError, DataError
 
@@ -64,6 +63,8 @@ def _images(client: Client, images: list[Path], weight: float | None, as_json: b
 
 
 def _test(client: Client, config: Path | None, data: str | None, weights: list[float] | None, as_json: bool) -> None:
+    from cluster.evaluate import accuracies
+
     settings = read_config(config, data)
     if settings.test is None:
         raise ConfigError(f"{config} names no `test:` source")

@@ -8,10 +8,10 @@ from typing import Annotated, Any
 
 import typer
 
-from cluster.cli.options import AsJson, ConfigFile, KeyFolder, S3Endpoint, StoreUri, find_store, key_folder
+from cluster.cli.options import AsJson, ConfigFile, KeyFolder, S3Endpoint, StoreUri, find_store, key_folder, read_file
 from cluster.cli.output import print_json, print_pairs
-from lmeraser.errors import ConfigError, ObjectMissingError, ReceiptError
-from lmeraser.keys import load_hash_key, parse_public_pem
+from lmeraser.errors import ObjectMissingError, ReceiptError
+from lmeraser.keys import load_hash_key, parse_public_pem, read_hash_key
 from lmeraser.manifest import load_manifest
 from lmeraser.receipts import covers, verify_receipt
 
@@ -44,6 +44,9 @@ def verify(
     public_key: Annotated[Path, typer.Option("--public-key", help="PEM file of the public signing key.")],
     identifier: Annotated[str | None, typer.Option("--id", help="Say whether it covers this id.")] = None,
     keys: KeyFolder = None,
+    hash_key: Annotated[
+        Path | None, typer.Option("--hash-key", help="File of the hash key.  [default: that of the key folder]")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Check a receipt's signature and proofs; needs neither the store nor a network.
@@ -53,11 +56,12 @@ def verify(
     Example: lmeraser receipt verify receipt.json --public-key signing-key.pub.pem --id u42
     """
     receipt = _read_receipt(file)
-    verify_receipt(receipt, parse_public_pem(_read(public_key)))
+    verify_receipt(receipt, parse_public_pem(read_file(public_key)))
     found: dict[str, Any] = {name: receipt.get(name) for name in ("deletion", "erased_at", "completed_at")}
     found["valid"] = True
     if identifier is not None:
-        found["covered"] = covers(receipt, load_hash_key(key_folder(keys)), identifier)
+        key = read_hash_key(hash_key) if hash_key is not None else load_hash_key(key_folder(keys))
+        found["covered"] = covers(receipt, key, identifier)
     if as_json:
         print_json(found)
     else:
@@ -68,16 +72,9 @@ def verify(
 
 def _read_receipt(file: Path) -> dict[str, Any]:
     try:
-        value = json.loads(_read(file))
+        value = json.loads(read_file(file))
     except ValueError as error:
         raise ReceiptError(f"{file} is not JSON: {error}") from error
     if not isinstance(value, dict):
         raise ReceiptError(f"{file} is not a receipt")
     return value
-
-
-def _read(file: Path) -> bytes:
-    try:
-        return file.read_bytes()
-    except OSError as error:
-        raise ConfigError(f"cannot read {file}: {error.strerror}") from error

@@ -43,11 +43,7 @@ def residue(
     ids = read_ids(ids_file)
     if not ids:
         raise ConfigError(f"{ids_file} names no id")
-    places = [*(folders or []), Path(os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()) / "ray"]
-    missing = [folder for folder in folders or [] if not folder.is_dir()]
-    if missing:
-        raise ConfigError(f"{missing[0]} is not a folder")
-    found = scan(target, [place for place in places if place.exists()], ids, _read_images(images))
+    found = scan(target, folders_of(folders), ids, _read_images(images))
     if as_json:
         print_json(asdict(found))
     else:
@@ -62,6 +58,19 @@ def residue(
         )
     if not found.clean:
         raise typer.Exit(1)
+
+
+def folders_of(others: list[Path] | None) -> list[Path]:
+    """The folders to scan besides the store: these, and Ray's temporary one where there is one.
+
+    Raises:
+        ConfigError: when one of those given is no folder.
+    """
+    missing = [folder for folder in others or [] if not folder.is_dir()]
+    if missing:
+        raise ConfigError(f"{missing[0]} is not a folder")
+    ray = Path(os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()) / "ray"
+    return [*(others or []), *([ray] if ray.exists() else [])]
 
 
 def _read_images(folder: Path | None) -> list[bytes]:

@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import PurePosixPath
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pyarrow import fs
 
 from lmeraser.data.labels import LabelPlaces
 from lmeraser.data.sample import Sample
 from lmeraser.errors import DataError
+from lmeraser.store.filesystem import filesystem
 
 _BATCH_ROWS = 512
+_BUFFER_BYTES = 1 << 22
 _NEEDED = ("image", "label")
 
 
@@ -28,32 +31,33 @@ class ParquetSource:
     A row without ``sample_id`` is named after its file and its place in it.
     """
 
-    def __init__(self, path: Path) -> None:
-        """Read the schema.
+    def __init__(self, path: str) -> None:
+        """Read the schema of what lies at a local path, or at ``s3://bucket/path?endpoint=URL``.
 
         Raises:
             DataError: when there is no such file, or it lacks a column.
         """
-        self._files = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
+        self._system, place = filesystem(path)
+        self._files = self._parquet_files(place)
         if not self._files:
             raise DataError(f"{path} holds no .parquet file")
         for file in self._files:
-            schema = _schema(file)
+            schema = self._schema(file)
             missing = [name for name in _NEEDED if name not in schema.names]
             if missing:
                 raise DataError(
                     f"{file} lacks the column {', '.join(missing)}; it has {', '.join(schema.names)}, "
                     "and image and label are needed"
                 )
-        self.labels = _label_names(_schema(self._files[0]))
+        self.labels = _label_names(self._schema(self._files[0]))
 
     def samples(self, labels: tuple[str, ...]) -> Iterator[Sample]:
         """See Source.samples."""
         places = LabelPlaces(labels)
         for file in self._files:
-            names = _label_names(_schema(file))
-            for row, columns in enumerate(_rows(file)):
-                sample_id = str(columns.get("sample_id") or f"{file.stem}/{row}")
+            names = _label_names(self._schema(file))
+            for row, columns in enumerate(self._rows(file)):
+                sample_id = str(columns.get("sample_id") or f"{PurePosixPath(file).stem}/{row}")
                 yield Sample(
                     sample_id=sample_id,
                     subject_id=str(columns.get("subject_id") or sample_id),
@@ -61,23 +65,31 @@ class ParquetSource:
                     image=_encoded(columns["image"]),
                 )
 
+    def _parquet_files(self, place: str) -> list[str]:
+        try:
+            if self._system.get_file_info(place).type != fs.FileType.Directory:
+                return [place]
+            found = self._system.get_file_info(fs.FileSelector(place))
+        except OSError as error:
+            raise DataError(f"cannot read {place}: {error}") from error
+        return sorted(file.path for file in found if file.is_file and file.extension == "parquet")
 
-def _rows(file: Path) -> Iterator[dict[str, Any]]:
-    wanted = ("sample_id", "subject_id", *_NEEDED)
-    try:
-        with pq.ParquetFile(file) as opened:
-            columns = [name for name in wanted if name in opened.schema_arrow.names]
-            for batch in opened.iter_batches(_BATCH_ROWS, columns=columns):
-                yield from batch.to_pylist()
-    except (pa.ArrowException, OSError) as error:
-        raise DataError(f"cannot read {file}: {error}") from error
+    def _rows(self, file: str) -> Iterator[dict[str, Any]]:
+        wanted = ("sample_id", "subject_id", *_NEEDED)
+        try:
+            # Read piece by piece: by default, all of a row group's images would be held at a time.
+            with pq.ParquetFile(file, filesystem=self._system, buffer_size=_BUFFER_BYTES) as opened:
+                columns = [name for name in wanted if name in opened.schema_arrow.names]
+                for batch in opened.iter_batches(_BATCH_ROWS, columns=columns):
+                    yield from batch.to_pylist()
+        except (pa.ArrowException, OSError) as error:
+            raise DataError(f"cannot read {file}: {error}") from error
 
-
-def _schema(file: Path) -> pa.Schema:
-    try:
-        return pq.read_schema(file)
-    except (pa.ArrowException, OSError) as error:
-        raise DataError(f"cannot read {file}: {error}") from error
+    def _schema(self, file: str) -> pa.Schema:
+        try:
+            return pq.read_schema(file, filesystem=self._system)
+        except (pa.ArrowException, OSError) as error:
+            raise DataError(f"cannot read {file}: {error}") from error
 
 
 def _label_names(schema: pa.Schema) -> tuple[str, ...]:

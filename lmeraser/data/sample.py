@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 
-@dataclass(frozen=True)
+# Not shown: what a traceback or a log line quotes must hold no row.
+@dataclass(frozen=True, repr=False)
 class Sample:
     """One row of data.
 

@@ -14,8 +14,9 @@ from lmeraser.data.image_folder import ImageFolderSource
 from lmeraser.data.parquet import ParquetSource
 from lmeraser.data.sample import Sample, Source
 from lmeraser.data.torchvision_dataset import TorchvisionSource
-from lmeraser.errors import DataError, DuplicateSampleError, UndecodableImageError, UnknownLabelError
+from lmeraser.errors import ConfigError, DataError, DuplicateSampleError, UndecodableImageError, UnknownLabelError
 from lmeraser.hashing import draw_uint64
+from lmeraser.store.location import SCHEME
 
 _NAMED_IN_MESSAGE = 10
 
@@ -25,13 +26,15 @@ def open_source(config: SourceConfig) -> Source:
 
     Raises:
         DataError: when it cannot be read.
-        ConfigError: when torchvision has no such data set.
+        ConfigError: when torchvision has no such data set, or its kind cannot be read from S3.
     """
     source: Source
+    if config.path.startswith(SCHEME) and config.kind != "parquet":
+        raise ConfigError(f"a {config.kind} source has the path {config.path!r}; only parquet is read from S3")
     path = Path(config.path).expanduser()
     match config.kind:
         case "parquet":
-            source = ParquetSource(path)
+            source = ParquetSource(config.path if config.path.startswith(SCHEME) else str(path))
         case "image_folder":
             source = ImageFolderSource(path)
         case "torchvision":
@@ -61,7 +64,9 @@ def open_public(config: SourceConfig) -> Source:
 
 def located(config: SourceConfig) -> SourceConfig:
     """The same source with its path from the root: processes elsewhere have other working folders."""
-    return replace(config, path=str(Path(config.path).expanduser().absolute())) if config.path else config
+    if not config.path or config.path.startswith(SCHEME):
+        return config
+    return replace(config, path=str(Path(config.path).expanduser().absolute()))
 
 
 class CheckedSamples:

@@ -90,6 +90,8 @@ class World:
             self.step()
         if not force and any({row.sample_id, row.subject_id} & self.erased for row in rows):
             assert isinstance(done.exception(), ErasedRowError)
+        elif all(name in self.rows for name in names):
+            assert done.result() == 0
         elif any(name in self.rows for name in names):
             assert isinstance(done.exception(), DuplicateSampleError)
         else:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from small_system import System, finish, picture, samples
@@ -15,7 +16,7 @@ from lmeraser.errors import DuplicateSampleError, RequestError, StoreError
 from lmeraser.store import LocalStore
 
 SystemOf = Callable[..., System]
-both = pytest.mark.parametrize("medium", ["folder", "s3"])
+both = pytest.mark.parametrize("medium", ["folder", pytest.param("s3", marks=pytest.mark.slow)])
 
 
 class NoPurge(LocalStore):
@@ -124,6 +125,42 @@ def test_an_ingest_that_began_after_the_deletion_may_bring_the_row_back_by_force
     registrar.ingest(prefix, force=True)
     finish(registrar)
     assert system.newest().root == system.fresh_root(samples(0, 90))
+
+
+@both
+def test_rows_that_are_all_there_already_the_same_in_every_byte_are_not_added_again(system_of: SystemOf) -> None:
+    system = system_of()
+    before = system.newest()
+    registrar = system.registrar()
+    prefix = registrar.begin_ingest()
+    put(system, prefix, 20, 30, number=0)
+    put(system, prefix, 3, 7, number=1)
+    done = registrar.ingest(prefix)
+    finish(registrar)
+    assert (done.result(timeout=0), system.newest()) == (0, before)
+    assert system.store.names("incoming/") == []
+
+
+@pytest.mark.parametrize(
+    "changed", [{"label": 0}, {"subject_id": "another"}, {"image": picture(8)}], ids=lambda changed: next(iter(changed))
+)
+def test_rows_that_are_there_otherwise_are_refused(system_of: SystemOf, changed: dict[str, Any]) -> None:
+    system = system_of()
+    registrar = system.registrar()
+    prefix = registrar.begin_ingest()
+    rows = [*samples(3, 7), replace(samples(7, 8)[0], **changed), samples(8, 9)[0]]
+    system.store.put(f"{prefix}0.parquet", system.method().rows(rows).to_parquet())
+    done = registrar.ingest(prefix)
+    finish(registrar)
+    assert isinstance(done.exception(timeout=0), DuplicateSampleError)
+    assert system.newest().rows == 90
+
+
+def test_an_ingest_of_nothing_adds_nothing(system_of: SystemOf) -> None:
+    registrar = system_of().registrar()
+    done = registrar.ingest(registrar.begin_ingest())
+    finish(registrar)
+    assert done.result(timeout=0) == 0
 
 
 @pytest.mark.parametrize("start", [200, 89], ids=["new rows", "a row that is there"])

@@ -24,7 +24,7 @@ from lmeraser.receipts import covers, verify_receipt
 from lmeraser.rows import RowTable
 
 SystemOf = Callable[..., System]
-both = pytest.mark.parametrize("medium", ["folder", "s3"])
+both = pytest.mark.parametrize("medium", ["folder", pytest.param("s3", marks=pytest.mark.slow)])
 
 
 def objects(commit: Commit) -> dict[str, str | None]:

@@ -28,10 +28,11 @@ from cluster.jobs import ingest, tune
 from cluster.runtime import free_port, registrar_of
 from cluster.service import start_service, stop_service
 from lmeraser.client import Client
-from lmeraser.config import ServingConfig, SourceConfig
+from lmeraser.config import SourceConfig
 from lmeraser.data import Sample
 from lmeraser.errors import ConfigError
 from lmeraser.keys import load_signing_key, public_pem
+from lmeraser.serving_config import ServingConfig
 from lmeraser.store import LocalStore
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_local")]
@@ -137,7 +138,9 @@ def test_a_client_predicts_deletes_and_gets_a_receipt_over_http(running: tuple[S
     assert served.root == system.fresh_root(without("s3", "s40"))
     assert system.newest().root == system.fresh_root([*without("s3", "s40"), *more])
     names = {sample.name for family in metrics for sample in family.samples}
-    asked = set(re.findall(r"ray_lmeraser_\w+", (ROOT / "deploy" / "grafana-dashboard.json").read_text()))
+    deploy = ROOT / "deploy"
+    shown = "".join((deploy / name).read_text() for name in ("grafana-dashboard.json", "prometheus-alerts.yaml"))
+    asked = set(re.findall(r"ray_lmeraser_\w+", shown))
     assert asked <= names
     told = {value for family in metrics for sample in family.samples for value in sample.labels.values()}
     assert told.isdisjoint({"s3", "u40", deletion.id})

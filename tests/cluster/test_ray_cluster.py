@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import re
 import subprocess
 from pathlib import Path
@@ -79,6 +80,24 @@ def test_the_head_may_start_and_end_nodes_of_this_cluster_only(config: dict[str,
     assert rights["iam:PassRole"]["Resource"].endswith(f":role/{worker}")
     image = config["available_node_types"]["gpu"]["node_config"]["ImageId"].removeprefix("resolve:ssm:")
     assert image.startswith(rights["ssm:GetParameters"]["Resource"].partition(":parameter")[2].rstrip("*"))
+
+
+def test_the_guides_commands_make_policies_of_the_documents() -> None:
+    guide = (ROOT / "docs" / "guides" / "aws.md").read_text()
+    make = next(line for line in guide.splitlines() if line.endswith("> store-policy.json"))
+    environment = {**os.environ, "BUCKET": "lmeraser-1"}
+    command = make.replace("> store-policy.json", "")
+    made = subprocess.run(
+        ["bash", "-c", command], cwd=ROOT, env=environment, capture_output=True, text=True, check=True
+    )
+    policy = json.loads(made.stdout)
+    prefix = re.search(r"^store: s3://[^/]+/(\w+)", guide, re.MULTILINE)
+    assert prefix is not None
+    resources = {one["Resource"] for one in policy["Statement"]}
+    assert resources == {"arn:aws:s3:::lmeraser-1", f"arn:aws:s3:::lmeraser-1/{prefix[1]}/*"}
+    trust = re.search(r"cat > trust.json <<'END'\n(.*?)\nEND\n", guide, re.DOTALL)
+    assert trust is not None
+    assert json.loads(trust[1])["Statement"][0]["Principal"] == {"Service": "ec2.amazonaws.com"}
 
 
 @pytest.mark.slow

@@ -12,7 +12,9 @@ from small_system import System, samples
 from lmeraser.residue import Residue, scan
 
 SystemOf = Callable[..., System]
-all_media = pytest.mark.parametrize("medium", ["folder", "s3", "s3 versioned"])
+all_media = pytest.mark.parametrize(
+    "medium", ["folder", *(pytest.param(bucket, marks=pytest.mark.slow) for bucket in ("s3", "s3 versioned"))]
+)
 
 
 @pytest.fixture

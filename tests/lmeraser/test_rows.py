@@ -13,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from lmeraser.data import Sample
 from lmeraser.errors import ObjectCorruptError
 from lmeraser.rows import RowTable
 
@@ -241,3 +242,9 @@ def test_a_flipped_bit_gives_no_file_or_a_table_of_the_right_types() -> None:
             assert kinds == ["<i8", "<i4", "<i2"]
             found.add("equal" if again.digest() == original.digest() else "another digest")
     assert found == {"refused", "equal", "another digest"}
+
+
+def test_what_a_traceback_quotes_holds_no_row() -> None:
+    rows = [("secret-sample", "secret-subject", 1, b"secret-image", 2, (1, 2, 3, 4, 5))]
+    for shown in (repr(table(rows)), repr(Sample("secret-sample", "secret-subject", 1, b"secret-image"))):
+        assert "secret" not in shown

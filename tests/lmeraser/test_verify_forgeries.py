@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
@@ -17,7 +16,6 @@ import numpy as np
 import pytest
 from small_system import System, samples
 
-from lmeraser import fresh
 from lmeraser.commit import ClusterEntry
 from lmeraser.errors import ConfigError, FingerprintError, NotReadyError, ObjectCorruptError, ObjectMissingError
 from lmeraser.hashing import canonical_json
@@ -31,15 +29,7 @@ from lmeraser.state import state_leaf
 from lmeraser.verify import Verification, verify
 
 SystemOf = Callable[..., System]
-
-
-@pytest.fixture(autouse=True)
-def _in_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    def executor(count: int, _context: object, **options: Any) -> ThreadPoolExecutor:
-        return ThreadPoolExecutor(count, **options)
-
-    monkeypatch.setattr(fresh, "ProcessPoolExecutor", executor)
-    monkeypatch.setattr(fresh, "_loaded", [])
+pytestmark = pytest.mark.usefixtures("recomputed_in_a_thread")
 
 
 def verified(system: System, cluster: str | None = None) -> Verification:

@@ -5,26 +5,33 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from command_line import Run
 from s3_server import S3Server
 from small_system import LABELS, System, picture, samples
 
 from actors.owner_process import NAMESPACE, Site
+from cluster.cli.options import read_config
 from cluster.pretrain import pretrain
 from cluster.runtime import free_port, registrar_of
 from cluster.service import start_service, stop_service
 from lmeraser.client import Client
-from lmeraser.config import BackboneConfig, Config, PretrainConfig, ServingConfig, SourceConfig
+from lmeraser.config import BackboneConfig, Config, PretrainConfig, SourceConfig
+from lmeraser.data import located, open_source
+from lmeraser.errors import ConfigError, DataError
 from lmeraser.keys import load_signing_key, public_pem
+from lmeraser.serving_config import ServingConfig
 from lmeraser.store import Store
 from lmeraser.tensors import tensors_from_bytes
 from lmeraser.verify import verify
 
 SystemOf = Callable[..., System]
-pytestmark = pytest.mark.parametrize("medium", ["s3 versioned"])
+in_a_bucket = pytest.mark.parametrize("medium", ["s3 versioned"])
 
 
+@in_a_bucket
 @pytest.mark.ray
 @pytest.mark.usefixtures("ray_local")
 def test_a_store_in_a_bucket_is_served_deleted_from_and_verified(system_of: SystemOf) -> None:
@@ -52,6 +59,7 @@ def test_a_store_in_a_bucket_is_served_deleted_from_and_verified(system_of: Syst
     assert picture(4) in kept
 
 
+@in_a_bucket
 @pytest.mark.ray
 @pytest.mark.usefixtures("ray_local")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:ray.*")
@@ -74,6 +82,7 @@ def test_a_backbone_is_trained_with_its_checkpoints_in_the_bucket(
     assert tensors_from_bytes(store.get(name), name)
 
 
+@in_a_bucket
 def test_the_command_line_finds_a_store_by_its_endpoint(
     system_of: SystemOf, s3: S3Server, lmeraser: Run, tmp_path: Path
 ) -> None:
@@ -94,3 +103,38 @@ def test_the_command_line_finds_a_store_by_its_endpoint(
     lmeraser("status", "--store", uri, "--s3-endpoint", "localhost").failed(1, "allowed is http://host:port")
     lmeraser("status", "--store", s3.uri(s3.bucket())).failed(1, "is not a store")
     lmeraser("status", "--store", s3.uri("nowhere")).failed(1, "no bucket 'nowhere'")
+
+
+def test_rows_are_read_from_parquet_in_a_bucket(s3: S3Server, tmp_path: Path) -> None:
+    bucket = s3.bucket()
+    expected = []
+    for place in range(2):
+        rows = samples(30 * place, 30 * place + 30)
+        table = pa.table(
+            {
+                "image": [{"bytes": row.image, "path": None} for row in rows],
+                "label": [row.label for row in rows],
+                "sample_id": [row.sample_id for row in rows],
+                "subject_id": [row.subject_id for row in rows],
+            }
+        )
+        pq.write_table(table, tmp_path / "part.parquet", row_group_size=7)
+        s3.client().upload_file(str(tmp_path / "part.parquet"), bucket, f"data/rows/{place}.parquet")
+        expected += rows
+    s3.client().put_object(Bucket=bucket, Key="data/rows/README.md", Body=b"not rows")
+    folder = f"s3://{bucket}/data/rows?endpoint={s3.endpoint}"
+    one = f"s3://{bucket}/data/rows/1.parquet?endpoint={s3.endpoint}"
+    assert list(open_source(SourceConfig("parquet", folder)).samples(LABELS)) == expected
+    assert list(open_source(located(SourceConfig("parquet", one))).samples(LABELS)) == expected[30:]
+    with pytest.raises(DataError, match="data/nothing"):
+        open_source(SourceConfig("parquet", f"s3://{bucket}/data/nothing?endpoint={s3.endpoint}"))
+
+
+def test_the_endpoint_of_the_configuration_holds_for_the_rows_too(tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text("private: {kind: parquet, path: 's3://rows/a'}\ns3_endpoint: http://one:9000\n")
+    assert read_config(file, None).private.path == "s3://rows/a?endpoint=http://one:9000"
+    assert read_config(file, None, "http://two:9000").private.path == "s3://rows/a?endpoint=http://two:9000"
+    file.write_text("private: {kind: image_folder, path: 's3://rows/a'}\n")
+    with pytest.raises(ConfigError, match="only parquet is read from S3"):
+        open_source(read_config(file, None).private)

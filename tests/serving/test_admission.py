@@ -7,10 +7,10 @@ from collections.abc import Callable
 from typing import Any
 
 import httpx2
-from direct_service import URL, Service
+from direct_service import URL, Service, post
 from small_system import System, picture
 
-from lmeraser.config import ServingConfig
+from lmeraser.serving_config import ServingConfig
 from serving.admission import most_requests
 
 SystemOf = Callable[..., System]
@@ -52,7 +52,4 @@ async def hold(service: Service) -> None:
     async def send(message: Any) -> None:
         raise AssertionError(f"nothing was to be answered: {message}")
 
-    headers = [(b"content-type", b"image/png")]
-    scope = {"type": "http", "method": "POST", "path": "/v1/predict", "raw_path": b"/v1/predict", "headers": headers}
-    scope |= {"query_string": b"", "client": ("127.0.0.1", 1), "root_path": "", "scheme": "http"}
-    await service.app(scope, receive, send)
+    await service.app(post("/v1/predict", "image/png"), receive, send)

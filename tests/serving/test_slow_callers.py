@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from direct_service import Service
+from direct_service import Service, post
 from small_system import System, picture
 
 from serving import problems
@@ -33,10 +33,7 @@ def answer_to(service: Service, path: str, content_type: str, messages: list[dic
         async def send(message: Any) -> None:
             sent.append(message)
 
-        headers = [(b"content-type", content_type.encode())]
-        scope = {"type": "http", "method": "POST", "path": path, "raw_path": path.encode(), "headers": headers}
-        scope |= {"query_string": b"", "client": ("127.0.0.1", 1), "root_path": "", "scheme": "http"}
-        await asyncio.wait_for(service.app(scope, receive, send), timeout=60)
+        await asyncio.wait_for(service.app(post(path, content_type), receive, send), timeout=60)
 
     asyncio.run(run())
     return sent[0]["status"], json.loads(b"".join(message.get("body", b"") for message in sent[1:]))

@@ -13,14 +13,21 @@ from small_system import System
 from actors.registrar import Registrar
 from lmeraser.api_keys import ApiKeys
 from lmeraser.client import AsyncClient
-from lmeraser.config import ServingConfig
 from lmeraser.deletion import Deletion
+from lmeraser.serving_config import ServingConfig
 from serving.predictor import Scored
 from serving.replica import Replica
 from serving.routes import create_app
 
 T = TypeVar("T")
 URL = "http://service"
+
+
+def post(path: str, content_type: str) -> dict[str, Any]:
+    """The ASGI scope of a POST request."""
+    scope = {"type": "http", "method": "POST", "path": path, "raw_path": path.encode(), "root_path": ""}
+    headers = [(b"content-type", content_type.encode())]
+    return scope | {"scheme": "http", "query_string": b"", "client": ("127.0.0.1", 1), "headers": headers}
 
 
 class DirectRegistrar:

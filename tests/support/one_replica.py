@@ -9,7 +9,7 @@ import numpy as np
 import uvicorn
 
 from lmeraser.api_keys import ApiKeys
-from lmeraser.config import ServingConfig
+from lmeraser.serving_config import ServingConfig
 from lmeraser.store import open_store
 from serving.predictor import Scored
 from serving.registrar import NamedRegistrar

@@ -30,7 +30,7 @@ class Head:
     token: Path
     environment: dict[str, str]
 
-    def run(self, *command: str, timeout_s: float = 120, **environment: str) -> subprocess.CompletedProcess[str]:
+    def run(self, *command: str, timeout_s: float = 300, **environment: str) -> subprocess.CompletedProcess[str]:
         """Run a command and wait for its end."""
         settings = {**self.environment, **environment}
         return subprocess.run(command, env=settings, capture_output=True, text=True, timeout=timeout_s, check=False)
@@ -55,7 +55,7 @@ def ray_head() -> Iterator[Head]:
             "--block",
             "--num-cpus=2",
             "--disable-usage-stats",
-            f"--temp-dir={folder}/t",
+            f"--temp-dir={folder}/ray",
         ]
         command += [
             "--dashboard-host=127.0.0.1",

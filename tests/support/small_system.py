@@ -41,9 +41,14 @@ MINUTE = BackboneConfig(
     "vit_tiny_patch16_224", "trained", 16, {"patch_size": 8, "embed_dim": 16, "depth": 2, "num_heads": 2}
 )
 PARTITION = PartitionConfig(anchors=12, max_cluster_rows=24, min_tuned_rows=8)
-MINUTE_PARTITION = PartitionConfig(anchors=6, max_cluster_rows=5, min_tuned_rows=3)
+SMALLEST = {
+    "minute": PartitionConfig(anchors=6, max_cluster_rows=5, min_tuned_rows=3),
+    # Few clusters of many rows, which are never tuned.
+    "coarse": PartitionConfig(anchors=6, max_cluster_rows=300, min_tuned_rows=1000),
+}
 VARIANTS = {
-    "minute": (MINUTE, PromptConfig("token", tokens=2)),
+    "minute": (MINUTE, PromptConfig("token", tokens=2, meta_passes=0)),
+    "coarse": (MINUTE, PromptConfig("token", tokens=2, meta_passes=0)),
     "token": (VIT, PromptConfig("token", tokens=2)),
     "deep": (VIT, PromptConfig("token", tokens=2, depth=2)),
     "pad": (VIT, PromptConfig("pad", pad_px=4)),
@@ -134,10 +139,10 @@ def build_system(folder: Path, variant: str, rows: int) -> System:
     config = MethodConfig(
         labels=LABELS,
         backbone=backbone,
-        partition=MINUTE_PARTITION if variant == "minute" else PARTITION,
+        partition=SMALLEST.get(variant, PARTITION),
         prompt=prompt,
-        tuning=TuningConfig(passes=2, batch_rows=2) if variant == "minute" else TuningConfig(passes=2, batch_rows=16),
-        heads=HeadsConfig(head_dim=16 if variant == "minute" else 32),
+        tuning=TuningConfig(passes=2, batch_rows=2) if variant in SMALLEST else TuningConfig(passes=2, batch_rows=16),
+        heads=HeadsConfig(head_dim=16 if variant in SMALLEST else 32),
     )
     store = LocalStore(folder / "store")
     create_store(store, config, build_public(config, model.state_dict(), samples(1000, 1096)))

@@ -1,4 +1,4 @@
-"""`ray job submit` with this project's commands, on a Ray that demands a token."""
+"""A Ray that an operator started: jobs, Serve by its configuration, and the token that all of it demands."""
 
 from __future__ import annotations
 
@@ -11,10 +11,16 @@ from pathlib import Path
 
 import httpx2
 import pytest
+import yaml
 from ray_head import Head, ray_head
-from small_system import System, samples
+from small_system import System, picture, samples
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
+from cluster.runtime import free_port
+from lmeraser.api_keys import create_api_key
+from lmeraser.client import Client, Prediction
+from lmeraser.errors import AuthenticationError
+
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
 SystemOf = Callable[..., System]
 ROOT = Path(__file__).parent.parent.parent
 
@@ -59,7 +65,7 @@ def test_jobs_tell_their_progress_and_their_exit_codes(head: Head, system_of: Sy
         "failed": (1, submit(head, "failed", "lmeraser", "tune", *place[:3], str(system.keys / "none"))),
         "asked-wrongly": (2, submit(head, "asked-wrongly", "lmeraser", "tune")),
     }
-    told = {name: job.communicate(timeout=240)[0] for name, (_, job) in jobs.items()}
+    told = {name: job.communicate(timeout=500)[0] for name, (_, job) in jobs.items()}
     clusters = len(system.newest().clusters)
     assert f"tunings: {clusters} of {clusters}" in told["tuned"]
     assert re.search(rf"state_root +{system.fresh_root(samples(0, 36))}", told["tuned"])
@@ -91,3 +97,39 @@ def test_only_the_token_opens_the_cluster(head: Head, system_of: SystemOf, tmp_p
     assert (refused.returncode, refused.stdout) == (1, "")
     assert f"the token in {other} is not that cluster's" in refused.stderr.replace("\n", " ")
     assert "Traceback" not in refused.stderr
+
+
+def test_the_service_comes_up_from_kuberays_configuration(head: Head, system_of: SystemOf, tmp_path: Path) -> None:
+    """As KubeRay does it: the configuration is put to the dashboard, and names the application's builder."""
+    system = system_of()
+    _, secret = create_api_key(system.keys, ["predict"])
+    manifest = yaml.safe_load((ROOT / "deploy" / "kuberay" / "rayservice.yaml").read_text())
+    config = yaml.safe_load(manifest["spec"]["serveConfigV2"])
+    config["http_options"] |= {"host": "127.0.0.1", "port": free_port()}
+    config["applications"][0]["args"] |= {"store": system.store.uri, "keys": str(system.keys), "threads": 1}
+    refused = httpx2.put(f"{head.dashboard}/api/serve/applications/", json=config)
+    assert refused.status_code == 401
+    file = tmp_path / "serve.yaml"
+    file.write_text(yaml.safe_dump(config))
+    done = head.run("serve", "deploy", "--address", head.dashboard, str(file), RAY_AUTH_MODE="token")
+    assert done.returncode == 0, done.stderr
+    url = f"http://127.0.0.1:{config['http_options']['port']}"
+    await_ready(url)
+    with Client(url) as nobody, pytest.raises(AuthenticationError):
+        nobody.predict(picture(1))
+    with Client(url, api_key=secret) as client:
+        answer = client.predict(picture(1))
+    assert isinstance(answer, Prediction)
+    assert (answer.commit, answer.route) == (system.newest().number, "specialist")
+
+
+def await_ready(url: str) -> None:
+    until = time.monotonic() + 200
+    while True:
+        try:
+            if httpx2.get(f"{url}/readyz").status_code == 200:
+                return
+        except httpx2.TransportError:
+            pass
+        assert time.monotonic() < until, "the service is not ready"
+        time.sleep(0.2)

@@ -1,0 +1,170 @@
+"""Restoring: a newer log is applied to an older copy of the store, so that nothing that was deleted since comes back.
+
+The copy is marked first, and nothing opens it while the mark is there. Then the newer records are added to its log. The
+commits among them name objects that the copy does not hold, so a registrar goes on from the copy's own newest commit;
+it erases, as for any deletion, the rows that the newer log has as erased, and its commit follows the newer log.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterator
+from dataclasses import asdict, dataclass
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from actors.intake import MAX_IDS
+from actors.owners import InProcessOwners
+from actors.registrar import Registrar
+from lmeraser.commit import Commit
+from lmeraser.errors import NotReadyError
+from lmeraser.hashing import canonical_json
+from lmeraser.keys import HashKey
+from lmeraser.log import Log, Record
+from lmeraser.manifest import RESTORING, Manifest, load_manifest
+from lmeraser.mirror import check_same, copy_record, read_mirror
+from lmeraser.public import load_method
+from lmeraser.receipts import sample_hash, subject_hash
+from lmeraser.serving_config import LONGEST_LEASE_S
+from lmeraser.state import check_fingerprint, fingerprint
+from lmeraser.store import Store
+
+
+@dataclass(frozen=True)
+class Restored:
+    """What a restore did.
+
+    Attributes:
+        records: how many newer records were applied; with none, nothing was changed.
+        erased: how many rows of the copy were erased.
+        rows: how many rows are left.
+        rows_then: how many the store held at the end of the newer log; more means rows that must be ingested again.
+        state_root: of the restored state.
+        deletions: ids of the deletions that erased the rows, each with its receipt.
+    """
+
+    records: int
+    erased: int
+    rows: int
+    rows_then: int
+    state_root: str
+    deletions: tuple[str, ...]
+
+
+class RestoringRegistrar(Registrar):
+    """A registrar over a copy that is being restored."""
+
+    def held(self, hashes: Collection[str]) -> list[str]:
+        """Ids of the samples that are held and whose keyed hash, or whose subject's, is among these."""
+        index, key = self._committer.index, self._hash_key
+        return [
+            sample_id
+            for sample_id, subject_id in zip(index.sample_ids, index.subject_ids, strict=True)
+            if sample_hash(key, sample_id) in hashes or subject_hash(key, subject_id) in hashes
+        ]
+
+    def commit_again(self) -> None:
+        """Commit the state as it is."""
+        self._committer.apply()
+
+
+@dataclass(frozen=True)
+class _Mark:
+    """What the copy says about its restore: its own last record and newest commit, and the last record to add."""
+
+    own: int
+    commit: int
+    last: int
+
+
+def restore(store: Store, mirror: Store, hash_key: HashKey, signing_key: Ed25519PrivateKey) -> Restored:
+    """Apply the mirrored log to the store; one that was broken off is finished.
+
+    Raises:
+        StoreFormatError: when the store is none, or the mirror is none of its.
+        LogError: when a chain is broken, or the two logs part.
+        NotReadyError: when the copy holds no commit.
+        KeysError: when the hash key is not the store's.
+        FingerprintError: when the numerics here are not the store's.
+        ObjectMissingError, ObjectCorruptError: when rows of the copy are not what its newest commit names.
+    """
+    manifest = load_manifest(store, restoring=True)
+    # Heads are solved here, so the numerics count.
+    check_fingerprint(manifest.fingerprint, fingerprint(manifest.feature_batch, manifest.fingerprint["accelerator"]))
+    newer = read_mirror(mirror, manifest.store_id)
+    mark = _read_mark(store) or _make_mark(store, manifest, hash_key, newer)
+    if mark is None:
+        commit = _commits(Log(store).advance())[-1]
+        return Restored(0, 0, commit.rows, commit.rows, commit.root, ())
+    have = len(Log(store).advance())
+    for record in newer[max(mark.own, have) : mark.last]:
+        copy_record(mirror, store, record)
+    restored = _erase_again(store, manifest, hash_key, signing_key, mark, newer[: mark.last])
+    store.purge(RESTORING)
+    return restored
+
+
+def _make_mark(store: Store, manifest: Manifest, hash_key: HashKey, newer: list[Record]) -> _Mark | None:
+    """Mark the copy; None when the newer log is not newer."""
+    own = Log(store).advance()
+    check_same(own, newer)
+    commits = _commits(own)
+    if not commits:
+        raise NotReadyError(f"{store.uri} holds no commit, so there is nothing in it to restore")
+    manifest.check_hash_key(commits[-1].fixed_leaves, hash_key)
+    if len(newer) <= len(own):
+        return None
+    mark = _Mark(len(own), commits[-1].number, len(newer))
+    store.put(RESTORING, canonical_json(asdict(mark)))
+    return mark
+
+
+def _read_mark(store: Store) -> _Mark | None:
+    return _Mark(**json.loads(store.get(RESTORING))) if store.exists(RESTORING) else None
+
+
+def _erase_again(
+    store: Store,
+    manifest: Manifest,
+    hash_key: HashKey,
+    signing_key: Ed25519PrivateKey,
+    mark: _Mark,
+    newer: list[Record],
+) -> Restored:
+    log = Log(store).advance()
+    own = [commit for commit in _commits(log) if commit.number > mark.last]
+    base = own[-1] if own else Commit.from_record(log[mark.commit - 1])
+    owners = InProcessOwners(store, manifest, hash_key, lambda: load_method(store, manifest))
+    registrar = RestoringRegistrar(store, manifest, hash_key, signing_key, owners, LONGEST_LEASE_S, base)
+    found = registrar.held(set(_erased_since(newer, mark.commit)))
+    for start in range(0, len(found), MAX_IDS):
+        registrar.delete(found[start : start + MAX_IDS], [])
+    while any(deletion.status == "accepted" for deletion in registrar.deletions()):
+        registrar.step()
+    commits = _commits(Log(store).advance())
+    if commits[-1].number <= mark.last:
+        registrar.commit_again()
+        commits = _commits(Log(store).advance())
+    made = [commit for commit in commits if commit.number > mark.last]
+    before = Commit.from_record(log[mark.commit - 1])
+    return Restored(
+        records=mark.last - mark.own,
+        erased=before.rows - made[-1].rows,
+        rows=made[-1].rows,
+        rows_then=_commits(newer)[-1].rows,
+        state_root=made[-1].root,
+        deletions=tuple(name for commit in made for name in commit.requests),
+    )
+
+
+def _erased_since(records: list[Record], commit: int) -> Iterator[str]:
+    """Keyed hashes of all that was asked to be deleted and that the commit with this number still holds."""
+    done = {name for record in records if record.number <= commit for name in record.body.get("requests", ())}
+    for record in records:
+        if record.kind == "request" and record.body["id"] not in done:
+            yield from record.body["samples"]
+            yield from record.body["subjects"]
+
+
+def _commits(records: list[Record]) -> list[Commit]:
+    return [Commit.from_record(record) for record in records if record.kind == "commit"]

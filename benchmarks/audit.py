@@ -1,0 +1,177 @@
+"""Does the audit see rows before their deletion, and nothing after 1, 10 and 100 deletions, or after chosen ones?
+
+The demo's configuration: handwritten digits under a small Vision Transformer that `lmeraser pretrain` trains on glyphs.
+The store is made by the command line; deletions go through the registrar's own class with its owners in this process.
+Prints one JSON object for each case, and leaves each case's report in the folder. The store is kept there for the next
+run.
+
+    python benchmarks/audit.py --out /tmp/audit
+    python benchmarks/audit.py --out /tmp/audit --cases 10 chosen --shadows 128
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from stores import Prepared, a_copy, at_work, wait
+
+# The script serving.py beside this one would hide the package of the same name.
+sys.path.remove(str(Path(__file__).parent))
+
+from cluster.demo import CONFIG
+from lmeraser.audit import Audit, Plan, Question, audit, to_html
+from lmeraser.audit.attack import confidence
+from lmeraser.config import load_config
+from lmeraser.data import Sample, open_source
+from lmeraser.hashing import draw
+from lmeraser.heads import blend
+from lmeraser.keys import load_hash_key, load_signing_key
+from lmeraser.log import Log
+from lmeraser.method import Method
+from lmeraser.objects import read_heads, read_rows, read_specialist
+from lmeraser.store import LocalStore
+from lmeraser.verify import newest_commit
+
+_ROUNDS, _EACH = 5, 4
+_DRAWN = {"1": 1, "10": 10, "100": 100}
+_LEASE_S = 0.0
+
+
+def main() -> None:
+    """Print every figure."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True, help="folder for the store and the reports")
+    parser.add_argument("--cases", nargs="+", choices=[*_DRAWN, "chosen"], default=[*_DRAWN, "chosen"])
+    parser.add_argument("--shadows", type=int, default=64)
+    parser.add_argument("--attacked", type=int, default=1)
+    parser.add_argument("--controls", action="store_true", help="in the first case, also audit faked deletions")
+    arguments = parser.parse_args()
+    folder = arguments.out.absolute()
+    prepare(folder)
+    config = load_config(CONFIG)
+    rows = list(open_source(config.private).samples(open_source(config.private).labels))
+    original = Prepared(folder, tuple(row.sample_id for row in rows))
+    serving = config.serving
+    plan = Plan(arguments.shadows, 32, arguments.attacked, serving.specialist_weight, serving.temperature)
+    for case in arguments.cases:
+        with a_copy(original) as copy:
+            begun = time.monotonic()
+            requests = chosen(copy, plan) if case == "chosen" else drawn(copy, original.sample_ids, _DRAWN[case])
+            deleted_s = time.monotonic() - begun
+            begun = time.monotonic()
+            found = audited(copy, requests, rows, plan, arguments.controls and case == arguments.cases[0])
+        figures = {"case": case, "deletions": len(requests), "verdict": found.verdict, **shown(found)}
+        machine = {"cores": os.cpu_count(), "date": datetime.now().date().isoformat()}
+        seconds = {"deleting_s": round(deleted_s, 1), "audit_s": round(time.monotonic() - begun, 1)}
+        print(json.dumps({**figures, **seconds, **machine}), flush=True)
+        (folder / f"{case}.html").write_text(to_html(found))
+        (folder / f"{case}.json").write_text(json.dumps(found.to_json(), indent=2))
+
+
+def prepare(folder: Path) -> None:
+    """Make the store by the command line, unless it is there."""
+    if (folder / "done").exists():
+        return
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    at = ["--config", str(CONFIG), "--store", str(folder / "store")]
+    keys = ["--keys", str(folder / "keys")]
+    for command in (["keys", "init", *keys], ["pretrain", *at], ["ingest", *at, *keys], ["tune", *at, *keys]):
+        environment = {**os.environ, "RAY_ADDRESS": "local"}
+        subprocess.run([sys.executable, "-m", "cluster.cli", *command], check=True, stdout=sys.stderr, env=environment)
+    (folder / "done").touch()
+
+
+def drawn(copy: Path, sample_ids: Sequence[str], count: int) -> list[str]:
+    """Delete rows drawn by hash, each erased before the next is asked for, then have all tuned."""
+    names = sorted(sample_ids, key=lambda name: draw(0, "audited", name))[:count]
+    with _registrar(copy) as registrar:
+        requests = []
+        for name in names:
+            requests.append(registrar.delete([name], []).id)
+            wait(lambda: registrar.deletion(requests[-1]).status != "accepted")
+        wait(registrar.idle)
+    return requests
+
+
+def chosen(copy: Path, plan: Plan) -> list[str]:
+    """Look at the published model, delete the rows it is least sure of, have it tuned; and again."""
+    requests: list[str] = []
+    for _ in range(_ROUNDS):
+        names = [name for name, _ in sorted(_published(copy, plan), key=lambda pair: pair[1])[:_EACH]]
+        with _registrar(copy) as registrar:
+            requests.append(registrar.delete(names, []).id)
+            wait(registrar.idle)
+    return requests
+
+
+def audited(copy: Path, requests: Sequence[str], rows: Sequence[Sample], plan: Plan, controls: bool) -> Audit:
+    """Audit with the deleted rows at hand."""
+    store = LocalStore(copy / "store")
+    question = Question(tuple(requests), plan, source=rows)
+    key = load_signing_key(copy / "keys").public_key()
+    return audit(store, load_hash_key(copy / "keys"), key, question, controls, os.cpu_count() or 1, _report)
+
+
+def shown(found: Audit) -> dict[str, Any]:
+    """What the sections say."""
+    by_name = {one.name: one for one in found.sections}
+    member = by_name["membership"].figures
+    stages = ("before", "erased", "completed", "control")
+    names = ("worlds", "targets", "deleted_rows", "tunings", "equal_worlds")
+    return {
+        "sections": {name: one.status for name, one in by_name.items()},
+        "rows": by_name["recomputation"].figures["rows"],
+        "root_equal": by_name["recomputation"].figures["fresh_root"] == found.state_root,
+        "touched": len([name for name in by_name["recomputation"].figures["touched"] if name.startswith("rows/")]),
+        **{name: member[name] for name in names},
+        **{stage: {part: member[stage][part] for part in ("auc", "tpr_at_fpr", "others")} for stage in stages},
+        **({"caught_by": by_name["controls"].figures["caught_by"]} if "controls" in by_name else {}),
+    }
+
+
+def _published(copy: Path, plan: Plan) -> Iterator[tuple[str, float]]:
+    """The published model's confidence in each row that remains."""
+    store, key = LocalStore(copy / "store"), load_hash_key(copy / "keys")
+    method = _method(copy)
+    commit = newest_commit(Log(store))
+    heads = read_heads(store, key, commit)
+    for entry in commit.clusters:
+        rows = read_rows(store, key, entry.rows_object, f"rows/{entry.key}", entry.rows_leaf)
+        shared_NC = heads.shared_head.scores(rows.features_NH)
+        pooled_NC, has_N = shared_NC, np.full(len(rows), entry.specialist_object is not None)
+        if entry.specialist_object is not None:
+            own = read_specialist(store, key, entry.key, entry.specialist_object, entry.specialist_leaf)
+            features_NH = method.prompted(method.decode(rows.images), torch.from_numpy(own.prompt))
+            pooled_NC = heads.pooled_head.scores(features_NH)
+        mixed_NC = blend(shared_NC, pooled_NC, has_N, plan.specialist_weight, plan.temperature)
+        yield from zip(rows.sample_ids, confidence(mixed_NC, rows.labels_N).tolist(), strict=True)
+
+
+def _method(copy: Path) -> Method:
+    return Prepared(copy, ()).method
+
+
+def _registrar(copy: Path) -> Any:
+    return at_work(copy, _method(copy), _LEASE_S)
+
+
+def _report(what: str, done: int, total: int) -> None:
+    if done == total:
+        print(f"{what}: {total} done", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,369 @@
+"""The contest: every method on the same backbone, rows and seed, one process for each, results kept in files.
+
+A result is one JSON file under the output folder and is not made again, so a run that was cut off goes on. The other
+scripts read these files.
+
+Legend: N rows, P pixels a side, C classes.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import sys
+from collections.abc import Callable, Iterable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+# The script serving.py beside this one would hide the package of the same name.
+sys.path.sort(key=lambda entry: entry == str(Path(__file__).parent))
+
+from lmeraser.backbone import read_weights
+from lmeraser.baselines import Clustered, Published, PublishedConfig, Retrain, RidgeOnly, Sampled, Sisa, measured
+from lmeraser.baselines.ridge import raw_features
+from lmeraser.commit import ClusterEntry, Commit
+from lmeraser.config import Config, PromptConfig, SourceConfig, load_config
+from lmeraser.data import Sample, open_source
+from lmeraser.feature_map import FeatureMap
+from lmeraser.hashing import draw, draw_uint64
+from lmeraser.heads import blend
+from lmeraser.manifest import NAME, load_manifest
+from lmeraser.method import Method
+from lmeraser.numerics import deterministic
+from lmeraser.public import build_public, create_store, load_method
+from lmeraser.serving_config import ServingConfig
+from lmeraser.store import LocalStore
+from lmeraser.tuning import TuningRows
+from serving.bank import Bank
+from serving.predictor import Predictor
+from serving.router import routes
+
+ROOT = Path(__file__).parent.parent
+PROMPT_SETTINGS = ("kind", "depth", "pad_px", "meta_passes")
+WEIGHTS = (0.25, 0.5, 0.75, 1.0)
+PUBLIC_ROWS_OF_A_MAP = 4000
+TIMED_DELETIONS = 1
+# A whole number of batches, so that no row only fills one.
+SERVED_IMAGES = 256
+BATCH_IMAGES = 64
+
+
+@dataclass(frozen=True)
+class Arena:
+    """Rows and a backbone on which methods meet.
+
+    Attributes:
+        name: of the data.
+        config: as a user would write it.
+        rows, test_rows: how many are drawn, by a hash of seed and sample id.
+    """
+
+    name: str
+    config: Config
+    rows: int
+    test_rows: int
+
+    def drawn(self, source: SourceConfig, labels: tuple[str, ...], rows: int, seed: int) -> list[Sample]:
+        """Some rows of a source, drawn by the seed, sorted by sample id."""
+        samples = list(open_source(source).samples(labels))
+        samples.sort(key=lambda sample: draw_uint64(seed, "contest", sample.sample_id))
+        return sorted(samples[:rows], key=lambda sample: sample.sample_id)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Label names that the private rows declare."""
+        return open_source(self.config.private).labels
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One method with its settings.
+
+    Attributes:
+        method: "retrain", "sisa", "sampled", "published", "ridge" or "ours".
+        settings: what differs from the arena's configuration.
+    """
+
+    method: str
+    settings: tuple[tuple[str, Any], ...] = ()
+
+    @property
+    def name(self) -> str:
+        """Method and settings in one word."""
+        return "-".join([self.method, *(f"{key}_{value}" for key, value in self.settings)])
+
+    def __getitem__(self, key: str) -> Any:
+        return dict(self.settings)[key]
+
+    def get(self, key: str, otherwise: Any) -> Any:
+        """A setting, or what holds without it."""
+        return dict(self.settings).get(key, otherwise)
+
+
+def arena(name: str, data: Path, rows: int | None, test_rows: int | None) -> Arena:
+    """The arena of this name: "digits", "mnist", "gtsrb" or "cifar10"."""
+    digits = load_config(ROOT / "cluster" / "demo" / "digits.yaml")
+    if name == "digits":
+        return Arena(name, digits, rows or 600, test_rows or 292)
+    if name == "mnist":
+        files = (str(data / "private" / f"mnist-{part}.parquet") for part in ("train", "test"))
+        train, test = (SourceConfig("parquet", file) for file in files)
+        return Arena(name, replace(digits, private=train, test=test), rows or 2000, test_rows or 1000)
+    config = load_config(ROOT / "examples" / f"{name}.yaml", {"data": str(data)})
+    assert config.test is not None
+    private, test = (replace(source, max_rows=None) for source in (config.private, config.test))
+    return Arena(name, replace(config, private=private, test=test), rows or 1000, test_rows or 500)
+
+
+def method_of(place: Arena, folder: Path, seed: int, entry: Entry) -> Method:
+    """The method with the entry's settings, over public artifacts that are made once for each prompt and seed."""
+    config = place.config
+    settled = replace(config, seed=seed, prompt=prompt_of(place, entry)).method(place.labels)
+    store = LocalStore(store_of(place, folder, seed, entry))
+    if not store.exists(NAME):
+        state = _glyph_weights(folder) if config.backbone.weights == "trained" else None
+        public = open_source(config.public)
+        create_store(store, settled, build_public(settled, state, public.samples(public.labels)))
+    method = load_method(store, load_manifest(store))
+    partition = replace(settled.partition, max_cluster_rows=entry.get("bound", settled.partition.max_cluster_rows))
+    tuning = replace(settled.tuning, passes=entry.get("passes", settled.tuning.passes))
+    return replace(method, config=replace(settled, partition=partition, tuning=tuning))
+
+
+def store_of(place: Arena, folder: Path, seed: int, entry: Entry) -> Path:
+    """Where these public artifacts lie."""
+    settings = "-".join(str(value) for value in asdict(prompt_of(place, entry)).values())
+    return folder / "public" / f"{place.name}-{seed}-{settings}"
+
+
+def prompt_of(place: Arena, entry: Entry) -> PromptConfig:
+    """The arena's prompt with the entry's settings."""
+    named = dict(entry.settings)
+    return replace(place.config.prompt, **{key: named[key] for key in PROMPT_SETTINGS if key in named})
+
+
+def _glyph_weights(folder: Path) -> Any:
+    """The demo's backbone, trained once by Ray Train."""
+    from cluster.pretrain import pretrain, weights_name
+    from cluster.runtime import connect
+
+    config = load_config(ROOT / "cluster" / "demo" / "digits.yaml")
+    store = LocalStore(folder / "glyphs")
+    if not store.exists(weights_name(config)):
+        os.environ.setdefault("RAY_ADDRESS", "local")
+        connect()
+        pretrain(config, store, lambda *_: None)
+    return read_weights(folder / "glyphs" / weights_name(config))
+
+
+def results(
+    place: Arena, entries: Iterable[Entry], seeds: Iterable[int], folder: Path, deleted: float = 0.0
+) -> list[dict[str, Any]]:
+    """The result of every entry at every seed; what is not there yet is run, each in a process of its own.
+
+    Args:
+        place: where they meet.
+        entries: methods with their settings.
+        seeds: each draws rows and everything else.
+        folder: where results are kept.
+        deleted: share of the rows that went one after the other.
+    """
+    found = []
+    context = multiprocessing.get_context("spawn")
+    for seed in seeds:
+        for entry in entries:
+            gone = f"-without_{deleted}" if deleted else ""
+            file = folder / "results" / f"{place.name}-{place.rows}{gone}" / f"{entry.name}-{seed}.json"
+            if not file.exists():
+                with ProcessPoolExecutor(1, context) as worker:
+                    result = worker.submit(run, place, entry, seed, folder, deleted).result()
+                file.parent.mkdir(parents=True, exist_ok=True)
+                file.write_text(json.dumps(result, indent=1))
+                print(json.dumps(told(result)), flush=True)
+            found.append(json.loads(file.read_text()))
+    return found
+
+
+def told(result: dict[str, Any]) -> dict[str, Any]:
+    """A result in one line."""
+    names = ("arena", "seed", "entry", "accuracy", "expected_row_passes")
+    return {**{name: result[name] for name in names}, "fit_s": round(result["fit"]["wall_s"], 1)}
+
+
+def run(place: Arena, entry: Entry, seed: int, folder: Path, deleted: float) -> dict[str, Any]:
+    """Fit, answer the test rows, work out what deletions cost, and do one."""
+    method = method_of(place, folder, seed, entry)
+    train = place.drawn(place.config.private, place.labels, place.rows, seed)
+    assert place.config.test is not None
+    test = place.drawn(place.config.test, place.labels, place.test_rows, seed)
+    gone = frozenset(uniform(train, round(deleted * len(train)), seed))
+    if entry.method == "published":
+        # Its deletions do not lead to the state of a fresh fit.
+        fit, cost = measured(method.backbone, lambda: fitted(entry, method, place, train).without(gone))
+        train = [sample for sample in train if sample.sample_id not in gone]
+    else:
+        train = [sample for sample in train if sample.sample_id not in gone]
+        fit, cost = measured(method.backbone, lambda: fitted(entry, method, place, train))
+    images_N3PP = method.decode([sample.image for sample in test])
+    labels_N = np.array([sample.label for sample in test])
+    accuracies = accuracy(fit, images_N3PP, labels_N)
+    _, served = measured(method.backbone, answering(fit, images_N3PP[:SERVED_IMAGES]))
+    deletions = []
+    if entry.method != "retrain":
+        deletions = [
+            asdict(measured(method.backbone, lambda name=name: fit.without([name]))[1])
+            for name in uniform(train, TIMED_DELETIONS, seed)
+        ]
+    return {
+        "arena": place.name,
+        "seed": seed,
+        "entry": entry.name,
+        "method": entry.method,
+        "settings": dict(entry.settings),
+        "rows": len(train),
+        "test_rows": len(test),
+        "passes": method.config.tuning.passes,
+        "image_px": method.backbone.image_px,
+        "accuracy": accuracies,
+        "fit": asdict(cost),
+        "serving": {**asdict(served), "images": min(SERVED_IMAGES, len(test))},
+        "deletion": deletions,
+        "expected_row_passes": expected(fit, train),
+        "row_passes_of_requests": requests(fit, train, seed),
+        "clusters": cluster_rows(fit),
+        "date": datetime.now().date().isoformat(),
+        "cores": os.cpu_count(),
+        "load": round(os.getloadavg()[0], 1),
+    }
+
+
+def fitted(entry: Entry, method: Method, place: Arena, train: list[Sample]) -> Any:
+    """The entry's method on the training rows."""
+    if entry.method == "ours":
+        return Clustered.fit(method, method.rows(train))
+    ids = tuple(sample.sample_id for sample in train)
+    rows = TuningRows(ids, method.decode([s.image for s in train]), np.array([s.label for s in train]))
+    if entry.method == "retrain":
+        return Retrain.fit(method, rows)
+    if entry.method == "sisa":
+        return Sisa.fit(method, rows, entry["shards"], entry["slices"])
+    if entry.method == "sampled":
+        return Sampled.fit(method, rows, entry["tuned_rows"])
+    if entry.method == "ridge":
+        if entry["depths"] == "last":
+            method = replace(method, feature_map=_last_map(method, place))
+        return RidgeOnly.fit(method, rows, entry["depths"])
+    assert entry.method == "published"
+    # The published frame is 30 of 224 pixels.
+    pad_px = round(method.backbone.image_px * 30 / 224)
+    config = PublishedConfig(
+        entry["clusters"], method.config.tuning.passes, pad_px, method.config.tuning.batch_rows, entry["rate"]
+    )
+    # The first rows are the first in the order of a hash, as in a shuffled loader.
+    order = sorted(range(len(ids)), key=lambda row: draw(method.config.seed, "loader", ids[row]))
+    return Published.fit(
+        method, config, TuningRows(tuple(ids[row] for row in order), rows.images_N3PP[order], rows.labels_N[order])
+    )
+
+
+def _last_map(method: Method, place: Arena) -> FeatureMap:
+    public = open_source(replace(place.config.public, max_rows=PUBLIC_ROWS_OF_A_MAP))
+    images_N3PP = method.decode([sample.image for sample in public.samples(public.labels)])
+    raw_NF = raw_features(method, images_N3PP, "last")
+    with deterministic():
+        return FeatureMap.fit(raw_NF, method.config.heads.head_dim)
+
+
+def accuracy(fit: Any, images_N3PP: np.ndarray, labels_N: np.ndarray) -> dict[str, float]:
+    """Share of right answers; ours by head and by λ at the default τ."""
+
+    def share(scores_NC: np.ndarray) -> float:
+        return round(float((scores_NC.argmax(axis=1) == labels_N).mean()), 4)
+
+    if not isinstance(fit, Clustered):
+        return {"accuracy": share(fit.scores(images_N3PP))}
+    answers = fit.answers(images_N3PP, own=True)
+    pooled = {
+        f"pooled {weight}": share(blend(answers.shared_NC, answers.pooled_NC, answers.specialist_N, weight, 0.1))
+        for weight in WEIGHTS
+    }
+    own = {
+        f"own {weight}": share(blend(answers.shared_NC, answers.own_NC, answers.specialist_N, weight, 0.1))
+        for weight in WEIGHTS
+    }
+    return {"accuracy": pooled["pooled 0.5"], "shared": share(answers.shared_NC), **pooled, **own}
+
+
+def answering(fit: Any, images_N3PP: np.ndarray) -> Callable[[], object]:
+    """What answers these images: ours as a replica does, in batches of 64."""
+    if not isinstance(fit, Clustered):
+        return lambda: fit.scores(images_N3PP)
+    keys = list(fit.specialists)
+    entries = [ClusterEntry(one.key, one.anchors, one.bits, one.rows, "rows", "leaf") for one in fit.cut.clusters]
+    prompts = [torch.from_numpy(fit.specialists[key].prompt) for key in keys]
+    bank = Bank(
+        commit=Commit(tuple(entries), "heads", "leaf", {}, "leaf"),
+        prompts_K=torch.stack(prompts) if prompts else torch.zeros(0, *fit.method.prompt_kind.shape),
+        specialists=tuple(keys),
+        routes=routes(entries, keys, fit.method.dendrogram.anchors),
+        shared_head=fit.heads.shared_head,
+        pooled_head=fit.heads.pooled_head,
+    )
+    predictor = Predictor(fit.method, ServingConfig())
+    batches = [images_N3PP[start : start + BATCH_IMAGES] for start in range(0, len(images_N3PP), BATCH_IMAGES)]
+
+    def answer() -> None:
+        with deterministic():
+            for batch in batches:
+                predictor.score(bank, batch)
+
+    return answer
+
+
+def uniform(train: list[Sample], count: int, seed: int) -> list[str]:
+    """Ids drawn uniformly."""
+    return sorted((sample.sample_id for sample in train), key=lambda name: draw(seed, "deleted", name))[:count]
+
+
+def requests(fit: Any, train: list[Sample], seed: int) -> dict[str, float]:
+    """Row-passes of requests of several kinds: means over some draws of each."""
+    subjects = sorted({sample.subject_id for sample in train}, key=lambda name: draw(seed, "subject", name))[:20]
+    of_subjects = [[sample.sample_id for sample in train if sample.subject_id == name] for name in subjects]
+    found = {"a subject": float(np.mean([fit.row_passes_of(names) for names in of_subjects]))}
+    for size, draws in ((1, 20), (10, 10), (100, 5), (1000, 1)):
+        if size < len(train):
+            drawn = [uniform(train, size, seed * 100 + number) for number in range(draws)]
+            found[f"{size} uniform"] = float(np.mean([fit.row_passes_of(names) for names in drawn]))
+    if isinstance(fit, Clustered):
+        # The worst that rows of one cluster can do, a new cut that they force among it.
+        for size in (1, 10, 50):
+            worst = max(fit.row_passes_of(rows.sample_ids[:size]) for rows in fit.clusters.values())
+            found[f"the worst {size} of one cluster"] = worst
+    return found
+
+
+def expected(fit: Any, train: list[Sample]) -> float:
+    """Row-passes of deleting one row, the mean over all rows."""
+    if isinstance(fit, Clustered):
+        # A cut sees counts only, so every row of a cluster costs the same.
+        one_each = [(len(rows), fit.row_passes_of(rows.sample_ids[:1])) for rows in fit.clusters.values()]
+        return sum(count * cost for count, cost in one_each) / len(train)
+    return float(np.mean([fit.row_passes_of([sample.sample_id]) for sample in train]))
+
+
+def cluster_rows(fit: Any) -> list[int]:
+    """Rows of each cluster or shard, the largest first."""
+    if isinstance(fit, Clustered):
+        return sorted((len(rows) for rows in fit.clusters.values()), reverse=True)
+    if isinstance(fit, Published):
+        return sorted(np.bincount(fit.cluster_N).tolist(), reverse=True)
+    if isinstance(fit, Sisa):
+        return sorted((len(shard.rows.sample_ids) for shard in fit.shards if shard is not None), reverse=True)
+    return []

@@ -1,0 +1,58 @@
+"""One look for all figures: a colour for each method, SVG whose bytes follow from the numbers alone."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("svg")
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from scipy import stats
+
+DOCS = Path(__file__).parent.parent / "docs" / "benchmarks"
+COLOURS = {
+    "retrain": "#555555",
+    "sisa": "#d08020",
+    "published": "#b03060",
+    "ridge": "#2a7f62",
+    "sampled": "#8060c0",
+    "ours": "#2050b0",
+}
+MARKERS = {"retrain": "s", "sisa": "^", "published": "v", "ridge": "D", "sampled": "P", "ours": "o"}
+NAMES = {
+    "retrain": "retrain",
+    "sisa": "SISA",
+    "published": "LMEraser as published",
+    "ridge": "ridge only",
+    "sampled": "one prompt from a sample",
+    "ours": "ours",
+}
+
+
+def axes(columns: int, width: float = 4.2, height: float = 3.6) -> tuple[Figure, list[Axes]]:
+    """A figure with some plots side by side."""
+    plt.rcParams.update({"svg.hashsalt": "lmeraser", "font.size": 9, "axes.grid": True, "grid.alpha": 0.3})
+    drawn, found = plt.subplots(1, columns, figsize=(width * columns, height), squeeze=False, layout="constrained")
+    return drawn, list(found[0])
+
+
+def save(drawn: Figure, numbers: dict[str, Any], name: str, folder: Path = DOCS) -> None:
+    """The figure as SVG, and its numbers as JSON beside it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    drawn.savefig(folder / f"{name}.svg", metadata={"Date": None})
+    plt.close(drawn)
+    (folder / f"{name}.json").write_text(json.dumps(numbers, indent=1) + "\n")
+
+
+def interval(values: list[float]) -> dict[str, float | int]:
+    """Mean, and half of its 95 % interval by Student's t where there are at least two values."""
+    half = 0.0
+    if len(values) > 1:
+        half = float(stats.t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / len(values) ** 0.5)
+    return {"mean": float(np.mean(values)), "half_interval": half, "n": len(values)}

@@ -1,0 +1,189 @@
+"""What accuracy does each method give, and what does a deletion cost with it?
+
+Every method meets on the same backbone, rows and seed, each in a process of its own. The expected cost is the mean,
+over all rows, of the row-passes through the backbone (forward and backward together) that deleting this row alone takes
+until all is tuned again; formulas stand in the modules of ``lmeraser.baselines``. A seed draws the rows, too. Writes
+``frontier.json`` and ``frontier.svg``. Results are kept under ``--out``: run again to go on.
+
+    python benchmarks/frontier.py --data ../shared/data --out /tmp/bench
+    python benchmarks/frontier.py --out /tmp/bench --arena digits --seeds 1
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+from contest import Entry, arena, results
+from drawing import COLOURS, DOCS, MARKERS, NAMES, axes, interval, save
+
+RATE = 10.0
+ESSENTIAL = (
+    Entry("ridge", (("depths", "several"),)),
+    Entry("retrain"),
+    Entry("published", (("clusters", 5), ("rate", RATE))),
+    Entry("sisa", (("shards", 5), ("slices", 3))),
+    Entry("ours", (("bound", 300),)),
+    Entry("sampled", (("tuned_rows", 300),)),
+)
+PLAIN = (
+    Entry("ridge", (("depths", "several"), ("meta_passes", 0))),
+    Entry("ours", (("bound", 300), ("meta_passes", 0))),
+)
+MORE = (
+    *PLAIN,
+    Entry("ridge", (("depths", "last"), ("meta_passes", 0))),
+    Entry("ours", (("bound", 100),)),
+    Entry("ours", (("bound", 1000),)),
+    Entry("sisa", (("shards", 20), ("slices", 3))),
+    Entry("published", (("clusters", 14), ("rate", RATE))),
+    Entry("ours", (("bound", 300), ("kind", "pad"), ("pad_px", 4), ("meta_passes", 0))),
+)
+# Block at which prompts enter: half of the blocks, and three quarters.
+DEEP = {
+    "digits": (3, 4),
+    "mnist": (3, 4),
+    "gtsrb": (6, 9),
+    "cifar10": (6, 9),
+}
+# Their backbone was trained on the same public rows.
+WITHOUT_META_PROMPT = ("digits", "mnist")
+SEEDS = {"digits": 5, "mnist": 5, "gtsrb": 1, "cifar10": 1}
+
+
+def entries(place: str, whole: bool) -> list[Entry]:
+    """The methods and settings of an arena."""
+    if not whole:
+        return list(ESSENTIAL) if place in WITHOUT_META_PROMPT else [*ESSENTIAL, *PLAIN]
+    chosen = [*ESSENTIAL, *MORE, *deep(place)]
+    if place in WITHOUT_META_PROMPT:
+        chosen = [Entry(one.method, tuple(pair for pair in one.settings if pair[0] != "meta_passes")) for one in chosen]
+    return list(dict.fromkeys(chosen))
+
+
+def deep(place: str) -> list[Entry]:
+    """Ours with tokens that enter half-way up, and at three quarters."""
+    return [Entry("ours", (("bound", 300), ("depth", depth), ("meta_passes", 0))) for depth in DEEP[place]]
+
+
+def main() -> None:
+    """Run what is missing, and draw."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--out", type=Path, required=True, help="folder in which results are kept")
+    parser.add_argument("--docs", type=Path, default=DOCS, help="folder of the figure")
+    parser.add_argument("--arena", nargs="*", default=list(SEEDS), choices=list(SEEDS))
+    parser.add_argument("--seeds", type=int, help="how many, instead of each arena's own number")
+    parser.add_argument("--rows", type=int)
+    parser.add_argument("--test-rows", type=int)
+    parser.add_argument(
+        "--essential", nargs="*", default=["digits", "gtsrb", "cifar10"], help="arenas with one setting a method"
+    )
+    arguments = parser.parse_args()
+    found = {}
+    for name in arguments.arena:
+        place = arena(name, arguments.data, arguments.rows, arguments.test_rows)
+        chosen = entries(name, name not in arguments.essential)
+        found[name] = summary(results(place, chosen, range(arguments.seeds or SEEDS[name]), arguments.out))
+    draw(found, arguments.docs)
+
+
+def summary(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Means over seeds by entry, and what a deletion costs relative to retrain."""
+    by_entry: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for result in found:
+        by_entry[result["entry"]].append(result)
+    retrain = {result["seed"]: result for result in found if result["method"] == "retrain"}
+    return [
+        {
+            **{
+                key: group[0][key] for key in ("entry", "method", "settings", "rows", "test_rows", "passes", "image_px")
+            },
+            "seeds": len(group),
+            "accuracy": {name: interval([one["accuracy"][name] for one in group]) for name in group[0]["accuracy"]},
+            "points_over_retrain": interval(
+                [100 * (one["accuracy"]["accuracy"] - retrain[one["seed"]]["accuracy"]["accuracy"]) for one in group]
+            ),
+            "expected_row_passes": interval([one["expected_row_passes"] for one in group]),
+            "row_passes_of_requests": {
+                name: interval([one["row_passes_of_requests"][name] for one in group])["mean"]
+                for name in group[0]["row_passes_of_requests"]
+            },
+            "fit": {name: interval([one["fit"][name] for one in group])["mean"] for name in group[0]["fit"]},
+            "one_deletion": {
+                name: interval([one["deletion"][0][name] for one in group])["mean"] for name in group[0]["fit"]
+            }
+            if group[0]["deletion"]
+            else {name: interval([one["fit"][name] for one in group])["mean"] for name in group[0]["fit"]},
+            "serving_of_an_image": {
+                name: interval([one["serving"][name] / one["serving"]["images"] for one in group])["mean"]
+                for name in ("forward_row_passes", "flops", "wall_s")
+            },
+            "clusters": group[0]["clusters"],
+            "dates": sorted({one["date"] for one in group}),
+            "cores": group[0]["cores"],
+            "load": max(one["load"] for one in group),
+        }
+        for group in by_entry.values()
+    ]
+
+
+def draw(found: dict[str, list[dict[str, Any]]], docs: Path) -> None:
+    """Accuracy against expected cost; ridge only, which costs no pass, as a line."""
+    drawn, plots = axes(len(found))
+    for plot, (name, rows) in zip(plots, found.items(), strict=True):
+        for row in rows:
+            value = row["accuracy"]["accuracy"]
+            colour = COLOURS[row["method"]]
+            if row["method"] == "ridge":
+                style = "--" if row["settings"]["depths"] == "several" else ":"
+                plot.axhline(
+                    value["mean"], color=colour, linestyle=style, label=f"ridge only, {row['settings']['depths']}"
+                )
+                continue
+            plot.errorbar(
+                row["expected_row_passes"]["mean"],
+                value["mean"],
+                value["half_interval"] or None,
+                color=colour,
+                marker=MARKERS[row["method"]],
+                linestyle="",
+                capsize=2,
+            )
+            plot.annotate(
+                label(row),
+                (row["expected_row_passes"]["mean"], value["mean"]),
+                (4, 3),
+                textcoords="offset points",
+                fontsize=6,
+            )
+        plot.set_xscale("log")
+        plot.set_title(f"{name}, {rows[0]['rows']} rows, {rows[0]['seeds']} seed(s)")
+        plot.set_xlabel("expected row-passes of a deletion")
+        plot.set_ylabel("accuracy")
+        plot.legend(fontsize=6, loc="lower right")
+    save(drawn, found, "frontier", docs)
+
+
+def label(row: dict[str, Any]) -> str:
+    """A method and its settings, short."""
+    settings = row["settings"]
+    said = {
+        "sisa": lambda: f"S = {settings['shards']}",
+        "sampled": lambda: f"{settings['tuned_rows']} rows",
+        "published": lambda: f"{settings['clusters']} clusters",
+        "ours": lambda: " ".join(
+            [
+                f"≤ {settings['bound']}",
+                *(["pad"] if settings.get("kind") == "pad" else []),
+                *([f"at block {settings['depth']}"] if "depth" in settings else []),
+            ]
+        ),
+    }
+    return f"{NAMES[row['method']]} {said[row['method']]() if row['method'] in said else ''}".strip()
+
+
+if __name__ == "__main__":
+    main()

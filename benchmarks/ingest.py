@@ -1,0 +1,168 @@
+"""How much memory does an ingest take, in all processes together, and how long do anchors and dendrogram take?
+
+    python benchmarks/ingest.py --data ../shared/data --out /tmp/ingest memory
+    python benchmarks/ingest.py anchors
+
+``memory`` runs ``lmeraser ingest`` on CIFAR-10 in a Ray of its own, and adds up every half second the proportional set
+size of the command and of all processes below it (/proc/PID/smaps_rollup, Linux). ``anchors`` fits the partition to
+random features of the width of DeiT-Tiny: k-means takes a fixed number of sweeps, so its time does not hang on them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections import defaultdict
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+# The script serving.py beside this one would hide the package of the same name.
+sys.path.remove(str(Path(__file__).parent))
+sys.path.append(str(Path(__file__).parent.parent / "tests" / "support"))
+
+from processes import descendants
+
+from lmeraser.numerics import deterministic
+from lmeraser.partition import AnchorIndex, Dendrogram, fit_anchors
+
+_SAMPLE_S = 0.5
+_MIB = 1 << 20
+
+
+def main() -> None:
+    """Print one JSON object."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("memory", "anchors"))
+    parser.add_argument("--data", type=Path, help="folder with private/, public/ and weights/")
+    parser.add_argument("--out", type=Path, help="folder for the store; made anew")
+    parser.add_argument("--rows", type=int, default=50_000)
+    parser.add_argument("--image-px", type=int, default=32)
+    parser.add_argument("--max-cluster-rows", type=int, default=300)
+    parser.add_argument("--anchors", type=int, default=4096)
+    parser.add_argument("--public-rows", type=int, default=100_000)
+    arguments = parser.parse_args()
+    figure = memory(arguments) if arguments.what == "memory" else anchors(arguments.public_rows, arguments.anchors)
+    machine = {"cores": os.cpu_count(), "load": round(os.getloadavg()[0], 1), "date": datetime.now().date().isoformat()}
+    print(json.dumps({**figure, **machine}))
+
+
+def memory(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Peak memory of an ingest, and of what it consists at the peak."""
+    out: Path = arguments.out
+    shutil.rmtree(out, ignore_errors=True)
+    out.mkdir(parents=True)
+    data = arguments.data.absolute()
+    config = {
+        "store": str(out.absolute() / "store"),
+        "backbone": {
+            "name": "deit_tiny_patch16_224",
+            "weights": str(data / "weights" / "deit_tiny_patch16_224.safetensors"),
+            "image_px": arguments.image_px,
+        },
+        "partition": {"anchors": 1024, "max_cluster_rows": arguments.max_cluster_rows},
+        "public": {"kind": "parquet", "path": str(data / "public" / "tiny-imagenet-train.parquet")},
+        "private": {
+            "kind": "parquet",
+            "path": str(data / "private" / "cifar10-train.parquet"),
+            "max_rows": arguments.rows,
+        },
+    }
+    (out / "config.yaml").write_text(yaml.safe_dump(config))
+    environment = {**os.environ, "RAY_ADDRESS": "local", "LMERASER_KEYS": str(out / "keys")}
+    command = [sys.executable, "-m", "cluster.cli"]
+    subprocess.run([*command, "keys", "init"], env=environment, check=True, stdout=subprocess.DEVNULL)
+    arguments_of_ingest = ["ingest", "--config", str(out / "config.yaml"), "--json"]
+    with subprocess.Popen(
+        [*command, *arguments_of_ingest], env=environment, stdout=subprocess.PIPE, text=True
+    ) as ingest:
+        peak = Peak(ingest.pid)
+        told, _ = ingest.communicate()
+    if ingest.returncode:
+        sys.exit(ingest.returncode)
+    shown = {name: value for name, value in vars(arguments).items() if name in ("rows", "image_px", "max_cluster_rows")}
+    return {**shown, **json.loads(told), **peak.told()}
+
+
+class Peak:
+    """Watches a process and all below it until it ends."""
+
+    def __init__(self, pid: int) -> None:
+        self._pid = pid
+        self._peak: dict[str, list[int]] = {}
+        self._largest: dict[str, int] = defaultdict(int)
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._thread.start()
+
+    def told(self) -> dict[str, Any]:
+        """The peak in MiB: in all, by kind of process (their number and sum), and of the largest process of a kind."""
+        self._thread.join()
+        return {
+            "peak_mib": sum(map(sum, self._peak.values())) // _MIB,
+            "at_peak": {kind: f"{len(sizes)}: {sum(sizes) // _MIB}" for kind, sizes in sorted(self._peak.items())},
+            "largest_mib": {kind: size // _MIB for kind, size in sorted(self._largest.items())},
+        }
+
+    def _watch(self) -> None:
+        while Path(f"/proc/{self._pid}/smaps_rollup").exists():
+            found: dict[str, list[int]] = defaultdict(list)
+            for pid in [self._pid, *descendants(self._pid)]:
+                if (size := _pss(pid)) > 0:
+                    found[_kind(pid, self._pid)].append(size)
+                    self._largest[_kind(pid, self._pid)] = max(self._largest[_kind(pid, self._pid)], size)
+            if not found:
+                return
+            if sum(map(sum, found.values())) > sum(map(sum, self._peak.values())):
+                self._peak = dict(found)
+            time.sleep(_SAMPLE_S)
+
+
+def _pss(pid: int) -> int:
+    try:
+        found = re.search(r"^Pss: +(\d+) kB", Path(f"/proc/{pid}/smaps_rollup").read_text(), re.MULTILINE)
+    except (OSError, ProcessLookupError):
+        return 0
+    return int(found[1]) * 1024 if found else 0
+
+
+def _kind(pid: int, command: int) -> str:
+    """What a process is: Ray writes an actor's class or a task's name into its command line."""
+    if pid == command:
+        return "command"
+    try:
+        line = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[0].decode(errors="replace")
+    except (OSError, ProcessLookupError):
+        return "ended"
+    return re.split(r"[.(]", line)[0].strip() if line.startswith("ray::") else Path(line).name
+
+
+def anchors(rows: int, count: int) -> dict[str, Any]:
+    """Seconds of k-means, of Ward linkage, and of finding the nearest anchors."""
+    features_NR = np.random.Generator(np.random.PCG64(0)).standard_normal((rows, 192)).astype(np.float32)
+    seconds: dict[str, float] = {}
+    with deterministic():
+        begun = time.perf_counter()
+        anchors_AR = fit_anchors(features_NR, count, seed=0)
+        seconds["k-means"] = time.perf_counter() - begun
+        begun = time.perf_counter()
+        Dendrogram.fit(anchors_AR)
+        seconds["linkage"] = time.perf_counter() - begun
+        begun = time.perf_counter()
+        AnchorIndex(anchors_AR).nearest(features_NR)
+        seconds["nearest"] = time.perf_counter() - begun
+    told = {name: round(value, 1) for name, value in seconds.items()}
+    return {"public_rows": rows, "anchors": count, "features": 192, **told}
+
+
+if __name__ == "__main__":
+    main()

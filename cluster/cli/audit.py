@@ -1,0 +1,111 @@
+"""``lmeraser audit``."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cluster.cli.options import (
+    AsJson,
+    ConfigFile,
+    DataFolder,
+    KeyFolder,
+    S3Endpoint,
+    StoreUri,
+    find_store,
+    key_folder,
+    read_config,
+    read_file,
+    read_ids,
+)
+from cluster.cli.output import print_json, print_pairs, progress
+from cluster.cli.residue import folders_of
+from lmeraser.config import Config
+from lmeraser.errors import ConfigError
+from lmeraser.keys import load_hash_key, parse_public_pem
+
+LEAST_SHADOWS = 8
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(audit)
+
+
+def audit(
+    requests: Annotated[list[str], typer.Option("--requests", help="Id of a deletion; more may follow it.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder for report.html and report.json.")],
+    more: Annotated[list[str] | None, typer.Argument(help="More ids of deletions.", metavar="ID...")] = None,
+    store: StoreUri = "",
+    s3_endpoint: S3Endpoint = "",
+    config: ConfigFile = None,
+    data: DataFolder = None,
+    keys: KeyFolder = None,
+    public_key: Annotated[
+        Path | None, typer.Option(help="PEM file of the public signing key.  [default: that of the key folder]")
+    ] = None,
+    ids_file: Annotated[Path | None, typer.Option(help="File with one erased sample or subject id a line.")] = None,
+    with_rows: Annotated[
+        bool, typer.Option("--with-rows", help="Take the deleted rows from the configuration's `private:` source.")
+    ] = False,
+    folders: Annotated[
+        list[Path] | None, typer.Option("--folder", help="Another folder to scan, such as one with logs.")
+    ] = None,
+    known_head: Annotated[str | None, typer.Option(help="Digest of a log record that you kept.")] = None,
+    shadows: Annotated[int, typer.Option(min=0, help="Shadow worlds of each attacked cluster; 0 for none.")] = 64,
+    targets: Annotated[int, typer.Option(min=1, help="Rows that are attacked in each cluster, at most.")] = 32,
+    attacked: Annotated[int, typer.Option(min=1, help="Touched clusters that are attacked, at most.")] = 2,
+    controls: Annotated[bool, typer.Option("--controls", help="Also audit faked deletions in copies.")] = False,
+    processes: Annotated[int | None, typer.Option(min=1, help="Worker processes.  [default: one a core]")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Audit deletions and write a report; exit code 1 when any section fails.
+
+    Needs the hash key and the public key, not the signing key. Run it while nothing is pending.
+
+    Example: lmeraser audit --store /data/gtsrb-store --requests 4f0c… --ids-file erased.txt --out audit/
+    """
+    from lmeraser.audit import Plan, Question, to_html
+    from lmeraser.audit import audit as run
+    from lmeraser.data import open_source
+    from lmeraser.manifest import load_manifest
+
+    if 0 < shadows < LEAST_SHADOWS:
+        raise ConfigError(f"--shadows is {shadows}; allowed is 0, or {LEAST_SHADOWS} and more")
+    target = find_store(store, s3_endpoint, config, data)
+    labels = load_manifest(target).method.labels
+    settings = read_config(config, data) if config is not None or with_rows else Config()
+    question = Question(
+        requests=tuple(dict.fromkeys([*requests, *(more or [])])),
+        plan=Plan(shadows, targets, attacked, settings.serving.specialist_weight, settings.serving.temperature),
+        ids=tuple(read_ids(ids_file)) if ids_file is not None else (),
+        source=list(open_source(settings.private).samples(labels)) if with_rows else (),
+        folders=tuple(folders_of(folders)),
+        known_head=known_head,
+    )
+    folder = key_folder(keys)
+    key = parse_public_pem(read_file(public_key or folder / "signing-key.pub.pem"))
+    _make(out)
+    with progress() as report:
+        found = run(target, load_hash_key(folder), key, question, controls, processes or os.cpu_count() or 1, report)
+    (out / "report.html").write_text(to_html(found), encoding="utf-8")
+    (out / "report.json").write_text(json.dumps(found.to_json(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    if as_json:
+        print_json(found.to_json())
+    else:
+        print_pairs([*((one.title, one.status) for one in found.sections), ("", ""), ("verdict", found.verdict)])
+        print_pairs(("", finding) for one in found.sections for finding in one.findings)
+        print_pairs([("report", out / "report.html")])
+    if found.verdict == "failed":
+        raise typer.Exit(1)
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"cannot make the folder {folder}: {error.strerror}") from error

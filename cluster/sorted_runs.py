@@ -1,0 +1,50 @@
+"""Rows on their way into the store, sorted by where they will lie.
+
+A cluster's owner reads every row object that holds one of its rows. Rows that come in the order of a file would have
+every owner read nearly every object; in runs that are sorted along the dendrogram, it reads a few of each run.
+
+Legend: N rows, A anchors.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from lmeraser.partition import Dendrogram
+from lmeraser.rows import RowTable
+from lmeraser.store import Store
+
+_RUN_ROWS = 8192
+_RUN_BYTES = 64 << 20
+_OBJECT_ROWS = 256
+
+
+class SortedRuns:
+    """Holds up to 8192 rows, or 64 MiB of images and features, and writes them in objects of 256 rows."""
+
+    def __init__(self, store: Store, prefix: str, dendrogram: Dendrogram) -> None:
+        self._store = store
+        self._prefix = prefix
+        self._order_A = np.empty(dendrogram.anchors, np.int64)
+        self._order_A[dendrogram.in_order()] = np.arange(dendrogram.anchors)
+        self._tables: list[RowTable] = []
+        self._runs = 0
+
+    def add(self, table: RowTable) -> None:
+        """Take rows in; a full run is written."""
+        self._tables.append(table)
+        rows = sum(map(len, self._tables))
+        held = sum(sum(map(len, one.images)) + one.features_NH.nbytes for one in self._tables)
+        if rows >= _RUN_ROWS or held >= _RUN_BYTES:
+            self.write()
+
+    def write(self) -> None:
+        """Write what is held."""
+        run = RowTable.concatenate(self._tables, head_dim=0)
+        rank_N = np.empty(len(run), np.int64)
+        rank_N[np.argsort(self._order_A[run.anchors_N], kind="stable")] = np.arange(len(run))
+        for start in range(0, len(run), _OBJECT_ROWS):
+            part = run.where((rank_N >= start) & (rank_N < start + _OBJECT_ROWS))
+            self._store.put(f"{self._prefix}{self._runs:06d}-{start // _OBJECT_ROWS:04d}.parquet", part.to_parquet())
+        self._tables.clear()
+        self._runs += 1

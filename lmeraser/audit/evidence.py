@@ -1,0 +1,154 @@
+"""What the log says about the deletions that are audited."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from lmeraser.commit import ClusterEntry, Commit
+from lmeraser.errors import ConfigError, NotReadyError
+from lmeraser.keys import HashKey
+from lmeraser.log import Log, Record
+from lmeraser.manifest import Manifest
+from lmeraser.receipts import Change, sample_hash, subject_hash
+from lmeraser.store import Store
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One deletion.
+
+    Attributes:
+        request: the record that accepted it.
+        before, after: the commit that erased its rows and the one before it; None while it is only accepted.
+        erased, completed, failed: the newest record of each kind.
+    """
+
+    request: Record
+    before: Commit | None = None
+    after: Commit | None = None
+    erased: Record | None = None
+    completed: Record | None = None
+    failed: Record | None = None
+
+    @property
+    def id(self) -> str:
+        """The deletion's id."""
+        return str(self.request.body["id"])
+
+    @property
+    def samples(self) -> frozenset[str]:
+        """Keyed hashes of its samples."""
+        return frozenset(self.request.body["samples"])
+
+    @property
+    def hashes(self) -> frozenset[str]:
+        """Keyed hashes of its samples and subjects."""
+        return self.samples | frozenset(self.request.body["subjects"])
+
+    @property
+    def status(self) -> str:
+        """How far it has come."""
+        if self.completed is not None:
+            return "completed"
+        if self.failed is not None:
+            return "failed"
+        return "accepted" if self.erased is None else "erased"
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """A store as its log describes it.
+
+    Attributes:
+        store, manifest: where it lies and what it is.
+        hash_key: the key of its hashes.
+        public_key: the key that its receipts are signed with.
+        records: the whole log.
+        commits: by record number.
+        commit: the newest.
+        everything: all deletions of the log, by id.
+        asked: those that are audited.
+    """
+
+    store: Store
+    manifest: Manifest
+    hash_key: HashKey
+    public_key: Ed25519PublicKey
+    records: tuple[Record, ...]
+    commits: Mapping[int, Commit]
+    commit: Commit
+    everything: Mapping[str, Asked]
+    asked: tuple[Asked, ...]
+
+    def touched(self) -> tuple[ClusterEntry, ...]:
+        """The clusters of the newest commit that hold what the touched clusters held."""
+        left = [
+            entry
+            for one in self.asked
+            if one.before is not None and one.after is not None
+            for key in Change.between(one.before, one.after).clusters
+            if (entry := one.before.entry(key)) is not None
+        ]
+        anchors = {anchor for entry in left for anchor in entry.anchors}
+        return tuple(entry for entry in self.commit.clusters if not anchors.isdisjoint(entry.anchors))
+
+    def covers(self, sample_id: str, subject_id: str) -> bool:
+        """Whether an audited deletion names this sample or its subject."""
+        hashes = {sample_hash(self.hash_key, sample_id), subject_hash(self.hash_key, subject_id)}
+        return any(not hashes.isdisjoint(one.hashes) for one in self.asked)
+
+
+def read_evidence(
+    store: Store, manifest: Manifest, hash_key: HashKey, public_key: Ed25519PublicKey, requests: Sequence[str]
+) -> Evidence:
+    """Read the log.
+
+    Args:
+        store, manifest: the store.
+        hash_key, public_key: its keys.
+        requests: ids of the deletions to audit.
+
+    Raises:
+        ConfigError: when no deletion has one of the ids.
+        KeysError: when the hash key is not the store's.
+        LogError: when the chain is broken, or a commit's root is not that of its leaves.
+        NotReadyError: when nothing was ever committed.
+    """
+    records = tuple(Log(store).advance())
+    commits: dict[int, Commit] = {}
+    everything: dict[str, Asked] = {}
+    newest: Commit | None = None
+    for record in records:
+        if record.kind == "commit":
+            before, newest = newest, Commit.from_record(record)
+            commits[record.number] = newest
+            for name in newest.requests:
+                everything[name] = replace(everything[name], before=before or newest, after=newest)
+        elif record.kind == "request":
+            everything[str(record.body["id"])] = Asked(record)
+        elif record.kind != "term":
+            everything[record.body["id"]] = _followed(everything[record.body["id"]], record)
+    if newest is None:
+        raise NotReadyError("the store holds no commit: ingest rows first")
+    manifest.check_hash_key(newest.fixed_leaves, hash_key)
+    unknown = [name for name in requests if name not in everything]
+    if unknown:
+        raise ConfigError(f"no deletion has the id {unknown[0]!r}; `lmeraser deletions list` names them")
+    asked = tuple(everything[name] for name in dict.fromkeys(requests))
+    return Evidence(store, manifest, hash_key, public_key, records, commits, newest, everything, asked)
+
+
+def _followed(one: Asked, record: Record) -> Asked:
+    """The deletion after one more record about it."""
+    match record.kind:
+        case "erased":
+            return replace(one, erased=record)
+        case "completed":
+            return replace(one, completed=record)
+        case "failed":
+            return replace(one, failed=record)
+        case _:
+            return replace(one, failed=None)

@@ -1,0 +1,237 @@
+"""Deletions that are faked, each in one way, in a copy of a store: an audit must catch every one.
+
+The faker has all keys: it writes commits whose roots follow, a log that holds, and receipts with a good signature. One
+row is deleted as the service would, but for one lie.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+import torch
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from lmeraser.audit.evidence import Evidence, read_evidence
+from lmeraser.commit import DATA_FOLDERS, ClusterEntry, Commit
+from lmeraser.data import Sample
+from lmeraser.errors import NotReadyError
+from lmeraser.hashing import canonical_json, draw, subject_bits
+from lmeraser.heads import Statistics
+from lmeraser.heads_state import HeadsState
+from lmeraser.keys import HashKey
+from lmeraser.log import Log
+from lmeraser.method import Method
+from lmeraser.numerics import deterministic
+from lmeraser.objects import object_name, read_heads, read_rows, read_specialist
+from lmeraser.partition import Cut
+from lmeraser.receipts import Change, sample_hash, sign, statement
+from lmeraser.rows import RowTable
+from lmeraser.specialist import Specialist
+from lmeraser.state import json_digest, state_leaf
+from lmeraser.store import LocalStore, Store
+from lmeraser.tuning import TuningRows, tune_prompt
+
+Way = Literal[
+    "no lie",
+    "row kept in the head statistics only",
+    "old prompt served",
+    "row kept in another cluster's file",
+    "prompt fine-tuned instead of tuned again",
+    "request recorded but rows kept",
+]
+WAYS: tuple[Way, ...] = get_args(Way)
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A row whose deletion is faked, and what an honest deletion of it gives.
+
+    Attributes:
+        evidence, method: the store.
+        entry: the row's cluster.
+        table, kept: the cluster's rows with and without it.
+        row: the row alone.
+        old, new: the cluster's specialist before and after.
+        heads: before.
+        cut: without the row.
+        other: another cluster.
+    """
+
+    evidence: Evidence
+    method: Method
+    entry: ClusterEntry
+    table: RowTable
+    kept: RowTable
+    row: RowTable
+    old: Specialist
+    new: Specialist
+    heads: HeadsState
+    cut: Cut
+    other: ClusterEntry
+
+    @property
+    def sample(self) -> Sample:
+        """The row as it came."""
+        row = self.row
+        return Sample(row.sample_ids[0], row.subject_ids[0], int(row.labels_N[0]), row.images[0])
+
+
+def set_scene(evidence: Evidence, method: Method) -> Scene:
+    """Choose a row of a tuned cluster, a touched one where there is one, whose deletion leaves all other clusters be.
+
+    Raises:
+        NotReadyError: when there is none.
+        ObjectMissingError, ObjectCorruptError: when an object is not what the commit names.
+    """
+    store, key = evidence.store, evidence.hash_key
+    tables = {entry.key: _rows(store, key, entry) for entry in evidence.commit.clusters}
+    touched = {entry.key for entry in evidence.touched()}
+    smallest = method.config.partition.min_tuned_rows
+    for entry in sorted(evidence.commit.clusters, key=lambda entry: (entry.key not in touched, -entry.rows)):
+        others = [other for other in evidence.commit.clusters if other.key != entry.key]
+        if entry.specialist_object is None or entry.rows <= smallest or not others:
+            continue
+        for chosen, cut in _removable(method, tables, entry):
+            table = tables[entry.key]
+            mine_N = np.array([name == chosen for name in table.sample_ids])
+            kept = table.where(~mine_N)
+            return Scene(
+                evidence=evidence,
+                method=method,
+                entry=entry,
+                table=table,
+                kept=kept,
+                row=table.where(mine_N),
+                old=read_specialist(store, key, entry.key, entry.specialist_object, entry.specialist_leaf),
+                new=method.specialist(kept),
+                heads=read_heads(store, key, evidence.commit),
+                cut=cut,
+                other=max(others, key=lambda other: other.rows),
+            )
+    raise NotReadyError("no row of a tuned cluster can be deleted without changing the cut: nothing can be faked")
+
+
+def fake(scene: Scene, way: Way, folder: Path) -> Evidence:
+    """Copy the store into the folder, delete the scene's row there, and lie in this way."""
+    evidence = scene.evidence
+    store = LocalStore(folder)
+    for name in evidence.store.names():
+        store.put(name, evidence.store.get(name))
+    commit = _committed(scene, way, store)
+    signing_key = Ed25519PrivateKey.generate()
+    request_id = _recorded(scene, commit, store, signing_key)
+    newest = read_evidence(store, evidence.manifest, evidence.hash_key, signing_key.public_key(), [request_id])
+    named = newest.commit.objects()
+    for prefix in DATA_FOLDERS:
+        for name in store.names(prefix):
+            if name not in named:
+                store.purge(name)
+    return newest
+
+
+def _committed(scene: Scene, way: Way, store: Store) -> Commit:
+    """The objects of the fake, and the commit that names them."""
+    evidence, commit = scene.evidence, scene.evidence.commit
+    if way == "request recorded but rows kept":
+        return commit
+    specialist = scene.new
+    if way == "old prompt served":
+        # As a service would that forgot to tune again: the old prompt, and what it makes of the rows that are left.
+        specialist = _with_prompt(scene, torch.from_numpy(scene.old.prompt))
+    elif way == "prompt fine-tuned instead of tuned again":
+        specialist = _with_prompt(scene, _fine_tuned(scene))
+    classes = len(scene.method.config.labels)
+    with deterministic():
+        shared = scene.heads.shared
+        if way != "row kept in the head statistics only":
+            shared = shared - Statistics.of(scene.row.features_NH, scene.row.labels_N, classes)
+        pooled = scene.heads.pooled - Statistics.of(scene.old.features_NH, scene.old.labels_N, classes)
+        pooled = pooled + Statistics.of(specialist.features_NH, specialist.labels_N, classes)
+        heads = HeadsState.of(shared, pooled)
+    changed = {scene.entry.key: _put_cluster(evidence.hash_key, store, scene.entry, scene.kept, specialist)}
+    if way == "row kept in another cluster's file":
+        other = _rows(evidence.store, evidence.hash_key, scene.other)
+        more = RowTable.concatenate([other, scene.row], scene.method.feature_map.width)
+        changed[scene.other.key] = _put_cluster(evidence.hash_key, store, scene.other, more, None)
+    heads_object = object_name("heads", "safetensors")
+    store.put(heads_object, heads.to_safetensors())
+    return replace(
+        commit,
+        clusters=tuple(changed.get(entry.key, entry) for entry in commit.clusters),
+        heads_object=heads_object,
+        heads_leaf=state_leaf(evidence.hash_key, "heads", heads.digest()),
+        cut_leaf=state_leaf(evidence.hash_key, "cut", json_digest(scene.cut.canonical())),
+    )
+
+
+def _recorded(scene: Scene, commit: Commit, store: Store, signing_key: Ed25519PrivateKey) -> str:
+    """The log and the receipt of a deletion that is completed; its id."""
+    evidence = scene.evidence
+    log = Log(store)
+    term = log.advance()[-1].term
+    request_id = uuid.uuid4().hex
+    samples = [sample_hash(evidence.hash_key, scene.sample.sample_id)]
+    empty: dict[str, Any] = {"subjects": [], "idempotency": None, "body": "", "deadline": None}
+    request = log.append("request", term, {"id": request_id, "samples": samples, **empty})
+    record = log.append("commit", term, replace(commit, requests=(request_id,)).to_body())
+    after = Commit.from_record(record)
+    change = Change.between(evidence.commit, after)
+    log.append("erased", term, {"id": request_id, "clusters": list(change.clusters)})
+    log.append("completed", term, {"id": request_id})
+    now = datetime.now(UTC).isoformat(timespec="milliseconds")
+    body = statement(evidence.manifest, request.body, request.at, now, change)
+    body |= {"completed_at": now, "completed": {"log": after.number, "root": after.root}}
+    store.put(f"receipts/{request_id}.json", canonical_json(sign(body, signing_key)))
+    return request_id
+
+
+def _removable(method: Method, tables: dict[str, RowTable], entry: ClusterEntry) -> Iterator[tuple[str, Cut]]:
+    """Rows of the cluster without which the cut has the same clusters, each with that cut."""
+    seed = method.config.seed
+    together = RowTable.concatenate(tables.values(), method.feature_map.width)
+    bits_N = np.array([subject_bits(seed, name) for name in together.subject_ids], np.uint64)
+    for name in sorted(tables[entry.key].sample_ids, key=lambda name: draw(seed, "fake", name)):
+        keep_N = np.array([other != name for other in together.sample_ids])
+        with deterministic():
+            cut = method.cut(together.anchors_N[keep_N], bits_N[keep_N])
+        if {cluster.key for cluster in cut.clusters} == set(tables):
+            yield name, cut
+
+
+def _with_prompt(scene: Scene, prompt: torch.Tensor) -> Specialist:
+    features_NH = scene.method.prompted(scene.method.decode(scene.kept.images), prompt)
+    return Specialist(prompt.numpy(), features_NH, scene.kept.labels_N)
+
+
+def _fine_tuned(scene: Scene) -> torch.Tensor:
+    """The old prompt after one more pass over the rows that are left."""
+    method, kept = scene.method, scene.kept
+    config = replace(method.config, tuning=replace(method.config.tuning, passes=1))
+    rows = TuningRows(kept.sample_ids, method.decode(kept.images), kept.labels_N)
+    return tune_prompt(method.backbone, config, rows, start=torch.from_numpy(scene.old.prompt))
+
+
+def _rows(store: Store, hash_key: HashKey, entry: ClusterEntry) -> RowTable:
+    return read_rows(store, hash_key, entry.rows_object, f"rows/{entry.key}", entry.rows_leaf)
+
+
+def _put_cluster(
+    hash_key: HashKey, store: Store, entry: ClusterEntry, rows: RowTable, specialist: Specialist | None
+) -> ClusterEntry:
+    """Write a cluster's objects; its specialist stays where none is given."""
+    name = object_name(f"rows/{entry.key}", "parquet")
+    store.put(name, rows.to_parquet())
+    leaf = state_leaf(hash_key, f"rows/{entry.key}", rows.digest())
+    entry = replace(entry, rows=len(rows), rows_object=name, rows_leaf=leaf)
+    if specialist is None:
+        return entry
+    name = object_name(f"specialists/{entry.key}", "safetensors")
+    store.put(name, specialist.to_safetensors())
+    leaf = state_leaf(hash_key, f"specialist/{entry.key}", specialist.digest())
+    return replace(entry, specialist_object=name, specialist_leaf=leaf)

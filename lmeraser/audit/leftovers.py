@@ -1,0 +1,53 @@
+"""Section on what lies around: the residue scan over the store's folder and others."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from lmeraser.audit.evidence import Evidence
+from lmeraser.audit.report import Section, Table, not_done, section
+from lmeraser.data import Sample
+from lmeraser.receipts import sample_hash, subject_hash
+from lmeraser.residue import scan
+
+NAME, TITLE = "residue", "Is a byte of the rows left in the files?"
+_SHOWN = 20
+
+
+def leftovers(evidence: Evidence, folders: Sequence[Path], ids: Sequence[str], deleted: Sequence[Sample]) -> Section:
+    """Scan for ids, and for images and features of the deleted rows that are given.
+
+    Without the ids of all samples in clear nothing can be looked for: the section is not done then.
+    """
+    samples: set[str] = set().union(*(one.samples for one in evidence.asked))
+    given = {sample_hash(evidence.hash_key, name) for name in ids}
+    if samples - given:
+        return not_done(
+            NAME,
+            TITLE,
+            f"the ids of {len(samples - given)} of {len(samples)} samples were not given in clear, and the store does "
+            "not hold them: give them with --ids-file, or the rows with --with-rows",
+        )
+    images = [sample.image for sample in deleted]
+    found = scan(evidence.store, folders, ids, images)
+    findings = [f"{finding.file} {finding.what}" for finding in found.findings]
+    more = [f"and {len(findings) - _SHOWN} more"] if len(findings) > _SHOWN else []
+    return section(
+        NAME,
+        TITLE,
+        [*findings[:_SHOWN], *more],
+        said=(
+            f"{found.files} files were read byte by byte for {found.ids} ids and {found.images} images with their "
+            "features. An object that no commit names counts as a finding, and so does a file that cannot be read.",
+        ),
+        tables=(Table(("scanned",), ((evidence.store.uri,), *((str(folder),) for folder in folders))),),
+        figures={"files": found.files, "ids": found.ids, "images": found.images, "findings": len(findings)},
+    )
+
+
+def strange_ids(evidence: Evidence, ids: Sequence[str]) -> list[str]:
+    """Ids that none of the audited deletions names."""
+    named: set[str] = set().union(*(one.hashes for one in evidence.asked))
+    key = evidence.hash_key
+    return [name for name in ids if named.isdisjoint({sample_hash(key, name), subject_hash(key, name)})]

@@ -1,0 +1,81 @@
+"""Section on the row files: are the rows out of them, and is every other row where it belongs?"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+from lmeraser.audit.evidence import Evidence
+from lmeraser.audit.report import Section, section
+from lmeraser.commit import ClusterEntry
+from lmeraser.errors import ObjectCorruptError, ObjectMissingError
+from lmeraser.hashing import subject_bits
+from lmeraser.objects import read_rows
+from lmeraser.rows import RowTable
+
+
+def row_files(evidence: Evidence) -> Section:
+    """Hash every remaining id under the store's key, and look for it among the requests; no id in clear is needed."""
+    findings: list[str] = []
+    ids: list[str] = []
+    for entry in evidence.commit.clusters:
+        try:
+            table = read_rows(
+                evidence.store, evidence.hash_key, entry.rows_object, f"rows/{entry.key}", entry.rows_leaf
+            )
+        except (ObjectCorruptError, ObjectMissingError) as error:
+            findings.append(str(error))
+            continue
+        ids += table.sample_ids
+        findings += (f"{entry.rows_object}: {what}" for what in _wrong_with_rows(evidence, entry, table))
+    repeated = [name for name, count in Counter(ids).items() if count > 1]
+    if repeated:
+        findings.append(f"{len(repeated)} sample ids are in more than one place")
+    findings += _wrong_counts(evidence)
+    return section(
+        "rows",
+        "Are the rows out of the row files?",
+        findings,
+        said=(
+            f"The ids of all {len(ids)} rows in {len(evidence.commit.clusters)} row files were hashed under the key "
+            "and looked for among the requests. Every row lies in the cluster of its anchor and its subject, and each "
+            "commit that erased holds fewer rows than the one before, by as many as were asked for.",
+        )
+        if not findings
+        else (),
+        figures={"rows": len(ids), "row_files": len(evidence.commit.clusters)},
+    )
+
+
+def _wrong_with_rows(evidence: Evidence, entry: ClusterEntry, table: RowTable) -> Iterator[str]:
+    left = [row for row in zip(table.sample_ids, table.subject_ids, strict=True) if evidence.covers(*row)]
+    if left:
+        yield f"{len(left)} rows that were to be erased are there: kept, or ingested again with --force"
+    if len(table) != entry.rows:
+        yield f"the commit counts {entry.rows} rows, the file holds {len(table)}"
+    seed = evidence.manifest.method.seed
+    strangers = sum(
+        anchor not in entry.anchors or not f"{subject_bits(seed, subject):064b}".startswith(entry.bits)
+        for anchor, subject in zip(table.anchors_N.tolist(), table.subject_ids, strict=True)
+    )
+    if strangers:
+        yield f"{strangers} rows belong to another cluster"
+
+
+def _wrong_counts(evidence: Evidence) -> Iterator[str]:
+    """A commit that erases leaves out what was asked for, but for samples that an earlier one had left out."""
+    earlier: set[str] = set()
+    audited = {one.id for one in evidence.asked}
+    for commit in evidence.commits.values():
+        together = [evidence.everything[name] for name in commit.requests]
+        if not together:
+            continue
+        wanted: set[str] = set().union(*(one.samples for one in together))
+        before = together[0].before
+        gone = before.rows - commit.rows if before is not None else 0
+        if audited & {one.id for one in together} and not len(wanted - earlier) <= gone <= len(wanted):
+            yield (
+                f"commit {commit.number} was to leave {len(wanted - earlier)} rows out, but holds {gone} fewer than "
+                "the one before"
+            )
+        earlier |= wanted

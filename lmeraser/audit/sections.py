@@ -1,0 +1,98 @@
+"""All sections of an audit over one store.
+
+Controls run them on stores in which a deletion is faked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from pathlib import Path
+
+from lmeraser.audit import answers, leftovers, membership, paper, recomputation
+from lmeraser.audit.evidence import Evidence
+from lmeraser.audit.report import Section, not_done, section
+from lmeraser.audit.row_files import row_files
+from lmeraser.audit.targets import Attacked, Plan, attacked
+from lmeraser.data import Sample
+from lmeraser.errors import FingerprintError, ObjectCorruptError, ObjectMissingError
+from lmeraser.fresh import Report
+from lmeraser.method import Method
+from lmeraser.public import load_method
+from lmeraser.receipts import sample_hash, subject_hash
+
+
+@dataclass(frozen=True)
+class Question:
+    """What an audit is about.
+
+    Attributes:
+        requests: ids of the deletions.
+        plan: of the attack on the answers.
+        ids: sample and subject ids of theirs, in clear; perhaps none.
+        source: rows among which the deleted ones are, where the auditor has them.
+        folders: to scan for residue, besides all that the store keeps.
+        known_head: digest of a log record that was kept at an earlier time.
+    """
+
+    requests: tuple[str, ...]
+    plan: Plan
+    ids: tuple[str, ...] = ()
+    source: Sequence[Sample] = ()
+    folders: tuple[Path, ...] = ()
+    known_head: str | None = None
+
+
+def sections_of(
+    evidence: Evidence, question: Question, workers: Executor, report: Report | None = None
+) -> tuple[Section, ...]:
+    """All sections, in the order of the report."""
+    deleted = [row for row in question.source if evidence.covers(row.sample_id, row.subject_id)]
+    return (
+        paper.requests(evidence),
+        paper.receipts(evidence),
+        paper.log(evidence, question.known_head),
+        row_files(evidence),
+        recomputation.recomputation(evidence, workers, report),
+        leftovers.leftovers(evidence, question.folders, _ids(evidence, question.ids, deleted), deleted),
+        *_attacks(evidence, deleted, question.plan, workers, report),
+    )
+
+
+def _attacks(
+    evidence: Evidence, deleted: Sequence[Sample], plan: Plan, workers: Executor, report: Report | None
+) -> tuple[Section, Section]:
+    """The sections that ask the model itself."""
+    parts = ((answers.NAME, answers.TITLE), (membership.NAME, membership.TITLE))
+    try:
+        method = load_method(evidence.store, evidence.manifest)
+        clusters = attacked(evidence, method, deleted, plan)
+    except FingerprintError as error:
+        return _undone(parts, str(error))
+    except (ObjectMissingError, ObjectCorruptError) as error:
+        first, second = (section(*part, [str(error)]) for part in parts)
+        return first, second
+    if not clusters:
+        return _undone(parts, "no cluster holds rows where the deleted ones were: there is no model left to ask")
+    asking: tuple[Callable[[Method, Sequence[Attacked], Plan, Executor, Report | None], Section], ...]
+    asking = (answers.answers, membership.membership)
+    first, second = (ask(method, clusters, plan, workers, report) for ask in asking)
+    return first, second
+
+
+def _undone(parts: tuple[tuple[str, str], tuple[str, str]], reason: str) -> tuple[Section, Section]:
+    return not_done(*parts[0], reason), not_done(*parts[1], reason)
+
+
+def _ids(evidence: Evidence, ids: Sequence[str], deleted: Sequence[Sample]) -> list[str]:
+    """Ids to look for: those given, and those of deleted rows; a subject's only where the subject was named."""
+    named: set[str] = set().union(*(one.hashes for one in evidence.asked))
+    key = evidence.hash_key
+    found = list(ids)
+    for row in deleted:
+        if sample_hash(key, row.sample_id) in named:
+            found.append(row.sample_id)
+        if subject_hash(key, row.subject_id) in named:
+            found.append(row.subject_id)
+    return list(dict.fromkeys(found))

@@ -1,0 +1,160 @@
+"""Shadow worlds: the project's own program, run again and again on subsets of one cluster's rows.
+
+In each world the cluster holds some of its rows, and each target with probability one half. All targets that a world
+holds are then deleted from it, by the arithmetic that the service uses. A control is made of the rows that are left,
+from nothing. The cut stays as it is.
+
+Legend: W worlds, T targets, N rows of the base, C classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+
+from lmeraser.audit.attack import confidence
+from lmeraser.audit.targets import Attacked, Plan
+from lmeraser.fresh import Report, specialists_of
+from lmeraser.hashing import draw, draw_uint64
+from lmeraser.heads import Head, Statistics, blend
+from lmeraser.heads_state import HeadsState
+from lmeraser.method import Method
+from lmeraser.numerics import deterministic
+from lmeraser.rows import RowTable
+from lmeraser.specialist import Specialist
+
+Stage = Literal["before", "erased", "completed", "control"]
+STAGES: tuple[Stage, ...] = ("before", "erased", "completed", "control")
+# Large enough that a shadow cluster is nearly as large as the real one, small enough that worlds differ.
+_KEPT = 0.75
+
+
+@dataclass(frozen=True)
+class Worlds:
+    """What the targets' confidences are.
+
+    Attributes:
+        member_WT: bool, whether the world held the target before the deletion.
+        confidence: float64 [W, T] by stage; "control" is retrained without any target.
+        erased_equal: worlds in which the answers at "erased" have the control's bits, all heads subtracted.
+        completed_equal: worlds in which answers, prompt and heads at "completed" have the control's bits.
+        tunings: how many were run.
+    """
+
+    member_WT: np.ndarray
+    confidence: dict[Stage, np.ndarray]
+    erased_equal: int
+    completed_equal: int
+    tunings: int
+
+
+def run_worlds(method: Method, cluster: Attacked, plan: Plan, workers: Executor, report: Report | None) -> Worlds:
+    """Train, delete and retrain in every world."""
+    kept_WN, member_WT = _drawn(method.config.seed, cluster, plan.worlds)
+    width = method.feature_map.width
+    after = [cluster.base.where(kept_N) for kept_N in kept_WN]
+    gone = [cluster.targets.where(member_T) for member_T in member_WT]
+    before = [RowTable.concatenate(pair, width) for pair in zip(after, gone, strict=True)]
+    # "Completed" and the control are tuned each for itself, though on the same rows.
+    tuned = tune_all(method, [*before, *after, *after], workers, report)
+    count = plan.worlds
+    tell = Answers(method, cluster, plan)
+    found: dict[Stage, list[np.ndarray]] = {stage: [] for stage in STAGES}
+    erased_equal = completed_equal = 0
+    for world in range(count):
+        old, new, control = tuned[world], tuned[count + world], tuned[2 * count + world]
+        with deterministic():
+            shared = cluster.rest_shared + tell.shared_of(before[world])
+            pooled = cluster.rest_pooled + tell.pooled_of(old)
+            found["before"].append(tell(HeadsState.of(shared, pooled), old))
+            shared = shared - tell.shared_of(gone[world])
+            pooled = pooled - tell.pooled_of(old)
+            found["erased"].append(tell(HeadsState.of(shared, pooled), None))
+            completed = HeadsState.of(shared, pooled + tell.pooled_of(new))
+            found["completed"].append(tell(completed, new))
+            alone = cluster.rest_shared + tell.shared_of(after[world])
+            retrained = HeadsState.of(alone, cluster.rest_pooled + tell.pooled_of(control))
+            found["control"].append(tell(retrained, control))
+            erased_equal += np.array_equal(found["erased"][-1], tell(retrained, None))
+            completed_equal += (
+                np.array_equal(found["completed"][-1], found["control"][-1])
+                and completed.digest() == retrained.digest()
+                and (new.digest() if new is not None else None) == (control.digest() if control is not None else None)
+            )
+    stacked = {stage: np.stack(rows) for stage, rows in found.items()}
+    tunings = sum(specialist is not None for specialist in tuned)
+    return Worlds(member_WT, stacked, erased_equal, completed_equal, tunings)
+
+
+class Answers:
+    """The targets' confidences under a state: those of the blend that is served."""
+
+    def __init__(self, method: Method, cluster: Attacked, plan: Plan) -> None:
+        self._method = method
+        self._plan = plan
+        self._targets = cluster.targets
+        self._images_T3PP = method.decode(cluster.targets.images)
+        self._classes = len(method.config.labels)
+
+    def __call__(self, heads: HeadsState, specialist: Specialist | None) -> np.ndarray:
+        """Confidences, float64 [T]; without a specialist the shared head answers alone."""
+        shared_TC = heads.shared_head.scores(self._targets.features_NH)
+        pooled_TC = np.zeros_like(shared_TC)
+        if specialist is not None:
+            pooled_TC = self._pooled(heads.pooled_head, specialist)
+        has_T = np.full(len(self._targets), specialist is not None)
+        mixed_TC = blend(shared_TC, pooled_TC, has_T, self._plan.specialist_weight, self._plan.temperature)
+        return confidence(mixed_TC, self._targets.labels_N)
+
+    def shared_of(self, rows: RowTable) -> Statistics:
+        """The shared head's statistics of these rows."""
+        return Statistics.of(rows.features_NH, rows.labels_N, self._classes)
+
+    def pooled_of(self, specialist: Specialist | None) -> Statistics:
+        """The pooled head's statistics of a specialist."""
+        if specialist is None:
+            return Statistics.zero(self._method.feature_map.width, self._classes)
+        return Statistics.of(specialist.features_NH, specialist.labels_N, self._classes)
+
+    def _pooled(self, head: Head, specialist: Specialist) -> np.ndarray:
+        prompt = torch.from_numpy(specialist.prompt).to(self._method.backbone.device)
+        return head.scores(self._method.prompted(self._images_T3PP, prompt))
+
+
+def tune_all(
+    method: Method, tables: list[RowTable], workers: Executor, report: Report | None
+) -> list[Specialist | None]:
+    """A specialist of each table that is large enough for one."""
+    large = [len(table) >= method.config.partition.min_tuned_rows for table in tables]
+    chosen = [table for table, enough in zip(tables, large, strict=True) if enough]
+    tuned = iter(specialists_of(method, chosen, workers, report))
+    return [next(tuned) if enough else None for enough in large]
+
+
+def _drawn(seed: int, cluster: Attacked, worlds: int) -> tuple[np.ndarray, np.ndarray]:
+    """Which rows of the base are kept [W, N], and which targets are members [W, T].
+
+    A target is a member in exactly half of the worlds that fit, and in half of those that test.
+    """
+    kept_WN = np.array(
+        [
+            [draw_uint64(seed, "base", world, name) < _KEPT * 2**64 for name in cluster.base.sample_ids]
+            for world in range(worlds)
+        ]
+    )
+    member_WT = np.zeros((worlds, len(cluster.targets)), bool)
+    half = worlds // 2
+    for place, name in enumerate(cluster.targets.sample_ids):
+        for part in (range(half), range(half, worlds)):
+            order = sorted(part, key=_by_draw(seed, name))
+            member_WT[order[: len(order) // 2], place] = True
+    return kept_WN, member_WT
+
+
+def _by_draw(seed: int, name: str) -> Callable[[int], bytes]:
+    return lambda world: draw(seed, "member", world, name)

@@ -1,0 +1,158 @@
+"""Our own method in one process, without store, log and owners: what it computes, to be measured like the others.
+
+Expected cost of deleting one of n rows, in row-passes, over the clusters that have a specialist, p their shares of the
+rows: ``Σ p · (n p - 1) · (2 · passes · (L - r) / L + r / L + 1)`` for a prompt that enters at block r of L; the last 1
+is the pass that gives the rows their prompted features. :meth:`Clustered.row_passes_of` counts it for given rows, and
+adds what a cut costs that changes with them.
+
+Legend: N rows, A anchors, P pixels a side, C classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+import torch
+
+from lmeraser.baselines.part import tuning_row_passes
+from lmeraser.fresh import members
+from lmeraser.hashing import subject_bits
+from lmeraser.heads import Head, Statistics, solve
+from lmeraser.heads_state import HeadsState
+from lmeraser.method import Method, extract
+from lmeraser.numerics import deterministic
+from lmeraser.partition import Cut
+from lmeraser.rows import RowTable
+from lmeraser.specialist import Specialist
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Scores of N images by each head.
+
+    Attributes:
+        shared_NC, pooled_NC: float64; pooled scores are zero where no specialist answers.
+        own_NC: float64, of a head on the rows of the image's own cluster alone; zero where no specialist answers.
+        specialist_N: bool, whether a specialist answers.
+    """
+
+    shared_NC: np.ndarray
+    pooled_NC: np.ndarray
+    own_NC: np.ndarray
+    specialist_N: np.ndarray
+
+
+@dataclass(frozen=True)
+class Clustered:
+    """Prompt clusters with their specialists, and both heads.
+
+    Attributes:
+        method: over public artifacts.
+        table: the rows that are left.
+        cut: their prompt clusters.
+        clusters: rows by cluster key.
+        specialists: by cluster key; none for clusters below ``min_tuned_rows``.
+    """
+
+    method: Method
+    table: RowTable
+    cut: Cut
+    clusters: dict[str, RowTable] = field(repr=False)
+    specialists: dict[str, Specialist] = field(repr=False)
+
+    @staticmethod
+    def fit(method: Method, table: RowTable, known: dict[str, tuple[RowTable, Specialist]] | None = None) -> Clustered:
+        """Cut, and tune the clusters whose rows are not among those of the ``known`` specialists."""
+        cut, clusters = _clusters(method, table)
+        specialists: dict[str, Specialist] = {}
+        for key, rows in clusters.items():
+            if len(rows) < method.config.partition.min_tuned_rows:
+                continue
+            before = (known or {}).get(key)
+            same = before is not None and before[0].sample_ids == rows.sample_ids
+            specialists[key] = before[1] if before is not None and same else method.specialist(rows)
+        return Clustered(method, table, cut, clusters, specialists)
+
+    def without(self, sample_ids: Collection[str]) -> Clustered:
+        """Cut again; tune only clusters that have changed."""
+        known = {key: (self.clusters[key], specialist) for key, specialist in self.specialists.items()}
+        return Clustered.fit(self.method, self._left(sample_ids), known)
+
+    def row_passes_of(self, sample_ids: Collection[str]) -> float:
+        """Row-passes until this deletion is completed, forward and backward together; none until it is erased."""
+        _, clusters = _clusters(self.method, self._left(sample_ids))
+        least = self.method.config.partition.min_tuned_rows
+        rows = [
+            len(table)
+            for key, table in clusters.items()
+            if len(table) >= least and (key not in self.clusters or self.clusters[key].sample_ids != table.sample_ids)
+        ]
+        return sum(tuning_row_passes(self.method, count) + count for count in rows)
+
+    @cached_property
+    def heads(self) -> HeadsState:
+        """Shared and pooled head."""
+        classes = len(self.method.config.labels)
+        with deterministic():
+            pooled = Statistics.zero(self.table.features_NH.shape[1], classes)
+            for specialist in self.specialists.values():
+                pooled = pooled + Statistics.of(specialist.features_NH, specialist.labels_N, classes)
+            shared = Statistics.of(self.table.features_NH, self.table.labels_N, classes)
+            return HeadsState.of(shared, pooled)
+
+    @cached_property
+    def own_heads(self) -> dict[str, Head]:
+        """A head on the rows of each cluster alone, by key: what the pooled head is compared with."""
+        classes = len(self.method.config.labels)
+        with deterministic():
+            return {
+                key: solve(Statistics.of(specialist.features_NH, specialist.labels_N, classes))
+                for key, specialist in self.specialists.items()
+            }
+
+    def answers(self, images_N3PP: np.ndarray, own: bool = False) -> Answers:
+        """Scores of uint8 images, each with the prompt of its own cluster; ``own`` asks the clusters' own heads too."""
+        method = self.method
+        routing_NR, head_NF = method.plain(images_N3PP)
+        with deterministic():
+            shared_NC = self.heads.shared_head.scores(method.feature_map.project(head_NF))
+        key_N = self._answering[method.anchor_index.nearest(routing_NR)]
+        pooled_NC, own_NC = np.zeros_like(shared_NC), np.zeros_like(shared_NC)
+        for key, specialist in self.specialists.items():
+            places = np.flatnonzero(key_N == key)
+            if len(places) == 0:
+                continue
+            prompt = torch.from_numpy(specialist.prompt)
+            _, head_MF = extract(method.backbone, images_N3PP[places], method.feature_batch, method.prompt_kind, prompt)
+            with deterministic():
+                features_MH = method.feature_map.project(head_MF)
+                pooled_NC[places] = self.heads.pooled_head.scores(features_MH)
+                if own:
+                    own_NC[places] = self.own_heads[key].scores(features_MH)
+        return Answers(shared_NC, pooled_NC, own_NC, key_N != "")
+
+    @cached_property
+    def _answering(self) -> np.ndarray:
+        """Key of the specialist that answers at each anchor, [A]: of those that share it, the one with most rows."""
+        key_A = np.full(self.method.dendrogram.anchors, "", object)
+        order = sorted(
+            (cluster for cluster in self.cut.clusters if cluster.key in self.specialists),
+            key=lambda cluster: (cluster.rows, -int(cluster.key, 16)),
+        )
+        for cluster in order:
+            key_A[list(cluster.anchors)] = cluster.key
+        return key_A
+
+    def _left(self, sample_ids: Collection[str]) -> RowTable:
+        gone = frozenset(sample_ids)
+        return self.table.where(np.array([name not in gone for name in self.table.sample_ids], bool))
+
+
+def _clusters(method: Method, table: RowTable) -> tuple[Cut, dict[str, RowTable]]:
+    bits_N = np.array([subject_bits(method.config.seed, name) for name in table.subject_ids], np.uint64)
+    with deterministic():
+        cut = method.cut(table.anchors_N, bits_N)
+    return cut, members(cut, table, bits_N)

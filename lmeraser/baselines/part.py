@@ -1,0 +1,73 @@
+"""A prompt and a closed-form head of some rows: one shard of SISA, or all rows when they are trained again.
+
+Legend: N rows, P pixels a side, C classes, H head features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+import numpy as np
+from torch import Tensor
+
+from lmeraser.backbone import VitBackbone
+from lmeraser.heads import Head, Statistics, solve
+from lmeraser.method import Method, extract
+from lmeraser.numerics import deterministic
+from lmeraser.tuning import TuningRows
+
+
+@dataclass(frozen=True)
+class Part:
+    """A prompt and the ridge head over features with it.
+
+    Attributes:
+        prompt: float32, one prompt.
+        head: solved on the rows' prompted features.
+    """
+
+    prompt: Tensor
+    head: Head
+
+    @staticmethod
+    def of(method: Method, prompt: Tensor, rows: TuningRows) -> Part:
+        """Pass the rows through the backbone with the prompt, and solve the head."""
+        features_NH = prompted_features(method, prompt, rows.images_N3PP)
+        with deterministic():
+            return Part(prompt, solve(Statistics.of(features_NH, rows.labels_N, len(method.config.labels))))
+
+    def scores(self, method: Method, images_N3PP: np.ndarray) -> np.ndarray:
+        """Scores of the head, float64 [N, C], of uint8 images."""
+        return self.head.scores(prompted_features(method, self.prompt, images_N3PP))
+
+
+def prompted_features(method: Method, prompt: Tensor, images_N3PP: np.ndarray) -> np.ndarray:
+    """Head features on the grid, int16 [N, H], with one prompt for all images."""
+    _, head_NF = extract(method.backbone, images_N3PP, method.feature_batch, method.prompt_kind, prompt)
+    with deterministic():
+        return method.feature_map.project(head_NF)
+
+
+def rows_at(rows: TuningRows, places: np.ndarray) -> TuningRows:
+    """Some of the rows."""
+    ids = tuple(rows.sample_ids[place] for place in places.tolist())
+    return TuningRows(ids, rows.images_N3PP[places], rows.labels_N[places])
+
+
+def rows_without(rows: TuningRows, sample_ids: Collection[str]) -> TuningRows:
+    """The rows whose ids are not among these."""
+    gone = frozenset(sample_ids)
+    return rows_at(rows, np.flatnonzero([name not in gone for name in rows.sample_ids]))
+
+
+def tuning_row_passes(method: Method, rows: int, passes: int | None = None) -> float:
+    """Row-passes of one tuning: each pass goes forward and backward through the blocks above the prompt.
+
+    For n rows and a prompt that enters at block r of L: ``2 · passes · n · (L - r) / L``, and once ``n · r / L`` for
+    the blocks below it.
+    """
+    kind, backbone = method.prompt_kind, method.backbone
+    below = kind.enters_at / backbone.block_count if isinstance(backbone, VitBackbone) else 0.0
+    passes = method.config.tuning.passes if passes is None else passes
+    return rows * (2 * passes * (1 - below) + below)

@@ -1,0 +1,52 @@
+"""Retrain: one prompt and one head for all rows; each deletion tunes them again from the start.
+
+Exact by definition. Expected cost of deleting one of n rows, in row-passes: ``2 · passes · (n - 1)`` for the tuning, as
+many forward as backward, and ``n - 1`` forward for the head.
+
+Legend: N rows, P pixels a side, C classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+import numpy as np
+
+from lmeraser.baselines.part import Part, rows_without, tuning_row_passes
+from lmeraser.method import Method
+from lmeraser.tuning import TuningRows, tune_prompt
+
+
+@dataclass(frozen=True)
+class Retrain:
+    """All rows under one prompt.
+
+    Attributes:
+        method: backbone, prompt, tuning and projection; its partition is not used.
+        rows: the rows that are left; at least one.
+        part: their prompt and head.
+    """
+
+    method: Method
+    rows: TuningRows
+    part: Part
+
+    @staticmethod
+    def fit(method: Method, rows: TuningRows) -> Retrain:
+        """Tune the prompt on all rows and solve the head."""
+        return Retrain(method, rows, Part.of(method, tune_prompt(method.backbone, method.config, rows), rows))
+
+    def without(self, sample_ids: Collection[str]) -> Retrain:
+        """Everything again on the rows that are left, if there was one of these."""
+        left = rows_without(self.rows, sample_ids)
+        return self if len(left.labels_N) == len(self.rows.labels_N) else Retrain.fit(self.method, left)
+
+    def row_passes_of(self, sample_ids: Collection[str]) -> float:
+        """Row-passes of this deletion, forward and backward together, without rows that fill a batch."""
+        left = len(rows_without(self.rows, sample_ids).labels_N)
+        return 0.0 if left == len(self.rows.labels_N) else tuning_row_passes(self.method, left) + left
+
+    def scores(self, images_N3PP: np.ndarray) -> np.ndarray:
+        """Scores, float64 [N, C], of uint8 images."""
+        return self.part.scores(self.method, images_N3PP)

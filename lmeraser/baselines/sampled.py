@@ -1,0 +1,96 @@
+"""One prompt for all rows, tuned on a few of them; one head over all rows.
+
+The prompt sees the m rows with the lowest hashes of their sample ids. A deletion of any other row subtracts it from the
+head's sums. A deletion of one of the m lets the next row in, tunes the prompt again and passes every row through the
+backbone. Exact: prompt and sums follow from the rows that are left.
+
+Expected cost of deleting one of n rows, in row-passes: ``m / n · (2 · passes · m + n)``, which tends to m as n grows.
+The worst row costs ``2 · passes · m + n``, and until that is done no row has features under the new prompt.
+
+Legend: N rows, P pixels a side, C classes, H head features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+import numpy as np
+from torch import Tensor
+
+from lmeraser.baselines.part import prompted_features, rows_at, rows_without, tuning_row_passes
+from lmeraser.hashing import draw_uint64
+from lmeraser.heads import Head, Statistics, solve
+from lmeraser.method import Method
+from lmeraser.numerics import deterministic
+from lmeraser.tuning import TuningRows, tune_prompt
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """All rows under a prompt that a sample of them tuned.
+
+    Attributes:
+        method: backbone, prompt, tuning and projection; its partition is not used.
+        tuned_rows: m, how many rows the prompt sees.
+        rows: the rows that are left.
+        prompt: tuned on the sample.
+        features_NH: int16, prompted features of the rows.
+        statistics: their sums.
+    """
+
+    method: Method
+    tuned_rows: int
+    rows: TuningRows = field(repr=False)
+    prompt: Tensor = field(repr=False)
+    features_NH: np.ndarray = field(repr=False)
+    statistics: Statistics = field(repr=False)
+
+    @staticmethod
+    def fit(method: Method, rows: TuningRows, tuned_rows: int) -> Sampled:
+        """Tune the prompt on the sample, and add up all rows with it."""
+        sample = sorted(range(len(rows.sample_ids)), key=lambda row: _rank(method, rows.sample_ids[row]))[:tuned_rows]
+        prompt = tune_prompt(method.backbone, method.config, rows_at(rows, np.array(sorted(sample))))
+        features_NH = prompted_features(method, prompt, rows.images_N3PP)
+        with deterministic():
+            statistics = Statistics.of(features_NH, rows.labels_N, len(method.config.labels))
+        return Sampled(method, tuned_rows, rows, prompt, features_NH, statistics)
+
+    def without(self, sample_ids: Collection[str]) -> Sampled:
+        """Subtract the rows, or make everything again where the prompt saw one of them."""
+        left = rows_without(self.rows, sample_ids)
+        if self._sample.intersection(sample_ids):
+            return Sampled.fit(self.method, left, self.tuned_rows)
+        gone = frozenset(sample_ids)
+        gone_N = np.array([name in gone for name in self.rows.sample_ids], bool)
+        with deterministic():
+            classes = len(self.method.config.labels)
+            part = Statistics.of(self.features_NH[gone_N], self.rows.labels_N[gone_N], classes)
+        return replace(self, rows=left, features_NH=self.features_NH[~gone_N], statistics=self.statistics - part)
+
+    def row_passes_of(self, sample_ids: Collection[str]) -> float:
+        """Row-passes of this deletion, forward and backward together, without rows that fill a batch."""
+        if not self._sample.intersection(sample_ids):
+            return 0.0
+        left = len(rows_without(self.rows, sample_ids).labels_N)
+        return tuning_row_passes(self.method, min(left, self.tuned_rows)) + left
+
+    @cached_property
+    def head(self) -> Head:
+        """Solved on the rows that are left."""
+        with deterministic():
+            return solve(self.statistics)
+
+    def scores(self, images_N3PP: np.ndarray) -> np.ndarray:
+        """Scores, float64 [N, C], of uint8 images."""
+        return self.head.scores(prompted_features(self.method, self.prompt, images_N3PP))
+
+    @cached_property
+    def _sample(self) -> frozenset[str]:
+        order = sorted(self.rows.sample_ids, key=lambda name: _rank(self.method, name))
+        return frozenset(order[: self.tuned_rows])
+
+
+def _rank(method: Method, sample_id: str) -> int:
+    return draw_uint64(method.config.seed, "sampled", sample_id)

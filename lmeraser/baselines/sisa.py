@@ -1,0 +1,131 @@
+"""SISA: sharded, isolated, sliced and aggregated training (Bourtoule et al. 2021, arXiv 1912.03817, section IV).
+
+A row belongs to a shard and to one of its slices by a hash of its sample id, so neither moves when another row goes. A
+shard's prompt is tuned on slice 1, then on slices 1 and 2, and so on; the prompt before each new slice is kept as a
+checkpoint. A deletion goes back to the checkpoint before the slice that held the row. Each shard has a closed-form head
+over its own rows, and the shards' scores are averaged.
+
+So that tuning all slices costs as much as ``passes`` over the shard, each of the R stages makes
+``e = 2 · passes / (R + 1)`` passes (section VI), rounded to at least one. Expected cost of deleting one of n rows, in
+row-passes: the row is in slice r, uniform in 1 to R, and stages r to R come again, stage t over ``t · n / (S R)`` rows.
+That is ``2 · e · n / (S R) · (R + 1)(2R + 1) / 6``, as many forward as backward, and ``n / S`` forward for the shard's
+head.
+
+Legend: N rows, P pixels a side, C classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from torch import Tensor
+
+from lmeraser.baselines.part import Part, rows_at, rows_without, tuning_row_passes
+from lmeraser.hashing import draw_uint64
+from lmeraser.method import Method
+from lmeraser.tuning import TuningRows, tune_prompt
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One shard: its rows, the prompt after each stage, and its head.
+
+    Attributes:
+        rows: at least one.
+        checkpoints: the prompt after each slice; none while no slice had a row.
+        part: the last prompt and the head.
+    """
+
+    rows: TuningRows
+    checkpoints: tuple[Tensor | None, ...]
+    part: Part
+
+
+@dataclass(frozen=True)
+class Sisa:
+    """Shards that know nothing of each other.
+
+    Attributes:
+        method: backbone, prompt, tuning and projection; its partition is not used.
+        slices: R, stages of each shard.
+        shards: None for a shard that holds no row.
+    """
+
+    method: Method
+    slices: int
+    shards: tuple[Shard | None, ...]
+
+    @staticmethod
+    def fit(method: Method, rows: TuningRows, shards: int, slices: int) -> Sisa:
+        """Tune every shard.
+
+        Args:
+            method: over public artifacts.
+            rows: at least one.
+            shards: S, at least 1.
+            slices: R, at least 1.
+        """
+        shard_N = np.array([_place(method, "shard", name, shards) for name in rows.sample_ids])
+        parts = [rows_at(rows, np.flatnonzero(shard_N == number)) for number in range(shards)]
+        return Sisa(method, slices, tuple(_tuned(method, slices, part, ()) for part in parts))
+
+    def without(self, sample_ids: Collection[str]) -> Sisa:
+        """Take up each shard that held one of these rows from its last checkpoint that saw none of them."""
+        return replace(self, shards=tuple(self._shard_without(shard, frozenset(sample_ids)) for shard in self.shards))
+
+    def _shard_without(self, shard: Shard | None, gone: frozenset[str]) -> Shard | None:
+        if shard is None or not gone.intersection(shard.rows.sample_ids):
+            return shard
+        held = gone.intersection(shard.rows.sample_ids)
+        first = min(_place(self.method, "slice", name, self.slices) for name in held)
+        return _tuned(self.method, self.slices, rows_without(shard.rows, held), shard.checkpoints[:first])
+
+    def row_passes_of(self, sample_ids: Collection[str]) -> float:
+        """Row-passes of this deletion, forward and backward together, without rows that fill a batch."""
+        return sum(self._row_passes_of(shard, frozenset(sample_ids)) for shard in self.shards if shard is not None)
+
+    def _row_passes_of(self, shard: Shard, gone: frozenset[str]) -> float:
+        held = gone.intersection(shard.rows.sample_ids)
+        if not held:
+            return 0.0
+        slices_N = [_place(self.method, "slice", name, self.slices) for name in shard.rows.sample_ids]
+        left_N = [place for place, name in zip(slices_N, shard.rows.sample_ids, strict=True) if name not in held]
+        first = min(place for place, name in zip(slices_N, shard.rows.sample_ids, strict=True) if name in held)
+        passes = stage_passes(self.method.config.tuning.passes, self.slices)
+        stages = [sum(place <= stage for place in left_N) for stage in range(first, self.slices)]
+        return sum(tuning_row_passes(self.method, rows, passes) for rows in stages) + len(left_N)
+
+    def scores(self, images_N3PP: np.ndarray) -> np.ndarray:
+        """The mean of the shards' scores, float64 [N, C], of uint8 images."""
+        scores = [shard.part.scores(self.method, images_N3PP) for shard in self.shards if shard is not None]
+        mean_NC: np.ndarray = np.mean(scores, axis=0)
+        return mean_NC
+
+
+def stage_passes(passes: int, slices: int) -> int:
+    """Passes of one stage, so that all stages together cost about as much as ``passes`` over the shard."""
+    return max(1, round(2 * passes / (slices + 1)))
+
+
+def _tuned(method: Method, slices: int, rows: TuningRows, kept: Sequence[Tensor | None]) -> Shard | None:
+    """A shard from its kept checkpoints on."""
+    if not rows.sample_ids:
+        return None
+    slice_N = np.array([_place(method, "slice", name, slices) for name in rows.sample_ids])
+    tuning = replace(method.config.tuning, passes=stage_passes(method.config.tuning.passes, slices))
+    checkpoints = list(kept)
+    for stage in range(len(kept), slices):
+        prompt = checkpoints[-1] if checkpoints else None
+        seen = rows_at(rows, np.flatnonzero(slice_N <= stage))
+        if seen.sample_ids:
+            prompt = tune_prompt(method.backbone, replace(method.config, tuning=tuning), seen, start=prompt)
+        checkpoints.append(prompt)
+    last = checkpoints[-1]
+    assert last is not None
+    return Shard(rows, tuple(checkpoints), Part.of(method, last, rows))
+
+
+def _place(method: Method, what: str, sample_id: str, of: int) -> int:
+    return draw_uint64(method.config.seed, "sisa", what, sample_id) % of

@@ -1,0 +1,59 @@
+"""The meta-prompt: tuned on public rows (design 4.3), it goes with each row where no specialist's prompt does.
+
+It fits the frozen backbone to its new image size and, as far as public rows show it, to being read by a linear head.
+No private row has a part in it, so a deletion leaves it as it is.
+
+Legend: N public rows.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+
+import numpy as np
+from torch import Tensor
+
+from lmeraser.backbone import Backbone
+from lmeraser.config import MethodConfig
+from lmeraser.data import Sample, decode_image
+from lmeraser.hashing import draw_uint64
+from lmeraser.tuning import TuningRows, tune_prompt
+
+
+def learn_meta_prompt(
+    backbone: Backbone,
+    config: MethodConfig,
+    samples: Iterable[Sample],
+    report: Callable[[int, int], None] | None = None,
+) -> Tensor | None:
+    """Tune a prompt to name the labels of public rows.
+
+    Args:
+        backbone: frozen.
+        config: prompt, tuning and seed are read; ``prompt.meta_passes`` are the passes.
+        samples: public rows; ``prompt.meta_rows`` of them are drawn by a hash of their sample ids.
+        report: called after each step with the steps done and the steps in all.
+
+    Returns:
+        The prompt, float32, on the CPU; none where ``prompt.meta_passes`` is 0.
+
+    Raises:
+        UndecodableImageError: when an image cannot be decoded.
+    """
+    if config.prompt.meta_passes == 0:
+        return None
+    drawn = heapq.nsmallest(
+        config.prompt.meta_rows, samples, key=lambda sample: draw_uint64(config.seed, "rows", sample.sample_id)
+    )
+    found, label_N = np.unique([sample.label for sample in drawn], return_inverse=True)
+    rows = TuningRows(
+        tuple(sample.sample_id for sample in drawn),
+        np.stack([decode_image(sample.image, backbone.image_px) for sample in drawn]),
+        label_N,
+    )
+    # A head of one label would have nothing to learn, but is no error.
+    labels = tuple(str(number) for number in range(max(2, len(found))))
+    tuning = replace(config.tuning, passes=config.prompt.meta_passes)
+    return tune_prompt(backbone, replace(config, labels=labels, tuning=tuning), rows, report)

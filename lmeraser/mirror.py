@@ -1,0 +1,89 @@
+"""A mirror of the log, kept apart from the store so that it outlives it.
+
+It holds the log's records and the receipts, and so keyed hashes only. With it, an older copy of the store can be
+restored without bringing back what was deleted since.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+from lmeraser.errors import ConfigError, LogError, LostRaceError, ObjectMissingError, StoreFormatError
+from lmeraser.hashing import canonical_json
+from lmeraser.log import Log, Record, record_name
+from lmeraser.manifest import load_manifest
+from lmeraser.store import Store
+
+NAME = "mirror.json"
+_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Mirrored:
+    """What was copied: records added, records in all, and the digest of the last; None where there is none."""
+
+    added: int
+    records: int
+    head: str | None
+
+
+def mirror_log(store: Store, mirror: Store) -> Mirrored:
+    """Copy what the mirror lacks. Both chains are checked.
+
+    Raises:
+        ConfigError: when the mirror lies where the store lies.
+        StoreFormatError: when it is the mirror of another store.
+        LogError: when a chain is broken, or the two logs part.
+    """
+    if mirror.uri == store.uri:
+        raise ConfigError(f"the mirror would lie in the store itself, {store.uri}: give another place")
+    manifest = load_manifest(store)
+    try:
+        mirror.put_if_absent(NAME, canonical_json({"format": _FORMAT, "store_id": manifest.store_id}))
+    except LostRaceError:
+        pass
+    there = read_mirror(mirror, manifest.store_id)
+    here = Log(store).advance()
+    check_same(here, there)
+    if len(there) > len(here):
+        raise LogError(
+            f"the mirror has {len(there)} records and {store.uri} only {len(here)}: an older copy of the store must be "
+            "restored (`lmeraser restore`) before anything else is done with it"
+        )
+    for record in here[len(there) :]:
+        copy_record(store, mirror, record)
+    return Mirrored(len(here) - len(there), len(here), here[-1].digest if here else None)
+
+
+def read_mirror(mirror: Store, store_id: str) -> list[Record]:
+    """The mirrored log.
+
+    Raises:
+        StoreFormatError: when there is no mirror, or it is another store's.
+        LogError: when its chain is broken.
+    """
+    try:
+        value = json.loads(mirror.get(NAME))
+    except ObjectMissingError as error:
+        raise StoreFormatError(f"{mirror.uri} is not a mirror of a log: it has no {NAME}") from error
+    except ValueError as error:
+        raise StoreFormatError(f"{mirror.uri}: {NAME} cannot be read: {error}") from error
+    if value != {"format": _FORMAT, "store_id": store_id}:
+        raise StoreFormatError(f"{mirror.uri} is the mirror of another store: {value!r}; this one is {store_id}")
+    return Log(mirror).advance()
+
+
+def check_same(one: list[Record], other: list[Record]) -> None:
+    """Check that the shorter log is the beginning of the longer. Raises LogError."""
+    for mine, theirs in zip(one, other, strict=False):
+        if mine.digest != theirs.digest:
+            raise LogError(f"the two logs part at record {mine.number}: they are not of the same history")
+
+
+def copy_record(source: Store, target: Store, record: Record) -> None:
+    """Copy a record, and first the receipt that it makes valid."""
+    if record.kind in ("erased", "completed"):
+        name = f"receipts/{record.body['id']}.json"
+        target.put(name, source.get(name))
+    target.put_if_absent(record_name(record.number), source.get(record_name(record.number)))

@@ -1,0 +1,230 @@
+"""An older copy of a store, and a newer log: what was deleted since does not come back."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from small_system import System, samples
+
+from actors import restoring
+from actors.owner import Owner
+from actors.restoring import Restored, restore
+from lmeraser.errors import (
+    ErasedRowError,
+    LogError,
+    StoreFormatError,
+    UnfinishedRestoreError,
+)
+from lmeraser.keys import load_signing_key
+from lmeraser.log import Log
+from lmeraser.manifest import RESTORING
+from lmeraser.mirror import mirror_log
+from lmeraser.receipts import covers, verify_receipt
+from lmeraser.residue import scan
+from lmeraser.rows import RowTable
+from lmeraser.store import LocalStore
+
+SystemOf = Callable[..., System]
+ALL = samples(0, 24)
+
+
+@pytest.fixture
+def system(system_of: SystemOf) -> System:
+    return system_of("minute", 24)
+
+
+def copied(system: System, folder: Path) -> System:
+    shutil.copytree(system.store.uri, folder)
+    return replace(system, store=LocalStore(folder))
+
+
+def mirrored(system: System, folder: Path) -> LocalStore:
+    mirror = LocalStore(folder)
+    mirror_log(system.store, mirror)
+    return mirror
+
+
+def restored(copy: System, mirror: LocalStore) -> Restored:
+    return restore(copy.store, mirror, copy.hash_key, load_signing_key(copy.keys))
+
+
+def delete(system: System, samples: list[str], subjects: list[str] = [], steps: int | None = None) -> str:  # noqa: B006
+    registrar = system.registrar()
+    deletion = registrar.delete(samples, subjects).id
+    while not registrar.idle() and steps != 0:
+        registrar.step()
+        steps = None if steps is None else steps - 1
+    return deletion
+
+
+def without(*gone: str) -> list[str]:
+    return [row.sample_id for row in ALL if row.sample_id not in gone]
+
+
+def held(system: System) -> list[str]:
+    entries = system.newest().clusters
+    tables = [RowTable.from_parquet(system.store.get(entry.rows_object), entry.rows_object) for entry in entries]
+    return sorted((name for table in tables for name in table.sample_ids), key=lambda name: int(name[1:]))
+
+
+def finished(system: System) -> None:
+    registrar = system.registrar()
+    while not registrar.idle():
+        registrar.step()
+
+
+def test_rows_that_were_deleted_after_the_copy_do_not_come_back(system: System, tmp_path: Path) -> None:
+    before = delete(system, ["s1"])
+    copy = copied(system, tmp_path / "copy")
+    later = [delete(system, ["s3", "s4"]), delete(system, [], ["u10"])]
+    mirror = mirrored(system, tmp_path / "mirror")
+    records = Log(mirror).advance()
+    shutil.rmtree(system.store.uri)
+    found = restored(copy, mirror)
+    assert (found.erased, found.rows, found.rows_then) == (3, 20, 20)
+    assert held(copy) == without("s1", "s3", "s4", "s10")
+    # The restored log is the newer one, and what the restore added.
+    log = Log(copy.store).advance()
+    assert log[: len(records)] == records
+    assert [record.kind for record in log[len(records) :]] == ["term", "request", "commit", "erased"]
+    assert copy.store.names("requests/") == [] and not copy.store.exists(RESTORING)
+    finished(copy)
+    assert copy.newest().root == copy.fresh_root([row for row in ALL if row.sample_id in held(copy)])
+    assert copy.newest().root == Log(mirror).record(max(r.number for r in records if r.kind == "commit")).body["root"]
+    key = load_signing_key(copy.keys).public_key()
+    registrar = copy.registrar()
+    for deletion in (before, *later, *found.deletions):
+        verify_receipt(registrar.receipt(deletion), key)
+        assert registrar.deletion(deletion).status == "completed"
+    assert all(covers(registrar.receipt(found.deletions[0]), copy.hash_key, name) for name in ("s3", "s4", "s10"))
+    assert scan(copy.store, [], ["s3", "s4", "s10", "u10"], [ALL[3].image, ALL[10].image]).clean
+
+
+def test_erased_rows_are_refused_afterwards_and_later_rows_are_counted_as_missing(
+    system: System, tmp_path: Path
+) -> None:
+    copy = copied(system, tmp_path / "copy")
+    delete(system, ["s3"])
+    system.ingest(samples(30, 34))
+    found = restored(copy, mirrored(system, tmp_path / "mirror"))
+    assert (found.rows, found.rows_then) == (23, 27)
+    with pytest.raises(ErasedRowError):
+        copy.ingest(samples(3, 4))
+    copy.ingest(samples(30, 34))
+    assert copy.newest().root == system.newest().root
+
+
+def test_a_copy_from_which_nothing_was_deleted_is_committed_again(system: System, tmp_path: Path) -> None:
+    copy = copied(system, tmp_path / "copy")
+    root = system.newest().root
+    system.ingest(samples(30, 34))
+    found = restored(copy, mirrored(system, tmp_path / "mirror"))
+    assert (found.erased, found.deletions, found.state_root) == (0, (), root)
+    finished(copy)
+    assert held(copy) == without() and copy.newest().root == root
+
+
+@pytest.mark.parametrize("steps", [0, 1])
+def test_requests_that_were_pending_in_the_newer_log_are_carried_out(
+    system: System, tmp_path: Path, steps: int
+) -> None:
+    copy = copied(system, tmp_path / "copy")
+    delete(system, ["s5"])
+    pending = delete(system, ["s3"], steps=steps)
+    found = restored(copy, mirrored(system, tmp_path / "mirror"))
+    assert held(copy) == without("s3", "s5") and found.erased == 2
+    finished(copy)
+    assert copy.registrar_says(pending) == "completed"
+    assert copy.newest().root == copy.fresh_root([row for row in ALL if row.sample_id in held(copy)])
+
+
+def test_a_row_that_was_erased_and_ingested_again_before_the_copy_stays(system: System, tmp_path: Path) -> None:
+    delete(system, ["s3"])
+    registrar = system.registrar()
+    prefix = registrar.begin_ingest()
+    system.store.put(f"{prefix}rows.parquet", system.method().rows(samples(3, 4)).to_parquet())
+    done = registrar.ingest(prefix, force=True)
+    while not registrar.idle():
+        registrar.step()
+    assert done.result(timeout=0) == 1
+    copy = copied(system, tmp_path / "copy")
+    delete(system, ["s4"])
+    restored(copy, mirrored(system, tmp_path / "mirror"))
+    assert held(copy) == without("s4")
+
+
+def test_a_restore_that_is_broken_off_opens_for_nobody_until_it_is_finished(
+    system: System, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = copied(system, tmp_path / "copy")
+    delete(system, ["s3"])
+    mirror = mirrored(system, tmp_path / "mirror")
+    breaks: list[tuple[object, str]] = [
+        (restoring, "copy_record"),
+        (restoring.RestoringRegistrar, "held"),
+        (Owner, "write_rows"),
+        (restoring.RestoringRegistrar, "_sweep"),
+    ]
+    for place, name in breaks:
+        with monkeypatch.context() as patch:
+            patch.setattr(place, name, _dies)
+            with pytest.raises(KeyboardInterrupt):
+                restored(copy, mirror)
+        with pytest.raises(UnfinishedRestoreError, match="lmeraser restore"):
+            copy.registrar()
+    restored(copy, mirror)
+    assert held(copy) == without("s3")
+    finished(copy)
+    assert copy.newest().root == system.newest().root
+
+
+def _dies(*_: object, **__: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_a_log_that_is_not_newer_changes_nothing(system: System, tmp_path: Path) -> None:
+    delete(system, ["s3"])
+    mirror = mirrored(system, tmp_path / "mirror")
+    head = Log(system.store).advance()[-1]
+    assert restored(system, mirror).records == 0
+    assert Log(system.store).advance()[-1] == head
+    system.registrar()
+
+
+def test_mirrors_of_other_stores_and_of_other_histories_are_refused(
+    system: System, system_of: SystemOf, tmp_path: Path
+) -> None:
+    copy = copied(system, tmp_path / "copy")
+    mirror = mirrored(system, tmp_path / "mirror")
+    delete(system, ["s3"])
+    delete(copy, ["s4"])
+    assert mirror_log(system.store, mirror).added > 0
+    for act in (lambda: restored(copy, mirror), lambda: mirror_log(copy.store, mirror)):
+        with pytest.raises(LogError, match="part at record"):
+            act()
+    with pytest.raises(StoreFormatError, match="another store"):
+        mirror_log(system_of("token").store, mirror)
+    with pytest.raises(StoreFormatError, match="not a mirror"):
+        restored(copy, LocalStore(tmp_path / "nowhere"))
+
+
+def test_an_older_copy_is_not_mirrored_over_a_newer_log(system: System, tmp_path: Path) -> None:
+    copy = copied(system, tmp_path / "copy")
+    delete(system, ["s3"])
+    mirror = mirrored(system, tmp_path / "mirror")
+    with pytest.raises(LogError, match="must be restored"):
+        mirror_log(copy.store, mirror)
+
+
+def test_a_mirror_holds_no_id_in_clear_and_nothing_serves_it(system: System, tmp_path: Path) -> None:
+    delete(system, ["s3"], ["u10"])
+    mirror = mirrored(system, tmp_path / "mirror")
+    text = b"".join(mirror.get(name) for name in mirror.names())
+    assert b'"s3"' not in text and b'"u10"' not in text
+    assert {name.partition("/")[0] for name in mirror.names()} == {"log", "receipts", "mirror.json"}
+    with pytest.raises(StoreFormatError):
+        replace(system, store=mirror).registrar()

@@ -1,0 +1,55 @@
+"""Public artifacts that Ray workers make are those that one process makes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from small_system import MINUTE, SMALLEST, samples
+
+from cluster.build import open_or_build
+from lmeraser.backbone import create_model, weights_of
+from lmeraser.config import BackboneConfig, Config, HeadsConfig, PromptConfig, SourceConfig, TuningConfig
+from lmeraser.data import open_public, open_source
+from lmeraser.keys import init_keys
+from lmeraser.public import build_public
+from lmeraser.state import tensor_digest
+from lmeraser.store import LocalStore
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("ray_local")
+def test_workers_make_the_artifacts_of_one_process(tmp_path: Path) -> None:
+    for row in samples(1000, 1060):
+        file = tmp_path / "public" / str(row.label) / f"{row.sample_id}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(row.image)
+    torch.manual_seed(0)
+    backbone = BackboneConfig(MINUTE.name, str(tmp_path / "backbone.safetensors"), MINUTE.image_px, MINUTE.model_args)
+    (tmp_path / "backbone.safetensors").write_bytes(weights_of(create_model(MINUTE).state_dict()))
+    source = SourceConfig("image_folder", str(tmp_path / "public"))
+    config = Config(
+        backbone=backbone,
+        partition=SMALLEST["minute"],
+        prompt=PromptConfig("token", tokens=2, meta_passes=2, meta_rows=50),
+        tuning=TuningConfig(passes=1, batch_rows=4),
+        heads=HeadsConfig(head_dim=16),
+        public=source,
+        private=source,
+    )
+    init_keys(tmp_path / "keys")
+    told: list[tuple[str, int, int]] = []
+
+    def report(what: str, done: int, total: int) -> None:
+        told.append((what, done, total))
+
+    built = open_or_build(config, LocalStore(tmp_path / "store"), tmp_path / "keys", report)
+    method = config.method(open_source(source).labels)
+    artifacts = build_public(method, None, open_public(source).samples(open_public(source).labels))
+    expected = {
+        part: tensor_digest(getattr(artifacts, part)) for part in ("backbone", "partition", "features", "prompt")
+    }
+    assert built.manifest.public_digests == expected
+    # Fifty rows in batches of four, twice.
+    assert ("meta-prompt, steps", 20, 26) in told

@@ -1,0 +1,118 @@
+"""An ingest whose processes are killed: asked for again, it ends with each row once."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+from processes import kill, named
+from small_system import LABELS, System, samples
+
+from actors.names import registrar_name
+from actors.owner_process import NAMESPACE, Site
+from cluster.jobs import Ingested, ingest
+from cluster.runtime import registrar_of
+from lmeraser.config import SourceConfig
+from lmeraser.data import Sample
+from lmeraser.rows import RowTable
+
+pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_local")]
+ROWS = 600
+# Ingests with a Ray that runs already, and says so when the first rows lie in the store.
+DRIVER = """
+import sys, threading
+from actors.names import registrar_name
+from actors.owner_process import Site
+from cluster.jobs import ingest
+from cluster.runtime import connect, registrar_of
+from lmeraser.config import SourceConfig
+from lmeraser.manifest import load_manifest
+from lmeraser.store import open_store
+store, keys, images = sys.argv[1:]
+connect()
+site, manifest = Site(store, keys), load_manifest(open_store(store))
+report = lambda what, done, rows: print(done, flush=True)
+ingest(registrar_of(site, manifest), site, manifest, SourceConfig("image_folder", images),
+       skip_bad=False, force=False, report=report)
+"""
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    for row in samples(0, ROWS):
+        folder = tmp_path / "images" / LABELS[row.label]
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{row.sample_id}.png").write_bytes(row.image)
+    return tmp_path / "images"
+
+
+@pytest.fixture
+def system(system_of: Callable[..., System]) -> Iterator[System]:
+    system = system_of("coarse", 0)
+    yield system
+    for name in [actor["name"] for actor in ray.util.list_named_actors(all_namespaces=True)]:
+        if system.manifest.store_id in name:
+            ray.kill(ray.get_actor(name, namespace=NAMESPACE))
+
+
+def ingested(system: System, images: Path, report: Callable[[str, int, int], None] = lambda *_: None) -> Ingested:
+    site = Site(system.store.uri, str(system.keys))
+    registrar: Any = registrar_of(site, system.manifest)
+    source = SourceConfig("image_folder", str(images))
+    return ingest(registrar, site, system.manifest, source, skip_bad=False, force=False, report=report)
+
+
+def check_each_row_is_there_once(system: System) -> None:
+    names = [f"{LABELS[row.label]}/{row.sample_id}.png" for row in samples(0, ROWS)]
+    rows = [Sample(name, name, row.label, row.image) for name, row in zip(names, samples(0, ROWS), strict=True)]
+    objects = [entry.rows_object for entry in system.newest().clusters]
+    tables = [RowTable.from_parquet(system.store.get(name), name) for name in objects]
+    assert RowTable.concatenate(tables, 0).digest() == RowTable.concatenate([system.method().rows(rows)], 0).digest()
+
+
+def test_a_worker_that_is_killed_is_started_again_and_doubles_nothing(system: System, images: Path) -> None:
+    killed: list[int] = []
+
+    def kill_one(_: str, done: int, rows: int) -> None:
+        workers = named("ray::_write_incoming")
+        if 0 < done < rows and workers and not killed:
+            killed.append(workers[0])
+            kill(workers[0])
+
+    assert ingested(system, images, kill_one).rows == ROWS
+    assert killed
+    check_each_row_is_there_once(system)
+    assert system.store.names("incoming/") == []
+
+
+def test_an_ingest_whose_caller_was_killed_may_be_asked_for_again(system: System, images: Path) -> None:
+    address = ray.get_runtime_context().gcs_address
+    arguments = [sys.executable, "-c", DRIVER, system.store.uri, str(system.keys), str(images)]
+    with subprocess.Popen(
+        arguments, env={**os.environ, "RAY_ADDRESS": address}, stdout=subprocess.PIPE, text=True
+    ) as driver:
+        assert driver.stdout is not None
+        for line in driver.stdout:
+            if int(line) > 0:
+                driver.send_signal(signal.SIGKILL)
+    assert driver.returncode == -signal.SIGKILL
+    assert ingested(system, images).rows == ROWS
+    check_each_row_is_there_once(system)
+    # Once more, as by someone who was not told that it had ended.
+    assert ingested(system, images).rows == 0
+    check_each_row_is_there_once(system)
+    ended = time.monotonic() + 120
+    # Workers of the caller that was killed may have written to its end; the next registrar drops its prefix.
+    name = registrar_name(system.manifest.store_id, system.store.uri)
+    ray.kill(ray.get_actor(name, namespace=NAMESPACE), no_restart=False)
+    while system.store.names("incoming/"):
+        assert time.monotonic() < ended
+        time.sleep(0.1)

@@ -1,0 +1,66 @@
+"""Rows on their way into the store: each once, and those of neighbouring anchors together."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+
+from cluster.sorted_runs import SortedRuns
+from lmeraser.partition import Dendrogram
+from lmeraser.rows import RowTable
+from lmeraser.store import LocalStore
+
+ANCHORS = 128
+
+
+def table(start: int, rows: int, image_bytes: int = 8) -> RowTable:
+    """Rows at random anchors."""
+    generator = np.random.default_rng(start)
+    names = tuple(f"s{number:06d}" for number in range(start, start + rows))
+    return RowTable(
+        sample_ids=names,
+        subject_ids=names,
+        labels_N=np.zeros(rows, np.int64),
+        images=tuple(generator.bytes(image_bytes) for _ in names),
+        anchors_N=generator.integers(0, ANCHORS, rows).astype(np.int32),
+        features_NH=generator.integers(-9, 9, (rows, 4)).astype(np.int16),
+    )
+
+
+def written(folder: Path, tables: list[RowTable]) -> list[RowTable]:
+    store = LocalStore(folder)
+    dendrogram = Dendrogram.fit(np.random.default_rng(0).normal(size=(ANCHORS, 8)).astype(np.float32))
+    runs = SortedRuns(store, "incoming/a/0000-", dendrogram)
+    for one in tables:
+        runs.add(one)
+    runs.write()
+    return [RowTable.from_parquet(store.get(name), name) for name in store.names("incoming/")]
+
+
+def test_every_row_is_written_once_and_unchanged(tmp_path: Path) -> None:
+    tables = [table(start, 256) for start in range(0, 10_240, 256)]
+    found = written(tmp_path, tables)
+    assert max(map(len, found)) == 256
+    # One full run, and what was left.
+    assert len(found) == (8192 + 2048) // 256
+    assert RowTable.concatenate(found, 4).digest() == RowTable.concatenate(tables, 4).digest()
+
+
+def test_the_rows_of_an_anchor_lie_in_few_objects(tmp_path: Path) -> None:
+    found = written(tmp_path, [table(start, 256) for start in range(0, 8192, 256)])
+    objects = Counter(anchor for one in found for anchor in set(one.anchors_N.tolist()))
+    # Without the sorting, about 28 of 32.
+    assert len(objects) == ANCHORS
+    assert max(objects.values()) <= 2
+
+
+def test_large_images_are_not_held_for_long(tmp_path: Path) -> None:
+    found = written(tmp_path, [table(start, 16, image_bytes=1 << 20) for start in range(0, 96, 16)])
+    # Runs of 64 MiB: four tables, then two.
+    assert sorted(map(len, found)) == [32, 64]
+
+
+def test_nothing_is_written_where_there_is_nothing(tmp_path: Path) -> None:
+    assert written(tmp_path, [table(0, 0)]) == []

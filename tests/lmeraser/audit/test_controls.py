@@ -1,0 +1,59 @@
+"""Faked deletions: which section of an audit sees which lie."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor
+
+import pytest
+from small_system import System
+
+from lmeraser import fresh
+from lmeraser.audit import Plan
+from lmeraser.audit.controls import caught_by, controls
+from lmeraser.audit.evidence import read_evidence
+from lmeraser.audit.fakes import WAYS, Scene, Way, set_scene
+from lmeraser.keys import load_signing_key
+
+PLAN = Plan(worlds=0, targets=8, clusters=2, specialist_weight=0.5, temperature=0.1)
+SEEN_BY: dict[Way, set[str]] = {
+    "no lie": set(),
+    "row kept in the head statistics only": {"recomputation", "answers"},
+    "old prompt served": {"recomputation", "answers"},
+    "row kept in another cluster's file": {"rows", "recomputation", "residue", "answers"},
+    "prompt fine-tuned instead of tuned again": {"recomputation", "answers"},
+    "request recorded but rows kept": {"rows", "residue"},
+}
+
+
+@pytest.fixture(scope="module")
+def scene(built: Callable[[str, int], System]) -> Scene:
+    system = built("token", 90)
+    key = load_signing_key(system.keys).public_key()
+    evidence = read_evidence(system.store, system.manifest, system.hash_key, key, [])
+    return set_scene(evidence, system.method())
+
+
+@pytest.fixture(scope="module")
+def workers(scene: Scene) -> Iterator[Executor]:
+    """A thread in place of a process, which would take long to start."""
+    with pytest.MonkeyPatch.context() as patch, ThreadPoolExecutor(1) as threads:
+        patch.setattr(fresh, "_loaded", [scene.method])
+        yield threads
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("way", WAYS)
+def test_each_lie_is_seen_by_these_sections(scene: Scene, workers: Executor, way: Way) -> None:
+    assert set(caught_by(scene, way, PLAN, workers)) == SEEN_BY[way]
+
+
+@pytest.mark.slow
+def test_a_lie_that_no_section_sees_fails_the_controls(
+    scene: Scene, workers: Executor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blind = "request recorded but rows kept"
+    seen = {way: () if way == blind else tuple(names) for way, names in SEEN_BY.items()}
+    monkeypatch.setattr("lmeraser.audit.controls.caught_by", lambda _scene, way, _plan, _workers: seen[way])
+    found = controls(scene.evidence, PLAN, workers, None)
+    assert (found.status, found.findings) == ("failed", (f"{blind}: no section saw it",))

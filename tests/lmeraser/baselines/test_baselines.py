@@ -1,0 +1,246 @@
+"""Each baseline deletes as it says: what is exact equals a fresh fit, and what is not is shown not to be."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from small_system import LABELS, System, samples
+
+from lmeraser.backbone import Features
+from lmeraser.baselines import Clustered, Published, PublishedConfig, Retrain, RidgeOnly, Sampled, Sisa, measured
+from lmeraser.baselines.ridge import Depths, raw_features
+from lmeraser.config import TuningConfig
+from lmeraser.feature_map import FeatureMap
+from lmeraser.fresh import fresh_leaves
+from lmeraser.method import Method
+from lmeraser.serving_config import ServingConfig
+from lmeraser.state import json_digest, state_leaf
+from lmeraser.tuning import TuningRows
+from serving.bank import load_bank
+from serving.predictor import Predictor
+
+pytestmark = pytest.mark.slow
+ROWS = 40
+PUBLISHED = PublishedConfig(clusters=3, passes=2, pad_px=4, batch_rows=8)
+
+
+@pytest.fixture(scope="module")
+def method(built: Callable[[str, int], System]) -> Method:
+    method = built("token", 0).method()
+    # The scaffolding head starts at zero, so a prompt does not move before the second step: small batches.
+    return replace(method, config=replace(method.config, tuning=TuningConfig(passes=4, batch_rows=2)))
+
+
+def rows_of(method: Method, keep: Callable[[int], bool] = lambda _: True, count: int = ROWS) -> TuningRows:
+    rows = [row for number, row in enumerate(samples(0, count)) if keep(number)]
+    images_N3PP = method.decode([row.image for row in rows])
+    return TuningRows(tuple(row.sample_id for row in rows), images_N3PP, np.array([row.label for row in rows]))
+
+
+def with_meta_prompt(method: Method, images_N3PP: np.ndarray) -> Features:
+    assert method.meta_prompt is not None
+    prompts_N = method.meta_prompt.expand(len(images_N3PP), *method.meta_prompt.shape)
+    return method.prompt_kind.features(method.backbone.normalise(torch.from_numpy(images_N3PP)), prompts_N)
+
+
+def images_of(method: Method) -> np.ndarray:
+    return method.decode([row.image for row in samples(500, 520)])
+
+
+def test_retrain_without_a_row_is_a_fresh_fit_of_the_others(method: Method) -> None:
+    left = Retrain.fit(method, rows_of(method)).without(["s7"])
+    fresh = Retrain.fit(method, rows_of(method, lambda number: number != 7))
+    assert np.array_equal(left.scores(images_of(method)), fresh.scores(images_of(method)))
+    assert torch.equal(left.part.prompt, fresh.part.prompt)
+
+
+@pytest.mark.parametrize("gone", [(7, 8), (1,), (2, 3, 4, 5)])
+def test_sisa_without_rows_is_a_fresh_fit_of_the_others(method: Method, gone: tuple[int, ...]) -> None:
+    sisa = Sisa.fit(method, rows_of(method), shards=3, slices=3)
+    left = sisa.without([f"s{number}" for number in gone])
+    fresh = Sisa.fit(method, rows_of(method, lambda number: number not in gone), shards=3, slices=3)
+    for one, other in zip(left.shards, fresh.shards, strict=True):
+        assert one is not None and other is not None
+        assert one.rows.sample_ids == other.rows.sample_ids
+        assert all(torch.equal(a, b) for a, b in zip(one.checkpoints, other.checkpoints, strict=True))
+    assert np.array_equal(left.scores(images_of(method)), fresh.scores(images_of(method)))
+    assert not np.array_equal(left.scores(images_of(method)), sisa.scores(images_of(method)))
+
+
+def test_sisa_leaves_other_shards_and_earlier_checkpoints_alone(method: Method) -> None:
+    sisa = Sisa.fit(method, rows_of(method), shards=3, slices=3)
+    costs: dict[int, list[float]] = {}
+    for name in rows_of(method).sample_ids[:16]:
+        left, cost = measured(method.backbone, lambda name=name: sisa.without([name]))
+        same = [one is other for one, other in zip(sisa.shards, left.shards, strict=True)]
+        assert same.count(False) == 1
+        touched = same.index(False)
+        before, after = sisa.shards[touched], left.shards[touched]
+        assert before is not None and after is not None
+        kept = [one is other for one, other in zip(before.checkpoints, after.checkpoints, strict=True)]
+        costs.setdefault(kept.count(True), []).append(cost.row_passes)
+    # A row of a later slice costs less.
+    assert set(costs) == {0, 1, 2}
+    assert np.mean(costs[2]) < np.mean(costs[1]) < np.mean(costs[0])
+
+
+def test_a_shard_of_sisa_that_lost_all_rows_has_no_voice(method: Method) -> None:
+    sisa = Sisa.fit(method, rows_of(method), shards=3, slices=2)
+    gone = sisa.shards[1]
+    assert gone is not None
+    left = sisa.without(gone.rows.sample_ids)
+    assert left.shards[1] is None
+    parts = [shard.part.scores(method, images_of(method)) for shard in (sisa.shards[0], sisa.shards[2]) if shard]
+    assert np.array_equal(left.scores(images_of(method)), (parts[0] + parts[1]) / 2)
+
+
+def test_ridge_only_is_ten_lines_of_numpy(method: Method) -> None:
+    ridge = RidgeOnly.fit(method, rows_of(method)).without(["s3", "s9"])
+    images_N3PP = rows_of(method, lambda number: number not in (3, 9)).images_N3PP
+    labels_N = rows_of(method, lambda number: number not in (3, 9)).labels_N
+    with torch.no_grad():
+        raw_NF, raw_MF = (
+            with_meta_prompt(method, images).head_NF.double().numpy() for images in (images_N3PP, images_of(method))
+        )
+    map_ = method.feature_map
+    design_NH, asked_MH = (np.round((raw - map_.mean_F) @ map_.projection_FH * 256) / 256 for raw in (raw_NF, raw_MF))
+    targets_NC = np.eye(len(LABELS))[labels_N]
+    mean_H, mean_C = design_NH.mean(axis=0), targets_NC.mean(axis=0)
+    gram_HH = (design_NH - mean_H).T @ (design_NH - mean_H) + np.eye(len(mean_H)) * ridge.head.penalty * len(labels_N)
+    weight_HC = np.linalg.solve(gram_HH, (design_NH - mean_H).T @ (targets_NC - mean_C))
+    expected_MC = (asked_MH - mean_H) @ weight_HC + mean_C
+    # Another batch shape may round a feature to the next point of the grid.
+    np.testing.assert_allclose(ridge.scores(images_of(method)), expected_MC, atol=0.01)
+
+
+def test_ridge_only_forgets_exactly_and_passes_no_row(method: Method) -> None:
+    depths: tuple[Depths, ...] = ("last", "several")
+    for depth in depths:
+        public_NF = raw_features(method, rows_of(method, count=96).images_N3PP, depth)
+        mapped = replace(method, feature_map=FeatureMap.fit(public_NF, 32))
+        ridge = RidgeOnly.fit(mapped, rows_of(method), depth)
+        left, cost = measured(
+            method.backbone, lambda ridge=ridge: ridge.without(["s3", "nobody"]).without(["s9", "s3"])
+        )
+        fresh = RidgeOnly.fit(mapped, rows_of(method, lambda number: number not in (3, 9)), depth)
+        assert cost.row_passes == 0
+        assert np.array_equal(left.scores(images_of(method)), fresh.scores(images_of(method)))
+
+
+def test_sampled_without_rows_is_a_fresh_fit_of_the_others(method: Method) -> None:
+    sampled = Sampled.fit(method, rows_of(method), tuned_rows=10)
+    kept = 0
+    for number in range(12):
+        left, cost = measured(method.backbone, lambda number=number: sampled.without([f"s{number}"]))
+        fresh = Sampled.fit(method, rows_of(method, lambda other, number=number: other != number), tuned_rows=10)
+        assert torch.equal(left.prompt, fresh.prompt)
+        assert np.array_equal(left.scores(images_of(method)), fresh.scores(images_of(method)))
+        kept += cost.row_passes == 0
+    # Some of these twelve were in the sample, and some were not.
+    assert 0 < kept < 12
+
+
+def test_last_depth_has_fewer_features_than_several(method: Method) -> None:
+    images_N3PP = images_of(method)
+    last_NF = raw_features(method, images_N3PP, "last")
+    several_NF = raw_features(method, images_N3PP, "several")
+    assert (last_NF.shape[1], several_NF.shape[1]) == (2 * 32, 4 * 2 * 32)
+    assert np.array_equal(several_NF[:, -64:], last_NF)
+
+
+def test_published_changes_the_owners_part_alone(method: Method) -> None:
+    published = Published.fit(method, PUBLISHED, rows_of(method))
+    owner = published.cluster_N[7]
+    left = published.without(["s7"])
+    assert "s7" not in left.rows.sample_ids
+    assert len(left.cluster_N) == ROWS - 1
+    for cluster in range(3):
+        same = torch.equal(left.prompts_K3PP[cluster], published.prompts_K3PP[cluster])
+        assert same == (cluster != owner)
+    kept = [int(name[1:]) for name, place in zip(left.rows.sample_ids, left.cluster_N, strict=True) if place == owner]
+    alone = Published.fit(method, replace(PUBLISHED, clusters=1), rows_of(method, lambda number: number in kept))
+    assert torch.equal(left.prompts_K3PP[owner], alone.prompts_K3PP[0])
+
+
+def test_published_is_not_exact(method: Method) -> None:
+    """The rows of one cluster have an influence on the prompts of the others and on the prototypes."""
+    published = Published.fit(method, PUBLISHED, rows_of(method))
+    left = published.without(["s7"])
+    fresh = Published.fit(method, PUBLISHED, rows_of(method, lambda number: number != 7))
+    assert not np.array_equal(left.prototypes_KR, fresh.prototypes_KR)
+    # Even with its prototypes given, the joint batches and schedule leave what the row did to the other clusters.
+    alone = replace(fresh, prototypes_KR=left.prototypes_KR)
+    assert np.array_equal(left.cluster_N, fresh.cluster_N)
+    others = [cluster for cluster in range(3) if cluster != published.cluster_N[7]]
+    assert not any(torch.equal(left.prompts_K3PP[cluster], alone.prompts_K3PP[cluster]) for cluster in others)
+
+
+def test_published_routes_by_its_prototypes_and_learns(method: Method) -> None:
+    config = replace(PUBLISHED, passes=20)
+    published = Published.fit(method, config, rows_of(method))
+    assert len(set(published.cluster_N.tolist())) > 1
+    right = published.scores(published.rows.images_N3PP).argmax(axis=1) == published.rows.labels_N
+    assert right.mean() > 0.8
+
+
+def test_published_takes_one_cluster_and_an_emptied_one(method: Method) -> None:
+    one = Published.fit(method, replace(PUBLISHED, clusters=1), rows_of(method))
+    assert one.prototypes_KR.shape[0] == 1
+    left = one.without(one.rows.sample_ids)
+    assert not left.prompts_K3PP.any()
+    assert not left.scores(images_of(method)).any()
+
+
+def test_clustered_has_the_state_that_verify_recomputes(system_of: Callable[..., System]) -> None:
+    system = system_of("token", 0)
+    method = system.method()
+    rows = samples(0, 60)
+    leaves = fresh_leaves(method, system.manifest, system.hash_key, rows[:50])
+    ours = Clustered.fit(method, method.rows(rows)).without([row.sample_id for row in rows[50:]])
+    digests = {f"specialist/{key}": specialist.digest() for key, specialist in ours.specialists.items()}
+    digests["heads"] = ours.heads.digest()
+    digests["cut"] = json_digest(ours.cut.canonical())
+    assert len(ours.specialists) > 1
+    assert all(state_leaf(system.hash_key, name, digest) == leaves[name] for name, digest in digests.items())
+
+
+def test_clustered_answers_as_a_replica_does(system_of: Callable[..., System]) -> None:
+    system = system_of("token", 60)
+    method = system.method()
+    images_N3PP = images_of(method)
+    answers = Clustered.fit(method, method.rows(samples(0, 60))).answers(images_N3PP, own=True)
+    bank = load_bank(system.store, method, system.newest(), system.hash_key)
+    scored = Predictor(method, ServingConfig()).score(bank, images_N3PP)
+    assert np.array_equal(answers.specialist_N, scored.specialist_N)
+    # The replica's batches have another shape.
+    np.testing.assert_allclose(answers.shared_NC, scored.shared_NC, atol=0.02)
+    np.testing.assert_allclose(answers.pooled_NC, scored.pooled_NC, atol=0.02)
+    assert not np.allclose(answers.own_NC, answers.pooled_NC, atol=0.02)
+
+
+@pytest.mark.parametrize("variant", ["minute", "deep"])
+def test_what_a_deletion_is_said_to_cost_is_what_is_counted(variant: str, built: Callable[[str, int], System]) -> None:
+    """In batches of one row nothing is padded, so both are equal to the row."""
+    method = built(variant, 0).method()
+    tuning = TuningConfig(passes=2, batch_rows=1)
+    method = replace(method, config=replace(method.config, tuning=tuning), feature_batch=1)
+    config = PublishedConfig(clusters=3, passes=2, pad_px=4, batch_rows=1)
+    rows = rows_of(method, count=30)
+    fits = [
+        Retrain.fit(method, rows),
+        Sisa.fit(method, rows, shards=3, slices=3),
+        Published.fit(method, config, rows),
+        RidgeOnly.fit(method, rows),
+        Sampled.fit(method, rows, tuned_rows=8),
+        Clustered.fit(method, method.rows(samples(0, 30))),
+    ]
+    for gone in (["s3"], ["s3", "s4", "s20"], list(rows.sample_ids[:15]), ["nobody"]):
+        for fit in fits:
+            _, cost = measured(method.backbone, lambda fit=fit, gone=gone: fit.without(gone))
+            # Published asks once for the width of the features.
+            slack = 3 if isinstance(fit, Published) else 0
+            assert 0 <= cost.row_passes - fit.row_passes_of(gone) <= slack, type(fit)

@@ -1,0 +1,105 @@
+"""The meta-prompt comes from public rows alone, and every row passes with it where no specialist answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from small_system import System, samples
+
+from lmeraser.data import Sample
+from lmeraser.meta_prompt import learn_meta_prompt
+from lmeraser.method import Method
+from lmeraser.public import build_public, open_method
+from lmeraser.tuning import TuningRows, tune_prompt
+
+
+@pytest.fixture(scope="module", params=["token", "deep", "pad", "conv"])
+def method(request: pytest.FixtureRequest, built: Callable[[str, int], System]) -> Method:
+    return built(request.param, 0).method()
+
+
+def test_it_is_a_tuning_on_the_public_rows(method: Method) -> None:
+    rows = samples(1000, 1096)
+    images_N3PP = method.decode([row.image for row in rows])
+    tuning = TuningRows(tuple(row.sample_id for row in rows), images_N3PP, np.array([row.label for row in rows]))
+    passes = replace(method.config.tuning, passes=method.config.prompt.meta_passes)
+    expected = tune_prompt(method.backbone, replace(method.config, tuning=passes), tuning)
+    assert method.meta_prompt is not None
+    assert torch.equal(method.meta_prompt, expected)
+    assert not torch.equal(expected, method.prompt_kind.start(method.config.seed))
+
+
+def test_labels_need_not_be_numbered_from_zero_and_order_does_not_matter(method: Method) -> None:
+    def learned(rows: list[Sample]) -> torch.Tensor:
+        found = learn_meta_prompt(method.backbone, method.config, rows)
+        assert found is not None
+        return found
+
+    rows = samples(1000, 1040)
+    first = learned(rows)
+    assert torch.equal(first, learned([replace(row, label=100 + 7 * row.label) for row in reversed(rows)]))
+    fewer = replace(method.config, prompt=replace(method.config.prompt, meta_rows=20))
+    drawn = learn_meta_prompt(method.backbone, fewer, rows)
+    assert drawn is not None
+    assert torch.equal(drawn, learn_meta_prompt(method.backbone, fewer, rows[::-1]))
+    assert not torch.equal(drawn, first)
+
+
+def test_rows_pass_with_it_before_any_specialist(method: Method) -> None:
+    rows = samples(0, 12)
+    pixels_N3PP = method.backbone.normalise(torch.from_numpy(method.decode([row.image for row in rows])))
+    assert method.meta_prompt is not None
+    with torch.no_grad():
+        prompts_N = method.meta_prompt.expand(12, *method.meta_prompt.shape)
+        expected = method.prompt_kind.features(pixels_N3PP, prompts_N)
+        bare = method.backbone.features_of_pixels(pixels_N3PP)
+    table = method.rows(rows)
+    order = [[row.sample_id for row in rows].index(name) for name in table.sample_ids]
+    projected_NH = method.feature_map.project(expected.head_NF.numpy())[order]
+    # Batches of another shape: a feature may be rounded to the next point of the grid.
+    assert np.abs(table.features_NH.astype(int) - projected_NH).max() <= 1
+    assert np.abs(method.feature_map.project(bare.head_NF.numpy())[order].astype(int) - projected_NH).max() > 8
+
+
+def test_without_passes_there_is_none(built: Callable[[str, int], System]) -> None:
+    system = built("minute", 0)
+    assert system.method().meta_prompt is None
+    assert "prompt" not in system.manifest.public
+
+
+def test_private_rows_have_no_part_in_it(built: Callable[[str, int], System]) -> None:
+    before, after = (built("token", rows).manifest.public_digests["prompt"] for rows in (0, 60))
+    assert before == after
+
+
+def test_it_lowers_the_loss_of_a_head_on_public_rows(method: Method) -> None:
+    rows = samples(1000, 1096)
+    passes = replace(method.config.prompt, meta_passes=12)
+    config = replace(method.config, prompt=passes, tuning=replace(method.config.tuning, batch_rows=8))
+    pixels_N3PP = method.backbone.normalise(torch.from_numpy(method.decode([row.image for row in rows])))
+
+    def residual(prompt: torch.Tensor) -> float:
+        with torch.no_grad():
+            features = method.prompt_kind.features(pixels_N3PP, prompt.expand(96, *prompt.shape))
+        deepest_NF = features.head_NF[:, -2 * features.routing_NR.shape[1] :].double().numpy()
+        design_NF = np.hstack([deepest_NF, np.ones((96, 1))])
+        targets_NC = np.eye(3)[[row.label for row in rows]]
+        gram_FF = design_NF.T @ design_NF + np.eye(design_NF.shape[1])
+        weight_FC = np.linalg.solve(gram_FF, design_NF.T @ targets_NC)
+        return float(((design_NF @ weight_FC - targets_NC) ** 2).sum())
+
+    learned = learn_meta_prompt(method.backbone, config, rows)
+    assert learned is not None
+    assert residual(learned) < residual(method.prompt_kind.start(config.seed))
+
+
+def test_public_artifacts_with_it_open_to_the_same_method(built: Callable[[str, int], System]) -> None:
+    method = built("token", 0).method()
+    artifacts = build_public(method.config, method.backbone.model.state_dict(), samples(1000, 1096))
+    opened = open_method(method.config, artifacts)
+    assert opened.meta_prompt is not None and method.meta_prompt is not None
+    assert torch.equal(opened.meta_prompt, method.meta_prompt)
