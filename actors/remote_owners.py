@@ -102,7 +102,9 @@ class RemoteOwners:
         return [self._result(call, self._tunings.pop(call)) for call in ready]
 
     def stop_tuning(self, keys: Collection[str]) -> None:
-        jobs = [job for job in self._tunings.values() if job.key in keys]
+        # One whose owner was ended is over, and a call would start the owner anew.
+        resident = self._residency.resident
+        jobs = [job for job in self._tunings.values() if job.key in keys and job.key in resident]
         calls = {self._call(job.key, "cancel", job.target): job for job in jobs}
         self._cancelled.update(job.target for job in jobs)
         if calls:
@@ -156,6 +158,9 @@ class RemoteOwners:
     def _result(self, call: ray.ObjectRef[Written], job: TuningJob) -> TuningResult:
         cancelled = job.target in self._cancelled
         self._cancelled.discard(job.target)
+        if job.key in self._residency.resident:
+            # It is idle from now on.
+            self._residency.called(job.key)
         try:
             return TuningResult(job, ray.get(call))
         except TuningCancelledError:
