@@ -13,7 +13,7 @@ import ray
 from actors.owner_process import Site
 from actors.process import await_end
 from cluster.runtime import registrar_of, running_registrar
-from cluster.service import replace_service
+from cluster.service import check_room, replace_service
 from lmeraser.config import Config
 from lmeraser.errors import NotReadyError
 from lmeraser.manifest import load_manifest
@@ -51,13 +51,14 @@ def roll(site: Site, config: Config, report: Callable[[str, int, int], None]) ->
         report: called with what is being done, how much of it is done, and how much there is.
 
     Raises:
-        NotReadyError: when no registrar runs.
+        NotReadyError: when no registrar runs, or a new replica finds no room beside the old ones. Nothing was ended.
     """
     store = open_store(site.store_uri)
     manifest = load_manifest(store)
     before = running_registrar(manifest.store_id, site.store_uri)
     if before is None:
         raise NotReadyError(f"no registrar of {site.store_uri} runs on this Ray cluster: there is nothing to roll")
+    check_room(store, config.serving)
     owners = _drain(before, report)
     place = ray.get(before.place.remote())
     ray.kill(before)

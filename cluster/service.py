@@ -8,12 +8,14 @@ from dataclasses import asdict
 from pathlib import Path
 
 from ray import serve
+from ray.util.placement_group import placement_group, remove_placement_group
 
 from lmeraser.api_keys import check_listening
-from lmeraser.errors import ConfigError
+from lmeraser.errors import ConfigError, NotReadyError
+from lmeraser.manifest import load_manifest
 from lmeraser.serving_config import ServingConfig
 from lmeraser.store import Store
-from serving.app import build
+from serving.app import build, reserved
 from serving.problems import LONGEST_BODY_S
 
 NAME = "lmeraser"
@@ -22,6 +24,7 @@ _LOGGING = {"encoding": "JSON", "enable_access_log": False}
 # Longer than a body may take to arrive, so that what is slow is told by a problem document first.
 _REQUEST_TIMEOUT_S = 2 * LONGEST_BODY_S
 _KEEP_ALIVE_S = 30
+_ROOM_WITHIN_S = 10
 
 
 def start_service(store: Store, keys: Path, config: ServingConfig, host: str, port: int) -> str:
@@ -46,6 +49,26 @@ def start_service(store: Store, keys: Path, config: ServingConfig, host: str, po
     )
     _deploy(store, keys, config)
     return f"http://{host}:{port}"
+
+
+def check_room(store: Store, config: ServingConfig) -> None:
+    """Look whether a new replica finds room beside the old ones, where a service runs.
+
+    Raises:
+        NotReadyError: when it does not.
+    """
+    if NAME not in serve.status().applications:
+        return
+    needed = reserved(config, on_gpu=load_manifest(store).method.backbone.device == "cuda")
+    bundle = {"CPU": needed["num_cpus"], "GPU": needed["num_gpus"]}
+    held = placement_group([{kind: amount for kind, amount in bundle.items() if amount}])
+    fits = held.wait(_ROOM_WITHIN_S)
+    remove_placement_group(held)
+    if not fits:
+        room = " and ".join(f"{amount:g} {kind}" for kind, amount in bundle.items() if amount)
+        raise NotReadyError(
+            f"no node has {room} free for a new replica beside the old ones: add a node, or end other work first"
+        )
 
 
 def replace_service(store: Store, keys: Path, config: ServingConfig) -> bool:

@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 
 # The replica turns away what is too much with a problem document; Serve, with plain text, only what is far beyond.
 _SERVE_TAKES = 2
+# Leaves room on two cores for its successor and the owners beside it.
+_PART_OF_CORE = 0.9
 
 
 @serve.ingress()
@@ -82,6 +84,11 @@ class Service:
         return scored
 
 
+def reserved(config: ServingConfig, on_gpu: bool) -> dict[str, float]:
+    """What Ray reserves for one replica."""
+    return {"num_cpus": _PART_OF_CORE * config.threads, "num_gpus": OTHERS_PART_OF_GPU if on_gpu else 0}
+
+
 def build(args: dict[str, Any]) -> Application:
     """The Serve application.
 
@@ -107,7 +114,7 @@ def build(args: dict[str, Any]) -> Application:
         health_check_period_s=2.0,
         # A new replica is ready before an old one ends.
         max_surge_percent=100,
-        ray_actor_options={"num_cpus": config.threads, "num_gpus": OTHERS_PART_OF_GPU if on_gpu else 0},
+        ray_actor_options=reserved(config, on_gpu),
     )(Service)
     application: Application = deployment.bind(store.uri, str(keys), asdict(config))
     return application

@@ -67,7 +67,8 @@ def processes() -> set[int]:
 
 def test_all_processes_are_replaced_while_predictions_are_answered(system_of: SystemOf) -> None:
     system = system_of()
-    registrar = registrar_of(Site(system.store.uri, str(system.keys)), system.manifest)
+    site = Site(system.store.uri, str(system.keys))
+    registrar = registrar_of(site, system.manifest)
     term = ray.get(registrar.status.remote())["term"]
     url = start_service(system.store, system.keys, ServingConfig(), "127.0.0.1", free_port())
     try:
@@ -76,6 +77,9 @@ def test_all_processes_are_replaced_while_predictions_are_answered(system_of: Sy
             deletion = client.delete(sample_ids=["s3"])
             client.wait(deletion.id, status="erased", timeout_s=200)
             before = processes()
+            with pytest.raises(NotReadyError, match=r"no node has 2\.7 CPU free"):
+                roll(site, Config(serving=ServingConfig(threads=3)), lambda *_: None)
+            assert processes() >= before
             told = rolled(system)
             after = processes()
             client.wait(deletion.id, timeout_s=200)
