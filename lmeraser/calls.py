@@ -228,10 +228,17 @@ def _exchange(call: Call) -> Program[Any]:
         answer = yield call
         if 200 <= answer.status < 300:
             return _json_of(answer)
-        if answer.status not in TRANSIENT or attempt == RETRIES:
+        if not _may_pass(answer) or attempt == RETRIES:
             break
         yield Pause(_pause_s(attempt, answer.headers.get("retry-after")))
     raise _refusal(call, answer)
+
+
+def _may_pass(answer: Answer) -> bool:
+    """Whether the same call may succeed later. A 500 in plain text is Serve's, whose replica died over the call."""
+    return answer.status in TRANSIENT or (
+        answer.status == 500 and answer.headers.get("content-type", "").startswith("text/plain")
+    )
 
 
 def _pause_s(attempt: int, retry_after: str | None) -> float:
@@ -250,7 +257,7 @@ def _pause_s(attempt: int, retry_after: str | None) -> float:
 
 
 def _refusal(call: Call, answer: Answer) -> ServiceError:
-    kind = ServiceUnavailableError if answer.status in TRANSIENT else _REFUSALS.get(answer.status, ServiceError)
+    kind = ServiceUnavailableError if _may_pass(answer) else _REFUSALS.get(answer.status, ServiceError)
     where = f"{call.method} {call.path}"
     if answer.status == 0:
         return kind(f"{where}: {answer.text}")

@@ -25,8 +25,8 @@ T = TypeVar("T")
 class Client:
     """Calls the service and waits for its answers.
 
-    Every call repeats itself on a lost connection and on 408, 429, 502, 503 and 504, up to four times, with
-    growing pauses or as long as Retry-After says.
+    Every call repeats itself on a lost connection, on 408, 429, 502, 503 and 504, and when a replica died over it,
+    up to four times, with growing pauses or as long as Retry-After says.
 
     Example:
         >>> from lmeraser import Client

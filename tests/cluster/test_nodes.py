@@ -35,14 +35,9 @@ def test_a_node_that_is_killed_while_its_owners_tune_changes_nothing(
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(row.image)
         added.append(Sample(name, name, row.label, row.image))
-    ran = subprocess.run(
-        [sys.executable, str(SCRIPT), system.store.uri, str(system.keys), str(folder), str(tmp_path / "images")],
-        env={**os.environ, "RAY_ADDRESS": "local"},
-        stdout=subprocess.PIPE,
-        check=True,
-        text=True,
-    )
-    told = json.loads(ran.stdout)
+    arguments = [system.store.uri, str(system.keys), str(folder), str(tmp_path / "images"), str(tmp_path / "told")]
+    subprocess.run([sys.executable, str(SCRIPT), *arguments], env={**os.environ, "RAY_ADDRESS": "local"}, check=True)
+    told = json.loads((tmp_path / "told").read_text())
     assert "local folder, but Ray has 2 nodes" in told["refused"]
     assert (told["added"], len(told["nodes"]), told["alive"]) == (MORE, 2, 1)
     with pytest.raises(ProcessLookupError):

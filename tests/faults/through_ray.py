@@ -49,7 +49,7 @@ from lmeraser.store import LocalStore
 
 CLUSTER = Path(__file__).parents[1] / "support" / "one_cluster.py"
 Answer = TypeVar("Answer")
-ROWS = 60
+LEFT = 20
 LEASE_S = 0.2
 LONGEST_S = 120.0
 LATEST_KILL_S = 1.5
@@ -66,9 +66,9 @@ WHOLE, RAYLET, FULL = "whole cluster", "raylet", "registrar, disk full for 5 s"
 class RayCampaign:
     """Runs on one store, each deleting another row."""
 
-    def __init__(self, system: System, seed: int) -> None:
+    def __init__(self, system: System, rows: int, seed: int) -> None:
         self._system = system
-        self._rows = samples(0, ROWS)
+        self._rows = samples(0, rows)
         self._chance = random.Random(seed)
 
     def next_row(self) -> str:
@@ -198,16 +198,17 @@ def is_raylet(pid: int) -> bool:
 def campaign(runs: int, seed: int) -> dict[str, Tally]:
     """Runs with every victim."""
     tallies: dict[str, Tally] = {}
+    rows = runs * (len(OF_SERVICE) + len((FULL, RAYLET, WHOLE))) + LEFT
 
     def report(name: str, tally: Tally) -> None:
         tallies[name] = tally
         print(name, tally, flush=True)
 
     with tempfile.TemporaryDirectory(prefix="lmeraser-ray-") as folder, small_disk(32) as disk:
-        built = build_system(Path(folder), "minute", ROWS)
+        built = build_system(Path(folder), "minute", rows)
         shutil.copytree(built.store.uri, disk.folder / "store")
         system = replace(built, store=LocalStore(disk.folder / "store"))
-        made = RayCampaign(system, seed)
+        made = RayCampaign(system, rows, seed)
         of_service(made, system, disk, runs, report)
         of_cluster(made, system, runs, report)
     return tallies

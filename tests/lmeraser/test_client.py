@@ -166,6 +166,16 @@ def test_pauses_grow_and_end_in_a_typed_error(pauses: list[float]) -> None:
         assert 0.25 * 2**attempt <= pause <= 0.5 * 2**attempt
 
 
+@pytest.mark.usefixtures("pauses")
+def test_a_call_over_which_a_replica_died_is_repeated() -> None:
+    died = httpx2.Response(500, text="Internal Server Error")
+    client, seen = answers(died, predictions(CAT), *[died] * 5)
+    assert client.predict(b"image").label == "cat"
+    with pytest.raises(ServiceUnavailableError, match="500 Internal Server Error"):
+        client.predict(b"image")
+    assert len(seen) == 7
+
+
 @pytest.mark.parametrize("status", [400, 404, 409, 422, 500])
 def test_what_will_not_pass_is_not_repeated(status: int, pauses: list[float]) -> None:
     problem = httpx2.Response(

@@ -1,7 +1,9 @@
-"""A Ray of two nodes on this machine, one of which is killed: ``python several_nodes.py STORE KEYS FOLDER IMAGES``.
+"""A Ray of two nodes on this machine, one of which is killed.
+
+``python several_nodes.py STORE KEYS FOLDER IMAGES TOLD``
 
 Adds the images, serves, deletes, and kills the second node while an owner on it tunes. FOLDER is a local store, which
-must be refused. Prints what happened as JSON.
+must be refused. What happened goes to the file TOLD, as JSON.
 """
 
 from __future__ import annotations
@@ -108,14 +110,13 @@ if __name__ == "__main__":
     authenticate()
     # Short, because the paths of sockets must be.
     with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as temporary:
-        head = {"num_cpus": 1, "include_dashboard": False, "_system_config": HEALTH, "_temp_dir": temporary}
+        head = {"num_cpus": 1, "include_dashboard": False, "_system_config": HEALTH, "temp_dir": temporary}
         cluster = Cluster(initialize_head=True, head_node_args=head)
         second = cluster.add_node(num_cpus=1)
         ray.init(address=cluster.address, namespace=NAMESPACE, log_to_driver=False, logging_level="ERROR")
         try:
-            deletes_and_loses_a_node(second, told, sys.argv[1:])
+            deletes_and_loses_a_node(second, told, sys.argv[1:5])
         finally:
             ray.shutdown()
             cluster.shutdown()
-    sys.__stdout__.write(json.dumps(told))
-    sys.__stdout__.flush()
+    Path(sys.argv[5]).write_text(json.dumps(told))
