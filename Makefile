@@ -20,9 +20,9 @@ check: $(STAMP)  ## Lint, strict types, unit tests.
 	$(BIN)/mypy
 	$(BIN)/pytest -m "not ray and not slow" -n auto
 
-test: check  ## Everything: check, then the slow tests side by side, then those that start Ray one by one.
+test: check  ## Everything: check, then the slow tests side by side, then those that start Ray, two files at a time.
 	$(BIN)/pytest -m "slow and not ray" -n auto
-	$(BIN)/pytest -m ray
+	$(BIN)/pytest -m ray -n 2 --dist loadfile
 
 faults: $(STAMP)  ## Kills, disks that fail, thousands of histories; writes docs/kills.md, docs/disk.md, docs/kills-ray.md.
 	OMP_NUM_THREADS=1 $(BIN)/python tests/faults/campaign.py --runs 28 --out docs/kills.md

@@ -23,7 +23,7 @@ import numpy as np
 import torch
 
 # The script serving.py beside this one would hide the package of the same name.
-sys.path.sort(key=lambda entry: entry == str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from lmeraser.backbone import read_weights
 from lmeraser.baselines import Clustered, Published, PublishedConfig, Retrain, RidgeOnly, Sampled, Sisa, measured

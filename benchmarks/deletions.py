@@ -33,7 +33,7 @@ import torch
 from stores import Prepared, a_copy, at_work, commits, prepared, rows_of, samples, stand_in, wait
 
 # The script serving.py beside this one would hide the package of the same name.
-sys.path.sort(key=lambda entry: entry == str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from actors.boundaries import EVENT, Boundary
 from actors.registrar import Registrar
