@@ -25,6 +25,7 @@ class History:
         committed: ids of deletions whose rows a commit leaves out, with the record numbers of the commit
             before and of that commit.
         erased_hashes: keyed hashes of all ids and subjects that were asked to be deleted.
+        origin: record number of the commit that the next one is made from; 0 before the first.
     """
 
     term: int = 0
@@ -34,6 +35,7 @@ class History:
     by_idempotency: dict[str, str] = field(default_factory=dict)
     committed: dict[str, tuple[int, int]] = field(default_factory=dict)
     erased_hashes: set[str] = field(default_factory=set)
+    origin: int = 0
 
     def replay(self, records: Iterable[Record]) -> None:
         """Take in records in the order of the log."""
@@ -50,11 +52,6 @@ class History:
             raise UnknownDeletionError(f"no deletion has the id {deletion_id!r}")
         return self.deletions[deletion_id]
 
-    def go_back(self, base: Commit) -> None:
-        """Take an earlier commit for the newest; what later ones erased counts as erased by no commit."""
-        self.commit = base
-        self.committed = {name: pair for name, pair in self.committed.items() if pair[1] <= base.number}
-
     def deadlines(self, waiting: Mapping[str, Collection[str]]) -> dict[str, str]:
         """The earliest deadline of the deletions that wait for a cluster, by its key, where there is one.
 
@@ -70,6 +67,10 @@ class History:
 
     def _term(self, record: Record) -> None:
         self.term = max(self.term, record.term)
+        # A restore goes on from an earlier commit: what later ones erased counts as erased by no commit.
+        if (base := record.body.get("base")) is not None:
+            self.origin = base
+            self.committed = {name: pair for name, pair in self.committed.items() if pair[1] <= base}
 
     def _request(self, record: Record) -> None:
         body = record.body
@@ -82,9 +83,9 @@ class History:
             self.by_idempotency[body["idempotency"]] = body["id"]
 
     def _commit(self, record: Record) -> None:
-        before = self.commit.number if self.commit is not None else record.number
         self.commit = Commit.from_record(record)
-        self.committed.update(dict.fromkeys(self.commit.requests, (before, record.number)))
+        self.committed.update(dict.fromkeys(self.commit.requests, (self.origin or record.number, record.number)))
+        self.origin = record.number
 
     def _erased(self, record: Record) -> None:
         clusters = tuple(record.body["clusters"])

@@ -33,12 +33,13 @@ class Journal:
             self.history.replay(self._log.advance())
             self.term = self.history.term + 1
             try:
-                self.history.replay([self._log.append("term", self.term, {})])
+                body = {} if self._base is None else {"base": self._base.number}
+                self.history.replay([self._log.append("term", self.term, body)])
                 break
             except LostRaceError:
                 continue
         if self._base is not None:
-            self.history.go_back(self._base)
+            self.history.commit = self._base
 
     def append(self, kind: Kind, body: dict[str, Any]) -> Record:
         """Add a record, and take it into the history."""

@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from actors.boundaries import Boundary, reached
 from actors.journal import Journal
 from lmeraser.hashing import canonical_json
+from lmeraser.keys import HashKey
 from lmeraser.manifest import Manifest
 from lmeraser.receipts import Change, sign, statement
 from lmeraser.store import Store
@@ -20,9 +21,12 @@ from lmeraser.store import Store
 class Receipting:
     """Signs receipts at "erased" and again at "completed"."""
 
-    def __init__(self, store: Store, manifest: Manifest, signing_key: Ed25519PrivateKey, journal: Journal) -> None:
+    def __init__(
+        self, store: Store, manifest: Manifest, hash_key: HashKey, signing_key: Ed25519PrivateKey, journal: Journal
+    ) -> None:
         self._store = store
         self._manifest = manifest
+        self._hash_key = hash_key
         self._signing_key = signing_key
         self._journal = journal
         # Requests that one commit erases have receipts that differ in little.
@@ -40,7 +44,7 @@ class Receipting:
         body = history.bodies[deletion_id]
         accepted_at = history.deletion(deletion_id).accepted_at
         erased_at = datetime.now(UTC).isoformat(timespec="milliseconds")
-        receipt = statement(self._manifest, body, accepted_at, erased_at, change)
+        receipt = statement(self._manifest, self._hash_key, body, accepted_at, erased_at, change)
         self._put(deletion_id, receipt)
         reached(Boundary.RECEIPT_WRITTEN)
         self._journal.append("erased", {"id": deletion_id, "clusters": list(change.clusters)})

@@ -62,7 +62,7 @@ class Registrar:
         self._intake = Intake(store, hash_key, self._journal)
         self._intake.adopt()
         self._retries: deque[str] = deque()
-        self._receipting = Receipting(store, manifest, signing_key, self._journal)
+        self._receipting = Receipting(store, manifest, hash_key, signing_key, self._journal)
         self._planner = Planner(manifest.method.partition.min_tuned_rows, manifest.method.tuning.passes)
         self._requests = deque(
             deletion.id for deletion in self._journal.history.deletions.values() if deletion.status == "accepted"

@@ -17,7 +17,7 @@ from actors.intake import MAX_IDS
 from actors.owners import InProcessOwners
 from actors.registrar import Registrar
 from lmeraser.commit import Commit
-from lmeraser.errors import NotReadyError
+from lmeraser.errors import LogError, NotReadyError
 from lmeraser.hashing import canonical_json
 from lmeraser.keys import HashKey
 from lmeraser.log import Log, Record
@@ -82,7 +82,7 @@ def restore(store: Store, mirror: Store, hash_key: HashKey, signing_key: Ed25519
 
     Raises:
         StoreFormatError: when the store is none, or the mirror is none of its.
-        LogError: when a chain is broken, or the two logs part.
+        LogError: when a chain is broken, the two logs part, or the mirrored one is the older.
         NotReadyError: when the copy holds no commit.
         KeysError: when the hash key is not the store's.
         FingerprintError: when the numerics here are not the store's.
@@ -105,14 +105,19 @@ def restore(store: Store, mirror: Store, hash_key: HashKey, signing_key: Ed25519
 
 
 def _make_mark(store: Store, manifest: Manifest, hash_key: HashKey, newer: list[Record]) -> _Mark | None:
-    """Mark the copy; None when the newer log is not newer."""
+    """Mark the copy; None when both logs end at the same record."""
     own = Log(store).advance()
     check_same(own, newer)
     commits = _commits(own)
     if not commits:
         raise NotReadyError(f"{store.uri} holds no commit, so there is nothing in it to restore")
     manifest.check_hash_key(commits[-1].fixed_leaves, hash_key)
-    if len(newer) <= len(own):
+    if len(newer) < len(own):
+        raise LogError(
+            f"the mirrored log ends at record {len(newer)} and the copy's own at {len(own)}: it is older than the copy "
+            "and knows nothing of what was deleted since; give the newest mirror"
+        )
+    if len(newer) == len(own):
         return None
     mark = _Mark(len(own), commits[-1].number, len(newer))
     store.put(RESTORING, canonical_json(asdict(mark)))

@@ -7,6 +7,7 @@ run.
 
     python benchmarks/audit.py --out /tmp/audit
     python benchmarks/audit.py --out /tmp/audit --cases 10 chosen --shadows 128
+    python benchmarks/audit.py --out /tmp/audit --cases 1 --shadows 8
 """
 
 from __future__ import annotations
@@ -27,8 +28,9 @@ import numpy as np
 import torch
 from stores import Prepared, a_copy, at_work, wait
 
-# The script serving.py beside this one would hide the package of the same name.
-sys.path.remove(str(Path(__file__).parent))
+# The script serving.py beside this one would hide the package of the same name. The folder stays in the path all the
+# same, because worker processes import this file again.
+sys.path.sort(key=lambda entry: entry == str(Path(__file__).parent))
 
 from cluster.demo import CONFIG
 from lmeraser.audit import Audit, Plan, Question, audit, to_html

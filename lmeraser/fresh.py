@@ -78,11 +78,15 @@ def rows_of(
 
 
 def specialists_of(
-    method: Method, clusters: Sequence[RowTable], workers: Executor | None = None, report: Report | None = None
+    method: Method,
+    clusters: Sequence[RowTable],
+    workers: Executor | None = None,
+    report: Report | None = None,
+    what: str = "tunings",
 ) -> list[Specialist]:
-    """Each cluster's specialist."""
+    """Each cluster's specialist; reported as ``what``."""
     done = workers.map(_specialist_in_worker, clusters) if workers else map(method.specialist, clusters)
-    return list(_reported(done, "tunings", len(clusters), report))
+    return list(_reported(done, what, len(clusters), report))
 
 
 @contextmanager

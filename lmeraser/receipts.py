@@ -14,7 +14,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from lmeraser.commit import Commit
-from lmeraser.errors import ReceiptError
+from lmeraser.errors import KeysError, ReceiptError
 from lmeraser.hashing import canonical_json
 from lmeraser.keys import HashKey
 from lmeraser.manifest import Manifest
@@ -29,6 +29,11 @@ def sample_hash(hash_key: HashKey, sample_id: str) -> str:
 def subject_hash(hash_key: HashKey, subject_id: str) -> str:
     """The keyed hash that stands for a subject id in the log and in receipts."""
     return hash_key.of("subject", subject_id)
+
+
+def key_check(hash_key: HashKey, deletion_id: str) -> str:
+    """A keyed hash by which a receipt tells the hash key that it was written under from any other."""
+    return hash_key.of("receipt", deletion_id)
 
 
 @dataclass(frozen=True)
@@ -53,12 +58,17 @@ class Change:
 
 
 def statement(
-    manifest: Manifest, request: Mapping[str, Any], accepted_at: str, erased_at: str, change: Change
+    manifest: Manifest,
+    hash_key: HashKey,
+    request: Mapping[str, Any],
+    accepted_at: str,
+    erased_at: str,
+    change: Change,
 ) -> dict[str, Any]:
     """What a receipt says at "erased", unsigned.
 
     Args:
-        manifest: the store's.
+        manifest, hash_key: the store's.
         request: body of the request's record.
         accepted_at, erased_at: ISO 8601, UTC.
         change: what the commit that erases the rows changed.
@@ -67,6 +77,7 @@ def statement(
         "format": 1,
         "deletion": request["id"],
         "store": manifest.store_id,
+        "key_check": key_check(hash_key, request["id"]),
         "samples": request["samples"],
         "subjects": request["subjects"],
         "accepted_at": accepted_at,
@@ -117,7 +128,13 @@ def verify_receipt(receipt: Mapping[str, Any], key: Ed25519PublicKey) -> None:
 
 
 def covers(receipt: Mapping[str, Any], hash_key: HashKey, identifier: str) -> bool:
-    """Whether a sample id or a subject id is among those that the receipt is about."""
+    """Whether a sample id or a subject id is among those that the receipt is about.
+
+    Raises:
+        KeysError: when the receipt was written under another hash key, so that nothing can be said.
+    """
+    if receipt.get("key_check") != key_check(hash_key, receipt["deletion"]):
+        raise KeysError("the hash key is not the one that this receipt was written under, so it tells nothing")
     return (
         sample_hash(hash_key, identifier) in receipt["samples"]
         or subject_hash(hash_key, identifier) in receipt["subjects"]

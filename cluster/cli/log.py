@@ -64,7 +64,7 @@ def check(
 
 @group.command("mirror")
 def mirror(
-    to: Annotated[str, typer.Option("--to", help="URI of the mirror; outside of the store, on another medium.")],
+    to: Annotated[str, typer.Option("--to", help="A folder on another medium, or s3://bucket/prefix?endpoint=URL.")],
     store: StoreUri = "",
     s3_endpoint: S3Endpoint = "",
     config: ConfigFile = None,

@@ -10,7 +10,7 @@ import typer
 
 from cluster.cli.options import AsJson, ConfigFile, KeyFolder, S3Endpoint, StoreUri, find_store, key_folder, read_file
 from cluster.cli.output import print_json, print_pairs
-from lmeraser.errors import ObjectMissingError, ReceiptError
+from lmeraser.errors import ConfigError, ObjectMissingError, ReceiptError
 from lmeraser.keys import load_hash_key, parse_public_pem, read_hash_key
 from lmeraser.manifest import load_manifest
 from lmeraser.receipts import covers, verify_receipt
@@ -55,6 +55,8 @@ def verify(
 
     Example: lmeraser receipt verify receipt.json --public-key signing-key.pub.pem --id u42
     """
+    if hash_key is not None and identifier is None:
+        raise ConfigError("--hash-key is there to ask about an id: give --id too")
     receipt = _read_receipt(file)
     verify_receipt(receipt, parse_public_pem(read_file(public_key)))
     found: dict[str, Any] = {name: receipt.get(name) for name in ("deletion", "erased_at", "completed_at")}

@@ -19,7 +19,9 @@ def register(app: typer.Typer) -> None:
 
 
 def restore(
-    mirror: Annotated[str, typer.Option("--mirror", help="URI of the mirror of the log.")],
+    mirror: Annotated[
+        str, typer.Option("--mirror", help="Mirror of the log: a folder or s3://bucket/prefix?endpoint=URL.")
+    ],
     store: StoreUri = "",
     s3_endpoint: S3Endpoint = "",
     config: ConfigFile = None,

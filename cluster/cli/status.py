@@ -51,4 +51,5 @@ def status(
     if as_json:
         print_json(found)
     else:
-        print_pairs(found.items())
+        deletions = ", ".join(f"{count} {status}" for status, count in found["deletions"].items())
+        print_pairs({**found, "deletions": deletions or "none"}.items())

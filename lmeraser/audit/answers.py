@@ -24,7 +24,7 @@ def answers(
     """Ask the stored state and a retrained one for every target, and compare the bits of the confidences."""
     # A cluster that awaits its tuning is compared without a specialist.
     tables = [cluster.remaining for cluster in clusters if cluster.stored is not None]
-    tuned = iter(tune_all(method, tables, workers, report))
+    tuned = iter(tune_all(method, tables, workers, report, "tunings to compare answers"))
     findings, rows = [], []
     for cluster in clusters:
         fresh = next(tuned) if cluster.stored is not None else None

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from lmeraser.commit import ClusterEntry, Commit
-from lmeraser.errors import ConfigError, NotReadyError
+from lmeraser.errors import ConfigError, LogError, NotReadyError
 from lmeraser.keys import HashKey
 from lmeraser.log import Log, Record
 from lmeraser.manifest import Manifest
@@ -22,7 +22,7 @@ class Asked:
 
     Attributes:
         request: the record that accepted it.
-        before, after: the commit that erased its rows and the one before it; None while it is only accepted.
+        before, after: the commit that erased its rows and the one that it was made from; None while only accepted.
         erased, completed, failed: the newest record of each kind.
     """
 
@@ -114,22 +114,27 @@ def read_evidence(
     Raises:
         ConfigError: when no deletion has one of the ids.
         KeysError: when the hash key is not the store's.
-        LogError: when the chain is broken, or a commit's root is not that of its leaves.
+        LogError: when the chain is broken, a commit's root is not that of its leaves, or a term goes on from no commit.
         NotReadyError: when nothing was ever committed.
     """
     records = tuple(Log(store).advance())
     commits: dict[int, Commit] = {}
     everything: dict[str, Asked] = {}
     newest: Commit | None = None
+    origin: Commit | None = None
     for record in records:
         if record.kind == "commit":
-            before, newest = newest, Commit.from_record(record)
+            newest = Commit.from_record(record)
             commits[record.number] = newest
             for name in newest.requests:
-                everything[name] = replace(everything[name], before=before or newest, after=newest)
+                everything[name] = replace(everything[name], before=origin or newest, after=newest)
+            origin = newest
         elif record.kind == "request":
             everything[str(record.body["id"])] = Asked(record)
-        elif record.kind != "term":
+        elif record.kind == "term":
+            # A restore goes on from an earlier commit.
+            origin = _commit_at(commits, record) if "base" in record.body else origin
+        else:
             everything[record.body["id"]] = _followed(everything[record.body["id"]], record)
     if newest is None:
         raise NotReadyError("the store holds no commit: ingest rows first")
@@ -139,6 +144,14 @@ def read_evidence(
         raise ConfigError(f"no deletion has the id {unknown[0]!r}; `lmeraser deletions list` names them")
     asked = tuple(everything[name] for name in dict.fromkeys(requests))
     return Evidence(store, manifest, hash_key, public_key, records, commits, newest, everything, asked)
+
+
+def _commit_at(commits: Mapping[int, Commit], term: Record) -> Commit:
+    """The commit that a term goes on from."""
+    base = term.body["base"]
+    if base not in commits:
+        raise LogError(f"log record {term.number} goes on from record {base}, which is no commit before it")
+    return commits[base]
 
 
 def _followed(one: Asked, record: Record) -> Asked:

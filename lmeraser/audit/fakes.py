@@ -185,7 +185,7 @@ def _recorded(scene: Scene, commit: Commit, store: Store, signing_key: Ed25519Pr
     log.append("erased", term, {"id": request_id, "clusters": list(change.clusters)})
     log.append("completed", term, {"id": request_id})
     now = datetime.now(UTC).isoformat(timespec="milliseconds")
-    body = statement(evidence.manifest, request.body, request.at, now, change)
+    body = statement(evidence.manifest, evidence.hash_key, request.body, request.at, now, change)
     body |= {"completed_at": now, "completed": {"log": after.number, "root": after.root}}
     store.put(f"receipts/{request_id}.json", canonical_json(sign(body, signing_key)))
     return request_id

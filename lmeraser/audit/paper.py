@@ -10,7 +10,7 @@ from typing import Any
 from lmeraser.audit.evidence import Asked, Evidence
 from lmeraser.audit.report import Section, Table, section
 from lmeraser.errors import ObjectMissingError, ReceiptError
-from lmeraser.receipts import Change, verify_receipt
+from lmeraser.receipts import Change, key_check, verify_receipt
 
 LOG_TITLE = "Is the log whole?"
 
@@ -124,6 +124,7 @@ def _contradictions(evidence: Evidence, one: Asked, receipt: dict[str, Any], cha
     expected = {
         "deletion": one.id,
         "store": evidence.manifest.store_id,
+        "key_check": key_check(evidence.hash_key, one.id),
         "samples": body["samples"],
         "subjects": body["subjects"],
         "accepted_at": one.request.at,

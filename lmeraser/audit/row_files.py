@@ -39,7 +39,7 @@ def row_files(evidence: Evidence) -> Section:
         said=(
             f"The ids of all {len(ids)} rows in {len(evidence.commit.clusters)} row files were hashed under the key "
             "and looked for among the requests. Every row lies in the cluster of its anchor and its subject, and each "
-            "commit that erased holds fewer rows than the one before, by as many as were asked for.",
+            "commit that erased holds fewer rows than the one that it was made from, by as many as were asked for.",
         )
         if not findings
         else (),
@@ -63,19 +63,21 @@ def _wrong_with_rows(evidence: Evidence, entry: ClusterEntry, table: RowTable) -
 
 
 def _wrong_counts(evidence: Evidence) -> Iterator[str]:
-    """A commit that erases leaves out what was asked for, but for samples that an earlier one had left out."""
-    earlier: set[str] = set()
-    audited = {one.id for one in evidence.asked}
+    """A commit that erases leaves out what was asked for, but for samples that those it came from had left out."""
+    left_out: dict[int, set[str]] = {}
+    made_from = {one.after.number: one.before for one in evidence.asked if one.after is not None}
     for commit in evidence.commits.values():
-        together = [evidence.everything[name] for name in commit.requests]
-        if not together:
+        if not commit.requests:
             continue
-        wanted: set[str] = set().union(*(one.samples for one in together))
-        before = together[0].before
-        gone = before.rows - commit.rows if before is not None else 0
-        if audited & {one.id for one in together} and not len(wanted - earlier) <= gone <= len(wanted):
+        wanted: set[str] = set().union(*(evidence.everything[name].samples for name in commit.requests))
+        left_out[commit.number] = wanted
+        if (before := made_from.get(commit.number)) is None:
+            continue
+        # A restore goes on from a commit that is not the one before.
+        earlier: set[str] = set().union(*(names for number, names in left_out.items() if number <= before.number))
+        gone = before.rows - commit.rows
+        if not len(wanted - earlier) <= gone <= len(wanted):
             yield (
                 f"commit {commit.number} was to leave {len(wanted - earlier)} rows out, but holds {gone} fewer than "
-                "the one before"
+                f"commit {before.number}"
             )
-        earlier |= wanted

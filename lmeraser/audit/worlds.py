@@ -61,7 +61,8 @@ def run_worlds(method: Method, cluster: Attacked, plan: Plan, workers: Executor,
     gone = [cluster.targets.where(member_T) for member_T in member_WT]
     before = [RowTable.concatenate(pair, width) for pair in zip(after, gone, strict=True)]
     # "Completed" and the control are tuned each for itself, though on the same rows.
-    tuned = tune_all(method, [*before, *after, *after], workers, report)
+    what = f"shadow tunings of {cluster.entry.key}"
+    tuned = tune_all(method, [*before, *after, *after], workers, report, what)
     count = plan.worlds
     tell = Answers(method, cluster, plan)
     found: dict[Stage, list[np.ndarray]] = {stage: [] for stage in STAGES}
@@ -127,12 +128,12 @@ class Answers:
 
 
 def tune_all(
-    method: Method, tables: list[RowTable], workers: Executor, report: Report | None
+    method: Method, tables: list[RowTable], workers: Executor, report: Report | None, what: str
 ) -> list[Specialist | None]:
-    """A specialist of each table that is large enough for one."""
+    """A specialist of each table that is large enough for one; reported as ``what``."""
     large = [len(table) >= method.config.partition.min_tuned_rows for table in tables]
     chosen = [table for table, enough in zip(tables, large, strict=True) if enough]
-    tuned = iter(specialists_of(method, chosen, workers, report))
+    tuned = iter(specialists_of(method, chosen, workers, report, what))
     return [next(tuned) if enough else None for enough in large]
 
 

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from lmeraser.errors import ReceiptError
+from lmeraser.errors import KeysError, ReceiptError
 from lmeraser.keys import HashKey
-from lmeraser.receipts import covers, row_paths, sample_hash, sign, subject_hash, verify_receipt
+from lmeraser.receipts import covers, key_check, row_paths, sample_hash, sign, subject_hash, verify_receipt
 from lmeraser.state import merkle_root
 
 HASH_KEY = HashKey(bytes(range(32)))
@@ -34,6 +34,7 @@ def body() -> dict[str, Any]:
     return {
         "format": 1,
         "deletion": "d-1",
+        "key_check": key_check(HASH_KEY, "d-1"),
         "samples": [sample_hash(HASH_KEY, "digit-0001"), sample_hash(HASH_KEY, "digit-0002")],
         "subjects": [subject_hash(HASH_KEY, "person 7")],
         "before": {"commit": 3, "root": merkle_root(leaves("a")), "rows": row_paths(leaves("a"), clusters)},
@@ -161,8 +162,9 @@ def test_a_receipt_covers_its_samples_and_its_subjects_and_nobody_else() -> None
 
 def test_a_receipt_cannot_be_searched_under_another_hash_key() -> None:
     receipt = sign(body(), KEY)
-    assert not covers(receipt, HashKey(bytes(32)), "digit-0001")
-    assert not covers(receipt, HashKey(bytes(32)), "person 7")
+    for name in ("digit-0001", "person 7", "digit-0003"):
+        with pytest.raises(KeysError, match="not the one"):
+            covers(receipt, HashKey(bytes(32)), name)
 
 
 def test_a_receipt_holds_no_id_in_the_clear() -> None:

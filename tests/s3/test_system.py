@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -10,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from command_line import Run
 from s3_server import S3Server
-from small_system import LABELS, System, picture, samples
+from small_system import LABELS, System, finish, picture, samples
 
 from actors.owner_process import NAMESPACE, Site
 from cluster.cli.options import read_config
@@ -23,7 +24,7 @@ from lmeraser.data import located, open_source
 from lmeraser.errors import ConfigError, DataError
 from lmeraser.keys import load_signing_key, public_pem
 from lmeraser.serving_config import ServingConfig
-from lmeraser.store import Store
+from lmeraser.store import Store, open_store
 from lmeraser.tensors import tensors_from_bytes
 from lmeraser.verify import verify
 
@@ -103,6 +104,31 @@ def test_the_command_line_finds_a_store_by_its_endpoint(
     lmeraser("status", "--store", uri, "--s3-endpoint", "localhost").failed(1, "allowed is http://host:port")
     lmeraser("status", "--store", s3.uri(s3.bucket())).failed(1, "is not a store")
     lmeraser("status", "--store", s3.uri("nowhere")).failed(1, "no bucket 'nowhere'")
+
+
+@in_a_bucket
+@pytest.mark.slow
+def test_a_copy_in_another_bucket_is_restored_without_what_was_deleted_since(
+    system_of: SystemOf, s3: S3Server, lmeraser: Run
+) -> None:
+    system = system_of("minute", 24)
+    copy = replace(system, store=open_store(s3.uri(s3.bucket(versioned=True), "copy")))
+    for name in system.store.names():
+        copy.store.put(name, system.store.get(name))
+    system.delete("s3")
+    at, mirror = ("--store", copy.store.uri), s3.uri(s3.bucket(), "log")
+    assert lmeraser("log", "mirror", "--store", system.store.uri, "--to", mirror).code == 0
+    restore = ("restore", *at, "--keys", copy.keys, "--mirror")
+    lmeraser(*restore, s3.uri(s3.bucket(), "log")).failed(1, "not a mirror")
+    found = lmeraser(*restore, mirror, "--json")
+    assert (found.code, found.json["erased"], found.json["rows"]) == (0, 1, 23), found.err
+    kept = dict(copy.store.kept())
+    together = b"".join(data for data in kept.values() if data is not None)
+    assert picture(3) not in together and picture(4) in together
+    assert not any("restoring" in name for name in kept)
+    finish(copy.registrar())
+    root = copy.fresh_root([row for row in samples(0, 24) if row.sample_id != "s3"])
+    assert lmeraser("status", *at, "--json").json["state_root"] == root == system.newest().root
 
 
 def test_rows_are_read_from_parquet_in_a_bucket(s3: S3Server, tmp_path: Path) -> None:

@@ -125,7 +125,9 @@ def test_a_table_holds_what_the_json_holds(lmeraser: Run, told: Told) -> None:
     assert lines[0].split() == ["key", "rows", "anchors", "state", "owner", "node", "device"]
     found = {line.split()[0]: line.split()[1:3] for line in lines[1:]}
     assert found == {entry["key"]: [str(entry["rows"]), str(len(entry["anchors"]))] for entry in entries}
-    assert newest(told.system)["body"]["root"] in lmeraser("status", "--store", told.system.store.uri).out
+    status = lmeraser("status", "--store", told.system.store.uri).out
+    assert newest(told.system)["body"]["root"] in status
+    assert "1 completed, 1 accepted" in status
     assert told.completed in lmeraser("deletions", "list", "--store", told.system.store.uri).out
 
 
@@ -211,6 +213,20 @@ def test_a_receipt_says_whether_it_covers_an_id(lmeraser: Run, told: Told, recei
     options = ("--public-key", keys / "signing-key.pub.pem", "--keys", keys, "--json")
     shown = lmeraser("receipt", "verify", receipt, "--id", name, *options)
     assert (shown.code, shown.json["covered"]) == (code, code == 0)
+
+
+def test_a_hash_key_alone_says_whom_a_receipt_covers_and_another_one_says_nothing(
+    lmeraser: Run, told: Told, receipt: Path, tmp_path: Path
+) -> None:
+    keys = told.system.keys
+    ask = ("receipt", "verify", receipt, "--public-key", keys / "signing-key.pub.pem", "--hash-key")
+    shown = lmeraser(*ask, keys / "hash.key", "--id", "u40", "--json")
+    assert (shown.code, shown.json["covered"]) == (0, True)
+    init_keys(tmp_path / "other")
+    for name in ("u40", "u41"):
+        lmeraser(*ask, tmp_path / "other" / "hash.key", "--id", name).failed(1, "hash key is not the one")
+    lmeraser(*ask, tmp_path / "none", "--id", "u40").failed(1, f"cannot read {tmp_path / 'none'}")
+    lmeraser(*ask, keys / "hash.key").failed(2, "--id")
 
 
 def test_a_receipt_fails_under_another_key(lmeraser: Run, receipt: Path, tmp_path: Path) -> None:

@@ -1,0 +1,149 @@
+"""``lmeraser log mirror`` and ``lmeraser restore``, as an operator who lost a store runs them."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from command_line import Run
+from small_system import System, finish, samples
+
+from lmeraser.errors import StoreError
+from lmeraser.rows import RowTable
+from lmeraser.store import LocalStore
+
+SystemOf = Callable[..., System]
+ALL = samples(0, 24)
+
+
+class Lost(NamedTuple):
+    """A store, a copy of it from before two deletions, and the URI of a mirror that is not made yet."""
+
+    store: System
+    copy: System
+    mirror: Path
+
+
+@pytest.fixture
+def lost(system_of: SystemOf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lost:
+    # Where `residue` and `audit` look for Ray's files.
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path / "none"))
+    system = system_of("minute", 24)
+    system.delete("s1")
+    shutil.copytree(system.store.uri, tmp_path / "copy")
+    registrar = system.registrar()
+    for sample_ids, subject_ids in ((["s3", "s4"], []), ([], ["u10"])):
+        registrar.delete(sample_ids, subject_ids)
+        finish(registrar)
+    return Lost(system, replace(system, store=LocalStore(tmp_path / "copy")), tmp_path / "mirror")
+
+
+def held(system: System) -> set[str]:
+    """Ids of the rows in the row files."""
+    files = [entry.rows_object for entry in system.newest().clusters]
+    return {name for file in files for name in RowTable.from_parquet(system.store.get(file), file).sample_ids}
+
+
+def bytes_of(system: System) -> dict[str, bytes]:
+    return {name: system.store.get(name) for name in system.store.names()}
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("recomputed_in_a_thread")
+def test_what_was_deleted_after_the_copy_does_not_come_back(lmeraser: Run, lost: Lost, tmp_path: Path) -> None:
+    store, copy, mirror = lost
+    mirrored = lmeraser("log", "mirror", "--store", store.store.uri, "--to", mirror, "--json").json
+    head = lmeraser("log", "check", "--store", store.store.uri, "--json").json
+    assert (mirrored["records"], mirrored["head"]) == (head["records"], head["head"])
+    root = store.newest().root
+    shutil.rmtree(store.store.uri)
+
+    at, keys = ("--store", copy.store.uri), ("--keys", copy.keys)
+    found = lmeraser("restore", *at, *keys, "--mirror", mirror, "--json")
+    assert found.code == 0, found.err
+    assert (found.json["erased"], found.json["rows"], found.json["rows_then"]) == (3, 20, 20)
+    assert held(copy) == {row.sample_id for row in ALL} - {"s1", "s3", "s4", "s10"}
+    ids = tmp_path / "ids.txt"
+    ids.write_text("s1\ns3\ns4\nu10\n")
+    assert lmeraser("residue", *at, "--ids-file", ids).code == 0
+
+    finish(copy.registrar())
+    status = lmeraser("status", *at, "--json").json
+    assert status["state_root"] == copy.fresh_root([row for row in ALL if row.sample_id in held(copy)]) == root
+    assert status["deletions"] == {"completed": 4}
+    checked = lmeraser("verify", *at, *keys, "--processes", 1, "--json").json
+    assert (checked["equal"], checked["fresh_root"]) == (True, root)
+    # The log goes on from that of the lost store, and so does its mirror.
+    assert lmeraser("log", "show", *at, "--json").json["records"][head["records"] - 1]["digest"] == head["head"]
+    again = lmeraser("log", "mirror", *at, "--to", mirror, "--json").json
+    assert again["records"] == head["records"] + again["added"] > head["records"]
+
+    deletions = [one["id"] for one in lmeraser("deletions", "list", *at, "--json").json["deletions"]]
+    receipt, public = tmp_path / "receipt.json", copy.keys / "signing-key.pub.pem"
+    receipt.write_text(lmeraser("receipt", "show", found.json["deletions"][0], *at).out)
+    for name in ("s3", "s4", "s10"):
+        ask = ("receipt", "verify", receipt, "--public-key", public, "--hash-key", copy.keys / "hash.key")
+        assert lmeraser(*ask, "--id", name).code == 0
+    ids.write_text("s1\ns3\ns4\ns10\n")
+    asked = ("--requests", *deletions, "--ids-file", ids, "--shadows", 0, "--processes", 1, "--out", tmp_path / "out")
+    audited = lmeraser("audit", *at, *keys, *asked, "--json")
+    assert {one["name"] for one in audited.json["sections"] if one["status"] != "passed"} == {"membership"}
+
+
+def test_a_log_that_does_not_go_on_from_the_copys_is_refused_and_changes_nothing(
+    lmeraser: Run, lost: Lost, tmp_path: Path
+) -> None:
+    store, copy, mirror = lost
+    restore = ("restore", "--store", copy.store.uri, "--keys", copy.keys, "--mirror")
+    before = bytes_of(copy)
+    lmeraser(*restore, tmp_path / "nowhere").failed(1, "not a mirror", "nowhere")
+    # The mirror was made from the copy before the store's deletions: nothing newer is in it.
+    lmeraser("log", "mirror", "--store", copy.store.uri, "--to", mirror)
+    shown = lmeraser(*restore, mirror, "--json")
+    assert (shown.code, shown.json["records"], shown.json["erased"]) == (0, 0, 0)
+    assert bytes_of(copy) == before
+    # Someone opened the copy without a restore: its history is another one now.
+    lmeraser("log", "mirror", "--store", store.store.uri, "--to", mirror)
+    copy.delete("s5")
+    before = bytes_of(copy)
+    lmeraser(*restore, mirror).failed(1, "part at record")
+    lmeraser("log", "mirror", "--store", copy.store.uri, "--to", mirror).failed(1, "part at record")
+    assert bytes_of(copy) == before
+
+
+def test_an_older_mirror_of_the_same_log_is_refused(lmeraser: Run, lost: Lost) -> None:
+    store, copy, mirror = lost
+    lmeraser("log", "mirror", "--store", copy.store.uri, "--to", mirror)
+    before = bytes_of(store)
+    lmeraser("restore", "--store", store.store.uri, "--keys", store.keys, "--mirror", mirror).failed(1, "older")
+    assert bytes_of(store) == before
+
+
+@pytest.mark.slow
+def test_a_restore_that_is_broken_off_shuts_the_store_for_every_command(
+    lmeraser: Run, lost: Lost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, copy, mirror = lost
+    base = copy.newest().number
+    lmeraser("log", "mirror", "--store", store.store.uri, "--to", mirror)
+    at = ("--store", copy.store.uri)
+    keys = ("--keys", copy.keys)
+    restore = ("restore", *at, *keys, "--mirror", mirror)
+    with monkeypatch.context() as patch:
+        # The disk is full once the newer log is in the copy.
+        patch.setattr("actors.owner.Owner.write_rows", _full)
+        lmeraser(*restore).failed(1, "No space left")
+    for command in (("status",), ("log", "check"), ("deletions", "list"), ("clusters", "list"), ("verify", *keys)):
+        lmeraser(*command, *at).failed(1, "not wholly restored", "lmeraser restore")
+    found = lmeraser(*restore, "--json")
+    assert (found.code, found.json["erased"], held(copy) & {"s3", "s4", "s10"}) == (0, 3, set())
+    receipt = lmeraser("receipt", "show", found.json["deletions"][0], *at).json
+    assert receipt["before"]["log"] == base
+
+
+def _full(*_: object) -> None:
+    raise StoreError("[Errno 28] No space left on device")
