@@ -53,7 +53,7 @@ def write_site(folder: Path) -> None:
     (folder / "site.yaml").write_text(yaml.safe_dump(site))
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 def test_the_operators_guide_can_be_followed(tmp_path: Path) -> None:
     write_site(tmp_path)
     blocks = re.findall(r"^```sh\n(.*?)^```", GUIDE.read_text(), re.MULTILINE | re.DOTALL)
