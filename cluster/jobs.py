@@ -131,7 +131,8 @@ def tune(registrar: Any, report: Report) -> dict[str, Any]:
     return status
 
 
-@ray.remote
+# The worker ends with its task: an idle one would keep torch and its arrays, a gigabyte.
+@ray.remote(max_calls=1)
 def _write_incoming(
     site: Site, source: SourceConfig, skip_bad: bool, prefix: str, place: int, workers: int
 ) -> Iterator[int]:
