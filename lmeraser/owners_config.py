@@ -17,7 +17,7 @@ class OwnersConfig:
             what a tuning needs of a GPU's memory, else none. Owners share 0.7 of each GPU, or one has it whole.
         accelerator: type of GPU that a node must have for owners, as Ray names it ("A10G"); any when empty.
         max_resident_owners: owners that have a process at a time. The others are passive and come back when they are
-            called; an erasure then waits a second or two for the process.
+            called; an erasure then waits about a second longer for the process.
         idle_s: seconds without a call after which an owner that has tuned gives its memory back.
     """
 
