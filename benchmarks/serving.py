@@ -9,6 +9,7 @@ Weights, prompts, heads and images are drawn at random: seconds do not hang on t
 
     python benchmarks/serving.py           prints one JSON object; ``--json`` puts it on one line
     python benchmarks/serving.py --quick   fewer rounds; under 5 minutes on two cores
+    python benchmarks/serving.py --owners  instead: each image goes to an actor of its cluster; by the clock
 
 Legend: N images, K clusters, P pixels a side, A anchors, H head features, C classes, M images of one cluster.
 """
@@ -25,15 +26,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import ray
 import torch
 from threadpoolctl import threadpool_limits
 from torch import nn
 
 # As a script this file would hide the package of the same name.
-sys.path.pop(0)
+sys.path.remove(str(Path(__file__).parent))
 
 from lmeraser.backbone import VitBackbone, create_model, open_backbone
 from lmeraser.commit import ClusterEntry, Commit
@@ -53,6 +56,8 @@ THREADS = 1
 CLUSTERS = (1, 8, 64, 256)
 # The count at which the batch is spread widest is where other ways are measured.
 COMPARED = 64
+# An actor each, so no more than a small machine holds.
+OWNERS = 8
 SKIPPED_SHARE = 0.5
 VARIANTS = {
     "pad": PromptConfig(kind="pad"),
@@ -97,12 +102,14 @@ def main() -> None:
     """Measure, and print one object."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="3 rounds instead of 7")
+    parser.add_argument("--owners", action="store_true", help="measure routing to actors instead")
     parser.add_argument("--json", action="store_true", help="the object on one line")
     arguments = parser.parse_args()
     torch.set_num_threads(THREADS)
     # Ray limits BLAS and FAISS in a replica by OMP_NUM_THREADS.
     with threadpool_limits(THREADS):
-        figures = measured(3 if arguments.quick else 7)
+        rounds = 3 if arguments.quick else 7
+        figures = routed_to_owners(rounds) if arguments.owners else measured(rounds)
     found = {
         **figures,
         "threads": THREADS,
@@ -128,6 +135,34 @@ def measured(rounds: int) -> dict[str, Any]:
             processor_s[name].append(time.process_time() - begun_processor)
             clock_s[name].append(time.perf_counter() - begun)
     return {"images": IMAGES, "rounds": rounds, **ratios(processor_s), "by_clock": ratios(clock_s)}
+
+
+def routed_to_owners(rounds: int) -> dict[str, Any]:
+    """One batch in this process against the same batch whose images go to their clusters' actors, once a round each."""
+    # All on one core, which Ray's processes inherit: else the actors would use more cores than the one batch does.
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    ray.init(address="local", include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    found: dict[str, Any] = {}
+    for variant in ("pad", "token at 0"):
+        setting = opened(VARIANTS[variant])
+        bank = setting.bank(OWNERS)
+        owners = [OwnerOfCluster.remote(variant, cluster) for cluster in range(OWNERS)]
+        together = partial(Predictor(setting.method, ServingConfig()).score, bank, setting.images_N3PP)
+        apart = partial(ask_owners, setting, bank, owners)
+        difference = np.abs(together().pooled_NC - apart()).max()
+        assert difference < 1e-3, f"the actors' scores differ by {difference}"
+        pairs = []
+        for _ in range(rounds):
+            begun = time.perf_counter()
+            together()
+            between = time.perf_counter()
+            apart()
+            pairs.append((between - begun, time.perf_counter() - between))
+        found[variant] = round(statistics.median(one / other for one, other in pairs), 3)
+        for owner in owners:
+            ray.kill(owner)
+    ray.shutdown()
+    return {"images": IMAGES, "rounds": rounds, "clusters": OWNERS, "routed_to_owners_over_one_batch": found}
 
 
 def ratios(seconds: dict[str, list[float]]) -> dict[str, Any]:
@@ -273,6 +308,39 @@ def pass_by_cluster(setting: Setting, bank: Bank) -> np.ndarray:
             prompts_M = bank.prompts_K[cluster].expand(len(rows_M), *method.prompt_kind.shape)
             features = method.prompt_kind.features(pixels_N3PP[rows_M], prompts_M)
             scores_NC[rows_M] = bank.pooled_head.scores(method.feature_map.project(features.head_NF.numpy()))
+    return scores_NC
+
+
+@ray.remote(num_cpus=0)
+class OwnerOfCluster:
+    """An actor that answers for one cluster."""
+
+    def __init__(self, variant: str, cluster: int) -> None:
+        torch.set_num_threads(THREADS)
+        self._setting = opened(VARIANTS[variant])
+        self._bank = self._setting.bank(OWNERS)
+        self._cluster = cluster
+
+    def scores(self, pixels_M3PP: np.ndarray) -> np.ndarray:
+        """Of the pooled head, (M, C)."""
+        method = self._setting.method
+        with torch.inference_mode():
+            prompts_M = self._bank.prompts_K[self._cluster].expand(len(pixels_M3PP), *method.prompt_kind.shape)
+            features = method.prompt_kind.features(torch.from_numpy(pixels_M3PP.copy()), prompts_M)
+            return self._bank.pooled_head.scores(method.feature_map.project(features.head_NF.numpy()))
+
+
+def ask_owners(setting: Setting, bank: Bank, owners: Sequence[Any]) -> np.ndarray:
+    """The un-prompted pass here, then each cluster's images to its actor, all at once."""
+    scores_NC = np.zeros((IMAGES, CLASSES))
+    with torch.inference_mode():
+        pixels_N3PP, cluster_N = routed(setting, bank)
+    asked = {
+        cluster: owners[cluster].scores.remote(pixels_N3PP.numpy()[cluster_N == cluster])
+        for cluster in np.unique(cluster_N)
+    }
+    for cluster, answer in asked.items():
+        scores_NC[cluster_N == cluster] = ray.get(answer)
     return scores_NC
 
 
