@@ -6,6 +6,7 @@ comes back at the next call to it.
 
 from __future__ import annotations
 
+import heapq
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -92,4 +93,4 @@ class Residency:
 
     def _largest(self) -> list[str]:
         """Clusters with the most rows: a row drawn at random is most likely in them."""
-        return sorted(self.rows, key=lambda key: (-self.rows[key], key))[: self.most()]
+        return heapq.nsmallest(self.most(), self.rows, key=lambda key: (-self.rows[key], key))

@@ -30,7 +30,7 @@ from stores import Prepared, a_copy, at_work, wait
 
 # The script serving.py beside this one would hide the package of the same name. The folder stays in the path all the
 # same, because worker processes import this file again.
-sys.path.sort(key=lambda entry: entry == str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from cluster.demo import CONFIG
 from lmeraser.audit import Audit, Plan, Question, audit, to_html

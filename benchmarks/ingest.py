@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -26,6 +25,7 @@ from typing import Any
 
 import numpy as np
 import yaml
+from memory import MIB, by_kind
 
 # The script serving.py beside this one would hide the package of the same name.
 sys.path.remove(str(Path(__file__).parent))
@@ -37,7 +37,6 @@ from lmeraser.numerics import deterministic
 from lmeraser.partition import AnchorIndex, Dendrogram, fit_anchors
 
 _SAMPLE_S = 0.5
-_MIB = 1 << 20
 
 
 def main() -> None:
@@ -108,42 +107,22 @@ class Peak:
         """The peak in MiB: in all, by kind of process (their number and sum), and of the largest process of a kind."""
         self._thread.join()
         return {
-            "peak_mib": sum(map(sum, self._peak.values())) // _MIB,
-            "at_peak": {kind: f"{len(sizes)}: {sum(sizes) // _MIB}" for kind, sizes in sorted(self._peak.items())},
-            "largest_mib": {kind: size // _MIB for kind, size in sorted(self._largest.items())},
+            "peak_mib": sum(map(sum, self._peak.values())) // MIB,
+            "at_peak": {kind: f"{len(sizes)}: {sum(sizes) // MIB}" for kind, sizes in sorted(self._peak.items())},
+            "largest_mib": {kind: size // MIB for kind, size in sorted(self._largest.items())},
         }
 
     def _watch(self) -> None:
         while Path(f"/proc/{self._pid}/smaps_rollup").exists():
-            found: dict[str, list[int]] = defaultdict(list)
-            for pid in [self._pid, *descendants(self._pid)]:
-                if (size := _pss(pid)) > 0:
-                    found[_kind(pid, self._pid)].append(size)
-                    self._largest[_kind(pid, self._pid)] = max(self._largest[_kind(pid, self._pid)], size)
-            if not found:
+            found = by_kind(descendants(self._pid))
+            found["command"] = [size for sizes in by_kind([self._pid]).values() for size in sizes]
+            if not any(found.values()):
                 return
+            for kind, sizes in found.items():
+                self._largest[kind] = max(self._largest[kind], *sizes, 0)
             if sum(map(sum, found.values())) > sum(map(sum, self._peak.values())):
-                self._peak = dict(found)
+                self._peak = found
             time.sleep(_SAMPLE_S)
-
-
-def _pss(pid: int) -> int:
-    try:
-        found = re.search(r"^Pss: +(\d+) kB", Path(f"/proc/{pid}/smaps_rollup").read_text(), re.MULTILINE)
-    except (OSError, ProcessLookupError):
-        return 0
-    return int(found[1]) * 1024 if found else 0
-
-
-def _kind(pid: int, command: int) -> str:
-    """What a process is: Ray writes an actor's class or a task's name into its command line."""
-    if pid == command:
-        return "command"
-    try:
-        line = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[0].decode(errors="replace")
-    except (OSError, ProcessLookupError):
-        return "ended"
-    return re.split(r"[.(]", line)[0].strip() if line.startswith("ray::") else Path(line).name
 
 
 def anchors(rows: int, count: int) -> dict[str, Any]:

@@ -22,7 +22,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -31,10 +31,15 @@ from typing import Any
 import numpy as np
 import ray
 import torch
+from memory import MIB, by_kind
 from stores import Prepared, at_work, commits, rows_of, samples, wait
 
 # The script serving.py beside this one would hide the package of the same name.
 sys.path.remove(str(Path(__file__).parent))
+sys.path.append(str(Path(__file__).parent.parent / "tests" / "support"))
+
+from meanwhile import meanwhile
+from processes import descendants
 
 from actors.owner_process import NAMESPACE, Site
 from cluster.demo import CONFIG
@@ -141,32 +146,11 @@ def status(registrar: Any) -> dict[str, Any]:
     return said
 
 
-def below(pid: int) -> Iterator[int]:
-    """All processes below one."""
-    children: dict[int, list[int]] = {}
-    for folder in Path("/proc").iterdir():
-        with suppress(OSError, ValueError):
-            child = int(folder.name)
-            children.setdefault(int((folder / "stat").read_text().rpartition(")")[2].split()[1]), []).append(child)
-    waiting = [pid]
-    while waiting:
-        for child in children.get(waiting.pop(), ()):
-            yield child
-            waiting.append(child)
-
-
 def memory() -> tuple[dict[str, float], Counter[str]]:
     """MiB of the processes below this one, and how many there are, by what they are."""
-    total: Counter[str] = Counter()
-    count: Counter[str] = Counter()
-    for pid in below(os.getpid()):
-        with suppress(OSError):
-            name = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[0].decode()
-            pss = next(line for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines() if "Pss:" in line)
-            kind = name.removeprefix("ray::").split(".")[0] if name.startswith("ray::") else Path(name).name
-            total[kind] += int(pss.split()[1])
-            count[kind] += 1
-    return {kind: round(kib / 1024, 1) for kind, kib in total.items()}, count
+    found = {kind.removeprefix("ray::"): sizes for kind, sizes in by_kind(descendants(os.getpid())).items()}
+    used = {kind: round(sum(sizes) / MIB, 1) for kind, sizes in found.items()}
+    return used, Counter({kind: len(sizes) for kind, sizes in found.items()})
 
 
 class Watch:
@@ -175,19 +159,10 @@ class Watch:
     def __init__(self) -> None:
         self.most_mib = 0.0
         self.most_owners = 0
-        self._left = threading.Event()
-        self._thread = threading.Thread(target=self._look)
 
-    def __enter__(self) -> Watch:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._left.set()
-        self._thread.join()
-
-    def _look(self) -> None:
-        while not self._left.wait(1.0):
+    def until(self, left: threading.Event) -> None:
+        """Look again and again."""
+        while not left.wait(1.0):
             used, count = memory()
             self.most_mib = max(self.most_mib, sum(used.values()))
             self.most_owners = max(self.most_owners, count["OwnerProcess"])
@@ -250,7 +225,8 @@ def erasing(stores: Stores, name: str, count: int) -> dict[str, Any]:
 def an_hour(stores: Stores, workers: int, count: int) -> dict[str, Any]:
     """Deletions of one row each, sent at once, until all are completed; owners tune one a worker."""
     store = stores.of("64", min_tuned_rows=8)
-    with running(store, workers, 16) as registrar, Watch() as seen:
+    seen = Watch()
+    with running(store, workers, 16) as registrar, meanwhile(seen.until):
         until(lambda: len(ray.get(registrar.owner_places.remote())) == 16)
         rows = random.Random(0).sample(store.sample_ids, count)
         begun = time.monotonic()
@@ -279,7 +255,8 @@ def an_hour(stores: Stores, workers: int, count: int) -> dict[str, Any]:
 def many(stores: Stores) -> dict[str, Any]:
     """A thousand clusters on two cores: rows come, rows go, clusters are tuned; then the root is compared."""
     store = stores.of("1000", min_tuned_rows=4)
-    with Watch() as seen:
+    seen = Watch()
+    with meanwhile(seen.until):
         begun = time.monotonic()
         with running(store, 2, 16) as registrar:
             clusters = status(registrar)["clusters"]

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import ray
+from meanwhile import meanwhile
 from named_actors import end_actors
 from processes import named
 from small_system import System, samples
@@ -35,20 +36,16 @@ def few(system_of: SystemOf) -> Iterator[tuple[System, Any]]:
 
 
 class Watch:
-    """Notes the processes of owners, again and again, until it is left."""
+    """Notes the processes of owners."""
 
     def __init__(self) -> None:
         self._seen: list[tuple[float, set[int]]] = []
-        self._left = threading.Event()
-        self._thread = threading.Thread(target=self._look)
 
-    def __enter__(self) -> Watch:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._left.set()
-        self._thread.join()
+    def until(self, left: threading.Event) -> None:
+        """Look again and again."""
+        while not left.is_set():
+            self._seen.append((time.monotonic(), set(named("ray::OwnerProcess"))))
+            left.wait(0.05)
 
     def most(self) -> int:
         """Most processes that lived side by side for a second: one that was ended may take a moment to be gone."""
@@ -60,17 +57,13 @@ class Watch:
                 most = max(most, len(pids & self._seen[later][1]))
         return most
 
-    def _look(self) -> None:
-        while not self._left.is_set():
-            self._seen.append((time.monotonic(), set(named("ray::OwnerProcess"))))
-            time.sleep(0.05)
-
 
 def test_rows_go_from_many_clusters_and_all_are_tuned_by_few_processes(few: tuple[System, Any]) -> None:
     system, registrar = few
     # One row after the other while tunings run; then one of many clusters at once.
     numbers, at_once = range(3), [f"s{number}" for number in range(40, 50)]
-    with Watch() as seen:
+    seen = Watch()
+    with meanwhile(seen.until):
         each = [ray.get(registrar.delete.remote([f"s{number}"], [])) for number in numbers]
         completed(registrar, each[0].id)
         last = ray.get(registrar.delete.remote(at_once, []))

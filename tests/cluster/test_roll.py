@@ -14,6 +14,7 @@ from typing import Any
 import httpx2
 import pytest
 import ray
+from meanwhile import meanwhile
 from named_actors import end_actors
 from processes import named
 from small_system import System, picture, samples
@@ -34,27 +35,18 @@ ACTORS = ("ray::RegistrarProcess", "ray::OwnerProcess", "ray::ServeReplica")
 
 
 class Caller:
-    """Predicts one image after the other until it is left; keeps what failed."""
+    """Predicts one image after the other; keeps what failed."""
 
     def __init__(self, url: str) -> None:
         self.answers = 0
         self.failed: list[str] = []
         self._url = url
-        self._left = threading.Event()
-        self._thread = threading.Thread(target=self._call)
 
-    def __enter__(self) -> Caller:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._left.set()
-        self._thread.join()
-
-    def _call(self) -> None:
+    def until(self, left: threading.Event) -> None:
+        """Call again and again."""
         # Not the project's client: it asks again after a failure, and so would hide it.
         with httpx2.Client(base_url=self._url, timeout=60.0) as client:
-            while not self._left.is_set():
+            while not left.is_set():
                 answer = client.post("/v1/predict", content=picture(400), headers={"Content-Type": "image/png"})
                 self.answers += 1
                 if answer.status_code != 200:
@@ -72,7 +64,8 @@ def test_all_processes_are_replaced_while_predictions_are_answered(system_of: Sy
     term = ray.get(registrar.status.remote())["term"]
     url = start_service(system.store, system.keys, ServingConfig(), "127.0.0.1", free_port())
     try:
-        with Client(url) as client, Caller(url) as caller:
+        caller = Caller(url)
+        with Client(url) as client, meanwhile(caller.until):
             # One that still waits for its tuning when the roll begins.
             deletion = client.delete(sample_ids=["s3"])
             client.wait(deletion.id, status="erased", timeout_s=200)
