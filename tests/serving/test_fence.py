@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import httpx2
@@ -33,23 +33,34 @@ LEASE_S = 0.4
 REPLICA = Path(__file__).parent.parent / "support" / "one_replica.py"
 
 
+@dataclass(frozen=True)
+class Answered:
+    """What one request got, and when, in seconds of this process's clock."""
+
+    asked_at: float
+    answered_at: float
+    status: int
+    commit: int | None
+
+
 class ReplicaProcess:
     """A replica, and a client that asks it again and again."""
 
     def __init__(self, store: str, system: System) -> None:
         port = free_port()
         self.url = f"http://127.0.0.1:{port}/v1/predict"
+        self.freeze = system.keys / "freeze"
         self.process = subprocess.Popen(
-            [sys.executable, str(REPLICA), store, str(system.keys), str(port), str(LEASE_S)]
+            [sys.executable, str(REPLICA), store, str(system.keys), str(port), str(LEASE_S), str(self.freeze)]
         )
-        self.answers: list[tuple[float, int, int | None]] = []
+        self.answers: list[Answered] = []
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._ask, daemon=True)
         self._thread.start()
 
     def until_it_answers(self, status: int = 200, moment: float = 0.0) -> None:
         until = time.monotonic() + 90
-        while not any(answer[0] > moment and answer[1] == status for answer in list(self.answers)):
+        while not any(a.answered_at > moment and a.status == status for a in list(self.answers)):
             assert time.monotonic() < until and self.process.poll() is None, "the replica does not start"
             time.sleep(0.05)
 
@@ -64,13 +75,14 @@ class ReplicaProcess:
         image = picture(500)
         with httpx2.Client(timeout=60) as client:
             while not self._stopped.is_set():
+                asked_at = time.monotonic()
                 try:
                     answer = client.post(self.url, content=image, headers={"content-type": "image/png"})
                 except httpx2.TransportError:
                     time.sleep(0.05)
                     continue
                 commit = answer.json()["commit"] if answer.status_code == 200 else None
-                self.answers.append((time.monotonic(), answer.status_code, commit))
+                self.answers.append(Answered(asked_at, time.monotonic(), answer.status_code, commit))
 
 
 @pytest.fixture
@@ -89,7 +101,7 @@ def registrar_of(system: System) -> Registrar:
 
 def erase(registrar: Registrar) -> tuple[float, int]:
     """Carry a deletion out until it is erased; when that was, and the commit without the rows."""
-    deletion = registrar.delete(["s3"], [])
+    deletion = registrar.delete([f"s{registrar.status()['commit']}"], [])
     registrar.step()
     assert registrar.deletion(deletion.id).status == "erased"
     number = registrar.status()["commit"]
@@ -99,7 +111,7 @@ def erase(registrar: Registrar) -> tuple[float, int]:
 
 def answers_after(replica: ReplicaProcess, moment: float, seconds: float) -> list[tuple[int, int | None]]:
     time.sleep(seconds)
-    return [(status, commit) for at, status, commit in replica.answers if at > moment]
+    return [(a.status, a.commit) for a in replica.answers if a.answered_at > moment]
 
 
 @pytest.mark.parametrize("medium", ["folder", "s3"])
@@ -111,12 +123,29 @@ def test_a_replica_that_is_frozen_during_a_deletion_never_answers_from_the_commi
     replicas.append(ReplicaProcess(system.store.uri, system))
     replicas[0].until_it_answers()
     for _ in range(3):
+        frozen_at = time.monotonic()
         os.kill(replicas[0].process.pid, signal.SIGSTOP)
-        number = registrar.status()["commit"]
-        deletion = registrar.delete([f"s{number}"], [])
-        registrar.step()
-        erased_at, newest = time.monotonic(), registrar.status()["commit"]
-        assert registrar.deletion(deletion.id).status == "erased"
+        erased_at, newest = erase(registrar)
+        os.kill(replicas[0].process.pid, signal.SIGCONT)
+        assert (200, newest) in answers_after(replicas[0], erased_at, 3.0)
+        # What was asked before may have been answered already, and stood in line to be sent (docs/threat-model.md).
+        asked_since = [a.commit for a in replicas[0].answers if a.asked_at > frozen_at and a.commit is not None]
+        assert min(asked_since) >= newest
+
+
+@pytest.mark.parametrize("medium", ["folder", "s3"])
+def test_an_answer_that_is_frozen_before_it_is_ready_never_comes_from_the_commit_before(
+    system_of: SystemOf, replicas: list[ReplicaProcess]
+) -> None:
+    system = system_of("minute", 24)
+    registrar = registrar_of(system)
+    replicas.append(ReplicaProcess(system.store.uri, system))
+    replicas[0].until_it_answers()
+    for _ in range(3):
+        replicas[0].freeze.touch()
+        while replicas[0].freeze.exists():
+            time.sleep(0.01)
+        erased_at, newest = erase(registrar)
         os.kill(replicas[0].process.pid, signal.SIGCONT)
         found = answers_after(replicas[0], erased_at, 3.0)
         assert (200, newest) in found
@@ -138,7 +167,7 @@ def test_a_replica_that_starts_during_a_deletion_never_answers_from_the_commit_b
         erased_at, newest = time.monotonic(), registrar.status()["commit"]
         assert all(commit is None or commit >= newest for _, commit in answers_after(replicas[0], erased_at, 0.3))
     replicas[0].until_it_answers()
-    assert {commit for _, status, commit in replicas[0].answers if status == 200} == {newest}
+    assert {a.commit for a in replicas[0].answers if a.status == 200} == {newest}
 
 
 def test_a_replica_that_loses_sight_of_the_store_stops_answering(
@@ -173,4 +202,4 @@ def test_a_replica_to_which_the_bucket_does_not_answer_stops_answering(
         replicas[0].until_it_answers(503, erased_at)
         proxy.fault = lambda _method, _path: None
         replicas[0].until_it_answers(200, erased_at)
-        assert {commit for at, _, commit in replicas[0].answers if at > erased_at} == {None, newest}
+        assert {a.commit for a in replicas[0].answers if a.answered_at > erased_at} == {None, newest}

@@ -1,7 +1,12 @@
-"""One replica as a process of its own, over real HTTP: ``python one_replica.py STORE KEYS PORT LEASE_S``."""
+"""One replica as a process of its own, over real HTTP: ``python one_replica.py STORE KEYS PORT LEASE_S FREEZE``.
+
+While the file FREEZE is there, a forward pass takes it away and freezes the whole process at its end.
+"""
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 from pathlib import Path
 
@@ -20,7 +25,11 @@ if __name__ == "__main__":
     replica = Replica(open_store(sys.argv[1]), Path(sys.argv[2]), ServingConfig(lease_s=float(sys.argv[4])))
 
     async def forward(images_N3PP: np.ndarray) -> Scored:
-        return replica.score([images_N3PP])[0]
+        scored = replica.score([images_N3PP])[0]
+        if (freeze := Path(sys.argv[5])).exists():
+            freeze.unlink()
+            os.kill(os.getpid(), signal.SIGSTOP)
+        return scored
 
     registrar = NamedRegistrar(replica.store_id, sys.argv[1])
     app = create_app(replica, forward, registrar, ApiKeys(Path(sys.argv[2])))
