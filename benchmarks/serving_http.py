@@ -53,6 +53,7 @@ from lmeraser.manifest import load_manifest
 from lmeraser.public import build_public, create_store
 from lmeraser.serving_config import ServingConfig
 from lmeraser.store import LocalStore
+from serving.batching import Batching
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -116,20 +117,17 @@ class Bare:
 
         torch.set_num_threads(threads)
         self._model = create_model(BackboneConfig(image_px=IMAGE_PX)).eval()
+        self._batching = Batching(self._greatest, max_images=64)
 
     async def __call__(self, request: Request) -> dict[str, int]:
         image_3PP = await asyncio.to_thread(decode_image, await request.body(), IMAGE_PX, 40_000_000)
-        return {"greatest": await self._batched(image_3PP)}
+        return {"greatest": await self._batching(image_3PP[None])}
 
-    @serve.batch(max_batch_size=64, batch_wait_timeout_s=0.0)
-    async def _batched(self, images: Sequence[np.ndarray]) -> list[int]:
-        return await asyncio.to_thread(self._greatest, np.stack(images))
-
-    def _greatest(self, images_N3PP: np.ndarray) -> list[int]:
+    def _greatest(self, requests: Sequence[np.ndarray]) -> list[int]:
         import torch
 
         with torch.inference_mode():
-            pixels_N3PP = torch.from_numpy(images_N3PP).float() / 255
+            pixels_N3PP = torch.from_numpy(np.concatenate(requests)).float() / 255
             passes = [self._model(pixels_N3PP) for _ in range(PASSES)]
             return passes[-1].argmax(dim=1).tolist()
 

@@ -27,6 +27,7 @@ from lmeraser.serving_config import ServingConfig
 from lmeraser.store import open_store
 from lmeraser.validated import validated
 from serving.admission import most_requests
+from serving.batching import Batching
 from serving.problems import RETRY_AFTER_S
 from serving.registrar import NamedRegistrar
 from serving.routes import create_app
@@ -59,12 +60,11 @@ class Service:
         self._metrics = ServingMetrics()
         self._keys = ApiKeys(Path(keys))
         self._replica = Replica(open_store(store), Path(keys), config, "cuda" if ray.get_gpu_ids() else "cpu")
-        # One request never holds more images than that, so it always fits.
-        self._batched.set_max_batch_size(config.max_batch_images)
+        self._batching = Batching(self._score, config.max_batch_images)
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         registrar = NamedRegistrar(self._replica.store_id, self._store_uri)
-        return create_app(self._replica, self._batched, registrar, self._keys)
+        return create_app(self._replica, self._batching, registrar, self._keys)
 
     async def check_health(self) -> None:
         """Ray asks regularly: an idle replica lets go of an old bank, and has the new one ready."""
@@ -76,10 +76,9 @@ class Service:
         if (age_s := self._replica.lease_age_s(bank)) is not None:
             self._metrics.seen(bank.commit.number, age_s)
 
-    @serve.batch(batch_wait_timeout_s=0.0, batch_size_fn=lambda requests: sum(map(len, requests)))
-    async def _batched(self, requests: Sequence[np.ndarray]) -> list[Scored]:
+    def _score(self, requests: Sequence[np.ndarray]) -> list[Scored]:
         begun = time.perf_counter()
-        scored = await asyncio.to_thread(self._replica.score, requests)
+        scored = self._replica.score(requests)
         self._metrics.scored(scored, time.perf_counter() - begun)
         return scored
 

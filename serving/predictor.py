@@ -122,7 +122,8 @@ class Predictor:
         return backbone.finish(lower) if meta_N is None else kind.features_from(lower, meta_N), from_lower
 
     def _projected(self, features: Features) -> np.ndarray:
-        return self._method.feature_map.project(features.head_NF.float().cpu().numpy())
+        # Answers do not enter the state, so they need not be padded to its fixed batches.
+        return self._method.feature_map.project_together(features.head_NF.float().cpu().numpy())
 
     def _index(self, places_M: np.ndarray) -> Tensor:
         return torch.from_numpy(places_M).to(self._method.backbone.device)

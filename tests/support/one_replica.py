@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ import uvicorn
 from lmeraser.api_keys import ApiKeys
 from lmeraser.serving_config import ServingConfig
 from lmeraser.store import open_store
+from serving.batching import Batching
 from serving.predictor import Scored
 from serving.registrar import NamedRegistrar
 from serving.replica import Replica
@@ -24,13 +26,13 @@ from serving.routes import create_app
 if __name__ == "__main__":
     replica = Replica(open_store(sys.argv[1]), Path(sys.argv[2]), ServingConfig(lease_s=float(sys.argv[4])))
 
-    async def forward(images_N3PP: np.ndarray) -> Scored:
-        scored = replica.score([images_N3PP])[0]
+    def score(requests: Sequence[np.ndarray]) -> list[Scored]:
+        scored = replica.score(requests)
         if (freeze := Path(sys.argv[5])).exists():
             freeze.unlink()
             os.kill(os.getpid(), signal.SIGSTOP)
         return scored
 
     registrar = NamedRegistrar(replica.store_id, sys.argv[1])
-    app = create_app(replica, forward, registrar, ApiKeys(Path(sys.argv[2])))
+    app = create_app(replica, Batching(score, replica.config.max_batch_images), registrar, ApiKeys(Path(sys.argv[2])))
     uvicorn.run(app, host="127.0.0.1", port=int(sys.argv[3]), log_level="error")

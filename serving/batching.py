@@ -1,0 +1,71 @@
+"""Requests that come while one batch runs go together in the next.
+
+``ray.serve.batch`` makes up a batch before it waits for the one that runs, so without a waiting time each
+request is a batch of its own (docs/decisions/0029).
+
+Legend: N images of one request, P pixels a side.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Generic, TypeVar
+
+import numpy as np
+
+T = TypeVar("T")
+
+
+class Batching(Generic[T]):
+    """Passes images to a function that blocks, in a thread, one batch at a time. Used on one event loop."""
+
+    def __init__(self, answer: Callable[[Sequence[np.ndarray]], list[T]], max_images: int) -> None:
+        """Start without a request.
+
+        Args:
+            answer: from the images of several requests, uint8 [N, 3, P, P] each, to the answer to each.
+            max_images: most images of one batch; a request that holds more has a batch of its own.
+        """
+        self._answer = answer
+        self._max_images = max_images
+        self._waiting: deque[tuple[np.ndarray, asyncio.Future[T]]] = deque()
+        self._running: asyncio.Task[None] | None = None
+
+    async def __call__(self, images_N3PP: np.ndarray) -> T:
+        """The answer to one request; raises what the function raised for its batch."""
+        answered: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._waiting.append((images_N3PP, answered))
+        if self._running is None:
+            self._running = asyncio.create_task(self._run())
+        return await answered
+
+    async def _run(self) -> None:
+        while batch := self._next_batch():
+            try:
+                results = await asyncio.to_thread(self._answer, [images_N3PP for images_N3PP, _ in batch])
+            except Exception as error:
+                for _, answered in batch:
+                    if not answered.done():
+                        answered.set_exception(error)
+                continue
+            for (_, answered), result in zip(batch, results, strict=True):
+                # A caller that has hung up waits no more.
+                if not answered.done():
+                    answered.set_result(result)
+        self._running = None
+
+    def _next_batch(self) -> list[tuple[np.ndarray, asyncio.Future[T]]]:
+        batch: list[tuple[np.ndarray, asyncio.Future[T]]] = []
+        images = 0
+        while self._waiting:
+            images_N3PP, answered = self._waiting[0]
+            if answered.done():
+                self._waiting.popleft()
+                continue
+            images += len(images_N3PP)
+            if batch and images > self._max_images:
+                break
+            batch.append(self._waiting.popleft())
+        return batch
