@@ -149,15 +149,10 @@ def regrouped_entries(regrouping: Regrouping, written: Mapping[str, Written]) ->
     return tuple(sorted((*regrouping.kept, *fresh), key=lambda entry: entry.key))
 
 
-def with_specialist(commit: Commit, key: str, target: str, leaf: str) -> Commit:
-    """The commit after one cluster was tuned."""
-    return replace(
-        commit,
-        clusters=tuple(
-            replace(entry, specialist_object=target, specialist_leaf=leaf) if entry.key == key else entry
-            for entry in commit.clusters
-        ),
-    )
+def with_entry(commit: Commit, changed: ClusterEntry) -> Commit:
+    """The commit with this entry in the place of the one with its key."""
+    entries = (changed if entry.key == changed.key else entry for entry in commit.clusters)
+    return replace(commit, clusters=tuple(entries))
 
 
 def cut_leaf(hash_key: HashKey, cut: Cut) -> str:

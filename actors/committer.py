@@ -14,6 +14,7 @@ from actors.inspection import heads_of, inspect
 from actors.journal import Journal
 from actors.owners import Owners, TuningResult
 from lmeraser.commit import ClusterEntry, Commit
+from lmeraser.heads import Statistics
 from lmeraser.heads_state import HeadsState
 from lmeraser.keys import HashKey
 from lmeraser.manifest import Manifest, load_part
@@ -143,9 +144,9 @@ class Committer:
             entry = commit.entry(result.job.key)
             if result.written is None or entry is None or entry.rows_leaf != result.job.rows_leaf:
                 continue
-            name = result.job.target
-            commit = changes.with_specialist(commit, entry.key, name, result.written.leaf)
-            specialists.append(self._specialist(entry.key, name, result.written.leaf))
+            tuned = replace(entry, specialist_object=result.job.target, specialist_leaf=result.written.leaf)
+            commit = changes.with_entry(commit, tuned)
+            specialists.append(self._specialist(tuned))
         if not specialists:
             return
         pooled = self._heads.pooled + changes.statistics_of_specialists(specialists, self._heads.pooled)
@@ -160,20 +161,25 @@ class Committer:
             if self._heads is None:
                 assert arrived is not None
                 self._heads = HeadsState.empty(len(arrived.statistics.sums_H), len(self._manifest.method.labels))
-            shared, pooled = self._heads.shared, self._heads.pooled
+            shared = self._heads.shared
             if going:
                 shared = shared - changes.statistics_of_rows(map(self._rows_of, left), going, shared)
             if arrived is not None:
                 shared = shared + arrived.statistics
-            pooled = pooled - changes.statistics_of_specialists(
-                (
-                    self._specialist(entry.key, entry.specialist_object, entry.specialist_leaf)
-                    for entry in left
-                    if entry.specialist_object is not None
-                ),
-                pooled,
-            )
-            return HeadsState.of(shared, pooled)
+            return HeadsState.of(shared, self._pooled_without(left))
+
+    def _pooled_without(self, left: Sequence[ClusterEntry]) -> Statistics:
+        """Subtract the specialists that end, or add up those that stay: both give the same integers."""
+        assert self._heads is not None
+        gone = {entry.key for entry in left}
+        tuned = [
+            entry for entry in (self.commit.clusters if self.commit else ()) if entry.specialist_object is not None
+        ]
+        ending = [entry for entry in tuned if entry.key in gone]
+        staying = [entry for entry in tuned if entry.key not in gone]
+        fewer = min(ending, staying, key=lambda entries: sum(entry.rows for entry in entries))
+        statistics = changes.statistics_of_specialists(map(self._specialist, fewer), self._heads.pooled)
+        return self._heads.pooled - statistics if fewer is ending else statistics
 
     def _put(self, commit: Commit, heads: HeadsState) -> None:
         """Write the heads, and append the commit that names them."""
@@ -185,5 +191,6 @@ class Committer:
     def _rows_of(self, entry: ClusterEntry) -> RowTable:
         return read_rows(self._store, self._hash_key, entry.rows_object, f"rows/{entry.key}", entry.rows_leaf)
 
-    def _specialist(self, key: str, name: str, leaf: str | None) -> Specialist:
-        return read_specialist(self._store, self._hash_key, key, name, leaf)
+    def _specialist(self, entry: ClusterEntry) -> Specialist:
+        assert entry.specialist_object is not None
+        return read_specialist(self._store, self._hash_key, entry.key, entry.specialist_object, entry.specialist_leaf)

@@ -58,7 +58,7 @@ from lmeraser.serving_config import ServingConfig
 from lmeraser.store import LocalStore
 from lmeraser.verify import verify
 
-ROWS = 2_000
+ROWS, ADDED = 2_000, 40
 # Clusters that this gives of 2000 rows are counted, not asked for.
 BOUNDS = {"8": 500, "64": 60, "512": 8, "1000": 4}
 LONGEST_S = 1_800.0
@@ -78,7 +78,7 @@ class Stores:
         self._artifacts: PublicArtifacts = build_public(
             self._method, create_model(method.backbone).state_dict(), public.samples(public.labels)
         )
-        self._table: RowTable = rows_of(self._empty("features", 300, 16).method, samples(config, ROWS + 300))
+        self._table: RowTable = rows_of(self._empty("features", 300, 16).method, samples(config, ROWS + ADDED))
 
     def of(self, name: str, min_tuned_rows: int) -> Prepared:
         """A store whose clusters hold at most the bound of its name, tuned in this process."""

@@ -6,11 +6,13 @@ import hashlib
 import json
 from typing import Any
 
+# Made once: each row has a digest of its own.
+_ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
 
 def canonical_json(value: Any) -> bytes:
     """The one byte string for a JSON value: sorted keys, no spaces, UTF-8, no NaN."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-    return text.encode()
+    return _ENCODER.encode(value).encode()
 
 
 def draw(seed: int, *parts: str | int) -> bytes:
