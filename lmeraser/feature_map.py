@@ -66,14 +66,10 @@ class FeatureMap:
         return int(self.projection_FH.shape[1])
 
     def project(self, head_NF: np.ndarray) -> np.ndarray:
-        """Features on the grid, int16 [N, H], from raw head features, float32 [N, F].
+        """Features on the grid, int16 [N, H], from raw head features, float32 [N, F]."""
 
-        A row gets the same bits whatever stands beside it, so this is what enters the state.
-        """
-        return in_fixed_batches(lambda head_BF: (self.project_together(head_BF),), head_NF, _PROJECT_BATCH)[0]
+        def run(head_BF: np.ndarray) -> tuple[np.ndarray]:
+            projected_BH = (head_BF.astype(np.float64) - self.mean_F) @ self.projection_FH
+            return (np.clip(np.rint(projected_BH * GRID), -LIMIT * GRID, LIMIT * GRID).astype(np.int16),)
 
-    def project_together(self, head_NF: np.ndarray) -> np.ndarray:
-        """The same in one batch as it is: quicker for few rows, and now and then another neighbour on the grid."""
-        projected_NH = (head_NF.astype(np.float64) - self.mean_F) @ self.projection_FH
-        on_grid_NH: np.ndarray = np.clip(np.rint(projected_NH * GRID), -LIMIT * GRID, LIMIT * GRID).astype(np.int16)
-        return on_grid_NH
+        return in_fixed_batches(run, head_NF, _PROJECT_BATCH)[0]

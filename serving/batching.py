@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Generic, TypeVar
 
 import numpy as np
@@ -19,7 +20,7 @@ T = TypeVar("T")
 
 
 class Batching(Generic[T]):
-    """Passes images to a function that blocks, in a thread, one batch at a time. Used on one event loop."""
+    """Passes images to a function that blocks, in a thread of its own, one batch at a time. Used on one event loop."""
 
     def __init__(self, answer: Callable[[Sequence[np.ndarray]], list[T]], max_images: int) -> None:
         """Start without a request.
@@ -30,6 +31,7 @@ class Batching(Generic[T]):
         """
         self._answer = answer
         self._max_images = max_images
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="forward")
         self._waiting: deque[tuple[np.ndarray, asyncio.Future[T]]] = deque()
         self._running: asyncio.Task[None] | None = None
 
@@ -42,9 +44,11 @@ class Batching(Generic[T]):
         return await answered
 
     async def _run(self) -> None:
+        loop = asyncio.get_running_loop()
         while batch := self._next_batch():
             try:
-                results = await asyncio.to_thread(self._answer, [images_N3PP for images_N3PP, _ in batch])
+                requests = [images_N3PP for images_N3PP, _ in batch]
+                results = await loop.run_in_executor(self._thread, self._answer, requests)
             except Exception as error:
                 for _, answered in batch:
                     if not answered.done():

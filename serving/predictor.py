@@ -1,6 +1,7 @@
 """Scores of a heterogeneous batch: every image with the prompt of its own cluster.
 
-Legend: N images, M images whose cluster has a specialist, P pixels a side, C classes, T prompt tokens, D width.
+Legend: N images, M images whose cluster has a specialist, P pixels a side, C classes, T prompt tokens, D width,
+F raw head features, H head features after the projection.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from lmeraser.backbone import Features, Hidden, VitBackbone
 from lmeraser.commit import Commit
 from lmeraser.heads import probabilities
 from lmeraser.method import Method
+from lmeraser.numerics import GRID, LIMIT
 from lmeraser.prompts import TokenPrompt
 from lmeraser.serving_config import ServingConfig
 from serving.bank import Bank
@@ -62,6 +64,10 @@ class Predictor:
     def __init__(self, method: Method, config: ServingConfig) -> None:
         self._method = method
         self._config = config
+        # Answers do not enter the state, so they need neither its float64 nor its padded batches.
+        device = method.backbone.device
+        self._mean_F = torch.from_numpy(method.feature_map.mean_F).to(device, torch.float32)
+        self._projection_FH = torch.from_numpy(method.feature_map.projection_FH).to(device, torch.float32)
 
     def score(self, bank: Bank, images_N3PP: np.ndarray) -> Scored:
         """Score images, uint8 [N, 3, P, P], from one bank.
@@ -122,8 +128,11 @@ class Predictor:
         return backbone.finish(lower) if meta_N is None else kind.features_from(lower, meta_N), from_lower
 
     def _projected(self, features: Features) -> np.ndarray:
-        # Answers do not enter the state, so they need not be padded to its fixed batches.
-        return self._method.feature_map.project_together(features.head_NF.float().cpu().numpy())
+        """Head features on the grid, int16 [N, H]; as FeatureMap.project, but in float32 and on the device."""
+        with torch.autocast(self._mean_F.device.type, enabled=False):
+            projected_NH = (features.head_NF.float() - self._mean_F) @ self._projection_FH
+        on_grid_NH = (projected_NH * GRID).round().clamp(-LIMIT * GRID, LIMIT * GRID)
+        return on_grid_NH.to(torch.int16).cpu().numpy()
 
     def _index(self, places_M: np.ndarray) -> Tensor:
         return torch.from_numpy(places_M).to(self._method.backbone.device)
