@@ -1,7 +1,7 @@
 """The frozen backbone: a timm model that gives features at several depths.
 
 Legend: N rows, P pixels a side, S tokens, T prompt tokens, D width, L blocks, R routing features, F raw head
-features.
+features, G cells.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from safetensors.torch import load_file, save
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
+from lmeraser.cells import shares_of_patches
 from lmeraser.config import BackboneConfig
 from lmeraser.errors import BackboneError
 
@@ -103,7 +104,14 @@ class Backbone:
 class VitBackbone(Backbone):
     """A timm Vision Transformer, whose tokens a prompt may join at any block."""
 
-    def __init__(self, model: VisionTransformer, image_px: int, routing_block: int = -1, routing_pool: str = "patch"):
+    def __init__(
+        self,
+        model: VisionTransformer,
+        image_px: int,
+        routing_block: int = -1,
+        routing_pool: str = "patch",
+        cells: int = 1,
+    ):
         super().__init__(model, image_px)
         self.vit = model
         self.block_count = len(model.blocks)
@@ -112,6 +120,7 @@ class VitBackbone(Backbone):
         self._depths = sorted({max(1, self.block_count * quarter // 4) for quarter in (1, 2, 3, 4)})
         self._routing_depth = self.block_count if routing_block == -1 else routing_block + 1
         self._routing_pool = routing_pool
+        self._shares_GS = shares_of_patches(model.patch_embed.grid_size, cells)
 
     def compile(self) -> None:
         """Have torch compile the blocks, for any number of images and tokens."""
@@ -131,6 +140,8 @@ class VitBackbone(Backbone):
             tokens_NSD = self.vit.blocks[depth - 1](tokens_NSD)
             if depth in self._depths:
                 collected = (*collected, *self._pooled(tokens_NSD, hidden.prompt_tokens))
+            if depth == self._depths[0] and len(self._shares_GS) > 1:
+                collected = (*collected, self._in_cells(tokens_NSD, hidden.prompt_tokens))
             if depth == self._routing_depth:
                 pooled = self._pooled(tokens_NSD, hidden.prompt_tokens)
                 routing_NR = pooled[-1] if self._routing_pool == "patch" else pooled[0]
@@ -149,12 +160,18 @@ class VitBackbone(Backbone):
         return Features(hidden.routing_NR, torch.cat(hidden.collected, dim=1))
 
     def features_of_pixels(self, pixels_N3PP: Tensor) -> Features:
-        """Features of float32 pixels: class token and mean patch token at the quarter depths."""
+        """Features of float32 pixels: class token and mean patch token at the quarter depths, cells at the first."""
         return self.finish(self.begin(pixels_N3PP))
 
     def _pooled(self, tokens_NSD: Tensor, prompt_tokens: int) -> tuple[Tensor, ...]:
         patches_ND = tokens_NSD[:, self.prefix_tokens + prompt_tokens :].mean(dim=1)
         return (tokens_NSD[:, 0], patches_ND) if self.prefix_tokens else (patches_ND,)
+
+    def _in_cells(self, tokens_NSD: Tensor, prompt_tokens: int) -> Tensor:
+        """The mean patch token of each cell, cell after cell."""
+        patches_NSD = tokens_NSD[:, self.prefix_tokens + prompt_tokens :]
+        # A product and no adaptive pooling, whose gradient on a GPU is not deterministic.
+        return (self._shares_GS.to(patches_NSD) @ patches_NSD).flatten(1)
 
 
 def open_backbone(
@@ -162,6 +179,7 @@ def open_backbone(
     state: Mapping[str, Tensor] | None = None,
     routing_block: int = -1,
     routing_pool: str = "patch",
+    cells: int = 1,
 ) -> Backbone:
     """Build the timm model and load its weights.
 
@@ -170,6 +188,7 @@ def open_backbone(
         state: weights to load instead of those that ``config.weights`` names.
         routing_block: block whose tokens route an image; -1 is the last.
         routing_pool: "patch" or "class".
+        cells: a side of the image has so many cells in which patch tokens are averaged; 1 for none.
 
     Raises:
         BackboneError: when timm does not know the name, the weights cannot be had or do not fit, or the
@@ -186,7 +205,7 @@ def open_backbone(
         model.set_input_size(img_size=(config.image_px, config.image_px))
         if routing_block >= len(model.blocks):
             raise BackboneError(f"partition.routing_block is {routing_block}; allowed is -1 to {len(model.blocks) - 1}")
-        backbone: Backbone = VitBackbone(model, config.image_px, routing_block, routing_pool)
+        backbone: Backbone = VitBackbone(model, config.image_px, routing_block, routing_pool, cells)
     else:
         backbone = Backbone(model, config.image_px)
     return backbone.to(config.device)

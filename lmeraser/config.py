@@ -122,9 +122,12 @@ class HeadsConfig:
 
     Attributes:
         head_dim: features that enter the heads, after the public projection.
+        cells: after a quarter of a Vision Transformer's blocks, patch tokens are averaged in so many times so many
+            cells of the image, too (at most one a patch); 1 for none.
     """
 
     head_dim: int = Field(default=1024, ge=8, le=4096)
+    cells: int = Field(default=3, ge=1, le=16)
 
 
 @dataclass(frozen=True, config=_STRICT)

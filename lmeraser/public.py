@@ -206,8 +206,9 @@ def open_method(config: MethodConfig, artifacts: PublicArtifacts) -> Method:
 
 
 def open_routed(config: MethodConfig, backbone: BackboneConfig, state: Mapping[str, torch.Tensor] | None) -> Backbone:
-    """The backbone, with the routing features that the partition asks for. Raises BackboneError."""
-    return open_backbone(backbone, state, config.partition.routing_block, config.partition.routing_pool)
+    """The backbone, with the features that partition and heads ask for. Raises BackboneError."""
+    partition = config.partition
+    return open_backbone(backbone, state, partition.routing_block, partition.routing_pool, config.heads.cells)
 
 
 def accelerator_name(config: BackboneConfig) -> str:

@@ -29,7 +29,7 @@ class RidgeOnly:
     Attributes:
         method: its backbone, meta-prompt and feature map are used; the map must be fitted on features of these depths.
         depths: "last" takes the class token and the mean patch token of the last block, "several" those of the
-            quarter depths.
+            quarter depths and the cells.
         statistics: sums over the rows that are left.
         places: where a row's features stand, by sample id.
         features_NH: int16, of all rows that ever came.

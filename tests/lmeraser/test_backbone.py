@@ -91,6 +91,25 @@ def test_head_features_are_class_token_and_mean_patch_token_at_the_quarters(conf
     torch.testing.assert_close(backbone.features(images_N3PP).head_NF, torch.cat(expected, dim=1))
 
 
+@every_vit
+@pytest.mark.parametrize("cells", [2, 3, 16])
+def test_cells_are_means_of_the_patch_tokens_of_a_part_of_the_image_after_the_first_quarter(
+    config: BackboneConfig, cells: int
+) -> None:
+    backbone = open_backbone(config, weights(config), cells=cells)
+    assert isinstance(backbone, VitBackbone)
+    images_N3PP = pictures(3, config.image_px)
+    patches_NSD, _ = after_block(backbone.vit, backbone.normalise(images_N3PP), 0)
+    side = backbone.vit.patch_embed.grid_size[0]
+    map_NDLL = patches_NSD.transpose(1, 2).unflatten(2, (side, side))
+    expected_NDG = torch.nn.functional.adaptive_avg_pool2d(map_NDLL, min(cells, side)).flatten(2)
+    head_NF, plain_NF = (one.features(images_N3PP).head_NF for one in (backbone, vit_backbone(config)))
+    width = 32 * (2 if backbone.prefix_tokens else 1)
+    found = head_NF[:, width : head_NF.shape[1] - plain_NF.shape[1] + width]
+    torch.testing.assert_close(found, expected_NDG.transpose(1, 2).flatten(1))
+    torch.testing.assert_close(torch.cat([head_NF[:, :width], head_NF[:, width + found.shape[1] :]], dim=1), plain_NF)
+
+
 @pytest.mark.parametrize("config", VITS[:2], ids=["one prefix token", "two prefix tokens"])
 def test_the_last_class_token_is_that_of_timms_own_forward(config: BackboneConfig) -> None:
     backbone = vit_backbone(config)

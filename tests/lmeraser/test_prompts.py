@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import timm
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lmeraser.backbone import Backbone, Features, VitBackbone, open_backbone
 from lmeraser.config import BackboneConfig, PromptConfig
@@ -48,7 +48,7 @@ def backbone_of() -> BackboneOf:
                 else tensor
                 for name, tensor in model.state_dict().items()
             }
-            opened[config.name] = open_backbone(config, state)
+            opened[config.name] = open_backbone(config, state, cells=2)
         return opened[config.name]
 
     return get
@@ -79,7 +79,11 @@ def prompted(backbone: VitBackbone, pixels_N3PP: Tensor, prompts_NTD: Tensor, de
         if number == depth:
             tokens_NSD = torch.cat([tokens_NSD[:, :prefix], prompts_NTD, tokens_NSD[:, prefix:]], dim=1)
         tokens_NSD = block(tokens_NSD)
-        pooled += [tokens_NSD[:, 0], tokens_NSD[:, -patches_NSD.shape[1] :].mean(dim=1)]
+        left_NSD = tokens_NSD[:, -patches_NSD.shape[1] :]
+        pooled += [tokens_NSD[:, 0], left_NSD.mean(dim=1)]
+        if number == 0:
+            map_NDLL = left_NSD.transpose(1, 2).unflatten(2, vit.patch_embed.grid_size)
+            pooled += nn.functional.adaptive_avg_pool2d(map_NDLL, 2).flatten(2).unbind(2)
     return torch.cat(pooled, dim=1)
 
 
@@ -145,7 +149,8 @@ def test_routing_features_are_read_at_their_block_with_or_without_a_prompt(
     kind = prompt_kind(DEEP, routed)
     prompts_NTD = random_prompts(kind, 2)
     expected_NF = prompted(backbone, pixels(2), prompts_NTD, DEEP.depth)
-    at = 2 * routing_block * backbone.width
+    # After the first block come the four cells, too.
+    at = (2 * routing_block + (4 if routing_block > 0 else 0)) * backbone.width
     torch.testing.assert_close(
         kind.features(pixels(2), prompts_NTD).routing_NR, expected_NF[:, at : at + backbone.width]
     )
