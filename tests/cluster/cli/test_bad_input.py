@@ -79,7 +79,7 @@ def test_a_store_that_is_missing_or_of_another_format_is_told(
 
 
 def test_a_store_json_that_lacks_a_part_is_told(lmeraser: Run, tmp_path: Path) -> None:
-    (tmp_path / "store.json").write_text('{"format": 1}')
+    (tmp_path / "store.json").write_text('{"format": 2}')
     lmeraser("status", "--store", tmp_path).failed(1, "store.json")
 
 
