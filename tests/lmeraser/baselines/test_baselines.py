@@ -148,7 +148,8 @@ def test_last_depth_has_fewer_features_than_several(method: Method) -> None:
     images_N3PP = images_of(method)
     last_NF = raw_features(method, images_N3PP, "last")
     several_NF = raw_features(method, images_N3PP, "several")
-    assert (last_NF.shape[1], several_NF.shape[1]) == (2 * 32, 4 * 2 * 32)
+    # Two patches a side: four cells.
+    assert (last_NF.shape[1], several_NF.shape[1]) == (2 * 32, (4 * 2 + 4) * 32)
     assert np.array_equal(several_NF[:, -64:], last_NF)
 
 
