@@ -38,7 +38,7 @@ from torch import nn
 # As a script this file would hide the package of the same name.
 sys.path.remove(str(Path(__file__).parent))
 
-from lmeraser.backbone import VitBackbone, create_model, open_backbone
+from lmeraser.backbone import VitBackbone, create_model
 from lmeraser.commit import ClusterEntry, Commit
 from lmeraser.config import BackboneConfig, MethodConfig, PromptConfig
 from lmeraser.feature_map import FeatureMap
@@ -46,12 +46,13 @@ from lmeraser.heads import Head, probabilities
 from lmeraser.method import Method, extract
 from lmeraser.partition import AnchorIndex, Dendrogram
 from lmeraser.prompts import TokenPrompt, prompt_kind
+from lmeraser.public import open_routed
 from lmeraser.serving_config import ServingConfig
 from serving.bank import Bank
 from serving.predictor import Predictor
 from serving.router import routes
 
-IMAGES, IMAGE_PX, CLASSES, ANCHORS, RAW_FEATURES, WIDTH = 64, 96, 43, 1024, 1536, 192
+IMAGES, IMAGE_PX, CLASSES, ANCHORS, WIDTH = 64, 96, 43, 1024, 192
 THREADS = 1
 CLUSTERS = (1, 8, 64, 256)
 # The count at which the batch is spread widest is where other ways are measured.
@@ -212,7 +213,7 @@ def all_cases() -> dict[str, Callable[[], object]]:
                 skipping = Predictor(setting.method, ServingConfig(skip_above=threshold(predictor, bank, setting)))
                 cases[f"{name}, half skipped"] = partial(skipping.score, bank, setting.images_N3PP)
             if prompt.depth == 0 and clusters == COMPARED:
-                cases[f"{name}, one pass a cluster"] = partial(pass_by_cluster, setting, bank)
+                cases[f"{name}, one pass a cluster"] = partial(pass_by_cluster, setting, predictor, bank)
             if prompt.kind == "pad" and clusters == COMPARED:
                 heads_K = [nn.Linear(WIDTH, CLASSES) for _ in range(clusters)]
                 cases[f"{name}, as published"] = partial(loop_over_images, setting, bank, heads_K)
@@ -233,12 +234,11 @@ def opened(prompt: PromptConfig) -> Setting:
         backbone=BackboneConfig(image_px=IMAGE_PX),
         prompt=prompt,
     )
-    backbone = open_backbone(config.backbone, create_model(config.backbone).state_dict())
+    backbone = open_routed(config, config.backbone, create_model(config.backbone).state_dict())
     images_N3PP = generator.integers(0, 256, (IMAGES, 3, IMAGE_PX, IMAGE_PX), np.uint8)
     routing_NR, head_NF = extract(backbone, images_N3PP, IMAGES)
     elsewhere_AR = 100 + generator.normal(0, 1, (ANCHORS - IMAGES, routing_NR.shape[1])).astype(np.float32)
     anchors_AR = np.concatenate([routing_NR, elsewhere_AR])
-    assert head_NF.shape[1] == RAW_FEATURES
     method = Method(
         config=config,
         backbone=backbone,
@@ -246,7 +246,7 @@ def opened(prompt: PromptConfig) -> Setting:
         anchor_index=AnchorIndex(anchors_AR),
         dendrogram=Dendrogram(np.zeros((ANCHORS - 1, 2), np.int32)),
         feature_map=FeatureMap(
-            head_NF.mean(axis=0, dtype=np.float64), generator.normal(0, 1, (RAW_FEATURES, config.heads.head_dim))
+            head_NF.mean(axis=0, dtype=np.float64), generator.normal(0, 1, (head_NF.shape[1], config.heads.head_dim))
         ),
         feature_batch=IMAGES,
     )
@@ -297,7 +297,7 @@ def routed(setting: Setting, bank: Bank) -> tuple[torch.Tensor, np.ndarray]:
     return pixels_N3PP, bank.routes.specialist_A[method.anchor_index.nearest(routing_NR)]
 
 
-def pass_by_cluster(setting: Setting, bank: Bank) -> np.ndarray:
+def pass_by_cluster(setting: Setting, predictor: Predictor, bank: Bank) -> np.ndarray:
     """The un-prompted pass, then one prompted pass for each cluster that the batch meets."""
     method = setting.method
     scores_NC = np.zeros((IMAGES, CLASSES))
@@ -307,7 +307,7 @@ def pass_by_cluster(setting: Setting, bank: Bank) -> np.ndarray:
             rows_M = np.flatnonzero(cluster_N == cluster)
             prompts_M = bank.prompts_K[cluster].expand(len(rows_M), *method.prompt_kind.shape)
             features = method.prompt_kind.features(pixels_N3PP[rows_M], prompts_M)
-            scores_NC[rows_M] = bank.pooled_head.scores(method.feature_map.project(features.head_NF.numpy()))
+            scores_NC[rows_M] = bank.pooled_head.scores(predictor.projected(features))
     return scores_NC
 
 
@@ -318,6 +318,7 @@ class OwnerOfCluster:
     def __init__(self, variant: str, cluster: int) -> None:
         torch.set_num_threads(THREADS)
         self._setting = opened(VARIANTS[variant])
+        self._predictor = Predictor(self._setting.method, ServingConfig())
         self._bank = self._setting.bank(OWNERS)
         self._cluster = cluster
 
@@ -327,7 +328,7 @@ class OwnerOfCluster:
         with torch.inference_mode():
             prompts_M = self._bank.prompts_K[self._cluster].expand(len(pixels_M3PP), *method.prompt_kind.shape)
             features = method.prompt_kind.features(torch.from_numpy(pixels_M3PP.copy()), prompts_M)
-            return self._bank.pooled_head.scores(method.feature_map.project(features.head_NF.numpy()))
+            return self._bank.pooled_head.scores(self._predictor.projected(features))
 
 
 def ask_owners(setting: Setting, bank: Bank, owners: Sequence[Any]) -> np.ndarray:

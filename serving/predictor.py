@@ -84,18 +84,25 @@ class Predictor:
         with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=self._config.bf16):
             return self._scored(bank, _on_device(images_N3PP, device))
 
+    def projected(self, features: Features) -> np.ndarray:
+        """Head features on the grid, int16 [N, H]; as FeatureMap.project, but in float32 and on the device."""
+        with torch.autocast(self._mean_F.device.type, enabled=False):
+            projected_NH = (features.head_NF.float() - self._mean_F) @ self._projection_FH
+        on_grid_NH = (projected_NH * GRID).round().clamp(-LIMIT * GRID, LIMIT * GRID)
+        return on_grid_NH.to(torch.int16).cpu().numpy()
+
     def _scored(self, bank: Bank, images_N3PP: Tensor) -> Scored:
         pixels_N3PP = self._method.backbone.normalise(images_N3PP)
         plain, prompted = self._passes(pixels_N3PP)
         anchors_N = self._method.anchor_index.nearest(plain.routing_NR.float().cpu().numpy())
         place_N = bank.routes.specialist_A[anchors_N]
-        shared_NC = bank.shared_head.scores(self._projected(plain))
+        shared_NC = bank.shared_head.scores(self.projected(plain))
         pooled_NC = np.zeros_like(shared_NC)
         specialist_N = (place_N >= 0) & ~self._sure(shared_NC)
         places_M = np.flatnonzero(specialist_N)
         if len(places_M):
             features = prompted(places_M, bank.prompts_K[self._index(place_N[places_M])])
-            pooled_NC[places_M] = bank.pooled_head.scores(self._projected(features))
+            pooled_NC[places_M] = bank.pooled_head.scores(self.projected(features))
         return Scored(
             commit=bank.commit,
             shared_NC=shared_NC,
@@ -126,13 +133,6 @@ class Predictor:
 
         assert isinstance(backbone, VitBackbone)
         return backbone.finish(lower) if meta_N is None else kind.features_from(lower, meta_N), from_lower
-
-    def _projected(self, features: Features) -> np.ndarray:
-        """Head features on the grid, int16 [N, H]; as FeatureMap.project, but in float32 and on the device."""
-        with torch.autocast(self._mean_F.device.type, enabled=False):
-            projected_NH = (features.head_NF.float() - self._mean_F) @ self._projection_FH
-        on_grid_NH = (projected_NH * GRID).round().clamp(-LIMIT * GRID, LIMIT * GRID)
-        return on_grid_NH.to(torch.int16).cpu().numpy()
 
     def _index(self, places_M: np.ndarray) -> Tensor:
         return torch.from_numpy(places_M).to(self._method.backbone.device)
