@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -92,6 +96,34 @@ def test_what_was_deleted_after_the_copy_does_not_come_back(lmeraser: Run, lost:
     asked = ("--requests", *deletions, "--ids-file", ids, "--shadows", 0, "--processes", 1, "--out", tmp_path / "out")
     audited = lmeraser("audit", *at, *keys, *asked, "--json")
     assert {one["name"] for one in audited.json["sections"] if one["status"] != "passed"} == {"membership"}
+
+
+@pytest.mark.slow
+def test_a_mirror_that_follows_has_what_is_logged_later_and_ends_when_it_is_interrupted(
+    system_of: SystemOf, tmp_path: Path
+) -> None:
+    system = system_of("minute", 24)
+    mirror = LocalStore(tmp_path / "mirror")
+    at = ("--store", system.store.uri, "--to", mirror.uri, "--follow")
+    with subprocess.Popen([sys.executable, "-m", "cluster.cli", "log", "mirror", *at]) as following:
+        try:
+            until(lambda: mirror.names("log/") == system.store.names("log/") != [])
+            records = len(mirror.names("log/"))
+            system.delete("s1")
+            until(lambda: mirror.names("log/") == system.store.names("log/"))
+            assert len(mirror.names("log/")) > records
+            assert mirror.names("receipts/") == system.store.names("receipts/") != []
+            assert following.poll() is None
+        finally:
+            following.send_signal(signal.SIGINT)
+    assert following.returncode == 130
+
+
+def until(done: Callable[[], bool]) -> None:
+    last = time.monotonic() + 60
+    while not done():
+        assert time.monotonic() < last, "the mirror does not follow"
+        time.sleep(0.1)
 
 
 def test_a_log_that_does_not_go_on_from_the_copys_is_refused_and_changes_nothing(
