@@ -34,8 +34,9 @@ import torch
 from memory import MIB, by_kind
 from stores import Prepared, at_work, commits, rows_of, samples, wait
 
-# The script serving.py beside this one would hide the package of the same name.
-sys.path.remove(str(Path(__file__).parent))
+# The script serving.py beside this one would hide the package of the same name. The folder stays in the path all the
+# same, because worker processes import this file again.
+sys.path.insert(0, str(Path(__file__).parent.parent))
 sys.path.append(str(Path(__file__).parent.parent / "tests" / "support"))
 
 from meanwhile import meanwhile
