@@ -59,8 +59,8 @@ from lmeraser.serving_config import ServingConfig
 from lmeraser.store import LocalStore
 from lmeraser.verify import verify
 
-ROWS, ADDED = 2_000, 40
-# Clusters that this gives of 2000 rows are counted, not asked for.
+ROWS, MANY_ROWS, ADDED = 2_000, 3_000, 40
+# Clusters that this gives of so many rows are counted, not asked for.
 BOUNDS = {"8": 500, "64": 60, "512": 8, "1000": 4}
 LONGEST_S = 1_800.0
 
@@ -79,12 +79,12 @@ class Stores:
         self._artifacts: PublicArtifacts = build_public(
             self._method, create_model(method.backbone).state_dict(), public.samples(public.labels)
         )
-        self._table: RowTable = rows_of(self._empty("features", 300, 16).method, samples(config, ROWS + ADDED))
+        self._table: RowTable = rows_of(self._empty("features", 300, 16).method, samples(config, MANY_ROWS + ADDED))
 
-    def of(self, name: str, min_tuned_rows: int) -> Prepared:
+    def of(self, name: str, min_tuned_rows: int, rows: int = ROWS) -> Prepared:
         """A store whose clusters hold at most the bound of its name, tuned in this process."""
         store = self._empty(name, BOUNDS[name], min_tuned_rows)
-        table = self._table.where(np.arange(len(self._table)) < ROWS)
+        table = self._table.where(np.arange(len(self._table)) < rows)
         with at_work(store.folder, store.method, lease_s=0.0) as registrar:
             put(registrar.begin_ingest, registrar.ingest, store, table)
             wait(registrar.idle)
@@ -92,7 +92,7 @@ class Stores:
 
     def more(self) -> RowTable:
         """Rows that no store holds."""
-        return self._table.where(np.arange(len(self._table)) >= ROWS)
+        return self._table.where(np.arange(len(self._table)) >= MANY_ROWS)
 
     def _empty(self, name: str, bound: int, min_tuned_rows: int) -> Prepared:
         partition = replace(self._method.partition, max_cluster_rows=bound, min_tuned_rows=min_tuned_rows)
@@ -255,7 +255,7 @@ def an_hour(stores: Stores, workers: int, count: int) -> dict[str, Any]:
 
 def many(stores: Stores) -> dict[str, Any]:
     """A thousand clusters on two cores: rows come, rows go, clusters are tuned; then the root is compared."""
-    store = stores.of("1000", min_tuned_rows=4)
+    store = stores.of("1000", min_tuned_rows=4, rows=MANY_ROWS)
     seen = Watch()
     with meanwhile(seen.until):
         begun = time.monotonic()

@@ -24,4 +24,4 @@ class OwnersConfig:
     gpus_per_owner: float | None = Field(default=None, gt=0, le=1)
     accelerator: str = ""
     max_resident_owners: int = Field(default=16, ge=1)
-    idle_s: float = Field(default=60.0, gt=0)
+    idle_s: float = Field(default=20.0, gt=0)
