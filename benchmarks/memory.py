@@ -33,4 +33,7 @@ def _kind(pid: int) -> str:
         line = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[0].decode(errors="replace")
     except OSError:
         return "ended"
-    return re.split(r"[.(]", line)[0].strip() if line.startswith("ray::") else Path(line).name
+    if not line.startswith("ray::"):
+        return Path(line).name
+    # While an owner starts, its own name stands before that of its class.
+    return re.sub(r"^ray::owner/.*:", "ray::", re.split(r"[.(]", line)[0].strip())
