@@ -25,9 +25,9 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +39,9 @@ from stores import Prepared, a_copy, prepared, rows_of, samples
 
 # The script serving.py beside this one would hide the package of the same name.
 sys.path.remove(str(Path(__file__).parent))
+sys.path.append(str(Path(__file__).parent.parent / "tests" / "support"))
+
+from meanwhile import meanwhile
 
 from actors.owner_process import Site
 from cluster.demo import CONFIG
@@ -138,7 +141,8 @@ def under_load(url: str, clients: int, turns: int, seconds: float) -> dict[str, 
     turned: dict[str, list[list[float]]] = {name: [] for name in (*addresses, "while_deleting")}
     for _, (name, address) in itertools.product(range(turns), addresses.items()):
         turned[name].append(loaded(address, clients, seconds))
-    with deleting(url) as completed:
+    completed: list[str] = []
+    with meanwhile(partial(delete, url, completed)):
         for _ in range(turns):
             turned["while_deleting"].append(loaded(addresses["service"], clients, seconds))
     figured = {name: figures(answers, seconds) for name, answers in turned.items()}
@@ -155,29 +159,16 @@ def loaded(address: str, clients: int, seconds: float) -> list[float]:
     return latencies
 
 
-@contextmanager
-def deleting(url: str) -> Iterator[list[str]]:
-    """Delete one row after the other, each when the one before is complete; the ids of those that are."""
-    completed: list[str] = []
-    ended = threading.Event()
-
-    def delete() -> None:
-        with Client(url) as client:
-            for sample in samples(load_config(CONFIG), ROWS):
-                if ended.is_set():
-                    return
-                deletion = client.delete(sample_ids=[sample.sample_id])
-                if deletion.unknown_ids:
-                    continue
-                completed.append(client.wait(deletion.id, timeout_s=600).id)
-
-    with ThreadPoolExecutor(1) as thread:
-        working = thread.submit(delete)
-        try:
-            yield completed
-        finally:
-            ended.set()
-            working.result()
+def delete(url: str, completed: list[str], left: threading.Event) -> None:
+    """Delete one row after the other, each when the one before is complete, and note the ids of those that are."""
+    with Client(url) as client:
+        for sample in samples(load_config(CONFIG), ROWS):
+            if left.is_set():
+                return
+            deletion = client.delete(sample_ids=[sample.sample_id])
+            if deletion.unknown_ids:
+                continue
+            completed.append(client.wait(deletion.id, timeout_s=600).id)
 
 
 def figures(turns: Sequence[Sequence[float]], seconds: float) -> dict[str, float]:

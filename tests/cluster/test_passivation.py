@@ -14,6 +14,7 @@ from meanwhile import meanwhile
 from named_actors import end_actors
 from processes import named
 from small_system import System, samples
+from until import until
 
 from actors.owner_process import Site
 from cluster.runtime import registrar_of
@@ -23,6 +24,7 @@ from lmeraser.owners_config import OwnersConfig
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_local")]
 SystemOf = Callable[..., System]
 MOST = 2
+LONGEST_S = 120.0
 
 
 @pytest.fixture
@@ -83,10 +85,10 @@ def test_an_owner_comes_back_after_it_was_idle(few: tuple[System, Any]) -> None:
     completed(registrar, first.id)
     assert any(map(has_torch, named("ray::OwnerProcess")))
     # One that has tuned goes; light ones of the largest clusters take its place.
-    until(lambda: True if not any(map(has_torch, named("ray::OwnerProcess"))) else None)
+    until(lambda: True if not any(map(has_torch, named("ray::OwnerProcess"))) else None, LONGEST_S)
     sizes = sorted(system.newest().clusters, key=lambda entry: (-entry.rows, entry.key))
     ready = {entry.key for entry in sizes[:MOST]}
-    until(lambda: set(ray.get(registrar.owner_places.remote())) == ready or None)
+    until(lambda: set(ray.get(registrar.owner_places.remote())) == ready or None, LONGEST_S)
     second = ray.get(registrar.delete.remote(["s4"], []))
     completed(registrar, second.id)
     assert system.newest().root == system.fresh_root(without("s3", "s4"))
@@ -104,13 +106,4 @@ def without(*names: str) -> list[Sample]:
 
 
 def completed(registrar: Any, deletion_id: str) -> None:
-    until(lambda: True if ray.get(registrar.deletion.remote(deletion_id)).status == "completed" else None)
-
-
-def until(found: Callable[[], Any]) -> Any:
-    """What it finds, once it finds something."""
-    last = time.monotonic() + 120
-    while (one := found()) is None:
-        assert time.monotonic() < last, "it did not come to pass"
-        time.sleep(0.1)
-    return one
+    until(lambda: True if ray.get(registrar.deletion.remote(deletion_id)).status == "completed" else None, LONGEST_S)

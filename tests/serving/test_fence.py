@@ -5,7 +5,6 @@ A replica runs as a process of its own; it is frozen with SIGSTOP, started in th
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -20,6 +19,7 @@ import pytest
 from s3_proxy import s3_proxy
 from s3_server import S3Server
 from small_system import System, picture
+from until import until
 
 from actors.owners import InProcessOwners
 from actors.registrar import Registrar
@@ -99,6 +99,15 @@ def registrar_of(system: System) -> Registrar:
     return Registrar(system.store, system.manifest, system.hash_key, signing_key, owners, LEASE_S)
 
 
+def answering(system_of: SystemOf, replicas: list[ReplicaProcess]) -> tuple[Registrar, ReplicaProcess]:
+    """A registrar, and a replica of its store that answers."""
+    system = system_of("minute", 24)
+    registrar = registrar_of(system)
+    replicas.append(ReplicaProcess(system.store.uri, system))
+    replicas[0].until_it_answers()
+    return registrar, replicas[0]
+
+
 def erase(registrar: Registrar) -> tuple[float, int]:
     """Carry a deletion out until it is erased; when that was, and the commit without the rows."""
     deletion = registrar.delete([f"s{registrar.status()['commit']}"], [])
@@ -118,18 +127,15 @@ def answers_after(replica: ReplicaProcess, moment: float, seconds: float) -> lis
 def test_a_replica_that_is_frozen_during_a_deletion_never_answers_from_the_commit_before(
     system_of: SystemOf, replicas: list[ReplicaProcess]
 ) -> None:
-    system = system_of("minute", 24)
-    registrar = registrar_of(system)
-    replicas.append(ReplicaProcess(system.store.uri, system))
-    replicas[0].until_it_answers()
+    registrar, replica = answering(system_of, replicas)
     for _ in range(3):
         frozen_at = time.monotonic()
-        os.kill(replicas[0].process.pid, signal.SIGSTOP)
+        replica.process.send_signal(signal.SIGSTOP)
         erased_at, newest = erase(registrar)
-        os.kill(replicas[0].process.pid, signal.SIGCONT)
-        assert (200, newest) in answers_after(replicas[0], erased_at, 3.0)
+        replica.process.send_signal(signal.SIGCONT)
+        assert (200, newest) in answers_after(replica, erased_at, 3.0)
         # What was asked before may have been answered already, and stood in line to be sent (docs/threat-model.md).
-        asked_since = [a.commit for a in replicas[0].answers if a.asked_at > frozen_at and a.commit is not None]
+        asked_since = [a.commit for a in replica.answers if a.asked_at > frozen_at and a.commit is not None]
         assert min(asked_since) >= newest
 
 
@@ -137,17 +143,13 @@ def test_a_replica_that_is_frozen_during_a_deletion_never_answers_from_the_commi
 def test_an_answer_that_is_frozen_before_it_is_ready_never_comes_from_the_commit_before(
     system_of: SystemOf, replicas: list[ReplicaProcess]
 ) -> None:
-    system = system_of("minute", 24)
-    registrar = registrar_of(system)
-    replicas.append(ReplicaProcess(system.store.uri, system))
-    replicas[0].until_it_answers()
+    registrar, replica = answering(system_of, replicas)
     for _ in range(3):
-        replicas[0].freeze.touch()
-        while replicas[0].freeze.exists():
-            time.sleep(0.01)
+        replica.freeze.touch()
+        until(lambda: not replica.freeze.exists() or None, 30)
         erased_at, newest = erase(registrar)
-        os.kill(replicas[0].process.pid, signal.SIGCONT)
-        found = answers_after(replicas[0], erased_at, 3.0)
+        replica.process.send_signal(signal.SIGCONT)
+        found = answers_after(replica, erased_at, 3.0)
         assert (200, newest) in found
         assert all(commit is None or commit >= newest for _, commit in found)
 
@@ -160,11 +162,8 @@ def test_a_replica_that_starts_during_a_deletion_never_answers_from_the_commit_b
     # The commits fall into the seconds in which the process starts and loads its first bank.
     replicas.append(ReplicaProcess(system.store.uri, system))
     newest = 0
-    for row in range(6):
-        deletion = registrar.delete([f"s{row}"], [])
-        registrar.step()
-        assert registrar.deletion(deletion.id).status == "erased"
-        erased_at, newest = time.monotonic(), registrar.status()["commit"]
+    for _ in range(6):
+        erased_at, newest = erase(registrar)
         assert all(commit is None or commit >= newest for _, commit in answers_after(replicas[0], erased_at, 0.3))
     replicas[0].until_it_answers()
     assert {a.commit for a in replicas[0].answers if a.status == 200} == {newest}

@@ -14,12 +14,12 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import ray
 from ray.cluster_utils import Cluster
+from until import until
 
 from actors.owner_process import NAMESPACE, Site
 from cluster.authentication import authenticate
@@ -33,7 +33,6 @@ from lmeraser.manifest import load_manifest
 from lmeraser.serving_config import ServingConfig
 from lmeraser.store import open_store
 
-Found = TypeVar("Found")
 LONGEST_S = 150.0
 # A node counts as dead after 3 s of silence, where Ray by itself takes 15.
 HEALTH = {
@@ -42,15 +41,6 @@ HEALTH = {
     "health_check_timeout_ms": 1000,
     "health_check_failure_threshold": 2,
 }
-
-
-def until(found: Callable[[], Found | None]) -> Found:
-    """What it finds, once it finds something."""
-    last = time.monotonic() + LONGEST_S
-    while (one := found()) is None:
-        assert time.monotonic() < last, "it did not come to pass"
-        time.sleep(0.02)
-    return one
 
 
 def deletes_and_loses_a_node(second: Any, told: dict[str, Any], arguments: list[str]) -> None:
@@ -78,7 +68,7 @@ def deletes_and_loses_a_node(second: Any, told: dict[str, Any], arguments: list[
             running = [places[key] for key in status["running"] if key in places]
             return next((place for place in running if place.node_id == second.node_id), None)
 
-        place = until(place_of_tuning)
+        place = until(place_of_tuning, LONGEST_S)
         deletion = client.delete(sample_ids=told["deleted"])
         kill(second)
         killed = time.monotonic()
@@ -90,8 +80,8 @@ def deletes_and_loses_a_node(second: Any, told: dict[str, Any], arguments: list[
             except ServiceUnavailableError:
                 return None
 
-        until(completed)
-        until(lambda: ray.get(registrar.status.remote())["idle"] or None)
+        until(completed, LONGEST_S)
+        until(lambda: ray.get(registrar.status.remote())["idle"] or None, LONGEST_S)
         told["seconds"] = round(time.monotonic() - killed, 1)
         told["alive"] = sum(node["Alive"] for node in ray.nodes())
         told["commit"] = client.predict(picture).commit
