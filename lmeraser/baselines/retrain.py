@@ -44,7 +44,7 @@ class Retrain:
 
     def row_passes_of(self, sample_ids: Collection[str]) -> float:
         """Row-passes of this deletion, forward and backward together, without rows that fill a batch."""
-        left = len(rows_without(self.rows, sample_ids).labels_N)
+        left = len(set(self.rows.sample_ids).difference(sample_ids))
         return 0.0 if left == len(self.rows.labels_N) else tuning_row_passes(self.method, left) + left
 
     def scores(self, images_N3PP: np.ndarray) -> np.ndarray:

@@ -73,7 +73,7 @@ class Sampled:
         """Row-passes of this deletion, forward and backward together, without rows that fill a batch."""
         if not self._sample.intersection(sample_ids):
             return 0.0
-        left = len(rows_without(self.rows, sample_ids).labels_N)
+        left = len(set(self.rows.sample_ids).difference(sample_ids))
         return tuning_row_passes(self.method, min(left, self.tuned_rows)) + left
 
     @cached_property

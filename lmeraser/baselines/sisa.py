@@ -11,12 +11,12 @@ row-passes: the row is in slice r, uniform in 1 to R, and stages r to R come aga
 That is ``2 · e · n / (S R) · (R + 1)(2R + 1) / 6``, as many forward as backward, and ``n / S`` forward for the shard's
 head.
 
-Legend: N rows, P pixels a side, C classes.
+Legend: N rows, R slices, P pixels a side, C classes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -34,11 +34,13 @@ class Shard:
 
     Attributes:
         rows: at least one.
+        slice_of: the slice of each row, by sample id.
         checkpoints: the prompt after each slice; none while no slice had a row.
         part: the last prompt and the head.
     """
 
     rows: TuningRows
+    slice_of: Mapping[str, int]
     checkpoints: tuple[Tensor | None, ...]
     part: Part
 
@@ -76,10 +78,10 @@ class Sisa:
         return replace(self, shards=tuple(self._shard_without(shard, frozenset(sample_ids)) for shard in self.shards))
 
     def _shard_without(self, shard: Shard | None, gone: frozenset[str]) -> Shard | None:
-        if shard is None or not gone.intersection(shard.rows.sample_ids):
+        held = [name for name in gone if shard is not None and name in shard.slice_of]
+        if shard is None or not held:
             return shard
-        held = gone.intersection(shard.rows.sample_ids)
-        first = min(_place(self.method, "slice", name, self.slices) for name in held)
+        first = min(shard.slice_of[name] for name in held)
         return _tuned(self.method, self.slices, rows_without(shard.rows, held), shard.checkpoints[:first])
 
     def row_passes_of(self, sample_ids: Collection[str]) -> float:
@@ -87,15 +89,14 @@ class Sisa:
         return sum(self._row_passes_of(shard, frozenset(sample_ids)) for shard in self.shards if shard is not None)
 
     def _row_passes_of(self, shard: Shard, gone: frozenset[str]) -> float:
-        held = gone.intersection(shard.rows.sample_ids)
+        held = [shard.slice_of[name] for name in gone if name in shard.slice_of]
         if not held:
             return 0.0
-        slices_N = [_place(self.method, "slice", name, self.slices) for name in shard.rows.sample_ids]
-        left_N = [place for place, name in zip(slices_N, shard.rows.sample_ids, strict=True) if name not in held]
-        first = min(place for place, name in zip(slices_N, shard.rows.sample_ids, strict=True) if name in held)
+        left_R = np.bincount(list(shard.slice_of.values()), minlength=self.slices)
+        left_R -= np.bincount(held, minlength=self.slices)
         passes = stage_passes(self.method.config.tuning.passes, self.slices)
-        stages = [sum(place <= stage for place in left_N) for stage in range(first, self.slices)]
-        return sum(tuning_row_passes(self.method, rows, passes) for rows in stages) + len(left_N)
+        stages = np.cumsum(left_R)[min(held) :].tolist()
+        return sum(tuning_row_passes(self.method, rows, passes) for rows in stages) + int(left_R.sum())
 
     def scores(self, images_N3PP: np.ndarray) -> np.ndarray:
         """The mean of the shards' scores, float64 [N, C], of uint8 images."""
@@ -113,7 +114,8 @@ def _tuned(method: Method, slices: int, rows: TuningRows, kept: Sequence[Tensor 
     """A shard from its kept checkpoints on."""
     if not rows.sample_ids:
         return None
-    slice_N = np.array([_place(method, "slice", name, slices) for name in rows.sample_ids])
+    slice_of = {name: _place(method, "slice", name, slices) for name in rows.sample_ids}
+    slice_N = np.array(list(slice_of.values()))
     tuning = replace(method.config.tuning, passes=stage_passes(method.config.tuning.passes, slices))
     checkpoints = list(kept)
     for stage in range(len(kept), slices):
@@ -124,7 +126,7 @@ def _tuned(method: Method, slices: int, rows: TuningRows, kept: Sequence[Tensor 
         checkpoints.append(prompt)
     last = checkpoints[-1]
     assert last is not None
-    return Shard(rows, tuple(checkpoints), Part.of(method, last, rows))
+    return Shard(rows, slice_of, tuple(checkpoints), Part.of(method, last, rows))
 
 
 def _place(method: Method, what: str, sample_id: str, of: int) -> int:
