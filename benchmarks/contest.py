@@ -251,7 +251,7 @@ def fitted(entry: Entry, method: Method, place: Arena, train: list[Sample]) -> A
     ids = tuple(sample.sample_id for sample in train)
     rows = TuningRows(ids, method.decode([s.image for s in train]), np.array([s.label for s in train]))
     if entry.method == "retrain":
-        return Retrain.fit(method, rows)
+        return Retrain.fit(method, rows, entry.get("tuned", "") == "as_ours")
     if entry.method == "sisa":
         return Sisa.fit(method, rows, entry["shards"], entry["slices"])
     if entry.method == "sampled":

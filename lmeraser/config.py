@@ -101,8 +101,8 @@ class TuningConfig:
         passes: sweeps over the cluster's rows.
         batch_rows: rows in one step.
         learning_rate: peak rate of the prompt; it falls to zero on a half cosine.
-        head_learning_rate: peak rate of the scaffolding head that is thrown away afterwards.
-        weight_decay: decoupled weight decay of the prompt and the scaffolding head.
+        head_learning_rate: peak rate of the linear head that is tuned beside a meta-prompt and thrown away.
+        weight_decay: decoupled weight decay of the prompt and that linear head.
         shift_px: augmentation: images are shifted by up to this many pixels each way.
         flip: augmentation: half of the images are mirrored.
     """

@@ -91,8 +91,21 @@ class Method:
         """
         images_N3PP = self.decode(rows.images)
         tuning_rows = TuningRows(rows.sample_ids, images_N3PP, rows.labels_N)
-        prompt = tune_prompt(self.backbone, self.config, tuning_rows, report, cancelled)
+        prompt = self.tuned(tuning_rows, report, cancelled)
         return Specialist(prompt.cpu().numpy(), self.prompted(images_N3PP, prompt), rows.labels_N)
+
+    def tuned(
+        self,
+        rows: TuningRows,
+        report: Callable[[int, int], None] | None = None,
+        cancelled: Callable[[], bool] | None = None,
+    ) -> torch.Tensor:
+        """A prompt tuned on these rows for the closed-form heads, from the meta-prompt where there is one.
+
+        Raises:
+            TuningCancelledError: when ``cancelled`` said so.
+        """
+        return tune_prompt(self.backbone, self.config, rows, report, cancelled, self.meta_prompt, self.feature_map)
 
     def prompted(self, images_N3PP: np.ndarray, prompt: torch.Tensor) -> np.ndarray:
         """Prompted features on the grid, int16 [N, H], of images, uint8 [N, 3, P, P]."""

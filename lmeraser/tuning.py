@@ -3,13 +3,13 @@
 It sees the cluster's rows sorted by sample id, the configuration and the seed, and nothing else: not how many
 rows other clusters hold, nor in which order anything came.
 
-Legend: N rows, B rows of a batch, P pixels a side, C classes, D features of the scaffolding head.
+Legend: N rows, B rows of a batch, P pixels a side.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,8 +19,10 @@ from torch import Tensor, nn
 from lmeraser.backbone import Backbone, Features, Hidden
 from lmeraser.config import MethodConfig
 from lmeraser.errors import TuningCancelledError
+from lmeraser.feature_map import FeatureMap
 from lmeraser.hashing import draw
 from lmeraser.numerics import deterministic
+from lmeraser.objective import ClosedForm, LinearHead, Objective
 from lmeraser.prompts import TokenPrompt, prompt_kind
 
 Report = Callable[[int, int], None]
@@ -48,10 +50,9 @@ def tune_prompt(
     report: Report | None = None,
     cancelled: Callable[[], bool] | None = None,
     start: Tensor | None = None,
+    feature_map: FeatureMap | None = None,
 ) -> Tensor:
-    """Tune a prompt on one cluster's rows.
-
-    The loss is cross-entropy under a linear scaffolding head that is tuned beside the prompt and thrown away.
+    """Tune a prompt on rows, for the closed-form heads or for a linear head.
 
     Args:
         backbone: frozen.
@@ -60,6 +61,8 @@ def tune_prompt(
         report: called after each step with the steps done and the steps in all.
         cancelled: asked before each step.
         start: the prompt to start from; the prompt kind's own when absent.
+        feature_map: what the closed-form heads read; where it is absent, a linear head is tuned beside the prompt and
+            thrown away (:mod:`lmeraser.objective`).
 
     Returns:
         The prompt, float32, on the CPU.
@@ -68,15 +71,22 @@ def tune_prompt(
         TuningCancelledError: when ``cancelled`` said so.
     """
     with deterministic():
-        return _Tuning(backbone, method, rows, start).run(report, cancelled)
+        return _Tuning(backbone, method, rows, start, feature_map).run(report, cancelled)
 
 
 class _Tuning:
-    def __init__(self, backbone: Backbone, method: MethodConfig, rows: TuningRows, start: Tensor | None) -> None:
+    def __init__(
+        self,
+        backbone: Backbone,
+        method: MethodConfig,
+        rows: TuningRows,
+        start: Tensor | None,
+        feature_map: FeatureMap | None,
+    ) -> None:
         order = sorted(range(len(rows.sample_ids)), key=rows.sample_ids.__getitem__)
         self._ids = [rows.sample_ids[row] for row in order]
         self._images_N3PP = torch.from_numpy(rows.images_N3PP[order])
-        self._labels_N = torch.from_numpy(rows.labels_N[order]).to(backbone.device)
+        self._labels_N = rows.labels_N[order]
         self._backbone = backbone
         self._config = method.tuning
         self._seed = method.seed
@@ -84,23 +94,23 @@ class _Tuning:
         self._hidden = self._lower_blocks() if self._kind.enters_at > 0 else None
         begin = self._kind.start(method.seed) if start is None else start.clone()
         self._prompt = nn.Parameter(begin.to(backbone.device))
-        self._classes = len(method.labels)
+        self._objective: Objective = (
+            LinearHead(method, self._ids)
+            if feature_map is None
+            else ClosedForm(method, self._ids, self._labels_N, feature_map, backbone.device)
+        )
         self._steps = self._config.passes * math.ceil(len(order) / self._config.batch_rows)
 
     def run(self, report: Report | None, cancelled: Callable[[], bool] | None) -> Tensor:
-        head: nn.Linear | None = None
         optimiser: torch.optim.Optimizer | None = None
         step = 0
         for number in range(self._config.passes):
-            for batch_B, weights_B in self._batches(number):
+            for batch_B in self._objective.batches(number):
                 if cancelled is not None and cancelled():
                     raise TuningCancelledError(f"the tuning was cancelled after {step} of {self._steps} steps")
-                features_BD = self._standardised(self._prompted(batch_B, number))
-                if head is None or optimiser is None:
-                    head = self._scaffold(features_BD.shape[1])
-                    optimiser = self._optimiser(head)
-                losses_B = nn.functional.cross_entropy(head(features_BD), self._labels_N[batch_B], reduction="none")
-                loss = (losses_B * weights_B).sum() / weights_B.sum()
+                loss = self._objective.loss(self._prompted(self._filled(batch_B), number), self._labels_N[batch_B])
+                if optimiser is None:
+                    optimiser = self._optimiser()
                 self._set_rates(optimiser, step)
                 optimiser.zero_grad(set_to_none=True)
                 loss.backward()
@@ -110,15 +120,9 @@ class _Tuning:
                     report(step, self._steps)
         return self._prompt.detach().cpu()
 
-    def _batches(self, number: int) -> Iterator[tuple[np.ndarray, Tensor]]:
-        """Positions of rows in batches of one shape; the last is filled with rows of weight zero."""
-        size = self._config.batch_rows
-        order = sorted(range(len(self._ids)), key=lambda row: draw(self._seed, "order", number, self._ids[row]))
-        for start in range(0, len(order), size):
-            batch = order[start : start + size]
-            weights_B = torch.zeros(size, device=self._backbone.device)
-            weights_B[: len(batch)] = 1
-            yield np.array(batch + [batch[0]] * (size - len(batch))), weights_B
+    def _filled(self, batch_B: np.ndarray) -> np.ndarray:
+        """A batch of one shape: the first row fills the last one."""
+        return np.concatenate([batch_B, np.repeat(batch_B[:1], self._config.batch_rows - len(batch_B))])
 
     def _prompted(self, batch_B: np.ndarray, number: int) -> Features:
         prompts_B = self._prompt.expand(len(batch_B), *self._prompt.shape)
@@ -161,22 +165,8 @@ class _Tuning:
             routing_NR=None if parts[0].routing_NR is None else torch.cat([_routing(part) for part in parts]),
         )
 
-    def _standardised(self, features: Features) -> Tensor:
-        """The deepest features, each row at zero mean and unit variance: what the scaffolding head reads."""
-        deepest_BD = features.head_NF[:, -2 * features.routing_NR.shape[1] :]
-        return nn.functional.layer_norm(deepest_BD, deepest_BD.shape[1:])
-
-    def _scaffold(self, width: int) -> nn.Linear:
-        head = nn.Linear(width, self._classes, device=self._backbone.device)
-        nn.init.zeros_(head.weight)
-        nn.init.zeros_(head.bias)
-        return head
-
-    def _optimiser(self, head: nn.Linear) -> torch.optim.Optimizer:
-        groups = [
-            {"params": [self._prompt], "peak": self._config.learning_rate},
-            {"params": list(head.parameters()), "peak": self._config.head_learning_rate},
-        ]
+    def _optimiser(self) -> torch.optim.Optimizer:
+        groups = [{"params": [self._prompt], "peak": self._config.learning_rate}, *self._objective.groups()]
         return torch.optim.AdamW(groups, lr=0.0, weight_decay=self._config.weight_decay, foreach=False)
 
     def _set_rates(self, optimiser: torch.optim.Optimizer, step: int) -> None:

@@ -214,7 +214,8 @@ def _fine_tuned(scene: Scene) -> torch.Tensor:
     method, kept = scene.method, scene.kept
     config = replace(method.config, tuning=replace(method.config.tuning, passes=1))
     rows = TuningRows(kept.sample_ids, method.decode(kept.images), kept.labels_N)
-    return tune_prompt(method.backbone, config, rows, start=torch.from_numpy(scene.old.prompt))
+    start = torch.from_numpy(scene.old.prompt)
+    return tune_prompt(method.backbone, config, rows, start=start, feature_map=method.feature_map)
 
 
 def _rows(store: Store, hash_key: HashKey, entry: ClusterEntry) -> RowTable:

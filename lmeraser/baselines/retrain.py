@@ -26,21 +26,24 @@ class Retrain:
         method: backbone, prompt, tuning and projection; its partition is not used.
         rows: the rows that are left; at least one.
         part: their prompt and head.
+        as_ours: whether the prompt is tuned as a specialist's is, and not beside a linear head.
     """
 
     method: Method
     rows: TuningRows
     part: Part
+    as_ours: bool = False
 
     @staticmethod
-    def fit(method: Method, rows: TuningRows) -> Retrain:
+    def fit(method: Method, rows: TuningRows, as_ours: bool = False) -> Retrain:
         """Tune the prompt on all rows and solve the head."""
-        return Retrain(method, rows, Part.of(method, tune_prompt(method.backbone, method.config, rows), rows))
+        prompt = method.tuned(rows) if as_ours else tune_prompt(method.backbone, method.config, rows)
+        return Retrain(method, rows, Part.of(method, prompt, rows), as_ours)
 
     def without(self, sample_ids: Collection[str]) -> Retrain:
         """Everything again on the rows that are left, if there was one of these."""
         left = rows_without(self.rows, sample_ids)
-        return self if len(left.labels_N) == len(self.rows.labels_N) else Retrain.fit(self.method, left)
+        return self if len(left.labels_N) == len(self.rows.labels_N) else Retrain.fit(self.method, left, self.as_ours)
 
     def row_passes_of(self, sample_ids: Collection[str]) -> float:
         """Row-passes of this deletion, forward and backward together, without rows that fill a batch."""
