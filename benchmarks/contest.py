@@ -47,6 +47,8 @@ from serving.router import routes
 
 ROOT = Path(__file__).parent.parent
 PROMPT_SETTINGS = ("kind", "depth", "pad_px", "meta_passes")
+# Rows and test rows; of GTSRB and the digits all test rows.
+SIZES = {"digits": (600, 292), "mnist": (20_000, 5_000), "gtsrb": (2_000, 1_760), "cifar10": (1_000, 1_000)}
 WEIGHTS = (0.25, 0.5, 0.75, 1.0)
 PUBLIC_ROWS_OF_A_MAP = 4000
 TIMED_DELETIONS = 1
@@ -109,17 +111,18 @@ class Entry:
 
 def arena(name: str, data: Path, rows: int | None, test_rows: int | None) -> Arena:
     """The arena of this name: "digits", "mnist", "gtsrb" or "cifar10"."""
+    rows, test_rows = rows or SIZES[name][0], test_rows or SIZES[name][1]
     digits = load_config(ROOT / "cluster" / "demo" / "digits.yaml")
     if name == "digits":
-        return Arena(name, digits, rows or 600, test_rows or 292)
+        return Arena(name, digits, rows, test_rows)
     if name == "mnist":
         files = (str(data / "private" / f"mnist-{part}.parquet") for part in ("train", "test"))
         train, test = (SourceConfig("parquet", file) for file in files)
-        return Arena(name, replace(digits, private=train, test=test), rows or 2000, test_rows or 1000)
+        return Arena(name, replace(digits, private=train, test=test), rows, test_rows)
     config = load_config(ROOT / "examples" / f"{name}.yaml", {"data": str(data)})
     assert config.test is not None
     private, test = (replace(source, max_rows=None) for source in (config.private, config.test))
-    return Arena(name, replace(config, private=private, test=test), rows or 1000, test_rows or 500)
+    return Arena(name, replace(config, private=private, test=test), rows, test_rows)
 
 
 def method_of(place: Arena, folder: Path, seed: int, entry: Entry) -> Method:

@@ -49,6 +49,13 @@ def test_labels_need_not_be_numbered_from_zero_and_order_does_not_matter(method:
     assert not torch.equal(drawn, first)
 
 
+def test_a_specialist_starts_from_it(method: Method) -> None:
+    slow = replace(method, config=replace(method.config, tuning=replace(method.config.tuning, learning_rate=1e-9)))
+    assert method.meta_prompt is not None
+    prompt = slow.specialist(slow.rows(samples(0, 20))).prompt
+    np.testing.assert_allclose(prompt, method.meta_prompt.numpy(), rtol=0, atol=1e-6)
+
+
 def test_rows_pass_with_it_before_any_specialist(method: Method) -> None:
     rows = samples(0, 12)
     pixels_N3PP = method.backbone.normalise(torch.from_numpy(method.decode([row.image for row in rows])))

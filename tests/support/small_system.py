@@ -57,9 +57,13 @@ VARIANTS = {
 
 
 def picture(number: int) -> bytes:
-    """A PNG whose strongest channel is its label; ``number`` modulo 3 is the label."""
-    pixels = np.random.default_rng(number).integers(0, 120, (SIDE, SIDE, 3), np.uint8)
-    pixels[:, :, number % 3] += 120
+    """A PNG whose strongest channel is its label, ``number`` modulo 3; brightness gives clusters of several labels."""
+    pixels = np.random.default_rng(number).integers(0, 96, (SIDE, SIDE, 3), np.uint8)
+    pixels += np.uint8(60 * (number // 3 % 3))
+    pixels[:, :, number % 3] += 36
+    if number % 15 == 0:
+        # A few dark ones, for a cluster that is too small to be tuned.
+        pixels //= 6
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, format="PNG")
     return buffer.getvalue()
