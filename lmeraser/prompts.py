@@ -28,7 +28,7 @@ class PromptKind(Protocol):
     enters_at: int
 
     def start(self, seed: int) -> Tensor:
-        """The prompt that every tuning starts from."""
+        """The prompt that a tuning starts from where none is given."""
 
     def features(self, pixels_N3PP: Tensor, prompts_N: Tensor) -> Features:
         """Features of pixels, each with its own prompt."""

@@ -1,7 +1,7 @@
 """The deterministic program that tunes one cluster's prompt (design 4.3).
 
-It sees the cluster's rows sorted by sample id, the configuration and the seed, and nothing else: not how many
-rows other clusters hold, nor in which order anything came.
+It sees the cluster's rows sorted by sample id, the configuration, the seed and public artifacts, and nothing else: not
+how many rows other clusters hold, nor in which order anything came.
 
 Legend: N rows, B rows of a batch, P pixels a side.
 """
