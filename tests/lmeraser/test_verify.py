@@ -69,13 +69,14 @@ def test_one_changed_bit_of_one_prompt_is_caught(system_of: SystemOf) -> None:
 
 
 @pytest.mark.slow
-def test_a_prompt_that_was_tuned_with_one_row_too_many_is_caught(system_of: SystemOf) -> None:
+def test_a_prompt_that_was_tuned_with_rows_of_others_is_caught(system_of: SystemOf) -> None:
     system = system_of("minute", 24)
     entry = tuned(system)
     rows = RowTable.from_parquet(system.store.get(entry.rows_object), entry.rows_object)
     method = system.method()
-    more = method.specialist(RowTable.concatenate([rows, method.rows(samples(50, 51))], rows.features_NH.shape[1]))
-    # Only the prompt gives the row away: features and labels are those of the rows that should be there.
+    foreign = method.rows(samples(50, 56))
+    more = method.specialist(RowTable.concatenate([rows, foreign], rows.features_NH.shape[1]))
+    # Only the prompt gives the rows away: features and labels are those of the rows that should be there.
     planted = replace(specialist_of(system, entry), prompt=more.prompt)
     put(system, entry.specialist_object, planted.to_safetensors())
     assert verified(system).differing == (f"specialist/{entry.key}",)
