@@ -44,6 +44,9 @@ MORE = (
     Entry("published", (("clusters", 14), ("rate", RATE))),
     Entry("ours", (("bound", 300), ("kind", "pad"), ("pad_px", 4), ("meta_passes", 0))),
 )
+# Where labels stand: on the left of what is on the right, and below what has a neighbour above.
+DEAREST = ("retrain", "published")
+OFFSETS = {"retrain": (-6, 4), "published": (-6, 4), "sampled": (5, -9)}
 # Block at which prompts enter: half of the blocks, and three quarters.
 DEEP = {
     "digits": (3, 4),
@@ -160,15 +163,17 @@ def draw(found: dict[str, list[dict[str, Any]]], docs: Path) -> None:
             plot.annotate(
                 label(row),
                 (row["expected_row_passes"]["mean"], value["mean"]),
-                (4, 3),
+                OFFSETS.get(row["method"], (5, 4)),
                 textcoords="offset points",
                 fontsize=6,
+                horizontalalignment="right" if row["method"] in DEAREST else "left",
             )
         plot.set_xscale("log")
         plot.set_title(f"{name}, {rows[0]['rows']} rows, {rows[0]['seeds']} seed(s)")
         plot.set_xlabel("expected row-passes of a deletion")
         plot.set_ylabel("accuracy")
-        plot.legend(fontsize=6, loc="lower right")
+        plot.margins(x=0.12)
+        plot.legend(fontsize=6, loc="lower left")
     save(drawn, found, "frontier", docs)
 
 

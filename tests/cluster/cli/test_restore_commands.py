@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -105,7 +106,10 @@ def test_a_mirror_that_follows_has_what_is_logged_later_and_ends_when_it_is_inte
     system = system_of("minute", 24)
     mirror = LocalStore(tmp_path / "mirror")
     at = ("--store", system.store.uri, "--to", mirror.uri, "--follow")
-    with subprocess.Popen([sys.executable, "-m", "cluster.cli", "log", "mirror", *at]) as following:
+    # A shell that starts the tests in the background has them ignore interrupts, and children inherit that.
+    heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    command = [sys.executable, "-m", "cluster.cli", "log", "mirror", *at]
+    with subprocess.Popen(command, preexec_fn=heard) as following:
         try:
             until(lambda: mirror.names("log/") == system.store.names("log/") != [] or None, 60)
             records = len(mirror.names("log/"))
