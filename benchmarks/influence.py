@@ -2,8 +2,8 @@
 
 Two figures from one set of results. *Influence*: seconds from the request until nothing that answers has seen the rows.
 Ours is measured on a store with the registrar's own class (``accepted`` to ``erased``: rows written, sums subtracted,
-heads solved, commit, lease, sweep, receipt); the others are the seconds that their deletion takes in this process,
-without any store. The published way never gets there. *Serving*: what an image costs.
+heads solved, commit, lease, sweep, receipt), by the clock; the others are the processor's seconds that their deletion
+takes in this process, without any store. The published way never gets there. *Serving*: what an image costs.
 
     python benchmarks/influence.py --data ../shared/data --out /tmp/bench
 """
@@ -64,7 +64,7 @@ def without_influence(place: Arena, found: list[dict[str, Any]], arguments: argp
     for one in found:
         if one["method"] in ("retrain", "sisa", "sampled", "ridge"):
             cost = one["deletion"][0] if one["deletion"] else one["fit"]
-            seconds[one["method"]] = {"median": round(cost["wall_s"], 4), "n": 1}
+            seconds[one["method"]] = {"median": round(cost["processor_s"], 4), "n": 1}
     if "retrain" in seconds:
         seconds["retrain_over_ours"] = seconds["retrain"]["median"] / seconds["ours"]["median"]
     return seconds

@@ -32,6 +32,7 @@ class Cost:
         flops: floating point operations of those blocks, counted by torch's FlopCounterMode on the shapes that came;
             heads and the patch embedding, below one in a hundred, are left out.
         wall_s: seconds by the clock.
+        processor_s: seconds of all processors together, which other work on the machine leaves as they are.
         peak_bytes: the most memory that this process has held since it began: compare methods that ran in processes of
             their own.
     """
@@ -40,6 +41,7 @@ class Cost:
     backward_row_passes: float = 0.0
     flops: float = 0.0
     wall_s: float = 0.0
+    processor_s: float = 0.0
     peak_bytes: int = 0
 
     def __add__(self, other: Cost) -> Cost:
@@ -61,15 +63,14 @@ def measured(backbone: Backbone, work: Callable[[], T]) -> tuple[T, Cost]:
         work: anything that calls it.
     """
     count = _Count(_blocks(backbone))
-    began = time.perf_counter()
+    began, began_processor = time.perf_counter(), time.process_time()
     try:
         result = work()
     finally:
-        wall_s = time.perf_counter() - began
+        wall_s, processor_s = time.perf_counter() - began, time.process_time() - began_processor
         count.stop()
-    return result, Cost(
-        count.forward_rows / len(count.blocks), count.backward_rows / len(count.blocks), count.flops, wall_s, _peak()
-    )
+    forward, backward = (rows / len(count.blocks) for rows in (count.forward_rows, count.backward_rows))
+    return result, Cost(forward, backward, count.flops, wall_s, processor_s, _peak())
 
 
 class _Count:

@@ -36,7 +36,7 @@ def test_an_extraction_counts_its_padding_and_nothing_backward(built: Callable[[
     assert head_NF.shape[0] == 10
     assert (cost.forward_row_passes, cost.backward_row_passes) == (12, 0)
     assert cost.flops == 12 * BLOCKS * operations(TOKENS)
-    assert cost.wall_s > 0
+    assert cost.wall_s > 0 and cost.processor_s > 0
     assert cost.peak_bytes > 10_000_000
 
 
@@ -78,4 +78,4 @@ def test_nothing_is_counted_after_the_work_or_when_it_failed(built: Callable[[st
 
 
 def test_costs_add_up_but_the_peak_is_the_greater() -> None:
-    assert Cost(1, 2, 3, 4, 5) + Cost(10, 20, 30, 40, 4) == Cost(11, 22, 33, 44, 5)
+    assert Cost(1, 2, 3, 4, 5, 6) + Cost(10, 20, 30, 40, 50, 5) == Cost(11, 22, 33, 44, 55, 6)
