@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import shutil
 import statistics
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from typing import Any
 from contest import Arena, Entry, arena, method_of, results, store_of
 
 # After contest, which puts this folder last.
-from deletions import erasing
+from deletions import erasing, note
 from drawing import COLOURS, DOCS, NAMES, axes, save
 from frontier import ESSENTIAL, RETRAIN
 from stores import prepared
@@ -42,6 +43,7 @@ def main() -> None:
     parser.add_argument("--arena", nargs="*", default=["digits", "gtsrb"])
     parser.add_argument("--deletions", type=int, default=10)
     arguments = parser.parse_args()
+    sys.addaudithook(note)
     influence: dict[str, Any] = {}
     serving: dict[str, Any] = {}
     for name in arguments.arena:
