@@ -50,9 +50,9 @@ def save(drawn: Figure, numbers: dict[str, Any], name: str, folder: Path = DOCS)
     (folder / f"{name}.json").write_text(json.dumps(numbers, indent=1) + "\n")
 
 
-def interval(values: list[float]) -> dict[str, float | int]:
-    """Mean, and half of its 95 % interval by Student's t where there are at least two values."""
+def interval(values: list[float]) -> dict[str, Any]:
+    """The values, their mean, and half of its 95 % interval by Student's t where there are at least two."""
     half = 0.0
     if len(values) > 1:
         half = float(stats.t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / len(values) ** 0.5)
-    return {"mean": float(np.mean(values)), "half_interval": half, "n": len(values)}
+    return {"mean": float(np.mean(values)), "half_interval": half, "n": len(values), "values": values}

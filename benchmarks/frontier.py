@@ -3,15 +3,18 @@
 Every method meets on the same backbone, rows and seed, each in a process of its own. The expected cost is the mean,
 over all rows, of the row-passes through the backbone (forward and backward together) that deleting this row alone takes
 until all is tuned again; formulas stand in the modules of ``lmeraser.baselines``. A seed draws the rows, too. Writes
-``frontier.json`` and ``frontier.svg``. Results are kept under ``--out``: run again to go on.
+``frontier.json`` and ``frontier.svg``; an arena that is not run keeps the numbers that it has there. ``--settings``
+writes ``settings.json`` and ``settings.svg`` as well: more settings of each method, one seed. Results are kept under
+``--out``: run again to go on.
 
-    python benchmarks/frontier.py --data ../shared/data --out /tmp/bench
+    python benchmarks/frontier.py --data ../shared/data --out /tmp/bench --settings gtsrb
     python benchmarks/frontier.py --out /tmp/bench --arena digits --seeds 1
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -56,13 +59,17 @@ DEEP = {
 }
 # Their backbone was trained on the same public rows.
 WITHOUT_META_PROMPT = ("digits", "mnist")
-SEEDS = {"digits": 5, "mnist": 1, "gtsrb": 5, "cifar10": 3}
+SEEDS = {"digits": 5, "mnist": 5, "gtsrb": 5, "cifar10": 5}
+# So many rows that a lower bound on clusters leaves many of them.
+LARGE = ("mnist",)
 
 
-def entries(place: str, whole: bool) -> list[Entry]:
-    """The methods and settings of an arena."""
+def entries(place: str, settings: bool) -> list[Entry]:
+    """The methods of an arena, and with ``settings`` several settings of each."""
     chosen = [*ESSENTIAL, RETRAIN_AS_OURS]
-    if whole:
+    if place in LARGE:
+        chosen.append(Entry("ours", (("bound", 200),)))
+    if settings:
         chosen += [*MORE, *deep(place)]
     if place in WITHOUT_META_PROMPT:
         chosen = [Entry(one.method, tuple(pair for pair in one.settings if pair[0] != "meta_passes")) for one in chosen]
@@ -84,14 +91,19 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, help="how many, instead of each arena's own number")
     parser.add_argument("--rows", type=int)
     parser.add_argument("--test-rows", type=int)
-    parser.add_argument("--whole", nargs="*", default=[], help="arenas with more settings of each method")
+    parser.add_argument("--settings", nargs="*", default=[], choices=list(SEEDS), help="arenas with more settings")
     arguments = parser.parse_args()
-    found = {}
-    for name in arguments.arena:
+
+    def run(name: str, settings: bool, seeds: int) -> list[dict[str, Any]]:
         place = arena(name, arguments.data, arguments.rows, arguments.test_rows)
-        chosen = entries(name, name in arguments.whole)
-        found[name] = summary(results(place, chosen, range(arguments.seeds or SEEDS[name]), arguments.out))
-    draw(found, arguments.docs)
+        return summary(results(place, entries(name, settings), range(seeds), arguments.out))
+
+    if arguments.settings:
+        draw({name: run(name, True, 1) for name in arguments.settings}, "settings", arguments.docs)
+    found = {name: run(name, False, arguments.seeds or SEEDS[name]) for name in arguments.arena}
+    file = arguments.docs / "frontier.json"
+    before = json.loads(file.read_text()) if file.exists() else {}
+    draw({name: {**before, **found}[name] for name in SEEDS if name in {**before, **found}}, "frontier", arguments.docs)
 
 
 def summary(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -138,7 +150,7 @@ def summary(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
     ]
 
 
-def draw(found: dict[str, list[dict[str, Any]]], docs: Path) -> None:
+def draw(found: dict[str, list[dict[str, Any]]], figure: str, docs: Path) -> None:
     """Accuracy against expected cost; ridge only, which costs no pass, as a line."""
     drawn, plots = axes(len(found))
     for plot, (name, rows) in zip(plots, found.items(), strict=True):
@@ -174,7 +186,7 @@ def draw(found: dict[str, list[dict[str, Any]]], docs: Path) -> None:
         plot.set_ylabel("accuracy")
         plot.margins(x=0.12)
         plot.legend(fontsize=6, loc="lower left")
-    save(drawn, found, "frontier", docs)
+    save(drawn, found, figure, docs)
 
 
 def label(row: dict[str, Any]) -> str:
