@@ -5,8 +5,7 @@ head that is tuned beside the prompt and thrown away. :class:`ClosedForm` is for
 will read: each step solves a small ridge head on one half of the batch and asks it about the other half, and the
 gradient passes through the solution (Bertinetto et al. 2019, arXiv 1805.08136, section 3.1).
 
-Legend: N rows, B rows of a batch, M rows of half a batch, F raw head features, H head features, D features of the
-linear head, C classes.
+Legend: N rows, B rows of a batch, M rows of half a batch, H head features, D features of the linear head, C classes.
 """
 
 from __future__ import annotations
@@ -21,6 +20,7 @@ from torch import Tensor, nn
 
 from lmeraser.backbone import Features
 from lmeraser.config import MethodConfig
+from lmeraser.device_map import DeviceMap
 from lmeraser.feature_map import FeatureMap
 from lmeraser.hashing import draw
 
@@ -93,8 +93,7 @@ class ClosedForm:
         self._method = method
         self._ids = ids
         self._labels_N = labels_N
-        self._mean_F = torch.from_numpy(feature_map.mean_F).to(device, torch.float32)
-        self._projection_FH = torch.from_numpy(feature_map.projection_FH).to(device, torch.float32)
+        self._device_map = DeviceMap(feature_map, device)
 
     def batches(self, number: int) -> Iterator[np.ndarray]:
         """Groups of rows of one class, in the order of a hash; the halves of a batch one after the other."""
@@ -114,7 +113,7 @@ class ClosedForm:
 
     def loss(self, features: Features, labels_B: np.ndarray) -> Tensor:
         """Mean over the rows of each half whose class the other half knows, added up; zero where there are none."""
-        features_BH = (features.head_NF[: len(labels_B)].float() - self._mean_F) @ self._projection_FH
+        features_BH = self._device_map(features.head_NF[: len(labels_B)])
         onehot_BC = np.eye(len(self._method.labels), dtype=np.float32)[labels_B]
         targets_BC = torch.from_numpy(onehot_BC).to(features_BH.device)
         middle = len(labels_B) - int(_second_half(labels_B).sum())

@@ -1,7 +1,7 @@
 """Scores of a heterogeneous batch: every image with the prompt of its own cluster.
 
 Legend: N images, M images whose cluster has a specialist, P pixels a side, C classes, T prompt tokens, D width,
-F raw head features, H head features after the projection.
+H head features.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from lmeraser.backbone import Features, Hidden, VitBackbone
 from lmeraser.commit import Commit
+from lmeraser.device_map import DeviceMap
 from lmeraser.heads import probabilities
 from lmeraser.method import Method
 from lmeraser.numerics import GRID, LIMIT
@@ -64,10 +65,7 @@ class Predictor:
     def __init__(self, method: Method, config: ServingConfig) -> None:
         self._method = method
         self._config = config
-        # Answers do not enter the state, so they need neither its float64 nor its padded batches.
-        device = method.backbone.device
-        self._mean_F = torch.from_numpy(method.feature_map.mean_F).to(device, torch.float32)
-        self._projection_FH = torch.from_numpy(method.feature_map.projection_FH).to(device, torch.float32)
+        self._device_map = DeviceMap(method.feature_map, method.backbone.device)
 
     def score(self, bank: Bank, images_N3PP: np.ndarray) -> Scored:
         """Score images, uint8 [N, 3, P, P], from one bank.
@@ -85,9 +83,8 @@ class Predictor:
             return self._scored(bank, _on_device(images_N3PP, device))
 
     def projected(self, features: Features) -> np.ndarray:
-        """Head features on the grid, int16 [N, H]; as FeatureMap.project, but in float32 and on the device."""
-        with torch.autocast(self._mean_F.device.type, enabled=False):
-            projected_NH = (features.head_NF.float() - self._mean_F) @ self._projection_FH
+        """Head features on the grid, int16 [N, H]."""
+        projected_NH = self._device_map(features.head_NF)
         on_grid_NH = (projected_NH * GRID).round().clamp(-LIMIT * GRID, LIMIT * GRID)
         return on_grid_NH.to(torch.int16).cpu().numpy()
 
