@@ -34,12 +34,10 @@ ESSENTIAL = (
 )
 # One prompt for all rows, tuned from the meta-prompt and for the closed-form head, as ours are.
 RETRAIN_AS_OURS = Entry("retrain", (("tuned", "as_ours"),))
-PLAIN = (
-    Entry("ridge", (("depths", "several"), ("meta_passes", 0))),
-    Entry("ours", (("bound", 300), ("meta_passes", 0))),
-)
+RIDGE_PLAIN = Entry("ridge", (("depths", "several"), ("meta_passes", 0)))
 MORE = (
-    *PLAIN,
+    RIDGE_PLAIN,
+    Entry("ours", (("bound", 300), ("meta_passes", 0))),
     Entry("ridge", (("depths", "last"), ("meta_passes", 0))),
     Entry("ours", (("bound", 100),)),
     Entry("ours", (("bound", 1000),)),
@@ -57,9 +55,9 @@ DEEP = {
     "gtsrb": (6, 9),
     "cifar10": (6, 9),
 }
-# Their backbone was trained on the same public rows.
-WITHOUT_META_PROMPT = ("digits", "mnist")
 SEEDS = {"digits": 5, "mnist": 5, "gtsrb": 5, "cifar10": 5}
+# Their backbone was trained on the public rows of the meta-prompt.
+GLYPHS = ("digits", "mnist")
 # So many rows that a lower bound on clusters leaves many of them.
 LARGE = ("mnist",)
 
@@ -67,12 +65,12 @@ LARGE = ("mnist",)
 def entries(place: str, settings: bool) -> list[Entry]:
     """The methods of an arena, and with ``settings`` several settings of each."""
     chosen = [*ESSENTIAL, RETRAIN_AS_OURS]
+    if place in GLYPHS:
+        chosen.append(RIDGE_PLAIN)
     if place in LARGE:
         chosen.append(Entry("ours", (("bound", 200),)))
     if settings:
         chosen += [*MORE, *deep(place)]
-    if place in WITHOUT_META_PROMPT:
-        chosen = [Entry(one.method, tuple(pair for pair in one.settings if pair[0] != "meta_passes")) for one in chosen]
     return list(dict.fromkeys(chosen))
 
 
@@ -159,9 +157,10 @@ def draw(found: dict[str, list[dict[str, Any]]], figure: str, docs: Path) -> Non
             colour = COLOURS[row["method"]]
             if row["method"] == "ridge":
                 style = "--" if row["settings"]["depths"] == "several" else ":"
-                plot.axhline(
-                    value["mean"], color=colour, linestyle=style, label=f"ridge only, {row['settings']['depths']}"
-                )
+                plain = ", no meta-prompt" if row["settings"].get("meta_passes") == 0 else ""
+                style = "-." if plain and style == "--" else style
+                said = f"ridge only, {row['settings']['depths']}{plain}"
+                plot.axhline(value["mean"], color=colour, linestyle=style, label=said)
                 continue
             plot.errorbar(
                 row["expected_row_passes"]["mean"],
@@ -202,6 +201,7 @@ def label(row: dict[str, Any]) -> str:
                 f"≤ {settings['bound']}",
                 *(["pad"] if settings.get("kind") == "pad" else []),
                 *([f"at block {settings['depth']}"] if "depth" in settings else []),
+                *(["no meta-prompt"] if settings.get("meta_passes") == 0 else []),
             ]
         ),
     }

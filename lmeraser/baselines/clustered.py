@@ -83,12 +83,15 @@ class Clustered:
 
     def row_passes_of(self, sample_ids: Collection[str]) -> float:
         """Row-passes until this deletion is completed, forward and backward together; none until it is erased."""
-        _, clusters = _clusters(self.method, self._left(sample_ids))
-        least = self.method.config.partition.min_tuned_rows
+        gone = frozenset(sample_ids)
+        left_N = np.array([name not in gone for name in self.table.sample_ids], bool)
+        with deterministic():
+            cut = self.method.cut(self.table.anchors_N[left_N], self._bits_of_rows[left_N])
+        unchanged = self.clusters.keys() - {self._cluster_of.get(name) for name in gone}
         rows = [
-            len(table)
-            for key, table in clusters.items()
-            if len(table) >= least and (key not in self.clusters or self.clusters[key].sample_ids != table.sample_ids)
+            cluster.rows
+            for cluster in cut.clusters
+            if cluster.rows >= self.method.config.partition.min_tuned_rows and cluster.key not in unchanged
         ]
         return sum(tuning_row_passes(self.method, count) + count for count in rows)
 
@@ -146,13 +149,25 @@ class Clustered:
             key_A[list(cluster.anchors)] = cluster.key
         return key_A
 
+    @cached_property
+    def _bits_of_rows(self) -> np.ndarray:
+        return _bits(self.method, self.table)
+
+    @cached_property
+    def _cluster_of(self) -> dict[str, str]:
+        return {name: key for key, rows in self.clusters.items() for name in rows.sample_ids}
+
     def _left(self, sample_ids: Collection[str]) -> RowTable:
         gone = frozenset(sample_ids)
         return self.table.where(np.array([name not in gone for name in self.table.sample_ids], bool))
 
 
 def _clusters(method: Method, table: RowTable) -> tuple[Cut, dict[str, RowTable]]:
-    bits_N = np.array([subject_bits(method.config.seed, name) for name in table.subject_ids], np.uint64)
+    bits_N = _bits(method, table)
     with deterministic():
         cut = method.cut(table.anchors_N, bits_N)
     return cut, members(cut, table, bits_N)
+
+
+def _bits(method: Method, table: RowTable) -> np.ndarray:
+    return np.array([subject_bits(method.config.seed, name) for name in table.subject_ids], np.uint64)
