@@ -62,7 +62,7 @@ def main() -> None:
 def without_influence(place: Arena, found: list[dict[str, Any]], arguments: argparse.Namespace) -> dict[str, Any]:
     """Seconds until no answer has seen a deleted row, by method."""
     erased = erased_s(place, arguments.out, arguments.deletions)
-    seconds: dict[str, Any] = {"ours": erased["accepted_to_erased_s"], "processor_s": erased["of_that_cpu_s"]}
+    seconds: dict[str, Any] = {"ours": erased["accepted_to_erased_s"], "ours_processor": erased["of_that_cpu_s"]}
     for one in found:
         if one["method"] in ("retrain", "sisa", "sampled", "ridge"):
             cost = one["deletion"][0] if one["deletion"] else one["fit"]
