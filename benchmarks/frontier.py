@@ -150,7 +150,7 @@ def summary(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def draw(found: dict[str, list[dict[str, Any]]], figure: str, docs: Path) -> None:
     """Accuracy against expected cost; ridge only, which costs no pass, as a line."""
-    drawn, plots = axes(len(found))
+    drawn, plots = axes(len(found), *((8.4, 5.0) if len(found) == 1 else ()))
     for plot, (name, rows) in zip(plots, found.items(), strict=True):
         for row in rows:
             value = row["accuracy"]["accuracy"]
@@ -201,7 +201,7 @@ def label(row: dict[str, Any]) -> str:
                 f"≤ {settings['bound']}",
                 *(["pad"] if settings.get("kind") == "pad" else []),
                 *([f"at block {settings['depth']}"] if "depth" in settings else []),
-                *(["no meta-prompt"] if settings.get("meta_passes") == 0 else []),
+                *(["no meta-prompt"] if settings.keys() == {"bound", "meta_passes"} else []),
             ]
         ),
     }

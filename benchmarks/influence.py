@@ -100,6 +100,7 @@ def draw_influence(found: dict[str, Any], docs: Path) -> None:
         methods = [method for method in NAMES if method in by_method]
         seconds = [statistics.median([by_method[method]["median"]]) for method in methods]
         plot.bar([NAMES[method] for method in methods], seconds, color=[COLOURS[method] for method in methods])
+        plot.tick_params(axis="x", labelrotation=20, labelsize=6)
         plot.set_yscale("log")
         plot.set_title(f"{name}; as published: never", fontsize=7)
         plot.set_ylabel("seconds until no influence")
@@ -111,7 +112,7 @@ def draw_serving(found: dict[str, Any], docs: Path) -> None:
     drawn, plots = axes(len(found))
     for plot, (name, by_entry) in zip(plots, found.items(), strict=True):
         plot.barh(
-            list(by_entry),
+            [NAMES[entry.partition("-")[0]] for entry in by_entry],
             [one["flops"] / 1e6 for one in by_entry.values()],
             color=[COLOURS[entry.partition("-")[0]] for entry in by_entry],
         )
