@@ -100,8 +100,8 @@ def main() -> None:
         draw({name: run(name, True, 1) for name in arguments.settings}, "settings", arguments.docs)
     found = {name: run(name, False, arguments.seeds or SEEDS[name]) for name in arguments.arena}
     file = arguments.docs / "frontier.json"
-    before = json.loads(file.read_text()) if file.exists() else {}
-    draw({name: {**before, **found}[name] for name in SEEDS if name in {**before, **found}}, "frontier", arguments.docs)
+    known = {**(json.loads(file.read_text()) if file.exists() else {}), **found}
+    draw({name: known[name] for name in SEEDS if name in known}, "frontier", arguments.docs)
 
 
 def summary(found: list[dict[str, Any]]) -> list[dict[str, Any]]:

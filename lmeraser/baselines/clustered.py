@@ -83,11 +83,10 @@ class Clustered:
 
     def row_passes_of(self, sample_ids: Collection[str]) -> float:
         """Row-passes until this deletion is completed, forward and backward together; none until it is erased."""
-        gone = frozenset(sample_ids)
-        left_N = np.array([name not in gone for name in self.table.sample_ids], bool)
+        left_N = self._stays(sample_ids)
         with deterministic():
             cut = self.method.cut(self.table.anchors_N[left_N], self._bits_of_rows[left_N])
-        unchanged = self.clusters.keys() - {self._cluster_of.get(name) for name in gone}
+        unchanged = self.clusters.keys() - {self._cluster_of.get(name) for name in sample_ids}
         rows = [
             cluster.rows
             for cluster in cut.clusters
@@ -158,8 +157,11 @@ class Clustered:
         return {name: key for key, rows in self.clusters.items() for name in rows.sample_ids}
 
     def _left(self, sample_ids: Collection[str]) -> RowTable:
+        return self.table.where(self._stays(sample_ids))
+
+    def _stays(self, sample_ids: Collection[str]) -> np.ndarray:
         gone = frozenset(sample_ids)
-        return self.table.where(np.array([name not in gone for name in self.table.sample_ids], bool))
+        return np.array([name not in gone for name in self.table.sample_ids], bool)
 
 
 def _clusters(method: Method, table: RowTable) -> tuple[Cut, dict[str, RowTable]]:
