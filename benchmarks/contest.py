@@ -50,6 +50,7 @@ PROMPT_SETTINGS = ("kind", "depth", "pad_px", "meta_passes")
 # Rows and test rows; of GTSRB and the digits all test rows.
 SIZES = {"digits": (600, 292), "mnist": (20_000, 5_000), "gtsrb": (2_000, 1_760), "cifar10": (1_000, 1_000)}
 WEIGHTS = (0.25, 0.5, 0.75, 1.0)
+SERVING = ServingConfig()
 PUBLIC_ROWS_OF_A_MAP = 4000
 TIMED_DELETIONS = 1
 # A whole number of batches, so that no row only fills one.
@@ -285,7 +286,7 @@ def _last_map(method: Method, place: Arena) -> FeatureMap:
 
 
 def accuracy(fit: Any, images_N3PP: np.ndarray, labels_N: np.ndarray) -> dict[str, float]:
-    """Share of right answers; ours by head and by λ at the default τ."""
+    """Share of right answers; ours by head and by λ, the first at the default λ."""
 
     def share(scores_NC: np.ndarray) -> float:
         return round(float((scores_NC.argmax(axis=1) == labels_N).mean()), 4)
@@ -293,15 +294,19 @@ def accuracy(fit: Any, images_N3PP: np.ndarray, labels_N: np.ndarray) -> dict[st
     if not isinstance(fit, Clustered):
         return {"accuracy": share(fit.scores(images_N3PP))}
     answers = fit.answers(images_N3PP, own=True)
-    pooled = {
-        f"pooled {weight}": share(blend(answers.shared_NC, answers.pooled_NC, answers.specialist_N, weight, 0.1))
-        for weight in WEIGHTS
+
+    def mixed(head: str, scores_NC: np.ndarray) -> dict[str, float]:
+        parts = (answers.shared_NC, scores_NC, answers.specialist_N)
+        return {f"{head} {weight}": share(blend(*parts, weight, SERVING.temperature)) for weight in WEIGHTS}
+
+    pooled = mixed("pooled", answers.pooled_NC)
+    own = mixed("own", answers.own_NC)
+    return {
+        "accuracy": pooled[f"pooled {SERVING.specialist_weight}"],
+        "shared": share(answers.shared_NC),
+        **pooled,
+        **own,
     }
-    own = {
-        f"own {weight}": share(blend(answers.shared_NC, answers.own_NC, answers.specialist_N, weight, 0.1))
-        for weight in WEIGHTS
-    }
-    return {"accuracy": pooled["pooled 0.5"], "shared": share(answers.shared_NC), **pooled, **own}
 
 
 def answering(fit: Any, images_N3PP: np.ndarray) -> Callable[[], object]:

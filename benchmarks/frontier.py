@@ -29,7 +29,7 @@ ESSENTIAL = (
     RETRAIN,
     Entry("published", (("clusters", 5), ("rate", RATE))),
     Entry("sisa", (("shards", 5), ("slices", 3))),
-    Entry("ours", (("bound", 300),)),
+    Entry("ours"),
     Entry("sampled", (("tuned_rows", 300),)),
 )
 # One prompt for all rows, tuned from the meta-prompt and for the closed-form head, as ours are.
@@ -37,13 +37,19 @@ RETRAIN_AS_OURS = Entry("retrain", (("tuned", "as_ours"),))
 RIDGE_PLAIN = Entry("ridge", (("depths", "several"), ("meta_passes", 0)))
 MORE = (
     RIDGE_PLAIN,
-    Entry("ours", (("bound", 300), ("meta_passes", 0))),
+    Entry("ours", (("meta_passes", 0),)),
     Entry("ridge", (("depths", "last"), ("meta_passes", 0))),
-    Entry("ours", (("bound", 100),)),
+    Entry("ours", (("bound", 150),)),
+    Entry("ours", (("bound", 300),)),
     Entry("ours", (("bound", 1000),)),
+    Entry("ours", (("bound", 300), ("passes", 2))),
+    Entry("ours", (("passes", 2),)),
+    Entry("ours", (("bound", 1000), ("passes", 2))),
+    Entry("ours", (("bound", 1000), ("passes", 1))),
+    Entry("retrain", (("passes", 2),)),
     Entry("sisa", (("shards", 20), ("slices", 3))),
     Entry("published", (("clusters", 14), ("rate", RATE))),
-    Entry("ours", (("bound", 300), ("kind", "pad"), ("pad_px", 4), ("meta_passes", 0))),
+    Entry("ours", (("kind", "pad"), ("pad_px", 4), ("meta_passes", 0))),
 )
 # Where labels stand: on the left of what is on the right, and below what has a neighbour above.
 DEAREST = ("retrain", "published")
@@ -76,7 +82,7 @@ def entries(place: str, settings: bool) -> list[Entry]:
 
 def deep(place: str) -> list[Entry]:
     """Ours with tokens that enter half-way up, and at three quarters."""
-    return [Entry("ours", (("bound", 300), ("depth", depth), ("meta_passes", 0))) for depth in DEEP[place]]
+    return [Entry("ours", (("depth", depth), ("meta_passes", 0))) for depth in DEEP[place]]
 
 
 def main() -> None:
@@ -191,17 +197,19 @@ def draw(found: dict[str, list[dict[str, Any]]], figure: str, docs: Path) -> Non
 def label(row: dict[str, Any]) -> str:
     """A method and its settings, short."""
     settings = row["settings"]
+    passes = f"{settings['passes']} passes" if "passes" in settings else ""
     said = {
-        "retrain": lambda: "tuned as ours" if "tuned" in settings else "",
+        "retrain": lambda: "tuned as ours" if "tuned" in settings else passes,
         "sisa": lambda: f"S = {settings['shards']}",
         "sampled": lambda: f"{settings['tuned_rows']} rows",
         "published": lambda: f"{settings['clusters']} clusters",
         "ours": lambda: " ".join(
             [
-                f"≤ {settings['bound']}",
+                *([f"≤ {settings['bound']}"] if "bound" in settings else []),
+                *([passes] if passes else []),
                 *(["pad"] if settings.get("kind") == "pad" else []),
                 *([f"at block {settings['depth']}"] if "depth" in settings else []),
-                *(["no meta-prompt"] if settings.keys() == {"bound", "meta_passes"} else []),
+                *(["no meta-prompt"] if settings.keys() == {"meta_passes"} else []),
             ]
         ),
     }

@@ -31,7 +31,7 @@ from lmeraser.store import LocalStore
 
 # Rows at which retrain alone is timed too, for what grows with the rows; it takes a third of an hour.
 MORE_ROWS = {"cifar10": 16_000}
-OURS = Entry("ours", (("bound", 300),))
+OURS = Entry("ours")
 
 
 def main() -> None:

@@ -60,7 +60,7 @@ class PartitionConfig:
     anchors: int = Field(default=1024, ge=2, le=65536)
     routing_block: int = Field(default=-1, ge=-1)
     routing_pool: Literal["patch", "class"] = "patch"
-    max_cluster_rows: int = Field(default=300, ge=1)
+    max_cluster_rows: int = Field(default=600, ge=1)
     min_tuned_rows: int = Field(default=16, ge=1)
 
 
@@ -107,7 +107,7 @@ class TuningConfig:
         flip: augmentation: half of the images are mirrored.
     """
 
-    passes: int = Field(default=12, ge=1)
+    passes: int = Field(default=4, ge=1)
     batch_rows: int = Field(default=32, ge=1)
     learning_rate: float = Field(default=0.01, gt=0)
     head_learning_rate: float = Field(default=0.01, gt=0)

@@ -1,4 +1,4 @@
-"""The closed-form heads: ridge regression on exact sums (design 4.4).
+"""The closed-form heads: penalised discriminant analysis on exact sums (design 4.4).
 
 Legend: N rows, H head features, C classes, G penalties of the grid.
 """
@@ -102,17 +102,21 @@ class Head:
     penalty: float
 
     def scores(self, features_NH: np.ndarray) -> np.ndarray:
-        """Scores [N, C] of int16 features; near 1 for the class, near 0 for the others."""
+        """Scores [N, C] of int16 features: ``κ log p(class | row)`` up to a constant of the row (:func:`solve`)."""
         scores_NC: np.ndarray = (features_NH.astype(np.float64) / GRID) @ self.weight_HC + self.bias_C
         return scores_NC
 
 
 def solve(statistics: Statistics) -> Head:
-    """Ridge regression on one-hot targets, with an intercept that is not penalised.
+    """Penalised discriminant analysis (Hastie, Buja and Tibshirani 1995): classes are normal about their means.
 
-    The penalty minimises generalised cross-validation (Golub, Heath and Wahba 1979),
-    ``GCV(α) = (RSS(α) / n) / (1 - (1 + Σ λ / (λ + nα)) / n)²``, over a fixed grid. With eigenvalues λ of the centred
-    Gram matrix it follows from the sums alone. Without rows all scores are zero.
+    With class means m, the mean of all rows μ, shares π and the covariance S within the classes, a row x scores
+    ``κ ((x - μ - (m - μ) / 2)ᵀ (S + αI)⁻¹ (m - μ) + log π)`` for each class: minus infinity for a class without rows.
+    The penalty α is that of ridge regression on one-hot targets, which has the same directions. It
+    minimises generalised cross-validation (Golub, Heath and Wahba 1979), ``GCV(α) = (RSS(α) / n) / κ`` with
+    ``κ = (1 - (1 + Σ λ / (λ + nα)) / n)²``, over a fixed grid. Rows that were not seen lie further from the mean of
+    their class than those that S was taken from, by 1 / κ; so scores are smaller by κ. With eigenvalues λ of the
+    centred Gram matrix all follows from the sums alone. Without rows all scores are zero.
     """
     rows = statistics.rows
     if rows == 0:
@@ -126,9 +130,16 @@ def solve(statistics: Statistics) -> Head:
     turned_HC = vectors_HH.T @ cross_HC
     energy_H = (turned_HC**2).sum(axis=1)
     targets = float((statistics.counts_C * (1 - share_C)).sum())
-    penalty = _best_penalty(values_H, energy_H, targets, rows)
-    weight_HC = vectors_HH @ (turned_HC / (values_H + penalty * rows)[:, None])
-    return Head(weight_HC, share_C - (mean_H / GRID) @ weight_HC, penalty)
+    penalty, kappa = _cross_validated(values_H, energy_H, targets, rows)
+    apart_HC = turned_HC / np.maximum(statistics.counts_C, 1)
+    ridge_HC = apart_HC / (values_H / rows + penalty)[:, None]
+    # What lies between the classes leaves the covariance by the matrix inversion lemma.
+    between_CC = np.eye(len(share_C)) - share_C[:, None] * (apart_HC.T @ ridge_HC)
+    weight_HC = kappa * (vectors_HH @ np.linalg.solve(between_CC.T, ridge_HC.T).T)
+    with np.errstate(divide="ignore"):
+        prior_C = kappa * np.log(share_C)
+    middle_HC = mean_H[:, None] / GRID + vectors_HH @ apart_HC / 2
+    return Head(weight_HC, prior_C - (middle_HC * weight_HC).sum(axis=0), penalty)
 
 
 def blend(
@@ -153,14 +164,15 @@ def probabilities(scores_NC: np.ndarray, temperature: float) -> np.ndarray:
     return shares_NC
 
 
-def _best_penalty(values_H: np.ndarray, energy_H: np.ndarray, targets: float, rows: int) -> float:
-    """The penalty of the grid with the least GCV; the largest of equals."""
+def _cross_validated(values_H: np.ndarray, energy_H: np.ndarray, targets: float, rows: int) -> tuple[float, float]:
+    """The penalty of the grid with the least GCV, the largest of equals, and its κ."""
     shrunk_GH = values_H + (_PENALTIES_G * rows)[:, None]
     # RSS = |y|² - 2 wᵀXᵀy + wᵀXᵀXw, in the eigenbasis.
     fitted_G = (energy_H * (2 / shrunk_GH - values_H / shrunk_GH**2)).sum(axis=1)
     residual_G = np.maximum(targets - fitted_G, 0.0)
     freedom_G = 1 + (values_H / shrunk_GH).sum(axis=1)
     remaining_G = 1 - freedom_G / rows
-    gcv_G = np.where(remaining_G > 0, residual_G / rows / np.maximum(remaining_G, 1e-12) ** 2, np.inf)
+    kappa_G = np.maximum(remaining_G, 1e-12) ** 2
+    gcv_G = np.where(remaining_G > 0, residual_G / rows / kappa_G, np.inf)
     best = len(gcv_G) - 1 - int(np.argmin(gcv_G[::-1]))
-    return float(_PENALTIES_G[best])
+    return float(_PENALTIES_G[best]), float(kappa_G[best])

@@ -1,9 +1,9 @@
 """What a tuning makes small, and in which batches it sees the rows.
 
 Two objectives. :class:`LinearHead` is that of visual prompt tuning (arXiv 2203.12119): cross-entropy under a linear
-head that is tuned beside the prompt and thrown away. :class:`ClosedForm` is for a prompt whose features a ridge head
-will read: each step solves a small ridge head on one half of the batch and asks it about the other half, and the
-gradient passes through the solution (Bertinetto et al. 2019, arXiv 1805.08136, section 3.1).
+head that is tuned beside the prompt and thrown away. :class:`ClosedForm` is for a prompt whose features the
+closed-form heads will read: each step solves a ridge head on one half of the batch and asks it about the other half,
+and the gradient passes through the solution (Bertinetto et al. 2019, arXiv 1805.08136, section 3.1).
 
 Legend: N rows, B rows of a batch, M rows of half a batch, H head features, D features of the linear head, C classes.
 """
@@ -28,7 +28,7 @@ from lmeraser.hashing import draw
 _GROUP_ROWS = 4
 # Ridge penalty per row of a half; features have unit variance.
 _PENALTY = 1.0
-# τ, as answers have it by default.
+# τ of the ridge head's scores, which are near 1 for the class and near 0 for the others.
 _TEMPERATURE = 0.1
 
 

@@ -27,8 +27,8 @@ class ServingConfig:
         compile: have torch compile the blocks of a Vision Transformer; the first batches take long.
     """
 
-    specialist_weight: float = Field(default=0.5, ge=0, le=1)
-    temperature: float = Field(default=0.1, gt=0)
+    specialist_weight: float = Field(default=0.75, ge=0, le=1)
+    temperature: float = Field(default=2.0, gt=0)
     skip_above: float | None = Field(default=None, gt=0, le=1)
     lease_s: float = Field(default=LONGEST_LEASE_S, gt=0, le=LONGEST_LEASE_S)
     max_batch_images: int = Field(default=64, ge=1, le=4096)

@@ -20,7 +20,7 @@ from lmeraser.tuning import TuningRows
 
 @dataclass(frozen=True)
 class Part:
-    """A prompt and the ridge head over features with it.
+    """A prompt and the closed-form head over features with it.
 
     Attributes:
         prompt: float32, one prompt.

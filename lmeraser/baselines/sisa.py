@@ -3,7 +3,7 @@
 A row belongs to a shard and to one of its slices by a hash of its sample id, so neither moves when another row goes. A
 shard's prompt is tuned on slice 1, then on slices 1 and 2, and so on; the prompt before each new slice is kept as a
 checkpoint. A deletion goes back to the checkpoint before the slice that held the row. Each shard has a closed-form head
-over its own rows, and the shards' scores are averaged.
+over its own rows, and the shards' probabilities are averaged.
 
 So that tuning all slices costs as much as ``passes`` over the shard, each of the R stages makes
 ``e = 2 · passes / (R + 1)`` passes (section VI), rounded to at least one. Expected cost of deleting one of n rows, in
@@ -24,7 +24,9 @@ from torch import Tensor
 
 from lmeraser.baselines.part import Part, rows_at, rows_without, tuning_row_passes
 from lmeraser.hashing import draw_uint64
+from lmeraser.heads import probabilities
 from lmeraser.method import Method
+from lmeraser.serving_config import ServingConfig
 from lmeraser.tuning import TuningRows, tune_prompt
 
 
@@ -99,9 +101,16 @@ class Sisa:
         return sum(tuning_row_passes(self.method, rows, passes) for rows in stages) + int(left_R.sum())
 
     def scores(self, images_N3PP: np.ndarray) -> np.ndarray:
-        """The mean of the shards' scores, float64 [N, C], of uint8 images."""
-        scores = [shard.part.scores(self.method, images_N3PP) for shard in self.shards if shard is not None]
-        mean_NC: np.ndarray = np.mean(scores, axis=0)
+        """The mean of the shards' probabilities, float64 [N, C], of uint8 images."""
+        temperature = ServingConfig().temperature
+        mean_NC: np.ndarray = np.mean(
+            [
+                probabilities(shard.part.scores(self.method, images_N3PP), temperature)
+                for shard in self.shards
+                if shard is not None
+            ],
+            axis=0,
+        )
         return mean_NC
 
 

@@ -1,4 +1,4 @@
-"""Exact sums in any order, ridge and its penalty against plain NumPy, and the blend of both heads."""
+"""Exact sums in any order, the discriminants and their penalty against plain NumPy, and the blend of both heads."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lmeraser.errors import ObjectCorruptError
-from lmeraser.heads import Head, Statistics, blend, solve
+from lmeraser.heads import Head, Statistics, blend, probabilities, solve
 from lmeraser.heads_state import HeadsState
 from lmeraser.numerics import deterministic
 from lmeraser.tensors import tensors_to_bytes
@@ -69,10 +69,25 @@ def normal_matrix(design_ND: np.ndarray, penalty: float) -> np.ndarray:
     return product_DD
 
 
-def plain_ridge(features_NH: np.ndarray, labels_N: np.ndarray, classes: int, penalty: float) -> np.ndarray:
-    """Weights, then the intercept, by the normal equations."""
+def log_odds(
+    asked_MH: np.ndarray, features_NH: np.ndarray, labels_N: np.ndarray, classes: int, penalty: float
+) -> np.ndarray:
+    """``κ (log p(class | row) - log p(class 0 | row))`` where a class is normal about its mean, row by row."""
+    rows_NH, asked_MH = features_NH / GRID, asked_MH / GRID
+    means_CH = np.stack([rows_NH[labels_N == label].mean(axis=0) for label in range(classes)])
+    within_NH = rows_NH - means_CH[labels_N]
+    inverse_HH = np.linalg.inv(within_NH.T @ within_NH / len(rows_NH) + penalty * np.eye(rows_NH.shape[1]))
+    away_MCH = asked_MH[:, None] - means_CH
+    density_MC = -0.5 * np.einsum("mch,hk,mck->mc", away_MCH, inverse_HH, away_MCH)
+    joint_MC = density_MC + np.log(np.bincount(labels_N, minlength=classes) / len(labels_N))
+    return kappa(features_NH, penalty) * (joint_MC - joint_MC[:, :1])
+
+
+def kappa(features_NH: np.ndarray, penalty: float) -> float:
+    """Square of the share of the rows that a ridge head leaves free, from its hat matrix."""
     design_ND = design(features_NH)
-    return np.linalg.solve(normal_matrix(design_ND, penalty), design_ND.T @ np.eye(classes)[labels_N])
+    freedom = np.trace(design_ND @ np.linalg.solve(normal_matrix(design_ND, penalty), design_ND.T))
+    return float((1 - freedom / len(features_NH)) ** 2)
 
 
 def plain_gcv(features_NH: np.ndarray, labels_N: np.ndarray, classes: int, penalty: float) -> float:
@@ -137,14 +152,13 @@ def test_sums_over_two_to_the_thirty_first_rows_are_refused() -> None:
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_a_solved_head_is_ridge_by_the_normal_equations(shape: tuple[int, int, int, float, float]) -> None:
+def test_scores_tell_classes_apart_as_normal_densities_do(shape: tuple[int, int, int, float, float]) -> None:
     features_NH, labels_N = rows(*shape)
     head = solve(Statistics.of(features_NH, labels_N, shape[2]))
-    expected_DC = plain_ridge(features_NH, labels_N, shape[2], head.penalty)
-    np.testing.assert_allclose(head.weight_HC, expected_DC[:-1], rtol=1e-8, atol=1e-10)
-    np.testing.assert_allclose(head.bias_C, expected_DC[-1], rtol=1e-8, atol=1e-10)
     others_NH, _ = rows(*shape, seed=1)
-    np.testing.assert_allclose(head.scores(others_NH), design(others_NH) @ expected_DC, rtol=1e-8, atol=1e-10)
+    expected_NC = log_odds(others_NH, features_NH, labels_N, shape[2], head.penalty)
+    scores_NC = head.scores(others_NH)
+    np.testing.assert_allclose(scores_NC - scores_NC[:, :1], expected_NC, rtol=1e-8, atol=1e-8)
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
@@ -183,7 +197,7 @@ def test_no_rows_give_zero_scores() -> None:
 @pytest.mark.parametrize("label", range(CLASSES))
 def test_one_row_gives_its_label_to_every_row(label: int) -> None:
     head = solve(Statistics.of(wild_rows(1, seed=3)[0], np.array([label]), CLASSES))
-    assert np.array_equal(head.scores(wild_rows(5, seed=0)[0]), np.eye(CLASSES)[[label] * 5])
+    assert np.array_equal(probabilities(head.scores(wild_rows(5, seed=0)[0]), 2.0), np.eye(CLASSES)[[label] * 5])
 
 
 def test_a_feature_that_is_constant_has_no_weight() -> None:
@@ -201,7 +215,7 @@ def test_an_emptied_class_keeps_its_column() -> None:
     head = solve(everything - Statistics.of(features_NH[emptied_N], labels_N[emptied_N], 3))
     assert (head.weight_HC.shape, head.bias_C.shape) == ((4, 3), (3,))
     scores_NC = head.scores(features_NH)
-    assert not scores_NC[:, 1].any()
+    assert not probabilities(scores_NC, 2.0)[:, 1].any()
     others = solve(Statistics.of(features_NH[~emptied_N], labels_N[~emptied_N] // 2, 2))
     np.testing.assert_allclose(scores_NC[:, [0, 2]], others.scores(features_NH), rtol=1e-9, atol=1e-12)
 

@@ -75,11 +75,11 @@ def test_a_store_that_is_missing_or_of_another_format_is_told(
     assert not (tmp_path / "nowhere").exists()
     value = json.loads(system.store.get("store.json"))
     system.store.put("store.json", json.dumps({**value, "format": 99}).encode())
-    lmeraser(*command.split(), "--store", system.store.uri, *options).failed(1, "format 99", "reads format 3")
+    lmeraser(*command.split(), "--store", system.store.uri, *options).failed(1, "format 99", "reads format 4")
 
 
 def test_a_store_json_that_lacks_a_part_is_told(lmeraser: Run, tmp_path: Path) -> None:
-    (tmp_path / "store.json").write_text('{"format": 3}')
+    (tmp_path / "store.json").write_text('{"format": 4}')
     lmeraser("status", "--store", tmp_path).failed(1, "store.json")
 
 
