@@ -136,10 +136,13 @@ def test_workers_that_find_no_processor_are_told_of_and_begin_when_there_is_one(
     ray.get(held.ready())
     store = LocalStore(tmp_path / "store")
     with ThreadPoolExecutor(1) as thread:
-        training = thread.submit(pretrain, trained.config, store, Epochs())
-        while not caplog.messages and not training.done():
-            time.sleep(0.1)
-        remove_placement_group(held)
+        try:
+            training = thread.submit(pretrain, trained.config, store, Epochs())
+            while not caplog.messages and not training.done():
+                time.sleep(0.1)
+        finally:
+            # Else the thread, and with it a test that timed out, would wait for ever.
+            remove_placement_group(held)
         name = training.result()
     assert "they need 2 CPU, and Ray has 0 CPU free" in caplog.text
     assert store.get(name) == trained.store.get(name)
