@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import scipy.linalg
 
 from lmeraser.numerics import GRID, LIMIT
 
@@ -125,7 +124,7 @@ def solve(statistics: Statistics) -> Head:
     share_C = statistics.counts_C / rows
     gram_HH = (statistics.gram_HH - np.outer(statistics.sums_H, mean_H)) / GRID**2
     cross_HC = (statistics.cross_HC - np.outer(statistics.sums_H, share_C)) / GRID
-    values_H, vectors_HH = scipy.linalg.eigh(gram_HH, driver="evd")
+    values_H, vectors_HH = np.linalg.eigh(gram_HH)
     values_H = np.maximum(values_H, 0.0)
     turned_HC = vectors_HH.T @ cross_HC
     energy_H = (turned_HC**2).sum(axis=1)

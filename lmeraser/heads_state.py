@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -29,8 +30,9 @@ class HeadsState:
 
     @staticmethod
     def of(shared: Statistics, pooled: Statistics) -> HeadsState:
-        """Solve both heads."""
-        return HeadsState(shared, pooled, solve(shared), solve(pooled))
+        """Solve both heads side by side, each on a thread of its own."""
+        with ThreadPoolExecutor(2) as threads:
+            return HeadsState(shared, pooled, *threads.map(solve, (shared, pooled)))
 
     def with_pooled(self, pooled: Statistics) -> HeadsState:
         """The heads after specialists changed: only the pooled head is solved anew."""
