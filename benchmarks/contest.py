@@ -52,7 +52,9 @@ SIZES = {"digits": (600, 292), "mnist": (20_000, 5_000), "gtsrb": (2_000, 1_760)
 WEIGHTS = (0.25, 0.5, 0.75, 1.0)
 SERVING = ServingConfig()
 PUBLIC_ROWS_OF_A_MAP = 4000
+# What one deletion takes is measured with one seed; what it takes in expectation is worked out with each.
 TIMED_DELETIONS = 1
+TIMED_SEED = 0
 # A whole number of batches, so that no row only fills one.
 SERVED_IMAGES = 256
 BATCH_IMAGES = 64
@@ -220,7 +222,7 @@ def run(place: Arena, entry: Entry, seed: int, folder: Path, deleted: float) -> 
     accuracies = accuracy(fit, images_N3PP, labels_N)
     _, served = measured(method.backbone, answering(fit, images_N3PP[:SERVED_IMAGES]))
     deletions = []
-    if entry.method != "retrain":
+    if entry.method != "retrain" and seed == TIMED_SEED:
         deletions = [
             asdict(measured(method.backbone, lambda name=name: fit.without([name]))[1])
             for name in uniform(train, TIMED_DELETIONS, seed)
