@@ -26,7 +26,7 @@ from lmeraser.keys import HashKey, load_signing_key
 from lmeraser.log import Log
 from lmeraser.store import LocalStore
 
-QUICK = Plan(worlds=0, targets=8, clusters=2, specialist_weight=0.5, temperature=0.1)
+QUICK = Plan(worlds=0, targets=8, clusters=2, specialist_weight=0.5, temperature=2.0)
 DONE = {"requests", "receipts", "log", "rows", "recomputation", "residue", "answers"}
 SystemOf = Callable[..., System]
 pytestmark = pytest.mark.usefixtures("recomputed_in_a_thread")
@@ -185,7 +185,7 @@ def test_the_attack_sees_rows_before_their_deletion_and_not_after(system_of: Sys
     evidence = read_evidence(system.store, system.manifest, system.hash_key, key, [deletion])
     method = system.method()
     fresh._loaded.append(method)
-    plan = Plan(worlds=160, targets=8, clusters=1, specialist_weight=0.5, temperature=0.1)
+    plan = Plan(worlds=160, targets=8, clusters=1, specialist_weight=0.5, temperature=2.0)
     cluster = attacked(evidence, method, samples(3, 4), plan)[0]
     assert cluster.deleted_T.any() and not cluster.deleted_T.all()
     found = run_worlds(method, cluster, plan, workers, None)

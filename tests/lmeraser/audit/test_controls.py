@@ -15,7 +15,7 @@ from lmeraser.audit.evidence import read_evidence
 from lmeraser.audit.fakes import WAYS, Scene, Way, set_scene
 from lmeraser.keys import load_signing_key
 
-PLAN = Plan(worlds=0, targets=8, clusters=2, specialist_weight=0.5, temperature=0.1)
+PLAN = Plan(worlds=0, targets=8, clusters=2, specialist_weight=0.5, temperature=2.0)
 SEEN_BY: dict[Way, set[str]] = {
     "no lie": set(),
     "row kept in the head statistics only": {"recomputation", "answers"},
