@@ -130,14 +130,15 @@ def solve(statistics: Statistics) -> Head:
     energy_H = (turned_HC**2).sum(axis=1)
     targets = float((statistics.counts_C * (1 - share_C)).sum())
     penalty, kappa = _cross_validated(values_H, energy_H, targets, rows)
-    apart_HC = turned_HC / np.maximum(statistics.counts_C, 1)
-    ridge_HC = apart_HC / (values_H / rows + penalty)[:, None]
+    members_C = np.maximum(statistics.counts_C, 1)
+    apart_HC = cross_HC / members_C
+    ridge_HC = vectors_HH @ (turned_HC / members_C / (values_H / rows + penalty)[:, None])
     # What lies between the classes leaves the covariance by the matrix inversion lemma.
-    between_CC = np.eye(len(share_C)) - share_C[:, None] * (apart_HC.T @ ridge_HC)
-    weight_HC = kappa * (vectors_HH @ np.linalg.solve(between_CC.T, ridge_HC.T).T)
+    within_CC = np.eye(len(share_C)) - share_C[:, None] * (apart_HC.T @ ridge_HC)
+    weight_HC = kappa * np.linalg.solve(within_CC.T, ridge_HC.T).T
     with np.errstate(divide="ignore"):
         prior_C = kappa * np.log(share_C)
-    middle_HC = mean_H[:, None] / GRID + vectors_HH @ apart_HC / 2
+    middle_HC = mean_H[:, None] / GRID + apart_HC / 2
     return Head(weight_HC, prior_C - (middle_HC * weight_HC).sum(axis=0), penalty)
 
 

@@ -25,8 +25,8 @@ LIMIT = 8
 def deterministic() -> Iterator[None]:
     """One thread and deterministic kernels for BLAS, FAISS and torch inside the block.
 
-    Results must not depend on how many cores a machine has; parallelism is by process. Ray sets
-    ``OMP_NUM_THREADS`` per actor, and ``eigh`` differs between one thread and two.
+    Results must not depend on how many cores a machine has; parallelism is by process, or by threads of which each
+    computes alone. Ray sets ``OMP_NUM_THREADS`` per actor, and ``eigh`` differs between one thread and two.
     """
     # Whoever computes with one of them has loaded it; loading it here would cost those who do not.
     torch = sys.modules.get("torch")

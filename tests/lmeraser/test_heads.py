@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from plain_head import GRID, hat_matrix, kappa, log_odds
 
 from lmeraser.errors import ObjectCorruptError
 from lmeraser.heads import Head, Statistics, blend, probabilities, solve
@@ -18,7 +19,6 @@ from lmeraser.heads_state import HeadsState
 from lmeraser.numerics import deterministic
 from lmeraser.tensors import tensors_to_bytes
 
-GRID = 256
 CLASSES = 3
 FEATURES = 6
 PENALTIES_G = np.logspace(-6, 2, 33)
@@ -57,45 +57,10 @@ def wild_rows(number: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     return features_NH.astype(np.int16), generator.integers(0, CLASSES, number)
 
 
-def design(features_NH: np.ndarray) -> np.ndarray:
-    return np.column_stack([features_NH / GRID, np.ones(len(features_NH))])
-
-
-def normal_matrix(design_ND: np.ndarray, penalty: float) -> np.ndarray:
-    """XᵀX + nα, with nothing for the intercept."""
-    ridge_D = np.full(design_ND.shape[1], penalty * len(design_ND))
-    ridge_D[-1] = 0
-    product_DD: np.ndarray = design_ND.T @ design_ND + np.diag(ridge_D)
-    return product_DD
-
-
-def log_odds(
-    asked_MH: np.ndarray, features_NH: np.ndarray, labels_N: np.ndarray, classes: int, penalty: float
-) -> np.ndarray:
-    """``κ (log p(class | row) - log p(class 0 | row))`` where a class is normal about its mean, row by row."""
-    rows_NH, asked_MH = features_NH / GRID, asked_MH / GRID
-    means_CH = np.stack([rows_NH[labels_N == label].mean(axis=0) for label in range(classes)])
-    within_NH = rows_NH - means_CH[labels_N]
-    inverse_HH = np.linalg.inv(within_NH.T @ within_NH / len(rows_NH) + penalty * np.eye(rows_NH.shape[1]))
-    away_MCH = asked_MH[:, None] - means_CH
-    density_MC = -0.5 * np.einsum("mch,hk,mck->mc", away_MCH, inverse_HH, away_MCH)
-    joint_MC = density_MC + np.log(np.bincount(labels_N, minlength=classes) / len(labels_N))
-    return kappa(features_NH, penalty) * (joint_MC - joint_MC[:, :1])
-
-
-def kappa(features_NH: np.ndarray, penalty: float) -> float:
-    """Square of the share of the rows that a ridge head leaves free, from its hat matrix."""
-    design_ND = design(features_NH)
-    freedom = np.trace(design_ND @ np.linalg.solve(normal_matrix(design_ND, penalty), design_ND.T))
-    return float((1 - freedom / len(features_NH)) ** 2)
-
-
 def plain_gcv(features_NH: np.ndarray, labels_N: np.ndarray, classes: int, penalty: float) -> float:
     """Mean square of the leave-one-out residuals, each row's leverage replaced by the mean of all."""
-    design_ND, targets_NC = design(features_NH), np.eye(classes)[labels_N]
-    hat_NN = design_ND @ np.linalg.solve(normal_matrix(design_ND, penalty), design_ND.T)
-    left_out_NC = (targets_NC - hat_NN @ targets_NC) / (1 - np.trace(hat_NN) / len(labels_N))
-    return float((left_out_NC**2).sum() / len(labels_N))
+    hat_NN, targets_NC = hat_matrix(features_NH, penalty), np.eye(classes)[labels_N]
+    return float(((targets_NC - hat_NN @ targets_NC) ** 2).sum() / len(labels_N) / kappa(hat_NN))
 
 
 def bits(statistics: Statistics) -> list[tuple[str, bytes]]:

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from scipy.special import softmax
+from plain_head import GRID, log_odds
 from small_system import LABELS, System, samples
 
 from lmeraser.backbone import Features
@@ -17,6 +17,7 @@ from lmeraser.baselines.ridge import Depths, raw_features
 from lmeraser.config import TuningConfig
 from lmeraser.feature_map import FeatureMap
 from lmeraser.fresh import fresh_leaves
+from lmeraser.heads import probabilities
 from lmeraser.method import Method
 from lmeraser.serving_config import ServingConfig
 from lmeraser.state import json_digest, state_leaf
@@ -96,11 +97,11 @@ def test_a_shard_of_sisa_that_lost_all_rows_has_no_voice(method: Method) -> None
     left = sisa.without(gone.rows.sample_ids)
     assert left.shards[1] is None
     parts = [shard.part.scores(method, images_of(method)) for shard in (sisa.shards[0], sisa.shards[2]) if shard]
-    voices = [softmax(scores / ServingConfig().temperature, axis=1) for scores in parts]
-    np.testing.assert_allclose(left.scores(images_of(method)), (voices[0] + voices[1]) / 2, rtol=1e-12)
+    voices = [probabilities(scores, ServingConfig().temperature) for scores in parts]
+    assert np.array_equal(left.scores(images_of(method)), (voices[0] + voices[1]) / 2)
 
 
-def test_ridge_only_is_ten_lines_of_numpy(method: Method) -> None:
+def test_ridge_only_is_what_plain_numpy_gives(method: Method) -> None:
     ridge = RidgeOnly.fit(method, rows_of(method)).without(["s3", "s9"])
     images_N3PP = rows_of(method, lambda number: number not in (3, 9)).images_N3PP
     labels_N = rows_of(method, lambda number: number not in (3, 9)).labels_N
@@ -109,16 +110,8 @@ def test_ridge_only_is_ten_lines_of_numpy(method: Method) -> None:
             with_meta_prompt(method, images).head_NF.double().numpy() for images in (images_N3PP, images_of(method))
         )
     map_ = method.feature_map
-    design_NH, asked_MH = (np.round((raw - map_.mean_F) @ map_.projection_FH * 256) / 256 for raw in (raw_NF, raw_MF))
-    rows, rest_HH = len(labels_N), np.eye(design_NH.shape[1]) * ridge.head.penalty
-    means_CH = np.stack([design_NH[labels_N == label].mean(axis=0) for label in range(len(LABELS))])
-    within_NH, all_NH = design_NH - means_CH[labels_N], design_NH - design_NH.mean(axis=0)
-    inverse_HH = np.linalg.inv(within_NH.T @ within_NH / rows + rest_HH)
-    away_MCH = asked_MH[:, None] - means_CH
-    joint_MC = np.log(np.bincount(labels_N) / rows) - np.einsum("mch,hk,mck->mc", away_MCH, inverse_HH, away_MCH) / 2
-    gram_HH = all_NH.T @ all_NH / rows
-    free = 1 - (1 + np.trace(np.linalg.solve(gram_HH + rest_HH, gram_HH))) / rows
-    expected_MC = free**2 * (joint_MC - joint_MC[:, :1])
+    grid_NH, grid_MH = (np.round((raw - map_.mean_F) @ map_.projection_FH * GRID) for raw in (raw_NF, raw_MF))
+    expected_MC = log_odds(grid_MH, grid_NH, labels_N, len(LABELS), ridge.head.penalty)
     scores_MC = ridge.scores(images_of(method))
     # Another batch shape may round a feature to the next point of the grid.
     np.testing.assert_allclose(scores_MC - scores_MC[:, :1], expected_MC, atol=0.01)
