@@ -135,7 +135,8 @@ def solve(statistics: Statistics) -> Head:
     ridge_HC = vectors_HH @ (turned_HC / members_C / (values_H / rows + penalty)[:, None])
     # What lies between the classes leaves the covariance by the matrix inversion lemma.
     within_CC = np.eye(len(share_C)) - share_C[:, None] * (apart_HC.T @ ridge_HC)
-    weight_HC = kappa * np.linalg.solve(within_CC.T, ridge_HC.T).T
+    # Laid out as when it is read again: products of other layouts have other last bits.
+    weight_HC = np.ascontiguousarray(kappa * np.linalg.solve(within_CC.T, ridge_HC.T).T)
     with np.errstate(divide="ignore"):
         prior_C = kappa * np.log(share_C)
     middle_HC = mean_H[:, None] / GRID + apart_HC / 2

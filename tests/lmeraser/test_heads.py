@@ -247,6 +247,17 @@ def test_a_state_comes_back_from_its_file_bit_for_bit(state: HeadsState) -> None
     assert back.digest() == state.digest()
 
 
+def test_a_head_that_is_read_answers_with_the_bits_of_one_that_is_solved() -> None:
+    for seed in range(8):
+        features_NH, labels_N = rows(200, 96, 10, 3.0, 0.0, seed)
+        statistics = Statistics.of(features_NH, labels_N, 10)
+        state = HeadsState.of(statistics, statistics)
+        back = HeadsState.from_safetensors(state.to_safetensors(), "heads/a")
+        for number in (1, 7, 200):
+            part_NH = features_NH[:number]
+            assert back.shared_head.scores(part_NH).tobytes() == state.shared_head.scores(part_NH).tobytes()
+
+
 def test_a_digest_hangs_on_statistics_and_heads() -> None:
     state = some_state()
     others = [
