@@ -17,7 +17,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -37,7 +37,7 @@ from lmeraser.heads import blend
 from lmeraser.manifest import NAME, load_manifest
 from lmeraser.method import Method
 from lmeraser.numerics import deterministic
-from lmeraser.public import build_public, create_store, load_method
+from lmeraser.public import accelerator_name, build_public, create_store, load_method
 from lmeraser.serving_config import ServingConfig
 from lmeraser.store import LocalStore
 from lmeraser.tuning import TuningRows
@@ -82,6 +82,11 @@ class Arena:
         return sorted(samples[:rows], key=lambda sample: sample.sample_id)
 
     @property
+    def kept_as(self) -> str:
+        """Data and device: what results of one kind are kept under."""
+        return self.name if self.config.backbone.device == "cpu" else f"{self.name}-{self.config.backbone.device}"
+
+    @property
     def labels(self) -> tuple[str, ...]:
         """Label names that the private rows declare."""
         return open_source(self.config.private).labels
@@ -112,20 +117,27 @@ class Entry:
         return dict(self.settings).get(key, otherwise)
 
 
-def arena(name: str, data: Path, rows: int | None, test_rows: int | None) -> Arena:
-    """The arena of this name: "digits", "mnist", "gtsrb" or "cifar10"."""
-    rows, test_rows = rows or SIZES[name][0], test_rows or SIZES[name][1]
+def arena(
+    name: str, data: Path, rows: int | None, test_rows: int | None, device: Literal["cpu", "cuda"] = "cpu"
+) -> Arena:
+    """The arena of this name: "digits", "mnist", "gtsrb" or "cifar10"; the backbone is on this device."""
+    config = _config(name, data)
+    config = replace(config, backbone=replace(config.backbone, device=device))
+    return Arena(name, config, rows or SIZES[name][0], test_rows or SIZES[name][1])
+
+
+def _config(name: str, data: Path) -> Config:
     digits = load_config(ROOT / "cluster" / "demo" / "digits.yaml")
     if name == "digits":
-        return Arena(name, digits, rows, test_rows)
+        return digits
     if name == "mnist":
         files = (str(data / "private" / f"mnist-{part}.parquet") for part in ("train", "test"))
         train, test = (SourceConfig("parquet", file) for file in files)
-        return Arena(name, replace(digits, private=train, test=test), rows, test_rows)
+        return replace(digits, private=train, test=test)
     config = load_config(ROOT / "examples" / f"{name}.yaml", {"data": str(data)})
     assert config.test is not None
     private, test = (replace(source, max_rows=None) for source in (config.private, config.test))
-    return Arena(name, replace(config, private=private, test=test), rows, test_rows)
+    return replace(config, private=private, test=test)
 
 
 def method_of(place: Arena, folder: Path, seed: int, entry: Entry) -> Method:
@@ -146,7 +158,7 @@ def method_of(place: Arena, folder: Path, seed: int, entry: Entry) -> Method:
 def store_of(place: Arena, folder: Path, seed: int, entry: Entry) -> Path:
     """Where these public artifacts lie."""
     settings = "-".join(str(value) for value in asdict(prompt_of(place, entry)).values())
-    return folder / "public" / f"{place.name}-{seed}-{settings}"
+    return folder / "public" / f"{place.kept_as}-{seed}-{settings}"
 
 
 def prompt_of(place: Arena, entry: Entry) -> PromptConfig:
@@ -186,7 +198,7 @@ def results(
     for seed in seeds:
         for entry in entries:
             gone = f"-without_{deleted}" if deleted else ""
-            file = folder / "results" / f"{place.name}-{place.rows}{gone}" / f"{entry.name}-{seed}.json"
+            file = folder / "results" / f"{place.kept_as}-{place.rows}{gone}" / f"{entry.name}-{seed}.json"
             if not file.exists():
                 with ProcessPoolExecutor(1, context) as worker:
                     result = worker.submit(run, place, entry, seed, folder, deleted).result()
@@ -246,6 +258,7 @@ def run(place: Arena, entry: Entry, seed: int, folder: Path, deleted: float) -> 
         "clusters": cluster_rows(fit),
         "date": datetime.now().date().isoformat(),
         "cores": os.cpu_count(),
+        "gpu": accelerator_name(place.config.backbone),
         "load": round(os.getloadavg()[0], 1),
     }
 

@@ -41,21 +41,23 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--example", nargs="*", default=["gtsrb", "cifar10"])
     parser.add_argument("--prompt", nargs="*", default=list(PROMPTS), choices=list(PROMPTS))
+    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"], help="where rows pass the backbone")
     arguments = parser.parse_args()
     for example in arguments.example:
         for prompt in arguments.prompt:
             folder = arguments.out / f"{example}-{prompt.replace(' ', '-')}"
-            found = run_example(example, prompt, folder, arguments.data)
+            found = run_example(example, prompt, folder, arguments.data, arguments.device)
             (folder / "result.json").write_text(json.dumps(found, indent=2))
             print(json.dumps(found), flush=True)
 
 
-def run_example(example: str, prompt: str, folder: Path, data: str) -> dict[str, Any]:
+def run_example(example: str, prompt: str, folder: Path, data: str, device: str) -> dict[str, Any]:
     """One example with one prompt, from nothing to a verified state."""
     folder.mkdir(parents=True, exist_ok=True)
     config = folder / "config.yaml"
     value = yaml.safe_load((EXAMPLES / f"{example}.yaml").read_text())
-    config.write_text(yaml.safe_dump({**value, "prompt": PROMPTS[prompt]}))
+    backbone = {**value["backbone"], "device": device}
+    config.write_text(yaml.safe_dump({**value, "backbone": backbone, "prompt": PROMPTS[prompt]}))
     place = ["--store", str(folder / "store"), "--keys", str(folder / "keys")]
     told = ["--config", str(config), "--data", data]
     command("keys", "init", "--keys", str(folder / "keys"))

@@ -92,11 +92,12 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, help="how many, instead of each arena's own number")
     parser.add_argument("--rows", type=int)
     parser.add_argument("--test-rows", type=int)
+    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"], help="where rows pass the backbone")
     parser.add_argument("--settings", nargs="*", default=[], choices=list(SEEDS), help="arenas with more settings")
     arguments = parser.parse_args()
 
     def run(name: str, settings: bool, seeds: int) -> list[dict[str, Any]]:
-        place = arena(name, arguments.data, arguments.rows, arguments.test_rows)
+        place = arena(name, arguments.data, arguments.rows, arguments.test_rows, arguments.device)
         return summary(results(place, entries(name, settings), range(seeds), arguments.out))
 
     if arguments.settings:
@@ -142,6 +143,8 @@ def summary(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
             "clusters": group[0]["clusters"],
             "dates": sorted({one["date"] for one in group}),
             "cores": group[0]["cores"],
+            # Results from before there was the field are of the CPU.
+            "gpu": group[0].get("gpu", ""),
             "load": max(one["load"] for one in group),
         }
         for group in by_entry.values()

@@ -27,7 +27,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import ray
@@ -67,6 +67,7 @@ VARIANTS = {
     "token at 3L/4": PromptConfig(depth=9),
 }
 PLAIN = "plain forward"
+Device = Literal["cpu", "cuda"]
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,9 @@ class Setting:
         shape = (clusters, *self.method.prompt_kind.shape)
         return Bank(
             commit=Commit(entries, "heads", "leaf", {}, "leaf"),
-            prompts_K=torch.from_numpy(generator.normal(0, 0.02, shape).astype(np.float32)),
+            prompts_K=torch.from_numpy(generator.normal(0, 0.02, shape).astype(np.float32)).to(
+                self.method.backbone.device
+            ),
             specialists=tuple(keys),
             routes=routes(entries, keys, ANCHORS),
             shared_head=random_head(generator),
@@ -104,16 +107,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="3 rounds instead of 7")
     parser.add_argument("--owners", action="store_true", help="measure routing to actors instead")
+    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"], help="where the backbone is")
     parser.add_argument("--json", action="store_true", help="the object on one line")
     arguments = parser.parse_args()
     torch.set_num_threads(THREADS)
     # Ray limits BLAS and FAISS in a replica by OMP_NUM_THREADS.
     with threadpool_limits(THREADS):
         rounds = 3 if arguments.quick else 7
-        figures = routed_to_owners(rounds) if arguments.owners else measured(rounds)
+        figures = routed_to_owners(rounds) if arguments.owners else measured(rounds, arguments.device)
     found = {
         **figures,
         "threads": THREADS,
+        "gpu": torch.cuda.get_device_name() if arguments.device == "cuda" else "",
         "cores": os.cpu_count(),
         "load": round(os.getloadavg()[0], 1),
         "date": datetime.now().date().isoformat(),
@@ -121,9 +126,9 @@ def main() -> None:
     print(json.dumps(found, indent=None if arguments.json else 2))
 
 
-def measured(rounds: int) -> dict[str, Any]:
+def measured(rounds: int, device: Device) -> dict[str, Any]:
     """Every case once a round."""
-    cases = all_cases()
+    cases = all_cases(device)
     for case in cases.values():
         case()
     processor_s: dict[str, list[float]] = {name: [] for name in cases}
@@ -195,11 +200,11 @@ def ratios(seconds: dict[str, list[float]]) -> dict[str, Any]:
     }
 
 
-def all_cases() -> dict[str, Callable[[], object]]:
+def all_cases(device: Device) -> dict[str, Callable[[], object]]:
     """Everything that is timed, by name."""
     cases: dict[str, Callable[[], object]] = {}
     for variant, prompt in VARIANTS.items():
-        setting = opened(prompt)
+        setting = opened(prompt, device)
         predictor = Predictor(setting.method, ServingConfig())
         if PLAIN not in cases:
             cases[PLAIN] = partial(plain_forward, setting)
@@ -215,7 +220,7 @@ def all_cases() -> dict[str, Callable[[], object]]:
             if prompt.depth == 0 and clusters == COMPARED:
                 cases[f"{name}, one pass a cluster"] = partial(pass_by_cluster, setting, predictor, bank)
             if prompt.kind == "pad" and clusters == COMPARED:
-                heads_K = [nn.Linear(WIDTH, CLASSES) for _ in range(clusters)]
+                heads_K = [nn.Linear(WIDTH, CLASSES, device=device) for _ in range(clusters)]
                 cases[f"{name}, as published"] = partial(loop_over_images, setting, bank, heads_K)
     return cases
 
@@ -225,13 +230,13 @@ def case_name(variant: str, clusters: int) -> str:
     return f"{variant}, {clusters} clusters"
 
 
-def opened(prompt: PromptConfig) -> Setting:
+def opened(prompt: PromptConfig, device: Device = "cpu") -> Setting:
     """A method with random weights, of which the first anchors are the images' own routing features."""
     generator = np.random.default_rng(0)
     torch.manual_seed(0)
     config = MethodConfig(
         labels=tuple(f"class {number}" for number in range(CLASSES)),
-        backbone=BackboneConfig(image_px=IMAGE_PX),
+        backbone=BackboneConfig(image_px=IMAGE_PX, device=device),
         prompt=prompt,
     )
     backbone = open_routed(config, config.backbone, create_model(config.backbone).state_dict())
@@ -271,7 +276,8 @@ def plain_forward(setting: Setting) -> torch.Tensor:
     backbone = setting.method.backbone
     with torch.inference_mode():
         answer: torch.Tensor = backbone.model(backbone.normalise(torch.from_numpy(setting.images_N3PP)))
-        return answer
+        # Where there is a GPU, this waits for it.
+        return answer.cpu()
 
 
 def passes_alone(setting: Setting, bank: Bank) -> torch.Tensor:
@@ -282,18 +288,18 @@ def passes_alone(setting: Setting, bank: Bank) -> torch.Tensor:
         pixels_N3PP = backbone.normalise(torch.from_numpy(setting.images_N3PP))
         if not isinstance(kind, TokenPrompt):
             backbone.features_of_pixels(pixels_N3PP)
-            return kind.features(pixels_N3PP, prompts_N).head_NF
+            return kind.features(pixels_N3PP, prompts_N).head_NF.cpu()
         assert isinstance(backbone, VitBackbone)
         lower = kind.lower(pixels_N3PP)
         backbone.finish(lower)
-        return kind.features_from(lower, prompts_N).head_NF
+        return kind.features_from(lower, prompts_N).head_NF.cpu()
 
 
 def routed(setting: Setting, bank: Bank) -> tuple[torch.Tensor, np.ndarray]:
     """Pixels of the batch, and by an un-prompted pass the cluster of each image."""
     method = setting.method
     pixels_N3PP = method.backbone.normalise(torch.from_numpy(setting.images_N3PP))
-    routing_NR = method.backbone.features_of_pixels(pixels_N3PP).routing_NR.numpy()
+    routing_NR = method.backbone.features_of_pixels(pixels_N3PP).routing_NR.cpu().numpy()
     return pixels_N3PP, bank.routes.specialist_A[method.anchor_index.nearest(routing_NR)]
 
 
@@ -355,7 +361,7 @@ def loop_over_images(setting: Setting, bank: Bank, heads_K: Sequence[nn.Linear])
         prompted = [pixels_N3PP[n : n + 1] + bank.prompts_K[cluster] for n, cluster in enumerate(cluster_N)]
         model: Any = setting.method.backbone.model
         tokens_NSD = model.forward_features(torch.cat(prompted))
-        return torch.stack([heads_K[cluster](tokens_NSD[n, 0]) for n, cluster in enumerate(cluster_N)])
+        return torch.stack([heads_K[cluster](tokens_NSD[n, 0]) for n, cluster in enumerate(cluster_N)]).cpu()
 
 
 if __name__ == "__main__":

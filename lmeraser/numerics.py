@@ -23,7 +23,7 @@ LIMIT = 8
 
 @contextmanager
 def deterministic() -> Iterator[None]:
-    """One thread and deterministic kernels for BLAS, FAISS and torch inside the block.
+    """One thread, deterministic kernels and full float32 for BLAS, FAISS and torch inside the block.
 
     Results must not depend on how many cores a machine has; parallelism is by process, or by threads of which each
     computes alone. Ray sets ``OMP_NUM_THREADS`` per actor, and ``eigh`` differs between one thread and two.
@@ -44,6 +44,11 @@ def deterministic() -> Iterator[None]:
         if torch is not None:
             torch.set_num_threads(1)
             torch.use_deterministic_algorithms(True)
+            # float32 in full: by default convolutions on a GPU round to TF32, and kernels may be chosen by timing them.
+            restored.callback(torch.set_float32_matmul_precision, torch.get_float32_matmul_precision())
+            torch.set_float32_matmul_precision("highest")
+            cudnn = torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
+            restored.enter_context(cudnn)
         yield
 
 

@@ -61,15 +61,15 @@ def test_rows_pass_with_it_before_any_specialist(method: Method) -> None:
     pixels_N3PP = method.backbone.normalise(torch.from_numpy(method.decode([row.image for row in rows])))
     assert method.meta_prompt is not None
     with torch.no_grad():
-        prompts_N = method.meta_prompt.expand(12, *method.meta_prompt.shape)
+        prompts_N = method.meta_prompt.to(pixels_N3PP).expand(12, *method.meta_prompt.shape)
         expected = method.prompt_kind.features(pixels_N3PP, prompts_N)
         bare = method.backbone.features_of_pixels(pixels_N3PP)
     table = method.rows(rows)
     order = [[row.sample_id for row in rows].index(name) for name in table.sample_ids]
-    projected_NH = method.feature_map.project(expected.head_NF.numpy())[order]
+    projected_NH = method.feature_map.project(expected.head_NF.cpu().numpy())[order]
     # Batches of another shape: a feature may be rounded to the next point of the grid.
     assert np.abs(table.features_NH.astype(int) - projected_NH).max() <= 1
-    assert np.abs(method.feature_map.project(bare.head_NF.numpy())[order].astype(int) - projected_NH).max() > 8
+    assert np.abs(method.feature_map.project(bare.head_NF.cpu().numpy())[order].astype(int) - projected_NH).max() > 8
 
 
 def test_without_passes_there_is_none(built: Callable[[str, int], System]) -> None:
@@ -91,8 +91,8 @@ def test_it_lowers_the_loss_of_a_head_on_public_rows(method: Method) -> None:
 
     def residual(prompt: torch.Tensor) -> float:
         with torch.no_grad():
-            features = method.prompt_kind.features(pixels_N3PP, prompt.expand(96, *prompt.shape))
-        deepest_NF = features.head_NF[:, -2 * features.routing_NR.shape[1] :].double().numpy()
+            features = method.prompt_kind.features(pixels_N3PP, prompt.to(pixels_N3PP).expand(96, *prompt.shape))
+        deepest_NF = features.head_NF[:, -2 * features.routing_NR.shape[1] :].double().cpu().numpy()
         design_NF = np.hstack([deepest_NF, np.ones((96, 1))])
         targets_NC = np.eye(3)[[row.label for row in rows]]
         gram_FF = design_NF.T @ design_NF + np.eye(design_NF.shape[1])

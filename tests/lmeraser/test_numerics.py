@@ -83,6 +83,23 @@ def test_a_deterministic_block_makes_torch_deterministic_and_restores_what_was_s
     assert torch.are_deterministic_algorithms_enabled() is enforced
 
 
+def test_a_deterministic_block_rounds_no_factor_and_restores_what_was_set() -> None:
+    before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32, torch.backends.cudnn.benchmark
+    torch.set_float32_matmul_precision("medium")
+    torch.backends.cudnn.allow_tf32 = torch.backends.cudnn.benchmark = True
+    try:
+        with deterministic():
+            assert torch.get_float32_matmul_precision() == "highest"
+            assert not torch.backends.cudnn.allow_tf32
+            assert not torch.backends.cudnn.benchmark
+        assert torch.get_float32_matmul_precision() == "medium"
+        assert torch.backends.cudnn.allow_tf32
+        assert torch.backends.cudnn.benchmark
+    finally:
+        torch.set_float32_matmul_precision(before[0])
+        torch.backends.cudnn.allow_tf32, torch.backends.cudnn.benchmark = before[1:]
+
+
 @pytest.mark.usefixtures("three_threads")
 def test_a_thread_that_starts_after_a_deterministic_block_has_the_threads_from_before_it() -> None:
     seen: list[int] = []

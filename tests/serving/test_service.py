@@ -46,8 +46,8 @@ def by_hand(system: System, image: bytes, weight: float, temperature: float) -> 
     specialist = Specialist.from_safetensors(system.store.get(entry.specialist_object), entry.specialist_object)
     pixels = method.backbone.normalise(torch.from_numpy(method.decode([image])))
     with torch.inference_mode():
-        features = method.prompt_kind.features(pixels, torch.from_numpy(specialist.prompt)[None])
-    projected = method.feature_map.project(features.head_NF.numpy()).astype(float) / 256
+        features = method.prompt_kind.features(pixels, torch.from_numpy(specialist.prompt)[None].to(pixels))
+    projected = method.feature_map.project(features.head_NF.cpu().numpy()).astype(float) / 256
     pooled = projected @ heads.pooled_head.weight_HC + heads.pooled_head.bias_C
     return (1 - weight) * softmax(shared[0]) + weight * softmax(pooled[0])
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,12 +34,14 @@ from lmeraser.public import build_public, create_store, load_method
 from lmeraser.state import merkle_root
 from lmeraser.store import LocalStore, Store
 
+# "cuda" has every test that builds such a system run on a GPU.
+DEVICE = os.environ.get("LMERASER_DEVICE", "cpu")
 LABELS = ("red", "green", "blue")
 SIDE = 32
-VIT = BackboneConfig("vit_tiny_patch16_224", "trained", SIDE, {"embed_dim": 32, "depth": 4, "num_heads": 2})
-CONV = BackboneConfig("resnet10t", "trained", SIDE)
+VIT = BackboneConfig("vit_tiny_patch16_224", "trained", SIDE, {"embed_dim": 32, "depth": 4, "num_heads": 2}, DEVICE)
+CONV = BackboneConfig("resnet10t", "trained", SIDE, device=DEVICE)
 MINUTE = BackboneConfig(
-    "vit_tiny_patch16_224", "trained", 16, {"patch_size": 8, "embed_dim": 16, "depth": 2, "num_heads": 2}
+    "vit_tiny_patch16_224", "trained", 16, {"patch_size": 8, "embed_dim": 16, "depth": 2, "num_heads": 2}, DEVICE
 )
 PARTITION = PartitionConfig(anchors=12, max_cluster_rows=24, min_tuned_rows=8)
 SMALLEST = {

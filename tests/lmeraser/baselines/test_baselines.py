@@ -45,8 +45,9 @@ def rows_of(method: Method, keep: Callable[[int], bool] = lambda _: True, count:
 
 def with_meta_prompt(method: Method, images_N3PP: np.ndarray) -> Features:
     assert method.meta_prompt is not None
-    prompts_N = method.meta_prompt.expand(len(images_N3PP), *method.meta_prompt.shape)
-    return method.prompt_kind.features(method.backbone.normalise(torch.from_numpy(images_N3PP)), prompts_N)
+    pixels_N3PP = method.backbone.normalise(torch.from_numpy(images_N3PP))
+    prompts_N = method.meta_prompt.to(pixels_N3PP).expand(len(images_N3PP), *method.meta_prompt.shape)
+    return method.prompt_kind.features(pixels_N3PP, prompts_N)
 
 
 def images_of(method: Method) -> np.ndarray:
@@ -107,7 +108,8 @@ def test_ridge_only_is_what_plain_numpy_gives(method: Method) -> None:
     labels_N = rows_of(method, lambda number: number not in (3, 9)).labels_N
     with torch.no_grad():
         raw_NF, raw_MF = (
-            with_meta_prompt(method, images).head_NF.double().numpy() for images in (images_N3PP, images_of(method))
+            with_meta_prompt(method, images).head_NF.double().cpu().numpy()
+            for images in (images_N3PP, images_of(method))
         )
     map_ = method.feature_map
     grid_NH, grid_MH = (np.round((raw - map_.mean_F) @ map_.projection_FH * GRID) for raw in (raw_NF, raw_MF))
