@@ -42,7 +42,7 @@ from lmeraser.serving_config import ServingConfig
 from lmeraser.store import LocalStore
 from lmeraser.tuning import TuningRows
 from serving.bank import Bank
-from serving.predictor import Predictor
+from serving.predictor import Asked, Predictor
 from serving.router import routes
 
 ROOT = Path(__file__).parent.parent
@@ -250,6 +250,7 @@ def run(place: Arena, entry: Entry, seed: int, folder: Path, deleted: float) -> 
         "passes": method.config.tuning.passes,
         "image_px": method.backbone.image_px,
         "accuracy": accuracies,
+        "unexplained": unexplained(fit),
         "fit": asdict(cost),
         "serving": {**asdict(served), "images": min(SERVED_IMAGES, len(test))},
         "deletion": deletions,
@@ -314,14 +315,23 @@ def accuracy(fit: Any, images_N3PP: np.ndarray, labels_N: np.ndarray) -> dict[st
         parts = (answers.shared_NC, scores_NC, answers.specialist_N)
         return {f"{head} {weight}": share(blend(*parts, weight, SERVING.temperature)) for weight in WEIGHTS}
 
+    better = fit.heads.pooled_head.better_than(fit.heads.shared_head)
     pooled = mixed("pooled", answers.pooled_NC)
     own = mixed("own", answers.own_NC)
     return {
-        "accuracy": pooled[f"pooled {SERVING.specialist_weight}"],
+        # As a replica answers.
+        "accuracy": pooled[f"pooled {SERVING.specialist_weight}"] if better else share(answers.shared_NC),
         "shared": share(answers.shared_NC),
         **pooled,
         **own,
     }
+
+
+def unexplained(fit: Any) -> dict[str, float]:
+    """What cross-validation leaves unexplained with each of our heads; nothing of the others."""
+    if not isinstance(fit, Clustered):
+        return {}
+    return {"shared": fit.heads.shared_head.unexplained, "pooled": fit.heads.pooled_head.unexplained}
 
 
 def answering(fit: Any, images_N3PP: np.ndarray) -> Callable[[], object]:
@@ -345,7 +355,7 @@ def answering(fit: Any, images_N3PP: np.ndarray) -> Callable[[], object]:
     def answer() -> None:
         with deterministic():
             for batch in batches:
-                predictor.score(bank, batch)
+                predictor.score(bank, [Asked(batch)])
 
     return answer
 

@@ -126,6 +126,11 @@ def summary(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
             },
             "seeds": len(group),
             "accuracy": {name: interval([one["accuracy"][name] for one in group]) for name in group[0]["accuracy"]},
+            "unexplained": {
+                # Results from before heads were compared have none.
+                name: interval([one["unexplained"][name] for one in group])
+                for name in group[0].get("unexplained", {})
+            },
             "points_over_retrain": points_over(RETRAIN, group),
             "points_over_ridge": points_over(RIDGE, group),
             "expected_row_passes": interval([one["expected_row_passes"] for one in group]),

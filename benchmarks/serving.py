@@ -49,7 +49,7 @@ from lmeraser.prompts import TokenPrompt, prompt_kind
 from lmeraser.public import open_routed
 from lmeraser.serving_config import ServingConfig
 from serving.bank import Bank
-from serving.predictor import Predictor
+from serving.predictor import Asked, Predictor
 from serving.router import routes
 
 IMAGES, IMAGE_PX, CLASSES, ANCHORS, WIDTH = 64, 96, 43, 1024, 192
@@ -76,6 +76,11 @@ class Setting:
 
     method: Method
     images_N3PP: np.ndarray
+
+    @property
+    def asked(self) -> list[Asked]:
+        """One request, for the specialists too: heads that were drawn are not better one than the other."""
+        return [Asked(self.images_N3PP, with_specialists=True)]
 
     def bank(self, clusters: int) -> Bank:
         """A bank of K random prompts; the batch falls evenly on the clusters, or each image on one of its own."""
@@ -153,7 +158,7 @@ def routed_to_owners(rounds: int) -> dict[str, Any]:
         setting = opened(VARIANTS[variant])
         bank = setting.bank(OWNERS)
         owners = [OwnerOfCluster.remote(variant, cluster) for cluster in range(OWNERS)]
-        together = partial(Predictor(setting.method, ServingConfig()).score, bank, setting.images_N3PP)
+        together = partial(Predictor(setting.method, ServingConfig()).score, bank, setting.asked)
         apart = partial(ask_owners, setting, bank, owners)
         difference = np.abs(together().pooled_NC - apart()).max()
         assert difference < 1e-3, f"the actors' scores differ by {difference}"
@@ -210,13 +215,13 @@ def all_cases(device: Device) -> dict[str, Callable[[], object]]:
             cases[PLAIN] = partial(plain_forward, setting)
         for clusters in CLUSTERS:
             name, bank = case_name(variant, clusters), setting.bank(clusters)
-            met = len(np.unique(predictor.score(bank, setting.images_N3PP).cluster_N))
+            met = len(np.unique(predictor.score(bank, setting.asked).cluster_N))
             assert met == min(clusters, IMAGES), f"the batch meets {met} clusters of {clusters}"
-            cases[name] = partial(predictor.score, bank, setting.images_N3PP)
+            cases[name] = partial(predictor.score, bank, setting.asked)
             if clusters == COMPARED:
                 cases[f"{variant}, passes alone"] = partial(passes_alone, setting, bank)
                 skipping = Predictor(setting.method, ServingConfig(skip_above=threshold(predictor, bank, setting)))
-                cases[f"{name}, half skipped"] = partial(skipping.score, bank, setting.images_N3PP)
+                cases[f"{name}, half skipped"] = partial(skipping.score, bank, setting.asked)
             if prompt.depth == 0 and clusters == COMPARED:
                 cases[f"{name}, one pass a cluster"] = partial(pass_by_cluster, setting, predictor, bank)
             if prompt.kind == "pad" and clusters == COMPARED:
@@ -261,12 +266,12 @@ def opened(prompt: PromptConfig, device: Device = "cpu") -> Setting:
 def random_head(generator: np.random.Generator) -> Head:
     """A head of the size of a solved one."""
     head_dim = MethodConfig(labels=("a", "b")).heads.head_dim
-    return Head(generator.normal(0, 0.01, (head_dim, CLASSES)), generator.normal(0, 0.01, CLASSES), 1.0)
+    return Head(generator.normal(0, 0.01, (head_dim, CLASSES)), generator.normal(0, 0.01, CLASSES), 1.0, 1.0)
 
 
 def threshold(predictor: Predictor, bank: Bank, setting: Setting) -> float:
     """The ``skip_above`` that leaves half of the batch to the shared head."""
-    scored = predictor.score(bank, setting.images_N3PP)
+    scored = predictor.score(bank, setting.asked)
     surest_N = probabilities(scored.shared_NC, ServingConfig().temperature).max(axis=1)
     return float(np.quantile(surest_N, 1 - SKIPPED_SHARE))
 

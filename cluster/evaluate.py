@@ -17,13 +17,13 @@ Report = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class Accuracies:
-    """Share of right answers over ``rows`` test rows, by specialist weight λ."""
+    """Share of right answers over ``rows`` test rows, by λ; None is the service's own."""
 
     rows: int
-    by_weight: dict[float, float]
+    by_weight: dict[float | None, float]
 
 
-def accuracies(client: Client, config: Config, weights: Sequence[float], report: Report) -> Accuracies:
+def accuracies(client: Client, config: Config, weights: Sequence[float | None], report: Report) -> Accuracies:
     """Predict all test rows once for each λ.
 
     Raises:

@@ -18,7 +18,7 @@ class Prediction:
         probabilities: the five most probable labels, most probable first.
         cluster: key of the prompt cluster that the image falls to; None where there is none.
         route: "specialist" when the cluster's prompt had a part in the answer; "skipped" when it has one, but the
-            shared head was sure without it; else "shared".
+            shared head was sure without it or is the better head; else "shared".
         commit: number of the commit that answered.
     """
 

@@ -80,7 +80,8 @@ class Client:
 
         An image is a path, encoded bytes, a PIL image, or a uint8 array [H, W, 3] or [H, W]. Among several, one
         that cannot be used comes back as :class:`FailedImage`; a single one raises ServiceError.
-        ``specialist_weight`` is λ, from 0 (shared head) to 1 (specialist); the service's own when None.
+        ``specialist_weight`` is λ, from 0 (shared head) to 1 (specialist). When None it is the service's own where the
+        pooled head is better by cross-validation, else 0.
 
         Example:
             >>> answers = client.predict([np.zeros((8, 8), np.uint8), b"no image"], specialist_weight=1.0)

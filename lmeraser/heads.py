@@ -94,16 +94,22 @@ class Head:
         weight_HC: float64, per unit of the un-scaled feature.
         bias_C: float64.
         penalty: the ridge penalty per row that cross-validation chose.
+        unexplained: the share of the targets' variance that cross-validation leaves unexplained (:func:`solve`).
     """
 
     weight_HC: np.ndarray
     bias_C: np.ndarray
     penalty: float
+    unexplained: float
 
     def scores(self, features_NH: np.ndarray) -> np.ndarray:
         """Scores [N, C] of int16 features: ``κ log p(class | row)`` up to a constant of the row (:func:`solve`)."""
         scores_NC: np.ndarray = (features_NH.astype(np.float64) / GRID) @ self.weight_HC + self.bias_C
         return scores_NC
+
+    def better_than(self, other: Head) -> bool:
+        """Whether cross-validation leaves less unexplained than with the other."""
+        return self.unexplained < other.unexplained
 
 
 def solve(statistics: Statistics) -> Head:
@@ -115,11 +121,12 @@ def solve(statistics: Statistics) -> Head:
     minimises generalised cross-validation (Golub, Heath and Wahba 1979), ``GCV(α) = (RSS(α) / n) / κ`` with
     ``κ = (1 - (1 + Σ λ / (λ + nα)) / n)²``, over a fixed grid. Rows that were not seen lie further from the mean of
     their class than those that S was taken from, by 1 / κ; so scores are smaller by κ. With eigenvalues λ of the
-    centred Gram matrix all follows from the sums alone. Without rows all scores are zero.
+    centred Gram matrix all follows from the sums alone. Left unexplained is GCV(α) over the targets' variance. Without
+    rows all scores are zero, and nothing is explained.
     """
     rows = statistics.rows
     if rows == 0:
-        return Head(np.zeros_like(statistics.cross_HC), np.zeros_like(statistics.counts_C), 0.0)
+        return Head(np.zeros_like(statistics.cross_HC), np.zeros_like(statistics.counts_C), 0.0, 1.0)
     mean_H = statistics.sums_H / rows
     share_C = statistics.counts_C / rows
     gram_HH = (statistics.gram_HH - np.outer(statistics.sums_H, mean_H)) / GRID**2
@@ -129,7 +136,7 @@ def solve(statistics: Statistics) -> Head:
     turned_HC = vectors_HH.T @ cross_HC
     energy_H = (turned_HC**2).sum(axis=1)
     targets = float((statistics.counts_C * (1 - share_C)).sum())
-    penalty, kappa = _cross_validated(values_H, energy_H, targets, rows)
+    penalty, kappa, gcv = _cross_validated(values_H, energy_H, targets, rows)
     members_C = np.maximum(statistics.counts_C, 1)
     apart_HC = cross_HC / members_C
     ridge_HC = vectors_HH @ (turned_HC / members_C / (values_H / rows + penalty)[:, None])
@@ -140,7 +147,9 @@ def solve(statistics: Statistics) -> Head:
     with np.errstate(divide="ignore"):
         prior_C = kappa * np.log(share_C)
     middle_HC = mean_H[:, None] / GRID + apart_HC / 2
-    return Head(weight_HC, prior_C - (middle_HC * weight_HC).sum(axis=0), penalty)
+    # Rows of one class leave nothing to explain, and explain nothing.
+    unexplained = gcv * rows / targets if targets > 0 else 1.0
+    return Head(weight_HC, prior_C - (middle_HC * weight_HC).sum(axis=0), penalty, unexplained)
 
 
 def blend(
@@ -165,8 +174,10 @@ def probabilities(scores_NC: np.ndarray, temperature: float) -> np.ndarray:
     return shares_NC
 
 
-def _cross_validated(values_H: np.ndarray, energy_H: np.ndarray, targets: float, rows: int) -> tuple[float, float]:
-    """The penalty of the grid with the least GCV, the largest of equals, and its κ."""
+def _cross_validated(
+    values_H: np.ndarray, energy_H: np.ndarray, targets: float, rows: int
+) -> tuple[float, float, float]:
+    """The penalty of the grid with the least GCV, the largest of equals, its κ and that GCV."""
     shrunk_GH = values_H + (_PENALTIES_G * rows)[:, None]
     # RSS = |y|² - 2 wᵀXᵀy + wᵀXᵀXw, in the eigenbasis.
     fitted_G = (energy_H * (2 / shrunk_GH - values_H / shrunk_GH**2)).sum(axis=1)
@@ -176,4 +187,4 @@ def _cross_validated(values_H: np.ndarray, energy_H: np.ndarray, targets: float,
     kappa_G = np.maximum(remaining_G, 1e-12) ** 2
     gcv_G = np.where(remaining_G > 0, residual_G / rows / kappa_G, np.inf)
     best = len(gcv_G) - 1 - int(np.argmin(gcv_G[::-1]))
-    return float(_PENALTIES_G[best]), float(kappa_G[best])
+    return float(_PENALTIES_G[best]), float(kappa_G[best]), float(gcv_G[best])

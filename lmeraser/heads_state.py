@@ -84,8 +84,10 @@ def _head_tensors(head: Head, prefix: str) -> dict[str, np.ndarray]:
         f"{prefix}weight_HC": head.weight_HC,
         f"{prefix}bias_C": head.bias_C,
         f"{prefix}penalty": np.array([head.penalty], np.float64),
+        f"{prefix}unexplained": np.array([head.unexplained], np.float64),
     }
 
 
 def _head_from(tensors: dict[str, np.ndarray], prefix: str) -> Head:
-    return Head(tensors[f"{prefix}weight_HC"], tensors[f"{prefix}bias_C"], float(tensors[f"{prefix}penalty"].item()))
+    penalty, unexplained = (float(tensors[f"{prefix}{name}"].item()) for name in ("penalty", "unexplained"))
+    return Head(tensors[f"{prefix}weight_HC"], tensors[f"{prefix}bias_C"], penalty, unexplained)

@@ -13,7 +13,8 @@ class ServingConfig:
     """How predictions are answered.
 
     Attributes:
-        specialist_weight: λ, the share of the pooled head in the answer.
+        specialist_weight: λ, the share of the pooled head in the answer, where cross-validation finds it better than
+            the shared head; elsewhere the shared head answers alone.
         temperature: τ, by which scores are divided before the softmax.
         skip_above: where the shared head gives its best label at least this probability, the specialist is not asked;
             it always is when absent.

@@ -2,43 +2,40 @@
 
 ``ray.serve.batch`` makes up a batch before it waits for the one that runs, so without a waiting time each
 request is a batch of its own (docs/decisions/0029).
-
-Legend: N images of one request, P pixels a side.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Sized
 from concurrent.futures import ThreadPoolExecutor
 from typing import Generic, TypeVar
 
-import numpy as np
-
+R = TypeVar("R", bound=Sized)
 T = TypeVar("T")
 
 
-class Batching(Generic[T]):
-    """Passes images to a function that blocks, in a thread of its own, one batch at a time. Used on one event loop."""
+class Batching(Generic[R, T]):
+    """Passes requests to a function that blocks, in its own thread, one batch at a time. Used on one event loop."""
 
-    def __init__(self, answer: Callable[[Sequence[np.ndarray]], list[T]], max_images: int) -> None:
+    def __init__(self, answer: Callable[[Sequence[R]], list[T]], max_images: int) -> None:
         """Start without a request.
 
         Args:
-            answer: from the images of several requests, uint8 [N, 3, P, P] each, to the answer to each.
+            answer: from several requests, each as long as it has images, to the answer to each.
             max_images: most images of one batch; a request that holds more has a batch of its own.
         """
         self._answer = answer
         self._max_images = max_images
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="forward")
-        self._waiting: deque[tuple[np.ndarray, asyncio.Future[T]]] = deque()
+        self._waiting: deque[tuple[R, asyncio.Future[T]]] = deque()
         self._running: asyncio.Task[None] | None = None
 
-    async def __call__(self, images_N3PP: np.ndarray) -> T:
+    async def __call__(self, request: R) -> T:
         """The answer to one request; raises what the function raised for its batch."""
         answered: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._waiting.append((images_N3PP, answered))
+        self._waiting.append((request, answered))
         if self._running is None:
             self._running = asyncio.create_task(self._run())
         return await answered
@@ -47,7 +44,7 @@ class Batching(Generic[T]):
         loop = asyncio.get_running_loop()
         while batch := self._next_batch():
             try:
-                requests = [images_N3PP for images_N3PP, _ in batch]
+                requests = [request for request, _ in batch]
                 results = await loop.run_in_executor(self._thread, self._answer, requests)
             except Exception as error:
                 for _, answered in batch:
@@ -60,15 +57,15 @@ class Batching(Generic[T]):
                     answered.set_result(result)
         self._running = None
 
-    def _next_batch(self) -> list[tuple[np.ndarray, asyncio.Future[T]]]:
-        batch: list[tuple[np.ndarray, asyncio.Future[T]]] = []
+    def _next_batch(self) -> list[tuple[R, asyncio.Future[T]]]:
+        batch: list[tuple[R, asyncio.Future[T]]] = []
         images = 0
         while self._waiting:
-            images_N3PP, answered = self._waiting[0]
+            request, answered = self._waiting[0]
             if answered.done():
                 self._waiting.popleft()
                 continue
-            images += len(images_N3PP)
+            images += len(request)
             if batch and images > self._max_images:
                 break
             batch.append(self._waiting.popleft())

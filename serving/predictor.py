@@ -6,7 +6,7 @@ H head features.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -27,6 +27,22 @@ PromptedPass = Callable[[np.ndarray, Tensor], Features]
 
 
 @dataclass(frozen=True)
+class Asked:
+    """Images of one request; as long as it has images.
+
+    Attributes:
+        images_N3PP: uint8.
+        with_specialists: whether the request names λ, so that specialists are asked whichever head is better.
+    """
+
+    images_N3PP: np.ndarray
+    with_specialists: bool = False
+
+    def __len__(self) -> int:
+        return len(self.images_N3PP)
+
+
+@dataclass(frozen=True)
 class Scored:
     """Scores of N images from one commit.
 
@@ -36,7 +52,7 @@ class Scored:
         pooled_NC: float64, scores of the pooled head; zero where no specialist was asked.
         cluster_N: int32, position among the commit's clusters; -1 where there is none.
         specialist_N: bool, whether the cluster's specialist was asked.
-        skipped_N: bool, whether it has a specialist that was not asked, because the shared head was sure.
+        skipped_N: bool, whether it has a specialist that was not asked, because the shared head was sure or is better.
     """
 
     commit: Commit
@@ -67,20 +83,25 @@ class Predictor:
         self._config = config
         self._device_map = DeviceMap(method.feature_map, method.backbone.device)
 
-    def score(self, bank: Bank, images_N3PP: np.ndarray) -> Scored:
-        """Score images, uint8 [N, 3, P, P], from one bank.
+    def score(self, bank: Bank, requests: Sequence[Asked]) -> Scored:
+        """Score the images of at least one request, one after the other, from one bank.
 
         One pass, with the meta-prompt where there is one, gives routing features and shared scores, one search finds
         all clusters, and one pass takes the images that have a specialist, each with the prompt of its own cluster.
         Both passes share the blocks below the one that tokens enter. Images of which the shared head is sure enough
-        take no second pass.
+        take no second pass, and where cross-validation finds the pooled head no better than the shared one, none do
+        but those of requests that name λ.
         """
+        images_N3PP = np.concatenate([request.images_N3PP for request in requests])
         if len(images_N3PP) == 0:
             nothing_N, nothing_NC = np.zeros(0, np.int32), np.zeros((0, len(self._method.config.labels)))
             return Scored(bank.commit, nothing_NC, nothing_NC, nothing_N, nothing_N > 0, nothing_N > 0)
         device = self._method.backbone.device
         with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=self._config.bf16):
-            return self._scored(bank, _on_device(images_N3PP, device))
+            needed_N = np.repeat([request.with_specialists for request in requests], [len(one) for one in requests])
+            if bank.pooled_head.better_than(bank.shared_head):
+                needed_N[:] = True
+            return self._scored(bank, _on_device(images_N3PP, device), needed_N)
 
     def projected(self, features: Features) -> np.ndarray:
         """Head features on the grid, int16 [N, H]."""
@@ -88,14 +109,14 @@ class Predictor:
         on_grid_NH = (projected_NH * GRID).round().clamp(-LIMIT * GRID, LIMIT * GRID)
         return on_grid_NH.to(torch.int16).cpu().numpy()
 
-    def _scored(self, bank: Bank, images_N3PP: Tensor) -> Scored:
+    def _scored(self, bank: Bank, images_N3PP: Tensor, needed_N: np.ndarray) -> Scored:
         pixels_N3PP = self._method.backbone.normalise(images_N3PP)
         plain, prompted = self._passes(pixels_N3PP)
         anchors_N = self._method.anchor_index.nearest(plain.routing_NR.float().cpu().numpy())
         place_N = bank.routes.specialist_A[anchors_N]
         shared_NC = bank.shared_head.scores(self.projected(plain))
         pooled_NC = np.zeros_like(shared_NC)
-        specialist_N = (place_N >= 0) & ~self._sure(shared_NC)
+        specialist_N = (place_N >= 0) & needed_N & ~self._sure(shared_NC)
         places_M = np.flatnonzero(specialist_N)
         if len(places_M):
             features = prompted(places_M, bank.prompts_K[self._index(place_N[places_M])])

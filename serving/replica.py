@@ -26,11 +26,11 @@ from lmeraser.store import Store
 from serving.bank import Bank, load_bank
 from serving.intake import EncodedImage
 from serving.lease import Lease
-from serving.predictor import Predictor, Scored
+from serving.predictor import Asked, Predictor, Scored
 from serving.problems import problem_of, too_large
 from serving.schemas import FailedPrediction, ImagePrediction, PredictAnswer, Problem
 
-Forward = Callable[[np.ndarray], Awaitable[Scored]]
+Forward = Callable[[Asked], Awaitable[Scored]]
 
 _ATTEMPTS = 5
 _TOP = 5
@@ -109,15 +109,15 @@ class Replica:
         """Seconds since the bank's commit was seen to be the newest; None when that was too long ago."""
         return self._lease.age_s(bank.commit.number)
 
-    def score(self, requests: Sequence[np.ndarray]) -> list[Scored]:
-        """Scores of several requests' images, uint8 [N, 3, P, P] each, in one heterogeneous batch.
+    def score(self, requests: Sequence[Asked]) -> list[Scored]:
+        """Scores of several requests' images in one heterogeneous batch.
 
         Raises:
             NotReadyError: when no bank may answer now.
         """
-        scored = self._predictor.score(self.bank(), np.concatenate(requests))
-        ends = np.cumsum([len(images_N3PP) for images_N3PP in requests])
-        return [scored.part(end - len(images_N3PP), end) for images_N3PP, end in zip(requests, ends, strict=True)]
+        scored = self._predictor.score(self.bank(), requests)
+        ends = np.cumsum([len(request) for request in requests])
+        return [scored.part(end - len(request), end) for request, end in zip(requests, ends, strict=True)]
 
     async def predict(
         self, images: Sequence[EncodedImage], forward: Forward, request_id: str, specialist_weight: float | None = None
@@ -128,7 +128,7 @@ class Replica:
             images: encoded images.
             forward: passes decoded images to :meth:`score`, perhaps together with those of other requests.
             request_id: named in the problems of images that cannot be used.
-            specialist_weight: λ; that of the configuration when None.
+            specialist_weight: λ; when None that of the configuration, where the pooled head is better than the shared.
 
         Raises:
             NotReadyError: when no commit may answer now.
@@ -137,7 +137,7 @@ class Replica:
         weight = self._config.specialist_weight if specialist_weight is None else specialist_weight
         images_N3PP = self._stacked([image for image in decoded if isinstance(image, np.ndarray)])
         for _ in range(_ATTEMPTS):
-            scored = await forward(images_N3PP)
+            scored = await forward(Asked(images_N3PP, with_specialists=specialist_weight is not None))
             predictions = iter(self._predictions(scored, weight))
             answer = PredictAnswer(
                 predictions=[

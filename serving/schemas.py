@@ -29,7 +29,11 @@ class PredictRequest(BaseModel):
 
     images: list[str] = Field(min_length=1, description="Image files (PNG, JPEG, …) in base64.")
     specialist_weight: float | None = Field(
-        default=None, ge=0, le=1, description="Share of the specialist in the answer; the service's own when absent."
+        default=None,
+        ge=0,
+        le=1,
+        description="Share of the specialist in the answer. When absent, the service's own where the pooled head is "
+        "better by cross-validation, else 0.",
     )
 
 
@@ -40,7 +44,8 @@ class ImagePrediction(BaseModel):
     probabilities: dict[str, float] = Field(description="The five most probable labels, most probable first.")
     cluster: str | None = Field(description="The prompt cluster that the image falls to.")
     route: Literal["specialist", "shared", "skipped"] = Field(
-        description="Whether the cluster's prompt had a part in the answer; skipped: the shared head was sure already."
+        description="Whether the cluster's prompt had a part in the answer; skipped: the shared head was sure already, "
+        "or is the better head."
     )
     commit: int
 

@@ -12,7 +12,7 @@ from cluster.cli.output import print_json, print_rows, progress
 from lmeraser.client import Client, FailedImage
 from lmeraser.errors import ConfigError, DataError
 
-_WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0)
+_WEIGHTS = (None, 0.0, 0.25, 0.5, 0.75, 1.0)
 
 
 def register(app: typer.Typer) -> None:
@@ -70,7 +70,8 @@ def _test(client: Client, config: Path | None, data: str | None, weights: list[f
         raise ConfigError(f"{config} names no `test:` source")
     with progress() as report:
         found = accuracies(client, settings, weights or _WEIGHTS, report)
+    by_weight = {"service" if w is None else str(w): value for w, value in found.by_weight.items()}
     if as_json:
-        print_json({"rows": found.rows, "accuracy": {str(weight): value for weight, value in found.by_weight.items()}})
+        print_json({"rows": found.rows, "accuracy": by_weight})
     else:
-        print_rows(("specialist weight", "accuracy"), ((w, f"{value:.4f}") for w, value in found.by_weight.items()))
+        print_rows(("specialist weight", "accuracy"), ((w, f"{value:.4f}") for w, value in by_weight.items()))

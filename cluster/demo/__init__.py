@@ -45,7 +45,7 @@ class DemoReport:
     Attributes:
         rows: private rows before the deletion.
         clusters: prompt clusters before the deletion.
-        accuracy: on the test rows, of the "shared" head, the "specialist" (λ = 1) and "both".
+        accuracy: on the test rows, of the "shared" head, the "specialist" (λ = 1) and "both", as the service answers.
         deletion: the deleted ids, how many owners tuned again of how many, and seconds from the request to each step.
         verify: what ``lmeraser verify`` found in a process of its own.
     """
@@ -75,7 +75,7 @@ def run_demo(workdir: Path, report: Report) -> DemoReport:
     url = start_service(store, keys, config.serving, "127.0.0.1", free_port())
     try:
         with Client(url) as client:
-            found = accuracies(client, config, (0.0, 1.0, config.serving.specialist_weight), report)
+            found = accuracies(client, config, (0.0, 1.0, None), report)
             deletion = _delete(client, _some_sample(store, before), report)
     finally:
         stop_service()

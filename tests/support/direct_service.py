@@ -7,7 +7,6 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
 import httpx2
-import numpy as np
 from small_system import System
 
 from actors.registrar import Registrar
@@ -15,7 +14,7 @@ from lmeraser.api_keys import ApiKeys
 from lmeraser.client import AsyncClient
 from lmeraser.deletion import Deletion
 from lmeraser.serving_config import ServingConfig
-from serving.predictor import Scored
+from serving.predictor import Asked, Scored
 from serving.replica import Replica
 from serving.routes import create_app
 
@@ -66,8 +65,8 @@ class Service:
         self.registrar = DirectRegistrar(system.registrar())
         replica = Replica(system.store, system.keys, ServingConfig(**serving))
 
-        async def forward(images_N3PP: np.ndarray) -> Scored:
-            return replica.score([images_N3PP])[0]
+        async def forward(asked: Asked) -> Scored:
+            return replica.score([asked])[0]
 
         self.app = create_app(replica, forward, self.registrar, ApiKeys(system.keys))
         self.transport = httpx2.ASGITransport(self.app)
