@@ -67,8 +67,8 @@ def bits(statistics: Statistics) -> list[tuple[str, bytes]]:
     return [(name, array.tobytes()) for name, array in statistics.tensors("").items()]
 
 
-def head_bits(head: Head) -> tuple[bytes, bytes, float]:
-    return head.weight_HC.tobytes(), head.bias_C.tobytes(), head.penalty
+def head_bits(head: Head) -> tuple[bytes, bytes, float, float]:
+    return head.weight_HC.tobytes(), head.bias_C.tobytes(), head.penalty, head.unexplained
 
 
 @pytest.mark.parametrize("number", [0, 1, 30, 4095, 4096, 4097, 9000])
@@ -135,6 +135,28 @@ def test_the_penalty_is_the_one_of_the_grid_with_the_least_gcv(
     head = solve(Statistics.of(features_NH, labels_N, shape[2]))
     gcv_G = [plain_gcv(features_NH, labels_N, shape[2], penalty) for penalty in PENALTIES_G]
     assert head.penalty == pytest.approx(PENALTIES_G[np.argmin(gcv_G)])
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_what_is_left_unexplained_is_the_least_gcv_over_the_variance(
+    shape: tuple[int, int, int, float, float],
+) -> None:
+    features_NH, labels_N = rows(*shape)
+    head = solve(Statistics.of(features_NH, labels_N, shape[2]))
+    variance = np.eye(shape[2])[labels_N].var(axis=0).sum()
+    least = min(plain_gcv(features_NH, labels_N, shape[2], penalty) for penalty in PENALTIES_G)
+    assert head.unexplained == pytest.approx(least / variance)
+
+
+def test_of_two_heads_the_one_with_clearer_features_is_better() -> None:
+    clear, noisy = (solve(Statistics.of(*rows(60, 4, 3, 3.0, noise), 3)) for noise in (0.0, 0.3))
+    nothing, one_class = (
+        solve(Statistics.zero(4, 3)),
+        solve(Statistics.of(rows(9, 4, 1, 3.0, 0.0)[0], np.zeros(9, int), 3)),
+    )
+    assert clear.better_than(noisy) and noisy.better_than(nothing)
+    assert not noisy.better_than(clear) and not clear.better_than(clear)
+    assert (nothing.unexplained, one_class.unexplained) == (1.0, 1.0)
 
 
 def test_noise_asks_for_more_penalty() -> None:

@@ -1,4 +1,4 @@
-"""What an operator may set for speed: the second pass left out, and faster arithmetic."""
+"""When specialists are asked, and what an operator may set for speed."""
 
 from __future__ import annotations
 
@@ -11,12 +11,15 @@ from direct_service import Service
 from small_system import System, picture
 
 from lmeraser.client import FailedImage, Prediction
+from lmeraser.serving_config import ServingConfig
+from serving.bank import load_bank
+from serving.predictor import Asked, Predictor
 
 SystemOf = Callable[..., System]
 IMAGES = [picture(number) for number in range(300, 316)]
 
 
-def answers(system: System, weight: float = 0.5, **serving: Any) -> list[Prediction]:
+def answers(system: System, weight: float | None = 0.5, **serving: Any) -> list[Prediction]:
     found = Service(system, **serving).client(lambda client: client.predict(IMAGES, specialist_weight=weight))
     return [answer for answer in found if not isinstance(answer, FailedImage)]
 
@@ -33,6 +36,32 @@ def test_a_sure_shared_head_skips_the_specialist(system_of: SystemOf) -> None:
         assert other.route == expected.route
         assert other.probabilities == pytest.approx(expected.probabilities, abs=1e-4)
     assert {answer.route for answer in some} >= {"skipped", "specialist"}
+
+
+def test_the_better_head_by_cross_validation_answers_where_no_weight_is_named(system_of: SystemOf) -> None:
+    gains, loses = system_of("token"), system_of("minute")
+    by_itself, told = answers(gains, weight=None), answers(gains, weight=0.75)
+    assert [vars(answer) for answer in by_itself] == [vars(answer) for answer in told]
+    assert {answer.route for answer in by_itself} >= {"specialist"}
+    by_itself, told = answers(loses, weight=None), answers(loses, weight=0.0)
+    assert [answer.probabilities for answer in by_itself] == [answer.probabilities for answer in told]
+    asked = answers(loses, weight=1.0)
+    assert [answer.route == "skipped" for answer in by_itself] == [answer.route == "specialist" for answer in asked]
+    assert any(one.probabilities != other.probabilities for one, other in zip(by_itself, asked, strict=True))
+
+
+def test_in_one_batch_only_requests_that_name_a_weight_ask_worse_specialists(system_of: SystemOf) -> None:
+    system = system_of("minute")
+    method, commit = system.method(), system.newest()
+    bank = load_bank(system.store, method, commit, system.hash_key)
+    images_N3PP = method.decode(IMAGES)
+    predictor = Predictor(method, ServingConfig())
+    scored = predictor.score(bank, [Asked(images_N3PP[:9]), Asked(images_N3PP[9:], with_specialists=True)])
+    has_specialist_N = predictor.score(bank, [Asked(images_N3PP, with_specialists=True)]).specialist_N
+    assert has_specialist_N[:9].any() and has_specialist_N[9:].any()
+    assert not scored.specialist_N[:9].any()
+    assert np.array_equal(scored.specialist_N[9:], has_specialist_N[9:])
+    assert np.array_equal(scored.skipped_N, has_specialist_N & ~scored.specialist_N)
 
 
 @pytest.mark.slow
