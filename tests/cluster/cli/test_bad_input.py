@@ -14,6 +14,7 @@ from command_line import Run
 from small_system import System, picture, samples
 
 from lmeraser.keys import init_keys
+from lmeraser.manifest import FORMAT
 
 SystemOf = Callable[..., System]
 
@@ -75,11 +76,11 @@ def test_a_store_that_is_missing_or_of_another_format_is_told(
     assert not (tmp_path / "nowhere").exists()
     value = json.loads(system.store.get("store.json"))
     system.store.put("store.json", json.dumps({**value, "format": 99}).encode())
-    lmeraser(*command.split(), "--store", system.store.uri, *options).failed(1, "format 99", "reads format 4")
+    lmeraser(*command.split(), "--store", system.store.uri, *options).failed(1, "format 99", f"reads format {FORMAT}")
 
 
 def test_a_store_json_that_lacks_a_part_is_told(lmeraser: Run, tmp_path: Path) -> None:
-    (tmp_path / "store.json").write_text('{"format": 4}')
+    (tmp_path / "store.json").write_text(json.dumps({"format": FORMAT}))
     lmeraser("status", "--store", tmp_path).failed(1, "store.json")
 
 
