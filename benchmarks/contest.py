@@ -42,7 +42,7 @@ from lmeraser.serving_config import ServingConfig
 from lmeraser.store import LocalStore
 from lmeraser.tuning import TuningRows
 from serving.bank import Bank
-from serving.predictor import Asked, Predictor
+from serving.predictor import Predictor, ToScore
 from serving.router import routes
 
 ROOT = Path(__file__).parent.parent
@@ -355,7 +355,7 @@ def answering(fit: Any, images_N3PP: np.ndarray) -> Callable[[], object]:
     def answer() -> None:
         with deterministic():
             for batch in batches:
-                predictor.score(bank, [Asked(batch)])
+                predictor.score(bank, [ToScore(batch)])
 
     return answer
 

@@ -49,7 +49,7 @@ from lmeraser.prompts import TokenPrompt, prompt_kind
 from lmeraser.public import open_routed
 from lmeraser.serving_config import ServingConfig
 from serving.bank import Bank
-from serving.predictor import Asked, Predictor
+from serving.predictor import Predictor, ToScore
 from serving.router import routes
 
 IMAGES, IMAGE_PX, CLASSES, ANCHORS, WIDTH = 64, 96, 43, 1024, 192
@@ -78,9 +78,9 @@ class Setting:
     images_N3PP: np.ndarray
 
     @property
-    def asked(self) -> list[Asked]:
+    def asked(self) -> list[ToScore]:
         """One request, for the specialists too: heads that were drawn are not better one than the other."""
-        return [Asked(self.images_N3PP, with_specialists=True)]
+        return [ToScore(self.images_N3PP, with_specialists=True)]
 
     def bank(self, clusters: int) -> Bank:
         """A bank of K random prompts; the batch falls evenly on the clusters, or each image on one of its own."""

@@ -33,7 +33,7 @@ from serving.registrar import NamedRegistrar
 from serving.routes import create_app
 
 if TYPE_CHECKING:
-    from serving.predictor import Asked, Scored
+    from serving.predictor import Scored, ToScore
 
 # The replica turns away what is too much with a problem document; Serve, with plain text, only what is far beyond.
 _SERVE_TAKES = 2
@@ -74,7 +74,7 @@ class Service:
         if (age_s := self._replica.lease_age_s(bank)) is not None:
             self._metrics.seen(bank.commit.number, age_s)
 
-    def _score(self, requests: Sequence[Asked]) -> list[Scored]:
+    def _score(self, requests: Sequence[ToScore]) -> list[Scored]:
         begun = time.perf_counter()
         scored = self._replica.score(requests)
         self._metrics.scored(scored, time.perf_counter() - begun)

@@ -27,8 +27,8 @@ PromptedPass = Callable[[np.ndarray, Tensor], Features]
 
 
 @dataclass(frozen=True)
-class Asked:
-    """Images of one request; as long as it has images.
+class ToScore:
+    """The images of one request, on their way to a batch; as long as it has images.
 
     Attributes:
         images_N3PP: uint8.
@@ -83,7 +83,7 @@ class Predictor:
         self._config = config
         self._device_map = DeviceMap(method.feature_map, method.backbone.device)
 
-    def score(self, bank: Bank, requests: Sequence[Asked]) -> Scored:
+    def score(self, bank: Bank, requests: Sequence[ToScore]) -> Scored:
         """Score the images of at least one request, one after the other, from one bank.
 
         One pass, with the meta-prompt where there is one, gives routing features and shared scores, one search finds

@@ -26,11 +26,11 @@ from lmeraser.store import Store
 from serving.bank import Bank, load_bank
 from serving.intake import EncodedImage
 from serving.lease import Lease
-from serving.predictor import Asked, Predictor, Scored
+from serving.predictor import Predictor, Scored, ToScore
 from serving.problems import problem_of, too_large
 from serving.schemas import FailedPrediction, ImagePrediction, PredictAnswer, Problem
 
-Forward = Callable[[Asked], Awaitable[Scored]]
+Forward = Callable[[ToScore], Awaitable[Scored]]
 
 _ATTEMPTS = 5
 _TOP = 5
@@ -109,7 +109,7 @@ class Replica:
         """Seconds since the bank's commit was seen to be the newest; None when that was too long ago."""
         return self._lease.age_s(bank.commit.number)
 
-    def score(self, requests: Sequence[Asked]) -> list[Scored]:
+    def score(self, requests: Sequence[ToScore]) -> list[Scored]:
         """Scores of several requests' images in one heterogeneous batch.
 
         Raises:
@@ -137,7 +137,7 @@ class Replica:
         weight = self._config.specialist_weight if specialist_weight is None else specialist_weight
         images_N3PP = self._stacked([image for image in decoded if isinstance(image, np.ndarray)])
         for _ in range(_ATTEMPTS):
-            scored = await forward(Asked(images_N3PP, with_specialists=specialist_weight is not None))
+            scored = await forward(ToScore(images_N3PP, with_specialists=specialist_weight is not None))
             predictions = iter(self._predictions(scored, weight))
             answer = PredictAnswer(
                 predictions=[

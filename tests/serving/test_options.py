@@ -13,7 +13,7 @@ from small_system import System, picture
 from lmeraser.client import FailedImage, Prediction
 from lmeraser.serving_config import ServingConfig
 from serving.bank import load_bank
-from serving.predictor import Asked, Predictor
+from serving.predictor import Predictor, ToScore
 
 SystemOf = Callable[..., System]
 IMAGES = [picture(number) for number in range(300, 316)]
@@ -56,8 +56,8 @@ def test_in_one_batch_only_requests_that_name_a_weight_ask_worse_specialists(sys
     bank = load_bank(system.store, method, commit, system.hash_key)
     images_N3PP = method.decode(IMAGES)
     predictor = Predictor(method, ServingConfig())
-    scored = predictor.score(bank, [Asked(images_N3PP[:9]), Asked(images_N3PP[9:], with_specialists=True)])
-    has_specialist_N = predictor.score(bank, [Asked(images_N3PP, with_specialists=True)]).specialist_N
+    scored = predictor.score(bank, [ToScore(images_N3PP[:9]), ToScore(images_N3PP[9:], with_specialists=True)])
+    has_specialist_N = predictor.score(bank, [ToScore(images_N3PP, with_specialists=True)]).specialist_N
     assert has_specialist_N[:9].any() and has_specialist_N[9:].any()
     assert not scored.specialist_N[:9].any()
     assert np.array_equal(scored.specialist_N[9:], has_specialist_N[9:])

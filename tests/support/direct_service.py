@@ -14,7 +14,7 @@ from lmeraser.api_keys import ApiKeys
 from lmeraser.client import AsyncClient
 from lmeraser.deletion import Deletion
 from lmeraser.serving_config import ServingConfig
-from serving.predictor import Asked, Scored
+from serving.predictor import Scored, ToScore
 from serving.replica import Replica
 from serving.routes import create_app
 
@@ -65,7 +65,7 @@ class Service:
         self.registrar = DirectRegistrar(system.registrar())
         replica = Replica(system.store, system.keys, ServingConfig(**serving))
 
-        async def forward(asked: Asked) -> Scored:
+        async def forward(asked: ToScore) -> Scored:
             return replica.score([asked])[0]
 
         self.app = create_app(replica, forward, self.registrar, ApiKeys(system.keys))

@@ -17,7 +17,7 @@ from lmeraser.api_keys import ApiKeys
 from lmeraser.serving_config import ServingConfig
 from lmeraser.store import open_store
 from serving.batching import Batching
-from serving.predictor import Asked, Scored
+from serving.predictor import Scored, ToScore
 from serving.registrar import NamedRegistrar
 from serving.replica import Replica
 from serving.routes import create_app
@@ -25,7 +25,7 @@ from serving.routes import create_app
 if __name__ == "__main__":
     replica = Replica(open_store(sys.argv[1]), Path(sys.argv[2]), ServingConfig(lease_s=float(sys.argv[4])))
 
-    def score(requests: Sequence[Asked]) -> list[Scored]:
+    def score(requests: Sequence[ToScore]) -> list[Scored]:
         scored = replica.score(requests)
         if (freeze := Path(sys.argv[5])).exists():
             freeze.unlink()

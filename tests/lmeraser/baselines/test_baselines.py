@@ -23,7 +23,7 @@ from lmeraser.serving_config import ServingConfig
 from lmeraser.state import json_digest, state_leaf
 from lmeraser.tuning import TuningRows
 from serving.bank import load_bank
-from serving.predictor import Asked, Predictor
+from serving.predictor import Predictor, ToScore
 
 pytestmark = pytest.mark.slow
 ROWS = 40
@@ -217,7 +217,7 @@ def test_clustered_answers_as_a_replica_does(system_of: Callable[..., System]) -
     images_N3PP = images_of(method)
     answers = Clustered.fit(method, method.rows(samples(0, 60))).answers(images_N3PP, own=True)
     bank = load_bank(system.store, method, system.newest(), system.hash_key)
-    scored = Predictor(method, ServingConfig()).score(bank, [Asked(images_N3PP, with_specialists=True)])
+    scored = Predictor(method, ServingConfig()).score(bank, [ToScore(images_N3PP, with_specialists=True)])
     assert np.array_equal(answers.specialist_N, scored.specialist_N)
     # The replica's batches have another shape.
     np.testing.assert_allclose(answers.shared_NC, scored.shared_NC, atol=0.02)
