@@ -17,7 +17,7 @@ class ServingConfig:
             the shared head; elsewhere the shared head answers alone.
         temperature: τ, by which scores are divided before the softmax.
         skip_above: where the shared head gives its best label at least this probability, the specialist is not asked;
-            it always is when absent.
+            no image is left out for that when absent.
         lease_s: seconds for which a replica may answer after it saw that its commit is the newest.
         max_batch_images: images in one request.
         max_image_bytes: size of one encoded image.

@@ -98,9 +98,8 @@ class Predictor:
             return Scored(bank.commit, nothing_NC, nothing_NC, nothing_N, nothing_N > 0, nothing_N > 0)
         device = self._method.backbone.device
         with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=self._config.bf16):
-            needed_N = np.repeat([request.with_specialists for request in requests], [len(one) for one in requests])
-            if bank.pooled_head.better_than(bank.shared_head):
-                needed_N[:] = True
+            better = bank.pooled_head.better_than(bank.shared_head)
+            needed_N = np.repeat([better or one.with_specialists for one in requests], [len(one) for one in requests])
             return self._scored(bank, _on_device(images_N3PP, device), needed_N)
 
     def projected(self, features: Features) -> np.ndarray:

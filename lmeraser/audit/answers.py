@@ -46,8 +46,8 @@ def answers(
         TITLE,
         findings,
         said=(
-            "The confidence of the served blend in the row's own label, from the objects of the store and from a model "
-            "that was retrained on the remaining rows alone.",
+            "The confidence of the blend of both heads in the row's own label, from the objects of the store and from "
+            "a model that was retrained on the remaining rows alone.",
         ),
         tables=(Table(("cluster", "deleted rows asked", "stand-ins asked", "same bits"), tuple(rows)),),
         figures={"clusters": [row[0] for row in rows], "same_bits": [row[3] for row in rows]},

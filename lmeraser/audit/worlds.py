@@ -93,7 +93,7 @@ def run_worlds(method: Method, cluster: Attacked, plan: Plan, workers: Executor,
 
 
 class Answers:
-    """The targets' confidences under a state: those of the blend that is served."""
+    """The targets' confidences under a state: those of the blend at the plan's λ."""
 
     def __init__(self, method: Method, cluster: Attacked, plan: Plan) -> None:
         self._method = method
