@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -10,6 +10,14 @@ from lmeraser.commit import Commit
 from lmeraser.deletion import Deletion
 from lmeraser.errors import UnknownDeletionError
 from lmeraser.log import Record
+
+
+@dataclass(frozen=True)
+class Attempts:
+    """How many tunings of a cluster's rows have failed, and why the last one did."""
+
+    count: int
+    reason: str
 
 
 @dataclass
@@ -26,6 +34,9 @@ class History:
             before and of that commit.
         erased_hashes: keyed hashes of all ids and subjects that were asked to be deleted.
         origin: record number of the commit that the next one is made from; 0 before the first.
+        waiting: by the id of a deletion whose rows a commit leaves out, and that is neither completed nor failed:
+            keys of the clusters that were touched, or of what they became since.
+        attempts: failed tunings by the digest of the rows, for clusters of the newest commit that have no specialist.
     """
 
     term: int = 0
@@ -36,6 +47,9 @@ class History:
     committed: dict[str, tuple[int, int]] = field(default_factory=dict)
     erased_hashes: set[str] = field(default_factory=set)
     origin: int = 0
+    waiting: dict[str, set[str]] = field(default_factory=dict)
+    attempts: dict[str, Attempts] = field(default_factory=dict)
+    _restored: bool = False
 
     def replay(self, records: Iterable[Record]) -> None:
         """Take in records in the order of the log."""
@@ -52,14 +66,10 @@ class History:
             raise UnknownDeletionError(f"no deletion has the id {deletion_id!r}")
         return self.deletions[deletion_id]
 
-    def deadlines(self, waiting: Mapping[str, Collection[str]]) -> dict[str, str]:
-        """The earliest deadline of the deletions that wait for a cluster, by its key, where there is one.
-
-        Args:
-            waiting: keys of clusters by the id of the deletion that waits for them.
-        """
+    def deadlines(self) -> dict[str, str]:
+        """The earliest deadline of the deletions that wait for a cluster, by its key, where there is one."""
         found: dict[str, str] = {}
-        for deletion_id, keys in waiting.items():
+        for deletion_id, keys in self.waiting.items():
             deadline = self.deletion(deletion_id).deadline
             if deadline is not None:
                 found |= {key: min(deadline, found.get(key, deadline)) for key in keys}
@@ -71,6 +81,7 @@ class History:
         if (base := record.body.get("base")) is not None:
             self.origin = base
             self.committed = {name: pair for name, pair in self.committed.items() if pair[1] <= base}
+            self._restored = True
 
     def _request(self, record: Record) -> None:
         body = record.body
@@ -83,9 +94,31 @@ class History:
             self.by_idempotency[body["idempotency"]] = body["id"]
 
     def _commit(self, record: Record) -> None:
-        self.commit = Commit.from_record(record)
+        before, self.commit = self.commit, Commit.from_record(record)
+        self._follow(before, self.commit)
         self.committed.update(dict.fromkeys(self.commit.requests, (self.origin or record.number, record.number)))
         self.origin = record.number
+
+    def _follow(self, before: Commit | None, after: Commit) -> None:
+        """What waits for a cluster that was regrouped waits for what it became."""
+        objects = {entry.rows_object: entry.key for entry in before.clusters} if before is not None else {}
+        written = {entry.key for entry in after.clusters if entry.rows_object not in objects}
+        left = set(objects.values()) - {entry.key for entry in after.clusters if entry.rows_object in objects}
+        for keys in self.waiting.values():
+            if self._restored:
+                # The commits that it followed so far are no more.
+                keys |= _untuned(after)
+            elif not keys.isdisjoint(left):
+                keys |= written
+        self._restored = False
+        self.waiting |= {name: set(written) for name in after.requests}
+        untuned = {entry.rows_leaf for entry in after.clusters if entry.specialist_object is None}
+        for leaf in self.attempts.keys() - untuned:
+            del self.attempts[leaf]
+
+    def _attempt(self, record: Record) -> None:
+        leaf, before = record.body["rows"], self.attempts.get(record.body["rows"])
+        self.attempts[leaf] = Attempts((before.count if before is not None else 0) + 1, record.body["reason"])
 
     def _erased(self, record: Record) -> None:
         clusters = tuple(record.body["clusters"])
@@ -93,13 +126,21 @@ class History:
 
     def _completed(self, record: Record) -> None:
         self._change(record, status="completed", completed_at=record.at)
+        self.waiting.pop(record.body["id"], None)
 
     def _failed(self, record: Record) -> None:
         self._change(record, status="failed", reason=record.body["reason"])
+        self.waiting.pop(record.body["id"], None)
 
     def _retry(self, record: Record) -> None:
         self._change(record, status="erased", reason=None)
+        self.attempts.clear()
+        self.waiting[record.body["id"]] = _untuned(self.commit) if self.commit is not None else set()
 
     def _change(self, record: Record, **changes: Any) -> None:
         deletion_id = record.body["id"]
         self.deletions[deletion_id] = replace(self.deletions[deletion_id], **changes)
+
+
+def _untuned(commit: Commit) -> set[str]:
+    return {entry.key for entry in commit.clusters if entry.specialist_object is None}

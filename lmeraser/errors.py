@@ -24,6 +24,7 @@ LMEraserError
 │   └── UnknownDeletionError
 ├── NotReadyError
 ├── TuningCancelledError
+├── OwnerFailedError
 └── ServiceError
     ├── AuthenticationError
     ├── PermissionDeniedError
@@ -132,6 +133,10 @@ class OverloadedError(LMEraserError):
 
 class TuningCancelledError(LMEraserError):
     """Raised inside a tuning that a newer change has made pointless."""
+
+
+class OwnerFailedError(LMEraserError):
+    """Raised when an owner meets an error that nobody raises on purpose, such as a GPU without memory, or dies."""
 
 
 class ServiceError(LMEraserError):
