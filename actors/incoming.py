@@ -19,7 +19,7 @@ from lmeraser.errors import ErasedRowError, RequestError
 from lmeraser.heads import Statistics
 from lmeraser.keys import HashKey
 from lmeraser.objects import read_rows
-from lmeraser.receipts import sample_hash, subject_hash
+from lmeraser.receipts import row_hashes
 from lmeraser.rows import RowTable
 from lmeraser.state import state_leaf
 from lmeraser.store import Store
@@ -106,11 +106,10 @@ def is_there(store: Store, hash_key: HashKey, arrived: Arrived, index: RowIndex,
 
 def _check_not_erased(table: RowTable, history: History, hash_key: HashKey) -> None:
     for sample_id, subject_id in zip(table.sample_ids, table.subject_ids, strict=True):
-        hashes = {sample_hash(hash_key, sample_id), subject_hash(hash_key, subject_id)}
-        if not hashes.isdisjoint(history.erased_hashes):
+        if not row_hashes(hash_key, sample_id, subject_id).isdisjoint(history.erased_hashes):
+            whose = "" if subject_id is None else f" of subject {subject_id!r}"
             raise ErasedRowError(
-                f"sample {sample_id!r} of subject {subject_id!r} was erased before; "
-                "ingest it with --force only if its owner agreed again"
+                f"sample {sample_id!r}{whose} was erased before; ingest it with --force only if its owner agreed again"
             )
 
 

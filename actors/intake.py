@@ -69,7 +69,7 @@ class Intake:
                     )
                 return self._answer(earlier, sample_ids, subject_ids), False
             subjects = {name for name in subject_ids if index.of_subject(name)}
-            samples = {name for name in sample_ids if name in index}
+            samples = set(index.held(sample_ids))
             samples.update(name for subject in subjects for name in index.of_subject(subject))
             request: dict[str, Any] = {
                 "id": uuid.uuid4().hex,

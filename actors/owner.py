@@ -16,7 +16,6 @@ import numpy as np
 
 from actors.boundaries import Boundary, reached
 from lmeraser.errors import TuningCancelledError
-from lmeraser.hashing import subject_bits
 from lmeraser.keys import HashKey
 from lmeraser.manifest import Manifest
 from lmeraser.objects import read_rows
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Region:
-    """Which rows a cluster holds: those at its anchors whose subject's bits begin with ``bits``."""
+    """Which rows a cluster holds: those at its anchors whose bits begin with ``bits``."""
 
     key: str
     anchors: tuple[int, ...]
@@ -159,7 +158,5 @@ class Owner:
 def _within(table: RowTable, region: Region, seed: int) -> np.ndarray:
     within_N = np.isin(table.anchors_N, np.array(region.anchors, np.int32))
     if region.bits:
-        within_N &= np.array(
-            [f"{subject_bits(seed, subject):064b}".startswith(region.bits) for subject in table.subject_ids], bool
-        )
+        within_N &= np.array([f"{bits:064b}".startswith(region.bits) for bits in table.bits(seed).tolist()], bool)
     return within_N
