@@ -10,24 +10,33 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from actors.boundaries import Boundary, reached
 from actors.committer import Applied, Committer
-from actors.incoming import INCOMING, Incoming, IngestOutcome, read_incoming
+from actors.incoming import Incoming, IngestOutcome, read_incoming
 from actors.intake import Intake
 from actors.journal import Journal
 from actors.owner import TuningJob
 from actors.owners import Owners
 from actors.planner import Planner
-from actors.prefixes import SILENCE_S, Prefixes
+from actors.prefixes import Prefixes
 from actors.receipting import Receipting
 from actors.sweep import sweep
 from lmeraser.commit import Commit
 from lmeraser.deletion import Deletion
-from lmeraser.errors import DataError, NotReadyError, ObjectCorruptError, ObjectMissingError, RequestError
+from lmeraser.errors import (
+    DataError,
+    LMEraserError,
+    NotReadyError,
+    ObjectCorruptError,
+    ObjectMissingError,
+    RequestError,
+    StoreError,
+)
 from lmeraser.keys import HashKey
 from lmeraser.log import Log
 from lmeraser.manifest import Manifest
@@ -77,7 +86,6 @@ class Registrar:
             if deletion.status == "erased"
         }
         self._tunings = 0
-        self._looked_s = time.monotonic()
         commit = self._committer.commit
         owners.prepare({entry.key: entry.rows for entry in commit.clusters} if commit is not None else {})
         self._sweep()
@@ -179,6 +187,15 @@ class Registrar:
         Raises:
             FencedError: when a newer registrar has taken over; this one must not go on.
         """
+        try:
+            return self._step()
+        except LMEraserError:
+            # An object that is gone may have been swept by a successor, and then this registrar must not start again.
+            with suppress(StoreError):
+                self._journal.check()
+            raise
+
+    def _step(self) -> bool:
         if self._requests:
             self._erase()
         elif self._ingests:
@@ -186,7 +203,7 @@ class Registrar:
         elif self._retries:
             self._try_again(self._retries[0])
             self._retries.popleft()
-        elif self.prefixes.drop_silent() or self._unswept or self._strays():
+        elif self.prefixes.drop_silent() or self._unswept or self.prefixes.strays():
             self._sweep()
         elif not (self._take_results() or self._start_tunings() or self._complete()):
             self._owners.start_ahead()
@@ -320,10 +337,3 @@ class Registrar:
 
         sweep(self._store, self._committer.commit, writing, self._journal.check)
         self._unswept = False
-
-    def _strays(self) -> bool:
-        """Once a minute: whether rows lie where no ingest puts any, as those of a worker that outlived its ingest."""
-        if time.monotonic() - self._looked_s < SILENCE_S:
-            return False
-        self._looked_s = time.monotonic()
-        return not all(self.prefixes.keeps(name) for name in self._store.names(f"{INCOMING}/"))
