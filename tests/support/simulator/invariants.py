@@ -1,0 +1,161 @@
+"""What must hold after every effect on the store, at every answer, and at rest."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+from simulator.ledger import Asked, Ledger, rows_in
+from simulator.registrars import SIGNING_KEY
+from simulator.rows import ROWS, Ground, held_in
+from simulator.scheduler import Process, Scheduler
+from simulator.store import MemoryStore
+
+from lmeraser.commit import DATA_FOLDERS
+from lmeraser.errors import LMEraserError
+from lmeraser.log import Log
+from lmeraser.receipts import verify_receipt
+from lmeraser.rows import RowTable
+
+
+
+class WrongError(Exception):
+    """Raised when an invariant does not hold; ``kind`` says which."""
+
+    def __init__(self, kind: str, what: str) -> None:
+        super().__init__(f"{kind}: {what}")
+        self.kind = kind
+
+
+class Invariants:
+    """Watches one store."""
+
+    def __init__(self, scheduler: Scheduler, ground: Ground, ledger: Ledger) -> None:
+        self._scheduler = scheduler
+        self._ground = ground
+        self._ledger = ledger
+        self._put_at: dict[str, int] = {}
+        self.store: MemoryStore | None = None
+        # Objects that a replaced registrar's processes wrote too late.
+        self.late: set[str] = set()
+
+    def watch(self, verb: str, name: str, data: bytes | None) -> None:
+        """Told by the store of each effect."""
+        if verb != "write":
+            self._scheduler.note(f"{verb} {name}")
+        try:
+            if verb == "put" and data is not None:
+                self._put(name, data)
+            elif verb == "purged":
+                self.late.discard(name)
+                commit = self._ledger.commit
+                if commit is not None and name in commit.objects():
+                    raise WrongError("object lost", f"{name} was purged, and commit {commit.number} names it")
+        except WrongError as error:
+            self._scheduler.fail(error)
+
+    def answered(self, commit: int) -> None:
+        """A replica answers from this commit now."""
+        for one in self._ledger.asked:
+            if one.erased and one.committed is not None and commit < one.committed:
+                what = f"from commit {commit}, and {one.key} was erased by commit {one.committed}"
+                self._scheduler.fail(WrongError("late answer", what))
+
+    def unexpected(self, process: Process, error: BaseException) -> None:
+        """A registrar ended with an error that is neither a replacement nor a failure of the medium."""
+        told = f"{process.name}: {type(error).__name__}: {error}"
+        if not isinstance(error, LMEraserError):
+            self._scheduler.fail(WrongError("crash", told))
+        elif process.name == self._ledger.newest:
+            self._scheduler.fail(WrongError("registrar ended", told))
+
+    def _put(self, name: str, data: bytes) -> None:
+        self._put_at[name] = self._scheduler.points
+        if name.startswith("log/"):
+            task = self._scheduler.task
+            kind, about = self._ledger.record(data, task.process.name if task else "", self._scheduler.points)
+            commit = self._ledger.commit
+            if kind == "commit" and commit is not None:
+                missing = commit.objects() - self._objects().keys()
+                if missing:
+                    raise WrongError("object lost", f"commit {commit.number} names {sorted(missing)[0]}")
+            elif kind == "erased":
+                for one in about:
+                    self._check_erased(one)
+        elif name.startswith(DATA_FOLDERS) and not name.startswith("incoming/"):
+            found = held_in(data, name.startswith("heads/")) & self._ledger.gone()
+            if found and self._replaced():
+                self.late.add(name)
+            elif found:
+                raise WrongError("erased row", f"row {min(found)} is written to {name} after its erasure")
+
+    def _replaced(self) -> bool:
+        task = self._scheduler.task
+        return task is not None and task.process.name.partition(".")[0] != self._ledger.newest
+
+    def _check_erased(self, deletion: Asked) -> None:
+        gone = {row for row in range(ROWS) if deletion.names(row)}
+        gone = {row for row in gone if not self._ledger.may_hold(row, deletion)}
+        for name, data in self._data():
+            if name in self.late:
+                continue
+            found = held_in(data, "heads/" in name) & gone
+            if found and not self._may_wait(name, deletion):
+                raise WrongError("erased row", f"row {min(found)} of {deletion.key} is in {name} when it counts as erased")
+
+    def _may_wait(self, name: str, deletion: Asked) -> bool:
+        """Whether an object of an ingest may hold an erased row: written after the erasing commit, and the ingest runs."""
+        name = name.removeprefix(".partial/")
+        if not name.startswith("incoming/"):
+            return False
+        ingest = next((one for one in self._ledger.ingested if one.prefix and name.startswith(one.prefix)), None)
+        assert deletion.committed_at is not None
+        return ingest is not None and self._put_at.get(name, self._scheduler.points) >= deletion.committed_at
+
+    def _objects(self) -> dict[str, bytes]:
+        assert self.store is not None
+        return self.store.objects
+
+    def _data(self) -> Iterator[tuple[str, bytes]]:
+        assert self.store is not None
+        for name, data in self.store.kept():
+            if data is not None and name.removeprefix(".partial/").startswith(DATA_FOLDERS):
+                yield name, data
+
+    def at_rest(self, when: str) -> None:
+        """Nothing is asked for, running or awaited."""
+        try:
+            self._rest(when)
+        except WrongError as error:
+            self._scheduler.fail(error)
+
+    def _rest(self, when: str) -> None:
+        assert self.store is not None
+        commit = self._ledger.commit
+        assert commit is not None
+        Log(MemoryStore("memory:", self.store.objects, self._scheduler, lambda *_: None)).advance()
+        tables = [RowTable.from_parquet(self._objects()[entry.rows_object], "") for entry in commit.clusters]
+        rows = rows_in(tables)
+        numbers = {row.number for row in rows}
+        if len(rows) != sum(map(len, tables)):
+            raise WrongError("rows", f"{when}, a row is there more than once")
+        if commit.root != self._ground.root(rows):
+            raise WrongError("root", f"{when}, the root is not that of a fresh run on {sorted(numbers)}")
+        if unwanted := numbers & self._ledger.unwanted():
+            raise WrongError("deleted row", f"{when}, row {min(unwanted)} is there, and was deleted")
+        if missing := self._ledger.due() - numbers:
+            raise WrongError("lost row", f"{when}, row {min(missing)} is not there, and was ingested")
+        if alien := rows - {row for one in self._ledger.ingested for row in one.rows}:
+            raise WrongError("alien row", f"{when}, {min(alien)} is there, and nobody brought it")
+        for one in self._ledger.asked:
+            if one.answered is not None and not (one.id == one.answered and one.completed):
+                raise WrongError("lost request", f"{when}, {one.key} was accepted and is not completed")
+            if one.completed:
+                verify_receipt(json.loads(self._objects()[f"receipts/{one.id}.json"]), SIGNING_KEY.public_key())
+        left = {name for name, _ in self._data()} - commit.objects() - (self.late if when == "at rest" else set())
+        if left:
+            holding = [name for name in left if held_in(dict(self._data())[name], "heads/" in name) & self._ledger.gone()]
+            kind = "erased row left" if holding else "left over"
+            raise WrongError(kind, f"{when}, no commit names {sorted(holding or left)[0]}")
+        if requests := [name for name, _ in self.store.kept() if name.removeprefix(".partial/").startswith("requests/")]:
+            raise WrongError("left over", f"{when}, {requests[0]} is left")
