@@ -80,8 +80,7 @@ class Clients:
             return
 
     def _bring(self, event: Ingest, ingested: Ingested, cluster: int) -> Any:
-        registrar = self._registrars[cluster % len(self._registrars)]
-        self._await(registrar)
+        registrar = self._registrar(cluster)
 
         def begin(one: Registrar) -> str:
             prefix = one.begin_ingest()
@@ -113,7 +112,7 @@ class Clients:
                 except DiedError:
                     pass
             raise
-        ingested.succeeded = True
+        ingested.succeeded, ingested.ended_at = True, self._scheduler.points
         return told
 
     def serve(self, event: Serve) -> None:
@@ -144,13 +143,14 @@ class Clients:
         return self._scheduler.now_s
 
     def _ask(self, cluster: int, verb: str, work: Callable[[Registrar], Any]) -> Any:
-        registrar = self._registrars[cluster % len(self._registrars)]
-        self._await(registrar)
-        return registrar.call(verb, work)
+        return self._registrar(cluster).call(verb, work)
 
-    def _await(self, registrar: RegistrarProcess) -> None:
-        until_s = self._scheduler.now_s + 30.0
-        self._scheduler.wait(lambda: registrar.ended or registrar.registrar is not None, until_s)
+    def _registrar(self, cluster: int) -> RegistrarProcess:
+        """One that has not ended, once it is there or half a minute is over."""
+        living = [one for one in self._registrars if not one.ended] or self._registrars
+        found = living[cluster % len(living)]
+        self._scheduler.wait(lambda: found.ended or found.registrar is not None, self._scheduler.now_s + 30.0)
+        return found
 
 
 def load_bank(store: Any, _method: Any, commit: Any, hash_key: Any, _previous: Any) -> Any:

@@ -12,8 +12,9 @@ from simulator.clients import Clients
 from simulator.invariants import Invariants, WrongError
 from simulator.ledger import Ingested, Ledger
 from simulator.owners import Cluster
-from simulator.plan import Delete, Ingest, Plan, Serve, Start, draw_plan, draw_rates
+from simulator.plan import Delete, Event, Ingest, Plan, Restore, Serve, Start, draw_plan, draw_rates
 from simulator.registrars import RegistrarProcess
+from simulator.restores import Disaster
 from simulator.rows import Row, ground
 from simulator.scheduler import NoRestError, Process, Scheduler, Task
 from simulator.seams import Current
@@ -98,15 +99,15 @@ class World:
         self._invariants = Invariants(scheduler, self._ground, self._ledger)
         self.store = MemoryStore("memory:", objects, scheduler, self._invariants.watch)
         self._invariants.store = self.store
-        for name in sorted(objects):
-            if name.startswith("log/"):
-                self._ledger.record(objects[name], "", -1)
-        self._ledger.ingested.append(Ingested(plan.first, False, succeeded=True, running=False))
+        self._ledger.read(objects[name] for name in sorted(objects) if name.startswith("log/"))
+        self._ledger.ingested.append(Ingested(plan.first, False, succeeded=True))
         self._registrars: list[RegistrarProcess] = []
         self._clients = Clients(
             scheduler, self.store, self._ground, self._ledger, self._invariants, self._registrars
         )
-        self._rested = False
+        self._disaster = Disaster(
+            scheduler, self.store, self._ledger, self._invariants, self._registrars, self._start
+        )
         self._late: set[str] = set()
 
     def run(self) -> Outcome:
@@ -142,7 +143,7 @@ class World:
         outcome.late = len(self._late)
         return outcome
 
-    def _happen(self, event: Start | Delete | Ingest | Serve) -> None:
+    def _happen(self, event: Event) -> None:
         if event.at_s:
             self._scheduler.sleep(event.at_s)
         match event:
@@ -154,6 +155,8 @@ class World:
                 self._clients.ingest(event)
             case Serve():
                 self._clients.serve(event)
+            case Restore():
+                self._disaster.happen(event)
 
     def _start(self, name: str) -> None:
         cluster = Cluster(name)

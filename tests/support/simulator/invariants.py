@@ -43,6 +43,8 @@ class Invariants:
         """Told by the store of each effect."""
         if verb != "write":
             self._scheduler.note(f"{verb} {name}")
+        if self._ledger.restoring:
+            return
         try:
             if verb == "put" and data is not None:
                 self._put(name, data)
@@ -51,6 +53,18 @@ class Invariants:
                 commit = self._ledger.commit
                 if commit is not None and name in commit.objects():
                     raise WrongError("object lost", f"{name} was purged, and commit {commit.number} names it")
+        except WrongError as error:
+            self._scheduler.fail(error)
+
+    def restored(self) -> None:
+        """A restore is done: from here on all holds again, at once."""
+        names = sorted(name for name in self._objects() if name.startswith("log/"))
+        self._ledger.read(self._objects()[name] for name in names)
+        try:
+            self._check_named()
+            for one in self._ledger.asked:
+                if one.erased:
+                    self._check_erased(one)
         except WrongError as error:
             self._scheduler.fail(error)
 
@@ -73,12 +87,12 @@ class Invariants:
         self._put_at[name] = self._scheduler.points
         if name.startswith("log/"):
             task = self._scheduler.task
+            term = json.loads(data)["term"]
+            if term < self._ledger.term:
+                raise WrongError("fence", f"{name} is of term {term}, and term {self._ledger.term} had begun")
             kind, about = self._ledger.record(data, task.process.name if task else "", self._scheduler.points)
-            commit = self._ledger.commit
-            if kind == "commit" and commit is not None:
-                missing = commit.objects() - self._objects().keys()
-                if missing:
-                    raise WrongError("object lost", f"commit {commit.number} names {sorted(missing)[0]}")
+            if kind == "commit":
+                self._check_named()
             elif kind == "erased":
                 for one in about:
                     self._check_erased(one)
@@ -88,6 +102,12 @@ class Invariants:
                 self.late.add(name)
             elif found:
                 raise WrongError("erased row", f"row {min(found)} is written to {name} after its erasure")
+
+    def _check_named(self) -> None:
+        commit = self._ledger.commit
+        missing = commit.objects() - self._objects().keys() if commit is not None else set()
+        if commit is not None and missing:
+            raise WrongError("object lost", f"commit {commit.number} names {sorted(missing)[0]}, which is not there")
 
     def _replaced(self) -> bool:
         task = self._scheduler.task

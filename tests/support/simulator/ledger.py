@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,6 +29,7 @@ class Asked:
     samples: tuple[int, ...]
     subjects: tuple[str, ...]
     id: str | None = None
+    record: int | None = None
     recorded_at: int | None = None
     committed: int | None = None
     committed_at: int | None = None
@@ -47,19 +48,16 @@ class Ingested:
 
     Attributes:
         began_at: when its prefix was made.
-        running: until its client has the answer, has given up or is dead.
         succeeded: whether its client was told that the rows are there.
-        silent: whether its client ended without a word.
+        ended_at: when it was told.
     """
 
     rows: tuple[Row, ...]
     force: bool
     prefix: str = ""
     began_at: int = -1
-    running: bool = True
-    ended_at_s: float = 0.0
     succeeded: bool = False
-    silent: bool = False
+    ended_at: int = -1
 
 
 @dataclass
@@ -76,16 +74,34 @@ class Ledger:
     commit: Commit | None = None
     newest: str = ""
     term: int = 0
-    records: list[dict[str, Any]] = field(default_factory=list)
+    restoring: bool = False
+
+    def forget(self, records: int, copied_at: int) -> None:
+        """The store is an older copy now, and of the log only so many records are known."""
+        self.restoring = True
+        self.commit = None
+        for one in self.asked:
+            if one.record is not None and one.record > records:
+                one.id = one.answered = one.recorded_at = one.record = None
+            one.erased = one.completed = False
+            one.committed = one.committed_at = None
+        for ingest in self.ingested:
+            ingest.succeeded &= ingest.ended_at <= copied_at
+
+    def read(self, log: Iterable[bytes]) -> None:
+        """Take in the records of a log that is there."""
+        self.restoring = False
+        self.term = 0
+        for data in log:
+            self.record(data, self.newest, None)
 
     def deletion(self, deletion_id: str) -> Asked | None:
         """The deletion with this id, as far as a client asked for it."""
         return next((one for one in self.asked if one.id == deletion_id), None)
 
-    def record(self, data: bytes, process: str, at: int) -> tuple[str, list[Asked]]:
-        """Take in a record; its kind, and the deletions that it is about."""
+    def record(self, data: bytes, process: str, at: int | None) -> tuple[str, list[Asked]]:
+        """Take in a record; its kind, and the deletions that it is about. Without ``at`` it is known already."""
         value = json.loads(data)
-        self.records.append(value)
         kind, body = value["kind"], value["body"]
         about: list[Asked] = []
         if kind == "term":
@@ -93,13 +109,14 @@ class Ledger:
         elif kind == "request":
             for one in self.asked:
                 if HASH_KEY.of("idempotency", one.key) == body["idempotency"]:
-                    one.id, one.recorded_at = body["id"], at
+                    one.id, one.record = body["id"], value["number"]
+                    one.recorded_at = at if at is not None else one.recorded_at
                     about.append(one)
         elif kind == "commit":
             self.commit = Commit.from_record(Record(**value, digest=hashlib.sha256(data).hexdigest()))
             for one in map(self.deletion, self.commit.requests):
                 if one is not None:
-                    one.committed, one.committed_at = value["number"], at
+                    one.committed, one.committed_at = value["number"], at if at is not None else -1
                     about.append(one)
         elif (one := self.deletion(body["id"])) is not None:
             one.erased |= kind == "erased"

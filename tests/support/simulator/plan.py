@@ -54,7 +54,17 @@ class Serve:
     answers: int
 
 
-Event = Start | Delete | Ingest | Serve
+@dataclass(frozen=True)
+class Restore:
+    """The store is copied, its log mirrored so much later, and after as long again it is lost and the copy restored."""
+
+    name: str
+    at_s: float
+    mirrored_s: float
+    lost_s: float
+
+
+Event = Start | Delete | Ingest | Serve | Restore
 
 
 @dataclass(frozen=True)
@@ -103,6 +113,8 @@ def draw_plan(generator: random.Random) -> Plan:
             )
         )
     events += (Serve(f"rep{place}", generator.choice(moments), 5) for place in range(generator.choice((0, 0, 1, 1, 2))))
+    if first and generator.random() < 0.15:
+        events.append(Restore("res0", *(generator.choice(moments) for _ in range(3))))
     return Plan(
         max_cluster_rows=generator.choice((3, 3, 5, 300)),
         min_tuned_rows=generator.choice((2, 3, 1000)),

@@ -42,6 +42,7 @@ class RegistrarProcess:
         self._unexpected = unexpected
         self._starts = 0
         self._calls = 0
+        self._called = False
         self.ended = False
         self.registrar: Registrar | None = None
         self.start()
@@ -53,7 +54,7 @@ class RegistrarProcess:
         self._starts += 1
         self.registrar = None
         self.process = process = Process(f"{self._cluster.name}#{self._starts}")
-        self.worker = self._scheduler.spawn(process, f"{process.name}.work", self._work)
+        self._scheduler.spawn(process, f"{process.name}.work", self._work)
 
     def idle(self) -> bool:
         """Whether it has nothing to do."""
@@ -75,8 +76,7 @@ class RegistrarProcess:
             raise DiedError(process.name)
         if task.error is not None:
             raise task.error
-        # A pause of the idle one is short in truth, and long here only so that it costs little.
-        self.worker.wakes_at_s = min(self.worker.wakes_at_s, self._scheduler.now_s + IDLE_S)
+        self._called = True
         return task.result
 
     def _work(self) -> None:
@@ -110,7 +110,9 @@ class RegistrarProcess:
             if working:
                 self._scheduler.point("step")
             else:
-                self._scheduler.sleep(pause_s)
+                # The pause is short in truth, and grows here only so that it costs little.
+                self._called = False
+                self._scheduler.wait(lambda: self._called, self._scheduler.now_s + pause_s)
 
     def _keep(self) -> None:
         """What Ray does: start one again that died, but for one that ended for good."""

@@ -34,6 +34,8 @@ HASH_KEY = HashKey(bytes(range(32)))
 LABELS = ("red", "green")
 WIDTH = 3
 ANCHORS = 4
+DENDROGRAM = Dendrogram(np.array([[0, 1], [2, 3], [4, 5]], np.int32))
+FINGERPRINT = {"feature_batch": "32", "accelerator": ""}
 ROWS = 12
 # Whose rows they are: some of one subject, some of none but themselves.
 SUBJECTS = ("ann", "ann", "bob", "bob", "bob", "cid", "cid", "dot", "eve", "eve", "fay", "gus")
@@ -116,6 +118,11 @@ class SimulatedMethod:
         return cut(self.dendrogram, anchors_N, bits_N, self.config.partition.max_cluster_rows)
 
 
+def simulated_method(_store: Any, manifest: Manifest) -> SimulatedMethod:
+    """Stands for ``lmeraser.public.load_method``."""
+    return SimulatedMethod(manifest.method, DENDROGRAM)
+
+
 @dataclass(frozen=True)
 class Ground:
     """A store without rows, its manifest and method."""
@@ -150,8 +157,7 @@ def ground(max_cluster_rows: int, min_tuned_rows: int) -> Ground:
         tuning=TuningConfig(passes=1),
         heads=HeadsConfig(head_dim=8),
     )
-    dendrogram = Dendrogram(np.array([[0, 1], [2, 3], [4, 5]], np.int32))
-    parts = {"partition": dendrogram.tensors(), "features": {"projection_FH": np.zeros((1, WIDTH), np.float32)}}
+    parts = {"partition": DENDROGRAM.tensors(), "features": {"projection_FH": np.zeros((1, WIDTH), np.float32)}}
     objects = {f"public/{part}.safetensors": tensors_to_bytes(tensors) for part, tensors in parts.items()}
     store = MemoryStore("memory:", objects, Scheduler(Given(()), 0), lambda *_: None)
     create_manifest(
@@ -159,8 +165,8 @@ def ground(max_cluster_rows: int, min_tuned_rows: int) -> Ground:
         config,
         {part: f"public/{part}.safetensors" for part in parts},
         {part: tensor_digest(tensors) for part, tensors in parts.items()},
-        {"feature_batch": "32", "accelerator": ""},
+        FINGERPRINT,
     )
     store_id = load_manifest(store).store_id.encode()
     objects["store.json"] = objects["store.json"].replace(store_id, b"simulated")
-    return Ground(objects, load_manifest(store), SimulatedMethod(config, dendrogram))
+    return Ground(objects, load_manifest(store), SimulatedMethod(config, DENDROGRAM))

@@ -78,6 +78,7 @@ class Scheduler:
         self._failure: BaseException | None = None
         self.points = 0
         self.now_s = 100.0
+        self.restores = 0
         self.trace: list[str] = []
         self.counts = {"switch": 0, "freeze": 0, "kill": 0}
 
@@ -148,13 +149,20 @@ class Scheduler:
         self._block(task)
 
     def kill(self, process: Process) -> None:
-        """End a process where it is."""
+        """End a process where it is; it has no say."""
         process.alive = False
         for task in process.tasks:
             self._tasks.remove(task)
         process.tasks = []
         if (task := self.task) is not None and task.process is process:
             self._main.switch()
+
+    def kill_all(self) -> None:
+        """End all processes that may die, but for the one that calls."""
+        task = self.task
+        for process in {one.process for one in self._tasks if one.process.mortal}:
+            if task is None or process is not task.process:
+                self.kill(process)
 
     def fail(self, error: BaseException) -> None:
         """End the history with this error."""

@@ -15,6 +15,7 @@ from typing import Any
 from unittest.mock import patch
 
 from simulator.clients import load_bank
+from simulator.rows import FINGERPRINT, simulated_method
 from simulator.scheduler import Scheduler, Task
 
 from actors.planner import Planner
@@ -141,6 +142,8 @@ def seams() -> Iterator[Current]:
         *((module, "deterministic", nullcontext) for module in NUMERICS),
         ("actors.registrar", "Planner", partial(Planner, clock=CURRENT.monotonic)),
         ("lmeraser.receipts", "version", lambda _package: "simulated"),
+        ("actors.restoring", "fingerprint", lambda *_: FINGERPRINT),
+        ("actors.restoring", "load_method", simulated_method),
         ("serving.replica", "load_bank", load_bank),
     ]
     read, write = RowTable.from_parquet, RowTable.to_parquet
