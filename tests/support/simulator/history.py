@@ -99,7 +99,7 @@ class World:
         self._invariants = Invariants(scheduler, self._ground, self._ledger)
         self.store = MemoryStore("memory:", objects, scheduler, self._invariants.watch)
         self._invariants.store = self.store
-        self._ledger.read(objects[name] for name in sorted(objects) if name.startswith("log/"))
+        self._ledger.read((objects[name] for name in sorted(objects) if name.startswith("log/")), -1)
         self._ledger.ingested.append(Ingested(plan.first, False, succeeded=True))
         self._registrars: list[RegistrarProcess] = []
         self._clients = Clients(

@@ -59,7 +59,7 @@ class Invariants:
     def restored(self) -> None:
         """A restore is done: from here on all holds again, at once."""
         names = sorted(name for name in self._objects() if name.startswith("log/"))
-        self._ledger.read(self._objects()[name] for name in names)
+        self._ledger.read((self._objects()[name] for name in names), self._scheduler.points)
         try:
             self._check_named()
             for one in self._ledger.asked:

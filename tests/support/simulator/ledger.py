@@ -88,19 +88,19 @@ class Ledger:
         for ingest in self.ingested:
             ingest.succeeded &= ingest.ended_at <= copied_at
 
-    def read(self, log: Iterable[bytes]) -> None:
-        """Take in the records of a log that is there."""
+    def read(self, log: Iterable[bytes], at: int) -> None:
+        """Take in the records of a log that is there; those of which nothing is known have come by now."""
         self.restoring = False
         self.term = 0
         for data in log:
-            self.record(data, self.newest, None)
+            self.record(data, self.newest, at)
 
     def deletion(self, deletion_id: str) -> Asked | None:
         """The deletion with this id, as far as a client asked for it."""
         return next((one for one in self.asked if one.id == deletion_id), None)
 
-    def record(self, data: bytes, process: str, at: int | None) -> tuple[str, list[Asked]]:
-        """Take in a record; its kind, and the deletions that it is about. Without ``at`` it is known already."""
+    def record(self, data: bytes, process: str, at: int) -> tuple[str, list[Asked]]:
+        """Take in a record; its kind, and the deletions that it is about."""
         value = json.loads(data)
         kind, body = value["kind"], value["body"]
         about: list[Asked] = []
@@ -110,13 +110,13 @@ class Ledger:
             for one in self.asked:
                 if HASH_KEY.of("idempotency", one.key) == body["idempotency"]:
                     one.id, one.record = body["id"], value["number"]
-                    one.recorded_at = at if at is not None else one.recorded_at
+                    one.recorded_at = at if one.recorded_at is None else one.recorded_at
                     about.append(one)
         elif kind == "commit":
             self.commit = Commit.from_record(Record(**value, digest=hashlib.sha256(data).hexdigest()))
             for one in map(self.deletion, self.commit.requests):
                 if one is not None:
-                    one.committed, one.committed_at = value["number"], at if at is not None else -1
+                    one.committed, one.committed_at = value["number"], at
                     about.append(one)
         elif (one := self.deletion(body["id"])) is not None:
             one.erased |= kind == "erased"
