@@ -148,6 +148,8 @@ class World:
             self._scheduler.sleep(event.at_s)
         match event:
             case Start():
+                # A copy is not opened before it is restored.
+                self._scheduler.wait(lambda: not self._ledger.restoring)
                 self._start(event.name)
             case Delete():
                 self._clients.delete(event)
@@ -181,4 +183,8 @@ class World:
             self._invariants.at_rest("after a new start")
 
     def _await_rest(self) -> None:
-        self._scheduler.wait(lambda: all(one.idle() for one in self._registrars))
+        """Until nobody has anything to do, and has looked for it."""
+        steps = {id(one): one.steps for one in self._registrars}
+        self._scheduler.wait(
+            lambda: all(one.idle() and (one.ended or one.steps > steps[id(one)] + 1) for one in self._registrars)
+        )

@@ -14,6 +14,7 @@ from simulator.store import MemoryStore
 from actors.owners import may_pass
 from actors.registrar import Registrar
 from lmeraser.errors import FencedError
+from lmeraser.manifest import load_manifest
 
 SIGNING_KEY = Ed25519PrivateKey.from_private_bytes(bytes(32))
 LEASE_S = 0.4
@@ -43,6 +44,7 @@ class RegistrarProcess:
         self._starts = 0
         self._calls = 0
         self._called = False
+        self.steps = 0
         self.ended = False
         self.registrar: Registrar | None = None
         self.start()
@@ -82,6 +84,7 @@ class RegistrarProcess:
     def _work(self) -> None:
         process = self.process
         try:
+            load_manifest(self._store)
             owners = SimulatedOwners(self._scheduler, self._store, self._ground, self._cluster, self._slots)
             registrar = Registrar(self._store, self._ground.manifest, HASH_KEY, SIGNING_KEY, owners, LEASE_S)
         except Exception as error:
@@ -96,6 +99,7 @@ class RegistrarProcess:
         while True:
             try:
                 working = registrar.step()
+                self.steps += 1
                 pause_s = IDLE_S if working or not registrar.idle() else min(2 * pause_s, LONGEST_PAUSE_S)
             except FencedError as error:
                 self._scheduler.note(f"was replaced: {error}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from simulator.invariants import Invariants
+from simulator.invariants import Invariants, WrongError
 from simulator.ledger import Ledger
 from simulator.plan import Restore
 from simulator.registrars import SIGNING_KEY, RegistrarProcess
@@ -68,6 +68,8 @@ class Disaster:
             if task.error is not None and not isinstance(task.error, LMEraserError):
                 raise task.error
             self._scheduler.note(f"the restore ended: {task.error}")
+        else:
+            self._scheduler.fail(WrongError("restore", f"it did not succeed, {_ATTEMPTS} times over"))
         self._invariants.restored()
         self._start(f"{event.name}.reg")
 
