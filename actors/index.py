@@ -70,6 +70,10 @@ class RowIndex:
         """The sample ids of one subject's rows."""
         return self._by_subject.get(subject_id, ())
 
+    def subjects(self) -> Iterable[str]:
+        """All subjects, each once."""
+        return self._by_subject.keys()
+
     def without(self, erased: Collection[str]) -> RowIndex:
         """The index after these rows are gone."""
         keep_N = np.array([name not in erased for name in self.sample_ids], bool)

@@ -15,17 +15,20 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from actors.boundaries import Boundary, reached
-from lmeraser.errors import TuningCancelledError
+from lmeraser.errors import FencedError, TuningCancelledError
 from lmeraser.hashing import subject_bits
 from lmeraser.keys import HashKey
+from lmeraser.log import Position, check_term
 from lmeraser.manifest import Manifest
 from lmeraser.objects import read_rows
 from lmeraser.rows import RowTable
 from lmeraser.state import state_leaf
-from lmeraser.store import Store
+from lmeraser.store import Store, unfenced
 
 if TYPE_CHECKING:
     from lmeraser.method import Method
+
+_NAMED = ("sample_ids", "subject_ids")
 
 
 @dataclass(frozen=True)
@@ -55,12 +58,14 @@ class RowsJob:
         sources: where to take them from.
         requests: request objects that name the rows to leave out.
         target: name of the object to write.
+        position: where in the log the registrar stood that asks for it.
     """
 
     region: Region
     sources: tuple[RowObject, ...]
     requests: tuple[str, ...]
     target: str
+    position: Position
 
 
 @dataclass(frozen=True)
@@ -71,12 +76,14 @@ class TuningJob:
         key: the cluster.
         rows_object, rows_leaf: its rows, and their keyed digest.
         target: name of the object to write.
+        position: where in the log the registrar stood that asks for it.
     """
 
     key: str
     rows_object: str
     rows_leaf: str
     target: str
+    position: Position
 
 
 @dataclass(frozen=True)
@@ -109,17 +116,20 @@ class Owner:
 
         Raises:
             ObjectMissingError, ObjectCorruptError: when a source cannot be read or is damaged.
+            FencedError: when another registrar has taken over; what was written is gone then.
         """
-        erased = {name for request in job.requests for name in json.loads(self._store.get(request))["sample_ids"]}
+        requests = [json.loads(self._store.get(name)) for name in job.requests]
+        samples, subjects = ({each for request in requests for each in request[kind]} for kind in _NAMED)
         parts = []
         for source in job.sources:
             table = self._read(source)
             keep_N = _within(table, job.region, self._manifest.method.seed)
-            keep_N &= np.array([name not in erased for name in table.sample_ids], bool)
+            keep_N &= np.array([name not in samples for name in table.sample_ids], bool)
+            keep_N &= np.array([name not in subjects for name in table.subject_ids], bool)
             parts.append(table.where(keep_N))
         reached(Boundary.ROWS_READ)
         rows = RowTable.concatenate(parts, head_dim=parts[0].features_NH.shape[1] if parts else 0)
-        self._store.put(job.target, rows.to_parquet())
+        self._put(job.target, rows.to_parquet(), job.position)
         reached(Boundary.ROWS_WRITTEN)
         return Written(len(rows), state_leaf(self._hash_key, f"rows/{self._key}", rows.digest()))
 
@@ -129,6 +139,7 @@ class Owner:
         Raises:
             ObjectMissingError, ObjectCorruptError: when the rows cannot be read or are not the cluster's.
             TuningCancelledError: when a newer change made the tuning pointless.
+            FencedError: when another registrar has taken over; what was written is gone then.
         """
         reached(Boundary.TUNING_STARTED)
         rows = self._read(RowObject(job.rows_object, f"rows/{self._key}", job.rows_leaf))
@@ -136,7 +147,7 @@ class Owner:
         with self._putting:
             if job.target in self._cancelled:
                 raise TuningCancelledError("the tuning was cancelled before its specialist was written")
-            self._store.put(job.target, specialist.to_safetensors())
+            self._put(job.target, specialist.to_safetensors(), job.position)
         reached(Boundary.SPECIALIST_WRITTEN)
         return Written(len(rows), state_leaf(self._hash_key, f"specialist/{self._key}", specialist.digest()))
 
@@ -148,6 +159,15 @@ class Owner:
     def progress(self) -> tuple[int, int]:
         """Steps done and steps in all of the tuning that runs or ran last."""
         return self._progress
+
+    def _put(self, name: str, data: bytes, position: Position) -> None:
+        """Write an object, unless another registrar has taken over: it may have erased rows that are in it."""
+        self._store.put(name, data)
+        try:
+            check_term(self._store, position)
+        except FencedError:
+            self._store.purge(name, unfenced)
+            raise
 
     def _read(self, source: RowObject) -> RowTable:
         return read_rows(self._store, self._hash_key, source.name, source.part, source.leaf)

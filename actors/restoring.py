@@ -29,6 +29,8 @@ from lmeraser.serving_config import LONGEST_LEASE_S
 from lmeraser.state import check_fingerprint, fingerprint
 from lmeraser.store import Store
 
+_NAMED = ("samples", "subjects", "unknown_samples", "unknown_subjects")
+
 
 @dataclass(frozen=True)
 class Restored:
@@ -67,6 +69,10 @@ class RestoringRegistrar(Registrar):
         """Commit the state as it is."""
         self._committer.apply()
 
+    def unmark(self) -> None:
+        """Remove the mark that keeps others from opening the copy."""
+        self._store.purge(RESTORING, self._journal.check)
+
 
 @dataclass(frozen=True)
 class _Mark:
@@ -99,9 +105,7 @@ def restore(store: Store, mirror: Store, hash_key: HashKey, signing_key: Ed25519
     have = len(Log(store).advance())
     for record in newer[max(mark.own, have) : mark.last]:
         copy_record(mirror, store, record)
-    restored = _erase_again(store, manifest, hash_key, signing_key, mark, newer[: mark.last])
-    store.purge(RESTORING)
-    return restored
+    return _erase_again(store, manifest, hash_key, signing_key, mark, newer[: mark.last])
 
 
 def _make_mark(store: Store, manifest: Manifest, hash_key: HashKey, newer: list[Record]) -> _Mark | None:
@@ -152,6 +156,7 @@ def _erase_again(
         commits = _commits(Log(store).advance())
     made = [commit for commit in commits if commit.number > mark.last]
     before = Commit.from_record(log[mark.commit - 1])
+    registrar.unmark()
     return Restored(
         records=mark.last - mark.own,
         erased=before.rows - made[-1].rows,
@@ -164,11 +169,13 @@ def _erase_again(
 
 def _erased_since(records: list[Record], commit: int) -> Iterator[str]:
     """Keyed hashes of all that was asked to be deleted and that the commit with this number still holds."""
-    done = {name for record in records if record.number <= commit for name in record.body.get("requests", ())}
+    commits = [record for record in records if record.kind == "commit"]
+    done = {each["id"] for record in commits if record.number <= commit for each in record.body["erasures"]}
     for record in records:
         if record.kind == "request" and record.body["id"] not in done:
-            yield from record.body["samples"]
-            yield from record.body["subjects"]
+            yield from (each for kind in _NAMED for each in record.body[kind])
+    for each in (each for record in commits if record.number > commit for each in record.body["erasures"]):
+        yield from (*each["samples"], *each["subjects"])
 
 
 def _commits(records: list[Record]) -> list[Commit]:

@@ -18,12 +18,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from small_system import System, build_system, samples
 
+from actors.incoming import IngestOutcome, put_rows
 from actors.owner import TuningJob
 from actors.owners import InProcessOwners, TuningResult
 from actors.registrar import Registrar
 from lmeraser.commit import DATA_FOLDERS
 from lmeraser.data import Sample
-from lmeraser.errors import DuplicateSampleError, ErasedRowError
 from lmeraser.fresh import fresh_leaves
 from lmeraser.keys import load_signing_key
 from lmeraser.method import Method
@@ -72,7 +72,6 @@ class World:
         self.method = method
         self.rows: dict[str, Sample] = {}
         self.erased: set[str] = set()
-        self.waiting: set[str] = set()
         self.registrar = self.start(1)
 
     def start(self, slots: int) -> Registrar:
@@ -84,33 +83,26 @@ class World:
         rows = [ROWS[name] for name in names]
         prefix = self.registrar.begin_ingest()
         for part in (rows[::2], rows[1::2]):
-            self.system.store.put(f"{prefix}{len(part)}-{id(part)}.parquet", self.method.rows(part).to_parquet())
+            put_rows(self.system.store, self.system.hash_key, f"{prefix}{len(part)}-{id(part)}", self.method.rows(part))
         done = self.registrar.ingest(prefix, force)
         while not done.done():
             self.step()
-        if not force and any({row.sample_id, row.subject_id} & self.erased for row in rows):
-            assert isinstance(done.exception(), ErasedRowError)
-        elif all(name in self.rows for name in names):
-            assert done.result() == 0
-        elif any(name in self.rows for name in names):
-            assert isinstance(done.exception(), DuplicateSampleError)
-        else:
-            assert done.result() == len(rows)
-            self.rows |= {row.sample_id: row for row in rows}
+        erased = {row.sample_id for row in rows if not force and {row.sample_id, row.subject_id} & self.erased}
+        present = set(names) & self.rows.keys() - erased
+        added = {row.sample_id: row for row in rows if row.sample_id not in erased | present}
+        assert done.result() == IngestOutcome(len(added), len(present), len(erased))
+        self.rows |= added
 
     def delete(self, names: list[str], people: list[str]) -> None:
         going = {one for one, row in self.rows.items() if one in names or row.subject_id in people}
         self.registrar.delete(names, people)
-        # A subject whose rows still wait for their erasure is known to the system.
-        self.waiting |= {self.rows[one].subject_id for one in going}
-        self.erased |= going | self.waiting.intersection(people)
+        # What was named is remembered, whether the system held it or not.
+        self.erased |= going.union(names, people)
         for one in going:
             del self.rows[one]
 
     def step(self) -> None:
         self.registrar.step()
-        # Requests come first, and all at once.
-        self.waiting.clear()
 
     def happen(self, event: tuple[Any, ...]) -> None:
         match event:

@@ -179,7 +179,7 @@ def test_rows_are_ingested_by_ray_workers_and_tuned_by_their_owners(system_of: S
     done = ingest(registrar, site, system.manifest, source, skip_bad=False, force=False, report=no_report)
     status = tune(registrar, no_report)
     end_actors(system.manifest.store_id)
-    assert (done.rows, status["rows"], status["awaiting"]) == (60, 60, [])
+    assert (done.outcome.added, status["rows"], status["awaiting"]) == (60, 60, [])
     assert system.store.names("incoming/") == []
     assert system.newest().root == system.fresh_root(rows)
 
