@@ -6,7 +6,7 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
-from simulator.invariants import Invariants
+from simulator.invariants import Invariants, WrongError
 from simulator.ledger import Asked, Ingested, Ledger
 from simulator.plan import Delete, Ingest, Serve
 from simulator.registrars import LEASE_S, DiedError, RegistrarProcess
@@ -14,8 +14,9 @@ from simulator.rows import HASH_KEY, Ground
 from simulator.scheduler import Scheduler
 from simulator.store import MemoryStore
 
+from actors.incoming import put_rows
 from actors.registrar import Registrar
-from lmeraser.errors import DuplicateSampleError, ErasedRowError, LMEraserError, NotReadyError, RequestError
+from lmeraser.errors import DuplicateSampleError, LMEraserError, NotReadyError, RequestError
 from lmeraser.objects import read_heads
 from serving import replica as serving_replica
 from serving.lease import Lease
@@ -59,7 +60,7 @@ class Clients:
                 self._scheduler.sleep(_PAUSE_S)
                 continue
             asked.answered = found.id
-            self._scheduler.note(f"is told {found.status}: rows {found.rows}, unknown {', '.join(found.unknown_ids)}")
+            self._scheduler.note(f"is told {found.status}: rows {found.rows}, unknown {found.unknown}")
             return
 
     def ingest(self, event: Ingest) -> None:
@@ -69,7 +70,7 @@ class Clients:
             self._ledger.ingested.append(ingested)
             try:
                 told = self._bring(event, ingested, event.cluster + attempt)
-            except (DuplicateSampleError, ErasedRowError) as error:
+            except DuplicateSampleError as error:
                 self._scheduler.note(f"is told {type(error).__name__}: {error}")
                 return
             except (DiedError, LMEraserError) as error:
@@ -93,7 +94,7 @@ class Clients:
             for place in range(event.objects):
                 part = samples[place :: event.objects]
                 if part:
-                    self._store.put(f"{prefix}{place}.parquet", self._ground.method.rows(part).to_parquet())
+                    put_rows(self._store, HASH_KEY, f"{prefix}{place}", self._ground.method.rows(part))
                 registrar.call("renew", lambda one: one.prefixes.renew(prefix))
             if event.ending == "abandon":
                 raise RequestError("the client gives up")
@@ -105,6 +106,8 @@ class Clients:
             if not future.done():
                 raise DiedError(process.name)
             told = future.result()
+            if told.added + told.present + told.erased != len(event.rows):
+                self._scheduler.fail(WrongError("outcome", f"{event.name} brought {len(event.rows)} rows: {told}"))
         except BaseException as error:
             if isinstance(error, DiedError | LMEraserError):
                 try:

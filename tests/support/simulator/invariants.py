@@ -34,7 +34,7 @@ class Invariants:
         self._scheduler = scheduler
         self._ground = ground
         self._ledger = ledger
-        self._put_at: dict[str, int] = {}
+        self._written_at: dict[str, int] = {}
         self.store: MemoryStore | None = None
         # Objects that a replaced registrar's processes wrote too late.
         self.late: set[str] = set()
@@ -46,7 +46,9 @@ class Invariants:
         if self._ledger.restoring:
             return
         try:
-            if verb == "put" and data is not None:
+            if verb == "write":
+                self._written_at[name] = self._scheduler.points
+            elif verb == "put" and data is not None:
                 self._put(name, data)
             elif verb == "purged":
                 self.late.discard(name)
@@ -84,7 +86,6 @@ class Invariants:
             self._scheduler.fail(WrongError("registrar ended", told))
 
     def _put(self, name: str, data: bytes) -> None:
-        self._put_at[name] = self._scheduler.points
         if name.startswith("log/"):
             task = self._scheduler.task
             term = json.loads(data)["term"]
@@ -98,7 +99,7 @@ class Invariants:
                     self._check_erased(one)
         elif name.startswith(DATA_FOLDERS) and not name.startswith("incoming/"):
             found = held_in(data, name.startswith("heads/")) & self._ledger.gone()
-            if found and self._replaced():
+            if self._replaced():
                 self.late.add(name)
             elif found:
                 raise WrongError("erased row", f"row {min(found)} is written to {name} after its erasure")
@@ -124,13 +125,16 @@ class Invariants:
                 raise WrongError("erased row", f"row {min(found)} of {deletion.key} is in {name} when it counts as erased")
 
     def _may_wait(self, name: str, deletion: Asked) -> bool:
-        """Whether an object of an ingest may hold an erased row: written after the erasing commit, and the ingest runs."""
+        """Whether an object of an ingest may hold an erased row: the ingest began after the deletion was accepted, so
+        that the row is left out when the rows are added; or wrote it after the erasing commit, and must start again."""
         name = name.removeprefix(".partial/")
         if not name.startswith("incoming/"):
             return False
         ingest = next((one for one in self._ledger.ingested if one.prefix and name.startswith(one.prefix)), None)
-        assert deletion.committed_at is not None
-        return ingest is not None and self._put_at.get(name, self._scheduler.points) >= deletion.committed_at
+        assert deletion.committed_at is not None and deletion.recorded_at is not None
+        if ingest is None:
+            return False
+        return ingest.began_at > deletion.recorded_at or self._written_at[name] >= deletion.committed_at
 
     def _objects(self) -> dict[str, bytes]:
         assert self.store is not None

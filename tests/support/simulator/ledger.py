@@ -114,7 +114,7 @@ class Ledger:
                     about.append(one)
         elif kind == "commit":
             self.commit = Commit.from_record(Record(**value, digest=hashlib.sha256(data).hexdigest()))
-            for one in map(self.deletion, self.commit.requests):
+            for one in (self.deletion(each.id) for each in self.commit.erasures):
                 if one is not None:
                     one.committed, one.committed_at = value["number"], at
                     about.append(one)

@@ -125,7 +125,8 @@ class RegistrarProcess:
             if self.ended:
                 return
             self._scheduler.sleep(RESTART_PAUSE_S)
-            self.start()
+            if not self.ended:
+                self.start()
 
     def _end(self, process: Process, error: BaseException | None) -> None:
         self.ended = True

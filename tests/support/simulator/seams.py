@@ -18,13 +18,14 @@ from simulator.clients import load_bank
 from simulator.rows import FINGERPRINT, simulated_method
 from simulator.scheduler import Scheduler, Task
 
+from actors.intake import Intake
 from actors.planner import Planner
 from lmeraser.rows import RowTable
 
-TIME = ("actors.registrar", "actors.incoming")
-LOCKS = ("actors.intake", "actors.incoming", "actors.journal", "actors.owner", "serving.lease", "serving.replica")
-NAMES = ("actors.intake", "actors.incoming", "lmeraser.objects")
-DATES = ("lmeraser.log", "actors.receipting")
+TIME = ("actors.registrar", "actors.prefixes")
+LOCKS = ("actors.intake", "actors.prefixes", "actors.journal", "actors.owner", "serving.lease", "serving.replica")
+NAMES = ("actors.intake", "actors.prefixes", "lmeraser.objects")
+DATES = ("lmeraser.log",)
 STEPS = (
     "actors.registrar",
     "actors.committer",
@@ -140,6 +141,7 @@ def seams() -> Iterator[Current]:
         *((module, "reached", CURRENT.reached) for module in STEPS),
         *((module, "ThreadPoolExecutor", Inline) for module in EXECUTORS),
         *((module, "deterministic", nullcontext) for module in NUMERICS),
+        ("actors.registrar", "Intake", partial(Intake, clock=CURRENT.monotonic)),
         ("actors.registrar", "Planner", partial(Planner, clock=CURRENT.monotonic)),
         ("lmeraser.receipts", "version", lambda _package: "simulated"),
         ("actors.restoring", "fingerprint", lambda *_: FINGERPRINT),

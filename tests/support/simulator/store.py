@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator
 
 from simulator.scheduler import Scheduler
 
 from lmeraser.errors import LostRaceError, ObjectMissingError, StoreError
+from lmeraser.store import Fence
 
 Watch = Callable[[str, str, bytes | None], None]
 
@@ -51,25 +51,31 @@ class MemoryStore:
         self._scheduler.point(f"list {prefix}")
         return sorted(name for name in self.objects if name.startswith(prefix))
 
-    def purge(self, name: str) -> None:
-        self._scheduler.point(f"purge {name}")
-        self._remove(name)
+    def purge(self, name: str, fence: Fence) -> None:
+        if self.exists(name):
+            fence()
+            self._remove(name)
 
-    def purge_below(self, prefix: str, keep: Callable[[str], bool]) -> None:
-        for name in self.names(prefix):
-            if not keep(name):
-                self.purge(name)
-        left = [name for name in self.names(prefix) if not keep(name)]
+    def purge_below(self, prefix: str, keep: Callable[[str], bool], fence: Fence) -> None:
+        doomed = [name for name in self.names(prefix) if not keep(name)]
+        if not doomed:
+            return
+        fence()
+        for name in doomed:
+            self._remove(name)
+        left = sorted(set(doomed).intersection(self.names(prefix)))
         if left:
             raise StoreError(f"{len(left)} object(s) are still listed in {self.uri} after the purge, such as {left[0]}")
 
-    def purge_partial(self, keep: Callable[[str], bool]) -> None:
+    def purge_partial(self, keep: Callable[[str], bool], fence: Fence) -> None:
         self._scheduler.point("list partial")
-        for name, write in list(self.partial):
-            if not keep(name):
-                self._scheduler.point(f"purge partial {name}")
-                if self.partial.pop((name, write), None) is not None:
-                    self._watch("purged partial", name, None)
+        doomed = [partial for partial in list(self.partial) if not keep(partial[0])]
+        if doomed:
+            fence()
+        for partial in doomed:
+            self._scheduler.point(f"purge partial {partial[0]}")
+            if self.partial.pop(partial, None) is not None:
+                self._watch("purged partial", partial[0], None)
 
     def kept(self) -> Iterator[tuple[str, bytes | None]]:
         yield from self.objects.items()
@@ -95,10 +101,6 @@ class MemoryStore:
         self._watch("put", name, data)
 
     def _remove(self, name: str) -> None:
+        self._scheduler.point(f"purge {name}")
         if self.objects.pop(name, None) is not None:
             self._watch("purged", name, None)
-
-
-def digest_of(data: bytes) -> str:
-    """Names bytes in the trace."""
-    return hashlib.sha256(data).hexdigest()[:8]
