@@ -230,6 +230,8 @@ class Registrar:
             arrived = read_incoming(self._store, ingest, history, self._hash_key, self._manifest.method, index)
         except (DataError, ObjectCorruptError, ObjectMissingError, RequestError) as error:
             return self._ended(ingest, error)
+        # What another registrar has swept away was not there to be read, and must not count as nothing to add.
+        self._journal.check()
         outcome = IngestOutcome(len(arrived.index), arrived.present, arrived.erased)
         applied = self._committer.apply(arrived=arrived) if outcome.added else _NOTHING
         return self._ended(ingest, outcome, applied)
