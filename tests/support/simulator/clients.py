@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,6 +15,7 @@ from simulator.store import MemoryStore
 
 from actors.incoming import put_rows
 from actors.registrar import Registrar
+from lmeraser.deletion import Deletion
 from lmeraser.errors import DuplicateSampleError, LMEraserError, NotReadyError, RequestError
 from lmeraser.objects import read_heads
 from serving import replica as serving_replica
@@ -50,16 +50,19 @@ class Clients:
         asked = Asked(event.name, event.samples, event.subjects)
         self._ledger.asked.append(asked)
         names = [f"row-{number:02d}" for number in event.samples]
+
+        def ask(registrar: Registrar) -> Deletion:
+            deletion = registrar.delete(names, event.subjects, event.name)
+            asked.answered = deletion.id
+            return deletion
+
         for attempt in range(_ATTEMPTS):
             try:
-                found = self._ask(
-                    event.cluster + attempt, "delete", lambda one: one.delete(names, event.subjects, event.name)
-                )
+                found = self._registrar(event.cluster + attempt).call("delete", ask)
             except (DiedError, LMEraserError) as error:
                 self._scheduler.note(f"is told {type(error).__name__}: {error}")
                 self._scheduler.sleep(_PAUSE_S)
                 continue
-            asked.answered = found.id
             self._scheduler.note(f"is told {found.status}: rows {found.rows}, unknown {found.unknown}")
             return
 
@@ -144,9 +147,6 @@ class Clients:
     def _clock(self) -> float:
         self._scheduler.point("read the clock")
         return self._scheduler.now_s
-
-    def _ask(self, cluster: int, verb: str, work: Callable[[Registrar], Any]) -> Any:
-        return self._registrar(cluster).call(verb, work)
 
     def _registrar(self, cluster: int) -> RegistrarProcess:
         """One that has not ended, once it is there or half a minute is over."""
