@@ -87,9 +87,10 @@ class Clients:
         registrar = self._registrar(cluster)
 
         def begin(one: Registrar) -> str:
-            prefix = one.begin_ingest()
-            ingested.prefix, ingested.began_at = prefix, self._scheduler.points
-            return prefix
+            ingested.asked_at = self._scheduler.points
+            ingested.prefix = one.begin_ingest()
+            ingested.began_at = self._scheduler.points
+            return ingested.prefix
 
         prefix = registrar.call("begin", begin)
         try:

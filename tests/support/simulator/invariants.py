@@ -12,7 +12,7 @@ from simulator.scheduler import Process, Scheduler
 from simulator.store import MemoryStore
 
 from lmeraser.commit import DATA_FOLDERS
-from lmeraser.errors import LMEraserError
+from lmeraser.errors import LMEraserError, ObjectMissingError
 from lmeraser.log import Log
 from lmeraser.receipts import verify_receipt
 from lmeraser.rows import RowTable
@@ -36,6 +36,7 @@ class Invariants:
         self._ledger = ledger
         self._written_at: dict[str, int] = {}
         self.store: MemoryStore | None = None
+        self.restarts = 0
         # Objects that a replaced registrar's processes wrote too late.
         self.late: set[str] = set()
 
@@ -82,6 +83,10 @@ class Invariants:
         told = f"{process.name}: {type(error).__name__}: {error}"
         if not isinstance(error, LMEraserError):
             self._scheduler.fail(WrongError("crash", told))
+        elif isinstance(error, ObjectMissingError) and "requests/" in str(error):
+            # A registrar that was replaced has removed a request that it had refused, and the new one had adopted:
+            # that one starts again, and makes it anew from the log.
+            self.restarts += 1
         elif process.name == self._ledger.newest:
             self._scheduler.fail(WrongError("registrar ended", told))
 

@@ -47,7 +47,7 @@ class Ingested:
     """One ingest that a client makes.
 
     Attributes:
-        began_at: when its prefix was made.
+        asked_at, began_at: when its prefix was asked for, and when it was made.
         succeeded: whether its client was told that the rows are there.
         ended_at: when it was told.
     """
@@ -55,6 +55,7 @@ class Ingested:
     rows: tuple[Row, ...]
     force: bool
     prefix: str = ""
+    asked_at: int = -1
     began_at: int = -1
     succeeded: bool = False
     ended_at: int = -1
@@ -160,7 +161,7 @@ class Ledger:
                 continue
             for row in {each.number for each in ingest.rows}:
                 naming = [one for one in self.asked if one.names(row)]
-                after = [one for one in naming if one.recorded_at is None or one.recorded_at > ingest.began_at]
+                after = [one for one in naming if one.recorded_at is None or one.recorded_at > ingest.asked_at]
                 if not (after if ingest.force else naming):
                     found.add(row)
         return found
