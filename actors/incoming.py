@@ -25,7 +25,7 @@ from lmeraser.errors import DuplicateSampleError, ObjectMissingError
 from lmeraser.heads import Statistics
 from lmeraser.keys import HashKey
 from lmeraser.objects import read_rows
-from lmeraser.receipts import sample_hash, subject_hash
+from lmeraser.receipts import row_hashes
 from lmeraser.rows import RowTable
 from lmeraser.state import state_leaf
 from lmeraser.store import Store
@@ -187,7 +187,7 @@ def _erased(table: RowTable, ingest: Incoming, history: History, hash_key: HashK
     heeded_from = ingest.begun + 1 if ingest.force else 0
     return np.array(
         [
-            any(history.erased.get(each, -1) >= heeded_from for each in _row_hashes(hash_key, sample_id, subject_id))
+            any(history.erased.get(each, -1) >= heeded_from for each in row_hashes(hash_key, sample_id, subject_id))
             for sample_id, subject_id in zip(table.sample_ids, table.subject_ids, strict=True)
         ],
         bool,
@@ -196,8 +196,4 @@ def _erased(table: RowTable, ingest: Incoming, history: History, hash_key: HashK
 
 def _hashes(hash_key: HashKey, table: RowTable) -> Iterable[str]:
     for sample_id, subject_id in zip(table.sample_ids, table.subject_ids, strict=True):
-        yield from _row_hashes(hash_key, sample_id, subject_id)
-
-
-def _row_hashes(hash_key: HashKey, sample_id: str, subject_id: str) -> tuple[str, ...]:
-    return sample_hash(hash_key, sample_id), subject_hash(hash_key, subject_id)
+        yield from row_hashes(hash_key, sample_id, subject_id)

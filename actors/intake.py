@@ -225,7 +225,7 @@ class Intake:
 
 def _rows_of(request: Mapping[str, Any], index: RowIndex) -> set[str]:
     """Sample ids of the rows of the index that a request names, by id or by subject."""
-    rows = {each for each in request["sample_ids"] if each in index}
+    rows = set(index.held(request["sample_ids"]))
     return rows.union(*(index.of_subject(each) for each in request["subject_ids"]))
 
 

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from actors.boundaries import Boundary, reached
 from lmeraser.errors import FencedError, TuningCancelledError
-from lmeraser.hashing import subject_bits
+from lmeraser.ids import comparable
 from lmeraser.keys import HashKey
 from lmeraser.log import Position, check_term
 from lmeraser.manifest import Manifest
@@ -28,12 +28,10 @@ from lmeraser.store import Store, unfenced
 if TYPE_CHECKING:
     from lmeraser.method import Method
 
-_NAMED = ("sample_ids", "subject_ids")
-
 
 @dataclass(frozen=True)
 class Region:
-    """Which rows a cluster holds: those at its anchors whose subject's bits begin with ``bits``."""
+    """Which rows a cluster holds: those at its anchors whose bits begin with ``bits``."""
 
     key: str
     anchors: tuple[int, ...]
@@ -119,13 +117,11 @@ class Owner:
             FencedError: when another registrar has taken over; what was written is gone then.
         """
         requests = [json.loads(self._store.get(name)) for name in job.requests]
-        samples, subjects = ({each for request in requests for each in request[kind]} for kind in _NAMED)
         parts = []
         for source in job.sources:
             table = self._read(source)
             keep_N = _within(table, job.region, self._manifest.method.seed)
-            keep_N &= np.array([name not in samples for name in table.sample_ids], bool)
-            keep_N &= np.array([name not in subjects for name in table.subject_ids], bool)
+            keep_N &= ~_named(table, requests)
             parts.append(table.where(keep_N))
         reached(Boundary.ROWS_READ)
         rows = RowTable.concatenate(parts, head_dim=parts[0].features_NH.shape[1] if parts else 0)
@@ -176,10 +172,22 @@ class Owner:
         self._progress = (done, total)
 
 
+def _named(table: RowTable, requests: Sequence[Mapping[str, Any]]) -> np.ndarray:
+    """Which rows the requests name, by id or by subject."""
+    samples, subjects = (
+        {comparable(each) for request in requests for each in request[kind]} for kind in ("sample_ids", "subject_ids")
+    )
+    return np.array(
+        [
+            comparable(sample_id) in samples or (subject_id is not None and comparable(subject_id) in subjects)
+            for sample_id, subject_id in zip(table.sample_ids, table.subject_ids, strict=True)
+        ],
+        bool,
+    )
+
+
 def _within(table: RowTable, region: Region, seed: int) -> np.ndarray:
     within_N = np.isin(table.anchors_N, np.array(region.anchors, np.int32))
     if region.bits:
-        within_N &= np.array(
-            [f"{subject_bits(seed, subject):064b}".startswith(region.bits) for subject in table.subject_ids], bool
-        )
+        within_N &= np.array([f"{bits:064b}".startswith(region.bits) for bits in table.bits(seed).tolist()], bool)
     return within_N

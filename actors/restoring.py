@@ -24,7 +24,7 @@ from lmeraser.log import Log, Record
 from lmeraser.manifest import RESTORING, Manifest, load_manifest
 from lmeraser.mirror import check_same, copy_record, read_mirror
 from lmeraser.public import load_method
-from lmeraser.receipts import sample_hash, subject_hash
+from lmeraser.receipts import row_hashes
 from lmeraser.serving_config import LONGEST_LEASE_S
 from lmeraser.state import check_fingerprint, fingerprint
 from lmeraser.store import Store
@@ -62,7 +62,7 @@ class RestoringRegistrar(Registrar):
         return [
             sample_id
             for sample_id, subject_id in zip(index.sample_ids, index.subject_ids, strict=True)
-            if sample_hash(key, sample_id) in hashes or subject_hash(key, subject_id) in hashes
+            if not row_hashes(key, sample_id, subject_id).isdisjoint(hashes)
         ]
 
     def commit_again(self) -> None:

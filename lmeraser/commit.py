@@ -25,7 +25,7 @@ class ClusterEntry:
     Attributes:
         key: hash of its anchors and bits.
         anchors: the anchors whose rows it holds.
-        bits: the leading bits of hash(seed, subject_id) that its rows share; empty above one anchor.
+        bits: the leading bits (lmeraser.hashing.row_bits) that its rows share; empty above one anchor.
         rows: how many rows it holds.
         rows_object, rows_leaf: where its rows lie, and their keyed digest.
         specialist_object, specialist_leaf: likewise its specialist; None while it has none.

@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from lmeraser.commit import Commit, Erasure
 from lmeraser.errors import KeysError, ReceiptError
 from lmeraser.hashing import canonical_json
+from lmeraser.ids import comparable
 from lmeraser.keys import HashKey
 from lmeraser.manifest import Manifest
 from lmeraser.state import MerklePath, merkle_paths
@@ -23,12 +24,18 @@ from lmeraser.state import MerklePath, merkle_paths
 
 def sample_hash(hash_key: HashKey, sample_id: str) -> str:
     """The keyed hash that stands for a sample id in the log and in receipts."""
-    return hash_key.of("sample", sample_id)
+    return hash_key.of("sample", comparable(sample_id))
 
 
 def subject_hash(hash_key: HashKey, subject_id: str) -> str:
     """The keyed hash that stands for a subject id in the log and in receipts."""
-    return hash_key.of("subject", subject_id)
+    return hash_key.of("subject", comparable(subject_id))
+
+
+def row_hashes(hash_key: HashKey, sample_id: str, subject_id: str | None) -> frozenset[str]:
+    """The keyed hashes by which a request may name a row: its sample id's and, where it has one, its subject's."""
+    sample = sample_hash(hash_key, sample_id)
+    return frozenset((sample,) if subject_id is None else (sample, subject_hash(hash_key, subject_id)))
 
 
 def key_check(hash_key: HashKey, deletion_id: str) -> str:

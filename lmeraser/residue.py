@@ -17,6 +17,7 @@ from pathlib import Path
 from lmeraser.commit import DATA_FOLDERS
 from lmeraser.data import Sample
 from lmeraser.errors import ObjectCorruptError, ObjectMissingError
+from lmeraser.ids import comparable
 from lmeraser.log import Log
 from lmeraser.manifest import load_manifest
 from lmeraser.public import load_method
@@ -71,7 +72,7 @@ def scan(store: Store, folders: Iterable[Path], ids: Sequence[str], images: Sequ
         LogError: when the log's chain is broken.
     """
     needles = _Needles(ids, _blobs(store, images), _known_ids(store) - set(ids))
-    findings = list(_in_objects(store, set(ids)))
+    findings = list(_in_objects(store, ids))
     files = 0
     for name, data in store.kept():
         files += 1
@@ -129,7 +130,7 @@ def _known_ids(store: Store) -> set[str]:
             table = RowTable.from_parquet(store.get(entry.rows_object), entry.rows_object)
         except (ObjectCorruptError, ObjectMissingError):
             continue
-        known.update(table.sample_ids, table.subject_ids)
+        known.update(table.sample_ids, filter(None, table.subject_ids))
     return known
 
 
@@ -138,15 +139,16 @@ def _blobs(store: Store, images: Sequence[bytes]) -> dict[bytes, str]:
     if not images:
         return {}
     method = load_method(store, load_manifest(store))
-    rows = method.rows(Sample(f"{place:08d}", "", 0, image) for place, image in enumerate(images))
+    rows = method.rows(Sample(f"{place:08d}", None, 0, image) for place, image in enumerate(images))
     found = {image: f"image {place}" for place, image in enumerate(images, start=1)}
     for place, features_H in enumerate(rows.features_NH, start=1):
         found |= {features_H.astype(kind).tobytes(): f"features of image {place}" for kind in ("<i2", "<i4")}
     return found
 
 
-def _in_objects(store: Store, ids: set[str]) -> Iterator[Finding]:
+def _in_objects(store: Store, ids: Sequence[str]) -> Iterator[Finding]:
     """Objects that no commit names, and rows that are still in a row file, whatever its encoding."""
+    wanted = set(map(comparable, ids))
     commit = newest_commit(Log(store))
     named = commit.objects()
     for folder in DATA_FOLDERS:
@@ -161,7 +163,7 @@ def _in_objects(store: Store, ids: set[str]) -> Iterator[Finding]:
         except (ObjectCorruptError, ObjectMissingError) as error:
             yield Finding(entry.rows_object, f"cannot be read: {error}")
             continue
-        left = ids & {*table.sample_ids, *table.subject_ids}
+        left = wanted & set(map(comparable, filter(None, (*table.sample_ids, *table.subject_ids))))
         if left:
             yield Finding(entry.rows_object, f"holds {len(left)} of the ids")
 

@@ -12,7 +12,7 @@ from lmeraser.errors import ConfigError, LogError, NotReadyError
 from lmeraser.keys import HashKey
 from lmeraser.log import Log, Record
 from lmeraser.manifest import Manifest
-from lmeraser.receipts import Coverage, sample_hash, subject_hash
+from lmeraser.receipts import Coverage, row_hashes
 from lmeraser.store import Store
 
 _NOTHING = Erasure("")
@@ -105,9 +105,9 @@ class Evidence:
         anchors = {anchor for entry in left for anchor in entry.anchors}
         return tuple(entry for entry in self.commit.clusters if not anchors.isdisjoint(entry.anchors))
 
-    def covers(self, sample_id: str, subject_id: str) -> bool:
+    def covers(self, sample_id: str, subject_id: str | None) -> bool:
         """Whether an audited deletion names this sample or its subject."""
-        hashes = {sample_hash(self.hash_key, sample_id), subject_hash(self.hash_key, subject_id)}
+        hashes = row_hashes(self.hash_key, sample_id, subject_id)
         return any(not hashes.isdisjoint(one.hashes) for one in self.asked)
 
 

@@ -20,7 +20,7 @@ from lmeraser.audit.evidence import Evidence, read_evidence
 from lmeraser.commit import DATA_FOLDERS, ClusterEntry, Commit, Erasure
 from lmeraser.data import Sample
 from lmeraser.errors import NotReadyError
-from lmeraser.hashing import canonical_json, draw, subject_bits
+from lmeraser.hashing import canonical_json, draw
 from lmeraser.heads import Statistics
 from lmeraser.heads_state import HeadsState
 from lmeraser.keys import HashKey
@@ -198,7 +198,7 @@ def _removable(method: Method, tables: dict[str, RowTable], entry: ClusterEntry)
     """Rows of the cluster without which the cut has the same clusters, each with that cut."""
     seed = method.config.seed
     together = RowTable.concatenate(tables.values(), method.feature_map.width)
-    bits_N = np.array([subject_bits(seed, name) for name in together.subject_ids], np.uint64)
+    bits_N = together.bits(seed)
     for name in sorted(tables[entry.key].sample_ids, key=lambda name: draw(seed, "fake", name)):
         keep_N = np.array([other != name for other in together.sample_ids])
         with deterministic():

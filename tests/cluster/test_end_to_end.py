@@ -63,7 +63,7 @@ def image_folder(folder: Path, rows: list[Sample]) -> tuple[SourceConfig, list[S
     for row in named:
         (folder / row.sample_id).parent.mkdir(parents=True, exist_ok=True)
         (folder / row.sample_id).write_bytes(row.image)
-    return SourceConfig("image_folder", str(folder)), [replace(row, subject_id=row.sample_id) for row in named]
+    return SourceConfig("image_folder", str(folder)), [replace(row, subject_id=None) for row in named]
 
 
 def no_report(what: str, done: int, total: int) -> None:
