@@ -251,15 +251,17 @@ class Registrar:
 
     def _take_results(self) -> bool:
         results = self._owners.finished()
+        # The specialist of a cluster that was regrouped meanwhile is swept, even where the cluster is back since.
+        current = [result for result in results if self._running.get(result.job.key) == result.job]
+        for result in current:
+            del self._running[result.job.key]
         for result in results:
-            if self._running.get(result.job.key) == result.job:
-                del self._running[result.job.key]
             self._tunings += result.written is not None
             if result.reason is not None:
                 self._planner.failed(result.job, result.reason, result.may_pass)
         if results:
             self._unswept = True
-            self._committer.take_specialists(results)
+            self._committer.take_specialists(current)
         return bool(results)
 
     def _start_tunings(self) -> bool:
