@@ -49,8 +49,13 @@ class Invariants:
         try:
             if verb == "write":
                 self._written_at[name] = self._scheduler.points
+                if self._replaced() and not name.startswith("incoming/"):
+                    self.late.add(f".partial/{name}")
             elif verb == "put" and data is not None:
+                self.late.discard(f".partial/{name}")
                 self._put(name, data)
+            elif verb == "purged partial":
+                self.late.discard(f".partial/{name}")
             elif verb == "purged":
                 self.late.discard(name)
                 commit = self._ledger.commit
