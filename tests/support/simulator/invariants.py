@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 
 from simulator.ledger import Asked, Ledger, rows_in
@@ -37,8 +38,8 @@ class Invariants:
         self._written_at: dict[str, int] = {}
         self.store: MemoryStore | None = None
         self.restarts = 0
-        # Objects that a replaced registrar's processes wrote too late.
-        self.late: set[str] = set()
+        # Objects that a replaced registrar's processes wrote too late, and which process it was.
+        self.late: dict[str, Process] = {}
 
     def watch(self, verb: str, name: str, data: bytes | None) -> None:
         """Told by the store of each effect."""
@@ -49,15 +50,15 @@ class Invariants:
         try:
             if verb == "write":
                 self._written_at[name] = self._scheduler.points
-                if self._replaced() and not name.startswith("incoming/"):
-                    self.late.add(f".partial/{name}")
+                if (process := self._replaced()) is not None and not name.startswith("incoming/"):
+                    self.late[f".partial/{name}"] = process
             elif verb == "put" and data is not None:
-                self.late.discard(f".partial/{name}")
+                self.late.pop(f".partial/{name}", None)
                 self._put(name, data)
             elif verb == "purged partial":
-                self.late.discard(f".partial/{name}")
+                self.late.pop(f".partial/{name}", None)
             elif verb == "purged":
-                self.late.discard(name)
+                self.late.pop(name, None)
                 commit = self._ledger.commit
                 if commit is not None and name in commit.objects():
                     raise WrongError("object lost", f"{name} was purged, and commit {commit.number} names it")
@@ -109,8 +110,8 @@ class Invariants:
                     self._check_erased(one)
         elif name.startswith("incoming/"):
             pass
-        elif self._replaced():
-            self.late.add(name)
+        elif (process := self._replaced()) is not None:
+            self.late[name] = process
         elif name.startswith(DATA_FOLDERS):
             found = held_in(data, name.startswith("heads/")) & self._ledger.gone()
             if found:
@@ -122,9 +123,19 @@ class Invariants:
         if commit is not None and missing:
             raise WrongError("object lost", f"commit {commit.number} names {sorted(missing)[0]}, which is not there")
 
-    def _replaced(self) -> bool:
+    def _replaced(self) -> Process | None:
+        """The process that runs now, if it is of a registrar that was replaced."""
         task = self._scheduler.task
-        return task is not None and task.process.name.partition(".")[0] != self._ledger.newest
+        if task is None or _cluster(task.process.name) == _cluster(self._ledger.newest):
+            return None
+        return task.process
+
+    def _excused(self) -> set[str]:
+        """What may lie there until the next start: heads and requests of a replaced registrar, and what its owners did
+        not live to remove."""
+        return {
+            name for name, process in self.late.items() if "heads/" in name or "requests/" in name or not process.alive
+        }
 
     def _check_erased(self, deletion: Asked) -> None:
         gone = {row for row in range(ROWS) if deletion.names(row)}
@@ -188,11 +199,16 @@ class Invariants:
                 raise WrongError("lost request", f"{when}, {one.key} was accepted and is not completed")
             if one.completed:
                 verify_receipt(json.loads(self._objects()[f"receipts/{one.id}.json"]), SIGNING_KEY.public_key())
-        left = {name for name, _ in self._data()} - commit.objects() - (self.late if when == "at rest" else set())
+        left = {name for name, _ in self._data()} - commit.objects() - (self._excused() if when == "at rest" else set())
         if left:
             holding = [name for name in left if held_in(dict(self._data())[name], "heads/" in name) & self._ledger.gone()]
             kind = "erased row left" if holding else "left over"
             raise WrongError(kind, f"{when}, no commit names {sorted(holding or left)[0]}")
         requests = {name for name, _ in self.store.kept() if name.removeprefix(".partial/").startswith("requests/")}
-        if requests := requests - (self.late if when == "at rest" else set()):
+        if requests := requests - (self._excused() if when == "at rest" else set()):
             raise WrongError("left over", f"{when}, {min(requests)} is left")
+
+
+def _cluster(process: str) -> str:
+    """The Ray cluster of a registrar's or an owner's process."""
+    return re.split("[#.]", process)[0]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from simulator.choices import Rates
-from simulator.rows import ROWS, SUBJECTS, Row
+from simulator.rows import PEOPLE, ROWS, Row
 
 Ending = Literal["complete", "abandon", "silent"]
 
@@ -92,7 +92,7 @@ def draw_plan(generator: random.Random) -> Plan:
     clusters = len(events)
     for place in range(generator.choice((0, 1, 1, 2, 2, 3))):
         samples = tuple(sorted(generator.sample(range(ROWS), generator.choice((0, 1, 1, 2)))))
-        subjects = tuple(sorted(generator.sample(sorted(set(SUBJECTS)), 0 if samples and generator.random() < 0.6 else 1)))
+        subjects = tuple(sorted(generator.sample(PEOPLE, 0 if samples and generator.random() < 0.6 else 1)))
         at_s = generator.choice(moments)
         events.append(Delete(f"del{place}", at_s, generator.randrange(clusters), samples, subjects))
     for place in range(generator.choice((0, 1, 1, 1, 2, 2, 3))):

@@ -57,7 +57,7 @@ class Disaster:
         self._store.objects, self._store.partial = copy, {}
         self._ledger.forget(records, copied_at)
         for _ in range(_ATTEMPTS):
-            process = Process(f"{event.name}.restore", mortal=True)
+            process = Process(f"{event.name}restore")
             self._scheduler.restores += 1
             task = self._scheduler.spawn(
                 process, f"{process.name}{self._scheduler.restores}", lambda: self._restore(mirror)
@@ -71,7 +71,7 @@ class Disaster:
         else:
             self._scheduler.fail(WrongError("restore", f"it did not succeed, {_ATTEMPTS} times over"))
         self._invariants.restored()
-        self._start(f"{event.name}.reg")
+        self._start(f"{event.name}reg")
 
     def _restore(self, mirror: MemoryStore) -> None:
         done = restore(self._store, mirror, HASH_KEY, SIGNING_KEY)

@@ -37,8 +37,9 @@ ANCHORS = 4
 DENDROGRAM = Dendrogram(np.array([[0, 1], [2, 3], [4, 5]], np.int32))
 FINGERPRINT = {"feature_batch": "32", "accelerator": ""}
 ROWS = 12
-# Whose rows they are: some of one subject, some of none but themselves.
-SUBJECTS = ("ann", "ann", "bob", "bob", "bob", "cid", "cid", "dot", "eve", "eve", "fay", "gus")
+# Whose rows they are; the last is nobody's.
+SUBJECTS = ("ann", "ann", "bob", "bob", "bob", "cid", "cid", "dot", "eve", "eve", "fay", None)
+PEOPLE = tuple(sorted({subject for subject in SUBJECTS if subject is not None}))
 
 
 @dataclass(frozen=True, order=True)
@@ -53,7 +54,7 @@ class Row:
         return f"row-{self.number:02d}"
 
     @property
-    def subject_id(self) -> str:
+    def subject_id(self) -> str | None:
         return SUBJECTS[self.number]
 
     @property
