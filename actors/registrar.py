@@ -247,6 +247,8 @@ class Registrar:
             arrived = read_incoming(self._store, ingest, history, self._hash_key, self._manifest.method, index)
         except (DataError, ObjectCorruptError, ObjectMissingError, RequestError) as error:
             return self._ended(ingest, error)
+        # What another registrar has swept away was not there to be read, and must not count as nothing to add.
+        self._journal.check()
         outcome = IngestOutcome(len(arrived.index), arrived.present, arrived.erased)
         applied = self._committer.apply(arrived=arrived) if outcome.added else _NOTHING
         return self._ended(ingest, outcome, applied)
@@ -266,15 +268,17 @@ class Registrar:
 
     def _take_results(self) -> bool:
         results = self._owners.finished()
+        # The specialist of a cluster that was regrouped meanwhile is swept, even where the cluster is back since.
+        current = [result for result in results if self._running.get(result.job.key) == result.job]
+        for result in current:
+            del self._running[result.job.key]
         for result in results:
-            if self._running.get(result.job.key) == result.job:
-                del self._running[result.job.key]
             self._tunings += result.written is not None
             if result.reason is not None:
                 self._planner.failed(result.job, result.reason, result.may_pass)
         if results:
             self._unswept = True
-            self._committer.take_specialists(results)
+            self._committer.take_specialists(current)
         return bool(results)
 
     def _start_tunings(self) -> bool:

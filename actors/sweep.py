@@ -24,9 +24,10 @@ def sweep(store: Store, commit: Commit | None, writing: Callable[[str], bool], f
     """
     named = commit.objects() if commit is not None else set()
 
-    def keep(name: str) -> bool:
-        return name in named or writing(name) or not name.startswith(DATA_FOLDERS)
+    def unfinished(name: str) -> bool:
+        return writing(name) or not name.startswith(DATA_FOLDERS)
 
     for prefix in DATA_FOLDERS:
-        store.purge_below(prefix, keep, fence)
-    store.purge_partial(keep, fence)
+        store.purge_below(prefix, lambda name: name in named or unfinished(name), fence)
+    # What a commit names is whole: an owner that died had begun it, and another has written it.
+    store.purge_partial(unfinished, fence)
