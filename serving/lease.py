@@ -11,7 +11,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass
 
 from lmeraser.commit import Commit
@@ -58,7 +58,6 @@ class Lease:
         self._seen = _Seen()
         # When the last look was sent that found this commit to be the last that erased anything. Replaced whole.
         self._sent_at: dict[int, float] = {}
-        self._beside = ThreadPoolExecutor(MOST_LOOKS, thread_name_prefix="in-sight")
 
     @property
     def newest(self) -> Commit | None:
@@ -96,7 +95,7 @@ class Lease:
         sent_at = self._clock()
         before = self._seen
         log = Log(self._store, before.head)
-        seen = before.followed_by(self._newer(log) if before.head is not None else log.advance())
+        seen = before.followed_by(_newer(self._store, log) if before.head is not None else log.advance())
         with self._lock:
             # One that was sent later may have come back earlier, and seen more.
             if seen.head is not None and (self._seen.head is None or seen.head.number > self._seen.head.number):
@@ -106,30 +105,48 @@ class Lease:
                 self._sent_at = kept | {seen.erasing: max(sent_at, kept.get(seen.erasing, sent_at))}
             return self._seen.newest
 
-    def _newer(self, log: Log) -> list[Record]:
-        records = []
-        while (record := self._next_in_sight(log)) is not None:
-            records.append(record)
-        return records
 
-    def _next_in_sight(self, log: Log) -> Record | None:
-        """The record after the log's position; None when there is none and the last one is still in sight."""
-        at = Log(self._store, log.head)
-        read = threading.Event()
+def _newer(store: Store, log: Log) -> list[Record]:
+    records = []
+    while (record := _next_in_sight(store, log)) is not None:
+        records.append(record)
+    return records
 
-        def check() -> None:
-            # After the answer where it is quick: a folder that is unmounted between the two is noticed then. A bucket
-            # is not unmounted, and its answers are not waited for one after the other.
-            read.wait(_QUICK_S)
-            at.check_in_sight()
 
-        checked = self._beside.submit(check)
+def _next_in_sight(store: Store, log: Log) -> Record | None:
+    """The record after the log's position; None when there is none and the last one is still in sight."""
+    at = Log(store, log.head)
+    read = threading.Event()
+
+    def check() -> None:
+        # After the answer where it is quick: a folder that is unmounted between the two is noticed then. A bucket is
+        # not unmounted, and its answers are not waited for one after the other.
+        read.wait(_QUICK_S)
+        at.check_in_sight()
+
+    checked = _beside(check)
+    try:
+        record = log.next()
+    finally:
+        read.set()
+        # Waited for in any case, so that a look leaves no request behind.
+        failure = checked.exception()
+    if record is None and failure is not None:
+        raise failure
+    return record
+
+
+def _beside(work: Callable[[], None]) -> Future[None]:
+    """The outcome of work on a thread of its own; unlike an executor's, it does not hold up the end of the process."""
+    outcome: Future[None] = Future()
+
+    def run() -> None:
         try:
-            record = log.next()
-        finally:
-            read.set()
-        # Waited for in any case, so that a look never leaves a request behind.
-        checked.exception()
-        if record is None:
-            checked.result()
-        return record
+            work()
+        except Exception as error:
+            outcome.set_exception(error)
+        else:
+            outcome.set_result(None)
+
+    threading.Thread(target=run, name="in-sight", daemon=True).start()
+    return outcome

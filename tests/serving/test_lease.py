@@ -163,11 +163,13 @@ class GatedStore(LocalStore):
 
     def get(self, name: str) -> bytes:
         self.asked["GET"] += 1
-        if self.holds_next:
-            self.holds_next = False
-            self.held.set()
-            assert self.let_go.wait(30)
-        return super().get(name)
+        try:
+            return super().get(name)
+        finally:
+            if self.holds_next:
+                self.holds_next = False
+                self.held.set()
+                assert self.let_go.wait(30)
 
     def exists(self, name: str) -> bool:
         self.asked["HEAD"] += 1
