@@ -77,8 +77,8 @@ class Manifest:
         """
         if wanted_s not in (None, self.lease_s):
             raise ConfigError(
-                f"lease_s is {wanted_s:g} in the configuration and {self.lease_s:g} in the store, which keeps the one that "
-                "it was made with: leave lease_s out, or make a new store"
+                f"lease_s is {wanted_s:g} in the configuration and {self.lease_s:g} in the store, which keeps the one "
+                "that it was made with: leave lease_s out, or make a new store"
             )
 
     def check_hash_key(self, fixed_leaves: Mapping[str, str], hash_key: HashKey) -> None:
@@ -144,11 +144,12 @@ def load_manifest(store: Store, *, restoring: bool = False) -> Manifest:
     if found != FORMAT:
         raise StoreFormatError(f"{store.uri} was written in format {found!r}; this version reads format {FORMAT}")
     try:
-        return Manifest(
-            **{**value, "method": method_from_json(value["method"]), "lease_s": float(value["lease_s"])}
-        )
-    except (KeyError, TypeError, ValueError) as error:
+        manifest = Manifest(**{**value, "method": method_from_json(value["method"])})
+    except (KeyError, TypeError) as error:
         raise StoreFormatError(f"{store.uri}: {NAME} lacks a part: {error}") from error
+    if not isinstance(manifest.lease_s, int | float) or not 0 < manifest.lease_s < float("inf"):
+        raise StoreFormatError(f"{store.uri}: {NAME} has the lease_s {manifest.lease_s!r}; allowed are seconds above 0")
+    return manifest
 
 
 def load_part(store: Store, manifest: Manifest, part: str) -> dict[str, np.ndarray]:

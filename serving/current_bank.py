@@ -169,10 +169,10 @@ class CurrentBank:
         if not is_newest():
             return
         self._unloadable = commit.number, error
-        if self._bank is not None and isinstance(error, NotReadyError):
-            if self._lease.superseded(self._bank.commit.number):
-                # What was erased does not stay in memory because there is nothing to take its place.
-                self._bank = None
+        superseded = self._bank is not None and self._lease.superseded(self._bank.commit.number)
+        if superseded and isinstance(error, NotReadyError):
+            # What was erased does not stay in memory because there is nothing to take its place.
+            self._bank = None
         self._changed.notify_all()
         self._changed.wait_for(lambda: self._stopped or not is_newest(), timeout=_AGAIN_S)
 

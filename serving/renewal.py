@@ -1,4 +1,4 @@
-"""A lease is renewed by looks that begin at a fixed pace, whatever is asked of the replica and however slow the store."""
+"""Looks that renew a lease: they begin at a fixed pace, whatever a replica is asked and however slow its store is."""
 
 from __future__ import annotations
 

@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ from lmeraser.config import SourceConfig
 from lmeraser.data import Sample
 from lmeraser.errors import ConfigError
 from lmeraser.keys import load_signing_key, public_pem
+from lmeraser.log import Log
 from lmeraser.serving_config import ServingConfig
 from lmeraser.store import LocalStore
 
@@ -142,6 +144,13 @@ def test_a_client_predicts_deletes_and_gets_a_receipt_over_http(running: tuple[S
     assert system.newest().root == system.fresh_root([*without("s3", "s40"), *more])
     told = {value for family in metrics for sample in family.samples for value in sample.labels.values()}
     assert told.isdisjoint({"s3", "u40", deletion.id})
+    # Nor a label that grows with the clusters.
+    assert told.isdisjoint(entry.key for entry in served.clusters)
+    records = Log(system.store).advance()
+    erased = next(record for record in records if record.kind == "erased")
+    commit = next(record for record in records if deletion.id in record.body.get("requests", ()))
+    waited = datetime.fromisoformat(erased.at) - datetime.fromisoformat(commit.at)
+    assert waited.total_seconds() >= system.manifest.lease_s
 
 
 def reported(expected: dict[str, float], shown: set[str]) -> list[Metric]:

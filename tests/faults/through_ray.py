@@ -127,7 +127,9 @@ def of_service(made: RayCampaign, system: System, disk: Disk, runs: int, report:
                 erased = system.last_that_erased()
                 answer = until_answered(lambda: client.predict(picture(500)))
                 if answer.commit < erased:
-                    tally.faults.append(f"{victim}: an answer from commit {answer.commit}, rows are gone since {erased}")
+                    tally.faults.append(
+                        f"{victim}: an answer from commit {answer.commit}, rows are gone since {erased}"
+                    )
             report(victim, tally)
     stop_service()
     ray.shutdown()

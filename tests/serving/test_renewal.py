@@ -67,16 +67,16 @@ class Time:
 
 
 class SlowStore(LocalStore):
-    """Each GET takes as long as it is told to by a clock that is not real; half of it passes before it is carried out."""
+    """Each GET takes so long by a clock that is not real; half of it passes before it is carried out."""
 
     def __init__(self, root: Path, clock: Time, delay_s: Callable[[], float]) -> None:
         super().__init__(root)
         self._clock = clock
-        self._delay_s = delay_s
+        self.delay_s = delay_s
         self.fails: Callable[[], bool] = lambda: False
 
     def get(self, name: str) -> bytes:
-        delay_s = self._delay_s()
+        delay_s = self.delay_s()
         self._clock.sleep(delay_s / 2)
         try:
             if self.fails():
@@ -96,7 +96,7 @@ class Replica:
         self.store = SlowStore(folder, self.clock, lambda: 0.0)
         self.lease = Lease(self.store, LEASE_S, self.clock)
         self.lease.look()
-        self.store._delay_s = delay_s
+        self.store.delay_s = delay_s
         self.begun = self.refused = self.ended = self.failed = self.most = 0
         self._lock = threading.Lock()
         self._renewal = Renewal(self.lease, self._looked)
@@ -204,13 +204,18 @@ def test_a_look_that_fails_prolongs_nothing(tmp_path: Path) -> None:
 
 def test_a_look_that_ends_in_an_error_of_any_kind_leaves_its_place_to_others(tmp_path: Path) -> None:
     class Broken(LocalStore):
-        def get(self, name: str) -> bytes:
-            raise RuntimeError("not a kind of error that a store raises")
+        broken = False
 
-    append_commit(LocalStore(tmp_path))
-    lease = Lease(LocalStore(tmp_path), LEASE_S)
+        def get(self, name: str) -> bytes:
+            if self.broken:
+                raise RuntimeError("not a kind of error that a store raises")
+            return super().get(name)
+
+    store = Broken(tmp_path)
+    append_commit(store)
+    lease = Lease(store, LEASE_S)
     lease.look()
-    lease._store = Broken(tmp_path)
+    store.broken = True
     failures: list[Exception | None] = []
     renewal = Renewal(lease, lambda _sent_at, failure: failures.append(failure))
     for count in range(1, 3 * MOST_LOOKS):

@@ -86,7 +86,9 @@ def deletes_and_loses_a_node(second: Any, told: dict[str, Any], arguments: list[
         told["alive"] = sum(node["Alive"] for node in ray.nodes())
         # A specialist's commit is not waited for by anybody: a replica loads it in the background.
         newest = ray.get(registrar.status.remote())["commit"]
-        told["commit"] = until(lambda: found if (found := client.predict(picture).commit) == newest else None, LONGEST_S)
+        told["commit"] = until(
+            lambda: found if (found := client.predict(picture).commit) == newest else None, LONGEST_S
+        )
     stop_service()
 
 

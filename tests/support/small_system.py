@@ -27,9 +27,9 @@ from lmeraser.config import (
 )
 from lmeraser.data import Sample
 from lmeraser.fresh import fresh_leaves
+from lmeraser.hashing import canonical_json
 from lmeraser.keys import HashKey, init_keys, load_hash_key, load_signing_key
 from lmeraser.log import Log
-from lmeraser.hashing import canonical_json
 from lmeraser.manifest import NAME, Manifest, load_manifest
 from lmeraser.method import Method
 from lmeraser.public import build_public, create_store, load_method
