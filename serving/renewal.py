@@ -11,7 +11,7 @@ from lmeraser.errors import LMEraserError
 from serving.lease import MOST_LOOKS, Lease
 
 # A look may take three quarters of the lease until one is missed.
-_LOOKS_A_LEASE = 4
+LOOKS_A_LEASE = 4
 
 logger = logging.getLogger(__name__)
 # When a look was sent, and why it failed; None where it did not.
@@ -30,7 +30,7 @@ class Renewal:
         """
         self._lease = lease
         self._looked = looked
-        self._interval_s = lease.lease_s / _LOOKS_A_LEASE
+        self._interval_s = lease.lease_s / LOOKS_A_LEASE
         self._lock = threading.Lock()
         self._on_their_way = 0
         self._stopped = threading.Event()
