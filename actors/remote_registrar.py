@@ -26,7 +26,6 @@ from lmeraser.deletion import Deletion
 from lmeraser.errors import FencedError, StoreError
 from lmeraser.keys import load_hash_key, load_signing_key
 from lmeraser.manifest import load_manifest
-from lmeraser.serving_config import LONGEST_LEASE_S
 from lmeraser.state import check_fingerprint, fingerprint
 from lmeraser.store import open_store
 
@@ -53,7 +52,7 @@ class RegistrarProcess:
 
         def take_over() -> Registrar:
             store.check()
-            return Registrar(store, manifest, load_hash_key(keys), load_signing_key(keys), owners, LONGEST_LEASE_S)
+            return Registrar(store, manifest, load_hash_key(keys), load_signing_key(keys), owners, manifest.lease_s)
 
         self._registrar = _opened(take_over)
         self._metrics = RegistrarMetrics(self._registrar.deletions())

@@ -25,7 +25,6 @@ from lmeraser.manifest import RESTORING, Manifest, load_manifest
 from lmeraser.mirror import check_same, copy_record, read_mirror
 from lmeraser.public import load_method
 from lmeraser.receipts import row_hashes
-from lmeraser.serving_config import LONGEST_LEASE_S
 from lmeraser.state import check_fingerprint, fingerprint
 from lmeraser.store import Store
 
@@ -144,7 +143,7 @@ def _erase_again(
     own = [commit for commit in _commits(log) if commit.number > mark.last]
     base = own[-1] if own else Commit.from_record(log[mark.commit - 1])
     owners = InProcessOwners(store, manifest, hash_key, lambda: load_method(store, manifest))
-    registrar = RestoringRegistrar(store, manifest, hash_key, signing_key, owners, LONGEST_LEASE_S, base)
+    registrar = RestoringRegistrar(store, manifest, hash_key, signing_key, owners, manifest.lease_s, base)
     found = registrar.held(set(_erased_since(newer, mark.commit)))
     for start in range(0, len(found), MAX_IDS):
         registrar.delete(found[start : start + MAX_IDS], [])

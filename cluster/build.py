@@ -69,6 +69,7 @@ def open_or_build(config: Config, store: Store, keys: Path, report: Report, *, s
     if store.exists(NAME):
         manifest = load_manifest(store)
         _check_same(manifest.method, method, store.uri)
+        manifest.check_lease(config.lease_s)
         return Built(manifest)
     public_key = load_signing_key(keys).public_key()
     store.check()
@@ -80,7 +81,7 @@ def open_or_build(config: Config, store: Store, keys: Path, report: Report, *, s
     skipped = frozenset(check.skipped)
     artifacts = _artifacts(method, public, rows, skipped, _trained(config, store), report)
     store.put(PUBLIC_KEY, public_pem(public_key))
-    return Built(create_store(store, method, artifacts), tuple(check.skipped))
+    return Built(create_store(store, method, artifacts, config.lease_s), tuple(check.skipped))
 
 
 def _artifacts(

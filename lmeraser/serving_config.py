@@ -5,8 +5,6 @@ from __future__ import annotations
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
-LONGEST_LEASE_S = 0.4  # every erasure waits as long, so no replica may answer on a longer one
-
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid", allow_inf_nan=False))
 class ServingConfig:
@@ -18,7 +16,6 @@ class ServingConfig:
         temperature: τ, by which scores are divided before the softmax.
         skip_above: where the shared head gives its best label at least this probability, the specialist is not asked;
             no image is left out for that when absent.
-        lease_s: seconds for which a replica may answer after it saw that its commit is the newest.
         max_batch_images: images in one request.
         max_image_bytes: size of one encoded image.
         max_image_pixels: width times height of one image, read before it is decoded.
@@ -31,7 +28,6 @@ class ServingConfig:
     specialist_weight: float = Field(default=0.75, ge=0, le=1)
     temperature: float = Field(default=2.0, gt=0)
     skip_above: float | None = Field(default=None, gt=0, le=1)
-    lease_s: float = Field(default=LONGEST_LEASE_S, gt=0, le=LONGEST_LEASE_S)
     max_batch_images: int = Field(default=64, ge=1, le=4096)
     max_image_bytes: int = Field(default=8_000_000, ge=1)
     max_image_pixels: int = Field(default=40_000_000, ge=1)

@@ -1,12 +1,11 @@
 """The Ray Serve application.
 
-``serve run serving.app:build store=PATH [keys=FOLDER] [lease_s=0.4 …]``, ``lmeraser serve`` and KubeRay bring up
+``serve run serving.app:build store=PATH [keys=FOLDER] [threads=2 …]``, ``lmeraser serve`` and KubeRay bring up
 the same application. Torch is imported in replicas only.
 """
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -65,9 +64,9 @@ class Service:
         return create_app(self._replica, self._batching, registrar, self._keys)
 
     async def check_health(self) -> None:
-        """Ray asks regularly: an idle replica lets go of an old bank, and has the new one ready."""
+        """Ray asks regularly; what is reported is how old the bank is that answers."""
         try:
-            bank = await asyncio.to_thread(self._replica.bank)
+            bank = self._replica.bank()
         except LMEraserError:
             # Not being ready is no reason to be restarted.
             return

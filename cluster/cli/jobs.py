@@ -151,6 +151,7 @@ def serve(
     target = find_store(store, s3_endpoint, config)
     manifest = load_manifest(target)
     settings = read_settings(config)
+    manifest.check_lease(settings.lease_s)
     # The service checks this too; here it is told before Ray starts.
     check_listening(key_folder(keys), host)
     leave_stdout_to_results()

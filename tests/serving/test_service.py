@@ -83,11 +83,12 @@ def test_an_answer_names_its_cluster_and_commit(system_of: SystemOf) -> None:
 
 
 def test_after_erased_the_shared_head_answers_for_the_cluster(system_of: SystemOf) -> None:
-    service = Service(system_of(), lease_s=0.05)
+    service = Service(system_of())
     row = samples(3, 4)[0]
     assert service.client(lambda client: client.predict(row.image)).route == "specialist"
     service.client(lambda client: client.delete(sample_ids=[row.sample_id]))
     service.registrar.registrar.step()
+    service.caught_up()
     answer = service.client(lambda client: client.predict(row.image))
     assert answer.route == "shared"
     assert answer.commit == service.system.newest().number
@@ -182,9 +183,10 @@ def test_an_idempotency_conflict_is_409(system_of: SystemOf) -> None:
 
 
 def test_an_empty_system_answers_503_with_a_problem(system_of: SystemOf) -> None:
-    service = Service(system_of(), lease_s=0.05)
+    service = Service(system_of())
     service.registrar.registrar.delete([row.sample_id for row in samples(0, 90)], [])
     service.registrar.finish()
+    service.caught_up()
     for method, path, body in (("POST", "/v1/predict", {"images": ["AAAA"]}), ("GET", "/readyz", None)):
         answer = service.http(method, path, json=body)
         assert answer.status_code == 503

@@ -8,11 +8,13 @@ from typing import Any, TypeVar
 
 import httpx2
 from small_system import System
+from until import until
 
 from actors.registrar import Registrar
 from lmeraser.api_keys import ApiKeys
 from lmeraser.client import AsyncClient
 from lmeraser.deletion import Deletion
+from lmeraser.errors import NotReadyError
 from lmeraser.serving_config import ServingConfig
 from serving.predictor import Scored, ToScore
 from serving.replica import Replica
@@ -63,13 +65,25 @@ class Service:
     def __init__(self, system: System, **serving: Any) -> None:
         self.system = system
         self.registrar = DirectRegistrar(system.registrar())
-        replica = Replica(system.store, system.keys, ServingConfig(**serving))
+        self._replica = replica = Replica(system.store, system.keys, ServingConfig(**serving))
 
         async def forward(asked: ToScore) -> Scored:
-            return replica.score([asked])[0]
+            return await asyncio.to_thread(lambda: replica.score([asked])[0])
 
         self.app = create_app(replica, forward, self.registrar, ApiKeys(system.keys))
         self.transport = httpx2.ASGITransport(self.app)
+
+    def caught_up(self) -> None:
+        """Return once the replica answers from the newest commit, or has seen that it holds no rows."""
+        newest = self.system.newest()
+
+        def answers() -> bool | None:
+            try:
+                return self._replica.bank().commit.number >= newest.number or None
+            except NotReadyError:
+                return newest.rows == 0 or None
+
+        until(answers, 30)
 
     def client(self, work: Callable[[AsyncClient], Awaitable[T]]) -> T:
         async def run() -> T:

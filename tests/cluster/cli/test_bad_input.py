@@ -80,6 +80,16 @@ def test_a_store_that_is_missing_or_of_another_format_is_told(
     lmeraser(*command.split(), "--store", system.store.uri, *options).failed(1, "format 99", f"reads format {FORMAT}")
 
 
+def test_a_lease_that_is_not_the_stores_is_refused_before_anything_starts(
+    lmeraser: Run, system_of: SystemOf, tmp_path: Path
+) -> None:
+    system = system_of()
+    (tmp_path / "config.yaml").write_text(f"store: {system.store.uri}\nlease_s: 3\n")
+    for command in ("serve", "cluster roll"):
+        done = lmeraser(*command.split(), "--config", tmp_path / "config.yaml", "--keys", system.keys)
+        done.failed(2, "lease_s is 3 in the configuration and 0.4 in the store", "leave lease_s out")
+
+
 def test_a_store_json_that_lacks_a_part_is_told(lmeraser: Run, tmp_path: Path) -> None:
     (tmp_path / "store.json").write_text(json.dumps({"format": FORMAT}))
     lmeraser("status", "--store", tmp_path).failed(1, "store.json")

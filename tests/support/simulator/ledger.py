@@ -8,10 +8,9 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from simulator.rows import ALL, HASH_KEY, SUBJECTS, Row
-
 from lmeraser.commit import Commit
 from lmeraser.log import Record
+from simulator.rows import ALL, HASH_KEY, SUBJECTS, Row
 
 
 @dataclass(eq=False)

@@ -14,13 +14,12 @@ from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
-from simulator.clients import load_bank
-from simulator.rows import FINGERPRINT, simulated_method
-from simulator.scheduler import Scheduler, Task
-
 from actors.intake import Intake
 from actors.planner import Planner
 from lmeraser.rows import RowTable
+from simulator.clients import load_bank
+from simulator.rows import FINGERPRINT, simulated_method
+from simulator.scheduler import Scheduler, Task
 
 TIME = ("actors.registrar", "actors.prefixes")
 LOCKS = ("actors.intake", "actors.prefixes", "actors.journal", "actors.owner", "serving.lease", "serving.replica")
