@@ -16,7 +16,7 @@ from lmeraser.manifest import load_manifest
 from lmeraser.serving_config import ServingConfig
 from lmeraser.store import Store
 from serving.app import build, reserved
-from serving.problems import LONGEST_BODY_S
+from serving.bodies import LONGEST_BODY_S
 
 NAME = "lmeraser"
 # One JSON object a line, for a collector of logs; Serve adds the request id.

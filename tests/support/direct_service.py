@@ -19,13 +19,13 @@ from serving.replica import Replica
 from serving.routes import create_app
 
 T = TypeVar("T")
-URL = "http://service"
+URL = "http://127.0.0.1:8000"
 
 
 def post(path: str, content_type: str) -> dict[str, Any]:
     """The ASGI scope of a POST request."""
     scope = {"type": "http", "method": "POST", "path": path, "raw_path": path.encode(), "root_path": ""}
-    headers = [(b"content-type", content_type.encode())]
+    headers = [(b"host", b"127.0.0.1:8000"), (b"content-type", content_type.encode())]
     return scope | {"scheme": "http", "query_string": b"", "client": ("127.0.0.1", 1), "headers": headers}
 
 
