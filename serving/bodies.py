@@ -12,7 +12,7 @@ from starlette.types import Message, Receive
 
 LONGEST_BODY_S = 60.0
 # What a route without a body of its own may be sent.
-_SMALL_BYTES = 65536
+SMALL_BODY_BYTES = 65536
 
 
 class Bodies:
@@ -85,7 +85,7 @@ class Body:
         self._timer: asyncio.Timeout | None = None
         self._too_late = f"the body did not arrive within {LONGEST_BODY_S:g} s"
         self._received_bytes = 0
-        self.max_bytes = _SMALL_BYTES
+        self.max_bytes = SMALL_BODY_BYTES
         self.held_bytes = 0
         self.complete = False
 

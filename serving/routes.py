@@ -14,7 +14,7 @@ from lmeraser.errors import UnknownDeletionError
 from lmeraser.serving_config import ServingConfig
 from serving.access import guarded_router
 from serving.admission import Admission, most_requests
-from serving.bodies import Bodies
+from serving.bodies import SMALL_BODY_BYTES, Bodies
 from serving.description import describe_problems
 from serving.edge import Edge
 from serving.intake import REQUEST_BODY, asked_of, is_one_image
@@ -46,8 +46,8 @@ _BODY: dict[int | str, dict[str, Any]] = {
 }
 # One of the longest always finds room beside others.
 _BODIES_TOGETHER = 2
-# The longest id in ASCII, with its quotes and comma.
-_LONGEST_ID_BYTES = 1024 + 4
+# So many ids of the greatest length in ASCII, with their quotes and commas.
+_LONGEST_DELETION = MAX_IDS * (1024 + 4)
 _NOT_READY: dict[int | str, dict[str, Any]] = {422: {"model": Problem}, 503: {"model": Problem}}
 
 
@@ -75,11 +75,11 @@ def create_app(
         strict_content_type=True,
     )
     register_problems(app)
-    longest = _longest_body(replica.config)
+    longest = max(_longest_predict(replica.config), _LONGEST_DELETION)
     bodies = Bodies(most_requests(replica.config), _BODIES_TOGETHER * longest)
     app.add_middleware(Edge, bodies=bodies, names_requests=names_requests)
     app.include_router(_predicting(replica, forward, keys))
-    app.include_router(_deleting(registrar, guarded_router(keys, "delete", lambda _: MAX_IDS * _LONGEST_ID_BYTES)))
+    app.include_router(_deleting(registrar, guarded_router(keys, "delete", _most_of_deletion)))
     app.include_router(_looking(replica, guarded_router(keys, "admin")))
     app.include_router(_health(replica))
     app.include_router(page_router())
@@ -87,9 +87,13 @@ def create_app(
     return app
 
 
-def _longest_body(limits: ServingConfig) -> int:
+def _longest_predict(limits: ServingConfig) -> int:
     # Base64 makes four characters of three bytes, and a line break after 76 of them; the rest of the body is small.
     return 65536 + limits.max_batch_images * (limits.max_image_bytes * 7 // 5 + 256)
+
+
+def _most_of_deletion(request: Request) -> int:
+    return _LONGEST_DELETION if request.scope["path"] == "/v1/deletions" else SMALL_BODY_BYTES
 
 
 def _predicting(replica: Replica, forward: Forward, keys: ApiKeys) -> APIRouter:
@@ -97,7 +101,7 @@ def _predicting(replica: Replica, forward: Forward, keys: ApiKeys) -> APIRouter:
     admission = Admission(most_requests(limits))
 
     def max_body_bytes(request: Request) -> int:
-        return limits.max_image_bytes if is_one_image(request) else _longest_body(limits)
+        return limits.max_image_bytes if is_one_image(request) else _longest_predict(limits)
 
     router = guarded_router(keys, "predict", max_body_bytes)
 

@@ -63,12 +63,12 @@ class Service:
     def __init__(self, system: System, **serving: Any) -> None:
         self.system = system
         self.registrar = DirectRegistrar(system.registrar())
-        replica = Replica(system.store, system.keys, ServingConfig(**serving))
+        self.replica = Replica(system.store, system.keys, ServingConfig(**serving))
 
         async def forward(asked: ToScore) -> Scored:
-            return replica.score([asked])[0]
+            return self.replica.score([asked])[0]
 
-        self.app = create_app(replica, forward, self.registrar, ApiKeys(system.keys))
+        self.app = create_app(self.replica, forward, self.registrar, ApiKeys(system.keys))
         self.transport = httpx2.ASGITransport(self.app)
 
     def client(self, work: Callable[[AsyncClient], Awaitable[T]]) -> T:
