@@ -16,7 +16,7 @@ from lmeraser.manifest import load_manifest
 from lmeraser.serving_config import ServingConfig
 from lmeraser.store import Store
 from serving.app import build, reserved
-from serving.bodies import LONGEST_BODY_S
+from serving.problems import LONGEST_BODY_S
 
 NAME = "lmeraser"
 # One JSON object a line, for a collector of logs; Serve adds the request id.
@@ -90,7 +90,8 @@ def _check_port(host: str, port: int) -> None:
         # Serve runs already, on a port of its own.
         return
     try:
-        with socket.create_server((host, port)):
+        # As Serve's proxy binds it.
+        with socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET):
             return
     except OSError as error:
         raise ConfigError(

@@ -10,7 +10,8 @@ import asyncio
 from starlette.exceptions import HTTPException
 from starlette.types import Message, Receive
 
-LONGEST_BODY_S = 60.0
+from serving.problems import LONGEST_BODY_S
+
 # What a route without a body of its own may be sent.
 SMALL_BODY_BYTES = 65536
 

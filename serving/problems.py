@@ -28,6 +28,7 @@ from serving.schemas import Problem
 logger = logging.getLogger(__name__)
 
 RETRY_AFTER_S = 1
+LONGEST_BODY_S = 60.0
 MEDIA_TYPE = "application/problem+json"
 _TYPES = "urn:lmeraser:problem:"
 # The first that fits; a message of the store, the keys or the log names paths, which are not the caller's business.

@@ -24,7 +24,7 @@ from small_system import System
 
 from lmeraser.keys import init_keys, load_hash_key, load_signing_key
 from lmeraser.serving_config import ServingConfig
-from serving.bodies import LONGEST_BODY_S
+from serving.problems import LONGEST_BODY_S
 
 ROOT = Path(__file__).parent.parent.parent
 KUBERAY = ROOT / "deploy" / "kuberay"

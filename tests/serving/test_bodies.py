@@ -94,6 +94,7 @@ def test_a_body_is_as_long_as_its_route_may_need(
     asyncio.run(run())
 
 
+@pytest.mark.slow
 def test_100_000_ids_of_full_length_fit(system_of: SystemOf) -> None:
     service = Service(system_of("minute", 30))
     ids = [f"{number:01024}" for number in range(MAX_IDS)]
