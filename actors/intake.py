@@ -238,8 +238,12 @@ def _utc(deadline: str | None) -> str | None:
         return None
     try:
         moment = datetime.fromisoformat(deadline)
-    except ValueError:
-        moment = None
-    if moment is None or moment.tzinfo is None:
-        raise RequestError(f"the deadline is {deadline!r}; allowed is ISO 8601 with an offset: 2026-12-24T18:00:00Z")
-    return moment.astimezone(UTC).isoformat(timespec="milliseconds")
+        if moment.tzinfo is not None:
+            return moment.astimezone(UTC).isoformat(timespec="milliseconds")
+    except (ValueError, OverflowError):
+        # No time, or one that lies outside the years 1 to 9999 in UTC.
+        pass
+    raise RequestError(
+        f"the deadline is {deadline!r}; allowed is ISO 8601 with an offset, in the years 1 to 9999 in UTC: "
+        "2026-12-24T18:00:00Z"
+    )

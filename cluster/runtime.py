@@ -25,6 +25,7 @@ from lmeraser.manifest import Manifest
 from lmeraser.owners_config import OwnersConfig
 from lmeraser.state import check_fingerprint, fingerprint
 from lmeraser.store import LocalStore, open_store
+from serving.front import CALLBACK, CALLBACK_VARIABLE
 
 _DEFAULTS = OwnersConfig()
 
@@ -43,6 +44,8 @@ def connect() -> None:
     authenticate()
     # Serve replaces a proxy that is not ready in time; on a small machine that starts much at once, 5 s are not enough.
     os.environ.setdefault("RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S", "30")
+    # Serve's proxy bounds no head of a request by itself.
+    os.environ.setdefault(CALLBACK_VARIABLE, CALLBACK)
     options: dict[str, Any] = {
         "namespace": NAMESPACE,
         "logging_level": logging.ERROR,

@@ -90,7 +90,8 @@ def _check_port(host: str, port: int) -> None:
         # Serve runs already, on a port of its own.
         return
     try:
-        with socket.create_server((host, port)):
+        # As Serve's proxy binds it.
+        with socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET):
             return
     except OSError as error:
         raise ConfigError(

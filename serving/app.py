@@ -18,7 +18,7 @@ from ray.serve import Application
 from ray.serve.config import BackpressureConfig
 
 from actors.nodes import OTHERS_PART_OF_GPU
-from lmeraser.api_keys import ApiKeys
+from lmeraser.api_keys import ApiKeys, read_api_keys
 from lmeraser.errors import LMEraserError
 from lmeraser.keys import default_folder
 from lmeraser.manifest import load_manifest
@@ -44,7 +44,7 @@ _PART_OF_CORE = 0.9
 class Service:
     """The deployment: one replica, its batches, its routes."""
 
-    def __init__(self, store: str, keys: str, serving: dict[str, Any]) -> None:
+    def __init__(self, store: str, keys: str, keys_expected: bool, serving: dict[str, Any]) -> None:
         import ray
         import torch
 
@@ -55,13 +55,13 @@ class Service:
         torch.set_num_threads(config.threads)
         self._store_uri = store
         self._metrics = ServingMetrics()
-        self._keys = ApiKeys(Path(keys))
+        self._keys = ApiKeys(Path(keys), keys_expected)
         self._replica = Replica(open_store(store), Path(keys), config, "cuda" if ray.get_gpu_ids() else "cpu")
         self._batching = Batching(self._score, config.max_batch_images)
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         registrar = NamedRegistrar(self._replica.store_id, self._store_uri)
-        return create_app(self._replica, self._batching, registrar, self._keys)
+        return create_app(self._replica, self._batching, registrar, self._keys, names_requests=False)
 
     async def check_health(self) -> None:
         """Ray asks regularly; what is reported is how old the bank is that answers."""
@@ -94,6 +94,7 @@ def build(args: dict[str, Any]) -> Application:
     Raises:
         ConfigError: when an argument is unknown or outside its range.
         StoreError: when the URI cannot be used or names no store.
+        KeysError: when the file of API keys cannot be used.
     """
     settings = dict(args)
     store = open_store(str(settings.pop("store", "")))
@@ -112,5 +113,7 @@ def build(args: dict[str, Any]) -> Application:
         max_surge_percent=100,
         ray_actor_options=reserved(config, on_gpu),
     )(Service)
-    application: Application = deployment.bind(store.uri, str(keys), asdict(config))
+    # A replica that starts when the file is gone must not take that for a service without keys.
+    keys_expected = bool(read_api_keys(keys))
+    application: Application = deployment.bind(store.uri, str(keys), keys_expected, asdict(config))
     return application

@@ -21,13 +21,13 @@ from serving.replica import Replica
 from serving.routes import create_app
 
 T = TypeVar("T")
-URL = "http://service"
+URL = "http://127.0.0.1:8000"
 
 
 def post(path: str, content_type: str) -> dict[str, Any]:
     """The ASGI scope of a POST request."""
     scope = {"type": "http", "method": "POST", "path": path, "raw_path": path.encode(), "root_path": ""}
-    headers = [(b"content-type", content_type.encode())]
+    headers = [(b"host", b"127.0.0.1:8000"), (b"content-type", content_type.encode())]
     return scope | {"scheme": "http", "query_string": b"", "client": ("127.0.0.1", 1), "headers": headers}
 
 
@@ -65,12 +65,12 @@ class Service:
     def __init__(self, system: System, **serving: Any) -> None:
         self.system = system
         self.registrar = DirectRegistrar(system.registrar())
-        self._replica = replica = Replica(system.store, system.keys, ServingConfig(**serving))
+        self.replica = replica = Replica(system.store, system.keys, ServingConfig(**serving))
 
         async def forward(asked: ToScore) -> Scored:
             return await asyncio.to_thread(lambda: replica.score([asked])[0])
 
-        self.app = create_app(replica, forward, self.registrar, ApiKeys(system.keys))
+        self.app = create_app(self.replica, forward, self.registrar, ApiKeys(system.keys))
         self.transport = httpx2.ASGITransport(self.app)
 
     def caught_up(self) -> None:
@@ -79,7 +79,7 @@ class Service:
 
         def answers() -> bool | None:
             try:
-                return self._replica.bank().commit.number >= newest.number or None
+                return self.replica.bank().commit.number >= newest.number or None
             except NotReadyError:
                 return newest.rows == 0 or None
 
