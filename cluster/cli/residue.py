@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from cluster.cli.options import AsJson, ConfigFile, S3Endpoint, StoreUri, find_store, read_ids
+from cluster.cli.options import AsJson, ConfigFile, S3Endpoint, StoreUri, find_store
 from cluster.cli.output import print_json, print_pairs, print_rows
 from lmeraser.errors import ConfigError
 
