@@ -113,7 +113,7 @@ def _plain(text: str, line: str) -> str:
         raise ConfigError(f'{line} begins with #: comments are not ids; an id that begins so goes in quotes: "#7"')
     if text.startswith('"'):
         raise ConfigError(
-            f'{line} begins with a quotation mark and does not end with it; allowed is {SHAPE}, without further '
+            f"{line} begins with a quotation mark and does not end with it; allowed is {SHAPE}, without further "
             'columns, and "" for a quotation mark in a quoted id'
         )
     return text if text.strip() else ""

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from small_system import System, samples
 
-from lmeraser.residue import Residue, scan
+from lmeraser.residue import Finding, Residue, scan
 
 SystemOf = Callable[..., System]
 all_media = pytest.mark.parametrize(
@@ -29,16 +29,22 @@ def system(system_of: SystemOf) -> System:
     return system
 
 
-def scanned(system: System, *ids: str, images: tuple[bytes, ...] = (), folder: Path | None = None) -> Residue:
-    return scan(system.store, [] if folder is None else [folder], ids, images)
+def scanned(
+    system: System,
+    *ids: str,
+    images: tuple[bytes, ...] = (),
+    folder: Path | None = None,
+    tables: tuple[tuple[str, bytes], ...] = (),
+) -> Residue:
+    return scan(system.store, system.hash_key, [] if folder is None else [folder], ids, images, tables)
 
 
 @all_media
 def test_after_a_deletion_nothing_is_left(system: System) -> None:
     image = samples(1, 2)[0].image
-    found = scanned(system, "photo-1", "ann1", images=(image,))
+    found = scanned(system, "photo-1", images=(image,))
     assert (found.clean, found.findings) == (True, ())
-    assert (found.ids, found.images) == (2, 1)
+    assert (found.ids, found.images) == (1, 1)
     assert found.files >= len(system.store.names())
 
 
@@ -68,14 +74,14 @@ def test_an_id_in_a_log_of_another_folder_is_found(system: System, tmp_path: Pat
 def test_a_short_id_counts_only_as_a_word_of_its_own(system: System, tmp_path: Path) -> None:
     logs = tmp_path / "logs"
     logs.mkdir()
-    (logs / "one").write_text("x42y")
-    assert scanned(system, "42", folder=logs).clean
-    (logs / "two").write_text("user 42 asked")
-    assert not scanned(system, "42", folder=logs).clean
+    (logs / "one").write_text("xab1y")
+    assert scanned(system, "ab1", folder=logs).findings == ()
+    (logs / "two").write_text("user ab1 asked")
+    assert scanned(system, "ab1", folder=logs).findings == (Finding(str(logs / "two"), "holds id 1"),)
 
 
 def test_an_id_across_two_chunks_is_found(system: System, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lmeraser.residue._CHUNK", 1000)
+    monkeypatch.setattr("lmeraser.residue.files.PIECE", 1000)
     logs = tmp_path / "logs"
     logs.mkdir()
     (logs / "spilled").write_bytes(b"." * 995 + b"photo-1" + b"." * 2000)
