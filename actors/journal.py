@@ -8,7 +8,7 @@ from typing import Any
 from actors.history import History
 from lmeraser.commit import Commit
 from lmeraser.errors import FencedError, LogError, LostRaceError
-from lmeraser.log import Kind, Log, Record
+from lmeraser.log import Kind, Log, Position, Record
 
 
 class Journal:
@@ -47,15 +47,36 @@ class Journal:
             try:
                 record = self._log.append(kind, self.term, body)
             except LostRaceError as error:
-                self.history.replay(self._log.advance())
-                if self.history.term > self.term:
-                    raise FencedError(
-                        f"a registrar of term {self.history.term} has taken over from term {self.term}"
-                    ) from error
-                # Its own append, which seemed to fail: what this process holds in memory is behind the log.
-                raise LogError(f"term {self.term} has a record that it does not know of: start again") from error
+                self._refuse(self._log.advance(), error)
+                raise
             self.history.replay([record])
             return record
+
+    def check(self) -> None:
+        """The fence of every removal: raises once another registrar has written to the log."""
+        with self._lock:
+            self._refuse(self._log.advance())
+
+    @property
+    def position(self) -> Position:
+        """Where those stand who work for this registrar."""
+        with self._lock:
+            return Position(self.term, self._log.head.number if self._log.head is not None else 0)
+
+    def now(self) -> str:
+        """The time, never earlier than the newest record's."""
+        return self._log.now()
+
+    def _refuse(self, foreign: list[Record], cause: Exception | None = None) -> None:
+        if not foreign:
+            return
+        self.history.replay(foreign)
+        if self.history.term > self.term:
+            raise FencedError(
+                f"a registrar of term {self.history.term} has taken over from term {self.term}"
+            ) from cause
+        # Its own append, which seemed to fail: what this process holds in memory is behind the log.
+        raise LogError(f"term {self.term} has a record that it does not know of: start again") from cause
 
     def commit_at(self, number: int) -> Commit:
         """The commit in the record with this number."""

@@ -16,17 +16,18 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from actors.boundaries import Boundary, reached
 from actors.committer import Applied, Committer
-from actors.incoming import Incoming, Prefixes, is_there, read_incoming
+from actors.incoming import INCOMING, Incoming, IngestOutcome, read_incoming
 from actors.intake import Intake
 from actors.journal import Journal
 from actors.owner import TuningJob
 from actors.owners import Owners
 from actors.planner import Planner
+from actors.prefixes import SILENCE_S, Prefixes
 from actors.receipting import Receipting
 from actors.sweep import sweep
 from lmeraser.commit import Commit
 from lmeraser.deletion import Deletion
-from lmeraser.errors import DuplicateSampleError, ErasedRowError, NotReadyError, ObjectCorruptError, RequestError
+from lmeraser.errors import DataError, NotReadyError, ObjectCorruptError, ObjectMissingError, RequestError
 from lmeraser.keys import HashKey
 from lmeraser.log import Log
 from lmeraser.manifest import Manifest
@@ -60,7 +61,7 @@ class Registrar:
         self._committer = Committer(store, manifest, hash_key, self._journal, owners)
         self._committer.load()
         self._intake = Intake(store, hash_key, self._journal)
-        self._intake.adopt()
+        self._intake.adopt(self._committer.index)
         self._retries: deque[str] = deque()
         self._receipting = Receipting(store, manifest, hash_key, signing_key, self._journal)
         self._planner = Planner(manifest.method.partition.min_tuned_rows, manifest.method.tuning.passes)
@@ -76,6 +77,7 @@ class Registrar:
             if deletion.status == "erased"
         }
         self._tunings = 0
+        self._looked_s = time.monotonic()
         commit = self._committer.commit
         owners.prepare({entry.key: entry.rows for entry in commit.clusters} if commit is not None else {})
         self._sweep()
@@ -98,6 +100,7 @@ class Registrar:
         Raises:
             NotReadyError: when the store holds no rows and never has.
             RequestError: when no id is given, or too many are, or the deadline is no such time.
+            RateLimitError: when too many requests came that name no row of the system.
             IdempotencyConflictError: when the key came before with another body.
             StoreError: when the request cannot be written; it is not accepted then.
         """
@@ -138,21 +141,22 @@ class Registrar:
 
     def begin_ingest(self) -> str:
         """A prefix under which to put row objects; renew it in ``prefixes``, and pass it to :meth:`ingest`."""
-        return self.prefixes.begin()
+        return self.prefixes.begin(self._journal.position.number)
 
-    def ingest(self, prefix: str, force: bool = False) -> Future[int]:
-        """Add the rows under a prefix; the future gives their number once they are committed.
+    def ingest(self, prefix: str, force: bool = False) -> Future[IngestOutcome]:
+        """Add the rows under a prefix that are new; the future says what became of them once they are committed.
 
-        It is 0 where all of them were there already, the same in every byte. The future raises DuplicateSampleError,
-        or ErasedRowError when a row or its subject was erased before and ``force`` is not set.
+        Rows that are there already, the same in every byte, are passed over. Rows that were named in a deletion, or
+        whose subject was, are left out; with ``force`` those alone that were named after the ingest began. The future
+        raises DuplicateSampleError when a sample id comes twice or is there with other content, and RequestError when
+        the ingest holds a row that is being erased and must start again; nothing is added then.
 
         Raises:
             RequestError: when the ingest can no longer be finished, and must start again.
         """
-        self.prefixes.hand_over(prefix)
-        ingest = Incoming(prefix, force)
+        ingest = Incoming(prefix, self.prefixes.hand_over(prefix), force)
         self._ingests.append(ingest)
-        return ingest.rows
+        return ingest.outcome
 
     def status(self) -> dict[str, Any]:
         """What the system holds and what it waits for."""
@@ -182,7 +186,7 @@ class Registrar:
         elif self._retries:
             self._try_again(self._retries[0])
             self._retries.popleft()
-        elif self.prefixes.drop_silent() or self._unswept:
+        elif self.prefixes.drop_silent() or self._unswept or self._strays():
             self._sweep()
         elif not (self._take_results() or self._start_tunings() or self._complete()):
             self._owners.start_ahead()
@@ -198,10 +202,10 @@ class Registrar:
         """Erase the rows of all requests that have come so far, in one commit."""
         ids = [self._requests[place] for place in range(len(self._requests))]
         fresh = [request_id for request_id in ids if request_id not in self._journal.history.committed]
-        samples = {name for request_id in fresh for name in self._intake.sample_ids(request_id, self._committer.index)}
-        self.prefixes.forbid(samples)
-        requests = [(request_id, self._intake.object_of(request_id)) for request_id in fresh]
-        applied = self._committer.apply(erased=samples, requests=requests) if fresh else _NOTHING
+        requests = [self._intake.resolve(request_id, self._committer.index) for request_id in fresh]
+        for hashes in map(self._journal.history.named, ids):
+            self.prefixes.forbid(hashes, self._journal.position.number)
+        applied = self._committer.apply(requests) if fresh else _NOTHING
         self._follow(applied.left_keys, applied.touched)
         # Until the lease of every replica has run out, one may still answer from the commit before.
         time.sleep(self._lease_s)
@@ -220,22 +224,18 @@ class Registrar:
             self._requests.popleft()
 
     def _add(self, ingest: Incoming) -> None:
-        method, commit = self._manifest.method, self._committer.commit
+        history, index = self._journal.history, self._committer.index
         try:
-            arrived = read_incoming(self._store, ingest, self._journal.history, self._hash_key, method)
-        except (ErasedRowError, ObjectCorruptError, DuplicateSampleError) as error:
+            self.prefixes.check(ingest.prefix)
+            arrived = read_incoming(self._store, ingest, history, self._hash_key, self._manifest.method, index)
+        except (DataError, ObjectCorruptError, ObjectMissingError, RequestError) as error:
             return self._ended(ingest, error)
-        # Asked for again after a kill that came too late to be told.
-        if arrived is None or is_there(self._store, self._hash_key, arrived, self._committer.index, commit):
-            return self._ended(ingest, 0)
-        try:
-            applied = self._committer.apply(arrived=arrived)
-        except DuplicateSampleError as error:
-            return self._ended(ingest, error)
-        return self._ended(ingest, len(arrived.index), applied)
+        outcome = IngestOutcome(len(arrived.index), arrived.present, arrived.erased)
+        applied = self._committer.apply(arrived=arrived) if outcome.added else _NOTHING
+        return self._ended(ingest, outcome, applied)
 
-    def _ended(self, ingest: Incoming, outcome: int | Exception, applied: Applied = _NOTHING) -> None:
-        """Sweep what lies under the prefix, and tell how many rows were added or why none was."""
+    def _ended(self, ingest: Incoming, outcome: IngestOutcome | Exception, applied: Applied = _NOTHING) -> None:
+        """Sweep what lies under the prefix, and tell what became of the rows or why none was added."""
         # A later step that fails is done again, and must not add the rows a second time.
         self._ingests.popleft()
         self.prefixes.added(ingest.prefix)
@@ -270,7 +270,8 @@ class Registrar:
                 break
             if entry.key not in self._running:
                 target = object_name(f"specialists/{entry.key}", "safetensors")
-                self._running[entry.key] = TuningJob(entry.key, entry.rows_object, entry.rows_leaf, target)
+                position = self._journal.position
+                self._running[entry.key] = TuningJob(entry.key, entry.rows_object, entry.rows_leaf, target, position)
                 self._owners.start_tuning(self._running[entry.key])
                 started = True
         return started
@@ -311,7 +312,18 @@ class Registrar:
                 keys.update(touched)
 
     def _sweep(self) -> None:
-        with self.prefixes.held() as prefixes:
-            writing = prefixes | {job.target for job in self._running.values()}
-            sweep(self._store, self._committer.commit, writing)
+        self.prefixes.drop_forbidden()
+        targets = {job.target for job in self._running.values()}
+
+        def writing(name: str) -> bool:
+            return name in targets or self.prefixes.keeps(name)
+
+        sweep(self._store, self._committer.commit, writing, self._journal.check)
         self._unswept = False
+
+    def _strays(self) -> bool:
+        """Once a minute: whether rows lie where no ingest puts any, as those of a worker that outlived its ingest."""
+        if time.monotonic() - self._looked_s < SILENCE_S:
+            return False
+        self._looked_s = time.monotonic()
+        return not all(self.prefixes.keeps(name) for name in self._store.names(f"{INCOMING}/"))

@@ -13,6 +13,7 @@ import ray
 from ray.actor import ActorHandle
 from ray.exceptions import RayActorError
 
+from actors.incoming import IngestOutcome
 from actors.metrics import RegistrarMetrics
 from actors.names import registrar_name
 from actors.nodes import Placement
@@ -98,7 +99,7 @@ class RegistrarProcess:
         """See Prefixes.drop."""
         self._registrar.prefixes.drop(prefix)
 
-    def ingest(self, prefix: str, force: bool = False) -> int:
+    def ingest(self, prefix: str, force: bool = False) -> IngestOutcome:
         """See Registrar.ingest; returns once the rows are committed."""
         return self._registrar.ingest(prefix, force).result()
 

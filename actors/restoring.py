@@ -24,10 +24,12 @@ from lmeraser.log import Log, Record
 from lmeraser.manifest import RESTORING, Manifest, load_manifest
 from lmeraser.mirror import check_same, copy_record, read_mirror
 from lmeraser.public import load_method
-from lmeraser.receipts import sample_hash, subject_hash
+from lmeraser.receipts import row_hashes
 from lmeraser.serving_config import LONGEST_LEASE_S
 from lmeraser.state import check_fingerprint, fingerprint
 from lmeraser.store import Store
+
+_NAMED = ("samples", "subjects", "unknown_samples", "unknown_subjects")
 
 
 @dataclass(frozen=True)
@@ -60,12 +62,16 @@ class RestoringRegistrar(Registrar):
         return [
             sample_id
             for sample_id, subject_id in zip(index.sample_ids, index.subject_ids, strict=True)
-            if sample_hash(key, sample_id) in hashes or subject_hash(key, subject_id) in hashes
+            if not row_hashes(key, sample_id, subject_id).isdisjoint(hashes)
         ]
 
     def commit_again(self) -> None:
         """Commit the state as it is."""
         self._committer.apply()
+
+    def unmark(self) -> None:
+        """Remove the mark that keeps others from opening the copy."""
+        self._store.purge(RESTORING, self._journal.check)
 
 
 @dataclass(frozen=True)
@@ -99,9 +105,7 @@ def restore(store: Store, mirror: Store, hash_key: HashKey, signing_key: Ed25519
     have = len(Log(store).advance())
     for record in newer[max(mark.own, have) : mark.last]:
         copy_record(mirror, store, record)
-    restored = _erase_again(store, manifest, hash_key, signing_key, mark, newer[: mark.last])
-    store.purge(RESTORING)
-    return restored
+    return _erase_again(store, manifest, hash_key, signing_key, mark, newer[: mark.last])
 
 
 def _make_mark(store: Store, manifest: Manifest, hash_key: HashKey, newer: list[Record]) -> _Mark | None:
@@ -152,6 +156,7 @@ def _erase_again(
         commits = _commits(Log(store).advance())
     made = [commit for commit in commits if commit.number > mark.last]
     before = Commit.from_record(log[mark.commit - 1])
+    registrar.unmark()
     return Restored(
         records=mark.last - mark.own,
         erased=before.rows - made[-1].rows,
@@ -164,11 +169,13 @@ def _erase_again(
 
 def _erased_since(records: list[Record], commit: int) -> Iterator[str]:
     """Keyed hashes of all that was asked to be deleted and that the commit with this number still holds."""
-    done = {name for record in records if record.number <= commit for name in record.body.get("requests", ())}
+    commits = [record for record in records if record.kind == "commit"]
+    done = {each["id"] for record in commits if record.number <= commit for each in record.body["erasures"]}
     for record in records:
         if record.kind == "request" and record.body["id"] not in done:
-            yield from record.body["samples"]
-            yield from record.body["subjects"]
+            yield from (each for kind in _NAMED for each in record.body[kind])
+    for each in (each for record in commits if record.number > commit for each in record.body["erasures"]):
+        yield from (*each["samples"], *each["subjects"])
 
 
 def _commits(records: list[Record]) -> list[Commit]:

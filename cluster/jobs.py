@@ -5,16 +5,19 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import ray
 
+from actors.incoming import IngestOutcome
 from actors.nodes import OTHERS_PART_OF_GPU
 from actors.owner_process import Site
 from cluster.sorted_runs import SortedRuns
 from lmeraser.config import SourceConfig
 from lmeraser.data import check_samples, located, open_source
 from lmeraser.errors import DataError, LMEraserError
+from lmeraser.keys import load_hash_key
 from lmeraser.manifest import Manifest, load_manifest
 from lmeraser.method import chunks
 from lmeraser.public import load_method
@@ -31,9 +34,9 @@ Report = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class Ingested:
-    """What an ingest did: rows added, and ids of undecodable rows that were left out."""
+    """What an ingest did: what became of the rows, and ids of undecodable rows that were left out."""
 
-    rows: int
+    outcome: IngestOutcome
     skipped: tuple[str, ...]
 
 
@@ -57,12 +60,12 @@ def ingest(
         manifest: the store's.
         source: where the rows come from.
         skip_bad: leave undecodable images out instead of refusing.
-        force: take rows that were erased before.
+        force: take rows that were erased before, too.
         report: called with what is being done, how much of it is done, and how much there is.
 
     Raises:
         DataError: when the source holds no rows, repeats a sample id, or holds undecodable images.
-        ErasedRowError: when a row or its subject was erased before, and ``force`` is not set.
+        DuplicateSampleError: when a sample id is in the store with other content.
     """
     source = located(source)
     labels = manifest.method.labels
@@ -142,7 +145,7 @@ def _write_incoming(
     method = load_method(store, manifest)
     labels = manifest.method.labels
     # Named by worker and turn, so that a worker that Ray starts again puts no row twice.
-    runs = SortedRuns(store, f"{prefix}{place:04d}-", method.dendrogram)
+    runs = SortedRuns(store, load_hash_key(Path(site.keys_folder)), f"{prefix}{place:04d}-", method.dendrogram)
     read = 0
     for number, chunk in enumerate(chunks(open_source(source).samples(labels), _CHUNK_ROWS)):
         if number % workers == place:

@@ -24,7 +24,7 @@ from lmeraser.state import json_digest, state_leaf, tensor_digest
 from lmeraser.store import Store
 from lmeraser.tensors import tensors_from_bytes
 
-FORMAT = 5
+FORMAT = 6
 NAME = "store.json"
 RESTORING = "restoring.json"
 

@@ -22,6 +22,7 @@ from lmeraser.errors import (
     LogError,
     NotReadyError,
     OverloadedError,
+    RateLimitError,
     RequestError,
     StoreError,
     UndecodableImageError,
@@ -39,6 +40,7 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9._~-]{1,128}")
 # The first that fits; a message of the store, the keys or the log names paths, which are not the caller's business.
 _KINDS: tuple[tuple[type[LMEraserError], int, str, str | None], ...] = (
     (IdempotencyConflictError, 409, "idempotency-conflict", None),
+    (RateLimitError, 429, "too-many-requests", None),
     (UnknownDeletionError, 404, "unknown-deletion", None),
     (RequestError, 422, "invalid-request", None),
     (UndecodableImageError, 422, "undecodable-image", None),
@@ -160,6 +162,6 @@ def _problem(status: int, slug: str, detail: str, request_id: str) -> Problem:
 
 def _response(problem: Problem, headers: dict[str, str] | None = None) -> Response:
     headers = dict(headers or {})
-    if problem.status == 503:
+    if problem.status in (429, 503):
         headers["Retry-After"] = str(RETRY_AFTER_S)
     return Response(problem.model_dump_json(), problem.status, headers, MEDIA_TYPE)

@@ -67,10 +67,13 @@ def ingest(
     s3_endpoint: S3Endpoint = "",
     keys: KeyFolder = None,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave undecodable images out.")] = False,
-    force: Annotated[bool, typer.Option("--force", help="Take rows that were erased before.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Take rows that were erased before, too.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Make the store where there is none, and add the private rows.
+    """Make the store where there is none, and add the private rows that are new.
+
+    Rows that are in the store already, the same in every byte, are passed over. Rows that were named in a deletion, or
+    whose subject was, are left out unless --force is given.
 
     Example: lmeraser ingest --config examples/gtsrb.yaml --data /data --store /data/gtsrb-store
     """
@@ -91,7 +94,9 @@ def ingest(
         done = run(registrar, site, built.manifest, settings.private, skip_bad=skip_bad, force=force, report=report)
     _print(
         {
-            "rows": done.rows,
+            "added": done.outcome.added,
+            "present": done.outcome.present,
+            "erased": done.outcome.erased,
             "skipped": list(done.skipped),
             "public_skipped": list(built.skipped),
             "store": target.uri,

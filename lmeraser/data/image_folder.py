@@ -36,4 +36,4 @@ class ImageFolderSource:
             if file.suffix.lower() in suffixes and file.is_file():
                 sample_id = file.relative_to(self._path).as_posix()
                 label = places.of_name(sample_id.partition("/")[0], sample_id)
-                yield Sample(sample_id, sample_id, label, file.read_bytes())
+                yield Sample(sample_id, None, label, file.read_bytes())

@@ -1,7 +1,8 @@
 """Rows from Parquet files in the layout of Hugging Face datasets.
 
 Columns: ``image`` (bytes, or a struct with ``bytes``), ``label`` (a number, with or without ClassLabel names in the
-schema's metadata, or a name), and perhaps ``sample_id`` and ``subject_id``.
+schema's metadata, or a name), and perhaps ``sample_id`` and ``subject_id`` (text or integers;
+null and the empty text are no id).
 """
 
 from __future__ import annotations
@@ -23,6 +24,20 @@ from lmeraser.store.filesystem import filesystem
 _BATCH_ROWS = 512
 _BUFFER_BYTES = 1 << 22
 _NEEDED = ("image", "label")
+_IDS = ("sample_id", "subject_id")
+
+
+_ID_TYPES = (
+    pa.types.is_integer,
+    pa.types.is_string,
+    pa.types.is_large_string,
+    pa.types.is_string_view,
+    pa.types.is_binary,
+    pa.types.is_large_binary,
+    pa.types.is_binary_view,
+    pa.types.is_fixed_size_binary,
+    pa.types.is_null,
+)
 
 
 class ParquetSource:
@@ -49,6 +64,7 @@ class ParquetSource:
                     f"{file} lacks the column {', '.join(missing)}; it has {', '.join(schema.names)}, "
                     "and image and label are needed"
                 )
+            _check_id_columns(schema, file)
         self.labels = _label_names(self._schema(self._files[0]))
 
     def samples(self, labels: tuple[str, ...]) -> Iterator[Sample]:
@@ -57,10 +73,11 @@ class ParquetSource:
         for file in self._files:
             names = _label_names(self._schema(file))
             for row, columns in enumerate(self._rows(file)):
-                sample_id = str(columns.get("sample_id") or f"{PurePosixPath(file).stem}/{row}")
+                where = f"row {row} of {file}"
+                sample_id = _id(columns.get("sample_id"), where) or f"{PurePosixPath(file).stem}/{row}"
                 yield Sample(
                     sample_id=sample_id,
-                    subject_id=str(columns.get("subject_id") or sample_id),
+                    subject_id=_id(columns.get("subject_id"), where),
                     label=_place(places, names, columns["label"], sample_id),
                     image=_encoded(columns["image"]),
                 )
@@ -75,14 +92,14 @@ class ParquetSource:
         return sorted(file.path for file in found if file.is_file and file.extension == "parquet")
 
     def _rows(self, file: str) -> Iterator[dict[str, Any]]:
-        wanted = ("sample_id", "subject_id", *_NEEDED)
+        wanted = (*_IDS, *_NEEDED)
         try:
             # Read piece by piece: by default, all of a row group's images would be held at a time.
             with pq.ParquetFile(file, filesystem=self._system, buffer_size=_BUFFER_BYTES) as opened:
                 columns = [name for name in wanted if name in opened.schema_arrow.names]
                 for batch in opened.iter_batches(_BATCH_ROWS, columns=columns):
                     yield from batch.to_pylist()
-        except (pa.ArrowException, OSError) as error:
+        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
             raise DataError(f"cannot read {file}: {error}") from error
 
     def _schema(self, file: str) -> pa.Schema:
@@ -90,6 +107,32 @@ class ParquetSource:
             return pq.read_schema(file, filesystem=self._system)
         except (pa.ArrowException, OSError) as error:
             raise DataError(f"cannot read {file}: {error}") from error
+
+
+def _check_id_columns(schema: pa.Schema, file: str) -> None:
+    """Refuse a column whose values have no one form in which people write them: 7.0 or 7, True or true."""
+    for name in _IDS:
+        if name not in schema.names:
+            continue
+        kind = schema.field(name).type
+        value_type = kind.value_type if pa.types.is_dictionary(kind) else kind
+        if not any(allowed(value_type) for allowed in _ID_TYPES):
+            raise DataError(
+                f"{file}: the column {name} holds {kind}; ids are text or whole numbers, and null where there is none. "
+                f"Write it as text or as int64 (pandas: df['{name}'].astype('Int64') keeps gaps as null)"
+            )
+
+
+def _id(value: Any, where: str) -> str | None:
+    """An id as text; None where there is none."""
+    if isinstance(value, bytes):
+        try:
+            value = value.decode()
+        except UnicodeDecodeError:
+            raise DataError(
+                f"{where} has the id {value!r}, which is not UTF-8; write it as text, in hex for one"
+            ) from None
+    return None if value is None or value == "" else str(value)
 
 
 def _label_names(schema: pa.Schema) -> tuple[str, ...]:

@@ -14,13 +14,13 @@ class Sample:
 
     Attributes:
         sample_id: tells rows apart.
-        subject_id: the person it is about; the sample id where the data names none.
+        subject_id: the person it is about; None where the data names none.
         label: index into the declared labels.
         image: encoded, as it came.
     """
 
     sample_id: str
-    subject_id: str
+    subject_id: str | None
     label: int
     image: bytes
 

@@ -16,6 +16,7 @@ from lmeraser.data.sample import Sample, Source
 from lmeraser.data.torchvision_dataset import TorchvisionSource
 from lmeraser.errors import ConfigError, DataError, DuplicateSampleError, UndecodableImageError, UnknownLabelError
 from lmeraser.hashing import draw_uint64
+from lmeraser.ids import comparable
 from lmeraser.store.location import SCHEME
 
 _NAMED_IN_MESSAGE = 10
@@ -85,9 +86,10 @@ class CheckedSamples:
     def __iter__(self) -> Iterator[Sample]:
         seen: set[str] = set()
         for sample in self._samples:
-            if sample.sample_id in seen:
+            compared = comparable(sample.sample_id)
+            if compared in seen:
                 raise DuplicateSampleError(f"sample id {sample.sample_id!r} comes more than once")
-            seen.add(sample.sample_id)
+            seen.add(compared)
             if not 0 <= sample.label < len(self._labels):
                 raise UnknownLabelError(
                     f"sample {sample.sample_id!r} has the label {sample.label}; allowed is 0 to {len(self._labels) - 1}"

@@ -60,4 +60,4 @@ class TorchvisionSource:
                 label = places.of_number(target, sample_id)
             buffer = io.BytesIO()
             image.save(buffer, format="PNG")
-            yield Sample(sample_id, sample_id, label, buffer.getvalue())
+            yield Sample(sample_id, None, label, buffer.getvalue())

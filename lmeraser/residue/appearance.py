@@ -28,7 +28,7 @@ def appearances(method: Method, images: Sequence[bytes], remaining: Iterable[Row
     Raises:
         UndecodableImageError: when one of the images is none.
     """
-    rows = method.rows(Sample(name := f"{place:08d}", name, 0, image) for place, image in enumerate(images))
+    rows = method.rows(Sample(f"{place:08d}", None, 0, image) for place, image in enumerate(images))
     found: dict[bytes, str] = {}
     wholes = set(images)
     for place, (image, features_H) in enumerate(zip(images, rows.features_NH, strict=True), start=1):

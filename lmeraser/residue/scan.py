@@ -127,7 +127,8 @@ def scan(
     for name, data in tables:
         looked.at_file(name, io.BytesIO(data), own=False)
     bodies = [record.body for record in records if record.kind == "request"]
-    named = {one for body in bodies for one in (*body["samples"], *body["subjects"])}
+    parts = ("samples", "subjects", "unknown_samples", "unknown_subjects")
+    named = {one for body in bodies for part in parts for one in body[part]}
     held = set(map(comparable, known))
     strange = [
         place

@@ -10,6 +10,7 @@ from pathlib import Path
 from urllib.parse import quote, unquote
 
 from lmeraser.errors import LostRaceError, ObjectMissingError, StoreError
+from lmeraser.store.fence import Fence
 from lmeraser.store.names import check_name
 
 _PARTIAL = ".partial"
@@ -55,26 +56,32 @@ class LocalStore:
             )
             return sorted(name for name in found if name.startswith(prefix) and not name.startswith(_PARTIAL))
 
-    def purge(self, name: str) -> None:
+    def purge(self, name: str, fence: Fence) -> None:
         path = self._path(name)
-        with _storage_errors(f"cannot purge {name} in {self.uri}"):
-            path.unlink(missing_ok=True)
-            _sync_folder(path.parent)
+        if self.exists(name):
+            fence()
+            self._remove(path, name)
 
-    def purge_below(self, prefix: str, keep: Callable[[str], bool]) -> None:
-        for name in self.names(prefix):
-            if not keep(name):
-                self.purge(name)
-        left = [name for name in self.names(prefix) if not keep(name)]
+    def purge_below(self, prefix: str, keep: Callable[[str], bool], fence: Fence) -> None:
+        doomed = [name for name in self.names(prefix) if not keep(name)]
+        if not doomed:
+            return
+        fence()
+        for name in doomed:
+            self._remove(self._path(name), name)
+        left = sorted(set(doomed).intersection(self.names(prefix)))
         if left:
             raise StoreError(f"{len(left)} object(s) are still listed in {self.uri} after the purge, such as {left[0]}")
 
-    def purge_partial(self, keep: Callable[[str], bool]) -> None:
+    def purge_partial(self, keep: Callable[[str], bool], fence: Fence) -> None:
         folder = self._root / _PARTIAL
         with _storage_errors(f"cannot purge unfinished writes in {self.uri}"):
-            for path in folder.iterdir() if folder.is_dir() else ():
-                if not keep(unquote(path.name.rpartition("~")[0])):
-                    path.unlink(missing_ok=True)
+            paths = list(folder.iterdir()) if folder.is_dir() else []
+        doomed = [path for path in paths if not keep(unquote(path.name.rpartition("~")[0]))]
+        if doomed:
+            fence()
+        for path in doomed:
+            self._remove(path, f"an unfinished write, {path.name},")
 
     def kept(self) -> Iterator[tuple[str, bytes | None]]:
         # A folder that was moved to another disk is linked.
@@ -89,6 +96,11 @@ class LocalStore:
 
     def check(self) -> None:
         """See Store.check; a folder that cannot be written says so at the first write, before anything counts."""
+
+    def _remove(self, path: Path, name: str) -> None:
+        with _storage_errors(f"cannot purge {name} in {self.uri}"):
+            path.unlink(missing_ok=True)
+            _sync_folder(path.parent)
 
     def _path(self, name: str) -> Path:
         return self._root / check_name(name)

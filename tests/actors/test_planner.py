@@ -15,6 +15,7 @@ from actors.registrar import Registrar
 from lmeraser.commit import ClusterEntry, Commit
 from lmeraser.errors import RequestError
 from lmeraser.keys import load_signing_key
+from lmeraser.log import Position
 from lmeraser.receipts import verify_receipt
 
 SystemOf = Callable[..., System]
@@ -38,7 +39,7 @@ def keys(entries: list[ClusterEntry]) -> list[str]:
 
 
 def job(key: str) -> TuningJob:
-    return TuningJob(key, f"rows/{key}", f"leaf-{key}", f"specialists/{key}")
+    return TuningJob(key, f"rows/{key}", f"leaf-{key}", f"specialists/{key}", Position(1, 1))
 
 
 def test_the_nearest_deadline_comes_first_and_then_the_cheapest() -> None:

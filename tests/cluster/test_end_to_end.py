@@ -63,7 +63,7 @@ def image_folder(folder: Path, rows: list[Sample]) -> tuple[SourceConfig, list[S
     for row in named:
         (folder / row.sample_id).parent.mkdir(parents=True, exist_ok=True)
         (folder / row.sample_id).write_bytes(row.image)
-    return SourceConfig("image_folder", str(folder)), [replace(row, subject_id=row.sample_id) for row in named]
+    return SourceConfig("image_folder", str(folder)), [replace(row, subject_id=None) for row in named]
 
 
 def no_report(what: str, done: int, total: int) -> None:
@@ -179,7 +179,7 @@ def test_rows_are_ingested_by_ray_workers_and_tuned_by_their_owners(system_of: S
     done = ingest(registrar, site, system.manifest, source, skip_bad=False, force=False, report=no_report)
     status = tune(registrar, no_report)
     end_actors(system.manifest.store_id)
-    assert (done.rows, status["rows"], status["awaiting"]) == (60, 60, [])
+    assert (done.outcome.added, status["rows"], status["awaiting"]) == (60, 60, [])
     assert system.store.names("incoming/") == []
     assert system.newest().root == system.fresh_root(rows)
 

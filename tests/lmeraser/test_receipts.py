@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from lmeraser.errors import KeysError, ReceiptError
 from lmeraser.keys import HashKey
-from lmeraser.receipts import covers, key_check, row_paths, sample_hash, sign, subject_hash, verify_receipt
+from lmeraser.receipts import covers, key_check, row_hashes, row_paths, sample_hash, sign, subject_hash, verify_receipt
 from lmeraser.state import merkle_root
 
 HASH_KEY = HashKey(bytes(range(32)))
@@ -179,4 +179,9 @@ def test_a_sample_and_a_subject_of_the_same_name_hash_apart() -> None:
 
 def test_a_sample_hash_is_hmac_sha256() -> None:
     expected = hmac.new(HASH_KEY.secret, '["sample","né"]'.encode(), hashlib.sha256).hexdigest()
-    assert sample_hash(HASH_KEY, "né") == expected
+    assert sample_hash(HASH_KEY, "né") == sample_hash(HASH_KEY, "ne\u0301") == expected
+
+
+def test_a_row_is_found_by_its_sample_and_by_its_subject_where_it_has_one() -> None:
+    assert row_hashes(HASH_KEY, "s1", "u1") == {sample_hash(HASH_KEY, "s1"), subject_hash(HASH_KEY, "u1")}
+    assert row_hashes(HASH_KEY, "s1", None) == {sample_hash(HASH_KEY, "s1")}

@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 
 from actors.history import History
+from actors.incoming import IngestOutcome, put_rows
 from actors.owners import InProcessOwners
 from actors.registrar import Registrar
 from lmeraser.commit import Commit
@@ -105,16 +106,16 @@ class System:
         owners = InProcessOwners(self.store, self.manifest, self.hash_key, self.method)
         return Registrar(self.store, self.manifest, self.hash_key, load_signing_key(self.keys), owners, lease_s=0.0)
 
-    def ingest(self, rows: list[Sample], tuned: bool = True) -> None:
+    def ingest(self, rows: list[Sample], tuned: bool = True) -> IngestOutcome:
         registrar = self.registrar()
         prefix = registrar.begin_ingest()
-        self.store.put(f"{prefix}rows.parquet", self.method().rows(rows).to_parquet())
+        put_rows(self.store, self.hash_key, f"{prefix}rows", self.method().rows(rows))
         done = registrar.ingest(prefix)
         while not registrar.idle():
             registrar.step()
             if done.done() and not tuned:
                 break
-        done.result(timeout=0)
+        return done.result(timeout=0)
 
     def delete(self, *sample_ids: str) -> None:
         registrar = self.registrar()

@@ -13,6 +13,7 @@ import yaml
 from command_line import Run
 from small_system import System, picture, samples
 
+from actors.incoming import put_rows
 from lmeraser.keys import init_keys
 from lmeraser.manifest import FORMAT
 
@@ -158,15 +159,15 @@ def test_what_is_asked_for_wrongly_is_told_by_its_name(
 def test_an_ingest_that_was_broken_off_leaves_no_image_behind_once_it_is_erased(system_of: SystemOf) -> None:
     system = system_of()
     registrar = system.registrar()
-    rows = system.method().rows(samples(200, 210)).to_parquet()
+    rows = system.method().rows(samples(200, 210))
     # The first writer is interrupted before it asks for the commit; the second does what it had begun.
-    system.store.put(f"{registrar.begin_ingest()}rows.parquet", rows)
+    put_rows(system.store, system.hash_key, f"{registrar.begin_ingest()}rows", rows)
     prefix = registrar.begin_ingest()
-    system.store.put(f"{prefix}rows.parquet", rows)
+    put_rows(system.store, system.hash_key, f"{prefix}rows", rows)
     done = registrar.ingest(prefix)
     while not registrar.idle():
         registrar.step()
-    assert done.result(timeout=0) == 10
+    assert done.result(timeout=0).added == 10
     registrar.delete(["s203"], [])
     while not registrar.idle():
         registrar.step()

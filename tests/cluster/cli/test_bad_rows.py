@@ -169,7 +169,7 @@ def test_undecodable_images_are_named_or_left_out(lmeraser: Run, place: Workplac
     assert [name for name in place.store.names() if name.startswith(("rows/", "incoming/", "heads/"))] == []
     done = lmeraser(*place.ingest("--skip-bad", "--json", private=first))
     assert done.code == 0, done.err
-    assert (done.json["rows"], done.json["skipped"]) == (6, ["red/red_broken.png"])
+    assert (done.json["added"], done.json["skipped"]) == (6, ["red/red_broken.png"])
     assert place.rows() == 6
     assert place.store.names("incoming/") == []
 

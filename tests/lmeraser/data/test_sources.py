@@ -8,6 +8,7 @@ import json
 import random
 import struct
 from collections.abc import Iterator, Sequence
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -134,18 +135,65 @@ def test_a_row_without_a_sample_id_is_named_after_its_file_and_place(tmp_path: P
 def test_an_empty_id_is_none(tmp_path: Path) -> None:
     columns = {"image": images(3), "label": [0] * 3, "sample_id": ["x", None, ""], "subject_id": [None, "q", ""]}
     rows = read(parquet(tmp_path / "a.parquet", columns))
-    assert [(row.sample_id, row.subject_id) for row in rows] == [("x", "x"), ("a/1", "q"), ("a/2", "a/2")]
+    assert [(row.sample_id, row.subject_id) for row in rows] == [("x", None), ("a/1", "q"), ("a/2", None)]
 
 
-def test_numbers_may_be_ids(tmp_path: Path) -> None:
-    columns = {"image": images(2), "label": [0] * 2, "sample_id": [41, 42], "subject_id": [7, 8]}
+@pytest.mark.parametrize("kind", [pa.int64(), pa.int8(), pa.uint64()])
+def test_whole_numbers_are_ids_and_zero_is_one_of_them(tmp_path: Path, kind: pa.DataType) -> None:
+    ids, subjects = pa.array([0, 1, 2]).cast(kind), pa.array([0, None, 0]).cast(kind)
+    columns = {"image": images(3), "label": [0] * 3, "sample_id": ids, "subject_id": subjects}
     rows = read(parquet(tmp_path / "a.parquet", columns))
-    assert [(row.sample_id, row.subject_id) for row in rows] == [("41", "7"), ("42", "8")]
+    assert [(row.sample_id, row.subject_id) for row in rows] == [("0", "0"), ("1", None), ("2", "0")]
 
 
-def test_a_subject_is_the_sample_itself_where_none_is_named(tmp_path: Path) -> None:
-    rows = read(parquet(tmp_path / "a.parquet", {"image": images(2), "label": [0, 1], "sample_id": ["x", "y"]}))
-    assert [row.subject_id for row in rows] == ["x", "y"]
+@pytest.mark.parametrize("kind", [pa.binary(), pa.large_binary(), pa.binary(2), pa.string(), pa.large_string()])
+def test_bytes_are_ids_as_the_text_that_they_spell(tmp_path: Path, kind: pa.DataType) -> None:
+    columns = {"image": images(2), "label": [0] * 2, "sample_id": pa.array([b"u1", "é".encode()]).cast(kind)}
+    assert [row.sample_id for row in read(parquet(tmp_path / "a.parquet", columns))] == ["u1", "é"]
+
+
+def test_ids_keep_the_form_in_which_they_are_written(tmp_path: Path) -> None:
+    names = ["0042", "42", " 42", "42 ", "Ann", "ann", "None", "nan", "0", "caf\u00e9", "Zoe\u0308", "a\tb", "\0"]
+    columns = {"image": images(1) * len(names), "label": [0] * len(names), "sample_id": names, "subject_id": names}
+    rows = read(parquet(tmp_path / "a.parquet", columns))
+    assert [row.sample_id for row in rows] == [row.subject_id for row in rows] == names
+
+
+@pytest.mark.parametrize("column", ["sample_id", "subject_id"])
+@pytest.mark.parametrize(
+    "values",
+    [
+        pa.array([100.0, 101.0]),
+        pa.array([float("nan"), 1.0]),
+        pa.array([1.5, None], pa.float32()),
+        pa.array([True, False]),
+        pa.array([Decimal(0), Decimal(1)]),
+        pa.array([["u1", "u2"], ["u3"]]),
+        pa.array([{"id": "u1"}, {"id": "u2"}]),
+        pa.array([0, 1], pa.timestamp("s")),
+        pa.array([0, 1], pa.date32()),
+        pa.array([1.0, 2.0]).dictionary_encode(),
+    ],
+    ids=lambda values: str(values.type),
+)
+def test_ids_of_types_that_people_write_in_several_ways_are_refused(
+    tmp_path: Path, column: str, values: pa.Array
+) -> None:
+    path = parquet(tmp_path / "a.parquet", {"image": images(2), "label": [0] * 2, column: values})
+    with pytest.raises(DataError, match=rf"a\.parquet: the column {column} holds .*text or whole numbers"):
+        read(path)
+
+
+def test_bytes_that_are_no_text_are_no_ids(tmp_path: Path) -> None:
+    columns = {"image": images(2), "label": [0] * 2, "subject_id": [b"u1", b"\xff\x00"]}
+    with pytest.raises(DataError, match=r"row 1 of .*a\.parquet has the id b'\\xff\\x00', which is not UTF-8"):
+        read(parquet(tmp_path / "a.parquet", columns))
+
+
+def test_a_row_without_a_subject_has_none(tmp_path: Path) -> None:
+    columns = {"image": images(2), "label": [0, 1], "sample_id": ["x", "y"]}
+    for nulls in ({}, {"subject_id": pa.nulls(2)}, {"subject_id": pa.array([None, None], pa.int64())}):
+        assert [row.subject_id for row in read(parquet(tmp_path / "a.parquet", columns | nulls))] == [None, None]
 
 
 def test_a_folder_of_parquet_files_is_read_in_the_order_of_their_names(tmp_path: Path) -> None:
@@ -215,7 +263,7 @@ def test_rows_of_an_image_folder_are_named_after_their_paths(folder: Path) -> No
         "dog/a.PNG": ("dog", png(2)),
         "dog/b.png": ("dog", png(1)),
     }
-    assert all(row.subject_id == row.sample_id for row in rows)
+    assert all(row.subject_id is None for row in rows)
 
 
 def test_an_image_folder_gives_its_rows_in_one_order(folder: Path) -> None:
@@ -432,6 +480,11 @@ def test_good_samples_pass_unchanged() -> None:
     checked = check_samples(rows, LABELS, skip_bad=False)
     assert list(checked) == rows
     assert checked.skipped == []
+
+
+def test_two_unicode_forms_of_one_sample_id_are_a_duplicate() -> None:
+    with pytest.raises(DuplicateSampleError, match="comes more than once"):
+        list(check_samples([sample("caf\u00e9"), sample("cafe\u0301")], LABELS, skip_bad=False))
 
 
 @pytest.mark.parametrize("skip_bad", [False, True])

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from lmeraser.errors import LostRaceError, StoreError
-from lmeraser.store import LocalStore, open_store
+from lmeraser.store import LocalStore, open_store, unfenced
 
 OBJECT_BYTES = 300_000
 
@@ -42,15 +42,15 @@ def files_below(folder: Path) -> list[str]:
 
 def test_a_store_that_was_never_written_has_no_names(store: LocalStore, tmp_path: Path) -> None:
     assert store.names() == []
-    store.purge("a/b")
-    store.purge_partial(lambda _: False)
+    store.purge("a/b", unfenced)
+    store.purge_partial(lambda _: False, unfenced)
     assert not (tmp_path / "store").exists()
 
 
 def test_purge_removes_the_bytes_from_the_folder(store: LocalStore, tmp_path: Path) -> None:
     store.put("rows/a", b"private")
     store.put("rows/b", b"other")
-    store.purge("rows/a")
+    store.purge("rows/a", unfenced)
     assert not store.exists("rows/a")
     assert store.names() == ["rows/b"]
     assert files_below(tmp_path) == ["store/rows/b"]
@@ -77,7 +77,7 @@ def test_a_name_that_leads_out_of_the_folder_is_refused(store: LocalStore, tmp_p
         lambda: store.put_if_absent(name, b"x"),
         lambda: store.get(name),
         lambda: store.exists(name),
-        lambda: store.purge(name),
+        lambda: store.purge(name, unfenced),
     ):
         with pytest.raises(StoreError, match="is not an object name") as caught:
             call()
@@ -119,7 +119,7 @@ def test_a_read_only_folder_is_an_error_of_the_store(store: LocalStore, tmp_path
             lambda: store.put("rows/b", b""),
             lambda: store.put("rows/a", b""),
             lambda: store.put_if_absent("log/1", b""),
-            lambda: store.purge("rows/a"),
+            lambda: store.purge("rows/a", unfenced),
         ):
             with pytest.raises(StoreError, match="Permission denied"):
                 call()
@@ -187,11 +187,11 @@ getattr(store, sys.argv[2])(sys.argv[3], bytes(5_000_000))
         asked.append(name)
         return name == "log/lost"
 
-    store.purge_partial(keep)
+    store.purge_partial(keep, unfenced)
     assert sorted(asked) == ["log/lost", "rows/lost~a"]
     assert len(set(files_below(tmp_path / "store")) & left) == 1
 
-    store.purge_partial(lambda _: False)
+    store.purge_partial(lambda _: False, unfenced)
     assert files_below(tmp_path / "store") == ["rows/kept"]
     assert store.get("rows/kept") == b"kept"
 
