@@ -22,7 +22,7 @@ def job_table() -> list[tuple[str, bytes]]:
     # Ray reads the environment when it is imported.
     authenticate()
     from ray._private.services import canonicalize_bootstrap_address
-    from ray._raylet import GcsClient
+    from ray._raylet import GcsClient  # type: ignore[attr-defined]  # its stub leaves it out
 
     given = os.environ.get("RAY_ADDRESS", "auto")
     address = canonicalize_bootstrap_address(given)

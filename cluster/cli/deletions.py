@@ -169,7 +169,7 @@ def wait_for(
 def _asked(store: Store, config: Path | None, keys: Path | None, method: str, *arguments: Any) -> Deletion:
     """What the registrar, which is started where none runs, answers."""
     import ray
-    from ray._raylet import setproctitle
+    from ray._raylet import setproctitle  # type: ignore[attr-defined]  # its stub leaves it out
 
     from actors.owner_process import Site
     from cluster.runtime import connect, registrar_of
