@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+from itertools import chain
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from cluster.cli.ids_file import IdsFile, SubjectsFile, read_ids
 from cluster.cli.options import (
     AsJson,
     ConfigFile,
@@ -20,7 +22,6 @@ from cluster.cli.options import (
     key_folder,
     read_config,
     read_file,
-    read_ids,
 )
 from cluster.cli.output import print_json, print_pairs, progress
 from cluster.cli.residue import folders_of
@@ -48,7 +49,8 @@ def audit(
     public_key: Annotated[
         Path | None, typer.Option(help="PEM file of the public signing key.  [default: that of the key folder]")
     ] = None,
-    ids_file: Annotated[Path | None, typer.Option(help="File with one erased sample or subject id a line.")] = None,
+    ids_file: IdsFile = None,
+    subjects_file: SubjectsFile = None,
     with_rows: Annotated[
         bool, typer.Option("--with-rows", help="Take the deleted rows from the configuration's `private:` source.")
     ] = False,
@@ -82,7 +84,7 @@ def audit(
     question = Question(
         requests=tuple(dict.fromkeys([*requests, *(more or [])])),
         plan=Plan(shadows, targets, attacked, settings.serving.specialist_weight, settings.serving.temperature),
-        ids=tuple(read_ids(ids_file)) if ids_file is not None else (),
+        ids=tuple(chain(*read_ids(ids_file, subjects_file))),
         source=list(open_source(settings.private).samples(labels)) if with_rows else (),
         folders=tuple(folders_of(folders)),
         known_head=known_head,

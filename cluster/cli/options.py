@@ -88,15 +88,3 @@ def read_file(file: Path) -> bytes:
         return file.read_bytes()
     except OSError as error:
         raise ConfigError(f"cannot read {file}: {error.strerror}") from error
-
-
-def read_ids(file: Path) -> list[str]:
-    """The ids in a file, one a line.
-
-    Raises:
-        ConfigError: when the file cannot be read.
-    """
-    try:
-        return [line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read {file}: {error}") from error

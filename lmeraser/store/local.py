@@ -84,7 +84,8 @@ class LocalStore:
             self._remove(path, f"an unfinished write, {path.name},")
 
     def kept(self) -> Iterator[tuple[str, bytes | None]]:
-        for folder, _, files in os.walk(self._root):
+        # A folder that was moved to another disk is linked.
+        for folder, _, files in os.walk(self._root, followlinks=True):
             for path in (Path(folder) / file for file in files):
                 try:
                     yield str(path), path.read_bytes()
