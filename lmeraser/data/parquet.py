@@ -18,7 +18,7 @@ from pyarrow import fs
 from lmeraser.data.content_names import ContentNames
 from lmeraser.data.labels import LabelPlaces
 from lmeraser.data.listing import HIDDEN, is_hidden, visible_files
-from lmeraser.data.parquet_schema import COLUMNS, check_columns, label_names
+from lmeraser.data.parquet_schema import COLUMNS, check_columns, image_leaf, label_names
 from lmeraser.data.sample import Sample, SourceReport
 from lmeraser.data.splits import same_split, split_of
 from lmeraser.errors import DataError
@@ -26,9 +26,8 @@ from lmeraser.ids import comparable
 from lmeraser.keys import HashKey
 from lmeraser.store.filesystem import filesystem
 
-# So few because an image may be large; a value that comes again and again is held once, as the file has it.
+# So few because an image may be large.
 _BATCH_ROWS = 16
-_IMAGE_LEAVES = ["image", "image.bytes"]
 _BUFFER_BYTES = 1 << 22
 
 
@@ -139,7 +138,9 @@ class ParquetSource:
                 self._report.left_out[suffix or "without a suffix"] += 1
 
     def _rows(self, file: str, wanted: tuple[str, ...]) -> Iterator[dict[str, Any]]:
-        options = {"filesystem": self._system, "buffer_size": _BUFFER_BYTES, "read_dictionary": _IMAGE_LEAVES}
+        # An image that comes again and again is held once, as the file has it.
+        repeating = image_leaf(self._schema(file))
+        options = {"filesystem": self._system, "buffer_size": _BUFFER_BYTES, "read_dictionary": repeating}
         try:
             # Read piece by piece: by default, all of a row group's images would be held at a time.
             with pq.ParquetFile(file, **options) as opened:

@@ -45,6 +45,14 @@ def check_columns(schema: pa.Schema, file: str) -> None:
     _check_image(schema.field("image").type, file)
 
 
+def image_leaf(schema: pa.Schema) -> list[str]:
+    """Where the images' bytes are, for a reader that is to keep dictionaries; nothing where it cannot."""
+    kind = schema.field("image").type
+    name = "image.bytes" if types.is_struct(kind) else "image"
+    held = kind.field("bytes").type if types.is_struct(kind) else kind
+    return [name] if _is(held, types.is_binary, types.is_large_binary, types.is_binary_view) else []
+
+
 def label_names(schema: pa.Schema) -> tuple[str, ...]:
     """ClassLabel names, as Hugging Face keeps them in the schema's metadata; none where it keeps none."""
     try:

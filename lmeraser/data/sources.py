@@ -106,6 +106,11 @@ def declared_labels(config: SourceConfig) -> tuple[str, ...]:
     return source.labels
 
 
+def _listed(names: list[str]) -> str:
+    more = len(names) - _NAMED_IN_MESSAGE
+    return ", ".join(map(repr, names[:_NAMED_IN_MESSAGE])) + (f" and {more} more" if more > 0 else "")
+
+
 def _local(path: str) -> Path:
     return Path(path.removeprefix("file://")).expanduser()
 
@@ -144,14 +149,17 @@ class CheckedSamples:
             else:
                 yield sample
         if self.skipped and not self._skip_bad:
-            reasons = islice(self.skipped.items(), _NAMED_IN_MESSAGE)
-            named = "; ".join(f"{name!r}: {reason}" for name, reason in reasons)
-            more = (
-                f"; and {len(self.skipped) - _NAMED_IN_MESSAGE} more" if len(self.skipped) > _NAMED_IN_MESSAGE else ""
-            )
             raise UndecodableImageError(
-                f"{len(self.skipped)} image(s) cannot be used: {named}{more}. --skip-bad leaves them out"
+                f"{len(self.skipped)} image(s) cannot be used: {self._reasons()}. --skip-bad leaves them out"
             )
+
+    def _reasons(self) -> str:
+        by_reason: dict[str, list[str]] = {}
+        for name, reason in self.skipped.items():
+            by_reason.setdefault(reason, []).append(name)
+        told = [f"{_listed(names)}: {reason}" for reason, names in islice(by_reason.items(), _NAMED_IN_MESSAGE)]
+        more = len(by_reason) - len(told)
+        return "; ".join(told) + (f"; and {more} more reasons" if more else "")
 
 
 def check_samples(
