@@ -89,7 +89,7 @@ def create_app(
 
 def _longest_predict(limits: ServingConfig) -> int:
     # Base64 makes four characters of three bytes, and a line break after 76 of them; the rest of the body is small.
-    return 65536 + limits.max_batch_images * (limits.max_image_bytes * 7 // 5 + 256)
+    return 65536 + limits.max_batch_images * (limits.images.max_bytes * 7 // 5 + 256)
 
 
 def _most_of_deletion(request: Request) -> int:
@@ -101,7 +101,7 @@ def _predicting(replica: Replica, forward: Forward, keys: ApiKeys) -> APIRouter:
     admission = Admission(most_requests(limits))
 
     def max_body_bytes(request: Request) -> int:
-        return limits.max_image_bytes if is_one_image(request) else _longest_predict(limits)
+        return limits.images.max_bytes if is_one_image(request) else _longest_predict(limits)
 
     router = guarded_router(keys, "predict", max_body_bytes)
 

@@ -13,6 +13,7 @@ from small_system import System, picture
 from starlette.exceptions import HTTPException
 
 from actors.intake import MAX_IDS
+from lmeraser.images_config import ImagesConfig
 from serving.bodies import Bodies, Body
 
 SystemOf = Callable[..., System]
@@ -71,7 +72,7 @@ async def settled() -> None:
 def test_a_body_is_as_long_as_its_route_may_need(
     system_of: SystemOf, path: str, content_type: str, most_bytes: int
 ) -> None:
-    service = Service(system_of(), max_image_bytes=2_000_000, max_batch_images=3)
+    service = Service(system_of(), images=ImagesConfig(max_bytes=2_000_000), max_batch_images=3)
 
     async def run() -> None:
         announced = Call(service, path, content_type, content_length=str(most_bytes + 1))
@@ -103,7 +104,7 @@ def test_100_000_ids_of_full_length_fit(system_of: SystemOf) -> None:
 
 
 def test_an_image_of_the_greatest_size_is_taken_in_every_form(system_of: SystemOf) -> None:
-    service = Service(system_of(), max_image_bytes=len(picture(1)), max_batch_images=1)
+    service = Service(system_of(), images=ImagesConfig(max_bytes=len(picture(1))), max_batch_images=1)
     plain = service.http("POST", "/v1/predict", content=picture(1), headers={"content-type": "image/png"})
     files = service.http("POST", "/v1/predict", files={"images": ("a.png", picture(1), "image/png")})
     assert (plain.status_code, files.status_code, plain.text) == (200, 200, files.text)

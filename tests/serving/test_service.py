@@ -17,6 +17,7 @@ from small_system import LABELS, System, picture, samples
 from lmeraser.client import FailedImage
 from lmeraser.errors import KeysError, NotReadyError, ServiceError
 from lmeraser.heads_state import HeadsState
+from lmeraser.images_config import ImagesConfig
 from lmeraser.keys import init_keys, load_signing_key, public_pem
 from lmeraser.rows import RowTable
 from lmeraser.serving_config import ServingConfig
@@ -163,8 +164,9 @@ def test_clusters_and_commit_are_those_of_the_store(system_of: SystemOf) -> None
 def test_a_users_mistake_is_a_problem_document(
     system_of: SystemOf, method: str, path: str, arguments: dict[str, Any], status: int
 ) -> None:
-    service = Service(system_of(), max_image_bytes=100 if arguments.get("content") == b" " * 40_000 else 8_000_000)
-    if arguments.get("content") == b" " * 40_000:
+    too_long = arguments.get("content") == b" " * 40_000
+    service = Service(system_of(), images=ImagesConfig(max_bytes=100) if too_long else ImagesConfig())
+    if too_long:
         arguments = {**arguments, "content": b" " * 200_000}
     answer = service.http(method, path, **arguments)
     assert answer.status_code == status
