@@ -25,6 +25,7 @@ from lmeraser.keys import default_folder
 from lmeraser.manifest import load_manifest
 from lmeraser.serving_config import ServingConfig
 from lmeraser.store import open_store
+from lmeraser.store.location import local_path
 from lmeraser.validated import validated
 from serving.admission import most_requests
 from serving.batching import Batching
@@ -98,7 +99,8 @@ def build(args: dict[str, Any]) -> Application:
     """
     settings = dict(args)
     store = open_store(str(settings.pop("store", "")))
-    keys = Path(settings.pop("keys", None) or default_folder()).absolute()
+    given = settings.pop("keys", None)
+    keys = local_path(given) if given else default_folder()
     config = validated(ServingConfig, settings, "serving")
     on_gpu = load_manifest(store).method.backbone.device == "cuda"
     ongoing = _SERVE_TAKES * most_requests(config)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from pathlib import Path
 
 from lmeraser.config import SourceConfig
 from lmeraser.data.bundled import DigitsSource, GlyphsSource
@@ -16,7 +15,7 @@ from lmeraser.data.sample import Sample, Source
 from lmeraser.data.torchvision_dataset import TorchvisionSource
 from lmeraser.errors import ConfigError, DataError, DuplicateSampleError, UndecodableImageError, UnknownLabelError
 from lmeraser.hashing import draw_uint64
-from lmeraser.store.location import SCHEME
+from lmeraser.store.location import SCHEME, local_path
 
 _NAMED_IN_MESSAGE = 10
 
@@ -31,7 +30,7 @@ def open_source(config: SourceConfig) -> Source:
     source: Source
     if config.path.startswith(SCHEME) and config.kind != "parquet":
         raise ConfigError(f"a {config.kind} source has the path {config.path!r}; only parquet is read from S3")
-    path = Path(config.path).expanduser()
+    path = local_path(config.path)
     match config.kind:
         case "parquet":
             source = ParquetSource(config.path if config.path.startswith(SCHEME) else str(path))
@@ -66,7 +65,7 @@ def located(config: SourceConfig) -> SourceConfig:
     """The same source with its path from the root: processes elsewhere have other working folders."""
     if not config.path or config.path.startswith(SCHEME):
         return config
-    return replace(config, path=str(Path(config.path).expanduser().absolute()))
+    return replace(config, path=str(local_path(config.path)))
 
 
 class CheckedSamples:
