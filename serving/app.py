@@ -42,6 +42,10 @@ _SERVE_TAKES = 2
 _PART_OF_CORE = 0.9
 
 
+# What Serve tells of the application to others, so that none takes it for its own.
+STORE, STARTED_BY = "store", "started_by"
+
+
 @serve.ingress()
 class Service:
     """The deployment: one replica, its batches, its routes."""
@@ -64,6 +68,9 @@ class Service:
     def __serve_build_asgi_app__(self) -> FastAPI:
         registrar = NamedRegistrar(self._replica.store_id, self._store_uri)
         return create_app(self._replica, self._batching, registrar, self._keys)
+
+    def reconfigure(self, told: dict[str, str]) -> None:
+        """Serve demands it of what has a ``user_config``; here that is for others to read."""
 
     async def check_health(self) -> None:
         """Ray asks regularly: an idle replica lets go of an old bank, and has the new one ready."""
@@ -97,6 +104,11 @@ def build(args: dict[str, Any]) -> Application:
         ConfigError: when an argument is unknown or outside its range.
         StoreError: when the URI cannot be used or names no store.
     """
+    return application(args, "")
+
+
+def application(args: dict[str, Any], started_by: str) -> Application:
+    """As :func:`build`, with the Ray job that starts it."""
     settings = dict(args)
     store = open_store(str(settings.pop("store", "")))
     given = settings.pop("keys", None)
@@ -114,6 +126,7 @@ def build(args: dict[str, Any]) -> Application:
         # A new replica is ready before an old one ends.
         max_surge_percent=100,
         ray_actor_options=reserved(config, on_gpu),
+        user_config={STORE: store.uri, STARTED_BY: started_by},
     )(Service)
-    application: Application = deployment.bind(store.uri, str(keys), asdict(config))
-    return application
+    bound: Application = deployment.bind(store.uri, str(keys), asdict(config))
+    return bound
