@@ -265,7 +265,7 @@ def test_the_image_is_made_of_this_project_and_of_nothing_else() -> None:
     allowed = {line[1:] for line in ignored if line.startswith("!")}
     assert "*" in ignored
     assert allowed == set(copied)
-    assert "-c constraints.txt" in text
+    assert "--require-hashes -r requirements.txt" in text
     command = json.loads(re.findall(r"^CMD (\[.*\])$", text, re.MULTILINE)[-1])
     assert command[:2] == ["lmeraser", "serve"]
     # What KubeRay's probes call.

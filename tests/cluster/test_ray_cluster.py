@@ -90,9 +90,9 @@ def test_what_it_mounts_and_runs_is_there(config: dict[str, Any], monkeypatch: p
     commands = [*config["setup_commands"], *config["head_start_ray_commands"], *config["worker_start_ray_commands"]]
     for command in commands:
         subprocess.run(["bash", "-n", "-c", command], check=True)
-    install = next(command for command in commands if "pip install" in command).replace("~", HOME)
+    install = " ".join(command for command in commands if "pip install" in command).replace("~", HOME)
     named = re.findall(rf"{project}\S*", install)
-    assert named == [f"{project}/constraints.txt", project]
+    assert named == [f"{project}/requirements.txt", project]
     assert all((ROOT / name.removeprefix(project).lstrip("/")).exists() for name in named)
     loose = next(command for command in commands if command.startswith("chmod")).replace("~", HOME).split()[3:]
     assert all(any(str(place).startswith(folder) for folder in loose) for place in (default_folder(), token_path()))
