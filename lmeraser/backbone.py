@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from lmeraser.cells import shares_of_patches
 from lmeraser.config import BackboneConfig
 from lmeraser.errors import BackboneError
+from lmeraser.store.location import local_path
 
 # What torch.load raises on bytes that are no file of its own.
 _UNREADABLE = (ValueError, EOFError, LookupError, TypeError, AttributeError, struct.error)
@@ -198,7 +199,7 @@ def open_backbone(
     if state is None and config.weights == "trained":
         raise BackboneError("backbone.weights is trained, but nothing was trained: run `lmeraser pretrain` first")
     if state is None and config.weights != "pretrained":
-        state = read_weights(Path(config.weights).expanduser())
+        state = read_weights(local_path(config.weights))
     model = create_model(config, pretrained=state is None)
     if state is not None:
         _load(model, state)

@@ -24,6 +24,7 @@ from lmeraser.keys import default_folder
 from lmeraser.manifest import load_manifest
 from lmeraser.serving_config import ServingConfig
 from lmeraser.store import open_store
+from lmeraser.store.location import local_path
 from lmeraser.validated import validated
 from serving.admission import most_requests
 from serving.batching import Batching
@@ -38,6 +39,10 @@ if TYPE_CHECKING:
 _SERVE_TAKES = 2
 # Leaves room on two cores for its successor and the owners beside it.
 _PART_OF_CORE = 0.9
+
+
+# What Serve tells of the application to others, so that none takes it for its own.
+STORE, STARTED_BY = "store", "started_by"
 
 
 @serve.ingress()
@@ -62,6 +67,9 @@ class Service:
     def __serve_build_asgi_app__(self) -> FastAPI:
         registrar = NamedRegistrar(self._replica.store_id, self._store_uri)
         return create_app(self._replica, self._batching, registrar, self._keys, names_requests=False)
+
+    def reconfigure(self, told: dict[str, str]) -> None:
+        """Serve demands it of what has a ``user_config``; here that is for others to read."""
 
     async def check_health(self) -> None:
         """Ray asks regularly; what is reported is how old the bank is that answers."""
@@ -96,9 +104,15 @@ def build(args: dict[str, Any]) -> Application:
         StoreError: when the URI cannot be used or names no store.
         KeysError: when the file of API keys cannot be used.
     """
+    return application(args, "")
+
+
+def application(args: dict[str, Any], started_by: str) -> Application:
+    """As :func:`build`, with the Ray job that starts it."""
     settings = dict(args)
     store = open_store(str(settings.pop("store", "")))
-    keys = Path(settings.pop("keys", None) or default_folder()).absolute()
+    given = settings.pop("keys", None)
+    keys = local_path(given) if given else default_folder()
     config = validated(ServingConfig, settings, "serving")
     on_gpu = load_manifest(store).method.backbone.device == "cuda"
     ongoing = _SERVE_TAKES * most_requests(config)
@@ -112,8 +126,9 @@ def build(args: dict[str, Any]) -> Application:
         # A new replica is ready before an old one ends.
         max_surge_percent=100,
         ray_actor_options=reserved(config, on_gpu),
+        user_config={STORE: store.uri, STARTED_BY: started_by},
     )(Service)
     # A replica that starts when the file is gone must not take that for a service without keys.
     keys_expected = bool(read_api_keys(keys))
-    application: Application = deployment.bind(store.uri, str(keys), keys_expected, asdict(config))
-    return application
+    bound: Application = deployment.bind(store.uri, str(keys), keys_expected, asdict(config))
+    return bound

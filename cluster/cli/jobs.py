@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -25,8 +24,11 @@ from cluster.cli.options import (
 )
 from cluster.cli.output import leave_stdout_to_results, print_json, print_pairs, progress
 from lmeraser.api_keys import check_listening
+from lmeraser.errors import NotReadyError
 from lmeraser.manifest import load_manifest
 from lmeraser.store import Store
+
+_LOOK_S = 2.0
 
 
 def register(app: typer.Typer) -> None:
@@ -164,8 +166,9 @@ def serve(
 
     Example: lmeraser serve --store /data/gtsrb-store --port 8000
     """
+    from cluster.applications import serves
     from cluster.runtime import connect, registrar_of
-    from cluster.service import start_service, stop_service
+    from cluster.service import check_address, start_service, stop_service
 
     target = find_store(store, s3_endpoint, config)
     manifest = load_manifest(target)
@@ -175,14 +178,20 @@ def serve(
     check_listening(key_folder(keys), host)
     leave_stdout_to_results()
     connect()
+    # Before a registrar is started: where another service runs, nothing is begun.
+    check_address(target, key_folder(keys), host, port)
     registrar_of(_site(target, keys), manifest, settings.owners)
-    url = start_service(target, key_folder(keys), settings.serving, host, port)
-    _print({"url": url, "docs": f"{url}/docs", "store": target.uri}, as_json)
-    stopped = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stopped.set())
-    stopped.wait()
-    stop_service()
+    # How a service manager ends it, also while it starts: as an interrupt does.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        url = start_service(target, key_folder(keys), settings.serving, host, port)
+        _print({"url": url, "docs": f"{url}/docs", "store": target.uri}, as_json)
+        while serves(target.uri):
+            time.sleep(_LOOK_S)
+    except KeyboardInterrupt:
+        stop_service()
+        return
+    raise NotReadyError(f"the service of {target.uri} was ended by another command")
 
 
 def _site(store: Store, keys: Path | None) -> Any:

@@ -6,7 +6,6 @@ import heapq
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from itertools import islice
-from pathlib import Path
 
 from lmeraser.config import SourceConfig
 from lmeraser.data.bundled import DigitsSource, GlyphsSource
@@ -20,7 +19,7 @@ from lmeraser.hashing import draw_uint64
 from lmeraser.ids import comparable
 from lmeraser.images_config import ImagesConfig
 from lmeraser.keys import HashKey
-from lmeraser.store.location import SCHEME
+from lmeraser.store.location import SCHEME, local_path
 
 _NAMED_IN_MESSAGE = 10
 
@@ -48,7 +47,7 @@ def open_source(
     source: Source
     if config.path.startswith(SCHEME) and config.kind != "parquet":
         raise ConfigError(f"a {config.kind} source has the path {config.path!r}; only parquet is read from S3")
-    path = _local(config.path)
+    path = local_path(config.path)
     report = report or SourceReport()
     match config.kind:
         case "parquet":
@@ -85,7 +84,7 @@ def located(config: SourceConfig) -> SourceConfig:
     """The same source with its path from the root: processes elsewhere have other working folders."""
     if not config.path or config.path.startswith(SCHEME):
         return config
-    return replace(config, path=str(_local(config.path).absolute()))
+    return replace(config, path=str(local_path(config.path)))
 
 
 def declared_labels(config: SourceConfig) -> tuple[str, ...]:
@@ -109,10 +108,6 @@ def declared_labels(config: SourceConfig) -> tuple[str, ...]:
 def _listed(names: list[str]) -> str:
     more = len(names) - _NAMED_IN_MESSAGE
     return ", ".join(map(repr, names[:_NAMED_IN_MESSAGE])) + (f" and {more} more" if more > 0 else "")
-
-
-def _local(path: str) -> Path:
-    return Path(path.removeprefix("file://")).expanduser()
 
 
 class CheckedSamples:

@@ -103,6 +103,11 @@ def test_the_command_line_finds_a_store_by_its_endpoint(
         assert (shown["state_root"], shown["store"]) == (root, system.store.uri)
     assert lmeraser("log", "check", "--config", config).code == 0
     lmeraser("status", "--store", tmp_path, "--s3-endpoint", s3.endpoint).failed(1, "goes with s3://")
+    # With a local store it is that of rows on S3.
+    sources = "public: {kind: glyphs}\nprivate: {kind: parquet, path: s3://rows/private}\n"
+    config.write_text(sources)
+    at = ("--config", config, "--store", tmp_path / "local", "--s3-endpoint", s3.endpoint)
+    lmeraser("status", *at).failed(1, f"{tmp_path}/local is not a store")
     lmeraser("status", "--store", uri, "--s3-endpoint", "localhost").failed(1, "allowed is http://host:port")
     lmeraser("status", "--store", s3.uri(s3.bucket())).failed(1, "is not a store")
     lmeraser("status", "--store", s3.uri("nowhere")).failed(1, "no bucket 'nowhere'")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +16,7 @@ from command_line import Run
 from small_system import System, picture, samples
 
 from actors.incoming import put_rows
+from cluster import runtime
 from lmeraser.keys import init_keys
 from lmeraser.manifest import FORMAT
 
@@ -182,3 +185,41 @@ def test_an_ingest_that_was_broken_off_leaves_no_image_behind_once_it_is_erased(
     while not registrar.idle():
         registrar.step()
     assert [name for name in system.store.names() if picture(203) in system.store.get(name)] == []
+
+
+def test_a_home_folder_in_the_stores_and_the_keys_place_is_found(
+    lmeraser: Run, system_of: SystemOf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    system = system_of("minute", 24)
+    monkeypatch.setenv("HOME", str(Path(system.store.uri).parent))
+    monkeypatch.chdir(tmp_path)
+    name = Path(system.store.uri).name
+    config = written(tmp_path / "folder", store=f"~/{name}")
+    for options in (("--config", config), ("--store", f"~/{name}"), ("--store", f"file:~/{name}/")):
+        assert lmeraser("status", *options, "--json").json["store"] == system.store.uri
+    keys = f"~/{system.keys.name}"
+    assert lmeraser("keys", "create", "--scope", "predict", "--keys", keys).code == 0
+    # As a service manager sets it, which expands nothing.
+    monkeypatch.setenv("LMERASER_KEYS", keys)
+    assert len(lmeraser("keys", "list", "--json").json["keys"]) == 1
+    assert not list(tmp_path.rglob("~*"))
+
+
+def test_where_there_is_no_home_the_error_says_what_to_set(lmeraser: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr("os.getuid", lambda: 54321)
+    lmeraser("keys", "list").failed(2, "set HOME, or LMERASER_KEYS, or pass --keys")
+
+
+def test_a_disk_without_hard_links_is_told_before_any_public_row_is_read(
+    lmeraser: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_link(*_: object) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    init_keys(tmp_path / "keys")
+    config = written(tmp_path, private={"kind": "digits"}, public={"kind": "image_folder", "path": "/nowhere"})
+    monkeypatch.setattr(runtime, "connect", lambda: None)
+    monkeypatch.setattr(os, "link", no_link)
+    at = ("--store", tmp_path / "store", "--keys", tmp_path / "keys")
+    lmeraser("ingest", "--config", config, *at).failed(1, "no hard links", "ext4")
