@@ -17,7 +17,7 @@ from actors.intake import MAX_IDS
 from actors.owners import InProcessOwners
 from actors.registrar import Registrar
 from lmeraser.commit import Commit
-from lmeraser.errors import LogError, NotReadyError
+from lmeraser.errors import LogError, NotReadyError, OwnerFailedError
 from lmeraser.hashing import canonical_json
 from lmeraser.keys import HashKey
 from lmeraser.log import Log, Record
@@ -92,6 +92,7 @@ def restore(store: Store, mirror: Store, hash_key: HashKey, signing_key: Ed25519
         KeysError: when the hash key is not the store's.
         FingerprintError: when the numerics here are not the store's.
         ObjectMissingError, ObjectCorruptError: when rows of the copy are not what its newest commit names.
+        OwnerFailedError: when rows cannot be written anew, for want of memory for example.
     """
     manifest = load_manifest(store, restoring=True)
     # Heads are solved here, so the numerics count.
@@ -149,6 +150,8 @@ def _erase_again(
         registrar.delete(found[start : start + MAX_IDS], [])
     while any(deletion.status == "accepted" for deletion in registrar.deletions()):
         registrar.step()
+        for reason in registrar.status()["held_up"].values():
+            raise OwnerFailedError(f"{reason}; mend the cause, and give the same command again")
     commits = _commits(Log(store).advance())
     if commits[-1].number <= mark.last:
         registrar.commit_again()

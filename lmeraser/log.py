@@ -18,7 +18,7 @@ from lmeraser.errors import FencedError, LogError, ObjectMissingError, StoreErro
 from lmeraser.hashing import canonical_json
 from lmeraser.store import Store
 
-Kind = Literal["term", "request", "commit", "erased", "completed", "failed", "retry"]
+Kind = Literal["term", "request", "commit", "erased", "attempt", "completed", "failed", "retry"]
 GENESIS = "0" * 64
 _READERS = 16
 
