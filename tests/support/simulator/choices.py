@@ -63,7 +63,9 @@ class Drawn:
             return None
         elif drawn < self._rates.switch + self._rates.freeze:
             deviation = Deviation(task.name, task.points, "freeze", self._random.choice(FREEZES_S))
-        elif drawn < self._rates.switch + self._rates.freeze + self._rates.kill and self._kills < self._rates.most_kills:
+        elif (
+            drawn < self._rates.switch + self._rates.freeze + self._rates.kill and self._kills < self._rates.most_kills
+        ):
             self._kills += 1
             deviation = Deviation(task.name, task.points, "kill")
         if deviation is not None:

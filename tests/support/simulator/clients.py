@@ -5,14 +5,6 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
-from simulator.invariants import Invariants, WrongError
-from simulator.ledger import Asked, Ingested, Ledger
-from simulator.plan import Delete, Ingest, Serve
-from simulator.registrars import LEASE_S, DiedError, RegistrarProcess
-from simulator.rows import HASH_KEY, Ground
-from simulator.scheduler import Scheduler
-from simulator.store import MemoryStore
-
 from actors.incoming import put_rows
 from actors.registrar import Registrar
 from lmeraser.deletion import Deletion
@@ -21,6 +13,13 @@ from lmeraser.objects import read_heads
 from serving import replica as serving_replica
 from serving.lease import Lease
 from serving.replica import Replica
+from simulator.invariants import Invariants, WrongError
+from simulator.ledger import Asked, Ingested, Ledger
+from simulator.plan import Delete, Ingest, Serve
+from simulator.registrars import LEASE_S, DiedError, RegistrarProcess
+from simulator.rows import HASH_KEY, Ground
+from simulator.scheduler import Scheduler
+from simulator.store import MemoryStore
 
 _ATTEMPTS = 5
 _PAUSE_S = 1.0

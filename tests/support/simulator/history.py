@@ -103,12 +103,8 @@ class World:
         self._ledger.read((objects[name] for name in sorted(objects) if name.startswith("log/")), -1)
         self._ledger.ingested.append(Ingested(plan.first, False, succeeded=True))
         self._registrars: list[RegistrarProcess] = []
-        self._clients = Clients(
-            scheduler, self.store, self._ground, self._ledger, self._invariants, self._registrars
-        )
-        self._disaster = Disaster(
-            scheduler, self.store, self._ledger, self._invariants, self._registrars, self._start
-        )
+        self._clients = Clients(scheduler, self.store, self._ground, self._ledger, self._invariants, self._registrars)
+        self._disaster = Disaster(scheduler, self.store, self._ledger, self._invariants, self._registrars, self._start)
         self._late: set[str] = set()
 
     def run(self) -> Outcome:

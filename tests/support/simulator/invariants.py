@@ -6,18 +6,16 @@ import json
 import re
 from collections.abc import Iterator
 
-from simulator.ledger import Asked, Ledger, rows_in
-from simulator.registrars import SIGNING_KEY
-from simulator.rows import ROWS, Ground, held_in
-from simulator.scheduler import Process, Scheduler
-from simulator.store import MemoryStore
-
 from lmeraser.commit import DATA_FOLDERS
 from lmeraser.errors import LMEraserError, ObjectMissingError
 from lmeraser.log import Log
 from lmeraser.receipts import verify_receipt
 from lmeraser.rows import RowTable
-
+from simulator.ledger import Asked, Ledger, rows_in
+from simulator.registrars import SIGNING_KEY
+from simulator.rows import ROWS, Ground, held_in
+from simulator.scheduler import Process, Scheduler
+from simulator.store import MemoryStore
 
 
 class WrongError(Exception):
@@ -145,7 +143,9 @@ class Invariants:
                 continue
             found = held_in(data, "heads/" in name) & gone
             if found and not self._may_wait(name, deletion):
-                raise WrongError("erased row", f"row {min(found)} of {deletion.key} is in {name} when it counts as erased")
+                raise WrongError(
+                    "erased row", f"row {min(found)} of {deletion.key} is in {name} when it counts as erased"
+                )
 
     def _may_wait(self, name: str, deletion: Asked) -> bool:
         """Whether an object of an ingest may hold an erased row: the ingest began after the deletion was accepted, so
@@ -201,7 +201,9 @@ class Invariants:
                 verify_receipt(json.loads(self._objects()[f"receipts/{one.id}.json"]), SIGNING_KEY.public_key())
         left = {name for name, _ in self._data()} - commit.objects() - (self._excused() if when == "at rest" else set())
         if left:
-            holding = [name for name in left if held_in(dict(self._data())[name], "heads/" in name) & self._ledger.gone()]
+            holding = [
+                name for name in left if held_in(dict(self._data())[name], "heads/" in name) & self._ledger.gone()
+            ]
             kind = "erased row left" if holding else "left over"
             raise WrongError(kind, f"{when}, no commit names {sorted(holding or left)[0]}")
         requests = {name for name, _ in self.store.kept() if name.removeprefix(".partial/").startswith("requests/")}

@@ -8,10 +8,9 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from simulator.rows import ALL, HASH_KEY, SUBJECTS, Row
-
 from lmeraser.commit import Commit
 from lmeraser.log import Record
+from simulator.rows import ALL, HASH_KEY, SUBJECTS, Row
 
 
 @dataclass(eq=False)
@@ -154,7 +153,7 @@ class Ledger:
         }
 
     def due(self) -> set[int]:
-        """Rows that must be there at rest: an ingest that succeeded brought them, and no deletion since its begin names them."""
+        """Rows that must be there at rest: an ingest that succeeded brought them, and no deletion since it began names them."""
         found: set[int] = set()
         for ingest in self.ingested:
             if not ingest.succeeded:

@@ -1,4 +1,4 @@
-"""Owners in processes of their own, as Ray has them: they outlive a registrar, until one of the same cluster ends them."""
+"""Owners in processes of their own, as Ray has them: they outlive their registrar, until its successor ends them."""
 
 from __future__ import annotations
 
@@ -6,13 +6,12 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from simulator.rows import HASH_KEY, Ground
-from simulator.scheduler import Process, Scheduler, Task
-from simulator.store import MemoryStore
-
 from actors.owner import Owner, RowsJob, TuningJob, Written
 from actors.owners import TuningResult, may_pass
 from lmeraser.errors import LMEraserError, TuningCancelledError
+from simulator.rows import HASH_KEY, Ground
+from simulator.scheduler import Process, Scheduler, Task
+from simulator.store import MemoryStore
 
 
 @dataclass
@@ -58,7 +57,8 @@ class SimulatedOwners:
         done: dict[str, Written] = {}
         while pending:
             calls = {
-                key: self._call(key, "rows", lambda owner, job=job: owner.write_rows(job)) for key, job in pending.items()
+                key: self._call(key, "rows", lambda owner, job=job: owner.write_rows(job))
+                for key, job in pending.items()
             }
             self._scheduler.wait(lambda calls=calls: all(one.ended or not one.process.alive for one in calls.values()))
             for key, call in calls.items():

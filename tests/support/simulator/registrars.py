@@ -1,4 +1,4 @@
-"""A registrar in a process, as ``actors.remote_registrar`` has it: a thread that works, and calls that come meanwhile."""
+"""A registrar in a process, as ``actors.remote_registrar`` has it: one thread works, and calls come on others."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from collections.abc import Callable
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from simulator.owners import Cluster, SimulatedOwners
-from simulator.rows import HASH_KEY, Ground
-from simulator.scheduler import Process, Scheduler
-from simulator.store import MemoryStore
 
 from actors.owners import may_pass
 from actors.registrar import Registrar
 from lmeraser.errors import FencedError
 from lmeraser.manifest import load_manifest
+from simulator.owners import Cluster, SimulatedOwners
+from simulator.rows import HASH_KEY, Ground
+from simulator.scheduler import Process, Scheduler
+from simulator.store import MemoryStore
 
 SIGNING_KEY = Ed25519PrivateKey.from_private_bytes(bytes(32))
 LEASE_S = 0.4
@@ -32,7 +32,13 @@ class RegistrarProcess:
     """The registrar of one Ray cluster; one that dies is started again, but for one that was replaced."""
 
     def __init__(
-        self, scheduler: Scheduler, store: MemoryStore, ground: Ground, cluster: Cluster, slots: int, unexpected: Unexpected
+        self,
+        scheduler: Scheduler,
+        store: MemoryStore,
+        ground: Ground,
+        cluster: Cluster,
+        slots: int,
+        unexpected: Unexpected,
     ) -> None:
         """Start it; ``unexpected`` is told of errors that end it, with its process."""
         self._scheduler = scheduler

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from actors.restoring import restore
+from lmeraser.errors import LMEraserError
+from lmeraser.mirror import mirror_log
 from simulator.invariants import Invariants, WrongError
 from simulator.ledger import Ledger
 from simulator.plan import Restore
@@ -11,10 +14,6 @@ from simulator.registrars import SIGNING_KEY, RegistrarProcess
 from simulator.rows import HASH_KEY
 from simulator.scheduler import Process, Scheduler
 from simulator.store import MemoryStore
-
-from actors.restoring import restore
-from lmeraser.errors import LMEraserError
-from lmeraser.mirror import mirror_log
 
 _ATTEMPTS = 8
 

@@ -14,9 +14,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-from simulator.scheduler import Scheduler
-from simulator.choices import Given
-from simulator.store import MemoryStore
 
 from lmeraser.config import HeadsConfig, MethodConfig, PartitionConfig, TuningConfig
 from lmeraser.data import Sample
@@ -29,6 +26,9 @@ from lmeraser.rows import RowTable
 from lmeraser.specialist import Specialist
 from lmeraser.state import merkle_root, tensor_digest
 from lmeraser.tensors import tensors_to_bytes
+from simulator.choices import Given
+from simulator.scheduler import Scheduler
+from simulator.store import MemoryStore
 
 HASH_KEY = HashKey(bytes(range(32)))
 LABELS = ("red", "green")
@@ -152,9 +152,7 @@ def ground(max_cluster_rows: int, min_tuned_rows: int) -> Ground:
     """A store whose clusters have at most so many rows, and a specialist from so many on."""
     config = MethodConfig(
         labels=LABELS,
-        partition=PartitionConfig(
-            anchors=ANCHORS, max_cluster_rows=max_cluster_rows, min_tuned_rows=min_tuned_rows
-        ),
+        partition=PartitionConfig(anchors=ANCHORS, max_cluster_rows=max_cluster_rows, min_tuned_rows=min_tuned_rows),
         tuning=TuningConfig(passes=1),
         heads=HeadsConfig(head_dim=8),
     )

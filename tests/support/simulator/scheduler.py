@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from greenlet import GreenletExit, getcurrent, greenlet
+
 from simulator.choices import Choices, Deviation
 
 # What one step of a task takes.

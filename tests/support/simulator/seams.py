@@ -14,13 +14,14 @@ from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
+from actors.intake import Intake
+from actors.planner import Planner
+from lmeraser import state
+from lmeraser.keys import HashKey
+from lmeraser.rows import RowTable
 from simulator.clients import load_bank
 from simulator.rows import FINGERPRINT, simulated_method
 from simulator.scheduler import Scheduler, Task
-
-from actors.intake import Intake
-from actors.planner import Planner
-from lmeraser.rows import RowTable
 
 TIME = ("actors.registrar", "actors.prefixes")
 LOCKS = ("actors.intake", "actors.prefixes", "actors.journal", "actors.owner", "serving.lease", "serving.replica")
@@ -144,14 +145,17 @@ def seams() -> Iterator[Current]:
         ("actors.registrar", "Intake", partial(Intake, clock=CURRENT.monotonic)),
         ("actors.registrar", "Planner", partial(Planner, clock=CURRENT.monotonic)),
         ("lmeraser.receipts", "version", lambda _package: "simulated"),
+        ("lmeraser.state", "_leaf_hash", lru_cache(maxsize=1 << 15)(state._leaf_hash)),
         ("actors.restoring", "fingerprint", lambda *_: FINGERPRINT),
         ("actors.restoring", "load_method", simulated_method),
         ("serving.replica", "load_bank", load_bank),
     ]
+    keyed = lru_cache(maxsize=1 << 15)(HashKey.of)
     read, write = RowTable.from_parquet, RowTable.to_parquet
     with ExitStack() as stack:
         for module, name, value in replaced:
             stack.enter_context(patch.object(importlib.import_module(module), name, value))
+        stack.enter_context(patch.object(HashKey, "of", keyed))
         remembered = lru_cache(maxsize=4096)(lambda data: read(data, "rows"))
         stack.enter_context(patch.object(RowTable, "from_parquet", staticmethod(lambda data, _name: remembered(data))))
         stack.enter_context(patch.object(RowTable, "to_parquet", _remembering(write)))

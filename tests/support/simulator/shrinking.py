@@ -69,7 +69,11 @@ def _simpler(event: Event) -> Iterator[Event]:
         yield replace(event, at_s=0.0)
     match event:
         case Ingest():
-            yield from (replace(event, rows=event.rows[:place] + event.rows[place + 1 :]) for place in range(len(event.rows)) if len(event.rows) > 1)
+            yield from (
+                replace(event, rows=event.rows[:place] + event.rows[place + 1 :])
+                for place in range(len(event.rows))
+                if len(event.rows) > 1
+            )
             if event.objects > 1:
                 yield replace(event, objects=1)
             if event.force:
@@ -78,7 +82,10 @@ def _simpler(event: Event) -> Iterator[Event]:
                 yield replace(event, again=False)
         case Delete():
             if len(event.samples) + len(event.subjects) > 1:
-                yield from (replace(event, samples=event.samples[:place] + event.samples[place + 1 :]) for place in range(len(event.samples)))
+                yield from (
+                    replace(event, samples=event.samples[:place] + event.samples[place + 1 :])
+                    for place in range(len(event.samples))
+                )
                 if event.subjects:
                     yield replace(event, subjects=())
         case Serve():

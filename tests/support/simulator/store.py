@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from simulator.scheduler import Scheduler
-
 from lmeraser.errors import LostRaceError, ObjectMissingError, StoreError
 from lmeraser.store import Fence
+from simulator.scheduler import Scheduler
 
 Watch = Callable[[str, str, bytes | None], None]
 
