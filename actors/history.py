@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -26,6 +26,14 @@ class Committed:
     erasure: Erasure
 
 
+@dataclass(frozen=True)
+class Attempts:
+    """How many tunings of a cluster's rows have failed, and why the last one did."""
+
+    count: int
+    reason: str
+
+
 @dataclass
 class History:
     """Built by replaying the log, record by record.
@@ -40,6 +48,9 @@ class History:
         erased: keyed hashes of all samples and subjects that deletions named or covered, those that the system did not
             hold among them, with the number of the last record that did so.
         origin: record number of the commit that the next one is made from; 0 before the first.
+        waiting: by the id of a deletion whose rows a commit leaves out, and that is neither completed nor failed:
+            keys of the clusters that were touched, or of what they became since.
+        attempts: failed tunings by the digest of the rows, for clusters of the newest commit that have no specialist.
     """
 
     term: int = 0
@@ -50,6 +61,9 @@ class History:
     committed: dict[str, Committed] = field(default_factory=dict)
     erased: dict[str, int] = field(default_factory=dict)
     origin: int = 0
+    waiting: dict[str, set[str]] = field(default_factory=dict)
+    attempts: dict[str, Attempts] = field(default_factory=dict)
+    _restored: bool = False
 
     def replay(self, records: Iterable[Record]) -> None:
         """Take in records in the order of the log."""
@@ -71,14 +85,10 @@ class History:
         body = self.bodies[deletion_id]
         return (*body["samples"], *body["subjects"], *body["unknown_samples"], *body["unknown_subjects"])
 
-    def deadlines(self, waiting: Mapping[str, Collection[str]]) -> dict[str, str]:
-        """The earliest deadline of the deletions that wait for a cluster, by its key, where there is one.
-
-        Args:
-            waiting: keys of clusters by the id of the deletion that waits for them.
-        """
+    def deadlines(self) -> dict[str, str]:
+        """The earliest deadline of the deletions that wait for a cluster, by its key, where there is one."""
         found: dict[str, str] = {}
-        for deletion_id, keys in waiting.items():
+        for deletion_id, keys in self.waiting.items():
             deadline = self.deletion(deletion_id).deadline
             if deadline is not None:
                 found |= {key: min(deadline, found.get(key, deadline)) for key in keys}
@@ -90,6 +100,7 @@ class History:
         if (base := record.body.get("base")) is not None:
             self.origin = base
             self.committed = {name: each for name, each in self.committed.items() if each.after <= base}
+            self._restored = True
 
     def _request(self, record: Record) -> None:
         body = record.body
@@ -103,12 +114,34 @@ class History:
             self.by_idempotency[body["idempotency"]] = body["id"]
 
     def _commit(self, record: Record) -> None:
-        self.commit = Commit.from_record(record)
-        before = self.origin or record.number
+        before, self.commit = self.commit, Commit.from_record(record)
+        self._follow(before, self.commit)
+        made_from = self.origin or record.number
         for erasure in self.commit.erasures:
-            self.committed[erasure.id] = Committed(before, record.number, erasure)
+            self.committed[erasure.id] = Committed(made_from, record.number, erasure)
             self.erased.update(dict.fromkeys((*erasure.samples, *erasure.subjects), record.number))
         self.origin = record.number
+
+    def _follow(self, before: Commit | None, after: Commit) -> None:
+        """What waits for a cluster that was regrouped waits for what it became."""
+        objects = {entry.rows_object: entry.key for entry in before.clusters} if before is not None else {}
+        written = {entry.key for entry in after.clusters if entry.rows_object not in objects}
+        left = set(objects.values()) - {entry.key for entry in after.clusters if entry.rows_object in objects}
+        for keys in self.waiting.values():
+            if self._restored:
+                # The commits that it followed so far are no more.
+                keys |= _untuned(after)
+            elif not keys.isdisjoint(left):
+                keys |= written
+        self._restored = False
+        self.waiting |= {name: set(written) for name in after.requests}
+        untuned = {entry.rows_leaf for entry in after.clusters if entry.specialist_object is None}
+        for leaf in self.attempts.keys() - untuned:
+            del self.attempts[leaf]
+
+    def _attempt(self, record: Record) -> None:
+        leaf, before = record.body["rows"], self.attempts.get(record.body["rows"])
+        self.attempts[leaf] = Attempts((before.count if before is not None else 0) + 1, record.body["reason"])
 
     def _erased(self, record: Record) -> None:
         body = record.body
@@ -123,13 +156,21 @@ class History:
 
     def _completed(self, record: Record) -> None:
         self._change(record, status="completed", completed_at=record.at)
+        self.waiting.pop(record.body["id"], None)
 
     def _failed(self, record: Record) -> None:
         self._change(record, status="failed", reason=record.body["reason"])
+        self.waiting.pop(record.body["id"], None)
 
     def _retry(self, record: Record) -> None:
         self._change(record, status="erased", reason=None)
+        self.attempts.clear()
+        self.waiting[record.body["id"]] = _untuned(self.commit) if self.commit is not None else set()
 
     def _change(self, record: Record, **changes: Any) -> None:
         deletion_id = record.body["id"]
         self.deletions[deletion_id] = replace(self.deletions[deletion_id], **changes)
+
+
+def _untuned(commit: Commit) -> set[str]:
+    return {entry.key for entry in commit.clusters if entry.specialist_object is None}

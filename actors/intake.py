@@ -109,9 +109,11 @@ class Intake:
                 self._journal.append("request", record)
             except (StoreError, LogError):
                 # Refused, so it must not be adopted later. Had the append only seemed to fail, the log makes it anew.
-                self._refused.append(name)
-                with suppress(StoreError, LogError):
-                    self._purge_refused()
+                # A registrar that took over may have adopted it already; then it is that one's.
+                if request["id"] not in self._journal.history.deletions:
+                    self._refused.append(name)
+                    with suppress(StoreError):
+                        self._purge_refused()
                 raise
             reached(Boundary.REQUEST_RECORDED)
             return self._answer(request["id"], request), True
@@ -143,6 +145,8 @@ class Intake:
         recorded = self._journal.history.bodies[request_id]
         request = self._read(name)
         if request is None or self._body(request) != recorded["body"]:
+            # Where a successor has carried it out, it is gone for good.
+            self._journal.check()
             _log.error("%s is damaged; it is written anew from the log", name)
             request = self._made_anew(recorded, index)
             self._store.put(name, canonical_json(request))
@@ -169,7 +173,7 @@ class Intake:
 
     def _purge_refused(self) -> None:
         while self._refused:
-            # Nobody was told that it is accepted. A registrar that has adopted it meanwhile makes it anew.
+            # Nobody was told that it is accepted. A registrar that adopts it at this moment makes it anew.
             self._store.purge(self._refused[-1], unfenced)
             self._refused.pop()
 
@@ -234,8 +238,12 @@ def _utc(deadline: str | None) -> str | None:
         return None
     try:
         moment = datetime.fromisoformat(deadline)
-    except ValueError:
-        moment = None
-    if moment is None or moment.tzinfo is None:
-        raise RequestError(f"the deadline is {deadline!r}; allowed is ISO 8601 with an offset: 2026-12-24T18:00:00Z")
-    return moment.astimezone(UTC).isoformat(timespec="milliseconds")
+        if moment.tzinfo is not None:
+            return moment.astimezone(UTC).isoformat(timespec="milliseconds")
+    except (ValueError, OverflowError):
+        # No time, or one that lies outside the years 1 to 9999 in UTC.
+        pass
+    raise RequestError(
+        f"the deadline is {deadline!r}; allowed is ISO 8601 with an offset, in the years 1 to 9999 in UTC: "
+        "2026-12-24T18:00:00Z"
+    )

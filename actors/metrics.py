@@ -22,6 +22,7 @@ class RegistrarMetrics:
         self._erased = {deletion.id for deletion in deletions if deletion.erased_at is not None}
         self._tunings_seen = 0
         self._deletions = Gauge("lmeraser_deletions", "Deletions, by state.", tag_keys=("state",))
+        self._held_up = Gauge("lmeraser_deletions_held_up", "Deletions whose rows could not be erased yet.")
         self._time_to_erased_s = Histogram(
             "lmeraser_time_to_erased_seconds", "Seconds from accepted to erased.", boundaries=_SECONDS
         )
@@ -32,8 +33,8 @@ class RegistrarMetrics:
         self._rows = Gauge("lmeraser_rows", "Private rows that the system holds.")
         self._clusters = Gauge("lmeraser_clusters", "Prompt clusters of the newest commit.")
 
-    def report(self, deletions: Sequence[Deletion], status: Mapping[str, Any]) -> None:
-        """Report all deletions and the registrar's status as they stand."""
+    def report(self, deletions: Sequence[Deletion], figures: Mapping[str, Any]) -> None:
+        """Report all deletions and the registrar's figures as they stand."""
         tally = Tally(deletion.status for deletion in deletions)
         for state in get_args(Status):
             self._deletions.set(tally[state], {"state": state})
@@ -41,14 +42,15 @@ class RegistrarMetrics:
             if deletion.erased_at is not None and deletion.id not in self._erased:
                 self._erased.add(deletion.id)
                 self._time_to_erased_s.observe(_seconds(deletion.accepted_at, deletion.erased_at))
-        if status["tunings"] > self._tunings_seen:
-            self._tunings.inc(status["tunings"] - self._tunings_seen)
-            self._tunings_seen = status["tunings"]
-        self._waiting.set(len(status["awaiting"]) - len(status["running"]))
-        self._running.set(len(status["running"]))
-        self._given_up.set(len(status["failed"]))
-        self._rows.set(status["rows"])
-        self._clusters.set(status["clusters"])
+        if figures["tunings"] > self._tunings_seen:
+            self._tunings.inc(figures["tunings"] - self._tunings_seen)
+            self._tunings_seen = figures["tunings"]
+        self._held_up.set(len(figures["held_up"]))
+        self._waiting.set(len(figures["awaiting"]) - len(figures["running"]))
+        self._running.set(len(figures["running"]))
+        self._given_up.set(len(figures["failed"]))
+        self._rows.set(figures["rows"])
+        self._clusters.set(figures["clusters"])
 
 
 def _seconds(start: str, end: str) -> float:

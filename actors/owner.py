@@ -7,15 +7,18 @@ that is made twice does no harm: what counts is only what a commit names.
 from __future__ import annotations
 
 import json
+import logging
 import threading
-from collections.abc import Callable, Mapping, Sequence
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from actors.boundaries import Boundary, reached
-from lmeraser.errors import FencedError, TuningCancelledError
+from lmeraser.errors import FencedError, LMEraserError, OwnerFailedError, TuningCancelledError
 from lmeraser.ids import comparable
 from lmeraser.keys import HashKey
 from lmeraser.log import Position, check_term
@@ -27,6 +30,9 @@ from lmeraser.store import Store, unfenced
 
 if TYPE_CHECKING:
     from lmeraser.method import Method
+
+_LONGEST_REASON = 300
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -92,6 +98,23 @@ class Written:
     leaf: str
 
 
+@contextmanager
+def _failing() -> Iterator[None]:
+    """Make an error of its own of whatever else is raised: the job's failure, with its reason, in any process.
+
+    The message may become part of the log, so it is the error's first line; a look-up that failed may name an id.
+    """
+    try:
+        yield
+    except LMEraserError:
+        raise
+    except Exception as error:
+        said = "" if isinstance(error, LookupError) else str(error).strip().partition("\n")[0][:_LONGEST_REASON]
+        reason = f"{type(error).__name__}: {said}" if said else type(error).__name__
+        _log.error("an owner failed: %s\n%s", reason, "".join(traceback.format_tb(error.__traceback__)))
+        raise OwnerFailedError(reason) from error
+
+
 class Owner:
     """Works on one cluster."""
 
@@ -109,12 +132,14 @@ class Owner:
         self._putting = threading.Lock()
         self._progress = (0, 0)
 
+    @_failing()
     def write_rows(self, job: RowsJob) -> Written:
         """Write the cluster's rows from the sources, without the rows that the requests name.
 
         Raises:
             ObjectMissingError, ObjectCorruptError: when a source cannot be read or is damaged.
             FencedError: when another registrar has taken over; what was written is gone then.
+            OwnerFailedError: at any error that is not raised on purpose; what this process holds is not to be trusted.
         """
         requests = [json.loads(self._store.get(name)) for name in job.requests]
         parts = []
@@ -129,6 +154,7 @@ class Owner:
         reached(Boundary.ROWS_WRITTEN)
         return Written(len(rows), state_leaf(self._hash_key, f"rows/{self._key}", rows.digest()))
 
+    @_failing()
     def tune(self, job: TuningJob) -> Written:
         """Tune the cluster's prompt on its rows, and write the specialist.
 
@@ -136,6 +162,7 @@ class Owner:
             ObjectMissingError, ObjectCorruptError: when the rows cannot be read or are not the cluster's.
             TuningCancelledError: when a newer change made the tuning pointless.
             FencedError: when another registrar has taken over; what was written is gone then.
+            OwnerFailedError: at any error that is not raised on purpose; what this process holds is not to be trusted.
         """
         reached(Boundary.TUNING_STARTED)
         rows = self._read(RowObject(job.rows_object, f"rows/{self._key}", job.rows_leaf))

@@ -106,13 +106,19 @@ class OwnerProcesses:
         """Start an owner ahead of its first call, preferably on this node; the reference is ready when it is there."""
         if key not in self._asked:
             self._never_worked.add(key)
-        self._reach(key, node_id)
+        self._reach(key, node_id, gpus=0.0)
         return self._asked[key][-1]
 
-    def to_call(self, key: str, node_id: str | None) -> ActorHandle[OwnerProcess]:
-        """The owner, to be called; it is started where it has no process, preferably on this node."""
+    def to_call(self, key: str, node_id: str | None, *, to_tune: bool) -> ActorHandle[OwnerProcess]:
+        """The owner, to be called; it is started where it has no process, preferably on this node.
+
+        Args:
+            key: its cluster.
+            node_id: the node.
+            to_tune: whether one that is started gets its part of a GPU.
+        """
         self._never_worked.discard(key)
-        return self._reach(key, node_id)
+        return self._reach(key, node_id, gpus=self._placement.num_gpus if to_tune else 0.0)
 
     def place(self, key: str) -> Place | None:
         """Where an owner runs, as far as it has said so."""
@@ -159,13 +165,13 @@ class OwnerProcesses:
         # process to see that its node is gone.
         self._certain_from_s = time.monotonic() + _ENDED_AFTER_S
 
-    def _reach(self, key: str, node_id: str | None) -> ActorHandle[OwnerProcess]:
+    def _reach(self, key: str, node_id: str | None, gpus: float) -> ActorHandle[OwnerProcess]:
         owner = _OWNER.options(
             **DETACHED,
-            **_where(self._placement, node_id),
+            **where(self._placement, node_id),
             name=self._name(key),
             num_cpus=self._placement.num_cpus,
-            num_gpus=self._placement.num_gpus,
+            num_gpus=gpus,
         ).remote(self._site, key)
         # Asked again each time, because Ray may have restarted it elsewhere.
         asked = self._asked.setdefault(key, [])
@@ -186,8 +192,8 @@ def _answer(asked: ray.ObjectRef[Place]) -> Place | None:
         return None
 
 
-def _where(placement: Placement, node_id: str | None) -> Mapping[str, Any]:
-    """Actor options: the kind of node that is needed, and the node that is preferred."""
+def where(placement: Placement, node_id: str | None = None) -> Mapping[str, Any]:
+    """Actor options: the kind of node that computes state, and the node that is preferred."""
     options: dict[str, Any] = {}
     if placement.accelerator:
         options["label_selector"] = {ACCELERATOR_LABEL: placement.accelerator}

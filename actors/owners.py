@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
@@ -12,6 +14,7 @@ from lmeraser.errors import (
     LMEraserError,
     ObjectCorruptError,
     ObjectMissingError,
+    OwnerFailedError,
     StoreError,
     StoreFormatError,
     TuningCancelledError,
@@ -22,6 +25,10 @@ from lmeraser.store import Store
 
 if TYPE_CHECKING:
     from lmeraser.method import Method
+
+# How often an owner is asked to write its rows before the whole change is put off.
+_TRIES = 3
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -47,6 +54,40 @@ def may_pass(error: Exception) -> bool:
     return isinstance(error, StoreError) and not isinstance(error, lasting)
 
 
+def written_rows(
+    jobs: Iterable[RowsJob], write: Callable[[Mapping[str, RowsJob]], Mapping[str, Written | Exception]]
+) -> dict[str, Written]:
+    """Have every job done; an owner that failed at it is asked again.
+
+    Row objects count only once a commit names them, so writing one twice does no harm.
+
+    Args:
+        jobs: what to write.
+        write: has some of the jobs done that it is given by cluster key, each by another owner, and returns when none
+            of these owners writes any more; by cluster key, what was written or why not.
+
+    Raises:
+        OwnerFailedError: when an owner has failed several times; names the cluster and the reason.
+        LMEraserError: what an owner raised on purpose.
+    """
+    pending = {job.region.key: job for job in jobs}
+    failures: Counter[str] = Counter()
+    done: dict[str, Written] = {}
+    while pending:
+        for key, outcome in write(pending).items():
+            if isinstance(outcome, Written):
+                done[key] = outcome
+                del pending[key]
+                continue
+            failures[key] += 1
+            if not isinstance(outcome, OwnerFailedError):
+                raise outcome
+            if failures[key] == _TRIES:
+                raise OwnerFailedError(f"the rows of cluster {key} could not be written: {outcome}") from outcome
+            _log.warning("the rows of cluster %s could not be written, and its owner is asked again: %s", key, outcome)
+    return done
+
+
 class Owners(Protocol):
     """All owners, as the registrar sees them."""
 
@@ -65,7 +106,7 @@ class Owners(Protocol):
         """While there is nothing else to do: have owners ready that may be asked for, and end idle ones."""
 
     def write_rows(self, jobs: Iterable[RowsJob]) -> dict[str, Written]:
-        """Have every job's owner write its rows; by cluster key."""
+        """Have every job's owner write its rows; by cluster key. Raises what :func:`written_rows` raises."""
 
     def start_tuning(self, job: TuningJob) -> None:
         """Have a cluster tuned; the result comes from :meth:`finished`."""
@@ -87,6 +128,7 @@ class InProcessOwners:
         self._context = (store, manifest, hash_key)
         self._method = method
         self._queue: list[TuningJob] = []
+        self._cancelled: list[TuningJob] = []
 
     @property
     def slots(self) -> int:
@@ -99,12 +141,14 @@ class InProcessOwners:
         pass
 
     def write_rows(self, jobs: Iterable[RowsJob]) -> dict[str, Written]:
-        return {job.region.key: self._owner(job.region.key).write_rows(job) for job in jobs}
+        return written_rows(jobs, lambda pending: {key: self._outcome(job) for key, job in pending.items()})
 
     def start_tuning(self, job: TuningJob) -> None:
         self._queue.append(job)
 
     def finished(self) -> list[TuningResult]:
+        if self._cancelled:
+            return [TuningResult(self._cancelled.pop(0), None)]
         if not self._queue:
             return []
         job = self._queue.pop(0)
@@ -116,10 +160,17 @@ class InProcessOwners:
             return [TuningResult(job, None, str(error), may_pass(error))]
 
     def stop_tuning(self, keys: Collection[str]) -> None:
+        self._cancelled += [job for job in self._queue if job.key in keys]
         self._queue = [job for job in self._queue if job.key not in keys]
 
     def retire(self, keys: Collection[str]) -> None:
         pass
+
+    def _outcome(self, job: RowsJob) -> Written | LMEraserError:
+        try:
+            return self._owner(job.region.key).write_rows(job)
+        except LMEraserError as error:
+            return error
 
     def _owner(self, key: str) -> Owner:
         return Owner(*self._context, key, self._method)

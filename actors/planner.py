@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from actors.history import Attempts
 from actors.owner import TuningJob
 from lmeraser.commit import ClusterEntry, Commit
 
@@ -14,13 +15,6 @@ ATTEMPTS = 6
 FIRST_PAUSE_S = 0.5
 STORE_PAUSE_S = 1.0
 _NO_DEADLINE = "~"  # sorts after every date
-
-
-@dataclass(frozen=True)
-class _Failures:
-    count: int
-    reason: str
-    not_before: float
 
 
 @dataclass
@@ -33,17 +27,19 @@ class Planner:
     Attributes:
         min_tuned_rows: a cluster with fewer rows is never tuned.
         passes: passes of one tuning.
+        attempts: what the log says of tunings that failed, by the digest of the rows.
         clock: seconds that only grow.
     """
 
     min_tuned_rows: int
     passes: int
+    attempts: Mapping[str, Attempts]
     clock: Callable[[], float] = time.monotonic
-    _failures: dict[str, _Failures] = field(default_factory=dict)
+    _not_before: dict[str, float] = field(default_factory=dict)
 
     def awaiting(self, commit: Commit) -> list[ClusterEntry]:
         """Clusters that are to be tuned, now or after a pause."""
-        return [entry for entry in self._untuned(commit) if self._attempts(entry) < ATTEMPTS]
+        return [entry for entry in self._untuned(commit) if self._count(entry.rows_leaf) < ATTEMPTS]
 
     def ready(self, commit: Commit, deadlines: Mapping[str, str]) -> list[ClusterEntry]:
         """Clusters that can be tuned now: by deadline, then the cheapest (rows × passes) first.
@@ -53,44 +49,38 @@ class Planner:
             deadlines: the earliest deadline by cluster key, ISO 8601 in UTC; clusters without one come last.
         """
         now = self.clock()
-        ready = (
-            entry
-            for entry in self.awaiting(commit)
-            if (failures := self._failures.get(entry.rows_leaf)) is None or failures.not_before <= now
-        )
+        ready = (entry for entry in self.awaiting(commit) if self._not_before.get(entry.rows_leaf, now) <= now)
         return sorted(
             ready, key=lambda entry: (deadlines.get(entry.key, _NO_DEADLINE), entry.rows * self.passes, entry.key)
         )
 
-    def failed(self, job: TuningJob, reason: str, may_pass: bool = False) -> None:
-        """Note that a tuning of these rows failed; the next attempt waits 0.5 s, then twice as long each time.
+    def pause(self, job: TuningJob, may_pass: bool = False) -> None:
+        """Leave these rows alone for a while: after their first failed attempt 0.5 s, then twice as long each time.
 
         A failure that may pass, such as a full disk, is no attempt: it is tried again until it succeeds.
         """
-        before = self._failures.get(job.rows_leaf)
-        count = (before.count if before is not None else 0) + (not may_pass)
-        pause_s = STORE_PAUSE_S if may_pass else FIRST_PAUSE_S * 2 ** (count - 1)
-        self._failures[job.rows_leaf] = _Failures(count, reason, self.clock() + pause_s)
+        pause_s = STORE_PAUSE_S if may_pass else FIRST_PAUSE_S * 2 ** (self._count(job.rows_leaf) - 1)
+        now = self.clock()
+        self._not_before = {leaf: until for leaf, until in self._not_before.items() if until > now}
+        self._not_before[job.rows_leaf] = now + pause_s
+
+    def hurry(self) -> None:
+        """End all pauses."""
+        self._not_before.clear()
 
     def given_up(self, commit: Commit) -> dict[str, str]:
         """Clusters whose tuning kept failing, with the last reason."""
         return {
-            entry.key: self._failures[entry.rows_leaf].reason
+            entry.key: self.attempts[entry.rows_leaf].reason
             for entry in self._untuned(commit)
-            if self._attempts(entry) >= ATTEMPTS
+            if self._count(entry.rows_leaf) >= ATTEMPTS
         }
-
-    def retry(self, commit: Commit, keys: Collection[str]) -> None:
-        """Forget the failures of these clusters."""
-        for entry in commit.clusters:
-            if entry.key in keys:
-                self._failures.pop(entry.rows_leaf, None)
 
     def _untuned(self, commit: Commit) -> list[ClusterEntry]:
         return [
             entry for entry in commit.clusters if entry.specialist_object is None and entry.rows >= self.min_tuned_rows
         ]
 
-    def _attempts(self, entry: ClusterEntry) -> int:
-        failures = self._failures.get(entry.rows_leaf)
-        return failures.count if failures is not None else 0
+    def _count(self, rows_leaf: str) -> int:
+        failed = self.attempts.get(rows_leaf)
+        return failed.count if failed is not None else 0

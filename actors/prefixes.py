@@ -44,6 +44,7 @@ class Prefixes:
         # Short hashes of ids that are being erased, with the number of the record that names them.
         self._forbidden: dict[str, int] = {}
         self._dropped = False
+        self._looked_s = time.monotonic()
 
     def begin(self, number: int) -> str:
         """A new prefix; it must be renewed until it is handed over.
@@ -128,6 +129,13 @@ class Prefixes:
         with self._lock:
             if not self._open:
                 self._forbidden.clear()
+
+    def strays(self) -> bool:
+        """Once a minute: whether rows lie where no ingest puts any, as those of a worker that outlived its ingest."""
+        if time.monotonic() - self._looked_s < SILENCE_S:
+            return False
+        self._looked_s = time.monotonic()
+        return not all(map(self.keeps, self._store.names(f"{INCOMING}/")))
 
     def keeps(self, name: str) -> bool:
         """Whether an object lies under a prefix that rows are written to or that waits to be added."""

@@ -6,35 +6,47 @@ actor whose thread calls it. Requests may come from other threads at any time.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future
+from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from actors.backlog import Backlog
 from actors.boundaries import Boundary, reached
 from actors.committer import Applied, Committer
-from actors.incoming import INCOMING, Incoming, IngestOutcome, read_incoming
+from actors.incoming import Incoming, IngestOutcome, read_incoming
 from actors.intake import Intake
 from actors.journal import Journal
-from actors.owner import TuningJob
 from actors.owners import Owners
-from actors.planner import Planner
-from actors.prefixes import SILENCE_S, Prefixes
+from actors.prefixes import Prefixes
 from actors.receipting import Receipting
 from actors.sweep import sweep
+from actors.tunings import Tunings
 from lmeraser.commit import Commit
 from lmeraser.deletion import Deletion
-from lmeraser.errors import DataError, NotReadyError, ObjectCorruptError, ObjectMissingError, RequestError
+from lmeraser.errors import (
+    DataError,
+    LMEraserError,
+    NotReadyError,
+    ObjectCorruptError,
+    ObjectMissingError,
+    OwnerFailedError,
+    RequestError,
+    StoreError,
+)
 from lmeraser.keys import HashKey
 from lmeraser.log import Log
 from lmeraser.manifest import Manifest
-from lmeraser.objects import object_name
 from lmeraser.store import Store
 
 _NOTHING = Applied((), frozenset())
+_log = logging.getLogger(__name__)
 
 
 class Registrar:
@@ -64,20 +76,13 @@ class Registrar:
         self._intake.adopt(self._committer.index)
         self._retries: deque[str] = deque()
         self._receipting = Receipting(store, manifest, hash_key, signing_key, self._journal)
-        self._planner = Planner(manifest.method.partition.min_tuned_rows, manifest.method.tuning.passes)
-        self._requests = deque(
-            deletion.id for deletion in self._journal.history.deletions.values() if deletion.status == "accepted"
-        )
+        self._tunings = Tunings(manifest.method, self._journal, self._committer, owners)
+        self._requests = Backlog()
+        for deletion in self._journal.history.deletions.values():
+            if deletion.status == "accepted":
+                self._requests.add(deletion.id)
         self._ingests: deque[Incoming] = deque()
         self.prefixes = Prefixes(store)
-        self._running: dict[str, TuningJob] = {}
-        self._waiting = {
-            deletion.id: set(self._awaiting())
-            for deletion in self._journal.history.deletions.values()
-            if deletion.status == "erased"
-        }
-        self._tunings = 0
-        self._looked_s = time.monotonic()
         commit = self._committer.commit
         owners.prepare({entry.key: entry.rows for entry in commit.clusters} if commit is not None else {})
         self._sweep()
@@ -108,12 +113,13 @@ class Registrar:
             raise NotReadyError("the store holds no rows: ingest some first")
         deletion, new = self._intake.accept(self._committer.index, sample_ids, subject_ids, idempotency_key, deadline)
         if new:
-            self._requests.append(deletion.id)
+            self._requests.add(deletion.id)
         return deletion
 
     def deletion(self, deletion_id: str) -> Deletion:
         """One deletion. Raises UnknownDeletionError."""
-        return self._journal.history.deletion(deletion_id)
+        deletion = self._journal.history.deletion(deletion_id)
+        return replace(deletion, reason=self._requests.held_up().get(deletion_id, deletion.reason))
 
     def retry(self, deletion_id: str) -> Deletion:
         """Have a failed deletion's clusters tuned again. Raises UnknownDeletionError; RequestError if not failed."""
@@ -125,7 +131,8 @@ class Registrar:
 
     def deletions(self) -> list[Deletion]:
         """All deletions, oldest first."""
-        return list(self._journal.history.deletions.values())
+        held_up, deletions = self._requests.held_up(), list(self._journal.history.deletions.values())
+        return [replace(one, reason=held_up[one.id]) if one.id in held_up else one for one in deletions]
 
     def receipt(self, deletion_id: str) -> dict[str, Any]:
         """A deletion's receipt.
@@ -165,12 +172,20 @@ class Registrar:
             "term": self._journal.term,
             "commit": commit.number if commit is not None else None,
             "state_root": commit.root if commit is not None else None,
+            **self.figures(),
+        }
+
+    def figures(self) -> dict[str, Any]:
+        """The status without what takes a hash of every cluster."""
+        commit = self._committer.commit
+        return {
             "rows": commit.rows if commit is not None else 0,
             "clusters": len(commit.clusters) if commit is not None else 0,
-            "awaiting": self._awaiting(),
-            "running": sorted(self._running),
-            "failed": self._planner.given_up(commit) if commit is not None else {},
-            "tunings": self._tunings,
+            "awaiting": self._tunings.awaiting,
+            "running": self._tunings.running,
+            "held_up": self._requests.held_up(),
+            "failed": self._tunings.given_up,
+            "tunings": self._tunings.made,
         }
 
     def step(self) -> bool:
@@ -179,34 +194,48 @@ class Registrar:
         Raises:
             FencedError: when a newer registrar has taken over; this one must not go on.
         """
-        if self._requests:
-            self._erase()
+        try:
+            return self._step()
+        except LMEraserError:
+            # An object that is gone may have been swept by a successor, and then this registrar must not start again.
+            with suppress(StoreError):
+                self._journal.check()
+            raise
+
+    def _step(self) -> bool:
+        if due := self._requests.due():
+            self._erase(due)
         elif self._ingests:
             self._add(self._ingests[0])
         elif self._retries:
             self._try_again(self._retries[0])
             self._retries.popleft()
-        elif self.prefixes.drop_silent() or self._unswept or self._strays():
+        elif self.prefixes.drop_silent() or self._unswept or self.prefixes.strays():
             self._sweep()
-        elif not (self._take_results() or self._start_tunings() or self._complete()):
+        elif not (self._take_results() or self._tunings.start() or self._complete()):
             self._owners.start_ahead()
             return False
         return True
 
     def idle(self) -> bool:
         """Whether nothing is asked for, running or awaited."""
-        working = self._requests or self._ingests or self._retries or self._running or self._waiting or self._unswept
-        return not (working or self._awaiting())
+        working = self._requests or self._ingests or self._retries or self._tunings.running or self._unswept
+        return not (working or self._journal.history.waiting or self._tunings.awaiting)
 
-    def _erase(self) -> None:
-        """Erase the rows of all requests that have come so far, in one commit."""
-        ids = [self._requests[place] for place in range(len(self._requests))]
+    def _erase(self, ids: Sequence[str]) -> None:
+        """Erase the rows of these requests, in one commit."""
         fresh = [request_id for request_id in ids if request_id not in self._journal.history.committed]
         requests = [self._intake.resolve(request_id, self._committer.index) for request_id in fresh]
         for hashes in map(self._journal.history.named, ids):
             self.prefixes.forbid(hashes, self._journal.position.number)
-        applied = self._committer.apply(requests) if fresh else _NOTHING
-        self._follow(applied.left_keys, applied.touched)
+        try:
+            applied = self._committer.apply(requests) if fresh else _NOTHING
+        except OwnerFailedError as error:
+            _log.error("%d erasure(s) could not be made and are tried again: %s", len(ids), error)
+            self._requests.failed(ids, str(error))
+            self._unswept = True
+            return
+        self._tunings.forget(applied.left_keys)
         # Until the lease of every replica has run out, one may still answer from the commit before.
         time.sleep(self._lease_s)
         reached(Boundary.LEASE_WAITED)
@@ -220,8 +249,7 @@ class Registrar:
                 self._receipting.erased(request_id)
             self._intake.forget(request_id)
             reached(Boundary.REQUEST_PURGED)
-            self._waiting[request_id] = set(applied.touched) if request_id in fresh else set(self._awaiting())
-            self._requests.popleft()
+            self._requests.done(request_id)
 
     def _add(self, ingest: Incoming) -> None:
         history, index = self._journal.history, self._committer.index
@@ -233,7 +261,10 @@ class Registrar:
         # What another registrar has swept away was not there to be read, and must not count as nothing to add.
         self._journal.check()
         outcome = IngestOutcome(len(arrived.index), arrived.present, arrived.erased)
-        applied = self._committer.apply(arrived=arrived) if outcome.added else _NOTHING
+        try:
+            applied = self._committer.apply(arrived=arrived) if outcome.added else _NOTHING
+        except OwnerFailedError as error:
+            return self._ended(ingest, error)
         return self._ended(ingest, outcome, applied)
 
     def _ended(self, ingest: Incoming, outcome: IngestOutcome | Exception, applied: Applied = _NOTHING) -> None:
@@ -243,91 +274,44 @@ class Registrar:
         self.prefixes.added(ingest.prefix)
         self._unswept = True
         try:
-            self._follow(applied.left_keys, applied.touched)
+            self._tunings.forget(applied.left_keys)
             self._owners.retire(applied.left_keys - applied.touched)
             self._sweep()
         finally:
             ingest.tell(outcome)
 
     def _take_results(self) -> bool:
-        results = self._owners.finished()
-        # The specialist of a cluster that was regrouped meanwhile is swept, even where the cluster is back since.
-        current = [result for result in results if self._running.get(result.job.key) == result.job]
-        for result in current:
-            del self._running[result.job.key]
-        for result in results:
-            self._tunings += result.written is not None
-            if result.reason is not None:
-                self._planner.failed(result.job, result.reason, result.may_pass)
+        results = self._tunings.finished()
         if results:
             self._unswept = True
-            self._committer.take_specialists(current)
+            self._tunings.take(results)
         return bool(results)
 
-    def _start_tunings(self) -> bool:
-        commit = self._committer.commit
-        if commit is None:
-            return False
-        started = False
-        for entry in self._planner.ready(commit, self._journal.history.deadlines(self._waiting)):
-            if len(self._running) >= self._owners.slots:
-                break
-            if entry.key not in self._running:
-                target = object_name(f"specialists/{entry.key}", "safetensors")
-                position = self._journal.position
-                self._running[entry.key] = TuningJob(entry.key, entry.rows_object, entry.rows_leaf, target, position)
-                self._owners.start_tuning(self._running[entry.key])
-                started = True
-        return started
-
     def _complete(self) -> bool:
-        commit = self._committer.commit
-        awaiting = set(self._awaiting())
-        done = [request_id for request_id, keys in self._waiting.items() if keys.isdisjoint(awaiting)]
-        given_up = self._planner.given_up(commit) if commit is not None else {}
-        for request_id in done:
-            if failed := sorted(self._waiting[request_id] & set(given_up)):
+        history, awaiting, given_up = self._journal.history, set(self._tunings.awaiting), self._tunings.given_up
+        done = {
+            request_id: keys
+            for request_id, keys in history.waiting.items()
+            if keys.isdisjoint(awaiting) and history.deletion(request_id).status == "erased"
+        }
+        for request_id, keys in done.items():
+            if failed := sorted(keys & set(given_up)):
                 reason = f"cluster {failed[0]} could not be tuned: {given_up[failed[0]]}"
                 self._journal.append("failed", {"id": request_id, "reason": reason})
             else:
                 self._receipting.completed(request_id)
-            del self._waiting[request_id]
         return bool(done)
 
     def _try_again(self, deletion_id: str) -> None:
-        if self._journal.history.deletion(deletion_id).status != "failed":
-            return
-        commit = self._committer.commit
-        assert commit is not None
-        self._journal.append("retry", {"id": deletion_id})
-        self._planner.retry(commit, self._planner.given_up(commit))
-        self._waiting[deletion_id] = set(self._awaiting())
-
-    def _awaiting(self) -> list[str]:
-        commit = self._committer.commit
-        return [entry.key for entry in self._planner.awaiting(commit)] if commit is not None else []
-
-    def _follow(self, left: frozenset[str], touched: frozenset[str]) -> None:
-        """What waits for a cluster that was regrouped waits for what it became."""
-        for key in left:
-            self._running.pop(key, None)
-        for keys in self._waiting.values():
-            if not keys.isdisjoint(left):
-                keys.update(touched)
+        if self._journal.history.deletion(deletion_id).status == "failed":
+            self._tunings.retry(deletion_id)
 
     def _sweep(self) -> None:
         self.prefixes.drop_forbidden()
-        targets = {job.target for job in self._running.values()}
+        targets = self._tunings.targets
 
         def writing(name: str) -> bool:
             return name in targets or self.prefixes.keeps(name)
 
         sweep(self._store, self._committer.commit, writing, self._journal.check)
         self._unswept = False
-
-    def _strays(self) -> bool:
-        """Once a minute: whether rows lie where no ingest puts any, as those of a worker that outlived its ingest."""
-        if time.monotonic() - self._looked_s < SILENCE_S:
-            return False
-        self._looked_s = time.monotonic()
-        return not all(self.prefixes.keeps(name) for name in self._store.names(f"{INCOMING}/"))

@@ -4,24 +4,29 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import ray
-from ray.exceptions import GetTimeoutError, RayActorError
+from ray.exceptions import RayError, RayTaskError
 
 from actors.nodes import Nodes, Placement
 from actors.owner import RowsJob, TuningJob, Written
 from actors.owner_process import OwnerProcesses, Site
-from actors.owners import TuningResult, may_pass
+from actors.owners import TuningResult, may_pass, written_rows
 from actors.process import Place
 from actors.residency import Residency
-from lmeraser.errors import LMEraserError, TuningCancelledError
+from lmeraser.errors import LMEraserError, OwnerFailedError, TuningCancelledError
 
 _ANSWERS_WITHIN_S = 2.0
 _WARN_S = 30.0
+_PAUSE_S = 1.0
 _log = logging.getLogger(__name__)
+
+
+class _OwnerGoneError(OwnerFailedError):
+    """Raised when an owner's process ended before it answered."""
 
 
 class RemoteOwners:
@@ -30,7 +35,8 @@ class RemoteOwners:
     def __init__(self, site: Site, store_id: str, placement: Placement) -> None:
         self._processes = OwnerProcesses(site, store_id, placement)
         self._nodes = Nodes(placement)
-        self._residency = Residency(self._nodes.most_residents, placement.idle_s)
+        self._residency = Residency(self._nodes.most_residents, self._nodes.most_tuned, placement.idle_s)
+        self._tunes_on_gpu = placement.num_gpus > 0
         self._preferred: dict[str, str] = {}
         self._tunings: dict[ray.ObjectRef[Written], TuningJob] = {}
         # A tuning that was cancelled may go on until its next step, but writes nothing.
@@ -72,27 +78,12 @@ class RemoteOwners:
         return {key: place for key, place in found.items() if place is not None}
 
     def write_rows(self, jobs: Iterable[RowsJob]) -> dict[str, Written]:
-        pending = {job.region.key: job for job in jobs}
-        done: dict[str, Written] = {}
-        while pending:
-            wave = self._residency.wave(pending, self._at_work())
-            self._make_room(wave)
-            calls = {key: self._call(key, "write_rows", pending[key]) for key in wave}
-            _wait_for_all(calls)
-            for key, call in calls.items():
-                try:
-                    done[key] = ray.get(call)
-                    del pending[key]
-                except RayActorError:
-                    # Row objects count only once a commit names them, so writing one twice does no harm.
-                    _log.warning("the owner of cluster %s died while it wrote its rows; it is asked again", key)
-                    self._end([key])
-                    time.sleep(1)
+        done = written_rows(jobs, self._write_wave)
         self._residency.expect({key: written.rows for key, written in done.items()})
         return done
 
     def start_tuning(self, job: TuningJob) -> None:
-        self._make_room([job.key])
+        self._make_room([job.key], to_tune=True)
         self._tunings[self._call(job.key, "tune", job, to_tune=True)] = job
 
     def finished(self) -> list[TuningResult]:
@@ -121,29 +112,47 @@ class RemoteOwners:
         self._end(keys)
         self._residency.forget(keys)
 
+    def _write_wave(self, pending: Mapping[str, RowsJob]) -> dict[str, Written | Exception]:
+        """Have as many owners write their rows as may be resident at a time."""
+        wave = self._residency.wave(pending, self._at_work())
+        self._make_room(wave)
+        calls = {key: self._call(key, "write_rows", pending[key]) for key in wave}
+        _wait_for_all(calls)
+        outcomes = {key: _outcome(call) for key, call in calls.items()}
+        failed = [key for key, outcome in outcomes.items() if isinstance(outcome, OwnerFailedError)]
+        if failed:
+            self._end(failed)
+            time.sleep(_PAUSE_S)
+        return outcomes
+
     def _at_work(self) -> set[str]:
         return {job.key for job in self._tunings.values() if job.target not in self._cancelled}
 
-    def _make_room(self, coming: Collection[str]) -> None:
+    def _make_room(self, coming: Collection[str], *, to_tune: bool = False) -> None:
         """End as many owners as it takes to call these; a tuning goes only where there is no other way."""
-        leaving = self._residency.leaving(coming, self._at_work())
+        leaving = self._residency.leaving(coming, self._at_work(), to_tune=to_tune)
         self._cancelled.update(job.target for job in self._tunings.values() if job.key in leaving)
+        if to_tune and self._tunes_on_gpu:
+            # What has no part of a GPU can be given none while it lives.
+            leaving += [key for key in coming if key in self._residency.resident - self._residency.tuned]
         self._end(leaving)
 
     def _call(self, key: str, method: str, argument: Any, *, to_tune: bool = False) -> ray.ObjectRef[Any]:
-        preference = None if key in self._residency.resident else self._preference(key)
+        preference = None if key in self._residency.resident else self._preference(key, to_tune=to_tune)
         self._residency.called(key, to_tune=to_tune)
-        return getattr(self._processes.to_call(key, preference), method).remote(argument)
+        return getattr(self._processes.to_call(key, preference, to_tune=to_tune), method).remote(argument)
 
-    def _preference(self, key: str) -> str | None:
+    def _preference(self, key: str, *, to_tune: bool = False) -> str | None:
         """Of the nodes, the one that the resident owners' rows burden least."""
         burden: defaultdict[str, list[int]] = defaultdict(list)
+        tuned: Counter[str] = Counter()
         for resident in self._residency.resident:
             place = self._processes.place(resident)
             node_id = place.node_id if place is not None else self._preferred.get(resident)
             if node_id is not None:
                 burden[node_id].append(self._residency.rows.get(resident, 0))
-        node_id = self._nodes.lightest(burden)
+                tuned[node_id] += resident in self._residency.tuned
+        node_id = self._nodes.lightest(burden, tuned if to_tune else None)
         if node_id is not None:
             self._preferred[key] = node_id
         return node_id
@@ -161,19 +170,17 @@ class RemoteOwners:
         if job.key in self._residency.resident:
             # It is idle from now on.
             self._residency.called(job.key)
-        try:
-            return TuningResult(job, ray.get(call))
-        except TuningCancelledError:
-            return TuningResult(job, None)
-        except LMEraserError as error:
-            return TuningResult(job, None, _last_line(error), may_pass(error))
-        except RayActorError as error:
-            if cancelled:
-                return TuningResult(job, None)
-            # Its process may live on for a while where its node is gone, and must be gone before the next erasure.
+        outcome = _outcome(call)
+        if isinstance(outcome, Written):
+            return TuningResult(job, outcome)
+        if isinstance(outcome, OwnerFailedError) and not (cancelled and isinstance(outcome, _OwnerGoneError)):
+            # What it holds is not to be trusted: an error of CUDA breaks its context for good. Where its node is gone,
+            # its process may live on for a while, and must be gone before the next erasure.
             self._processes.kill([job.key])
             self._residency.ended([job.key])
-            return TuningResult(job, None, _last_line(error))
+        if cancelled or isinstance(outcome, TuningCancelledError):
+            return TuningResult(job, None)
+        return TuningResult(job, None, str(outcome), may_pass(outcome))
 
 
 def _wait_for_all(calls: Mapping[str, ray.ObjectRef[Any]]) -> None:
@@ -187,13 +194,23 @@ def _wait_for_all(calls: Mapping[str, ray.ObjectRef[Any]]) -> None:
 
 
 def _died(call: ray.ObjectRef[Any]) -> bool:
+    """Whether an owner that was called is gone, or failed so that it is to go."""
+    ready, _ = ray.wait([call], timeout=0)
+    return bool(ready) and isinstance(_outcome(call), OwnerFailedError)
+
+
+def _outcome(call: ray.ObjectRef[Any]) -> Any:
+    """What a call that is answered gave, or the error that it raised.
+
+    Whatever else Ray raises, such as for a process that died or was ended for its memory, means that it is gone.
+    """
     try:
-        ray.get(call, timeout=0)
-    except RayActorError:
-        return True
-    except (GetTimeoutError, LMEraserError):
-        return False
-    return False
+        return ray.get(call)
+    except RayTaskError as error:
+        cause = error.cause
+        return cause if isinstance(cause, LMEraserError) else OwnerFailedError(_last_line(error))
+    except RayError as error:
+        return _OwnerGoneError(_last_line(error))
 
 
 def _last_line(error: Exception) -> str:

@@ -11,13 +11,13 @@ from typing import Any
 
 import ray
 from ray.actor import ActorHandle
-from ray.exceptions import RayActorError
+from ray.exceptions import RayError
 
 from actors.incoming import IngestOutcome
 from actors.metrics import RegistrarMetrics
 from actors.names import registrar_name
 from actors.nodes import Placement
-from actors.owner_process import DETACHED, Site
+from actors.owner_process import DETACHED, Site, where
 from actors.owners import may_pass
 from actors.process import Place
 from actors.registrar import Registrar
@@ -26,13 +26,15 @@ from lmeraser.deletion import Deletion
 from lmeraser.errors import FencedError, StoreError
 from lmeraser.keys import load_hash_key, load_signing_key
 from lmeraser.manifest import load_manifest
-from lmeraser.serving_config import LONGEST_LEASE_S
 from lmeraser.state import check_fingerprint, fingerprint
 from lmeraser.store import open_store
 
 _IDLE_S = 0.02
-_REPORT_S = 1.0
+# Prometheus asks every 10 to 60 s.
+_REPORT_S = 10.0
 _RESTART_PAUSE_S = 1.0
+# What the process takes before any row; it grows with the rows.
+_MEMORY_BYTES = 400 * 2**20
 _log = logging.getLogger(__name__)
 
 
@@ -53,7 +55,7 @@ class RegistrarProcess:
 
         def take_over() -> Registrar:
             store.check()
-            return Registrar(store, manifest, load_hash_key(keys), load_signing_key(keys), owners, LONGEST_LEASE_S)
+            return Registrar(store, manifest, load_hash_key(keys), load_signing_key(keys), owners, manifest.lease_s)
 
         self._registrar = _opened(take_over)
         self._metrics = RegistrarMetrics(self._registrar.deletions())
@@ -130,7 +132,7 @@ class RegistrarProcess:
                 ray.kill(self._itself, no_restart=True)
                 return
             except Exception as error:
-                if may_pass(error) or isinstance(error, RayActorError):
+                if may_pass(error) or isinstance(error, RayError):
                     pause_s = min(max(2 * pause_s, 0.1), 10.0)
                     _log.exception("the registrar's step failed and is tried again in %.1f s: %s", pause_s, error)
                     time.sleep(pause_s)
@@ -145,7 +147,7 @@ class RegistrarProcess:
 
     def _report(self) -> None:
         if time.monotonic() - self._reported_at >= _REPORT_S:
-            self._metrics.report(self._registrar.deletions(), self._registrar.status())
+            self._metrics.report(self._registrar.deletions(), self._registrar.figures())
             self._reported_at = time.monotonic()
 
 
@@ -157,17 +159,24 @@ def _opened(take_over: Callable[[], Registrar]) -> Registrar:
     while True:
         try:
             return take_over()
-        except StoreError as error:
-            if not (may_pass(error) and ray.get_runtime_context().was_current_actor_reconstructed):
+        except (StoreError, RayError) as error:
+            may = isinstance(error, RayError) or may_pass(error)
+            if not (may and ray.get_runtime_context().was_current_actor_reconstructed):
                 raise
             _log.error("the registrar cannot take over its store, and tries again: %s", error)
             time.sleep(_RESTART_PAUSE_S)
 
 
 def open_registrar(site: Site, store_id: str, placement: Placement) -> ActorHandle[RegistrarProcess]:
-    """The store's registrar; started where none runs on this Ray cluster."""
-    return _REGISTRAR.options(**DETACHED, name=registrar_name(store_id, site.store_uri)).remote(site, placement)
+    """The store's registrar; started where none runs on this Ray cluster, on a node of those that compute state.
+
+    Ray places an actor that asks for nothing on any node, at random, the head with ``num-cpus: 0`` among them. One that
+    asks for little finds room on a laptop as well.
+    """
+    name = registrar_name(store_id, site.store_uri)
+    options = {**DETACHED, **where(placement), "num_cpus": placement.num_cpus, "memory": _MEMORY_BYTES}
+    return _REGISTRAR.options(**options, name=name).remote(site, placement)
 
 
 # Mutations are never repeated by Ray (max_task_retries 0): the caller decides, and every call is idempotent.
-_REGISTRAR = ray.remote(max_concurrency=32, num_cpus=0, max_task_retries=0)(RegistrarProcess)
+_REGISTRAR = ray.remote(max_concurrency=32, max_task_retries=0)(RegistrarProcess)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class _Use:
-    """When an owner was called last, and whether it has tuned and so holds torch and perhaps memory of a GPU."""
+    """When an owner was called last, and whether it has tuned and so holds torch and perhaps a part of a GPU."""
 
     called_s: float
     has_tuned: bool
@@ -26,12 +26,14 @@ class Residency:
 
     Attributes:
         most: how many may be resident at a time.
+        most_tuned: how many of them may have tuned.
         idle_s: seconds without a call after which an owner goes, unless it is light and its cluster is a large one.
         clock: seconds that only grow.
         rows: rows by cluster key.
     """
 
     most: Callable[[], int]
+    most_tuned: Callable[[], int]
     idle_s: float
     clock: Callable[[], float] = time.monotonic
     rows: dict[str, int] = field(default_factory=dict)
@@ -57,6 +59,11 @@ class Residency:
             self._resident.pop(key, None)
 
     @property
+    def tuned(self) -> frozenset[str]:
+        """Keys of the resident owners that have tuned."""
+        return frozenset(key for key, use in self._resident.items() if use.has_tuned)
+
+    @property
     def resident(self) -> frozenset[str]:
         """Keys of the owners that have a process."""
         return frozenset(self._resident)
@@ -66,14 +73,18 @@ class Residency:
         ordered = sorted(keys, key=lambda key: (key not in self._resident, -self.rows.get(key, 0), key))
         return ordered[: max(1, self.most() - len(set(at_work) - set(ordered)))]
 
-    def leaving(self, coming: Collection[str], at_work: Collection[str]) -> list[str]:
+    def leaving(self, coming: Collection[str], at_work: Collection[str], *, to_tune: bool = False) -> list[str]:
         """Owners that have to go before those that come are called: the least recently called, those at work last."""
-        over = len(self._resident.keys() | set(coming)) - self.most()
         others = sorted(
             (key for key in self._resident if key not in coming),
             key=lambda key: (key in at_work, self._resident[key].called_s, key),
         )
-        return others[: max(0, over)]
+        leaving: list[str] = []
+        if to_tune:
+            over = len(self.tuned | set(coming)) - self.most_tuned()
+            leaving = [key for key in others if key in self.tuned][: max(0, over)]
+        over = len(self._resident.keys() | set(coming)) - len(leaving) - self.most()
+        return leaving + [key for key in others if key not in leaving][: max(0, over)]
 
     def idle(self, at_work: Collection[str]) -> list[str]:
         """Owners that were not called for long; those that only wait for a call to a large cluster stay."""

@@ -17,7 +17,7 @@ from actors.intake import MAX_IDS
 from actors.owners import InProcessOwners
 from actors.registrar import Registrar
 from lmeraser.commit import Commit
-from lmeraser.errors import LogError, NotReadyError
+from lmeraser.errors import LogError, NotReadyError, OwnerFailedError
 from lmeraser.hashing import canonical_json
 from lmeraser.keys import HashKey
 from lmeraser.log import Log, Record
@@ -25,7 +25,6 @@ from lmeraser.manifest import RESTORING, Manifest, load_manifest
 from lmeraser.mirror import check_same, copy_record, read_mirror
 from lmeraser.public import load_method
 from lmeraser.receipts import row_hashes
-from lmeraser.serving_config import LONGEST_LEASE_S
 from lmeraser.state import check_fingerprint, fingerprint
 from lmeraser.store import Store
 
@@ -93,6 +92,7 @@ def restore(store: Store, mirror: Store, hash_key: HashKey, signing_key: Ed25519
         KeysError: when the hash key is not the store's.
         FingerprintError: when the numerics here are not the store's.
         ObjectMissingError, ObjectCorruptError: when rows of the copy are not what its newest commit names.
+        OwnerFailedError: when rows cannot be written anew, for want of memory for example.
     """
     manifest = load_manifest(store, restoring=True)
     # Heads are solved here, so the numerics count.
@@ -144,12 +144,14 @@ def _erase_again(
     own = [commit for commit in _commits(log) if commit.number > mark.last]
     base = own[-1] if own else Commit.from_record(log[mark.commit - 1])
     owners = InProcessOwners(store, manifest, hash_key, lambda: load_method(store, manifest))
-    registrar = RestoringRegistrar(store, manifest, hash_key, signing_key, owners, LONGEST_LEASE_S, base)
+    registrar = RestoringRegistrar(store, manifest, hash_key, signing_key, owners, manifest.lease_s, base)
     found = registrar.held(set(_erased_since(newer, mark.commit)))
     for start in range(0, len(found), MAX_IDS):
         registrar.delete(found[start : start + MAX_IDS], [])
     while any(deletion.status == "accepted" for deletion in registrar.deletions()):
         registrar.step()
+        for reason in registrar.status()["held_up"].values():
+            raise OwnerFailedError(f"{reason}; mend the cause, and give the same command again")
     commits = _commits(Log(store).advance())
     if commits[-1].number <= mark.last:
         registrar.commit_again()

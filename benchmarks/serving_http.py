@@ -109,6 +109,7 @@ def both_up(folder: Path) -> Iterator[str]:
     try:
         yield url
     finally:
+        serve.delete("bare")
         stop_service()
 
 

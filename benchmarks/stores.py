@@ -108,6 +108,11 @@ def stand_in(method: Method) -> Method:
     return StandIn(**{field.name: getattr(method, field.name) for field in fields(method)})
 
 
+def lease_of(folder: Path) -> float:
+    """How long an erasure of the store waits for its replicas."""
+    return load_manifest(LocalStore(folder / "store")).lease_s
+
+
 @contextmanager
 def at_work(folder: Path, method: Method, lease_s: float) -> Iterator[Registrar]:
     """A registrar that a thread steps, pausing when there is nothing to do, as ``RegistrarProcess`` does."""

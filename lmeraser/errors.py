@@ -25,6 +25,7 @@ LMEraserError
 ├── NotReadyError
 ├── OverloadedError
 ├── TuningCancelledError
+├── OwnerFailedError
 └── ServiceError
     ├── AuthenticationError
     ├── PermissionDeniedError
@@ -133,6 +134,10 @@ class OverloadedError(LMEraserError):
 
 class TuningCancelledError(LMEraserError):
     """Raised inside a tuning that a newer change has made pointless."""
+
+
+class OwnerFailedError(LMEraserError):
+    """Raised when an owner meets an error that nobody raises on purpose, such as a GPU without memory, or dies."""
 
 
 class ServiceError(LMEraserError):

@@ -18,7 +18,7 @@ from lmeraser.errors import FencedError, LogError, ObjectMissingError, StoreErro
 from lmeraser.hashing import canonical_json
 from lmeraser.store import Store
 
-Kind = Literal["term", "request", "commit", "erased", "completed", "failed", "retry"]
+Kind = Literal["term", "request", "commit", "erased", "attempt", "completed", "failed", "retry"]
 GENESIS = "0" * 64
 _READERS = 16
 
@@ -57,9 +57,10 @@ class Position:
 class Log:
     """Reads and appends records. The position is the last record that this object has seen."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, head: Record | None = None) -> None:
+        """Begin before the first record, or at ``head``, the last one that another object has seen."""
         self._store = store
-        self._head: Record | None = None
+        self._head = head
 
     @property
     def head(self) -> Record | None:
@@ -80,13 +81,33 @@ class Log:
         while (record := _read(self._store, number + 1)) is not None:
             added.append(record)
             number += 1
-        if self._head is not None and not added and not self._store.exists(record_name(self._head.number)):
-            # A folder that is not mounted has no newer record either.
-            raise StoreError(f"log record {self._head.number}, which was there, cannot be seen in {self._store.uri}")
+        if not added:
+            self.check_in_sight()
         for record in added:
             _check_follows(self._head, record)
             self._head = record
         return added
+
+    def next(self) -> Record | None:
+        """Read the one record after the position, and move there; None when there is none, or it is out of sight.
+
+        Raises:
+            LogError: when the chain does not hold.
+        """
+        record = _read(self._store, (self._head.number if self._head else 0) + 1)
+        if record is not None:
+            _check_follows(self._head, record)
+            self._head = record
+        return record
+
+    def check_in_sight(self) -> None:
+        """Check that the last record seen can be seen still: a folder that is not mounted has no newer record either.
+
+        Raises:
+            StoreError: when it cannot.
+        """
+        if self._head is not None and not self._store.exists(record_name(self._head.number)):
+            raise StoreError(f"log record {self._head.number}, which was there, cannot be seen in {self._store.uri}")
 
     def record(self, number: int) -> Record:
         """The record with this number.

@@ -19,6 +19,7 @@ from lmeraser.hashing import canonical_json
 from lmeraser.ids import comparable
 from lmeraser.keys import HashKey
 from lmeraser.manifest import Manifest
+from lmeraser.receipt_content import FORMAT, Told, read_content
 from lmeraser.state import MerklePath, merkle_paths
 
 
@@ -85,7 +86,7 @@ def statement(
         sides: "clusters", "before" and "after", from :func:`sides`.
     """
     return {
-        "format": 1,
+        "format": FORMAT,
         "deletion": deletion_id,
         "store": manifest.store_id,
         "key_check": key_check(hash_key, deletion_id),
@@ -133,23 +134,28 @@ def sign(body: Mapping[str, Any], key: Ed25519PrivateKey) -> dict[str, Any]:
     return {**unsigned, "signature": key.sign(canonical_json(unsigned)).hex()}
 
 
-def verify_receipt(receipt: Mapping[str, Any], key: Ed25519PublicKey) -> None:
-    """Check the signature and the Merkle paths.
+def verify_receipt(receipt: Mapping[str, Any], key: Ed25519PublicKey) -> Told:
+    """Check the signature, that the content does not contradict itself, and the Merkle paths.
+
+    Returns:
+        What the receipt says: a receipt that holds may say that nothing was erased.
 
     Raises:
-        ReceiptError: when either does not hold; the message says which.
+        ReceiptError: when one of them does not hold; the message says which.
     """
     unsigned = {name: value for name, value in receipt.items() if name != "signature"}
     try:
         key.verify(bytes.fromhex(str(receipt.get("signature", ""))), canonical_json(unsigned))
-    except (InvalidSignature, ValueError) as error:
+    except (InvalidSignature, ValueError, RecursionError) as error:
         raise ReceiptError("the receipt's signature does not hold under this public key") from error
+    told = read_content(receipt)
     for side in ("before", "after"):
         state = receipt[side]
         for path in state["rows"]:
             siblings = tuple((where, digest) for where, digest in path["siblings"])
             if MerklePath(path["name"], path["leaf"], siblings).root() != state["root"]:
                 raise ReceiptError(f"the Merkle path of {path['name']} {side} does not lead to the state root")
+    return told
 
 
 def covers(receipt: Mapping[str, Any], hash_key: HashKey, identifier: str) -> bool:

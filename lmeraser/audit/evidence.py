@@ -145,7 +145,7 @@ def read_evidence(
         elif record.kind == "term":
             # A restore goes on from an earlier commit.
             origin = _commit_at(commits, record) if "base" in record.body else origin
-        else:
+        elif record.kind != "attempt":
             everything[record.body["id"]] = _followed(everything[record.body["id"]], record)
     if newest is None:
         raise NotReadyError("the store holds no commit: ingest rows first")

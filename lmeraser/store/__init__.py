@@ -11,13 +11,12 @@ objects. So a process that was replaced, or that sleeps through its replacement,
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Protocol
 
 from lmeraser.errors import StoreError
 from lmeraser.store.fence import Fence, unfenced
 from lmeraser.store.local import LocalStore
-from lmeraser.store.location import SCHEME, S3Location
+from lmeraser.store.location import SCHEME, S3Location, local_path
 
 __all__ = ["Fence", "LocalStore", "Store", "open_store", "unfenced"]
 
@@ -77,18 +76,17 @@ class Store(Protocol):
 def open_store(uri: str) -> Store:
     """The store at a local path (``file://`` may stand before it), or at ``s3://bucket/prefix?endpoint=URL``.
 
-    Nothing is read or written yet.
+    ``~`` is the home folder. One folder has one ``uri``, however it is spelled. Nothing is written yet.
 
     Raises:
+        ConfigError: when the home folder is not known, or links lead to each other.
         StoreError: when the URI names another scheme, or cannot be read.
     """
     if not uri:
         raise StoreError("no store was given: pass --store URI or set `store:` in the configuration")
-    scheme, separator, rest = uri.partition("://")
-    if not separator:
-        return LocalStore(Path(uri))
-    if scheme == "file":
-        return LocalStore(Path(rest))
+    scheme, separator, _ = uri.partition("://")
+    if not separator or scheme == "file":
+        return LocalStore(local_path(uri))
     if uri.startswith(SCHEME):
         # boto3 takes long to import, and a folder has no need of it.
         from lmeraser.store.s3 import S3Store

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import uuid
 from collections.abc import Callable, Iterator
@@ -10,17 +11,21 @@ from pathlib import Path
 from urllib.parse import quote, unquote
 
 from lmeraser.errors import LostRaceError, ObjectMissingError, StoreError
-from lmeraser.store.fence import Fence
+from lmeraser.store.fence import Fence, unfenced
+from lmeraser.store.location import resolved_path
 from lmeraser.store.names import check_name
 
 _PARTIAL = ".partial"
+# What systems answer that cannot link; Linux says EPERM. Not EACCES: that is a right that is missing.
+_NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
 
 
 class LocalStore:
     """Objects are files. A write goes to ``.partial/``, is fsynced, and is then linked into place."""
 
     def __init__(self, root: Path) -> None:
-        self._root = root.absolute()
+        # Actors are named by it: two spellings of one folder must not be two stores.
+        self._root = resolved_path(root)
         self.uri = str(self._root)
 
     def get(self, name: str) -> bytes:
@@ -41,6 +46,13 @@ class LocalStore:
                 os.link(partial, self._path(name))
             except FileExistsError as error:
                 raise LostRaceError(f"{name} in {self.uri} was written by another process first") from error
+            except OSError as error:
+                if error.errno not in _NO_LINKS:
+                    raise
+                raise StoreError(
+                    f"cannot write {name} in {self.uri}: its file system has no hard links ({error.strerror}), which a "
+                    "store needs; use a disk with them (ext4, XFS, APFS, NFS), or a bucket"
+                ) from error
 
     def exists(self, name: str) -> bool:
         with _storage_errors(f"cannot look for {name} in {self.uri}"):
@@ -84,7 +96,8 @@ class LocalStore:
             self._remove(path, f"an unfinished write, {path.name},")
 
     def kept(self) -> Iterator[tuple[str, bytes | None]]:
-        for folder, _, files in os.walk(self._root):
+        # A folder that was moved to another disk is linked.
+        for folder, _, files in os.walk(self._root, followlinks=True):
             for path in (Path(folder) / file for file in files):
                 try:
                     yield str(path), path.read_bytes()
@@ -94,7 +107,18 @@ class LocalStore:
                     yield str(path), None
 
     def check(self) -> None:
-        """See Store.check; a folder that cannot be written says so at the first write, before anything counts."""
+        name = f"probe/{uuid.uuid4().hex}"
+        self.put(name, b"probe")
+        try:
+            try:
+                self.put_if_absent(name, b"second")
+            except LostRaceError:
+                pass
+            else:
+                raise StoreError(f"{self.uri} lies where a hard link replaces a file: its log could not be fenced")
+            self.get(name)
+        finally:
+            self.purge(name, unfenced)
 
     def _remove(self, path: Path, name: str) -> None:
         with _storage_errors(f"cannot purge {name} in {self.uri}"):

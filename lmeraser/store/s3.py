@@ -26,7 +26,8 @@ from lmeraser.store.s3_errors import check_deleted, code_of, storage_errors
 # A replica answers 503 once its lease is out, and must not hang for minutes in a look that got no answer.
 _READS = {"connect_timeout": 2, "read_timeout": 5, "retries": {"mode": "standard", "total_max_attempts": 3}}
 _WRITES = {"connect_timeout": 5, "read_timeout": 60, "retries": {"mode": "standard", "total_max_attempts": 5}}
-_CONNECTIONS = 16
+# As many as a replica has threads that read: its looks for newer commits, and its specialists' readers.
+_CONNECTIONS = 48
 _PART_BYTES = 16 << 20
 _TRANSFER = TransferConfig(multipart_threshold=_PART_BYTES, multipart_chunksize=_PART_BYTES, max_concurrency=4)
 _ATTEMPTS = 5

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from small_system import System, finish, samples
 
+from actors.history import Attempts
 from actors.owner import TuningJob
 from actors.owners import InProcessOwners, TuningResult
 from actors.planner import ATTEMPTS, STORE_PAUSE_S, Planner
@@ -42,46 +43,54 @@ def job(key: str) -> TuningJob:
     return TuningJob(key, f"rows/{key}", f"leaf-{key}", f"specialists/{key}", Position(1, 1))
 
 
+def failed(planner: Planner, attempts: dict[str, Attempts], key: str) -> None:
+    before = attempts.get(f"leaf-{key}", Attempts(0, ""))
+    attempts[f"leaf-{key}"] = Attempts(before.count + 1, "no memory")
+    planner.pause(job(key))
+
+
 def test_the_nearest_deadline_comes_first_and_then_the_cheapest() -> None:
-    planner = Planner(min_tuned_rows=2, passes=3)
+    planner = Planner(min_tuned_rows=2, passes=3, attempts={})
     ready = planner.ready(commit(a=50, b=10, c=30, d=20, e=1), {"a": "2026-01-02", "c": "2026-01-01"})
     assert keys(ready) == ["c", "a", "b", "d"]
 
 
 def test_a_failed_tuning_pauses_twice_as_long_each_time_and_holds_up_no_other() -> None:
-    clock = Clock()
-    planner = Planner(1, 1, clock)
+    clock, attempts = Clock(), dict[str, Attempts]()
+    planner = Planner(1, 1, attempts, clock)
     now = commit(a=5, b=6)
-    planner.failed(job("a"), "no memory")
+    failed(planner, attempts, "a")
     assert keys(planner.ready(now, {})) == ["b"]
     assert keys(planner.awaiting(now)) == ["a", "b"]
     clock.now = 0.5
     assert keys(planner.ready(now, {})) == ["a", "b"]
-    planner.failed(job("a"), "no memory")
+    failed(planner, attempts, "a")
     clock.now = 1.4
     assert keys(planner.ready(now, {})) == ["b"]
     clock.now = 1.5
     assert keys(planner.ready(now, {})) == ["a", "b"]
 
 
-def test_after_some_attempts_a_tuning_is_given_up_until_it_is_retried() -> None:
-    planner = Planner(1, 1, Clock())
+def test_after_some_attempts_a_tuning_is_given_up_until_they_are_forgotten() -> None:
+    attempts = dict[str, Attempts]()
+    planner = Planner(1, 1, attempts, Clock())
     now = commit(a=5, b=6)
     for _ in range(ATTEMPTS):
-        planner.failed(job("a"), "no memory")
+        failed(planner, attempts, "a")
     assert keys(planner.awaiting(now)) == ["b"]
     assert planner.given_up(now) == {"a": "no memory"}
-    planner.retry(now, ["a"])
+    attempts.clear()
+    planner.hurry()
     assert planner.given_up(now) == {}
     assert keys(planner.ready(now, {})) == ["a", "b"]
 
 
 def test_a_tuning_that_cannot_be_written_is_tried_again_for_ever() -> None:
     clock = Clock()
-    planner = Planner(1, 1, clock)
+    planner = Planner(1, 1, {}, clock)
     now = commit(a=5, b=6)
     for _ in range(3 * ATTEMPTS):
-        planner.failed(job("a"), "No space left on device", may_pass=True)
+        planner.pause(job("a"), may_pass=True)
         assert keys(planner.ready(now, {})) == ["b"]
         clock.now += STORE_PAUSE_S
         assert keys(planner.ready(now, {})) == ["a", "b"]

@@ -18,8 +18,9 @@ class Clock:
         return self.now_s
 
 
-def residency(most: int, clock: Clock | None = None, **rows: int) -> Residency:
-    made = Residency(lambda: most, idle_s=60.0, clock=clock or Clock())
+def residency(most: int, clock: Clock | None = None, most_tuned: int | None = None, **rows: int) -> Residency:
+    tuned = most if most_tuned is None else most_tuned
+    made = Residency(lambda: most, lambda: tuned, idle_s=60.0, clock=clock or Clock())
     made.expect(rows)
     return made
 
@@ -48,6 +49,22 @@ def test_an_owner_at_work_goes_only_where_there_is_no_other() -> None:
     call_each(owners, clock, "ab")
     assert owners.leaving(["c"], at_work=["a"]) == ["b"]
     assert owners.leaving(["c", "d"], at_work=["a"]) == ["b", "a"]
+
+
+def test_of_those_that_have_tuned_only_as_many_stay_as_may_hold_a_part_of_a_gpu() -> None:
+    clock = Clock()
+    owners = residency(4, clock, most_tuned=2, a=1, b=1, c=1, d=1, e=1)
+    call_each(owners, clock, "ab", to_tune=True)
+    call_each(owners, clock, "cd")
+    assert owners.tuned == {"a", "b"}
+    # One that only writes rows needs none of it, and the least recently called makes room.
+    assert owners.leaving(["c"], at_work=[]) == []
+    assert owners.leaving(["e"], at_work=[]) == ["a"]
+    assert owners.leaving(["c"], at_work=[], to_tune=True) == ["a"]
+    assert owners.leaving(["c"], at_work=["a"], to_tune=True) == ["b"]
+    assert owners.leaving(["a"], at_work=[], to_tune=True) == []
+    # One that goes makes both kinds of room.
+    assert owners.leaving(["e"], at_work=["a"], to_tune=True) == ["b"]
 
 
 def test_a_wave_takes_resident_owners_first_and_leaves_those_at_work_their_place() -> None:
@@ -88,13 +105,14 @@ def test_an_idle_owner_goes_unless_it_is_light_and_its_cluster_large() -> None:
 @settings(max_examples=200)
 @given(
     most=st.integers(1, 5),
+    most_tuned=st.integers(1, 5),
     calls=st.lists(st.tuples(st.sets(st.sampled_from(KEYS), min_size=1), st.sets(st.sampled_from(KEYS)))),
 )
 def test_never_more_are_resident_than_may_be_and_every_job_is_done(
-    most: int, calls: list[tuple[set[str], set[str]]]
+    most: int, most_tuned: int, calls: list[tuple[set[str], set[str]]]
 ) -> None:
     clock = Clock()
-    owners = residency(most, clock, **dict.fromkeys(KEYS, 1))
+    owners = residency(most, clock, most_tuned, **dict.fromkeys(KEYS, 1))
     for wanted, tuning in calls:
         pending = set(wanted)
         at_work = set(sorted(tuning & owners.resident)[: most - 1])
@@ -108,3 +126,8 @@ def test_never_more_are_resident_than_may_be_and_every_job_is_done(
             call_each(owners, clock, "".join(wave))
             assert len(owners.resident) <= most
             pending -= set(wave)
+        for key in sorted(tuning):
+            owners.ended(owners.leaving([key], at_work, to_tune=True))
+            owners.called(key, to_tune=True)
+            assert len(owners.resident) <= most
+            assert len(owners.tuned) <= most_tuned

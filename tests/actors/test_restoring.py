@@ -101,7 +101,7 @@ def test_rows_that_were_deleted_after_the_copy_do_not_come_back(system: System, 
         verify_receipt(registrar.receipt(deletion), key)
         assert registrar.deletion(deletion).status == "completed"
     assert all(covers(registrar.receipt(found.deletions[0]), copy.hash_key, name) for name in ("s3", "s4", "s10"))
-    assert scan(copy.store, [], ["s3", "s4", "s10", "u10"], [ALL[3].image, ALL[10].image]).clean
+    assert scan(copy.store, copy.hash_key, [], ["s3", "s4", "s10", "u10"], [ALL[3].image, ALL[10].image]).clean
 
 
 def test_erased_rows_are_left_out_afterwards_and_later_rows_are_counted_as_missing(

@@ -17,11 +17,15 @@ from small_system import System, samples
 
 from actors.nodes import OWNERS_PART_OF_GPU, Placement
 from cluster.placement import gpu_share, owner_placement, tuning_bytes
+from lmeraser.log import Log
 from lmeraser.manifest import load_part
 from lmeraser.owners_config import OwnersConfig
+from lmeraser.rows import RowTable
 
 SystemOf = Callable[..., System]
-SCRIPT = Path(__file__).parent.parent / "support" / "logical_gpus.py"
+SUPPORT = Path(__file__).parent.parent / "support"
+SCRIPT = SUPPORT / "logical_gpus.py"
+EMPTY_HEAD = SUPPORT / "empty_head.py"
 GIB = 2**30
 CONTEXT = 600_000_000  # before any tensor
 
@@ -80,24 +84,44 @@ def test_a_convolutional_backbone_is_not_estimated(system_of: SystemOf) -> None:
 
 
 @pytest.mark.ray
-def test_every_owner_is_on_the_gpu_that_ray_gave_it_and_none_is_over_its_share(system_of: SystemOf) -> None:
+def test_an_owner_that_tunes_is_on_the_gpu_that_ray_gave_it_and_one_that_waits_holds_none(system_of: SystemOf) -> None:
     system = system_of()
+    tables = [RowTable.from_parquet(system.store.get(one.rows_object), "") for one in system.newest().clusters]
+    rows = [table.sample_ids[0] for table in tables if len(table) > 8]
     ran = subprocess.run(
-        [sys.executable, str(SCRIPT), system.store.uri, str(system.keys)],
+        [sys.executable, str(SCRIPT), system.store.uri, str(system.keys), *rows],
         env={**os.environ, "RAY_ADDRESS": "local"},
         stdout=subprocess.PIPE,
         check=True,
         text=True,
     )
     told: dict[str, Any] = json.loads(ran.stdout)
-    sizes = {entry.key: entry.rows for entry in system.newest().clusters}
-    resident = [cluster for cluster in told["clusters"] if cluster["owner"] == "resident"]
+    assert {(one["owner"], one["device"]) for one in told["waiting"]} == {("resident", "CPU")}
+    assert told["free"] == 4.0
+    # No attempt was lost to an owner that gave way to one with a GPU.
+    assert not any(record.kind == "attempt" for record in Log(system.store).advance())
+    resident = {one["key"]: one["device"] for one in told["tuned"] if one["owner"] == "resident"}
+    on_gpu = Counter(device for device in resident.values() if device != "CPU")
     # Two owners of 0.35 fit beside what else runs on a GPU.
-    assert len(resident) == min(8, len(sizes))
-    owners_by_gpu = Counter(cluster["device"] for cluster in resident)
-    assert set(owners_by_gpu) <= {f"GPU {number}" for number in range(4)}
-    assert max(owners_by_gpu.values()) == 2
-    assert sorted(sizes[cluster["key"]] for cluster in resident) == sorted(sizes.values())[-len(resident) :]
-    assert {cluster["node_id"] for cluster in resident} == {told["node_id"]}
+    assert on_gpu.total() == min(8, told["status"]["tunings"])
+    assert set(on_gpu) <= {f"GPU {number}" for number in range(4)}
+    assert max(on_gpu.values()) == 2
+    assert {one["node_id"] for one in told["tuned"] if one["owner"] == "resident"} == {told["node_id"]}
     # What each process sees is what the list says of it.
-    assert told["seen"] == {cluster["key"]: [cluster["device"].removeprefix("GPU ")] for cluster in resident}
+    for key, device in resident.items():
+        assert device == "CPU" or told["seen"][key] == device.removeprefix("GPU ")
+    assert system.newest().root == system.fresh_root([row for row in samples(0, 90) if row.sample_id not in rows])
+
+
+@pytest.mark.ray
+def test_the_registrar_and_the_owners_are_on_no_node_without_room(system_of: SystemOf) -> None:
+    system = system_of("minute", 24)
+    ran = subprocess.run(
+        [sys.executable, str(EMPTY_HEAD), system.store.uri, str(system.keys)],
+        env={**os.environ, "RAY_ADDRESS": "local"},
+        stdout=subprocess.PIPE,
+        check=True,
+        text=True,
+    )
+    told: dict[str, Any] = json.loads(ran.stdout)
+    assert set(told["places"]) == {told["worker"]}

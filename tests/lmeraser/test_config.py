@@ -51,7 +51,7 @@ BOUNDS = [
     ("pretrain.max_failures", (0,), (-1,), "greater than or equal to 0"),
     ("serving.specialist_weight", (0, 1, 0.3), (-0.1, 1.1), "equal to 0|equal to 1"),
     ("serving.temperature", (0.01,), (0,), "greater than 0"),
-    ("serving.lease_s", (0.1, 0.4), (0, 0.5), "greater than 0|less than or equal to 0.4"),
+    ("lease_s", (0.1, 60), (0, 0.09, 61), "greater than or equal to 0.1|less than or equal to 60"),
     ("serving.max_batch_images", (1, 4096), (0, 4097), "equal to 1|equal to 4096"),
     ("serving.replicas", (1,), (0,), "greater than or equal to 1"),
     ("owners.gpus_per_owner", (0.05, 1), (0, 1.5), "greater than 0|less than or equal to 1"),

@@ -24,7 +24,7 @@ class Running:
 
     def __init__(self, system: System) -> None:
         self.system = system
-        self._service = Service(system, lease_s=0.05)
+        self._service = Service(system)
         self.registrar = self._service.registrar.registrar
 
     def http(self, method: str, path: str, json: Any = None) -> httpx2.Response:
@@ -58,6 +58,7 @@ class Running:
     def finish(self) -> None:
         while not self.registrar.idle():
             self.registrar.step()
+        self._service.caught_up()
 
     def clusters(self) -> dict[str, int]:
         return {cluster["key"]: cluster["rows"] for cluster in self.http("GET", "/v1/clusters").json()["clusters"]}

@@ -1,4 +1,7 @@
-"""A Ray with four GPUs that are not there: ``python logical_gpus.py STORE KEYS``; prints where the owners are."""
+"""A Ray with four GPUs that are not there: ``python logical_gpus.py STORE KEYS ROW …``.
+
+Deletes the rows, and prints where the owners are before and after.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +9,10 @@ import contextlib
 import io
 import json
 import sys
-import time
+from typing import Any
 
 import ray
+from until import until
 
 from actors.names import owner_name
 from actors.owner_process import NAMESPACE, Site
@@ -19,38 +23,53 @@ from lmeraser.manifest import load_manifest
 from lmeraser.owners_config import OwnersConfig
 from lmeraser.store import open_store
 
-GPUS, SHARE, FIT = 4, 0.35, 8
+GPUS, SHARE = 4, 0.35
+LONGEST_S = 120.0
 
 
-def visible(_: object) -> list[str]:
+def visible(_: object) -> str | None:
     """What CUDA would see in the owner's process."""
     import os
 
-    return os.environ["CUDA_VISIBLE_DEVICES"].split(",")
+    return os.environ.get("CUDA_VISIBLE_DEVICES")
 
 
-if __name__ == "__main__":
-    store, keys = sys.argv[1:]
-    ray.init(num_cpus=2, num_gpus=GPUS, namespace=NAMESPACE, include_dashboard=False, log_to_driver=False)
-    manifest = load_manifest(open_store(store))
-    registrar = registrar_of(Site(store, keys), manifest, OwnersConfig(gpus_per_owner=SHARE))
-    clusters = ray.get(registrar.status.remote())["clusters"]
-    until = time.monotonic() + 120
-    while len(ray.get(registrar.owner_places.remote())) < min(FIT, clusters) and time.monotonic() < until:
-        time.sleep(0.2)
-    time.sleep(1)
+def listed(store: str) -> list[dict[str, Any]]:
+    """The clusters as ``lmeraser clusters list`` has them."""
     printed = io.StringIO()
     output._stdout = printed
     with contextlib.redirect_stdout(printed):
         list_all(store, None, as_json=True)
-    told = json.loads(printed.getvalue())
+    clusters: list[dict[str, Any]] = json.loads(printed.getvalue())["clusters"]
+    return clusters
+
+
+def tell(store: str, keys: str, rows: list[str]) -> dict[str, Any]:
+    """Where the owners are while they wait, and once each has tuned that fits."""
+    told: dict[str, Any] = {"node_id": ray.get_runtime_context().get_node_id()}
+    manifest = load_manifest(open_store(store))
+    registrar = registrar_of(Site(store, keys), manifest, OwnersConfig(gpus_per_owner=SHARE, idle_s=600.0))
+    clusters = ray.get(registrar.status.remote())["clusters"]
+    until(lambda: len(ray.get(registrar.owner_places.remote())) == clusters or None, LONGEST_S)
+    told["waiting"] = listed(store)
+    told["free"] = ray.available_resources()["GPU"]
+    deletion = ray.get(registrar.delete.remote(rows, []))
+    until(lambda: ray.get(registrar.deletion.remote(deletion.id)).status == "completed" or None, LONGEST_S)
+    told["status"] = ray.get(registrar.status.remote())
+    told["tuned"] = listed(store)
     owners = {
         one["key"]: ray.get_actor(owner_name(manifest.store_id, store, one["key"]), namespace=NAMESPACE)
-        for one in told["clusters"]
+        for one in told["tuned"]
         if one["owner"] == "resident"
     }
     told["seen"] = {key: ray.get(owner.__ray_call__.remote(visible)) for key, owner in owners.items()}
-    told["node_id"] = ray.get_runtime_context().get_node_id()
+    return told
+
+
+if __name__ == "__main__":
+    store, keys, *rows = sys.argv[1:]
+    ray.init(num_cpus=2, num_gpus=GPUS, namespace=NAMESPACE, include_dashboard=False, log_to_driver=False)
+    told = tell(store, keys, rows)
     sys.__stdout__.write(json.dumps(told))
     sys.__stdout__.flush()
     ray.shutdown()

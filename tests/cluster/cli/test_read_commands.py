@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import typer
 from command_line import Run
-from small_system import System
+from small_system import System, finish
 
 from cluster.cli import app
 from lmeraser.keys import init_keys
@@ -201,10 +201,41 @@ def receipt(lmeraser: Run, told: Told, tmp_path: Path) -> Path:
 
 def test_a_receipt_verifies_under_the_public_key(lmeraser: Run, told: Told, receipt: Path) -> None:
     stored = json.loads((Path(told.system.store.uri) / "receipts" / f"{told.completed}.json").read_bytes())
-    expected = {name: stored[name] for name in ("deletion", "erased_at", "completed_at")}
+    times = ("accepted_at", "erased_at", "completed_at")
+    expected = {name: stored[name] for name in ("deletion", "store", "rows", "unknown", *times)}
+    expected |= {"rows": 2, "subjects": 1, "clusters": len(stored["clusters"])}
     public = told.system.keys / "signing-key.pub.pem"
     shown = lmeraser("receipt", "verify", receipt, "--public-key", public, "--json")
     assert (shown.code, shown.json) == (0, {**expected, "valid": True})
+    ask = ("receipt", "verify", receipt, "--public-key", public)
+    for value in map(str, expected.values()):
+        assert value in lmeraser(*ask).out
+    assert lmeraser(*ask, "--store-id", stored["store"]).code == 0
+    lmeraser(*ask, "--store-id", "another").failed(1, f"of store {stored['store']}, not of another")
+
+
+def test_a_receipt_of_nothing_says_so_loudly(lmeraser: Run, copied: System, tmp_path: Path) -> None:
+    registrar = copied.registrar()
+    deletion = registrar.delete(["nobody"], ["no one"]).id
+    finish(registrar)
+    receipt = tmp_path / "nothing.json"
+    receipt.write_text(lmeraser("receipt", "show", deletion, "--store", copied.store.uri).out)
+    shown = lmeraser("receipt", "verify", receipt, "--public-key", copied.keys / "signing-key.pub.pem", "--json")
+    assert (shown.code, shown.json["rows"], shown.json["unknown"]) == (0, 0, 2)
+    assert "NOTHING WAS ERASED" in shown.err
+
+
+def test_a_receipt_is_asked_about_ids_in_a_file(lmeraser: Run, told: Told, receipt: Path, tmp_path: Path) -> None:
+    keys = told.system.keys
+    (tmp_path / "samples").write_text("s3\n")
+    (tmp_path / "subjects").write_bytes(b"\xef\xbb\xbfu40\r\n")
+    ask = ("receipt", "verify", receipt, "--public-key", keys / "signing-key.pub.pem", "--keys", keys)
+    both = ("--ids-file", tmp_path / "samples", "--subjects-file", tmp_path / "subjects", "--json")
+    assert {name: lmeraser(*ask, *both).json[name] for name in ("asked", "covered")} == {"asked": 2, "covered": True}
+    (tmp_path / "samples").write_text("s3\ns4\ns5\n")
+    shown = lmeraser(*ask, *both)
+    assert (shown.code, shown.json["covered"]) == (1, False)
+    assert "does not cover 's4', nor 1 more" in shown.err
 
 
 @pytest.mark.parametrize(("name", "code"), [("s3", 0), ("s40", 0), ("u40", 0), ("s4", 1), ("s5", 1), ("u41", 1)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import signal
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from lmeraser.errors import LostRaceError, StoreError
+from lmeraser.errors import ConfigError, LostRaceError, StoreError
 from lmeraser.store import LocalStore, open_store, unfenced
 
 OBJECT_BYTES = 300_000
@@ -213,6 +214,97 @@ def test_a_relative_path_stays_where_it_was_when_the_working_folder_changes(
     monkeypatch.chdir(tmp_path / "elsewhere")
     store.put("a", b"1")
     assert (tmp_path / "store" / "a").read_bytes() == b"1"
+
+
+SPELLINGS = [
+    "{folder}/store/",
+    "{folder}//store",
+    "{folder}/other/../store",
+    "{folder}/link",
+    "{folder}/link/../store",
+    "{folder}/folders/store",
+    "store",
+    "./link",
+    "~/store",
+    "~/link",
+    "file://{folder}/store",
+    "file://{folder}/link",
+    "file:{folder}/store",
+    "file://localhost{folder}/store/",
+    "file:~/store",
+]
+
+
+@pytest.mark.parametrize("made", [True, False], ids=["there", "not yet there"])
+@pytest.mark.parametrize("spelling", SPELLINGS)
+def test_one_folder_is_one_store_however_it_is_spelled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spelling: str, made: bool
+) -> None:
+    if made:
+        (tmp_path / "store").mkdir()
+    (tmp_path / "link").symlink_to("store")
+    (tmp_path / "folders").symlink_to(".")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "folders"))
+    uri = spelling.format(folder=tmp_path)
+    assert open_store(uri).uri == str(tmp_path / "store")
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith("~")] == []
+
+
+@pytest.mark.parametrize("uri", ["file://other/store", "file:store", "file://"])
+def test_a_file_uri_that_is_no_path_of_this_machine_is_refused(uri: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(f"{uri!r} is no path of this machine; allowed is file:///path")):
+        open_store(uri)
+
+
+def test_links_that_lead_to_each_other_are_told(tmp_path: Path) -> None:
+    (tmp_path / "a").symlink_to("b")
+    (tmp_path / "b").symlink_to("a")
+    with pytest.raises(ConfigError, match=r"cannot follow the links in .*/a"):
+        open_store(str(tmp_path / "a"))
+
+
+def test_a_home_folder_that_nobody_knows_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr(os, "getuid", lambda: 54321)
+    with pytest.raises(ConfigError, match="'~/store' is: set HOME, or name the folder from the root"):
+        open_store("~/store")
+
+
+def test_the_check_of_a_folder_leaves_nothing_behind(store: LocalStore, tmp_path: Path) -> None:
+    store.check()
+    assert files_below(tmp_path) == []
+    store.put("rows/a", b"1")
+    store.check()
+    assert store.names() == ["rows/a"]
+
+
+@pytest.mark.parametrize("code", [errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS])
+def test_a_disk_without_hard_links_is_told_by_the_check(
+    store: LocalStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    def no_link(*_: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(os, "link", no_link)
+    with pytest.raises(StoreError, match=rf"{re.escape(store.uri)}: its file system has no hard links .*ext4"):
+        store.check()
+    assert files_below(tmp_path) == []
+
+
+def test_a_link_that_replaces_a_file_is_told_by_the_check(
+    store: LocalStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "link", lambda old, new: Path(new).write_bytes(Path(old).read_bytes()))
+    with pytest.raises(StoreError, match="its log could not be fenced"):
+        store.check()
+    assert files_below(tmp_path) == []
+
+
+def test_a_folder_that_cannot_be_written_is_told_by_the_check(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    with pytest.raises(StoreError, match=r"cannot write probe/\w+ in .*/file"):
+        LocalStore(tmp_path / "file").check()
 
 
 @pytest.mark.parametrize("uri", ["gs://bucket", "http://host/a", "FILE:///a", "://a"])

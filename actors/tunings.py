@@ -1,0 +1,108 @@
+"""Has the clusters tuned that need it, and takes their specialists."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Sequence
+
+from actors.committer import Committer
+from actors.journal import Journal
+from actors.owner import TuningJob
+from actors.owners import Owners, TuningResult
+from actors.planner import Planner
+from lmeraser.config import MethodConfig
+from lmeraser.objects import object_name
+
+_log = logging.getLogger(__name__)
+
+
+class Tunings:
+    """The tunings of one registrar.
+
+    Attributes:
+        made: how many gave a specialist.
+    """
+
+    def __init__(self, method: MethodConfig, journal: Journal, committer: Committer, owners: Owners) -> None:
+        self._journal = journal
+        self._committer = committer
+        self._owners = owners
+        self._planner = Planner(method.partition.min_tuned_rows, method.tuning.passes, journal.history.attempts)
+        self._running: dict[str, TuningJob] = {}
+        self.made = 0
+
+    @property
+    def running(self) -> list[str]:
+        """Keys of the clusters that are being tuned."""
+        return sorted(self._running)
+
+    @property
+    def targets(self) -> set[str]:
+        """Names of the objects that are being written."""
+        return {job.target for job in self._running.values()}
+
+    @property
+    def awaiting(self) -> list[str]:
+        """Keys of the clusters that are to be tuned."""
+        commit = self._committer.commit
+        return [entry.key for entry in self._planner.awaiting(commit)] if commit is not None else []
+
+    @property
+    def given_up(self) -> dict[str, str]:
+        """Clusters whose tuning kept failing, with the last reason."""
+        commit = self._committer.commit
+        return self._planner.given_up(commit) if commit is not None else {}
+
+    def finished(self) -> list[TuningResult]:
+        """Tunings that have ended since the last call; pass them to :meth:`take`."""
+        return self._owners.finished()
+
+    def take(self, results: Sequence[TuningResult]) -> None:
+        """Commit what was written, and record what failed."""
+        # The specialist of a cluster that was regrouped meanwhile is swept, even where the cluster is back since.
+        current = [result for result in results if self._running.get(result.job.key) == result.job]
+        for result in current:
+            del self._running[result.job.key]
+        self.made += sum(result.written is not None for result in results)
+        self._committer.take_specialists(current)
+        for result in results:
+            if result.reason is not None:
+                self._failed(result.job, result.reason, result.may_pass)
+
+    def start(self) -> bool:
+        """Start as many as there is room for; whether any was."""
+        commit = self._committer.commit
+        if commit is None:
+            return False
+        started = False
+        for entry in self._planner.ready(commit, self._journal.history.deadlines()):
+            if len(self._running) >= self._owners.slots:
+                break
+            if entry.key not in self._running:
+                target = object_name(f"specialists/{entry.key}", "safetensors")
+                job = TuningJob(entry.key, entry.rows_object, entry.rows_leaf, target, self._journal.position)
+                self._owners.start_tuning(job)
+                self._running[entry.key] = job
+                started = True
+        return started
+
+    def forget(self, left: Collection[str]) -> None:
+        """These clusters were regrouped, and their tunings are cancelled."""
+        for key in left:
+            self._running.pop(key, None)
+
+    def retry(self, deletion_id: str) -> None:
+        """Have everything tuned again that was given up, for this deletion that failed."""
+        self._journal.append("retry", {"id": deletion_id})
+        self._planner.hurry()
+
+    def _failed(self, job: TuningJob, reason: str, may_pass: bool) -> None:
+        """Try it again after a pause. An attempt is recorded, so that a restart forgets none."""
+        commit = self._committer.commit
+        entry = commit.entry(job.key) if commit is not None else None
+        if entry is None or entry.rows_leaf != job.rows_leaf:
+            return
+        _log.warning("the tuning of cluster %s failed: %s", job.key, reason)
+        if not may_pass:
+            self._journal.append("attempt", {"key": job.key, "rows": job.rows_leaf, "reason": reason})
+        self._planner.pause(job, may_pass)

@@ -1,0 +1,313 @@
+"""Whatever goes wrong in an owner is that job's failure: the registrar goes on, and a restart forgets no attempt."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from small_system import System, samples
+from until import until
+
+from actors import backlog
+from actors.owner import Owner, RowObject
+from actors.owners import InProcessOwners
+from actors.planner import ATTEMPTS
+from actors.registrar import Registrar
+from actors.restoring import restore
+from lmeraser.commit import ClusterEntry
+from lmeraser.errors import OwnerFailedError
+from lmeraser.keys import load_signing_key
+from lmeraser.log import Log
+from lmeraser.method import Method
+from lmeraser.mirror import mirror_log
+from lmeraser.receipts import verify_receipt
+from lmeraser.rows import RowTable
+from lmeraser.store import LocalStore
+
+SystemOf = Callable[..., System]
+SCRIPT = Path(__file__).parent.parent / "support" / "failing_owners.py"
+ERRORS: dict[str, tuple[Any, ...]] = {
+    "OutOfMemoryError: CUDA out of memory.": (torch.OutOfMemoryError, "CUDA out of memory.\nTried to allocate 2 GiB."),
+    "RuntimeError: CUDA error: an illegal memory access": (RuntimeError, "CUDA error: an illegal memory access"),
+    "LinAlgError: Eigenvalues did not converge": (np.linalg.LinAlgError, "Eigenvalues did not converge"),
+    "MemoryError": (MemoryError,),
+    "ImportError: libcudnn.so.9: cannot open": (ImportError, "libcudnn.so.9: cannot open"),
+    # What was looked up may be an id, and reasons come into the log.
+    "KeyError": (KeyError, "s3"),
+}
+each_error = pytest.mark.parametrize("reason", ERRORS)
+
+
+@dataclass
+class Broken:
+    """What fails: tunings of clusters with one of these row objects, or writes that read one of them."""
+
+    system: System
+    tunings: set[str] = field(default_factory=set)
+    writes: set[str] = field(default_factory=set)
+    reason: str = "MemoryError"
+    tuned: int = 0
+
+    def error(self) -> Exception:
+        kind, *arguments = ERRORS[self.reason]
+        error: Exception = kind(*arguments)
+        return error
+
+    def registrar(self) -> Registrar:
+        system = self.system
+        owners = InProcessOwners(system.store, system.manifest, system.hash_key, system.method)
+        return Registrar(system.store, system.manifest, system.hash_key, load_signing_key(system.keys), owners, 0.0)
+
+
+@pytest.fixture
+def broken(system_of: SystemOf, monkeypatch: pytest.MonkeyPatch) -> Broken:
+    monkeypatch.setattr("actors.planner.FIRST_PAUSE_S", 0.0)
+    monkeypatch.setattr(backlog, "FIRST_PAUSE_S", 0.1)
+    monkeypatch.setattr(backlog, "LONGEST_PAUSE_S", 0.1)
+    made = Broken(system_of())
+    read, specialist = Owner._read, Method.specialist
+    tuning: list[str] = []
+
+    def reading(self: Owner, source: RowObject) -> RowTable:
+        tuning[:] = [source.name]
+        if source.name in made.writes:
+            raise made.error()
+        return read(self, source)
+
+    def tunes(self: Method, *arguments: object) -> object:
+        if tuning[0] in made.tunings:
+            made.tuned += 1
+            raise made.error()
+        return specialist(self, *arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Owner, "_read", reading)
+    monkeypatch.setattr(Method, "specialist", tunes)
+    return made
+
+
+def largest(system: System) -> list[tuple[ClusterEntry, str]]:
+    """The largest clusters, each with one of its samples."""
+    entries = sorted(system.newest().clusters, key=lambda entry: -entry.rows)
+    return [(entry, rows_of(system, entry).sample_ids[0]) for entry in entries]
+
+
+def rows_of(system: System, entry: ClusterEntry) -> RowTable:
+    return RowTable.from_parquet(system.store.get(entry.rows_object), entry.rows_object)
+
+
+def untuned(system: System) -> set[str]:
+    return {entry.rows_object for entry in system.newest().clusters if entry.specialist_object is None}
+
+
+def work(registrar: Registrar, most: int = 200) -> None:
+    while most and registrar.step():
+        most -= 1
+    assert most
+
+
+def stepped(registrar: Registrar, done: Callable[[], bool]) -> None:
+    def step() -> bool | None:
+        registrar.step()
+        return done() or None
+
+    until(step, 60)
+
+
+def fresh(system: System, *gone: str) -> str:
+    return system.fresh_root([row for row in samples(0, 90) if row.sample_id not in gone])
+
+
+@each_error
+def test_a_tuning_that_fails_for_any_reason_is_given_up_with_that_reason(broken: Broken, reason: str) -> None:
+    system, registrar = broken.system, broken.registrar()
+    broken.reason = reason
+    (_, bad), (_, good) = largest(system)[:2]
+    first = registrar.delete([bad], [])
+    registrar.step()
+    broken.tunings = untuned(system)
+    second = registrar.delete([good], [])
+    work(registrar)
+    failed = registrar.deletion(first.id)
+    assert failed.status == "failed"
+    assert failed.reason is not None
+    assert failed.reason.endswith(f"could not be tuned: {reason}")
+    assert registrar.deletion(second.id).status == "completed"
+    assert set(registrar.status()["failed"].values()) == {reason}
+    broken.tunings = set()
+    registrar.retry(first.id)
+    work(registrar)
+    assert registrar.deletion(first.id).status == "completed"
+    assert system.newest().root == fresh(system, bad, good)
+
+
+@pytest.mark.parametrize("between", [1, 2, 4])
+def test_a_restart_forgets_no_attempt(broken: Broken, between: int) -> None:
+    system, registrar = broken.system, broken.registrar()
+    deletion = registrar.delete([largest(system)[0][1]], [])
+    registrar.step()
+    broken.tunings = untuned(system)
+    clusters = len(registrar.status()["awaiting"])
+    while broken.registrar().deletion(deletion.id).status == "erased":
+        registrar, before = broken.registrar(), broken.tuned
+        while broken.tuned < before + between and registrar.step():
+            pass
+        assert broken.tuned <= ATTEMPTS * clusters
+    assert broken.tuned == ATTEMPTS * clusters
+    again = broken.registrar()
+    work(again)
+    assert again.deletion(deletion.id).status == "failed"
+    assert broken.tuned == ATTEMPTS * clusters
+    again.retry(deletion.id)
+    work(again)
+    assert (broken.tuned, again.deletion(deletion.id).status) == (2 * ATTEMPTS * clusters, "failed")
+
+
+def test_a_deletion_fails_for_its_own_clusters_only_whenever_the_registrar_restarts(broken: Broken) -> None:
+    system, registrar = broken.system, broken.registrar()
+    (_, bad), (_, good) = largest(system)[:2]
+    first = registrar.delete([bad], [])
+    registrar.step()
+    broken.tunings, clusters = untuned(system), len(registrar.status()["awaiting"])
+    second = registrar.delete([good], [])
+    registrar.step()
+    # Given up, and nobody is told yet.
+    while broken.tuned < ATTEMPTS * clusters:
+        registrar.step()
+    assert registrar.deletion(first.id).status == "erased"
+    again = broken.registrar()
+    work(again)
+    assert (again.deletion(first.id).status, again.deletion(second.id).status) == ("failed", "completed")
+    third = again.delete([largest(system)[2][1]], [])
+    again.step()
+    work(later := broken.registrar())
+    assert [later.deletion(one.id).status for one in (first, second, third)] == ["failed", "completed", "completed"]
+
+
+@each_error
+def test_an_erasure_whose_rows_cannot_be_written_is_tried_again_and_holds_up_no_other(
+    broken: Broken, reason: str
+) -> None:
+    system, registrar = broken.system, broken.registrar()
+    broken.reason = reason
+    (entry, bad), (_, good), (_, later) = largest(system)[:3]
+    broken.writes = {entry.rows_object}
+    # Both wait together, so that one commit would erase both.
+    first, second = registrar.delete([bad], []), registrar.delete([good], [])
+    stepped(registrar, lambda: registrar.deletion(second.id).status == "completed")
+    told = registrar.deletion(first.id)
+    assert told.status == "accepted"
+    assert told.reason == f"the rows of cluster {entry.key} could not be written: {reason}"
+    assert registrar.status()["held_up"] == {first.id: told.reason}
+    assert [one.reason for one in registrar.deletions()] == [told.reason, None]
+    assert not registrar.idle()
+    assert bad in rows_of(system, entry).sample_ids
+    # What the tries have left is swept.
+    named = system.newest().objects()
+    stepped(registrar, lambda: not registrar.step())
+    assert {name for name in system.store.names() if name.startswith("rows/")} <= named
+    third = registrar.delete([later], [])
+    stepped(registrar, lambda: registrar.deletion(third.id).status == "completed")
+    broken.writes = set()
+    again = broken.registrar()
+    work(again)
+    assert again.idle()
+    done = again.deletion(first.id)
+    assert (done.status, done.reason, again.status()["held_up"]) == ("completed", None, {})
+    verify_receipt(again.receipt(first.id), load_signing_key(system.keys).public_key())
+    assert system.newest().root == fresh(system, bad, good, later)
+
+
+def test_an_owner_that_fails_once_is_asked_again_at_once(broken: Broken, monkeypatch: pytest.MonkeyPatch) -> None:
+    system, registrar = broken.system, broken.registrar()
+    entry, bad = largest(system)[0]
+    write = Owner.write_rows
+    left = [2]
+
+    def fails_twice(self: Owner, job: object) -> object:
+        left[0] -= 1
+        broken.writes = {entry.rows_object} if left[0] >= 0 else set()
+        return write(self, job)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Owner, "write_rows", fails_twice)
+    deletion = registrar.delete([bad], [])
+    registrar.step()
+    assert registrar.deletion(deletion.id).status == "erased"
+
+
+def test_an_ingest_whose_rows_cannot_be_written_is_refused_whole_and_may_come_again(broken: Broken) -> None:
+    system, before = broken.system, broken.system.newest()
+    broken.writes = {entry.rows_object for entry in before.clusters}
+    with pytest.raises(OwnerFailedError, match="could not be written: MemoryError"):
+        system.ingest(samples(90, 120))
+    assert system.newest() == before
+    assert system.store.names("incoming/") == []
+    broken.writes = set()
+    system.ingest(samples(90, 120))
+    assert system.newest().root == system.fresh_root(samples(0, 120))
+
+
+def test_a_restore_whose_rows_cannot_be_written_says_so_and_can_be_finished(broken: Broken, tmp_path: Path) -> None:
+    system = broken.system
+    entry, bad = largest(system)[0]
+    copy = LocalStore(tmp_path / "copy")
+    for name in system.store.names():
+        copy.put(name, system.store.get(name))
+    system.delete(bad)
+    mirror = LocalStore(tmp_path / "mirror")
+    mirror_log(system.store, mirror)
+    signing_key = load_signing_key(system.keys)
+    broken.writes = {entry.rows_object}
+    with pytest.raises(OwnerFailedError, match="could not be written: MemoryError"):
+        restore(copy, mirror, system.hash_key, signing_key)
+    broken.writes = set()
+    assert restore(copy, mirror, system.hash_key, signing_key).erased == 1
+
+
+def test_the_log_names_the_digest_of_the_rows_and_no_id(broken: Broken) -> None:
+    system, registrar = broken.system, broken.registrar()
+    broken.reason = "KeyError"
+    _, bad = largest(system)[0]
+    registrar.delete([bad], [])
+    registrar.step()
+    broken.tunings = untuned(system)
+    work(registrar)
+    attempts = [record.body for record in Log(system.store).advance() if record.kind == "attempt"]
+    leaves = {entry.key: entry.rows_leaf for entry in system.newest().clusters}
+    assert len(attempts) % ATTEMPTS == 0 != len(attempts)
+    assert all(leaves[one["key"]] == one["rows"] and one["reason"] == "KeyError" for one in attempts)
+
+
+@pytest.mark.ray
+def test_owners_in_processes_of_their_own_fail_alike_and_are_ended(system_of: SystemOf) -> None:
+    system = system_of("minute", 24)
+    rows = [row for _, row in largest(system)[:3]]
+    ran = subprocess.run(
+        [sys.executable, str(SCRIPT), system.store.uri, str(system.keys), *rows],
+        env={**os.environ, "RAY_ADDRESS": "local"},
+        stdout=subprocess.PIPE,
+        check=True,
+        text=True,
+    )
+    told = json.loads(ran.stdout)
+    assert told["out of memory"].endswith("could not be tuned: OutOfMemoryError: CUDA out of memory.")
+    illegal = "RuntimeError: CUDA error: an illegal memory access was encountered"
+    status, reason = told["held up"]
+    assert (status, reason.endswith(f"could not be written: {illegal}")) == ("accepted", True)
+    # The same registrar all the while, but for the one that was killed.
+    assert told["term"] == told["then"] == told["at last"]
+    assert told["after a restart"].endswith(f"could not be tuned: {illegal}")
+    for attempts in (told["attempts"], told["attempts over a restart"]):
+        assert set(Counter(attempts).values()) == {ATTEMPTS}
+    assert told["failed processes"] > 2 * ATTEMPTS
+    assert told["of them alive"] == []
+    assert system.newest().root == system.fresh_root([row for row in samples(0, 24) if row.sample_id not in rows])

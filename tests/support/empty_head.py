@@ -1,0 +1,58 @@
+"""A Ray whose head offers no processor, and one other node: ``python empty_head.py STORE KEYS``.
+
+Prints on which nodes registrars and owners run; several registrars, because Ray may place an actor at random.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+import ray
+from ray.cluster_utils import Cluster
+from until import until
+
+from actors.owner_process import NAMESPACE, Site
+from actors.remote_registrar import open_registrar
+from cluster.authentication import authenticate
+from cluster.placement import owner_placement
+from lmeraser.manifest import load_manifest
+from lmeraser.owners_config import OwnersConfig
+from lmeraser.store import open_store
+
+REGISTRARS = 4
+
+
+def places(store: str, keys: str, folder: str) -> list[str]:
+    """Where they run."""
+    found: list[str] = []
+    for number in range(REGISTRARS):
+        copy = shutil.copytree(store, Path(folder) / f"store-{number}")
+        opened = open_store(str(copy))
+        manifest = load_manifest(opened)
+        placement = owner_placement(OwnersConfig(max_resident_owners=1), opened, manifest)
+        registrar = open_registrar(Site(str(copy), keys), manifest.store_id, placement)
+        found.append(ray.get(registrar.place.remote()).node_id)
+        owners = until(lambda registrar=registrar: ray.get(registrar.owner_places.remote()) or None, 120)
+        found += [place.node_id for place in owners.values()]
+        ray.kill(registrar)
+    return found
+
+
+if __name__ == "__main__":
+    authenticate()
+    # Short, because the paths of sockets must be.
+    with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as temporary:
+        head = {"num_cpus": 0, "include_dashboard": False, "temp_dir": temporary}
+        cluster = Cluster(initialize_head=True, head_node_args=head)
+        worker = cluster.add_node(num_cpus=2)
+        ray.init(address=cluster.address, namespace=NAMESPACE, log_to_driver=False, logging_level="ERROR")
+        try:
+            told = {"places": places(*sys.argv[1:3], temporary), "worker": worker.node_id}
+        finally:
+            ray.shutdown()
+            cluster.shutdown()
+    print(json.dumps(told))

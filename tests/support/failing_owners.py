@@ -1,0 +1,136 @@
+"""Owners as Ray actors that raise what nobody raises on purpose: ``python failing_owners.py STORE KEYS ROW ROW ROW``.
+
+A tuning that runs out of a GPU's memory, one with a broken context and a registrar that is killed in between, and rows
+that cannot be written. What happened goes to stdout, as JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import ray
+from until import until
+
+from actors.owner_process import NAMESPACE, Site
+from cluster.authentication import authenticate
+from cluster.runtime import registrar_of
+from lmeraser.log import Log
+from lmeraser.manifest import load_manifest
+from lmeraser.store import open_store
+
+LONGEST_S = 150.0
+FOLDER = "LMERASER_TEST_FAILING"
+
+
+def install() -> None:
+    """Have every process of Ray's fail at a step, as the file "how" says while it is there, and note who did."""
+    import os
+    import sys
+    from pathlib import Path
+
+    import actors.backlog
+    import actors.planner
+
+    actors.planner.FIRST_PAUSE_S = 0.05
+    actors.backlog.FIRST_PAUSE_S = 0.3
+    folder = Path(os.environ["LMERASER_TEST_FAILING"])
+
+    def hook(event: str, arguments: tuple[object, ...]) -> None:
+        if event != "lmeraser.boundary" or not (how := folder / "how").exists():
+            return
+        where, kind, message = how.read_text().split("|")
+        if arguments[0] == where:
+            (folder / f"pid-{os.getpid()}").touch()
+            if kind == "OutOfMemoryError":
+                import torch
+
+                raise torch.OutOfMemoryError(message)
+            raise RuntimeError(message)
+
+    sys.addaudithook(hook)
+
+
+def fails(site: Site, folder: Path, rows: list[str], told: dict[str, Any]) -> None:
+    """Everything, once Ray is there."""
+    store = open_store(site.store_uri)
+    registrar = registrar_of(site, load_manifest(store))
+    how = folder / "how"
+
+    def delete(row: str) -> str:
+        deletion: str = ray.get(registrar.delete.remote([row], [])).id
+        return deletion
+
+    def reaches(deletion_id: str, status: str) -> Any:
+        def found() -> Any | None:
+            one = ray.get(registrar.deletion.remote(deletion_id))
+            return one if one.status == status else None
+
+        return until(found, LONGEST_S)
+
+    def attempts() -> list[dict[str, Any]]:
+        return [record.body for record in Log(store).advance() if record.kind == "attempt"]
+
+    told["term"] = ray.get(registrar.status.remote())["term"]
+    how.write_text("tuning started|OutOfMemoryError|CUDA out of memory.")
+    first = delete(rows[0])
+    told["out of memory"] = reaches(first, "failed").reason
+    told["attempts"] = [one["rows"] for one in attempts()]
+    how.unlink()
+    ray.get(registrar.retry.remote(first))
+    reaches(first, "completed")
+    told["then"] = ray.get(registrar.status.remote())["term"]
+
+    how.write_text("rows read|RuntimeError|CUDA error: an illegal memory access was encountered")
+    second = delete(rows[1])
+    until(lambda: ray.get(registrar.status.remote())["held_up"] or None, LONGEST_S)
+    held_up = ray.get(registrar.deletion.remote(second))
+    told["held up"] = [held_up.status, held_up.reason]
+    how.unlink()
+    reaches(second, "completed")
+    told["at last"] = ray.get(registrar.status.remote())["term"]
+
+    before = len(attempts())
+    how.write_text("tuning started|RuntimeError|CUDA error: an illegal memory access was encountered")
+    third = delete(rows[2])
+    until(lambda: len(attempts()) >= before + 2 or None, LONGEST_S)
+    ray.kill(registrar, no_restart=False)
+    until(lambda: restarted(registrar, told["term"]), LONGEST_S)
+    told["after a restart"] = reaches(third, "failed").reason
+    told["attempts over a restart"] = [one["rows"] for one in attempts()[before:]]
+    how.unlink()
+    ray.get(registrar.retry.remote(third))
+    reaches(third, "completed")
+    pids = [int(path.name.removeprefix("pid-")) for path in folder.glob("pid-*")]
+    told["failed processes"] = len(pids)
+    told["of them alive"] = [pid for pid in pids if Path(f"/proc/{pid}").exists()]
+
+
+def restarted(registrar: Any, term: int) -> bool | None:
+    """Whether another term has begun."""
+    try:
+        return ray.get(registrar.status.remote())["term"] > term or None
+    except ray.exceptions.RayActorError:
+        time.sleep(0.2)
+        return None
+
+
+if __name__ == "__main__":
+    store, keys, *rows = sys.argv[1:]
+    told: dict[str, Any] = {}
+    authenticate()
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ[FOLDER] = folder
+        environment: Any = {"worker_process_setup_hook": install, "env_vars": {FOLDER: folder}}
+        quiet: Any = {"include_dashboard": False, "log_to_driver": False, "logging_level": "ERROR"}
+        ray.init(num_cpus=2, namespace=NAMESPACE, runtime_env=environment, **quiet)
+        try:
+            fails(Site(store, keys), Path(folder), rows, told)
+        finally:
+            ray.shutdown()
+    print(json.dumps(told))
