@@ -53,7 +53,7 @@ BREAKAGES = (
     ),
     Breakage(
         "the specialist of a cluster that was regrouped is taken",
-        "actors.registrar:Registrar._take_results",
+        "actors.tunings:Tunings.take",
         "take_specialists(current)",
         "take_specialists(results)",
     ),
