@@ -95,9 +95,8 @@ KEPT = (
         Plan(
             3,
             3,
-            2,
+            1,
             (
-                Row(0),
                 Row(1),
                 Row(2),
                 Row(3),
@@ -113,16 +112,13 @@ KEPT = (
                 Delete("del2", 0.3, 0, (7,), ()),
                 Ingest("ing1", 0.0, 0, (Row(7),), 1, False, "silent", False),
                 Ingest("ing2", 1.0, 0, (Row(11),), 1, False, "complete", False),
-                Serve("rep0", 0.0, 4),
+                Serve("rep0", 0.0, 3),
             ),
         ),
         (
-            Deviation("reg0#1.begin2", 1, "switch", "reg0.owner1.rows2"),
-            Deviation("reg0#1.begin2", 2, "switch", "del2"),
-            Deviation("reg0#1.delete3", 2, "switch", "reg0#1.work"),
-            Deviation("reg0#1.work", 143, "switch", "rep0"),
-            Deviation("reg0#1.work", 167, "switch", "del0"),
-            Deviation("reg0#1.delete7", 6, "freeze", "0.05"),
+            Deviation("reg0#1.work", 51, "switch", "rep0.renewal1"),
+            Deviation("reg0#1.work", 123, "switch", "reg0#1.renew6"),
+            Deviation("reg0#1.work", 165, "switch", "del0"),
         ),
     ),
     # Seed 4.
@@ -141,7 +137,6 @@ KEPT = (
                 Serve("rep0", 0.3, 3),
             ),
         ),
-        (Deviation("del1", 2, "switch", "reg1#1.delete6"),),
     ),
     # Seed 0.
     Kept(
@@ -230,7 +225,7 @@ KEPT = (
                 Ingest("ing0", 0.0, 0, (Row(8),), 1, False, "complete", False),
             ),
         ),
-        (Deviation("reg0#1.work", 41, "switch", "del0"),),
+        (Deviation("reg0#1.work", 45, "switch", "del0"),),
     ),
     # Seed 1665.
     Kept(
@@ -249,19 +244,7 @@ KEPT = (
                 Start("reg1", 0.0),
                 Delete("del0", 0.0, 0, (), ("cid",)),
                 Delete("del1", 0.0, 0, (), ("fay",)),
-                Ingest(
-                    "ing0",
-                    0.0,
-                    0,
-                    (
-                        Row(2),
-                        Row(11),
-                    ),
-                    1,
-                    False,
-                    "complete",
-                    False,
-                ),
+                Ingest("ing0", 0.0, 0, (Row(11),), 1, False, "complete", False),
             ),
         ),
         (
