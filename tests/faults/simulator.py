@@ -1,9 +1,9 @@
 """Thousands of histories of registrars, owners, ingests, deletions, replicas and restores, each from a seed.
 
-A history runs in one process, on the simulator of ``tests/support/simulator``: two and more registrars on one store, one
-of which is replaced while it still works; ingests that are forced, abandoned or fall silent; deletions by sample and by
-subject, of rows that are there and that are not; replicas that answer; a store that is lost and restored. Tasks take
-turns at every call of the store, the clock, a lock and the lease, and processes freeze and die there.
+A history runs in one process, on the simulator of ``tests/support/simulator``: two and more registrars on one store,
+one of which is replaced while it still works; ingests that are forced, abandoned or fall silent; deletions by sample
+and by subject, of rows that are there and that are not; replicas that answer; a store that is lost and restored. Tasks
+take turns at every call of the store, the clock, a lock and the lease, and processes freeze and die there.
 
     python tests/faults/simulator.py --histories 100000 --out docs/simulator.md
     python tests/faults/simulator.py --seed 4711 --histories 1 --trace
@@ -141,7 +141,7 @@ def table(tally: Tally, histories: int, seed: int, seconds: float) -> str:
         ),
         "",
         f"Steps {totals['points']:,}, switches {totals['switches']:,}, freezes {totals['freezes']:,}, "
-        f"kills {totals['kills']:,}. Objects that a registrar which had been replaced left behind until the next sweep: "
+        f"kills {totals['kills']:,}. Objects that a replaced registrar left behind until the next sweep: "
         f"{totals['late']:,}. Registrars that began again because a request object was taken from them: "
         f"{totals['restarts']:,}.",
     ]

@@ -7,17 +7,18 @@ from typing import Any
 
 from actors.incoming import put_rows
 from actors.registrar import Registrar
+from lmeraser.commit import Commit
 from lmeraser.deletion import Deletion
 from lmeraser.errors import DuplicateSampleError, LMEraserError, NotReadyError, RequestError
 from lmeraser.objects import read_heads
-from serving import replica as serving_replica
+from serving.bank import Bank
+from serving.current_bank import CurrentBank
 from serving.lease import Lease
-from serving.replica import Replica
 from simulator.invariants import Invariants, WrongError
 from simulator.ledger import Asked, Ingested, Ledger
 from simulator.plan import Delete, Ingest, Serve
-from simulator.registrars import LEASE_S, DiedError, RegistrarProcess
-from simulator.rows import HASH_KEY, Ground
+from simulator.registrars import DiedError, RegistrarProcess
+from simulator.rows import HASH_KEY, LEASE_S, Ground
 from simulator.scheduler import Scheduler
 from simulator.store import MemoryStore
 
@@ -123,26 +124,27 @@ class Clients:
 
     def serve(self, event: Serve) -> None:
         """Look, answer, and look again, as ``Replica.predict`` does."""
-        replica: Any = object.__new__(Replica)
-        replica._store = self._store
-        replica._lease = Lease(self._store, LEASE_S, self._clock)
-        replica._bank = None
-        replica._loading = serving_replica.threading.Lock()
-        replica._method, replica._hash_key = self._ground.method, HASH_KEY
-        replica._config = SimpleNamespace(lease_s=LEASE_S)
+        lease = Lease(self._store, LEASE_S, self._clock)
+        current = CurrentBank(lease, self._bank)
+        current.start()
         for _ in range(event.answers):
             try:
-                bank = replica.bank()
+                bank = current.awaited()
                 # The forward pass.
                 self._scheduler.sleep(0.02)
-                if not replica._lease.holds(bank.commit.number):
-                    replica.commit()
-                if replica._lease.holds(bank.commit.number):
+                if lease.holds(bank.commit.number):
                     self._invariants.answered(bank.commit.number)
                     self._scheduler.note(f"answers from commit {bank.commit.number}")
             except NotReadyError as error:
                 self._scheduler.note(f"does not answer: {error}")
             self._scheduler.sleep(0.15)
+        current.stop()
+
+    def _bank(self, commit: Commit, _previous: Bank | None) -> Bank:
+        """Stands for ``serving.bank.load_bank``."""
+        read_heads(self._store, HASH_KEY, commit)
+        bank: Any = SimpleNamespace(commit=commit)
+        return bank
 
     def _clock(self) -> float:
         self._scheduler.point("read the clock")
@@ -154,9 +156,3 @@ class Clients:
         found = living[cluster % len(living)]
         self._scheduler.wait(lambda: found.ended or found.registrar is not None, self._scheduler.now_s + 30.0)
         return found
-
-
-def load_bank(store: Any, _method: Any, commit: Any, hash_key: Any, _previous: Any) -> Any:
-    """Stands for ``serving.bank.load_bank``."""
-    read_heads(store, hash_key, commit)
-    return SimpleNamespace(commit=commit)

@@ -53,6 +53,15 @@ def run_seed(current: Current, seed: int) -> Outcome:
     """The history of a seed."""
     generator = random.Random(seed)
     plan = draw_plan(generator)
+    return _drawn(current, plan, generator)
+
+
+def run_plan(current: Current, plan: Plan, seed: int) -> Outcome:
+    """A plan that is known, with the choices of a seed."""
+    return _drawn(current, plan, random.Random(seed))
+
+
+def _drawn(current: Current, plan: Plan, generator: random.Random) -> Outcome:
     choices = Drawn(generator, draw_rates(generator))
     outcome = _run(current, plan, choices)
     outcome.deviations = tuple(choices.made)

@@ -153,7 +153,7 @@ class Ledger:
         }
 
     def due(self) -> set[int]:
-        """Rows that must be there at rest: an ingest that succeeded brought them, and no deletion since its begin names them."""
+        """Rows that must be there at rest: an ingest brought them, and no deletion that counts for it names them."""
         found: set[int] = set()
         for ingest in self.ingested:
             if not ingest.succeeded:

@@ -1,4 +1,4 @@
-"""Owners in processes of their own, as Ray has them: they outlive a registrar, until one of the same cluster ends them."""
+"""Owners in processes of their own, as Ray has them: they outlive their registrar, until its successor ends them."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from actors.owner import Owner, RowsJob, TuningJob, Written
-from actors.owners import TuningResult, may_pass
-from lmeraser.errors import LMEraserError, TuningCancelledError
+from actors.owners import TuningResult, may_pass, written_rows
+from lmeraser.errors import LMEraserError, OwnerFailedError, TuningCancelledError
 from simulator.rows import HASH_KEY, Ground
 from simulator.scheduler import Process, Scheduler, Task
 from simulator.store import MemoryStore
@@ -53,23 +53,16 @@ class SimulatedOwners:
         pass
 
     def write_rows(self, jobs: Iterable[RowsJob]) -> dict[str, Written]:
-        pending = {job.region.key: job for job in jobs}
-        done: dict[str, Written] = {}
-        while pending:
-            calls = {
-                key: self._call(key, "rows", lambda owner, job=job: owner.write_rows(job))
-                for key, job in pending.items()
-            }
-            self._scheduler.wait(lambda calls=calls: all(one.ended or not one.process.alive for one in calls.values()))
-            for key, call in calls.items():
-                if call.ended and call.error is not None:
-                    raise call.error
-                if call.ended:
-                    done[key] = call.result
-                    del pending[key]
-                else:
-                    self._end([key])
-        return done
+        return written_rows(jobs, self._write_wave)
+
+    def _write_wave(self, pending: Mapping[str, RowsJob]) -> dict[str, Written | Exception]:
+        calls = {
+            key: self._call(key, "rows", lambda owner, job=job: owner.write_rows(job)) for key, job in pending.items()
+        }
+        self._scheduler.wait(lambda: all(one.ended or not one.process.alive for one in calls.values()))
+        outcomes = {key: _outcome(call) for key, call in calls.items()}
+        self._end([key for key, outcome in outcomes.items() if isinstance(outcome, OwnerFailedError)])
+        return outcomes
 
     def start_tuning(self, job: TuningJob) -> None:
         self._tunings[self._call(job.key, "tune", lambda owner: owner.tune(job))] = job
@@ -110,12 +103,19 @@ class SimulatedOwners:
                 self._scheduler.kill(found.process)
 
 
+def _outcome(call: Task) -> Any:
+    """What a call gave, or the error that it raised."""
+    if not call.ended:
+        return OwnerFailedError("the owner died")
+    if call.error is not None and not isinstance(call.error, LMEraserError):
+        raise call.error
+    return call.error if call.error is not None else call.result
+
+
 def _result(task: Task, job: TuningJob) -> TuningResult:
-    error = task.error
-    if error is None and task.ended:
-        return TuningResult(job, task.result)
-    if error is None or isinstance(error, TuningCancelledError):
-        return TuningResult(job, None, None if error is not None else "the owner died")
-    if isinstance(error, LMEraserError):
-        return TuningResult(job, None, str(error), may_pass(error))
-    raise error
+    outcome = _outcome(task)
+    if isinstance(outcome, Written):
+        return TuningResult(job, outcome)
+    if isinstance(outcome, TuningCancelledError):
+        return TuningResult(job, None)
+    return TuningResult(job, None, str(outcome), may_pass(outcome))

@@ -1,4 +1,4 @@
-"""A registrar in a process, as ``actors.remote_registrar`` has it: a thread that works, and calls that come meanwhile."""
+"""A registrar in a process, as ``actors.remote_registrar`` has it: one thread works, and calls come on others."""
 
 from __future__ import annotations
 
@@ -12,12 +12,11 @@ from actors.registrar import Registrar
 from lmeraser.errors import FencedError
 from lmeraser.manifest import load_manifest
 from simulator.owners import Cluster, SimulatedOwners
-from simulator.rows import HASH_KEY, Ground
+from simulator.rows import HASH_KEY, LEASE_S, Ground
 from simulator.scheduler import Process, Scheduler
 from simulator.store import MemoryStore
 
 SIGNING_KEY = Ed25519PrivateKey.from_private_bytes(bytes(32))
-LEASE_S = 0.4
 IDLE_S = 0.02
 LONGEST_PAUSE_S = 10.0
 RESTART_PAUSE_S = 1.0

@@ -34,6 +34,7 @@ HASH_KEY = HashKey(bytes(range(32)))
 LABELS = ("red", "green")
 WIDTH = 3
 ANCHORS = 4
+LEASE_S = 0.4
 DENDROGRAM = Dendrogram(np.array([[0, 1], [2, 3], [4, 5]], np.int32))
 FINGERPRINT = {"feature_batch": "32", "accelerator": ""}
 ROWS = 12
@@ -165,6 +166,7 @@ def ground(max_cluster_rows: int, min_tuned_rows: int) -> Ground:
         {part: f"public/{part}.safetensors" for part in parts},
         {part: tensor_digest(tensors) for part, tensors in parts.items()},
         FINGERPRINT,
+        LEASE_S,
     )
     store_id = load_manifest(store).store_id.encode()
     objects["store.json"] = objects["store.json"].replace(store_id, b"simulated")

@@ -32,6 +32,7 @@ class Process:
         alive: False once it has died; nothing of it runs any more.
         thawed_at_s: until then none of its tasks runs.
         mortal: whether it may be frozen and killed.
+        threads: how many it has started.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Process:
     alive: bool = True
     thawed_at_s: float = 0.0
     mortal: bool = True
+    threads: int = 0
 
 
 @dataclass(eq=False)

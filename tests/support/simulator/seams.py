@@ -14,15 +14,26 @@ from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
+from actors.backlog import Backlog
 from actors.intake import Intake
 from actors.planner import Planner
+from lmeraser import state
+from lmeraser.keys import HashKey
 from lmeraser.rows import RowTable
-from simulator.clients import load_bank
+from simulator import threads
 from simulator.rows import FINGERPRINT, simulated_method
-from simulator.scheduler import Scheduler, Task
+from simulator.scheduler import Scheduler
 
-TIME = ("actors.registrar", "actors.prefixes")
-LOCKS = ("actors.intake", "actors.prefixes", "actors.journal", "actors.owner", "serving.lease", "serving.replica")
+TIME = ("actors.registrar", "actors.prefixes", "serving.current_bank", "serving.renewal")
+LOCKS = (
+    "actors.intake",
+    "actors.prefixes",
+    "actors.journal",
+    "actors.owner",
+    "serving.lease",
+    "serving.current_bank",
+    "serving.renewal",
+)
 NAMES = ("actors.intake", "actors.prefixes", "lmeraser.objects")
 DATES = ("lmeraser.log",)
 STEPS = (
@@ -35,33 +46,6 @@ STEPS = (
 )
 EXECUTORS = ("lmeraser.log", "lmeraser.heads_state")
 NUMERICS = ("actors.committer", "actors.inspection", "lmeraser.fresh")
-
-
-class Lock:
-    """A lock that other tasks may be given the turn at; the same task may take it again where it is so made."""
-
-    def __init__(self, world: Current, again: bool) -> None:
-        self._world = world
-        self._again = again
-        self._holder: Task | None = None
-        self._depth = 0
-
-    def __enter__(self) -> Lock:
-        scheduler = self._world.scheduler
-        if scheduler is None or scheduler.task is None:
-            return self
-        if self._again and self._holder is scheduler.task:
-            self._depth += 1
-            return self
-        scheduler.point("take a lock")
-        scheduler.wait(lambda: self._depth == 0)
-        self._holder, self._depth = scheduler.task, 1
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        scheduler = self._world.scheduler
-        if scheduler is not None and self._holder is scheduler.task:
-            self._depth = max(0, self._depth - 1)
 
 
 class Inline:
@@ -101,6 +85,9 @@ class Current:
         self.scheduler: Scheduler | None = None
         self._names = 0
 
+    def now(self) -> Scheduler | None:
+        return self.scheduler
+
     def begin(self, scheduler: Scheduler, names: int) -> None:
         self.scheduler = scheduler
         self._names = names
@@ -131,26 +118,36 @@ CURRENT = Current()
 def seams() -> Iterator[Current]:
     """The modules under test run in the simulator inside the block."""
     time = SimpleNamespace(sleep=CURRENT.sleep, monotonic=CURRENT.monotonic)
-    locks = SimpleNamespace(Lock=partial(Lock, CURRENT, False), RLock=partial(Lock, CURRENT, True))
+    threading = SimpleNamespace(
+        Lock=partial(threads.Lock, CURRENT.now),
+        RLock=partial(threads.Lock, CURRENT.now, True),
+        Condition=partial(threads.Condition, CURRENT.now),
+        Event=partial(threads.Event, CURRENT.now),
+        Thread=partial(threads.Thread, CURRENT.now),
+    )
     replaced: list[tuple[str, str, Any]] = [
         *((module, "time", time) for module in TIME),
-        *((module, "threading", locks) for module in LOCKS),
+        *((module, "threading", threading) for module in LOCKS),
         *((module, "uuid", SimpleNamespace(uuid4=CURRENT.name)) for module in NAMES),
         *((module, "datetime", Dates(CURRENT)) for module in DATES),
         *((module, "reached", CURRENT.reached) for module in STEPS),
         *((module, "ThreadPoolExecutor", Inline) for module in EXECUTORS),
         *((module, "deterministic", nullcontext) for module in NUMERICS),
         ("actors.registrar", "Intake", partial(Intake, clock=CURRENT.monotonic)),
-        ("actors.registrar", "Planner", partial(Planner, clock=CURRENT.monotonic)),
+        ("actors.registrar", "Backlog", partial(Backlog, clock=CURRENT.monotonic)),
+        ("actors.tunings", "Planner", partial(Planner, clock=CURRENT.monotonic)),
+        ("serving.lease", "Future", partial(threads.Waiting, CURRENT.now)),
         ("lmeraser.receipts", "version", lambda _package: "simulated"),
+        ("lmeraser.state", "_leaf_hash", lru_cache(maxsize=1 << 15)(state._leaf_hash)),
         ("actors.restoring", "fingerprint", lambda *_: FINGERPRINT),
         ("actors.restoring", "load_method", simulated_method),
-        ("serving.replica", "load_bank", load_bank),
     ]
+    keyed = lru_cache(maxsize=1 << 15)(HashKey.of)
     read, write = RowTable.from_parquet, RowTable.to_parquet
     with ExitStack() as stack:
         for module, name, value in replaced:
             stack.enter_context(patch.object(importlib.import_module(module), name, value))
+        stack.enter_context(patch.object(HashKey, "of", keyed))
         remembered = lru_cache(maxsize=4096)(lambda data: read(data, "rows"))
         stack.enter_context(patch.object(RowTable, "from_parquet", staticmethod(lambda data, _name: remembered(data))))
         stack.enter_context(patch.object(RowTable, "to_parquet", _remembering(write)))
