@@ -59,7 +59,8 @@ class Renewal:
             self.begin()
 
     def _look(self) -> None:
-        sent_at, failure = time.monotonic(), None
+        sent_at = time.monotonic()
+        failure: Exception | None = None
         try:
             self._lease.look()
         except LMEraserError as error:
