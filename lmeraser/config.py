@@ -6,13 +6,11 @@ the state and is written into the store; data sources and serving options do not
 
 from __future__ import annotations
 
-import string
 from collections.abc import Mapping
 from dataclasses import asdict, field, replace
 from pathlib import Path
 from typing import Any, Literal, Self
 
-import yaml
 from pydantic import ConfigDict, Field, model_validator
 from pydantic.dataclasses import dataclass
 
@@ -21,6 +19,7 @@ from lmeraser.hashing import canonical_json
 from lmeraser.ids import comparable
 from lmeraser.images_config import ImagesConfig
 from lmeraser.owners_config import OwnersConfig
+from lmeraser.placeholders import read_yaml
 from lmeraser.serving_config import ServingConfig
 from lmeraser.validated import validated
 
@@ -299,7 +298,7 @@ class Config:
 
 
 def load_config(path: Path, variables: Mapping[str, str] | None = None) -> Config:
-    """Read a YAML file; ``${name}`` in its strings is replaced from ``variables``.
+    """Read a YAML file; ``${name}`` in its strings is replaced from ``variables``, and ``$$`` is a ``$``.
 
     Raises:
         ConfigError: when the file cannot be read, a variable is missing, a key is unknown, or a
@@ -309,17 +308,7 @@ def load_config(path: Path, variables: Mapping[str, str] | None = None) -> Confi
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"cannot read the configuration {path}: {getattr(error, 'strerror', error)}") from error
-    try:
-        text = string.Template(text).substitute(variables or {})
-    except KeyError as error:
-        raise ConfigError(f"{path} uses ${{{error.args[0]}}}, which was not given (see --data)") from error
-    except ValueError as error:
-        raise ConfigError(f"{path}: {error}") from error
-    try:
-        value = yaml.safe_load(text) or {}
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path} is not YAML: {error}") from error
-    return validated(Config, value, str(path))
+    return validated(Config, read_yaml(text, variables or {}, str(path)), str(path))
 
 
 def method_from_json(value: Any) -> MethodConfig:

@@ -21,7 +21,10 @@ _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
 
 
 class LocalStore:
-    """Objects are files. A write goes to ``.partial/``, is fsynced, and is then linked into place."""
+    """Objects are files. A write goes to ``.partial/``, is fsynced, and is then linked into place.
+
+    Files are 0600 and folders 0700 whatever the umask: images of persons and ids in clear are among them.
+    """
 
     def __init__(self, root: Path) -> None:
         # Actors are named by it: two spellings of one folder must not be two stores.
@@ -97,7 +100,13 @@ class LocalStore:
 
     def kept(self) -> Iterator[tuple[str, bytes | None]]:
         # A folder that was moved to another disk is linked.
-        for folder, _, files in os.walk(self._root, followlinks=True):
+        seen: set[tuple[int, int]] = set()
+        for folder, below, files in os.walk(self._root, followlinks=True):
+            status = Path(folder).stat()
+            if (status.st_dev, status.st_ino) in seen:
+                below.clear()
+                continue
+            seen.add((status.st_dev, status.st_ino))
             for path in (Path(folder) / file for file in files):
                 try:
                     yield str(path), path.read_bytes()
@@ -134,10 +143,10 @@ class LocalStore:
         target = self._path(name)
         partial = self._root / _PARTIAL / f"{quote(name, safe='')}~{uuid.uuid4().hex}"
         with _storage_errors(f"cannot write {name} in {self.uri}"):
-            partial.parent.mkdir(parents=True, exist_ok=True)
+            _make_folder(partial.parent)
             _make_folder(target.parent)
             try:
-                with partial.open("xb") as file:
+                with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
                     file.write(data)
                     file.flush()
                     os.fsync(file.fileno())
@@ -151,7 +160,7 @@ def _make_folder(folder: Path) -> None:
     if folder.is_dir():
         return
     _make_folder(folder.parent)
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(mode=0o700, exist_ok=True)
     _sync_folder(folder.parent)
 
 

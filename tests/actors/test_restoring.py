@@ -22,7 +22,7 @@ from lmeraser.errors import (
 from lmeraser.keys import load_signing_key
 from lmeraser.log import Log
 from lmeraser.manifest import RESTORING
-from lmeraser.mirror import mirror_log
+from lmeraser.mirror import LogMirror
 from lmeraser.receipts import covers, verify_receipt
 from lmeraser.residue import scan
 from lmeraser.rows import RowTable
@@ -44,7 +44,7 @@ def copied(system: System, folder: Path) -> System:
 
 def mirrored(system: System, folder: Path) -> LocalStore:
     mirror = LocalStore(folder)
-    mirror_log(system.store, mirror)
+    LogMirror(system.store, mirror).copy()
     return mirror
 
 
@@ -201,12 +201,12 @@ def test_mirrors_of_other_stores_and_of_other_histories_are_refused(
     mirror = mirrored(system, tmp_path / "mirror")
     delete(system, ["s3"])
     delete(copy, ["s4"])
-    assert mirror_log(system.store, mirror).added > 0
-    for act in (lambda: restored(copy, mirror), lambda: mirror_log(copy.store, mirror)):
+    assert LogMirror(system.store, mirror).copy().added > 0
+    for act in (lambda: restored(copy, mirror), lambda: LogMirror(copy.store, mirror)):
         with pytest.raises(LogError, match="part at record"):
             act()
     with pytest.raises(StoreFormatError, match="another store"):
-        mirror_log(system_of("token").store, mirror)
+        LogMirror(system_of("token").store, mirror)
     with pytest.raises(StoreFormatError, match="not a mirror"):
         restored(copy, LocalStore(tmp_path / "nowhere"))
 
@@ -216,7 +216,7 @@ def test_an_older_copy_is_not_mirrored_over_a_newer_log(system: System, tmp_path
     delete(system, ["s3"])
     mirror = mirrored(system, tmp_path / "mirror")
     with pytest.raises(LogError, match="must be restored"):
-        mirror_log(copy.store, mirror)
+        LogMirror(copy.store, mirror)
 
 
 def test_a_mirror_holds_no_id_in_clear_and_nothing_serves_it(system: System, tmp_path: Path) -> None:

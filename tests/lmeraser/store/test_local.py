@@ -57,6 +57,31 @@ def test_purge_removes_the_bytes_from_the_folder(store: LocalStore, tmp_path: Pa
     assert files_below(tmp_path) == ["store/rows/b"]
 
 
+@pytest.mark.parametrize("umask", [0o000, 0o022, 0o077])
+def test_nobody_else_may_read_what_it_makes(tmp_path: Path, umask: int) -> None:
+    seen: dict[str, int] = {}
+    before = os.umask(umask)
+    try:
+        store = LocalStore(tmp_path / "above" / "store")
+        store.put("rows/cluster/a", b"private")
+        store.put("rows/cluster/a", b"private again")
+        store.put_if_absent("log/1", b"record")
+        with store._written("requests/1", b"ids in clear") as partial:
+            seen[partial.name] = partial.stat().st_mode & 0o777
+    finally:
+        os.umask(before)
+    seen |= {str(path): path.stat().st_mode & 0o777 for path in (tmp_path / "above").rglob("*") if path.is_file()}
+    assert set(seen.values()) == {0o600}
+    folders = [tmp_path / "above", *(path for path in (tmp_path / "above").rglob("*") if path.is_dir())]
+    assert {path.stat().st_mode & 0o777 for path in folders} == {0o700}
+
+
+def test_a_folder_that_is_linked_into_itself_is_kept_once(store: LocalStore, tmp_path: Path) -> None:
+    store.put("rows/a", b"1")
+    (tmp_path / "store" / "rows" / "loop").symlink_to(tmp_path / "store")
+    assert [data for _, data in store.kept()] == [b"1"]
+
+
 def test_a_write_leaves_nothing_beside_the_object(store: LocalStore, tmp_path: Path) -> None:
     store.put("rows/a", b"1")
     store.put("rows/a", b"2")
