@@ -227,10 +227,7 @@ def read_weights(file: Path) -> dict[str, Tensor]:
         # torch's own message advises to run what the file holds.
         kind = re.search(r"GLOBAL (\S+)", str(error))
         what = f"holds more than tensors ({kind[1]})" if kind else "is no file of tensors"
-        raise BackboneError(
-            f"cannot read the weights {file}: it {what}, and nothing but tensors is read: save the state dict alone, "
-            "best as safetensors"
-        ) from error
+        raise BackboneError(f"cannot read the weights {file}: it {what}; save the state dict alone") from error
     except (OSError, SafetensorError, RuntimeError, *_UNREADABLE) as error:
         raise BackboneError(f"cannot read the weights {file}: {error}") from error
     if not isinstance(state, dict) or not all(isinstance(tensor, Tensor) for tensor in state.values()):

@@ -20,6 +20,7 @@ from lmeraser.ids import comparable
 from lmeraser.images_config import ImagesConfig
 from lmeraser.owners_config import OwnersConfig
 from lmeraser.placeholders import read_yaml
+from lmeraser.pretrain_config import PretrainConfig
 from lmeraser.serving_config import ServingConfig
 from lmeraser.validated import validated
 
@@ -214,25 +215,6 @@ class SourceConfig:
                 f"path is {self.path!r}; a local path and file:// are read, and s3:// by kind parquet{other}"
             )
         return self
-
-
-@dataclass(frozen=True, config=_STRICT)
-class PretrainConfig:
-    """Training the backbone on public rows with Ray Train.
-
-    Attributes:
-        epochs: sweeps over the public rows.
-        batch_rows: rows in one step of one worker.
-        learning_rate: peak rate of AdamW, half cosine.
-        workers: Ray Train workers.
-        max_failures: how often a run may lose a worker and go on from its last checkpoint.
-    """
-
-    epochs: int = Field(default=10, ge=1)
-    batch_rows: int = Field(default=128, ge=1)
-    learning_rate: float = Field(default=0.002, gt=0)
-    workers: int = Field(default=2, ge=1)
-    max_failures: int = Field(default=2, ge=0)
 
 
 @dataclass(frozen=True, config=_STRICT)

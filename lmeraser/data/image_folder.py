@@ -8,7 +8,7 @@ from pathlib import Path
 from PIL import Image
 
 from lmeraser.data.labels import LabelPlaces
-from lmeraser.data.listing import checked_name, entries, is_hidden, visible_files
+from lmeraser.data.listing import checked_name, entries, is_hidden, reason_of, visible_files
 from lmeraser.data.sample import Sample, SourceReport
 from lmeraser.errors import DataError
 from lmeraser.ids import comparable
@@ -57,7 +57,7 @@ class ImageFolderSource:
         suffix = file.suffix.lower()
         if file.parent != self._path and suffix in self._suffixes:
             return True
-        reason = "beside the label folders" if file.parent == self._path else suffix or "without a suffix"
+        reason = "beside the label folders" if file.parent == self._path else reason_of(suffix)
         self._report.left_out[reason] += 1
         return False
 

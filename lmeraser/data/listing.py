@@ -53,6 +53,12 @@ def checked_name(name: str, folder: Path) -> str:
     return name
 
 
+def reason_of(suffix: str) -> str:
+    """What to call files of a suffix that is not read."""
+    plain = suffix == suffix.strip() and suffix.isprintable()
+    return (suffix if plain else repr(suffix)) or "without a suffix"
+
+
 def _files(folder: Path, report: SourceReport, above: tuple[tuple[int, int], ...]) -> Iterator[Path]:
     """``above`` are the folders on the way to this one, by device and inode."""
     own = folder.stat()

@@ -17,7 +17,7 @@ from pyarrow import fs
 
 from lmeraser.data.content_names import ContentNames
 from lmeraser.data.labels import LabelPlaces
-from lmeraser.data.listing import HIDDEN, is_hidden, visible_files
+from lmeraser.data.listing import HIDDEN, is_hidden, reason_of, visible_files
 from lmeraser.data.parquet_schema import COLUMNS, check_columns, image_leaf, label_names
 from lmeraser.data.sample import Sample, SourceReport
 from lmeraser.data.splits import same_split, split_of
@@ -135,7 +135,7 @@ class ParquetSource:
             elif suffix == ".parquet":
                 yield file
             else:
-                self._report.left_out[suffix or "without a suffix"] += 1
+                self._report.left_out[reason_of(suffix)] += 1
 
     def _rows(self, file: str, wanted: tuple[str, ...]) -> Iterator[dict[str, Any]]:
         # An image that comes again and again is held once, as the file has it.

@@ -128,6 +128,7 @@ class CheckedSamples:
 
     def __iter__(self) -> Iterator[Sample]:
         seen: set[str] = set()
+        good = 0
         for sample in self._samples:
             compared = comparable(sample.sample_id)
             if compared in seen:
@@ -142,11 +143,12 @@ class CheckedSamples:
             except UndecodableImageError as error:
                 self.skipped[sample.sample_id] = str(error)
             else:
+                good += 1
                 yield sample
         if self.skipped and not self._skip_bad:
-            raise UndecodableImageError(
-                f"{len(self.skipped)} image(s) cannot be used: {self._reasons()}. --skip-bad leaves them out"
-            )
+            # Where none is good, leaving them out is no way out.
+            advice = ". --skip-bad leaves them out" if good else ""
+            raise UndecodableImageError(f"{len(self.skipped)} image(s) cannot be used: {self._reasons()}{advice}")
 
     def _reasons(self) -> str:
         by_reason: dict[str, list[str]] = {}

@@ -73,7 +73,7 @@ def test_files_that_are_no_rows_are_counted_by_what_they_are(tmp_path: Path) -> 
             ".heic": 2,
             ".dng": 1,
             "without a suffix": 1,
-            ".png ": 1,
+            "'.png '": 1,
             ".txt": 1,
             ".eps": 1,
             "beside the label folders": 1,

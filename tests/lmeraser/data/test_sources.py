@@ -526,6 +526,16 @@ def test_all_undecodable_images_are_named_at_once() -> None:
     assert "good" not in str(caught.value)
 
 
+def test_images_are_told_by_their_reasons() -> None:
+    rows = [sample("a", image=b"no"), sample("b", image=b""), sample("c", image=b"no"), sample("d")]
+    told = r"3 image.*'a', 'c': the image cannot be decoded: it is of no known.*; 'b': .*it has no bytes.*--skip-bad"
+    with pytest.raises(UndecodableImageError, match=told):
+        list(check_samples(rows, LABELS, skip_bad=False))
+    with pytest.raises(UndecodableImageError) as caught:
+        list(check_samples(rows[:3], LABELS, skip_bad=False))
+    assert "--skip-bad" not in str(caught.value)
+
+
 def test_of_many_undecodable_images_the_first_are_named_and_all_counted() -> None:
     checked = check_samples(bad_rows(13), LABELS, skip_bad=False)
     with pytest.raises(UndecodableImageError, match=r"13 image.*'bad-0'.*'bad-9' and 3 more"):
