@@ -25,7 +25,7 @@ def told(error: Exception) -> LMEraserError | None:
     if isinstance(cause, LMEraserError):
         return cause
     if cause is not error and not isinstance(cause, exceptions.RayError):
-        return LMEraserError(f"Ray: {_named(cause)}{_where(error)}")
+        return LMEraserError(f"Ray: {_named(cause)}")
     return LMEraserError(f"Ray: {_of_text(str(cause))}")
 
 
@@ -40,11 +40,6 @@ def _cause(error: BaseException) -> BaseException:
 def _named(error: BaseException) -> str:
     text = str(error).strip()
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
-
-
-def _where(error: Exception) -> str:
-    function = getattr(error, "function_name", None)
-    return f" (in {function})" if function else ""
 
 
 def _of_text(text: str) -> str:
