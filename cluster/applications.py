@@ -15,6 +15,7 @@ from lmeraser.errors import LMEraserError
 from serving.app import STARTED_BY, STORE
 
 _POLL_S = 0.1
+_RESTARTED_WITHIN_S = 60
 _SHUT_DOWN_WITHIN_S = 60
 
 
@@ -62,19 +63,26 @@ class RunningServe:
 
 
 def running_serve() -> RunningServe | None:
-    """What runs now; None where Serve does not.
+    """What runs now; None where Serve does not. A controller that is being restarted is waited for.
 
     Raises:
-        ActorUnavailableError: while Serve's controller is being restarted.
+        ActorUnavailableError: when it does not come back.
     """
-    controller = _controller()
-    if controller is None:
-        return None
-    try:
-        # Not again by Ray itself, which tells the terminal of every try.
-        details = ray.get(controller.get_serve_instance_details.options(max_task_retries=0).remote())
-    except ActorDiedError:
-        return None
+    until = time.monotonic() + _RESTARTED_WITHIN_S
+    while True:
+        controller = _controller()
+        if controller is None:
+            return None
+        try:
+            # Not again by Ray itself, which tells the terminal of every try.
+            details = ray.get(controller.get_serve_instance_details.options(max_task_retries=0).remote())
+            break
+        except ActorDiedError:
+            return None
+        except ActorUnavailableError:
+            if time.monotonic() > until:
+                raise
+            time.sleep(_POLL_S)
     at = details["http_options"]
     return RunningServe(
         url_of(at["host"], at["port"]), tuple(_running(one) for one in details["applications"].values())
@@ -83,11 +91,7 @@ def running_serve() -> RunningServe | None:
 
 def serves(store_uri: str) -> bool:
     """Whether the service of the store that this process started is still there."""
-    try:
-        serve = running_serve()
-    except ActorUnavailableError:
-        # What it runs goes on meanwhile.
-        return True
+    serve = running_serve()
     application = serve.of_store(store_uri) if serve is not None else None
     return application is not None and application.is_mine
 

@@ -102,7 +102,8 @@ def test_only_the_token_opens_the_cluster(head: Head, system_of: SystemOf, tmp_p
     assert "Traceback" not in refused.stderr
 
 
-def test_a_cluster_of_one_machine_listens_on_loopback_alone(head: Head, ray_local: None) -> None:
+@pytest.mark.usefixtures("ray_local")
+def test_a_cluster_of_one_machine_listens_on_loopback_alone(head: Head) -> None:
     """Its metrics too, which ask for no token; and that of an operator as well as one that a command starts."""
     for parent, address in ((head.pid, head.address), (os.getpid(), "local")):
         assert listening_beyond_loopback(parent) == set(), address

@@ -45,8 +45,7 @@ def test_the_cause_of_what_crossed_ray_is_told(
     monkeypatch.setattr(jobs, "find_store", lambda *_: raises(processes))
     ran = lmeraser("tune", "--store", "nowhere")
     assert (ran.code, ran.out) == (code, "")
-    where = "" if what in ("ours", "usage") else " (in raises)"
-    assert ran.err == f"{said}{where}\n"
+    assert ran.err == f"{said}\n"
 
 
 def test_why_an_actor_did_not_start_is_told(lmeraser: Run, monkeypatch: pytest.MonkeyPatch) -> None:
