@@ -22,7 +22,7 @@ class Deletion:
         clusters: keys of the clusters that held the rows; filled at "erased".
         accepted_at, erased_at, completed_at: ISO 8601, UTC; None before.
         deadline: when it should be completed, ISO 8601, UTC; None where the request named none.
-        reason: why it failed.
+        reason: why it failed; while it is accepted, why its rows could not be erased yet.
     """
 
     id: str

@@ -9,13 +9,16 @@ import json
 import shutil
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import ray
 from ray.cluster_utils import Cluster
 from until import until
 
 from actors.owner_process import NAMESPACE, Site
+from actors.process import Place
 from actors.remote_registrar import open_registrar
 from cluster.authentication import authenticate
 from cluster.placement import owner_placement
@@ -36,10 +39,15 @@ def places(store: str, keys: str, folder: str) -> list[str]:
         placement = owner_placement(OwnersConfig(max_resident_owners=1), opened, manifest)
         registrar = open_registrar(Site(str(copy), keys), manifest.store_id, placement)
         found.append(ray.get(registrar.place.remote()).node_id)
-        owners = until(lambda registrar=registrar: ray.get(registrar.owner_places.remote()) or None, 120)
-        found += [place.node_id for place in owners.values()]
+        found += until(partial(nodes_of_owners, registrar), 120)
         ray.kill(registrar)
     return found
+
+
+def nodes_of_owners(registrar: Any) -> list[str] | None:
+    """Where its owners run, once some do."""
+    places: dict[str, Place] = ray.get(registrar.owner_places.remote())
+    return [place.node_id for place in places.values()] or None
 
 
 if __name__ == "__main__":
@@ -51,7 +59,7 @@ if __name__ == "__main__":
         worker = cluster.add_node(num_cpus=2)
         ray.init(address=cluster.address, namespace=NAMESPACE, log_to_driver=False, logging_level="ERROR")
         try:
-            told = {"places": places(*sys.argv[1:3], temporary), "worker": worker.node_id}
+            told = {"places": places(sys.argv[1], sys.argv[2], temporary), "worker": worker.node_id}
         finally:
             ray.shutdown()
             cluster.shutdown()

@@ -39,7 +39,7 @@ def listed(store: str) -> list[dict[str, Any]]:
     printed = io.StringIO()
     output._stdout = printed
     with contextlib.redirect_stdout(printed):
-        list_all(store, None, as_json=True)
+        list_all(store, as_json=True)
     clusters: list[dict[str, Any]] = json.loads(printed.getvalue())["clusters"]
     return clusters
 
@@ -70,6 +70,7 @@ if __name__ == "__main__":
     store, keys, *rows = sys.argv[1:]
     ray.init(num_cpus=2, num_gpus=GPUS, namespace=NAMESPACE, include_dashboard=False, log_to_driver=False)
     told = tell(store, keys, rows)
+    assert sys.__stdout__ is not None
     sys.__stdout__.write(json.dumps(told))
     sys.__stdout__.flush()
     ray.shutdown()

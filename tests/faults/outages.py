@@ -1,0 +1,243 @@
+"""Kill parts of a service that answers predictions at a steady rate, and count what its clients notice.
+
+Ray has a head without processors, where Serve's controller runs, and two more nodes, each with a replica's room, all on
+this machine. The victims, one after the other: a replica, a proxy of Serve, its controller, the registrar, and last the
+raylet of a node with a replica. Clients are the project's own: they repeat what may pass. Ray notices a dead node after
+its default time.
+
+    python tests/faults/outages.py --replicas 1 2 --out docs/outages.md
+
+Failed: predictions that no repetition saved. Longest gap: the longest time without any answer. Longest call: the
+longest time that one caller waited, repetitions included.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import math
+import os
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
+
+import ray
+from processes import descendants, kill, named
+from ray.cluster_utils import Cluster
+from small_system import build_system, picture
+from until import until
+
+from actors.owner_process import NAMESPACE, Site
+from actors.remote_registrar import open_registrar
+from cluster.authentication import authenticate
+from cluster.placement import owner_placement
+from cluster.runtime import free_port
+from cluster.service import start_service, stop_service
+from lmeraser.client import Client
+from lmeraser.errors import ServiceError
+from lmeraser.owners_config import OwnersConfig
+from lmeraser.serving_config import ServingConfig
+
+VICTIMS = {
+    "replica": "ray::ServeReplica",
+    "Serve proxy": "ray::ProxyActor",
+    "Serve controller": "ray::ServeController",
+    "registrar": "ray::RegistrarProcess",
+}
+RAYLET = "raylet of a node with a replica"
+ROWS = 24
+CALM_S = 10.0
+PROMPT_S = 2.0
+LONGEST_S = 240.0
+
+
+@dataclass(frozen=True)
+class Call:
+    """One prediction that was asked for: when, when it ended, and why it failed."""
+
+    begun_s: float
+    ended_s: float
+    error: str | None
+
+
+class Load:
+    """Predictions at a steady rate, however long each takes."""
+
+    def __init__(self, url: str, per_second: float) -> None:
+        self._url = url
+        self._pause_s = 1 / per_second
+        self._stopped = threading.Event()
+        self.calls: list[Call] = []
+
+    def run(self) -> None:
+        """Ask until :meth:`stop`."""
+        image = picture(500)
+        with Client(self._url) as client, ThreadPoolExecutor(256) as callers:
+            start_s = time.monotonic()
+            for turn in itertools.count():
+                if self._stopped.wait(max(0.0, start_s + turn * self._pause_s - time.monotonic())):
+                    return
+                callers.submit(self._ask, client, image)
+
+    def stop(self) -> None:
+        """Ask no more."""
+        self._stopped.set()
+
+    def is_calm(self, since_s: float = -math.inf) -> bool:
+        """Whether for some seconds now, and since then, everything that was asked for was answered at once."""
+        now = time.monotonic()
+        lately = [call for call in list(self.calls) if call.ended_s > now - CALM_S]
+        prompt = all(call.error is None and call.ended_s - call.begun_s < PROMPT_S for call in lately)
+        return now > since_s + CALM_S and len(lately) > 0.8 * CALM_S / self._pause_s and prompt
+
+    def _ask(self, client: Client, image: bytes) -> None:
+        begun_s, error = time.monotonic(), None
+        try:
+            client.predict(image)
+        except ServiceError as refused:
+            error = str(refused)
+        self.calls.append(Call(begun_s, time.monotonic(), error))
+
+
+@contextmanager
+def steady(url: str, per_second: float) -> Iterator[Load]:
+    """Predictions while the block runs; at its end all are answered."""
+    load = Load(url, per_second)
+    thread = threading.Thread(target=load.run)
+    thread.start()
+    try:
+        yield load
+    finally:
+        load.stop()
+        thread.join()
+
+
+@dataclass(frozen=True)
+class Outage:
+    """What clients noticed of one kill."""
+
+    victim: str
+    replicas: int
+    asked: int
+    failed: int
+    longest_gap_s: float
+    longest_call_s: float
+    errors: tuple[str, ...]
+
+
+def outage(victim: str, replicas: int, load: Load, pids: list[int]) -> Outage:
+    """Kill, wait until all is calm again, and look back."""
+    killed_s = time.monotonic()
+    for pid in pids:
+        kill(pid)
+    until(lambda: load.is_calm(killed_s) or None, LONGEST_S)
+    calls = sorted((call for call in list(load.calls) if call.ended_s > killed_s - 1), key=lambda call: call.ended_s)
+    answered = [call.ended_s for call in calls if call.error is None]
+    since = [call for call in calls if call.ended_s > killed_s]
+    return Outage(
+        victim,
+        replicas,
+        len(since),
+        sum(call.error is not None for call in since),
+        max(later - earlier for earlier, later in itertools.pairwise(answered)),
+        max(call.ended_s - call.begun_s for call in since),
+        tuple(sorted({call.error for call in since if call.error is not None})),
+    )
+
+
+def outages(replicas: int, per_second: float) -> Iterator[Outage]:
+    """Every victim once, with so many replicas."""
+    # Short, because the paths of sockets must be.
+    with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as folder:
+        system = build_system(Path(folder) / "system", "minute", ROWS)
+        head = {"num_cpus": 0, "include_dashboard": False, "temp_dir": folder}
+        cluster = Cluster(initialize_head=True, head_node_args=head)
+        nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
+        ray.init(address=cluster.address, namespace=NAMESPACE, log_to_driver=False, logging_level="ERROR")
+        try:
+            site = Site(system.store.uri, str(system.keys))
+            placement = owner_placement(OwnersConfig(max_resident_owners=1), system.store, system.manifest)
+            # All nodes are this machine and see its folder, so the check for it is left out.
+            registrar = open_registrar(site, system.manifest.store_id, placement)
+            ray.get(registrar.status.remote())
+            config = ServingConfig(replicas=replicas)
+            url = start_service(system.store, system.keys, config, "127.0.0.1", free_port())
+            with steady(url, per_second) as load:
+                until(lambda: load.is_calm() or None, LONGEST_S)
+                for victim, prefix in VICTIMS.items():
+                    yield outage(victim, replicas, load, named(prefix)[:1])
+                    until(partial(all_there, replicas), LONGEST_S)
+                yield outage(RAYLET, replicas, load, [raylet_of_a_replica(nodes)])
+            stop_service()
+        finally:
+            ray.shutdown()
+            cluster.shutdown()
+
+
+def all_there(replicas: int) -> bool | None:
+    """Whether no part of the service is missing any more."""
+    wanted = {VICTIMS["replica"]: replicas, VICTIMS["Serve controller"]: 1, VICTIMS["registrar"]: 1}
+    return all(len(named(prefix)) == number for prefix, number in wanted.items()) or None
+
+
+def raylet_of_a_replica(nodes: list[Any]) -> int:
+    """Of these nodes, the raylet of one that has a replica."""
+    found = set(named(VICTIMS["replica"]))
+    raylets = [node.all_processes["raylet"][0].process.pid for node in nodes]
+    return next(pid for pid in raylets if not found.isdisjoint(descendants(pid)))
+
+
+def table(found: list[Outage], command: str) -> str:
+    """The outages as lines of a page."""
+    today, load = datetime.now(UTC).date().isoformat(), os.getloadavg()[1]
+    lines = [
+        f"`{command}`, {today}, {os.cpu_count()} CPU cores, load {load:.0f}.",
+        "",
+        "| killed | replicas | predictions meanwhile | failed | longest gap, s | longest call, s |",
+        "| --- | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for one in found:
+        row = (one.victim, one.replicas, one.asked, one.failed, f"{one.longest_gap_s:.1f}", f"{one.longest_call_s:.1f}")
+        lines.append("| " + " | ".join(map(str, row)) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def main() -> int:
+    """Run what the command line asks for; 1 when with two replicas the end of one failed a request."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--replicas", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--per-second", type=float, default=5.0)
+    parser.add_argument("--out", type=Path, help="the page whose table is replaced")
+    arguments = parser.parse_args()
+    os.environ["RAY_ADDRESS"] = "local"
+    # As lmeraser has it on a small machine.
+    os.environ.setdefault("RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S", "30")
+    authenticate()
+    found: list[Outage] = []
+    for replicas in arguments.replicas:
+        for one in outages(replicas, arguments.per_second):
+            found.append(one)
+            print(one, flush=True)
+    options = f"--replicas {' '.join(map(str, arguments.replicas))} --per-second {arguments.per_second:g}"
+    page = table(found, f"python tests/faults/outages.py {options}")
+    print(page)
+    if arguments.out is not None:
+        start, end = "<!-- table -->\n", "<!-- end of table -->\n"
+        before, _, old = arguments.out.read_text().partition(start)
+        arguments.out.write_text(before + start + page + end + old.partition(end)[2])
+    return int(any(one.failed for one in found if one.victim == "replica" and one.replicas > 1))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

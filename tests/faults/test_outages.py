@@ -1,0 +1,36 @@
+"""With two replicas a client that repeats its calls does not notice that one of them ends."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+from outages import LONGEST_S, VICTIMS, outage, steady
+from processes import named
+from small_system import System
+from until import until
+
+from cluster.runtime import free_port
+from cluster.service import start_service, stop_service
+from lmeraser.serving_config import ServingConfig
+
+pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_local"), pytest.mark.timeout(600)]
+SystemOf = Callable[..., System]
+
+
+@pytest.fixture
+def url(system_of: SystemOf) -> Iterator[str]:
+    system = system_of("minute", 24)
+    yield start_service(system.store, system.keys, ServingConfig(replicas=2), "127.0.0.1", free_port())
+    stop_service()
+
+
+def test_with_two_replicas_no_request_fails_when_one_is_killed(url: str) -> None:
+    with steady(url, per_second=4) as load:
+        until(lambda: load.is_calm() or None, LONGEST_S)
+        replicas = named(VICTIMS["replica"])
+        assert len(replicas) == 2
+        found = outage("replica", 2, load, replicas[:1])
+    assert found.asked > 0
+    assert found.errors == ()
+    assert replicas[0] not in named(VICTIMS["replica"])
