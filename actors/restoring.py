@@ -138,8 +138,8 @@ def _check_nothing_was_done(store: Store, since: list[Record]) -> None:
     if done:
         raise LogError(
             f"the two logs part at record {since[0].number}: {store.uri} was opened at {since[0].at} without a "
-            f"restore, and {done} record(s) were added to its own history since. Take a fresh copy, one that nothing has "
-            "opened, and restore that"
+            f"restore, and {done} record(s) were added to its own history since. Take a fresh copy, one that nothing "
+            "has opened, and restore that"
         )
 
 
