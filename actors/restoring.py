@@ -20,13 +20,13 @@ from lmeraser.commit import Commit
 from lmeraser.errors import LogError, NotReadyError, OwnerFailedError
 from lmeraser.hashing import canonical_json
 from lmeraser.keys import HashKey
-from lmeraser.log import Log, Record
+from lmeraser.log import Log, Record, record_name
 from lmeraser.manifest import RESTORING, Manifest, load_manifest
-from lmeraser.mirror import check_same, copy_record, read_mirror
+from lmeraser.mirror import copy_record, in_common, read_mirror
 from lmeraser.public import load_method
 from lmeraser.receipts import row_hashes
 from lmeraser.state import check_fingerprint, fingerprint
-from lmeraser.store import Store
+from lmeraser.store import Store, unfenced
 
 _NAMED = ("samples", "subjects", "unknown_samples", "unknown_subjects")
 
@@ -102,6 +102,7 @@ def restore(store: Store, mirror: Store, hash_key: HashKey, signing_key: Ed25519
     if mark is None:
         commit = _commits(Log(store).advance())[-1]
         return Restored(0, 0, commit.rows, commit.rows, commit.root, ())
+    _cut(store, newer, mark)
     have = len(Log(store).advance())
     for record in newer[max(mark.own, have) : mark.last]:
         copy_record(mirror, store, record)
@@ -111,7 +112,10 @@ def restore(store: Store, mirror: Store, hash_key: HashKey, signing_key: Ed25519
 def _make_mark(store: Store, manifest: Manifest, hash_key: HashKey, newer: list[Record]) -> _Mark | None:
     """Mark the copy; None when both logs end at the same record."""
     own = Log(store).advance()
-    check_same(own, newer)
+    common = in_common(own, newer)
+    if common < len(newer) and own[common:]:
+        _check_nothing_was_done(store, own[common:])
+        own = own[:common]
     commits = _commits(own)
     if not commits:
         raise NotReadyError(f"{store.uri} holds no commit, so there is nothing in it to restore")
@@ -126,6 +130,27 @@ def _make_mark(store: Store, manifest: Manifest, hash_key: HashKey, newer: list[
     mark = _Mark(len(own), commits[-1].number, len(newer))
     store.put(RESTORING, canonical_json(asdict(mark)))
     return mark
+
+
+def _check_nothing_was_done(store: Store, since: list[Record]) -> None:
+    """Check that a copy that was opened before it was restored holds no more than the records of its starts."""
+    done = sum(record.kind != "term" for record in since)
+    if done:
+        raise LogError(
+            f"the two logs part at record {since[0].number}: {store.uri} was opened at {since[0].at} without a "
+            f"restore, and {done} record(s) were added to its own history since. Take a fresh copy, one that nothing "
+            "has opened, and restore that"
+        )
+
+
+def _cut(store: Store, newer: list[Record], mark: _Mark) -> None:
+    """Take records of starts out of the copy's log where the newer one has others; the last first, so that it holds."""
+    own = Log(store).advance()
+    common = in_common(own, newer)
+    if common >= mark.last:
+        return
+    for record in reversed(own[common:]):
+        store.purge(record_name(record.number), unfenced)
 
 
 def _read_mark(store: Store) -> _Mark | None:

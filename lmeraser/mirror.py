@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from itertools import takewhile
 
 from lmeraser.errors import ConfigError, LogError, LostRaceError, ObjectMissingError, StoreFormatError
 from lmeraser.hashing import canonical_json
@@ -96,9 +97,15 @@ def read_mirror(mirror: Store, store_id: str) -> list[Record]:
 
 def check_same(one: list[Record], other: list[Record]) -> None:
     """Check that the shorter log is the beginning of the longer. Raises LogError."""
-    for mine, theirs in zip(one, other, strict=False):
-        if mine.digest != theirs.digest:
-            raise LogError(f"the two logs part at record {mine.number}: they are not of the same history")
+    common = in_common(one, other)
+    if common < min(len(one), len(other)):
+        raise LogError(f"the two logs part at record {common + 1}: they are not of the same history")
+
+
+def in_common(one: list[Record], other: list[Record]) -> int:
+    """How many records from the first on are the same."""
+    pairs = zip(one, other, strict=False)
+    return sum(1 for _ in takewhile(lambda pair: pair[0].digest == pair[1].digest, pairs))
 
 
 def copy_record(source: Store, target: Store, record: Record) -> None:

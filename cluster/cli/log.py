@@ -17,7 +17,6 @@ from lmeraser.commit import Commit
 from lmeraser.errors import LogError
 from lmeraser.log import Log, Record
 from lmeraser.manifest import load_manifest
-from lmeraser.objects import missing_now
 from lmeraser.store import open_store
 
 _FOLLOW_S = 1.0
@@ -59,6 +58,8 @@ def check(
 
     Example: lmeraser log check --store /data/gtsrb-store
     """
+    from lmeraser.objects import missing_now
+
     target = find_store(store, s3_endpoint, config)
     load_manifest(target)
     log = Log(target)

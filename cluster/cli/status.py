@@ -12,7 +12,6 @@ from cluster.cli.options import AsJson, ConfigFile, S3Endpoint, StoreUri, find_s
 from cluster.cli.output import print_json, print_pairs, warn
 from lmeraser.log import Log
 from lmeraser.manifest import load_manifest
-from lmeraser.objects import missing_now
 
 
 def register(app: typer.Typer) -> None:
@@ -30,6 +29,8 @@ def status(
 
     Example: lmeraser status --store /data/gtsrb-store
     """
+    from lmeraser.objects import missing_now
+
     target = find_store(store, s3_endpoint, config)
     manifest = load_manifest(target)
     history = History()

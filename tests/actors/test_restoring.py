@@ -211,6 +211,49 @@ def test_mirrors_of_other_stores_and_of_other_histories_are_refused(
         restored(copy, LocalStore(tmp_path / "nowhere"))
 
 
+@pytest.mark.parametrize("starts", [1, 4])
+@pytest.mark.parametrize("broken_off", [False, True])
+def test_a_copy_that_was_only_opened_can_be_restored_all_the_same(
+    system: System, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, starts: int, broken_off: bool
+) -> None:
+    copy = copied(system, tmp_path / "copy")
+    delete(system, ["s3"])
+    mirror = mirrored(system, tmp_path / "mirror")
+    for _ in range(starts):
+        copy.registrar()
+    assert [record.kind for record in Log(copy.store).advance()][-starts:] == ["term"] * starts
+    if broken_off:
+        with monkeypatch.context() as patch:
+            purged: list[str] = []
+
+            def purge(self: LocalStore, name: str, fence: object) -> None:  # noqa: ARG001
+                if purged:
+                    raise KeyboardInterrupt
+                purged.append(name)
+                (Path(self.uri) / name).unlink()
+
+            patch.setattr(LocalStore, "purge", purge)
+            with pytest.raises(KeyboardInterrupt):
+                restored(copy, mirror)
+    found = restored(copy, mirror)
+    assert (found.erased, held(copy)) == (1, without("s3"))
+    records = Log(mirror).advance()
+    assert Log(copy.store).advance()[: len(records)] == records
+
+
+def test_a_copy_in_which_something_was_done_is_refused_and_a_fresh_one_asked_for(
+    system: System, tmp_path: Path
+) -> None:
+    copy = copied(system, tmp_path / "copy")
+    delete(system, ["s3"])
+    mirror = mirrored(system, tmp_path / "mirror")
+    delete(copy, ["s4"])
+    before = {name: copy.store.get(name) for name in copy.store.names()}
+    with pytest.raises(LogError, match=r"was opened at .* without a restore.*Take a fresh copy"):
+        restored(copy, mirror)
+    assert {name: copy.store.get(name) for name in copy.store.names()} == before
+
+
 def test_an_older_copy_is_not_mirrored_over_a_newer_log(system: System, tmp_path: Path) -> None:
     copy = copied(system, tmp_path / "copy")
     delete(system, ["s3"])
