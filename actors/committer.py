@@ -15,12 +15,13 @@ from actors.intake import Resolution
 from actors.journal import Journal
 from actors.owners import Owners, TuningResult
 from lmeraser.commit import ClusterEntry, Commit, Erasure
+from lmeraser.errors import ObjectMissingError
 from lmeraser.heads import Statistics
 from lmeraser.heads_state import HeadsState
 from lmeraser.keys import HashKey
 from lmeraser.manifest import Manifest, load_part
 from lmeraser.numerics import deterministic
-from lmeraser.objects import read_rows, read_specialist
+from lmeraser.objects import check_objects, read_rows, read_specialist
 from lmeraser.partition import Dendrogram, cut
 from lmeraser.rows import RowTable
 from lmeraser.specialist import Specialist
@@ -75,7 +76,12 @@ class Committer:
         if self.commit is None:
             return
         self._manifest.check_hash_key(self.commit.fixed_leaves, self._hash_key)
-        tables = [self._rows_of(entry) for entry in self.commit.clusters]
+        try:
+            tables = [self._rows_of(entry) for entry in self.commit.clusters]
+        except ObjectMissingError:
+            # All that is gone, and what to do.
+            check_objects(self._store, self.commit)
+            raise
         self.index = RowIndex.of(tables, self._manifest.method.seed)
         found = inspect(self._store, self._hash_key, self.commit)
         if found.damaged:
