@@ -1,7 +1,8 @@
 """The one law as a property: after any history the state is what the remaining rows give, byte for byte.
 
 Histories are made by Hypothesis: rows come and go by sample and by subject, in any grouping and order, some again and
-again, with restarts in between and owners that finish in any order. The truth is a fresh run that knows no history.
+again, with restarts in between and owners that finish in any order. Registrars that were replaced work on beside their
+successors until they notice, with an ingest to sweep away. The truth is a fresh run that knows no history.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from actors.owners import InProcessOwners, TuningResult
 from actors.registrar import Registrar
 from lmeraser.commit import DATA_FOLDERS
 from lmeraser.data import Sample
+from lmeraser.errors import FencedError
 from lmeraser.fresh import fresh_leaves
 from lmeraser.keys import load_signing_key
 from lmeraser.method import Method
@@ -49,6 +51,7 @@ EVENTS = st.one_of(
     st.tuples(st.just("delete both"), NUMBERS, PEOPLE),
     st.tuples(st.just("work"), st.sampled_from((1, 3, 100))),
     st.tuples(st.just("restart"), st.integers(1, 3)),
+    st.tuples(st.just("take over"), st.integers(1, 3)),
 )
 
 
@@ -78,6 +81,7 @@ class World:
         self.method = method
         self.rows: dict[str, Sample] = {}
         self.erased: set[str] = set()
+        self.replaced: list[Registrar] = []
         self.registrar = self.start(1)
 
     def start(self, slots: int) -> Registrar:
@@ -108,7 +112,20 @@ class World:
             del self.rows[one]
 
     def step(self) -> None:
+        for registrar in list(self.replaced):
+            try:
+                registrar.step()
+            except FencedError:
+                self.replaced.remove(registrar)
         self.registrar.step()
+
+    def take_over(self, slots: int) -> None:
+        """A second registrar takes over, and the first one works on, with an ingest that was given up to sweep away."""
+        prefix = self.registrar.begin_ingest()
+        put_rows(self.system.store, self.system.hash_key, f"{prefix}0", self.method.rows([ROWS["s0"]]))
+        self.registrar.prefixes.drop(prefix)
+        self.replaced.append(self.registrar)
+        self.registrar = self.start(slots)
 
     def happen(self, event: tuple[Any, ...]) -> None:
         match event:
@@ -125,10 +142,12 @@ class World:
                     self.step()
             case ("restart", slots):
                 self.registrar = self.start(slots)
+            case ("take over", slots):
+                self.take_over(slots)
 
     def finish(self) -> None:
-        while self.registrar.step():
-            pass
+        while self.registrar.step() or self.replaced:
+            self.step()
         assert self.registrar.idle()
 
 

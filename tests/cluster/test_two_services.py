@@ -28,13 +28,13 @@ from lmeraser.store import open_store
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_local")]
 SystemOf = Callable[..., System]
 ROOT = Path(__file__).parent.parent.parent
-CONFIG = ServingConfig(lease_s=0.2)
+CONFIG = ServingConfig()
 
 
 @pytest.fixture
 def two(system_of: SystemOf) -> Iterator[tuple[System, System]]:
     """A system and its copy: the same store id, different places, and one row less in the copy."""
-    system = system_of("minute", 24)
+    system = system_of("minute", 24).with_lease(0.2)
     copy = replace(system, store=open_store(f"{system.store.uri}-copy"))
     for name in system.store.names():
         copy.store.put(name, system.store.get(name))
