@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from actors.restoring import restore
 from lmeraser.errors import LMEraserError
-from lmeraser.mirror import mirror_log
+from lmeraser.mirror import LogMirror
 from simulator.invariants import Invariants, WrongError
 from simulator.ledger import Ledger
 from simulator.plan import Restore
@@ -45,7 +45,7 @@ class Disaster:
         self._scheduler.note("the store is copied")
         self._scheduler.sleep(event.mirrored_s)
         mirror = MemoryStore("mirror:", {}, self._scheduler, lambda *_: None)
-        mirror_log(self._store, mirror)
+        LogMirror(self._store, mirror).copy()
         records = sum(name.startswith("log/") for name in mirror.objects)
         self._scheduler.note(f"{records} records are mirrored")
         self._scheduler.sleep(event.lost_s)
