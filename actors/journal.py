@@ -60,6 +60,11 @@ class Journal:
         with self._lock:
             self._refuse(self._log.advance())
 
+    def heed(self) -> None:
+        """Raise again what any method has raised before; the log is not looked at."""
+        with self._lock:
+            self._refuse(())
+
     @property
     def position(self) -> Position:
         """Where those stand who work for this registrar."""

@@ -195,6 +195,8 @@ class Registrar:
             FencedError: when a newer registrar has taken over; this one must not go on.
         """
         try:
+            # A refused request may have told it so, and it has nothing to add of its own that would tell it again.
+            self._journal.heed()
             return self._step()
         except LMEraserError:
             # An object that is gone may have been swept by a successor, and then this registrar must not start again.

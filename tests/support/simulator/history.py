@@ -20,7 +20,7 @@ from simulator.scheduler import NoRestError, Process, Scheduler, Task
 from simulator.seams import Current
 from simulator.store import MemoryStore
 
-MOST_POINTS = 40_000
+MOST_POINTS = 15_000
 # An ingest that says nothing for a minute is given up.
 _CLOSING_S = 100.0
 

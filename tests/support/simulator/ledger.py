@@ -118,7 +118,7 @@ class Ledger:
                 if one is not None:
                     one.committed, one.committed_at = value["number"], at
                     about.append(one)
-        elif (one := self.deletion(body["id"])) is not None:
+        elif (one := self.deletion(body.get("id", ""))) is not None:
             one.erased |= kind == "erased"
             one.completed |= kind == "completed"
             about.append(one)
