@@ -63,6 +63,9 @@ def main() -> None:
             # Forwards and backwards, so that what grows or falls over the run falls on all alike.
             for delay_ms in DELAYS_MS if turn % 2 == 0 else DELAYS_MS[::-1]:
                 answered[delay_ms] += asked(replicas[delay_ms], image, arguments.clients, arguments.seconds)
+        # They look no more, and those looks that are on their way end before the proxies do.
+        replicas.clear()
+        time.sleep(2 * max(DELAYS_MS) / 1000)
     for delay_ms, found in answered.items():
         figure = {
             "delay_ms": delay_ms,

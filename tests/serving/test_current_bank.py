@@ -246,7 +246,7 @@ def test_what_was_erased_does_not_stay_in_memory_where_nothing_takes_its_place(s
         append_other(store)
         number = append_commit(store)
         until(lambda: number_of(current) == number or None, 30)
-        assert current.get() == Loaded(current.newest(), previous=None)
+        assert current.get() == loaded(current.newest(), None)
 
 
 def test_it_ends_its_threads(store: CountingStore) -> None:
