@@ -93,7 +93,7 @@ def _longest_predict(limits: ServingConfig) -> int:
 
 
 def _most_of_deletion(request: Request) -> int:
-    return _LONGEST_DELETION if request.scope["path"] == "/v1/deletions" else SMALL_BODY_BYTES
+    return _LONGEST_DELETION if request.scope["path"].endswith("/v1/deletions") else SMALL_BODY_BYTES
 
 
 def _predicting(replica: Replica, forward: Forward, keys: ApiKeys) -> APIRouter:
