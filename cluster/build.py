@@ -22,6 +22,7 @@ from lmeraser.data import (
     declared_labels,
     located,
     open_public,
+    open_source,
     sample_chunks,
 )
 from lmeraser.errors import ConfigError
@@ -81,7 +82,9 @@ def open_or_build(config: Config, store: Store, keys: Path, report: Report, *, s
         KeysError: when the signing key is missing.
         StoreError: when the store may not lie there (Store.check).
     """
-    method = config.method(config.labels or declared_labels(config.private))
+    # A private source that cannot be read is told before any work.
+    opened = open_source(config.private, images=config.images)
+    method = config.method(config.labels or opened.labels or declared_labels(config.private))
     if store.exists(NAME):
         manifest = load_manifest(store)
         _check_same(manifest.method, method, store.uri, labels_are_listed=bool(config.labels))
