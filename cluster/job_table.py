@@ -29,9 +29,9 @@ def job_table() -> list[tuple[str, bytes]]:
 
     try:
         address = canonicalize_bootstrap_address(given)
+    except ConnectionError:
+        return []
     except ValueError as error:
-        if given == "auto":
-            return []
         raise OSError(f"{given} (RAY_ADDRESS) is not the host and port of a Ray's control store") from error
     if address is None:
         return []
