@@ -19,16 +19,23 @@ def job_table() -> list[tuple[str, bytes]]:
     Raises:
         OSError: when one runs and does not show its jobs.
     """
+    given = os.environ.get("RAY_ADDRESS", "auto")
+    if given == "local":
+        return []
     # Ray reads the environment when it is imported.
     authenticate()
     from ray._private.services import canonicalize_bootstrap_address
     from ray._raylet import GcsClient  # type: ignore[attr-defined]  # its stub leaves it out
 
-    given = os.environ.get("RAY_ADDRESS", "auto")
-    address = canonicalize_bootstrap_address(given)
-    if address in (None, "auto"):
+    try:
+        address = canonicalize_bootstrap_address(given)
+    except ConnectionError:
         return []
-    if not _answers(str(address)):
+    except ValueError as error:
+        raise OSError(f"{given} (RAY_ADDRESS) is not the host and port of a Ray's control store") from error
+    if address is None:
+        return []
+    if not _answers(address):
         if given == "auto":
             return []
         raise OSError(f"nothing answers at {address} (RAY_ADDRESS)")
@@ -40,7 +47,7 @@ def job_table() -> list[tuple[str, bytes]]:
         submitted = {key: client.internal_kv_get(key, b"job", timeout=_CALL_S) for key in keys}
     except Exception as error:
         # Ray raises errors of many kinds here; a token that is not the cluster's is one of them.
-        raise OSError(f"{address} does not show its jobs: {str(error).splitlines()[0]}") from error
+        raise OSError(f"{address} does not show its jobs: {next(iter(str(error).splitlines()), error)}") from error
     found = {job.job_id.hex(): job.SerializeToString() for job in jobs.values()}
     found |= {key.decode(errors="replace"): value or b"" for key, value in submitted.items()}
     return [(f"job {name} of Ray at {address}", data) for name, data in found.items()]
