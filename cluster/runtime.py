@@ -76,8 +76,8 @@ def _start(options: dict[str, Any]) -> None:
     stay_on_loopback()
     try:
         ray.init(address="local", include_dashboard=False, **options)
-    except (OSError, RuntimeError, ValueError) as error:
-        # Of what it had started before nothing stays.
+    except Exception as error:
+        # Ray raises plain exceptions too. Of what it had started before nothing stays.
         ray.shutdown()
         raise LMEraserError(
             f"cannot start Ray, whose files go to {get_default_ray_temp_dir()} (RAY_TMPDIR names another folder, whose "
