@@ -33,9 +33,6 @@ def decode_image(data: bytes, image_px: int, max_pixels: int = MAX_PIXELS) -> np
                         f"the image has {image.width}×{image.height} pixels; allowed are {max_pixels} in all"
                     )
                 resized = image.convert("RGB").resize((image_px, image_px), Image.Resampling.BICUBIC)
-    except UnidentifiedImageError as error:
-        # Pillow's own words name the buffer in memory.
-        raise UndecodableImageError("the image cannot be decoded: it is in no format that is known here") from error
-    except (Image.DecompressionBombError, OSError, ValueError, SyntaxError) as error:
+    except (UnidentifiedImageError, Image.DecompressionBombError, OSError, ValueError, SyntaxError) as error:
         raise UndecodableImageError(f"the image cannot be decoded: {error}") from error
     return np.ascontiguousarray(np.asarray(resized).transpose(2, 0, 1))
