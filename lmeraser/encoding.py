@@ -105,7 +105,8 @@ def _of_pil(image: Image.Image) -> bytes:
     if image.mode.startswith("I;16"):
         # As it is: the service scales 16 bits as for every other caller.
         return _as_png(Image.fromarray(np.asarray(image).astype(np.uint16)), image)
-    return _as_png(image.convert("RGB"), image)
+    # What lies behind a picture with transparency, the service says, as for every other caller.
+    return _as_png(image.convert("RGBA" if image.has_transparency_data else "RGB"), image)
 
 
 def _as_png(image: Image.Image, original: Image.Image | None = None) -> bytes:

@@ -36,7 +36,8 @@ if TYPE_CHECKING:
     from serving.predictor import Scored, ToScore
 
 # The replica turns away what is too much with a problem document; Serve, with plain text, only what is far beyond.
-_SERVE_TAKES = 2
+# So many bodies may be arriving, so many predictions under way, and the rest is room for all else.
+_SERVE_TAKES = 3
 # Leaves room on two cores for its successor and the owners beside it.
 _PART_OF_CORE = 0.9
 

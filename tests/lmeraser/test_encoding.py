@@ -64,6 +64,13 @@ def test_a_picture_of_16_bits_keeps_them() -> None:
     np.testing.assert_array_equal(np.asarray(arrived), deep)
 
 
+def test_what_is_transparent_stays_so() -> None:
+    clear = np.dstack([PIXELS, np.arange(35, dtype=np.uint8).reshape(5, 7)])
+    for image in (Image.fromarray(clear), Image.fromarray(clear).quantize(200)):
+        arrived = Image.open(io.BytesIO(encoded_image(image)))
+        np.testing.assert_array_equal(np.asarray(arrived), np.asarray(image.convert("RGBA")))
+
+
 def test_how_a_picture_is_to_be_turned_arrives_and_nothing_else_of_what_the_camera_wrote() -> None:
     noted = Image.Exif()
     noted[Base.Orientation], noted[Base.Make] = 6, "a camera"

@@ -16,6 +16,7 @@ from small_system import System, picture
 
 from lmeraser.api_keys import FILE, ApiKeys, create_api_key, revoke_api_key
 from lmeraser.errors import KeysError
+from serving.app import build
 
 SystemOf = Callable[..., System]
 OPEN = [("GET", "/healthz"), ("GET", "/readyz"), ("GET", "/docs"), ("GET", "/openapi.json")]
@@ -317,3 +318,11 @@ def test_what_a_page_may_send_without_asking_deletes_nothing(service: Service, c
         assert answer.headers["content-type"] == "application/problem+json"
     assert service.registrar.registrar.deletions() == []
     assert service.http("OPTIONS", "/v1/deletions", headers={"origin": "http://evil.example"}).status_code == 405
+
+
+def test_a_service_that_is_started_with_keys_expects_them(service: Service) -> None:
+    place = {"store": service.system.store.uri, "keys": str(service.system.keys)}
+    # What the deployment gets: store, keys, whether there are keys, options.
+    assert build(place)._bound_deployment.init_args[2] is False
+    made(service, "predict")
+    assert build(place)._bound_deployment.init_args[2] is True
