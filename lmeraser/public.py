@@ -13,12 +13,12 @@ import torch
 
 from lmeraser.backbone import Backbone, open_backbone, weights_of
 from lmeraser.config import BackboneConfig, MethodConfig
-from lmeraser.data import Sample, decode_image
+from lmeraser.data import Sample, decode_image, sample_chunks
 from lmeraser.errors import BackboneError, DataError
 from lmeraser.feature_map import FeatureMap
 from lmeraser.manifest import Manifest, create_manifest, load_part
 from lmeraser.meta_prompt import learn_meta_prompt
-from lmeraser.method import Method, chunks, extract
+from lmeraser.method import Method, extract
 from lmeraser.numerics import deterministic
 from lmeraser.partition import AnchorIndex, Dendrogram, fit_anchors
 from lmeraser.prompts import prompt_kind
@@ -72,7 +72,7 @@ def build_public(
     rows = list(samples)
     meta_prompt = learn_meta_prompt(backbone, config, rows)
     parts: list[PublicFeatures] = []
-    for chunk in chunks(rows, PUBLIC_CHUNK):
+    for chunk in sample_chunks(rows, PUBLIC_CHUNK):
         batch = parts[0].feature_batch if parts else None
         parts.append(public_features(config, backbone, meta_prompt, chunk, batch))
         if report is not None:

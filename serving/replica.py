@@ -160,10 +160,11 @@ class Replica:
     def _decoded_one(self, image: EncodedImage, request_id: str) -> np.ndarray | Problem:
         if isinstance(image, UndecodableImageError):
             return problem_of(image, request_id)
-        if len(image) > self._config.max_image_bytes:
-            return too_large(f"the image has {len(image)} bytes; allowed is {self._config.max_image_bytes}", request_id)
+        most = self._config.images.max_bytes
+        if len(image) > most:
+            return too_large(f"the image has {len(image)} bytes; allowed is {most} (images.max_bytes)", request_id)
         try:
-            return decode_image(image, self._method.config.backbone.image_px, self._config.max_image_pixels)
+            return decode_image(image, self._method.config.backbone.image_px, self._config.images)
         except UndecodableImageError as error:
             return problem_of(error, request_id)
 

@@ -42,7 +42,7 @@ def create_app(replica: Replica, forward: Forward, registrar: Registrar, keys: A
     app = FastAPI(title="LMEraser", summary="Machine unlearning as a running service", responses=_NOT_READY)
     limits = replica.config
     # Base64 makes four characters of three bytes; the rest of the body is small.
-    register_problems(app, max_body_bytes=65536 + limits.max_batch_images * (limits.max_image_bytes * 4 // 3 + 256))
+    register_problems(app, max_body_bytes=65536 + limits.max_batch_images * (limits.images.max_bytes * 4 // 3 + 256))
     app.include_router(_predicting(replica, forward, guarded_router(keys, "predict")))
     app.include_router(_deleting(registrar, guarded_router(keys, "delete")))
     app.include_router(_looking(replica, guarded_router(keys, "admin")))

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -27,6 +28,9 @@ from cluster.cli.residue import folders_of
 from lmeraser.config import Config
 from lmeraser.errors import ConfigError
 from lmeraser.keys import load_hash_key, parse_public_pem
+
+if TYPE_CHECKING:
+    from lmeraser.data import Sample
 
 LEAST_SHADOWS = 8
 
@@ -71,7 +75,6 @@ def audit(
     """
     from lmeraser.audit import Plan, Question, to_html
     from lmeraser.audit import audit as run
-    from lmeraser.data import open_source
     from lmeraser.manifest import load_manifest
 
     if 0 < shadows < LEAST_SHADOWS:
@@ -83,7 +86,7 @@ def audit(
         requests=tuple(dict.fromkeys([*requests, *(more or [])])),
         plan=Plan(shadows, targets, attacked, settings.serving.specialist_weight, settings.serving.temperature),
         ids=tuple(read_ids(ids_file)) if ids_file is not None else (),
-        source=list(open_source(settings.private).samples(labels)) if with_rows else (),
+        source=list(_rows(settings, key_folder(keys), labels)) if with_rows else (),
         folders=tuple(folders_of(folders)),
         known_head=known_head,
     )
@@ -102,6 +105,13 @@ def audit(
         print_pairs([("report", out / "report.html")])
     if found.verdict == "failed":
         raise typer.Exit(1)
+
+
+def _rows(settings: Config, keys: Path, labels: tuple[str, ...]) -> Iterator[Sample]:
+    """The private rows as an ingest names them."""
+    from lmeraser.data import open_source
+
+    return open_source(settings.private, images=settings.images, name_key=load_hash_key(keys)).samples(labels)
 
 
 def _make(folder: Path) -> None:

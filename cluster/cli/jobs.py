@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -88,12 +89,30 @@ def ingest(
         built_s = _since(begun)
         site = _site(target, keys)
         registrar = registrar_of(site, built.manifest, settings.owners)
-        done = run(registrar, site, built.manifest, settings.private, skip_bad=skip_bad, force=force, report=report)
+        done = run(
+            registrar,
+            site,
+            built.manifest,
+            settings.private,
+            skip_bad=skip_bad,
+            force=force,
+            report=report,
+            images=settings.images,
+        )
+    if done.source.unnamed:
+        typer.echo(
+            f"warning: {done.source.unnamed} rows have no sample_id and are named by their content (image-…): "
+            "give them ids of your own, or nobody can ask for their deletion by a name that is known outside",
+            err=True,
+        )
     _print(
         {
             "rows": done.rows,
-            "skipped": list(done.skipped),
-            "public_skipped": list(built.skipped),
+            "named_by_content": done.source.unnamed,
+            "left_out": _counted(done.source.left_out, as_json),
+            "skipped": _reasons(done.skipped, as_json),
+            "public_left_out": _counted(built.source.left_out, as_json),
+            "public_skipped": _reasons(built.skipped, as_json),
             "store": target.uri,
             "public_s": built_s,
             "private_s": round(_since(begun) - built_s, 2),
@@ -164,6 +183,14 @@ def _site(store: Store, keys: Path | None) -> Any:
     from actors.owner_process import Site
 
     return Site(store.uri, str(key_folder(keys)))
+
+
+def _counted(reasons: Mapping[str, int], as_json: bool) -> Any:
+    return dict(reasons) if as_json else ", ".join(f"{count} {reason}" for reason, count in reasons.items()) or None
+
+
+def _reasons(skipped: Mapping[str, str], as_json: bool) -> Any:
+    return dict(skipped) if as_json else "; ".join(f"{name}: {reason}" for name, reason in skipped.items()) or None
 
 
 def _since(begun: float) -> float:

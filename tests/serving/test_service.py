@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -93,10 +94,31 @@ def test_after_erased_the_shared_head_answers_for_the_cluster(system_of: SystemO
     assert answer.commit == service.system.newest().number
 
 
-def test_one_bad_image_in_a_batch_fails_alone(system_of: SystemOf) -> None:
-    images = [picture(1), b"no image", picture(2)]
-    answers = Service(system_of()).client(lambda client: client.predict(images))
+def damaged_avif() -> bytes:
+    """Pillow's decoder raises a RuntimeError on it."""
+    buffer = io.BytesIO()
+    Image.open(io.BytesIO(picture(1))).save(buffer, "AVIF")
+    data = buffer.getvalue()
+    start = data.index(b"mdat") + 4
+    return data[:start] + bytes(len(data) - start)
+
+
+@pytest.mark.parametrize(
+    ("bad", "told"),
+    [
+        (b"no image", "of no known format"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "it is PostScript; allowed are AVIF, BMP"),
+        (b"\0\0\0\x18ftypheic" + bytes(90), "it is HEIC"),
+        (damaged_avif(), "cannot be decoded"),
+        (picture(1) + bytes(5000), "5000|allowed is 4000"),
+    ],
+    ids=["text", "PostScript", "HEIC", "AVIF", "too large"],
+)
+def test_one_bad_image_in_a_batch_fails_alone(system_of: SystemOf, bad: bytes, told: str) -> None:
+    images = [picture(1), bad, picture(2)]
+    answers = Service(system_of(), images={"max_bytes": 4000}).client(lambda client: client.predict(images))
     assert [isinstance(answer, FailedImage) for answer in answers] == [False, True, False]
+    assert re.search(told, str(answers[1])) and "BytesIO" not in str(answers[1])
 
 
 def test_images_come_as_arrays_paths_and_pil_images(system_of: SystemOf, tmp_path: Any) -> None:
@@ -162,7 +184,9 @@ def test_clusters_and_commit_are_those_of_the_store(system_of: SystemOf) -> None
 def test_a_users_mistake_is_a_problem_document(
     system_of: SystemOf, method: str, path: str, arguments: dict[str, Any], status: int
 ) -> None:
-    service = Service(system_of(), max_image_bytes=100 if arguments.get("content") == b" " * 40_000 else 8_000_000)
+    service = Service(
+        system_of(), images={"max_bytes": 100 if arguments.get("content") == b" " * 40_000 else 8_000_000}
+    )
     if arguments.get("content") == b" " * 40_000:
         arguments = {**arguments, "content": b" " * 200_000}
     answer = service.http(method, path, **arguments)
