@@ -6,11 +6,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from lmeraser.data import Sample, sample_chunks
+from lmeraser.data import Sample, SourceReport, sample_chunks
+from lmeraser.data.parquet import ParquetSource
 
 IMAGE_BYTES = 1_000_000
 ROWS = 600
@@ -47,6 +49,33 @@ def test_a_small_file_of_large_repeated_images_takes_little_memory(tmp_path: Pat
     rows, used_mb = map(int, read.stdout.split())
     assert rows == ROWS
     assert used_mb < MOST_MB
+
+
+@pytest.mark.parametrize("layout", ["bytes", "struct"])
+@pytest.mark.parametrize("group_rows", [1, 7, 100])
+@pytest.mark.parametrize("dictionary_bytes", [1, 20_000, 1 << 30])
+def test_images_come_back_whatever_of_them_is_in_dictionaries(
+    tmp_path: Path, layout: str, group_rows: int, dictionary_bytes: int
+) -> None:
+    """A writer gives a dictionary up once it is full, in the middle of a row group; each row group has another."""
+    draw = np.random.default_rng(0)
+    distinct = [draw.bytes(3000) for _ in range(20)]
+    images = [*distinct, None, *distinct[::-1], *distinct]
+    columns = {
+        "image": images if layout == "bytes" else [{"bytes": image, "path": None} for image in images],
+        "label": [0] * len(images),
+        "sample_id": [str(row) for row in range(len(images))],
+    }
+    path = str(tmp_path / "a.parquet")
+    pq.write_table(
+        pa.table(columns),
+        path,
+        row_group_size=group_rows,
+        dictionary_pagesize_limit=dictionary_bytes,
+        data_page_size=9000,
+    )
+    found = [row.image for row in ParquetSource(path, "", None, SourceReport()).samples(("a",))]
+    assert found == [image or b"" for image in images]
 
 
 def test_chunks_are_bounded_by_rows_and_by_bytes_and_hold_every_row_once() -> None:
