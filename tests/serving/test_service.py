@@ -186,16 +186,9 @@ def test_clusters_and_commit_are_those_of_the_store(system_of: SystemOf) -> None
 def test_a_users_mistake_is_a_problem_document(
     system_of: SystemOf, method: str, path: str, arguments: dict[str, Any], status: int
 ) -> None:
-<<<<<<< ours
     too_long = arguments.get("content") == b" " * 40_000
     service = Service(system_of(), images=ImagesConfig(max_bytes=100) if too_long else ImagesConfig())
     if too_long:
-=======
-    service = Service(
-        system_of(), images={"max_bytes": 100 if arguments.get("content") == b" " * 40_000 else 8_000_000}
-    )
-    if arguments.get("content") == b" " * 40_000:
->>>>>>> theirs
         arguments = {**arguments, "content": b" " * 200_000}
     answer = service.http(method, path, **arguments)
     assert answer.status_code == status
