@@ -6,10 +6,14 @@ STAMP := $(VENV)/.installed
 WORKDIR ?= demo-work
 BENCH ?= bench-work
 DATA ?= ../shared/data
+SBOM ?= build/sbom
+# Hashes of all files of a release, for every platform and Python that pyproject.toml allows.
+LOCK := $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
+	--custom-compile-command "make lock"
 # What lets a user who is not root mount a small disk.
 MOUNTING := $(if $(filter-out 0,$(shell id -u)),unshare -rm)
 
-.PHONY: demo test check faults bench bench-quick openapi format clean
+.PHONY: demo test check faults bench bench-quick openapi lock sbom format clean
 
 demo: $(STAMP)  ## Run the main job on bundled data.
 	$(BIN)/lmeraser demo --workdir $(WORKDIR)
@@ -26,6 +30,7 @@ test: check  ## Everything: check, then the slow tests side by side, then those 
 
 faults: $(STAMP)  ## Kills, disks that fail, thousands of histories; writes docs/kills.md, docs/disk.md, docs/kills-ray.md, docs/outages.md.
 	OMP_NUM_THREADS=1 $(BIN)/python tests/faults/campaign.py --runs 28 --out docs/kills.md
+	OMP_NUM_THREADS=1 $(BIN)/python tests/faults/takeovers.py --out docs/takeovers.md
 	OMP_NUM_THREADS=1 $(MOUNTING) $(BIN)/python tests/faults/media.py --out docs/disk.md
 	$(MOUNTING) $(BIN)/python tests/faults/through_ray.py --runs 4 --out docs/kills-ray.md
 	OMP_NUM_THREADS=1 $(BIN)/python tests/faults/outages.py --replicas 1 2 --out docs/outages.md
@@ -53,8 +58,19 @@ format: $(STAMP)  ## Put code into its one form.
 clean:  ## Remove everything that make created.
 	rm -rf $(VENV) $(WORKDIR) $(BENCH) build artifacts *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
-$(STAMP): pyproject.toml constraints.txt
+lock: $(STAMP)  ## Write requirements.txt and requirements-dev.txt anew from pyproject.toml; what is pinned stays.
+	$(LOCK) --output-file requirements.txt
+	$(LOCK) --extra dev --constraints requirements.txt --output-file requirements-dev.txt
+
+sbom: $(STAMP)  ## What the product is made of, as CycloneDX, and under which licences; writes $(SBOM).
+	mkdir -p $(SBOM)
+	$(BIN)/cyclonedx-py requirements requirements.txt --pyproject pyproject.toml --output-reproducible --output-file $(SBOM)/sbom.cdx.json
+	$(BIN)/pip-licenses --python $(BIN)/python --from mixed --with-urls --order license --format markdown --output-file $(SBOM)/licences.md \
+		--packages $$(sed -n 's/^\([A-Za-z0-9._-]*\)==.*/\1/p' requirements.txt)
+
+$(STAMP): pyproject.toml requirements-dev.txt
 	@echo "Installing into $(VENV); this takes some minutes the first time."
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $(STAMP)

@@ -18,6 +18,7 @@ from lmeraser.commit import ClusterEntry, Commit
 from lmeraser.heads import Statistics
 from lmeraser.heads_state import HeadsState
 from lmeraser.keys import HashKey
+from lmeraser.log import Position
 from lmeraser.objects import object_name
 from lmeraser.partition import Cluster, Cut
 from lmeraser.rows import RowTable
@@ -49,6 +50,7 @@ def regroup(
     going: RowIndex,
     coming: Iterable[tuple[RowObject, RowIndex]],
     requests: tuple[str, ...],
+    position: Position,
 ) -> Regrouping:
     """Find the clusters that a change touches.
 
@@ -58,6 +60,7 @@ def regroup(
         going: the rows that go.
         coming: row objects of the rows that come, each with its rows.
         requests: request objects that name the rows that go.
+        position: where in the log the registrar stands.
     """
     entries = {entry.key: entry for entry in before}
     incoming: dict[str, list[RowObject]] = defaultdict(list)
@@ -81,9 +84,24 @@ def regroup(
                 sources=(*sources, *incoming[cluster.key]),
                 requests=requests,
                 target=object_name(f"rows/{cluster.key}", "parquet"),
+                position=position,
             )
         )
     return Regrouping(cut, kept, tuple(jobs), left)
+
+
+def clusters_of(entries: Iterable[ClusterEntry], rows: RowIndex) -> frozenset[str]:
+    """Keys of the clusters that hold these rows."""
+    at_anchor: dict[int, list[tuple[str, str]]] = defaultdict(list)
+    for entry in entries:
+        for anchor in entry.anchors:
+            at_anchor[anchor].append((entry.bits, entry.key))
+    return frozenset(
+        key
+        for anchor, bits in zip(rows.anchors_N.tolist(), rows.bits_N.tolist(), strict=True)
+        for leading, key in at_anchor[anchor]
+        if f"{bits:064b}".startswith(leading)
+    )
 
 
 def _owners_of(rows: RowIndex, cut: Cut) -> set[str]:

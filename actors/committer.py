@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from actors import changes
@@ -11,15 +11,17 @@ from actors.boundaries import Boundary, reached
 from actors.incoming import Arrived
 from actors.index import RowIndex
 from actors.inspection import heads_of, inspect
+from actors.intake import Resolution
 from actors.journal import Journal
 from actors.owners import Owners, TuningResult
-from lmeraser.commit import ClusterEntry, Commit
+from lmeraser.commit import ClusterEntry, Commit, Erasure
+from lmeraser.errors import ObjectMissingError
 from lmeraser.heads import Statistics
 from lmeraser.heads_state import HeadsState
 from lmeraser.keys import HashKey
 from lmeraser.manifest import Manifest, load_part
 from lmeraser.numerics import deterministic
-from lmeraser.objects import read_rows, read_specialist
+from lmeraser.objects import check_objects, read_rows, read_specialist
 from lmeraser.partition import Dendrogram, cut
 from lmeraser.rows import RowTable
 from lmeraser.specialist import Specialist
@@ -74,7 +76,12 @@ class Committer:
         if self.commit is None:
             return
         self._manifest.check_hash_key(self.commit.fixed_leaves, self._hash_key)
-        tables = [self._rows_of(entry) for entry in self.commit.clusters]
+        try:
+            tables = [self._rows_of(entry) for entry in self.commit.clusters]
+        except ObjectMissingError:
+            # All that is gone, and what to do.
+            check_objects(self._store, self.commit)
+            raise
         self.index = RowIndex.of(tables, self._manifest.method.seed)
         found = inspect(self._store, self._hash_key, self.commit)
         if found.damaged:
@@ -82,28 +89,23 @@ class Committer:
                 _log.error("%s; it is made anew from the rows", reason)
             width = load_part(self._store, self._manifest, "features")["projection_FH"].shape[1]
             heads = heads_of(tables, found.specialists, width, len(self._manifest.method.labels))
-            self._put(replace(self.commit, clusters=found.clusters, requests=()), heads)
+            self._put(replace(self.commit, clusters=found.clusters, erasures=()), heads)
         else:
             self._heads = found.heads
 
-    def apply(
-        self,
-        erased: Collection[str] = (),
-        requests: Sequence[tuple[str, str]] = (),
-        arrived: Arrived | None = None,
-    ) -> Applied:
-        """Commit the state without the erased rows and with the incoming ones.
+    def apply(self, requests: Sequence[Resolution] = (), arrived: Arrived | None = None) -> Applied:
+        """Commit the state without the rows of the requests and with the incoming ones.
 
         Args:
-            erased: sample ids; those that the system does not hold are passed over.
-            requests: (id, object name) of the requests that name them.
+            requests: what is erased.
             arrived: the rows that come.
 
         Raises:
             DuplicateSampleError: when an incoming sample id is in the store already; nothing is changed then.
         """
+        erased = frozenset[str]().union(*(request.rows for request in requests))
         going = self.index.only(erased)
-        index = self.index.without(set(erased))
+        index = self.index.without(erased)
         if arrived is not None:
             index = index.joined(arrived.index)
         before = self.commit.clusters if self.commit is not None else ()
@@ -116,7 +118,8 @@ class Committer:
             new_cut,
             going,
             arrived.objects if arrived is not None else (),
-            tuple(name for _, name in requests),
+            tuple(request.object for request in requests),
+            self._journal.position,
         )
         self._owners.stop_tuning({entry.key for entry in regrouping.left})
         written = self._owners.write_rows(regrouping.jobs)
@@ -128,7 +131,7 @@ class Committer:
                 heads_leaf="",
                 fixed_leaves=self._manifest.leaves(self._hash_key),
                 cut_leaf=changes.cut_leaf(self._hash_key, new_cut),
-                requests=tuple(request_id for request_id, _ in requests),
+                erasures=tuple(self._erasure(request, before) for request in requests),
             ),
             heads,
         )
@@ -138,7 +141,7 @@ class Committer:
     def take_specialists(self, results: Iterable[TuningResult]) -> None:
         """Commit the specialists of clusters whose rows are still those that were tuned on."""
         assert self.commit is not None and self._heads is not None
-        commit = replace(self.commit, requests=())
+        commit = replace(self.commit, erasures=())
         specialists = []
         for result in results:
             entry = commit.entry(result.job.key)
@@ -155,16 +158,20 @@ class Committer:
         self._put(commit, heads)
         reached(Boundary.SPECIALIST_COMMITTED)
 
+    def _erasure(self, request: Resolution, before: Iterable[ClusterEntry]) -> Erasure:
+        clusters = changes.clusters_of(before, self.index.only(request.rows))
+        return Erasure(request.id, tuple(sorted(clusters)), request.samples, request.subjects)
+
     def _heads_after(self, left: Sequence[ClusterEntry], going: set[str], arrived: Arrived | None) -> HeadsState:
         """Subtract the rows that go and the specialists that end; add the rows that come."""
         with deterministic():
             if self._heads is None:
-                assert arrived is not None
+                assert arrived is not None and arrived.statistics is not None
                 self._heads = HeadsState.empty(len(arrived.statistics.sums_H), len(self._manifest.method.labels))
             shared = self._heads.shared
             if going:
                 shared = shared - changes.statistics_of_rows(map(self._rows_of, left), going, shared)
-            if arrived is not None:
+            if arrived is not None and arrived.statistics is not None:
                 shared = shared + arrived.statistics
             return HeadsState.of(shared, self._pooled_without(left))
 

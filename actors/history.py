@@ -6,10 +6,24 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from lmeraser.commit import Commit
+from lmeraser.commit import Commit, Erasure
 from lmeraser.deletion import Deletion
 from lmeraser.errors import UnknownDeletionError
 from lmeraser.log import Record
+
+
+@dataclass(frozen=True)
+class Committed:
+    """The commit that leaves a deletion's rows out.
+
+    Attributes:
+        before, after: record numbers of the commit before it, and its own.
+        erasure: what the deletion came to in it.
+    """
+
+    before: int
+    after: int
+    erasure: Erasure
 
 
 @dataclass(frozen=True)
@@ -30,9 +44,9 @@ class History:
         deletions: by id, in the order in which they were accepted.
         bodies: the bodies of the request records by id.
         by_idempotency: keyed hash of an idempotency key to the id of its deletion.
-        committed: ids of deletions whose rows a commit leaves out, with the record numbers of the commit
-            before and of that commit.
-        erased_hashes: keyed hashes of all ids and subjects that were asked to be deleted.
+        committed: deletions whose rows a commit leaves out, by id.
+        erased: keyed hashes of all samples and subjects that deletions named or covered, those that the system did not
+            hold among them, with the number of the last record that did so.
         origin: record number of the commit that the next one is made from; 0 before the first.
         waiting: by the id of a deletion whose rows a commit leaves out, and that is neither completed nor failed:
             keys of the clusters that were touched, or of what they became since.
@@ -44,8 +58,8 @@ class History:
     deletions: dict[str, Deletion] = field(default_factory=dict)
     bodies: dict[str, dict[str, Any]] = field(default_factory=dict)
     by_idempotency: dict[str, str] = field(default_factory=dict)
-    committed: dict[str, tuple[int, int]] = field(default_factory=dict)
-    erased_hashes: set[str] = field(default_factory=set)
+    committed: dict[str, Committed] = field(default_factory=dict)
+    erased: dict[str, int] = field(default_factory=dict)
     origin: int = 0
     waiting: dict[str, set[str]] = field(default_factory=dict)
     attempts: dict[str, Attempts] = field(default_factory=dict)
@@ -66,6 +80,11 @@ class History:
             raise UnknownDeletionError(f"no deletion has the id {deletion_id!r}")
         return self.deletions[deletion_id]
 
+    def named(self, deletion_id: str) -> tuple[str, ...]:
+        """Keyed hashes of all samples and subjects that a deletion named, and of the rows that it covered at first."""
+        body = self.bodies[deletion_id]
+        return (*body["samples"], *body["subjects"], *body["unknown_samples"], *body["unknown_subjects"])
+
     def deadlines(self) -> dict[str, str]:
         """The earliest deadline of the deletions that wait for a cluster, by its key, where there is one."""
         found: dict[str, str] = {}
@@ -80,23 +99,27 @@ class History:
         # A restore goes on from an earlier commit: what later ones erased counts as erased by no commit.
         if (base := record.body.get("base")) is not None:
             self.origin = base
-            self.committed = {name: pair for name, pair in self.committed.items() if pair[1] <= base}
+            self.committed = {name: each for name, each in self.committed.items() if each.after <= base}
             self._restored = True
 
     def _request(self, record: Record) -> None:
         body = record.body
         self.bodies[body["id"]] = body
+        unknown = len(body["unknown_samples"]) + len(body["unknown_subjects"])
         self.deletions[body["id"]] = Deletion(
-            body["id"], "accepted", len(body["samples"]), record.at, deadline=body["deadline"]
+            body["id"], "accepted", len(body["samples"]), record.at, unknown, deadline=body["deadline"]
         )
-        self.erased_hashes.update(body["samples"], body["subjects"])
+        self.erased.update(dict.fromkeys(self.named(body["id"]), record.number))
         if body["idempotency"] is not None:
             self.by_idempotency[body["idempotency"]] = body["id"]
 
     def _commit(self, record: Record) -> None:
         before, self.commit = self.commit, Commit.from_record(record)
         self._follow(before, self.commit)
-        self.committed.update(dict.fromkeys(self.commit.requests, (self.origin or record.number, record.number)))
+        made_from = self.origin or record.number
+        for erasure in self.commit.erasures:
+            self.committed[erasure.id] = Committed(made_from, record.number, erasure)
+            self.erased.update(dict.fromkeys((*erasure.samples, *erasure.subjects), record.number))
         self.origin = record.number
 
     def _follow(self, before: Commit | None, after: Commit) -> None:
@@ -121,8 +144,15 @@ class History:
         self.attempts[leaf] = Attempts((before.count if before is not None else 0) + 1, record.body["reason"])
 
     def _erased(self, record: Record) -> None:
-        clusters = tuple(record.body["clusters"])
-        self._change(record, status="erased", erased_at=record.at, clusters=clusters)
+        body = record.body
+        self._change(
+            record,
+            status="erased",
+            erased_at=record.at,
+            clusters=tuple(body["clusters"]),
+            rows=body["rows"],
+            unknown=body["unknown"],
+        )
 
     def _completed(self, record: Record) -> None:
         self._change(record, status="completed", completed_at=record.at)

@@ -1,196 +1,199 @@
-"""Rows that were put under a prefix and wait to be added."""
+"""The rows of an ingest: how they are put under a prefix, and which of them are new when they are added.
+
+Each row object has a companion, put before it, that holds nothing but keyed hashes of its ids: whether a row is being
+erased can be told without reading any image.
+
+Legend: N rows.
+"""
 
 from __future__ import annotations
 
-import threading
-import time
-import uuid
-from collections.abc import Collection, Iterator
+from collections import Counter
+from collections.abc import Iterable
 from concurrent.futures import Future
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+import numpy as np
+
+from actors.changes import clusters_of
 from actors.history import History
 from actors.index import RowIndex
 from actors.owner import RowObject
 from lmeraser.commit import Commit
 from lmeraser.config import MethodConfig
-from lmeraser.errors import ErasedRowError, RequestError
+from lmeraser.errors import DuplicateSampleError, ObjectMissingError
 from lmeraser.heads import Statistics
 from lmeraser.keys import HashKey
 from lmeraser.objects import read_rows
-from lmeraser.receipts import sample_hash, subject_hash
+from lmeraser.receipts import row_hashes
 from lmeraser.rows import RowTable
 from lmeraser.state import state_leaf
 from lmeraser.store import Store
 
-# A job that writes rows renews its prefix twice a second; one that is silent for so long has ended.
-SILENCE_S = 60.0
 INCOMING = "incoming"
+COMPANION = ".ids"
+_ROWS = ".parquet"
+# Of an object some of whose rows are not added, the rest.
+_REST = ".rest"
+
+
+@dataclass(frozen=True)
+class IngestOutcome:
+    """What became of an ingest's rows.
+
+    Attributes:
+        added: rows that are new.
+        present: rows that were there already, the same in every byte.
+        erased: rows left out because they, or their subjects, were named in a deletion before.
+    """
+
+    added: int
+    present: int
+    erased: int
 
 
 @dataclass(frozen=True)
 class Incoming:
-    """One ingest: where its row objects lie, whether it may bring back erased rows, and how many rows it added."""
+    """One ingest that waits to be added.
+
+    Attributes:
+        prefix: where its row objects lie.
+        begun: number of the newest log record when it began.
+        force: whether it may bring back rows that were erased before it began.
+        outcome: what became of its rows.
+    """
 
     prefix: str
+    begun: int
     force: bool
-    rows: Future[int] = field(default_factory=Future)
+    outcome: Future[IngestOutcome] = field(default_factory=Future)
 
-    def tell(self, outcome: int | Exception) -> None:
-        """Say how many rows were added, or why none was."""
-        if isinstance(outcome, int):
-            self.rows.set_result(outcome)
+    def tell(self, outcome: IngestOutcome | Exception) -> None:
+        """Say what became of its rows, or why none was added."""
+        if isinstance(outcome, IngestOutcome):
+            self.outcome.set_result(outcome)
         else:
-            self.rows.set_exception(outcome)
+            self.outcome.set_exception(outcome)
 
 
 @dataclass(frozen=True)
 class Arrived:
-    """What the registrar needs to know of the rows of an ingest: everything but their images and features.
+    """What the registrar needs to know of the new rows of an ingest: everything but their images and features.
 
     Attributes:
         objects: the row objects, each with the index of its rows.
         index: all rows.
-        statistics: the shared head's statistics of all rows.
+        statistics: the shared head's statistics of all rows; None where there are none.
+        present, erased: how many rows are not among them, see :class:`IngestOutcome`.
     """
 
     objects: tuple[tuple[RowObject, RowIndex], ...]
     index: RowIndex
-    statistics: Statistics
+    statistics: Statistics | None
+    present: int
+    erased: int
+
+
+def put_rows(store: Store, hash_key: HashKey, name: str, table: RowTable) -> None:
+    """Put rows under the prefix of an ingest, as ``<name>.parquet`` with its companion."""
+    store.put(f"{name}{COMPANION}", short_hashes(_hashes(hash_key, table)).tobytes())
+    store.put(f"{name}{_ROWS}", table.to_parquet())
+
+
+def short_hashes(hashes: Iterable[str]) -> np.ndarray:
+    """uint64: the first eight bytes of keyed hashes, sorted. Two of them are the same by chance once in 10^19."""
+    return np.sort(np.array([int(each[:16], 16) for each in hashes], "<u8"))
 
 
 def read_incoming(
-    store: Store, ingest: Incoming, history: History, hash_key: HashKey, method: MethodConfig
-) -> Arrived | None:
-    """The rows of an ingest, read object by object; None when it holds none.
+    store: Store,
+    ingest: Incoming,
+    history: History,
+    hash_key: HashKey,
+    method: MethodConfig,
+    index: RowIndex,
+) -> Arrived:
+    """The new rows of an ingest, read object by object.
+
+    Args:
+        store, hash_key, method: the store's.
+        ingest: what to read.
+        history: what the log says: the newest commit, and what was erased.
+        index: the rows of the newest commit.
 
     Raises:
+        ObjectMissingError: when an object has no companion.
         ObjectCorruptError: when an object holds no rows.
-        ErasedRowError: when a row or its subject was erased before, and the ingest is not forced.
-        DuplicateSampleError: when a sample id comes twice.
+        DuplicateSampleError: when a sample id comes twice, or is in the store with other content.
     """
     objects: list[tuple[RowObject, RowIndex]] = []
     statistics: Statistics | None = None
-    for name in store.names(ingest.prefix):
+    digests: dict[str, str] = {}
+    erased = 0
+    names = store.names(ingest.prefix)
+    for name in (name for name in names if name.endswith(_ROWS)):
+        if f"{name.removesuffix(_ROWS)}{COMPANION}" not in names:
+            raise ObjectMissingError(f"{name} has no companion with the hashes of its ids: an ingest puts one first")
         table = RowTable.from_parquet(store.get(name), name)
-        if not ingest.force:
-            _check_not_erased(table, history, hash_key)
-        leaf = state_leaf(hash_key, INCOMING, table.digest())
-        objects.append((RowObject(name, INCOMING, leaf), RowIndex.of((table,), method.seed)))
-        part = Statistics.of(table.features_NH, table.labels_N, len(method.labels))
-        statistics = part if statistics is None else statistics + part
-    if statistics is None:
-        return None
-    return Arrived(tuple(objects), RowIndex.joining(rows for _, rows in objects), statistics)
+        erased_N = _erased(table, ingest, history, hash_key)
+        present_N = np.array([sample_id in index for sample_id in table.sample_ids], bool) & ~erased_N
+        erased += int(erased_N.sum())
+        if present_N.any():
+            _take_digests(digests, table.where(present_N))
+        new = table
+        if erased_N.any() or present_N.any():
+            new = table.where(~(erased_N | present_N))
+            name = f"{name}{_REST}"
+            if len(new):
+                store.put(name, new.to_parquet())
+        if len(new):
+            source = RowObject(name, INCOMING, state_leaf(hash_key, INCOMING, new.digest()))
+            objects.append((source, RowIndex.of((new,), method.seed)))
+            part = Statistics.of(new.features_NH, new.labels_N, len(method.labels))
+            statistics = part if statistics is None else statistics + part
+    _check_same(store, hash_key, digests, index, history.commit)
+    rows = RowIndex.joining(part for _, part in objects)
+    return Arrived(tuple(objects), rows, statistics, len(digests), erased)
 
 
-def is_there(store: Store, hash_key: HashKey, arrived: Arrived, index: RowIndex, commit: Commit | None) -> bool:
-    """Whether every row of the ingest is in the store, the same in every byte: it was added before.
-
-    Raises:
-        ObjectMissingError, ObjectCorruptError: when a cluster's rows are not what the commit names.
-    """
-    if commit is None or not all(name in index for name in arrived.index.sample_ids):
-        return False
-    wanted: dict[str, str] = {}
-    for source, _ in arrived.objects:
-        wanted |= RowTable.from_parquet(store.get(source.name), source.name).row_digests()
-    for entry in commit.clusters:
-        rows = read_rows(store, hash_key, entry.rows_object, f"rows/{entry.key}", entry.rows_leaf)
-        for name, digest in rows.row_digests().items():
-            if wanted.pop(name, digest) != digest:
-                return False
-    return not wanted
+def _take_digests(digests: dict[str, str], table: RowTable) -> None:
+    repeated = next((name for name, count in Counter([*digests, *table.sample_ids]).items() if count > 1), None)
+    if repeated is not None:
+        raise DuplicateSampleError(f"sample id {repeated!r} comes more than once")
+    digests |= table.row_digests()
 
 
-def _check_not_erased(table: RowTable, history: History, hash_key: HashKey) -> None:
+def _check_same(
+    store: Store, hash_key: HashKey, digests: dict[str, str], index: RowIndex, commit: Commit | None
+) -> None:
+    """Check that the rows which the store holds are those that come: the same id with other content is an error."""
+    if commit is None or not digests:
+        return
+    there: dict[str, str] = {}
+    for key in clusters_of(commit.clusters, index.only(digests)):
+        entry = commit.entry(key)
+        assert entry is not None
+        there |= read_rows(store, hash_key, entry.rows_object, f"rows/{entry.key}", entry.rows_leaf).row_digests()
+    changed = next((name for name in sorted(digests) if there.get(name) != digests[name]), None)
+    if changed is not None:
+        raise DuplicateSampleError(
+            f"sample id {changed!r} is in the store already, with another image, label or subject: delete it first, "
+            "or give the new row an id of its own"
+        )
+
+
+def _erased(table: RowTable, ingest: Incoming, history: History, hash_key: HashKey) -> np.ndarray:
+    """Which rows were named in a deletion, or their subjects; a forced ingest heeds only those after it began."""
+    heeded_from = ingest.begun + 1 if ingest.force else 0
+    return np.array(
+        [
+            any(history.erased.get(each, -1) >= heeded_from for each in row_hashes(hash_key, sample_id, subject_id))
+            for sample_id, subject_id in zip(table.sample_ids, table.subject_ids, strict=True)
+        ],
+        bool,
+    )
+
+
+def _hashes(hash_key: HashKey, table: RowTable) -> Iterable[str]:
     for sample_id, subject_id in zip(table.sample_ids, table.subject_ids, strict=True):
-        hashes = {sample_hash(hash_key, sample_id), subject_hash(hash_key, subject_id)}
-        if not hashes.isdisjoint(history.erased_hashes):
-            raise ErasedRowError(
-                f"sample {sample_id!r} of subject {subject_id!r} was erased before; "
-                "ingest it with --force only if its owner agreed again"
-            )
-
-
-class Prefixes:
-    """The prefixes under which rows are being written, or wait to be added. Methods may be called from any thread."""
-
-    def __init__(self, store: Store) -> None:
-        self._store = store
-        self._lock = threading.Lock()
-        self._last_heard_s: dict[str, float] = {}
-        self._waiting: set[str] = set()
-        self._forbidden: set[str] = set()
-        self._dropped = False
-
-    def begin(self) -> str:
-        """A new prefix; it must be renewed until it is handed over."""
-        prefix = f"incoming/{uuid.uuid4().hex}/"
-        with self._lock:
-            self._last_heard_s[prefix] = time.monotonic()
-        return prefix
-
-    def renew(self, prefix: str) -> None:
-        """Say that rows are still being written. Raises RequestError when the prefix was dropped."""
-        with self._lock:
-            self._check(prefix)
-            self._last_heard_s[prefix] = time.monotonic()
-
-    def hand_over(self, prefix: str) -> None:
-        """Its rows are complete and wait to be added. Raises RequestError when the prefix was dropped."""
-        with self._lock:
-            if self._holds_forbidden(prefix):
-                self._dropped |= self._last_heard_s.pop(prefix, None) is not None
-            self._check(prefix)
-            del self._last_heard_s[prefix]
-            self._waiting.add(prefix)
-
-    def added(self, prefix: str) -> None:
-        """Its rows were added, or refused: the next sweep removes what lies under it."""
-        with self._lock:
-            self._waiting.discard(prefix)
-
-    def drop(self, prefix: str) -> None:
-        """Give up a prefix that was not handed over; its rows are never added."""
-        with self._lock:
-            self._dropped |= self._last_heard_s.pop(prefix, None) is not None
-
-    def forbid(self, sample_ids: Collection[str]) -> None:
-        """These samples are being erased: what is written now and holds one of them is dropped by the next sweep."""
-        with self._lock:
-            if self._last_heard_s:
-                self._forbidden |= set(sample_ids)
-
-    def drop_silent(self) -> bool:
-        """Drop the prefixes that nobody renews; whether any prefix was dropped since the last sweep."""
-        with self._lock:
-            oldest_s = time.monotonic() - SILENCE_S
-            silent = [prefix for prefix, heard_s in self._last_heard_s.items() if heard_s < oldest_s]
-        for prefix in silent:
-            self.drop(prefix)
-        return self._dropped
-
-    @contextmanager
-    def held(self) -> Iterator[set[str]]:
-        """All prefixes that a sweep must leave alone; none is begun meanwhile."""
-        with self._lock:
-            self._dropped = False
-            for prefix in [prefix for prefix in self._last_heard_s if self._holds_forbidden(prefix)]:
-                del self._last_heard_s[prefix]
-            if not self._last_heard_s:
-                self._forbidden.clear()
-            yield self._waiting | set(self._last_heard_s)
-
-    def _holds_forbidden(self, prefix: str) -> bool:
-        names = self._store.names(prefix) if self._forbidden else []
-        tables = (RowTable.from_parquet(self._store.get(name), name) for name in names)
-        return any(not self._forbidden.isdisjoint(table.sample_ids) for table in tables)
-
-    def _check(self, prefix: str) -> None:
-        if prefix not in self._last_heard_s:
-            raise RequestError(
-                "the ingest cannot go on: the registrar started anew, a row of it was erased meanwhile, or nothing "
-                f"was heard of it for {SILENCE_S:.0f} s. None of its rows was added; start it again"
-            )
+        yield from row_hashes(hash_key, sample_id, subject_id)

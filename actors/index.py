@@ -1,5 +1,7 @@
 """Which rows the system holds. Derived from the row files, and never written down.
 
+Ids that are asked for are compared as :func:`lmeraser.ids.comparable` has it; answers are ids as rows have them.
+
 Legend: N rows.
 """
 
@@ -13,7 +15,7 @@ from functools import cached_property
 import numpy as np
 
 from lmeraser.errors import DuplicateSampleError
-from lmeraser.hashing import subject_bits
+from lmeraser.ids import comparable
 from lmeraser.rows import RowTable
 
 
@@ -22,13 +24,14 @@ class RowIndex:
     """Ids and places of all rows.
 
     Attributes:
-        sample_ids, subject_ids: N ids each.
+        sample_ids: N ids, as the rows have them.
+        subject_ids: N ids; None for a row that has no subject.
         anchors_N: int32, nearest anchors.
-        bits_N: uint64, hash(seed, subject_id).
+        bits_N: uint64, that divide the rows below an anchor.
     """
 
     sample_ids: tuple[str, ...]
-    subject_ids: tuple[str, ...]
+    subject_ids: tuple[str | None, ...]
     anchors_N: np.ndarray
     bits_N: np.ndarray
 
@@ -56,7 +59,8 @@ class RowIndex:
             np.concatenate([part.bits_N for part in parts]),
         )
         if len(index._position) != len(index.sample_ids):
-            repeated = next(name for name, count in Counter(index.sample_ids).items() if count > 1)
+            counted = Counter(map(comparable, index.sample_ids))
+            repeated = next(name for name in index.sample_ids if counted[comparable(name)] > 1)
             raise DuplicateSampleError(f"sample id {repeated!r} comes more than once")
         return index
 
@@ -64,20 +68,30 @@ class RowIndex:
         return len(self.sample_ids)
 
     def __contains__(self, sample_id: str) -> bool:
-        return sample_id in self._position
+        return comparable(sample_id) in self._position
+
+    def held(self, sample_ids: Iterable[str]) -> tuple[str, ...]:
+        """Those of the sample ids that it holds."""
+        places = (self._position.get(comparable(name)) for name in sample_ids)
+        return tuple(self.sample_ids[place] for place in places if place is not None)
 
     def of_subject(self, subject_id: str) -> tuple[str, ...]:
         """The sample ids of one subject's rows."""
-        return self._by_subject.get(subject_id, ())
+        return self._by_subject.get(comparable(subject_id), ())
+
+    def subjects(self) -> Iterable[str]:
+        """All subjects, each once."""
+        return self._by_subject.keys()
 
     def without(self, erased: Collection[str]) -> RowIndex:
         """The index after these rows are gone."""
-        keep_N = np.array([name not in erased for name in self.sample_ids], bool)
+        keep_N = np.ones(len(self), bool)
+        keep_N[self._places(erased)] = False
         return self._at(np.flatnonzero(keep_N))
 
     def only(self, wanted: Collection[str]) -> RowIndex:
         """The index of these rows alone; ids that it does not hold are passed over."""
-        return self._at(np.array(sorted(self._position[name] for name in wanted if name in self), np.int64))
+        return self._at(self._places(wanted))
 
     def joined(self, other: RowIndex) -> RowIndex:
         """The index of both.
@@ -95,15 +109,21 @@ class RowIndex:
             np.concatenate([self.bits_N, other.bits_N]),
         )
 
+    def _places(self, sample_ids: Iterable[str]) -> np.ndarray:
+        """Where these rows are, ascending; ids that it does not hold are passed over."""
+        places = {self._position.get(comparable(name)) for name in sample_ids}
+        return np.array(sorted(place for place in places if place is not None), np.int64)
+
     @cached_property
     def _position(self) -> dict[str, int]:
-        return {name: row for row, name in enumerate(self.sample_ids)}
+        return {comparable(name): row for row, name in enumerate(self.sample_ids)}
 
     @cached_property
     def _by_subject(self) -> dict[str, tuple[str, ...]]:
         found: dict[str, list[str]] = {}
         for sample_id, subject_id in zip(self.sample_ids, self.subject_ids, strict=True):
-            found.setdefault(subject_id, []).append(sample_id)
+            if subject_id is not None:
+                found.setdefault(comparable(subject_id), []).append(sample_id)
         return {subject_id: tuple(names) for subject_id, names in found.items()}
 
     def _at(self, positions: np.ndarray) -> RowIndex:
@@ -116,5 +136,4 @@ class RowIndex:
 
 
 def _of_table(table: RowTable, seed: int) -> RowIndex:
-    bits = [subject_bits(seed, subject_id) for subject_id in table.subject_ids]
-    return RowIndex(table.sample_ids, table.subject_ids, table.anchors_N, np.array(bits, np.uint64))
+    return RowIndex(table.sample_ids, table.subject_ids, table.anchors_N, table.bits(seed))

@@ -5,36 +5,61 @@ from __future__ import annotations
 import json
 import logging
 import threading
+import time
 import uuid
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
+from actors.allowance import Allowance
 from actors.boundaries import Boundary, reached
 from actors.index import RowIndex
 from actors.journal import Journal
 from lmeraser.commit import DATA_FOLDERS
 from lmeraser.deletion import Deletion
-from lmeraser.errors import IdempotencyConflictError, ObjectMissingError, RequestError, StoreError
+from lmeraser.errors import IdempotencyConflictError, LogError, ObjectMissingError, RequestError, StoreError
 from lmeraser.hashing import canonical_json
 from lmeraser.keys import HashKey
 from lmeraser.receipts import sample_hash, subject_hash
-from lmeraser.store import Store
+from lmeraser.store import Store, unfenced
 
 MAX_IDS = 100_000
+# Each request leaves records and a receipt for ever, so those that name no row are limited in number.
+NOTHING_AT_ONCE = 100
+NOTHING_EVERY_S = 10.0
 _FIELDS = {"id", "sample_ids", "subject_ids", "idempotency", "body", "deadline"}
 _log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Resolution:
+    """What a request comes to at the moment when its rows are erased.
+
+    Attributes:
+        id, object: the request and its object.
+        rows: sample ids of the rows that it covers and that the system holds.
+        samples, subjects: keyed hashes that it covers beyond those of its record, see :class:`lmeraser.commit.Erasure`.
+    """
+
+    id: str
+    object: str
+    rows: frozenset[str]
+    samples: tuple[str, ...]
+    subjects: tuple[str, ...]
 
 
 class Intake:
     """Turns requests into request objects (ids in clear) and records (keyed hashes)."""
 
-    def __init__(self, store: Store, hash_key: HashKey, journal: Journal) -> None:
+    def __init__(
+        self, store: Store, hash_key: HashKey, journal: Journal, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._store = store
         self._hash_key = hash_key
         self._journal = journal
+        self._allowance = Allowance(NOTHING_AT_ONCE, NOTHING_EVERY_S, clock)
         self._lock = threading.Lock()
         self._refused: list[str] = []
 
@@ -50,81 +75,94 @@ class Intake:
 
         Raises:
             RequestError: when no id is given, or more than 100,000 are, or the deadline is no time with an offset.
+            RateLimitError: when too many requests came that name no row of the system.
             IdempotencyConflictError: when the idempotency key came before with another body.
             StoreError: when the request cannot be written; it is not accepted then.
         """
         given = len(sample_ids) + len(subject_ids)
         if not 1 <= given <= MAX_IDS:
             raise RequestError(f"a deletion names {given} ids; allowed are 1 to {MAX_IDS}")
-        until = _utc(deadline)
-        body = self._hash_key.of("body", *sorted(set(sample_ids)), "", *sorted(set(subject_ids)), "", until or "")
-        idempotency = None if idempotency_key is None else self._hash_key.of("idempotency", idempotency_key)
+        request: dict[str, Any] = {
+            "id": uuid.uuid4().hex,
+            "sample_ids": sorted(set(sample_ids)),
+            "subject_ids": sorted(set(subject_ids)),
+            "idempotency": None if idempotency_key is None else self._hash_key.of("idempotency", idempotency_key),
+            "deadline": _utc(deadline),
+        }
+        request["body"] = self._body(request)
         with self._lock:
             history = self._journal.history
-            earlier = history.by_idempotency.get(idempotency) if idempotency is not None else None
+            earlier = history.by_idempotency.get(request["idempotency"])
             if earlier is not None:
-                if history.bodies[earlier]["body"] != body:
+                if history.bodies[earlier]["body"] != request["body"]:
                     raise IdempotencyConflictError(
                         f"this idempotency key belongs to deletion {earlier}, which named other ids"
                     )
-                return self._answer(earlier, sample_ids, subject_ids), False
-            subjects = {name for name in subject_ids if index.of_subject(name)}
-            samples = {name for name in sample_ids if name in index}
-            samples.update(name for subject in subjects for name in index.of_subject(subject))
-            request: dict[str, Any] = {
-                "id": uuid.uuid4().hex,
-                "sample_ids": sorted(samples),
-                "subject_ids": sorted(subjects),
-                "idempotency": idempotency,
-                "body": body,
-                "deadline": until,
-            }
-            self._store.put(self.object_of(request["id"]), canonical_json(request))
+                return self._answer(earlier, request), False
+            record = self._record_of(request, index)
+            if not record["samples"]:
+                self._allowance.take()
+            name = self.object_of(request["id"])
+            self._store.put(name, canonical_json(request))
             reached(Boundary.REQUEST_WRITTEN)
             try:
-                self._record(request)
-            except StoreError:
+                self._journal.append("request", record)
+            except (StoreError, LogError):
                 # Refused, so it must not be adopted later. Had the append only seemed to fail, the log makes it anew.
-                self._refused.append(self.object_of(request["id"]))
-                with suppress(StoreError):
-                    self._purge_refused()
+                # A registrar that took over may have adopted it already; then it is that one's.
+                if request["id"] not in self._journal.history.deletions:
+                    self._refused.append(name)
+                    with suppress(StoreError):
+                        self._purge_refused()
                 raise
             reached(Boundary.REQUEST_RECORDED)
-            return self._answer(request["id"], sample_ids, subject_ids), True
+            return self._answer(request["id"], request), True
 
-    def adopt(self) -> None:
+    def adopt(self, index: RowIndex) -> None:
         """Finish what writers left that died: record requests that lack it, purge those that are erased."""
         # What they had half written of requests, receipts and the log; the sweep sees to the rest.
-        self._store.purge_partial(lambda name: name.startswith(DATA_FOLDERS))
+        self._store.purge_partial(lambda name: name.startswith(DATA_FOLDERS), self._journal.check)
         history = self._journal.history
         for name in self._store.names("requests/"):
             request = self._read(name)
             deletion = history.deletions.get(name.removeprefix("requests/").removesuffix(".json"))
             if deletion is not None:
                 if deletion.status != "accepted":
-                    self._store.purge(name)
+                    self._store.purge(name, self._journal.check)
             elif request is None or request["idempotency"] in history.by_idempotency:
                 # Never acknowledged: damaged, or its writer was asked again and the other copy was accepted.
-                self._store.purge(name)
+                self._store.purge(name, self._journal.check)
             else:
-                self._record(request)
+                self._journal.append("request", self._record_of(request, index))
 
-    def sample_ids(self, request_id: str, index: RowIndex) -> list[str]:
-        """The rows that a request names; a damaged request object is written anew from the record's hashes."""
+    def resolve(self, request_id: str, index: RowIndex) -> Resolution:
+        """The rows of the index that a request names, by id or by subject; a damaged request is made anew.
+
+        They are looked up when they are erased and not when the request is accepted, so that those which an ingest
+        added meanwhile are among them.
+        """
         name = self.object_of(request_id)
         recorded = self._journal.history.bodies[request_id]
-        wanted = set(recorded["samples"])
         request = self._read(name)
-        if request is not None and {sample_hash(self._hash_key, one) for one in request["sample_ids"]} == wanted:
-            return list(request["sample_ids"])
-        _log.error("%s is damaged; it is written anew from the log", name)
-        found = [one for one in index.sample_ids if sample_hash(self._hash_key, one) in wanted]
-        self._store.put(name, canonical_json({**recorded, "sample_ids": found, "subject_ids": []}))
-        return found
+        if request is None or self._body(request) != recorded["body"]:
+            # Where a successor has carried it out, it is gone for good.
+            self._journal.check()
+            _log.error("%s is damaged; it is written anew from the log", name)
+            request = self._made_anew(recorded, index)
+            self._store.put(name, canonical_json(request))
+        covered = {each: sample_hash(self._hash_key, each) for each in _rows_of(request, index)}
+        subjects = {subject_hash(self._hash_key, each) for each in request["subject_ids"] if index.of_subject(each)}
+        return Resolution(
+            request_id,
+            name,
+            frozenset(covered),
+            tuple(sorted(set(covered.values()).difference(recorded["samples"]))),
+            tuple(sorted(subjects.difference(recorded["subjects"]))),
+        )
 
     def forget(self, request_id: str) -> None:
         """Purge the ids in clear, and those of requests that could not be recorded."""
-        self._store.purge(self.object_of(request_id))
+        self._store.purge(self.object_of(request_id), self._journal.check)
         with self._lock:
             self._purge_refused()
 
@@ -135,7 +173,8 @@ class Intake:
 
     def _purge_refused(self) -> None:
         while self._refused:
-            self._store.purge(self._refused[-1])
+            # Nobody was told that it is accepted. A registrar that adopts it at this moment makes it anew.
+            self._store.purge(self._refused[-1], unfenced)
             self._refused.pop()
 
     def _read(self, name: str) -> dict[str, Any] | None:
@@ -146,26 +185,52 @@ class Intake:
             return None
         return request if isinstance(request, dict) and request.keys() >= _FIELDS else None
 
-    def _answer(self, deletion_id: str, sample_ids: Collection[str], subject_ids: Collection[str]) -> Deletion:
+    def _body(self, request: Mapping[str, Any]) -> str:
+        """A keyed hash of what a request asks for."""
+        return self._hash_key.of(
+            "body", *request["sample_ids"], "", *request["subject_ids"], "", request["deadline"] or ""
+        )
+
+    def _made_anew(self, recorded: Mapping[str, Any], index: RowIndex) -> dict[str, Any]:
+        """A request from its record: of the ids in the index, those whose keyed hash the record has."""
+        samples = {*recorded["samples"], *recorded["unknown_samples"]}
+        subjects = {*recorded["subjects"], *recorded["unknown_subjects"]}
+        kept = {name: recorded[name] for name in ("id", "idempotency", "deadline", "body")}
+        return {
+            **kept,
+            "sample_ids": [each for each in index.sample_ids if sample_hash(self._hash_key, each) in samples],
+            "subject_ids": [each for each in index.subjects() if subject_hash(self._hash_key, each) in subjects],
+        }
+
+    def _answer(self, deletion_id: str, request: Mapping[str, Any]) -> Deletion:
         """The deletion with the ids that it does not cover: the same after a repetition and after a restart."""
         body = self._journal.history.bodies[deletion_id]
-        samples, subjects = set(body["samples"]), set(body["subjects"])
-        unknown = {name for name in sample_ids if sample_hash(self._hash_key, name) not in samples}
-        unknown |= {name for name in subject_ids if subject_hash(self._hash_key, name) not in subjects}
+        samples, subjects = set(body["unknown_samples"]), set(body["unknown_subjects"])
+        unknown = {each for each in request["sample_ids"] if sample_hash(self._hash_key, each) in samples}
+        unknown |= {each for each in request["subject_ids"] if subject_hash(self._hash_key, each) in subjects}
         return replace(self._journal.history.deletion(deletion_id), unknown_ids=tuple(sorted(unknown)))
 
-    def _record(self, request: dict[str, Any]) -> None:
-        self._journal.append(
-            "request",
-            {
-                "id": request["id"],
-                "samples": [sample_hash(self._hash_key, name) for name in request["sample_ids"]],
-                "subjects": [subject_hash(self._hash_key, name) for name in request["subject_ids"]],
-                "idempotency": request["idempotency"],
-                "body": request["body"],
-                "deadline": request["deadline"],
-            },
-        )
+    def _record_of(self, request: Mapping[str, Any], index: RowIndex) -> dict[str, Any]:
+        """The record of a request: keyed hashes of the rows that it covers now, and of the ids that name none."""
+        held = [each for each in request["subject_ids"] if index.of_subject(each)]
+        unknown_samples = [each for each in request["sample_ids"] if each not in index]
+        unknown_subjects = sorted(set(request["subject_ids"]).difference(held))
+        return {
+            "id": request["id"],
+            "samples": [sample_hash(self._hash_key, each) for each in sorted(_rows_of(request, index))],
+            "subjects": [subject_hash(self._hash_key, each) for each in held],
+            "unknown_samples": [sample_hash(self._hash_key, each) for each in unknown_samples],
+            "unknown_subjects": [subject_hash(self._hash_key, each) for each in unknown_subjects],
+            "idempotency": request["idempotency"],
+            "body": request["body"],
+            "deadline": request["deadline"],
+        }
+
+
+def _rows_of(request: Mapping[str, Any], index: RowIndex) -> set[str]:
+    """Sample ids of the rows of the index that a request names, by id or by subject."""
+    rows = set(index.held(request["sample_ids"]))
+    return rows.union(*(index.of_subject(each) for each in request["subject_ids"]))
 
 
 def _utc(deadline: str | None) -> str | None:
@@ -173,8 +238,12 @@ def _utc(deadline: str | None) -> str | None:
         return None
     try:
         moment = datetime.fromisoformat(deadline)
-    except ValueError:
-        moment = None
-    if moment is None or moment.tzinfo is None:
-        raise RequestError(f"the deadline is {deadline!r}; allowed is ISO 8601 with an offset: 2026-12-24T18:00:00Z")
-    return moment.astimezone(UTC).isoformat(timespec="milliseconds")
+        if moment.tzinfo is not None:
+            return moment.astimezone(UTC).isoformat(timespec="milliseconds")
+    except (ValueError, OverflowError):
+        # No time, or one that lies outside the years 1 to 9999 in UTC.
+        pass
+    raise RequestError(
+        f"the deadline is {deadline!r}; allowed is ISO 8601 with an offset, in the years 1 to 9999 in UTC: "
+        "2026-12-24T18:00:00Z"
+    )

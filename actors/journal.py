@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from typing import Any
 
 from actors.history import History
 from lmeraser.commit import Commit
 from lmeraser.errors import FencedError, LogError, LostRaceError
-from lmeraser.log import Kind, Log, Record
+from lmeraser.log import Kind, Log, Position, Record
 
 
 class Journal:
@@ -26,6 +27,7 @@ class Journal:
         self._lock = threading.RLock()
         self.history = History()
         self.term = 0
+        self._behind = False
 
     def open_term(self) -> None:
         """Read the log, and take over from whoever wrote it last."""
@@ -44,18 +46,50 @@ class Journal:
     def append(self, kind: Kind, body: dict[str, Any]) -> Record:
         """Add a record, and take it into the history."""
         with self._lock:
+            self._refuse(())
             try:
                 record = self._log.append(kind, self.term, body)
             except LostRaceError as error:
-                self.history.replay(self._log.advance())
-                if self.history.term > self.term:
-                    raise FencedError(
-                        f"a registrar of term {self.history.term} has taken over from term {self.term}"
-                    ) from error
-                # Its own append, which seemed to fail: what this process holds in memory is behind the log.
-                raise LogError(f"term {self.term} has a record that it does not know of: start again") from error
+                self._refuse(self._log.advance(), error)
+                raise
             self.history.replay([record])
             return record
+
+    def check(self) -> None:
+        """The fence of every removal: raises once another registrar has written to the log."""
+        with self._lock:
+            self._refuse(self._log.advance())
+
+    def heed(self) -> None:
+        """Raise again what any method has raised before; the log is not looked at."""
+        with self._lock:
+            self._refuse(())
+
+    @property
+    def position(self) -> Position:
+        """Where those stand who work for this registrar."""
+        with self._lock:
+            self._refuse(())
+            return Position(self.term, self._log.head.number if self._log.head is not None else 0)
+
+    def now(self) -> str:
+        """The time, never earlier than the newest record's."""
+        return self._log.now()
+
+    def _refuse(self, foreign: Sequence[Record], cause: Exception | None = None) -> None:
+        """Raise if there are records of others, now or ever before.
+
+        Once the log was read to its end, nothing else would keep a registrar that was replaced from adding to it.
+        """
+        self.history.replay(foreign)
+        self._behind |= bool(foreign)
+        if self.history.term > self.term:
+            raise FencedError(
+                f"a registrar of term {self.history.term} has taken over from term {self.term}"
+            ) from cause
+        if self._behind:
+            # Its own append, which seemed to fail: what this process holds in memory is behind the log.
+            raise LogError(f"term {self.term} has a record that it does not know of: start again") from cause
 
     def commit_at(self, number: int) -> Commit:
         """The commit in the record with this number."""

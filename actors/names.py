@@ -1,4 +1,7 @@
-"""Names of actors in Ray. A store and its copy carry one store id, so the name holds where the store lies as well."""
+"""Names in Ray, where all stores share one space of them.
+
+A store and its copy carry one store id, so a name holds where the store lies as well.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,11 @@ def registrar_name(store_id: str, store_uri: str) -> str:
 def owner_name(store_id: str, store_uri: str, key: str) -> str:
     """The Ray name of a cluster's owner."""
     return f"owner/{_store_name(store_id, store_uri)}/{key}"
+
+
+def service_name(store_id: str, store_uri: str) -> str:
+    """The name of a store's application in Ray Serve."""
+    return f"lmeraser-{_store_name(store_id, store_uri)}"
 
 
 def _store_name(store_id: str, store_uri: str) -> str:

@@ -10,22 +10,23 @@ import json
 import logging
 import threading
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from actors.boundaries import Boundary, reached
-from lmeraser.errors import LMEraserError, OwnerFailedError, TuningCancelledError
-from lmeraser.hashing import subject_bits
+from lmeraser.errors import FencedError, LMEraserError, OwnerFailedError, TuningCancelledError
+from lmeraser.ids import comparable
 from lmeraser.keys import HashKey
+from lmeraser.log import Position, check_term
 from lmeraser.manifest import Manifest
 from lmeraser.objects import read_rows
 from lmeraser.rows import RowTable
 from lmeraser.state import state_leaf
-from lmeraser.store import Store
+from lmeraser.store import Store, unfenced
 
 if TYPE_CHECKING:
     from lmeraser.method import Method
@@ -36,7 +37,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Region:
-    """Which rows a cluster holds: those at its anchors whose subject's bits begin with ``bits``."""
+    """Which rows a cluster holds: those at its anchors whose bits begin with ``bits``."""
 
     key: str
     anchors: tuple[int, ...]
@@ -61,12 +62,14 @@ class RowsJob:
         sources: where to take them from.
         requests: request objects that name the rows to leave out.
         target: name of the object to write.
+        position: where in the log the registrar stood that asks for it.
     """
 
     region: Region
     sources: tuple[RowObject, ...]
     requests: tuple[str, ...]
     target: str
+    position: Position
 
 
 @dataclass(frozen=True)
@@ -77,12 +80,14 @@ class TuningJob:
         key: the cluster.
         rows_object, rows_leaf: its rows, and their keyed digest.
         target: name of the object to write.
+        position: where in the log the registrar stood that asks for it.
     """
 
     key: str
     rows_object: str
     rows_leaf: str
     target: str
+    position: Position
 
 
 @dataclass(frozen=True)
@@ -133,18 +138,19 @@ class Owner:
 
         Raises:
             ObjectMissingError, ObjectCorruptError: when a source cannot be read or is damaged.
+            FencedError: when another registrar has taken over; what was written is gone then.
             OwnerFailedError: at any error that is not raised on purpose; what this process holds is not to be trusted.
         """
-        erased = {name for request in job.requests for name in json.loads(self._store.get(request))["sample_ids"]}
+        requests = [json.loads(self._store.get(name)) for name in job.requests]
         parts = []
         for source in job.sources:
             table = self._read(source)
             keep_N = _within(table, job.region, self._manifest.method.seed)
-            keep_N &= np.array([name not in erased for name in table.sample_ids], bool)
+            keep_N &= ~_named(table, requests)
             parts.append(table.where(keep_N))
         reached(Boundary.ROWS_READ)
         rows = RowTable.concatenate(parts, head_dim=parts[0].features_NH.shape[1] if parts else 0)
-        self._store.put(job.target, rows.to_parquet())
+        self._put(job.target, rows.to_parquet(), job.position)
         reached(Boundary.ROWS_WRITTEN)
         return Written(len(rows), state_leaf(self._hash_key, f"rows/{self._key}", rows.digest()))
 
@@ -155,6 +161,7 @@ class Owner:
         Raises:
             ObjectMissingError, ObjectCorruptError: when the rows cannot be read or are not the cluster's.
             TuningCancelledError: when a newer change made the tuning pointless.
+            FencedError: when another registrar has taken over; what was written is gone then.
             OwnerFailedError: at any error that is not raised on purpose; what this process holds is not to be trusted.
         """
         reached(Boundary.TUNING_STARTED)
@@ -163,7 +170,7 @@ class Owner:
         with self._putting:
             if job.target in self._cancelled:
                 raise TuningCancelledError("the tuning was cancelled before its specialist was written")
-            self._store.put(job.target, specialist.to_safetensors())
+            self._put(job.target, specialist.to_safetensors(), job.position)
         reached(Boundary.SPECIALIST_WRITTEN)
         return Written(len(rows), state_leaf(self._hash_key, f"specialist/{self._key}", specialist.digest()))
 
@@ -176,6 +183,15 @@ class Owner:
         """Steps done and steps in all of the tuning that runs or ran last."""
         return self._progress
 
+    def _put(self, name: str, data: bytes, position: Position) -> None:
+        """Write an object, unless another registrar has taken over: it may have erased rows that are in it."""
+        self._store.put(name, data)
+        try:
+            check_term(self._store, position)
+        except FencedError:
+            self._store.purge(name, unfenced)
+            raise
+
     def _read(self, source: RowObject) -> RowTable:
         return read_rows(self._store, self._hash_key, source.name, source.part, source.leaf)
 
@@ -183,10 +199,22 @@ class Owner:
         self._progress = (done, total)
 
 
+def _named(table: RowTable, requests: Sequence[Mapping[str, Any]]) -> np.ndarray:
+    """Which rows the requests name, by id or by subject."""
+    samples, subjects = (
+        {comparable(each) for request in requests for each in request[kind]} for kind in ("sample_ids", "subject_ids")
+    )
+    return np.array(
+        [
+            comparable(sample_id) in samples or (subject_id is not None and comparable(subject_id) in subjects)
+            for sample_id, subject_id in zip(table.sample_ids, table.subject_ids, strict=True)
+        ],
+        bool,
+    )
+
+
 def _within(table: RowTable, region: Region, seed: int) -> np.ndarray:
     within_N = np.isin(table.anchors_N, np.array(region.anchors, np.int32))
     if region.bits:
-        within_N &= np.array(
-            [f"{subject_bits(seed, subject):064b}".startswith(region.bits) for subject in table.subject_ids], bool
-        )
+        within_N &= np.array([f"{bits:064b}".startswith(region.bits) for bits in table.bits(seed).tolist()], bool)
     return within_N

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
-from functools import lru_cache
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from actors.boundaries import Boundary, reached
 from actors.journal import Journal
+from lmeraser.commit import Commit
 from lmeraser.hashing import canonical_json
 from lmeraser.keys import HashKey
 from lmeraser.manifest import Manifest
-from lmeraser.receipts import Change, sign, statement
+from lmeraser.receipts import Coverage, sides, sign, statement
 from lmeraser.store import Store
 
 
@@ -29,8 +28,8 @@ class Receipting:
         self._hash_key = hash_key
         self._signing_key = signing_key
         self._journal = journal
-        # Requests that one commit erases have receipts that differ in little.
-        self._change = lru_cache(maxsize=1)(self._read_change)
+        # Requests that one commit erases have both commits in common.
+        self._commits: dict[int, Commit] = {}
 
     def read(self, deletion_id: str) -> dict[str, Any]:
         """The receipt as it stands."""
@@ -40,14 +39,22 @@ class Receipting:
     def erased(self, deletion_id: str) -> None:
         """Sign that no answer and no object holds the rows any more, and record it."""
         history = self._journal.history
-        change = self._change(*history.committed[deletion_id])
-        body = history.bodies[deletion_id]
-        accepted_at = history.deletion(deletion_id).accepted_at
-        erased_at = datetime.now(UTC).isoformat(timespec="milliseconds")
-        receipt = statement(self._manifest, self._hash_key, body, accepted_at, erased_at, change)
-        self._put(deletion_id, receipt)
+        committed = history.committed[deletion_id]
+        coverage = Coverage.of(history.bodies[deletion_id], committed.erasure)
+        clusters = committed.erasure.clusters
+        times = (history.deletion(deletion_id).accepted_at, self._journal.now())
+        changed = sides(*self._around(committed.before, committed.after), clusters)
+        self._put(deletion_id, statement(self._manifest, self._hash_key, deletion_id, coverage, times, changed))
         reached(Boundary.RECEIPT_WRITTEN)
-        self._journal.append("erased", {"id": deletion_id, "clusters": list(change.clusters)})
+        self._journal.append(
+            "erased",
+            {
+                "id": deletion_id,
+                "clusters": list(clusters),
+                "rows": len(coverage.samples),
+                "unknown": coverage.unknown,
+            },
+        )
         reached(Boundary.ERASED_RECORDED)
 
     def completed(self, deletion_id: str) -> None:
@@ -55,15 +62,21 @@ class Receipting:
         commit = self._journal.history.commit
         assert commit is not None
         receipt = self.read(deletion_id)
-        receipt["completed_at"] = datetime.now(UTC).isoformat(timespec="milliseconds")
+        receipt["completed_at"] = self._journal.now()
         receipt["completed"] = {"log": commit.number, "root": commit.root}
         self._put(deletion_id, receipt)
         reached(Boundary.RECEIPT_COMPLETED)
         self._journal.append("completed", {"id": deletion_id})
         reached(Boundary.COMPLETED_RECORDED)
 
-    def _read_change(self, before_number: int, after_number: int) -> Change:
-        return Change.between(self._journal.commit_at(before_number), self._journal.commit_at(after_number))
+    def _around(self, before: int, after: int) -> tuple[Commit, Commit]:
+        """The commits with these record numbers."""
+        numbers = (before, after)
+        self._commits = {
+            number: self._commits[number] if number in self._commits else self._journal.commit_at(number)
+            for number in numbers
+        }
+        return self._commits[before], self._commits[after]
 
     def _put(self, deletion_id: str, receipt: dict[str, Any]) -> None:
         self._store.put(f"receipts/{deletion_id}.json", canonical_json(sign(receipt, self._signing_key)))

@@ -11,6 +11,7 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -19,22 +20,25 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from actors.backlog import Backlog
 from actors.boundaries import Boundary, reached
 from actors.committer import Applied, Committer
-from actors.incoming import Incoming, Prefixes, is_there, read_incoming
+from actors.incoming import Incoming, IngestOutcome, read_incoming
 from actors.intake import Intake
 from actors.journal import Journal
 from actors.owners import Owners
+from actors.prefixes import Prefixes
 from actors.receipting import Receipting
 from actors.sweep import sweep
 from actors.tunings import Tunings
 from lmeraser.commit import Commit
 from lmeraser.deletion import Deletion
 from lmeraser.errors import (
-    DuplicateSampleError,
-    ErasedRowError,
+    DataError,
+    LMEraserError,
     NotReadyError,
     ObjectCorruptError,
+    ObjectMissingError,
     OwnerFailedError,
     RequestError,
+    StoreError,
 )
 from lmeraser.keys import HashKey
 from lmeraser.log import Log
@@ -69,7 +73,7 @@ class Registrar:
         self._committer = Committer(store, manifest, hash_key, self._journal, owners)
         self._committer.load()
         self._intake = Intake(store, hash_key, self._journal)
-        self._intake.adopt()
+        self._intake.adopt(self._committer.index)
         self._retries: deque[str] = deque()
         self._receipting = Receipting(store, manifest, hash_key, signing_key, self._journal)
         self._tunings = Tunings(manifest.method, self._journal, self._committer, owners)
@@ -101,6 +105,7 @@ class Registrar:
         Raises:
             NotReadyError: when the store holds no rows and never has.
             RequestError: when no id is given, or too many are, or the deadline is no such time.
+            RateLimitError: when too many requests came that name no row of the system.
             IdempotencyConflictError: when the key came before with another body.
             StoreError: when the request cannot be written; it is not accepted then.
         """
@@ -143,21 +148,22 @@ class Registrar:
 
     def begin_ingest(self) -> str:
         """A prefix under which to put row objects; renew it in ``prefixes``, and pass it to :meth:`ingest`."""
-        return self.prefixes.begin()
+        return self.prefixes.begin(self._journal.position.number)
 
-    def ingest(self, prefix: str, force: bool = False) -> Future[int]:
-        """Add the rows under a prefix; the future gives their number once they are committed.
+    def ingest(self, prefix: str, force: bool = False) -> Future[IngestOutcome]:
+        """Add the rows under a prefix that are new; the future says what became of them once they are committed.
 
-        It is 0 where all of them were there already, the same in every byte. The future raises DuplicateSampleError,
-        or ErasedRowError when a row or its subject was erased before and ``force`` is not set.
+        Rows that are there already, the same in every byte, are passed over. Rows that were named in a deletion, or
+        whose subject was, are left out; with ``force`` those alone that were named after the ingest began. The future
+        raises DuplicateSampleError when a sample id comes twice or is there with other content, and RequestError when
+        the ingest holds a row that is being erased and must start again; nothing is added then.
 
         Raises:
             RequestError: when the ingest can no longer be finished, and must start again.
         """
-        self.prefixes.hand_over(prefix)
-        ingest = Incoming(prefix, force)
+        ingest = Incoming(prefix, self.prefixes.hand_over(prefix), force)
         self._ingests.append(ingest)
-        return ingest.rows
+        return ingest.outcome
 
     def status(self) -> dict[str, Any]:
         """What the system holds and what it waits for."""
@@ -188,6 +194,17 @@ class Registrar:
         Raises:
             FencedError: when a newer registrar has taken over; this one must not go on.
         """
+        try:
+            # A refused request may have told it so, and it has nothing to add of its own that would tell it again.
+            self._journal.heed()
+            return self._step()
+        except LMEraserError:
+            # An object that is gone may have been swept by a successor, and then this registrar must not start again.
+            with suppress(StoreError):
+                self._journal.check()
+            raise
+
+    def _step(self) -> bool:
         if due := self._requests.due():
             self._erase(due)
         elif self._ingests:
@@ -195,7 +212,7 @@ class Registrar:
         elif self._retries:
             self._try_again(self._retries[0])
             self._retries.popleft()
-        elif self.prefixes.drop_silent() or self._unswept:
+        elif self.prefixes.drop_silent() or self._unswept or self.prefixes.strays():
             self._sweep()
         elif not (self._take_results() or self._tunings.start() or self._complete()):
             self._owners.start_ahead()
@@ -210,11 +227,11 @@ class Registrar:
     def _erase(self, ids: Sequence[str]) -> None:
         """Erase the rows of these requests, in one commit."""
         fresh = [request_id for request_id in ids if request_id not in self._journal.history.committed]
-        samples = {name for request_id in fresh for name in self._intake.sample_ids(request_id, self._committer.index)}
-        self.prefixes.forbid(samples)
-        requests = [(request_id, self._intake.object_of(request_id)) for request_id in fresh]
+        requests = [self._intake.resolve(request_id, self._committer.index) for request_id in fresh]
+        for hashes in map(self._journal.history.named, ids):
+            self.prefixes.forbid(hashes, self._journal.position.number)
         try:
-            applied = self._committer.apply(erased=samples, requests=requests) if fresh else _NOTHING
+            applied = self._committer.apply(requests) if fresh else _NOTHING
         except OwnerFailedError as error:
             _log.error("%d erasure(s) could not be made and are tried again: %s", len(ids), error)
             self._requests.failed(ids, str(error))
@@ -237,22 +254,23 @@ class Registrar:
             self._requests.done(request_id)
 
     def _add(self, ingest: Incoming) -> None:
-        method, commit = self._manifest.method, self._committer.commit
+        history, index = self._journal.history, self._committer.index
         try:
-            arrived = read_incoming(self._store, ingest, self._journal.history, self._hash_key, method)
-        except (ErasedRowError, ObjectCorruptError, DuplicateSampleError) as error:
+            self.prefixes.check(ingest.prefix)
+            arrived = read_incoming(self._store, ingest, history, self._hash_key, self._manifest.method, index)
+        except (DataError, ObjectCorruptError, ObjectMissingError, RequestError) as error:
             return self._ended(ingest, error)
-        # Asked for again after a kill that came too late to be told.
-        if arrived is None or is_there(self._store, self._hash_key, arrived, self._committer.index, commit):
-            return self._ended(ingest, 0)
+        # What another registrar has swept away was not there to be read, and must not count as nothing to add.
+        self._journal.check()
+        outcome = IngestOutcome(len(arrived.index), arrived.present, arrived.erased)
         try:
-            applied = self._committer.apply(arrived=arrived)
-        except (DuplicateSampleError, OwnerFailedError) as error:
+            applied = self._committer.apply(arrived=arrived) if outcome.added else _NOTHING
+        except OwnerFailedError as error:
             return self._ended(ingest, error)
-        return self._ended(ingest, len(arrived.index), applied)
+        return self._ended(ingest, outcome, applied)
 
-    def _ended(self, ingest: Incoming, outcome: int | Exception, applied: Applied = _NOTHING) -> None:
-        """Sweep what lies under the prefix, and tell how many rows were added or why none was."""
+    def _ended(self, ingest: Incoming, outcome: IngestOutcome | Exception, applied: Applied = _NOTHING) -> None:
+        """Sweep what lies under the prefix, and tell what became of the rows or why none was added."""
         # A later step that fails is done again, and must not add the rows a second time.
         self._ingests.popleft()
         self.prefixes.added(ingest.prefix)
@@ -291,7 +309,11 @@ class Registrar:
             self._tunings.retry(deletion_id)
 
     def _sweep(self) -> None:
-        with self.prefixes.held() as prefixes:
-            writing = prefixes | self._tunings.targets
-            sweep(self._store, self._committer.commit, writing)
+        self.prefixes.drop_forbidden()
+        targets = self._tunings.targets
+
+        def writing(name: str) -> bool:
+            return name in targets or self.prefixes.keeps(name)
+
+        sweep(self._store, self._committer.commit, writing, self._journal.check)
         self._unswept = False

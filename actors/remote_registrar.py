@@ -13,6 +13,7 @@ import ray
 from ray.actor import ActorHandle
 from ray.exceptions import RayError
 
+from actors.incoming import IngestOutcome
 from actors.metrics import RegistrarMetrics
 from actors.names import registrar_name
 from actors.nodes import Placement
@@ -25,7 +26,6 @@ from lmeraser.deletion import Deletion
 from lmeraser.errors import FencedError, StoreError
 from lmeraser.keys import load_hash_key, load_signing_key
 from lmeraser.manifest import load_manifest
-from lmeraser.serving_config import LONGEST_LEASE_S
 from lmeraser.state import check_fingerprint, fingerprint
 from lmeraser.store import open_store
 
@@ -55,7 +55,7 @@ class RegistrarProcess:
 
         def take_over() -> Registrar:
             store.check()
-            return Registrar(store, manifest, load_hash_key(keys), load_signing_key(keys), owners, LONGEST_LEASE_S)
+            return Registrar(store, manifest, load_hash_key(keys), load_signing_key(keys), owners, manifest.lease_s)
 
         self._registrar = _opened(take_over)
         self._metrics = RegistrarMetrics(self._registrar.deletions())
@@ -101,7 +101,7 @@ class RegistrarProcess:
         """See Prefixes.drop."""
         self._registrar.prefixes.drop(prefix)
 
-    def ingest(self, prefix: str, force: bool = False) -> int:
+    def ingest(self, prefix: str, force: bool = False) -> IngestOutcome:
         """See Registrar.ingest; returns once the rows are committed."""
         return self._registrar.ingest(prefix, force).result()
 

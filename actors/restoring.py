@@ -20,14 +20,15 @@ from lmeraser.commit import Commit
 from lmeraser.errors import LogError, NotReadyError, OwnerFailedError
 from lmeraser.hashing import canonical_json
 from lmeraser.keys import HashKey
-from lmeraser.log import Log, Record
+from lmeraser.log import Log, Record, record_name
 from lmeraser.manifest import RESTORING, Manifest, load_manifest
-from lmeraser.mirror import check_same, copy_record, read_mirror
+from lmeraser.mirror import copy_record, in_common, read_mirror
 from lmeraser.public import load_method
-from lmeraser.receipts import sample_hash, subject_hash
-from lmeraser.serving_config import LONGEST_LEASE_S
+from lmeraser.receipts import row_hashes
 from lmeraser.state import check_fingerprint, fingerprint
-from lmeraser.store import Store
+from lmeraser.store import Store, unfenced
+
+_NAMED = ("samples", "subjects", "unknown_samples", "unknown_subjects")
 
 
 @dataclass(frozen=True)
@@ -60,12 +61,16 @@ class RestoringRegistrar(Registrar):
         return [
             sample_id
             for sample_id, subject_id in zip(index.sample_ids, index.subject_ids, strict=True)
-            if sample_hash(key, sample_id) in hashes or subject_hash(key, subject_id) in hashes
+            if not row_hashes(key, sample_id, subject_id).isdisjoint(hashes)
         ]
 
     def commit_again(self) -> None:
         """Commit the state as it is."""
         self._committer.apply()
+
+    def unmark(self) -> None:
+        """Remove the mark that keeps others from opening the copy."""
+        self._store.purge(RESTORING, self._journal.check)
 
 
 @dataclass(frozen=True)
@@ -97,18 +102,20 @@ def restore(store: Store, mirror: Store, hash_key: HashKey, signing_key: Ed25519
     if mark is None:
         commit = _commits(Log(store).advance())[-1]
         return Restored(0, 0, commit.rows, commit.rows, commit.root, ())
+    _cut(store, newer, mark)
     have = len(Log(store).advance())
     for record in newer[max(mark.own, have) : mark.last]:
         copy_record(mirror, store, record)
-    restored = _erase_again(store, manifest, hash_key, signing_key, mark, newer[: mark.last])
-    store.purge(RESTORING)
-    return restored
+    return _erase_again(store, manifest, hash_key, signing_key, mark, newer[: mark.last])
 
 
 def _make_mark(store: Store, manifest: Manifest, hash_key: HashKey, newer: list[Record]) -> _Mark | None:
     """Mark the copy; None when both logs end at the same record."""
     own = Log(store).advance()
-    check_same(own, newer)
+    common = in_common(own, newer)
+    if common < len(newer) and own[common:]:
+        _check_nothing_was_done(store, own[common:])
+        own = own[:common]
     commits = _commits(own)
     if not commits:
         raise NotReadyError(f"{store.uri} holds no commit, so there is nothing in it to restore")
@@ -123,6 +130,27 @@ def _make_mark(store: Store, manifest: Manifest, hash_key: HashKey, newer: list[
     mark = _Mark(len(own), commits[-1].number, len(newer))
     store.put(RESTORING, canonical_json(asdict(mark)))
     return mark
+
+
+def _check_nothing_was_done(store: Store, since: list[Record]) -> None:
+    """Check that a copy that was opened before it was restored holds no more than the records of its starts."""
+    done = sum(record.kind != "term" for record in since)
+    if done:
+        raise LogError(
+            f"the two logs part at record {since[0].number}: {store.uri} was opened at {since[0].at} without a "
+            f"restore, and {done} record(s) were added to its own history since. Take a fresh copy, one that nothing "
+            "has opened, and restore that"
+        )
+
+
+def _cut(store: Store, newer: list[Record], mark: _Mark) -> None:
+    """Take records of starts out of the copy's log where the newer one has others; the last first, so that it holds."""
+    own = Log(store).advance()
+    common = in_common(own, newer)
+    if common >= mark.last:
+        return
+    for record in reversed(own[common:]):
+        store.purge(record_name(record.number), unfenced)
 
 
 def _read_mark(store: Store) -> _Mark | None:
@@ -141,7 +169,7 @@ def _erase_again(
     own = [commit for commit in _commits(log) if commit.number > mark.last]
     base = own[-1] if own else Commit.from_record(log[mark.commit - 1])
     owners = InProcessOwners(store, manifest, hash_key, lambda: load_method(store, manifest))
-    registrar = RestoringRegistrar(store, manifest, hash_key, signing_key, owners, LONGEST_LEASE_S, base)
+    registrar = RestoringRegistrar(store, manifest, hash_key, signing_key, owners, manifest.lease_s, base)
     found = registrar.held(set(_erased_since(newer, mark.commit)))
     for start in range(0, len(found), MAX_IDS):
         registrar.delete(found[start : start + MAX_IDS], [])
@@ -155,6 +183,7 @@ def _erase_again(
         commits = _commits(Log(store).advance())
     made = [commit for commit in commits if commit.number > mark.last]
     before = Commit.from_record(log[mark.commit - 1])
+    registrar.unmark()
     return Restored(
         records=mark.last - mark.own,
         erased=before.rows - made[-1].rows,
@@ -167,11 +196,13 @@ def _erase_again(
 
 def _erased_since(records: list[Record], commit: int) -> Iterator[str]:
     """Keyed hashes of all that was asked to be deleted and that the commit with this number still holds."""
-    done = {name for record in records if record.number <= commit for name in record.body.get("requests", ())}
+    commits = [record for record in records if record.kind == "commit"]
+    done = {each["id"] for record in commits if record.number <= commit for each in record.body["erasures"]}
     for record in records:
         if record.kind == "request" and record.body["id"] not in done:
-            yield from record.body["samples"]
-            yield from record.body["subjects"]
+            yield from (each for kind in _NAMED for each in record.body[kind])
+    for each in (each for record in commits if record.number > commit for each in record.body["erasures"]):
+        yield from (*each["samples"], *each["subjects"])
 
 
 def _commits(records: list[Record]) -> list[Commit]:

@@ -2,30 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable
 
 from lmeraser.commit import DATA_FOLDERS, Commit
-from lmeraser.store import Store
+from lmeraser.store import Fence, Store
 
 
-def sweep(store: Store, commit: Commit | None, writing: Collection[str]) -> None:
+def sweep(store: Store, commit: Commit | None, writing: Callable[[str], bool], fence: Fence) -> None:
     """Remove what no commit names; the store lists to check that it is gone.
 
     Args:
         store: the store.
         commit: the newest commit; None before the first.
-        writing: names, or prefixes that end in "/", of objects that are being written now.
+        writing: whether an object of this name is being written now; asked after the objects were listed, so that one
+            whose writing began meanwhile is safe.
+        fence: raises when another registrar has taken over, whose objects this one's commit does not name.
 
     Raises:
+        FencedError: when another registrar has taken over; nothing is removed then.
         StoreError: when something that should be gone is still listed.
     """
     named = commit.objects() if commit is not None else set()
-    prefixes = tuple(name for name in writing if name.endswith("/"))
-    kept = named | set(writing)
 
-    def keep(name: str) -> bool:
-        return name in kept or name.startswith(prefixes) or not name.startswith(DATA_FOLDERS)
+    def unfinished(name: str) -> bool:
+        return writing(name) or not name.startswith(DATA_FOLDERS)
 
     for prefix in DATA_FOLDERS:
-        store.purge_below(prefix, keep)
-    store.purge_partial(keep)
+        store.purge_below(prefix, lambda name: name in named or unfinished(name), fence)
+    # What a commit names is whole: an owner that died had begun it, and another has written it.
+    store.purge_partial(unfinished, fence)

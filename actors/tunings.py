@@ -55,16 +55,16 @@ class Tunings:
 
     def finished(self) -> list[TuningResult]:
         """Tunings that have ended since the last call; pass them to :meth:`take`."""
-        results = self._owners.finished()
-        for result in results:
-            if self._running.get(result.job.key) == result.job:
-                del self._running[result.job.key]
-            self.made += result.written is not None
-        return results
+        return self._owners.finished()
 
     def take(self, results: Sequence[TuningResult]) -> None:
         """Commit what was written, and record what failed."""
-        self._committer.take_specialists(results)
+        # The specialist of a cluster that was regrouped meanwhile is swept, even where the cluster is back since.
+        current = [result for result in results if self._running.get(result.job.key) == result.job]
+        for result in current:
+            del self._running[result.job.key]
+        self.made += sum(result.written is not None for result in results)
+        self._committer.take_specialists(current)
         for result in results:
             if result.reason is not None:
                 self._failed(result.job, result.reason, result.may_pass)
@@ -80,7 +80,7 @@ class Tunings:
                 break
             if entry.key not in self._running:
                 target = object_name(f"specialists/{entry.key}", "safetensors")
-                job = TuningJob(entry.key, entry.rows_object, entry.rows_leaf, target)
+                job = TuningJob(entry.key, entry.rows_object, entry.rows_leaf, target, self._journal.position)
                 self._owners.start_tuning(job)
                 self._running[entry.key] = job
                 started = True

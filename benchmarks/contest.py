@@ -367,8 +367,11 @@ def uniform(train: list[Sample], count: int, seed: int) -> list[str]:
 
 def requests(fit: Any, train: list[Sample], seed: int) -> dict[str, float]:
     """Row-passes of requests of several kinds: means over some draws of each."""
-    subjects = sorted({sample.subject_id for sample in train}, key=lambda name: draw(seed, "subject", name))[:20]
-    of_subjects = [[sample.sample_id for sample in train if sample.subject_id == name] for name in subjects]
+    # Where the data names no subjects, each row is one.
+    of_subject: dict[str, list[str]] = {}
+    for sample in train:
+        of_subject.setdefault(sample.subject_id or sample.sample_id, []).append(sample.sample_id)
+    of_subjects = [of_subject[name] for name in sorted(of_subject, key=lambda name: draw(seed, "subject", name))[:20]]
     found = {"a subject": float(np.mean([fit.row_passes_of(names) for names in of_subjects]))}
     for size, draws in ((1, 20), (10, 10), (100, 5), (1000, 1)):
         if size < len(train):

@@ -30,7 +30,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from stores import Prepared, a_copy, at_work, commits, prepared, rows_of, samples, stand_in, wait
+from stores import Prepared, a_copy, at_work, commits, lease_of, prepared, rows_of, samples, stand_in, wait
 
 # The script serving.py beside this one would hide the package of the same name.
 sys.path.insert(0, str(Path(__file__).parent.parent))
@@ -45,7 +45,6 @@ from lmeraser.deletion import Deletion, Status
 from lmeraser.keys import init_keys
 from lmeraser.method import Method, chunks
 from lmeraser.public import build_public, create_store
-from lmeraser.serving_config import LONGEST_LEASE_S
 from lmeraser.store import LocalStore
 
 # In the order of a deletion; rows are written only where a cluster is left.
@@ -128,7 +127,7 @@ def erasing(store: Prepared, ids: int, count: int) -> dict[str, Any]:
     while len(deletions) < count:
         in_a_copy = min(max(1, len(store.sample_ids) // (100 * ids)), count - len(deletions))
         with a_copy(store) as folder:
-            with at_work(folder, method, LONGEST_LEASE_S) as registrar:
+            with at_work(folder, method, lease_of(folder)) as registrar:
                 for wanted in chunks(chance.sample(store.sample_ids, ids * in_a_copy), ids):
                     MOMENTS.clear()
                     asked = time.monotonic()
@@ -160,7 +159,7 @@ def completing(store: Prepared, ids: int, count: int) -> dict[str, Any]:
     took_s: list[float] = []
     tunings: list[int] = []
     for number in range(count):
-        with a_copy(store) as folder, at_work(folder, method, LONGEST_LEASE_S) as registrar:
+        with a_copy(store) as folder, at_work(folder, method, lease_of(folder)) as registrar:
             deletion = registrar.delete(random.Random(number).sample(store.sample_ids, ids), ())
             until(registrar, deletion.id, "completed")
             deletion = registrar.deletion(deletion.id)
@@ -179,7 +178,7 @@ def completing(store: Prepared, ids: int, count: int) -> dict[str, Any]:
 def planned(store: Prepared, requests: int, together: bool) -> dict[str, Any]:
     """Tunings that deletions of one row each cost: sent at once, or each after the one before is completed."""
     method = stand_in(store.method)
-    with a_copy(store) as folder, at_work(folder, method, LONGEST_LEASE_S if together else 0.0) as registrar:
+    with a_copy(store) as folder, at_work(folder, method, lease_of(folder) if together else 0.0) as registrar:
         clusters = registrar.status()["clusters"]
         begun = time.monotonic()
         for name in random.Random(0).sample(store.sample_ids, requests):

@@ -42,6 +42,7 @@ sys.path.append(str(Path(__file__).parent.parent / "tests" / "support"))
 from meanwhile import meanwhile
 from processes import descendants
 
+from actors.incoming import put_rows
 from actors.owner_process import NAMESPACE, Site
 from cluster.demo import CONFIG
 from cluster.runtime import free_port, registrar_of
@@ -106,7 +107,7 @@ class Stores:
 def put(begin: Callable[[], str], ingest: Callable[[str], Any], store: Prepared, table: RowTable) -> None:
     """Add rows, as an ingest does."""
     prefix = begin()
-    LocalStore(store.folder / "store").put(f"{prefix}rows.parquet", table.to_parquet())
+    put_rows(LocalStore(store.folder / "store"), load_hash_key(store.folder / "keys"), f"{prefix}rows", table)
     done = ingest(prefix)
     if done is not None:
         done.result()

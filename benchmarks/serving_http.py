@@ -109,6 +109,7 @@ def both_up(folder: Path) -> Iterator[str]:
     try:
         yield url
     finally:
+        serve.delete("bare")
         stop_service()
 
 
@@ -123,7 +124,7 @@ class Bare:
         self._batching = Batching(self._greatest, max_images=64)
 
     async def __call__(self, request: Request) -> dict[str, int]:
-        image_3PP = await asyncio.to_thread(decode_image, await request.body(), IMAGE_PX, 40_000_000)
+        image_3PP = await asyncio.to_thread(decode_image, await request.body(), IMAGE_PX)
         return {"greatest": await self._batching(image_3PP[None])}
 
     def _greatest(self, requests: Sequence[np.ndarray]) -> list[int]:

@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from actors.incoming import put_rows
 from actors.owners import InProcessOwners
 from actors.registrar import Registrar
 from lmeraser.commit import Commit
@@ -96,7 +97,7 @@ def prepared(folder: Path, table: RowTable) -> Prepared:
         for start in range(0, len(table), _PUT_ROWS):
             piece = table.where((np.arange(len(table)) >= start) & (np.arange(len(table)) < start + _PUT_ROWS))
             prefix = registrar.begin_ingest()
-            LocalStore(folder / "store").put(f"{prefix}rows.parquet", piece.to_parquet())
+            put_rows(LocalStore(folder / "store"), load_hash_key(folder / "keys"), f"{prefix}rows", piece)
             registrar.ingest(prefix).result()
         wait(registrar.idle)
     return store
@@ -105,6 +106,11 @@ def prepared(folder: Path, table: RowTable) -> Prepared:
 def stand_in(method: Method) -> Method:
     """The method with a tuning that takes no time."""
     return StandIn(**{field.name: getattr(method, field.name) for field in fields(method)})
+
+
+def lease_of(folder: Path) -> float:
+    """How long an erasure of the store waits for its replicas."""
+    return load_manifest(LocalStore(folder / "store")).lease_s
 
 
 @contextmanager

@@ -11,9 +11,14 @@ from pathlib import Path
 
 from ray._raylet import Config  # type: ignore[attr-defined]  # its stub leaves it out
 
+from lmeraser.errors import ConfigError, LMEraserError
+from lmeraser.store.location import local_path
+
 MODE_VARIABLE = "RAY_AUTH_MODE"
 TOKEN_VARIABLE = "RAY_AUTH_TOKEN"
 PATH_VARIABLE = "RAY_AUTH_TOKEN_PATH"
+_DEFAULT = "~/.ray/auth_token"
+_ELSEWHERE = f"set HOME to a folder that can be written, or {PATH_VARIABLE} to a file in one"
 
 
 def authenticate() -> None:
@@ -21,23 +26,41 @@ def authenticate() -> None:
 
     A missing token is made here, readable by its owner alone, because Ray makes it readable by everyone; one that
     others can read is tightened. Where ``RAY_AUTH_MODE`` says something else than "token", nothing is done.
+
+    Raises:
+        ConfigError: when it cannot be told where the token is.
+        LMEraserError: when it can neither be read nor made there.
     """
     if os.environ.get(MODE_VARIABLE, "token").lower() != "token":
         return
     if not os.environ.get(TOKEN_VARIABLE):
         path = token_path()
-        if not path.exists():
-            _make_token(path)
-        elif path.stat().st_mode & 0o077:
-            path.chmod(0o600)
+        if PATH_VARIABLE in os.environ or "HOME" not in os.environ:
+            # Ray expands no "~", and asks HOME alone for the home folder.
+            os.environ[PATH_VARIABLE] = str(path)
+        try:
+            if not path.exists():
+                _make_token(path)
+            elif path.stat().st_mode & 0o077:
+                path.chmod(0o600)
+            path.read_bytes()
+        except OSError as error:
+            raise LMEraserError(f"cannot make or read Ray's token {path}: {error.strerror}; {_ELSEWHERE}") from error
     os.environ[MODE_VARIABLE] = "token"
     # Ray reads the variable when it is imported, and by itself turns to a token only where it looks for an address.
     Config.initialize("")
 
 
 def token_path() -> Path:
-    """The file that Ray takes its token from: ``$RAY_AUTH_TOKEN_PATH``, else ``~/.ray/auth_token``."""
-    return Path(os.environ.get(PATH_VARIABLE) or Path.home() / ".ray" / "auth_token")
+    """The file that Ray takes its token from: ``$RAY_AUTH_TOKEN_PATH``, else ``~/.ray/auth_token``.
+
+    Raises:
+        ConfigError: when the home folder is not known.
+    """
+    try:
+        return local_path(os.environ.get(PATH_VARIABLE) or _DEFAULT)
+    except ConfigError as error:
+        raise ConfigError(f"cannot tell where Ray's token is: {_ELSEWHERE}") from error
 
 
 def _make_token(path: Path) -> None:

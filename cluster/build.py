@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import json
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from queue import Queue
 from typing import Any
@@ -14,12 +15,21 @@ import torch
 
 from cluster.pretrain import weights_name
 from lmeraser.config import Config, MethodConfig, SourceConfig
-from lmeraser.data import Sample, check_samples, located, open_public, open_source
+from lmeraser.data import (
+    Sample,
+    SourceReport,
+    check_samples,
+    declared_labels,
+    located,
+    open_public,
+    open_source,
+    sample_chunks,
+)
 from lmeraser.errors import ConfigError
+from lmeraser.images_config import ImagesConfig
 from lmeraser.keys import load_signing_key, public_pem
 from lmeraser.manifest import NAME, Manifest, load_manifest
 from lmeraser.meta_prompt import learn_meta_prompt
-from lmeraser.method import chunks
 from lmeraser.prompts import prompt_kind
 from lmeraser.public import (
     PUBLIC_CHUNK,
@@ -42,10 +52,17 @@ _STEPS_TOLD = 10
 
 @dataclass(frozen=True)
 class Built:
-    """A store's manifest, and ids of undecodable public rows that were left out when it was made just now."""
+    """A store, and what its making just now left out.
+
+    Attributes:
+        manifest: the store's.
+        skipped: why public images were left out, by sample id.
+        source: what the public source left out.
+    """
 
     manifest: Manifest
-    skipped: tuple[str, ...] = ()
+    skipped: Mapping[str, str] = field(default_factory=dict)
+    source: SourceReport = field(default_factory=SourceReport)
 
 
 def open_or_build(config: Config, store: Store, keys: Path, report: Report, *, skip_bad: bool = False) -> Built:
@@ -65,31 +82,43 @@ def open_or_build(config: Config, store: Store, keys: Path, report: Report, *, s
         KeysError: when the signing key is missing.
         StoreError: when the store may not lie there (Store.check).
     """
-    method = config.method(open_source(config.private).labels)
+    # A private source that cannot be read is told before any work.
+    opened = open_source(config.private, images=config.images)
+    method = config.method(config.labels or opened.labels or declared_labels(config.private))
     if store.exists(NAME):
         manifest = load_manifest(store)
-        _check_same(manifest.method, method, store.uri)
+        _check_same(manifest.method, method, store.uri, labels_are_listed=bool(config.labels))
+        manifest.check_lease(config.lease_s)
         return Built(manifest)
     public_key = load_signing_key(keys).public_key()
     store.check()
     public = located(config.public)
-    opened = open_public(public)
-    check = check_samples(opened.samples(opened.labels), opened.labels, skip_bad=skip_bad)
+    said = SourceReport()
+    opened = open_public(public, config.images, said)
+    check = check_samples(opened.samples(opened.labels), opened.labels, skip_bad=skip_bad, images=config.images)
     rows = sum(1 for _ in check)
     check_public_rows(method, rows)
     skipped = frozenset(check.skipped)
-    artifacts = _artifacts(method, public, rows, skipped, _trained(config, store), report)
+    artifacts = _artifacts(method, _Public(public, config.images, skipped), rows, _trained(config, store), report)
     store.put(PUBLIC_KEY, public_pem(public_key))
-    return Built(create_store(store, method, artifacts), tuple(check.skipped))
+    return Built(create_store(store, method, artifacts, config.lease_s), check.skipped, said)
+
+
+@dataclass(frozen=True)
+class _Public:
+    """How each process reads the public rows."""
+
+    source: SourceConfig
+    images: ImagesConfig
+    skipped: frozenset[str]
+
+    def samples(self) -> Iterator[Sample]:
+        opened = open_public(self.source, self.images)
+        return (sample for sample in opened.samples(opened.labels) if sample.sample_id not in self.skipped)
 
 
 def _artifacts(
-    method: MethodConfig,
-    source: SourceConfig,
-    rows: int,
-    skipped: frozenset[str],
-    trained: State | None,
-    report: Report,
+    method: MethodConfig, public: _Public, rows: int, trained: State | None, report: Report
 ) -> PublicArtifacts:
     """Features of the public rows, extracted by as many workers as there are cores or GPUs; then the fit."""
     on_gpu = method.backbone.device == "cuda"
@@ -100,10 +129,10 @@ def _artifacts(
     # The weights go to each node once.
     state = ray.put(backbone.model.state_dict())
     device = {"num_cpus": 1, "num_gpus": 1 if on_gpu else 0}
-    meta_prompt = _meta_prompt(method, source, skipped, state, device, report)
+    meta_prompt = _meta_prompt(method, public, state, device, report)
     workers = max(1, int(ray.cluster_resources().get("GPU" if on_gpu else "CPU", 1)))
     extract = _extract_public.options(**device)
-    streams = [extract.remote(method, source, skipped, state, meta_prompt, place, workers) for place in range(workers)]
+    streams = [extract.remote(method, public, state, meta_prompt, place, workers) for place in range(workers)]
     while streams:
         ready, _ = ray.wait(streams, num_returns=1, timeout=1.0)
         for stream in ready:
@@ -119,8 +148,7 @@ def _artifacts(
 
 def _meta_prompt(
     method: MethodConfig,
-    source: SourceConfig,
-    skipped: frozenset[str],
+    public: _Public,
     state: ray.ObjectRef[State],
     device: dict[str, int],
     report: Report,
@@ -129,7 +157,7 @@ def _meta_prompt(
     if method.prompt.meta_passes == 0:
         return None
     meta_prompt: torch.Tensor | None = None
-    for told in _learn_meta_prompt.options(**device).remote(method, source, skipped, state):
+    for told in _learn_meta_prompt.options(**device).remote(method, public, state):
         step = ray.get(told)
         if isinstance(step, tuple):
             report("meta-prompt, steps", *step)
@@ -140,7 +168,7 @@ def _meta_prompt(
 
 @ray.remote
 def _learn_meta_prompt(
-    method: MethodConfig, source: SourceConfig, skipped: frozenset[str], state: State
+    method: MethodConfig, public: _Public, state: State
 ) -> Iterator[tuple[int, int] | torch.Tensor | None]:
     """Steps done and steps in all, now and then; last the meta-prompt."""
     backbone = open_routed(method, method.backbone, state)
@@ -148,7 +176,7 @@ def _learn_meta_prompt(
 
     def learn() -> torch.Tensor | None:
         try:
-            return learn_meta_prompt(backbone, method, _kept(source, skipped), lambda *step: steps.put(step))
+            return learn_meta_prompt(backbone, method, public.samples(), lambda *step: steps.put(step))
         finally:
             steps.put(None)
 
@@ -163,8 +191,7 @@ def _learn_meta_prompt(
 @ray.remote
 def _extract_public(
     method: MethodConfig,
-    source: SourceConfig,
-    skipped: frozenset[str],
+    public: _Public,
     state: State,
     meta_prompt: torch.Tensor | None,
     place: int,
@@ -173,16 +200,11 @@ def _extract_public(
     """Every ``workers``-th chunk of the public rows from the ``place``-th on, with its number."""
     backbone = open_routed(method, method.backbone, state)
     batch = None
-    for number, chunk in enumerate(chunks(_kept(source, skipped), PUBLIC_CHUNK)):
+    for number, chunk in enumerate(sample_chunks(public.samples(), PUBLIC_CHUNK)):
         if number % workers == place:
             part = public_features(method, backbone, meta_prompt, chunk, batch)
             batch = part.feature_batch
             yield number, part
-
-
-def _kept(source: SourceConfig, skipped: frozenset[str]) -> Iterator[Sample]:
-    opened = open_public(source)
-    return (sample for sample in opened.samples(opened.labels) if sample.sample_id not in skipped)
 
 
 def _trained(config: Config, store: Store) -> State | None:
@@ -193,7 +215,7 @@ def _trained(config: Config, store: Store) -> State | None:
     return {key: torch.from_numpy(array) for key, array in tensors.items()}
 
 
-def _check_same(stored: MethodConfig, wanted: MethodConfig, uri: str) -> None:
+def _check_same(stored: MethodConfig, wanted: MethodConfig, uri: str, labels_are_listed: bool) -> None:
     before, now = _flat(asdict(stored)), _flat(asdict(wanted))
     differing = [
         f"{name} is {before.get(name)!r} there and {now.get(name)!r} here"
@@ -201,7 +223,12 @@ def _check_same(stored: MethodConfig, wanted: MethodConfig, uri: str) -> None:
         if before.get(name) != now.get(name)
     ]
     if differing:
-        raise ConfigError(f"{uri} was made with another configuration: {'; '.join(differing)}. Make a new store")
+        way_out = "Make a new store"
+        if stored.labels != wanted.labels and not labels_are_listed:
+            # A batch of rows need not have all labels.
+            listed = json.dumps(stored.labels, ensure_ascii=False)
+            way_out = f"List the store's labels in the configuration, as `labels: {listed}`"
+        raise ConfigError(f"{uri} was made with another configuration: {'; '.join(differing)}. {way_out}")
 
 
 def _flat(value: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from lmeraser.client import Client, FailedImage
 from lmeraser.config import Config
-from lmeraser.data import open_source
+from lmeraser.data import declared_labels, open_source
 from lmeraser.errors import ConfigError
 from lmeraser.method import chunks
 
@@ -33,8 +33,8 @@ def accuracies(client: Client, config: Config, weights: Sequence[float | None], 
     """
     if config.test is None:
         raise ConfigError("the configuration names no `test:` source")
-    labels = config.labels or open_source(config.private).labels
-    samples = list(open_source(config.test).samples(labels))
+    labels = config.labels or declared_labels(config.private)
+    samples = list(open_source(config.test, images=config.images).samples(labels))
     if not samples:
         raise ConfigError("the test source holds no rows")
     right = dict.fromkeys(weights, 0)

@@ -3,20 +3,31 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import ray
 
+from actors.incoming import IngestOutcome
 from actors.nodes import OTHERS_PART_OF_GPU
 from actors.owner_process import Site
 from cluster.sorted_runs import SortedRuns
 from lmeraser.config import SourceConfig
-from lmeraser.data import check_samples, located, open_source
+from lmeraser.data import (
+    CheckedSamples,
+    Sample,
+    SourceReport,
+    check_samples,
+    located,
+    open_source,
+    sample_chunks,
+)
 from lmeraser.errors import DataError, LMEraserError
+from lmeraser.images_config import ImagesConfig
+from lmeraser.keys import load_hash_key
 from lmeraser.manifest import Manifest, load_manifest
-from lmeraser.method import chunks
 from lmeraser.public import load_method
 from lmeraser.store import open_store
 
@@ -31,10 +42,17 @@ Report = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class Ingested:
-    """What an ingest did: rows added, and ids of undecodable rows that were left out."""
+    """What an ingest did.
 
-    rows: int
-    skipped: tuple[str, ...]
+    Attributes:
+        outcome: what became of the rows.
+        skipped: why images were left out, by sample id.
+        source: what the source left out, and how many of its rows had no sample id.
+    """
+
+    outcome: IngestOutcome
+    skipped: Mapping[str, str]
+    source: SourceReport
 
 
 def ingest(
@@ -46,6 +64,7 @@ def ingest(
     skip_bad: bool,
     force: bool,
     report: Report,
+    images: ImagesConfig | None = None,
 ) -> Ingested:
     """Check the source, have Ray workers write its rows into the store, and have the registrar commit them.
 
@@ -57,37 +76,54 @@ def ingest(
         manifest: the store's.
         source: where the rows come from.
         skip_bad: leave undecodable images out instead of refusing.
-        force: take rows that were erased before.
+        force: take rows that were erased before, too.
         report: called with what is being done, how much of it is done, and how much there is.
+        images: which images are taken.
 
     Raises:
         DataError: when the source holds no rows, repeats a sample id, or holds undecodable images.
-        ErasedRowError: when a row or its subject was erased before, and ``force`` is not set.
+        DuplicateSampleError: when a sample id is in the store with other content.
     """
-    source = located(source)
+    reading = _Reading(located(source), images or ImagesConfig(), skip_bad)
     labels = manifest.method.labels
-    check = check_samples(open_source(source).samples(labels), labels, skip_bad=skip_bad)
+    said = SourceReport()
+    check = reading.checked(reading.samples(site, labels, said), labels)
     rows = sum(1 for _ in check)
     if rows == 0:
-        raise DataError("the private source holds no rows that can be used")
+        left_out = f"; left out were {said.told()}" if said.left_out else ""
+        raise DataError(f"the private source holds no rows that can be used{left_out}")
     prefix = ray.get(registrar.begin_ingest.remote())
     try:
-        _write_all(registrar, site, source, skip_bad, prefix, rows, report)
-        return Ingested(ray.get(registrar.ingest.remote(prefix, force)), tuple(check.skipped))
+        _write_all(registrar, site, reading, prefix, rows, report)
+        return Ingested(ray.get(registrar.ingest.remote(prefix, force)), check.skipped, said)
     except BaseException:
         ray.get(registrar.abandon_ingest.remote(prefix))
         raise
 
 
-def _write_all(
-    registrar: Any, site: Site, source: SourceConfig, skip_bad: bool, prefix: str, rows: int, report: Report
-) -> None:
+@dataclass(frozen=True)
+class _Reading:
+    """How the source is read, by the job and by each of its workers."""
+
+    source: SourceConfig
+    images: ImagesConfig
+    skip_bad: bool
+
+    def samples(self, site: Site, labels: tuple[str, ...], report: SourceReport | None = None) -> Iterator[Sample]:
+        key = load_hash_key(Path(site.keys_folder))
+        return open_source(self.source, images=self.images, name_key=key, report=report).samples(labels)
+
+    def checked(self, samples: Iterable[Sample], labels: tuple[str, ...]) -> CheckedSamples:
+        return check_samples(samples, labels, skip_bad=self.skip_bad, images=self.images)
+
+
+def _write_all(registrar: Any, site: Site, reading: _Reading, prefix: str, rows: int, report: Report) -> None:
     """Have workers write all rows of the source under the prefix; when this returns or raises, none writes any more."""
     on_gpu = load_manifest(open_store(site.store_uri)).method.backbone.device == "cuda"
     cores = int(ray.cluster_resources().get("GPU" if on_gpu else "CPU", 1))
     workers = max(1, min(cores, -(-rows // _CHUNK_ROWS)))
     write = _write_incoming.options(num_cpus=_WRITER_CPUS, num_gpus=OTHERS_PART_OF_GPU if on_gpu else 0)
-    streams = {write.remote(site, source, skip_bad, prefix, place, workers): place for place in range(workers)}
+    streams = {write.remote(site, reading, prefix, place, workers): place for place in range(workers)}
     done = [0] * workers
     try:
         while streams:
@@ -133,20 +169,18 @@ def tune(registrar: Any, report: Report) -> dict[str, Any]:
 
 # The worker ends with its task: an idle one would keep torch and its arrays, a gigabyte.
 @ray.remote(max_calls=1)
-def _write_incoming(
-    site: Site, source: SourceConfig, skip_bad: bool, prefix: str, place: int, workers: int
-) -> Iterator[int]:
+def _write_incoming(site: Site, reading: _Reading, prefix: str, place: int, workers: int) -> Iterator[int]:
     """Write every ``workers``-th chunk of the source, from the ``place``-th on; gives how many rows it has taken in."""
     store = open_store(site.store_uri)
     manifest = load_manifest(store)
     method = load_method(store, manifest)
     labels = manifest.method.labels
     # Named by worker and turn, so that a worker that Ray starts again puts no row twice.
-    runs = SortedRuns(store, f"{prefix}{place:04d}-", method.dendrogram)
+    runs = SortedRuns(store, load_hash_key(Path(site.keys_folder)), f"{prefix}{place:04d}-", method.dendrogram)
     read = 0
-    for number, chunk in enumerate(chunks(open_source(source).samples(labels), _CHUNK_ROWS)):
+    for number, chunk in enumerate(sample_chunks(reading.samples(site, labels), _CHUNK_ROWS)):
         if number % workers == place:
-            table = method.rows(check_samples(chunk, labels, skip_bad=skip_bad))
+            table = method.rows(reading.checked(chunk, labels))
             runs.add(table)
             read += len(table)
             yield read

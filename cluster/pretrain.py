@@ -26,11 +26,13 @@ from ray.util.placement_group import placement_group_table
 from ray.util.queue import Empty, Queue
 from torch import Tensor, nn
 
+from cluster.causes import described
 from lmeraser.backbone import create_model, normalisation, weights_of
-from lmeraser.config import Config, PretrainConfig, SourceConfig
+from lmeraser.config import Config, SourceConfig
 from lmeraser.data import decode_image, located, open_public
 from lmeraser.errors import BackboneError, DataError
 from lmeraser.hashing import canonical_json, draw_uint64
+from lmeraser.pretrain_config import PretrainConfig
 from lmeraser.store import Store
 from lmeraser.store.filesystem import filesystem
 
@@ -102,7 +104,8 @@ def pretrain(config: Config, store: Store, report: Report) -> str:
     finally:
         progress.shutdown(force=True)
     if result.error is not None or result.checkpoint is None:
-        raise BackboneError(f"the training did not end well: {result.error}")
+        why = described(result.error) if result.error is not None else "it left no checkpoint"
+        raise BackboneError(f"the training did not end well: {why}") from result.error
     with result.checkpoint.as_directory() as folder:
         state = torch.load(Path(folder) / _CHECKPOINT, map_location="cpu", weights_only=True)
     store.put(name, weights_of(state["model"]))
@@ -131,7 +134,7 @@ def _fit(trainer: TorchTrainer, progress: Queue, epochs: int, report: Report) ->
                 told_at = None
                 _tell_what_is_free(trainer.scaling_config)
     if isinstance(ended[0], Exception):
-        raise BackboneError(f"the training failed: {ended[0]}") from ended[0]
+        raise BackboneError(f"the training failed: {described(ended[0])}") from ended[0]
     return ended[0]
 
 

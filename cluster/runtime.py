@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import ray
+from ray._common.utils import get_default_ray_temp_dir
 
 from actors.names import registrar_name
 from actors.owner_process import NAMESPACE, Site
 from actors.remote_registrar import open_registrar
+from cluster.address import cluster_address, stay_on_loopback
 from cluster.authentication import authenticate, token_path
 from cluster.placement import owner_placement
 from lmeraser.commit import Commit
@@ -25,6 +27,7 @@ from lmeraser.manifest import Manifest
 from lmeraser.owners_config import OwnersConfig
 from lmeraser.state import check_fingerprint, fingerprint
 from lmeraser.store import LocalStore, open_store
+from serving.front import CALLBACK, CALLBACK_VARIABLE
 
 _DEFAULTS = OwnersConfig()
 
@@ -36,13 +39,16 @@ def connect() -> None:
     with token authentication, unless ``RAY_AUTH_MODE`` says otherwise.
 
     Raises:
-        LMEraserError: when the cluster of ``RAY_ADDRESS`` cannot be reached, or refuses the token.
+        ConfigError: when ``RAY_ADDRESS`` is no address of Ray, or it cannot be told where Ray's token is.
+        LMEraserError: when the cluster cannot be reached, refuses the token, or cannot be started.
     """
     if ray.is_initialized():
         return
     authenticate()
     # Serve replaces a proxy that is not ready in time; on a small machine that starts much at once, 5 s are not enough.
     os.environ.setdefault("RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S", "30")
+    # Serve's proxy bounds no head of a request by itself.
+    os.environ.setdefault(CALLBACK_VARIABLE, CALLBACK)
     options: dict[str, Any] = {
         "namespace": NAMESPACE,
         "logging_level": logging.ERROR,
@@ -50,21 +56,33 @@ def connect() -> None:
         # Workers log one JSON object a line.
         "logging_config": ray.LoggingConfig(encoding="JSON", log_level="ERROR"),
     }
-    if os.environ.get("RAY_ADDRESS", "local") == "local":
-        try:
-            if "RAY_ADDRESS" in os.environ:
-                raise ConnectionError
-            ray.init(address="auto", **options)
-        except ConnectionError:
-            ray.init(address="local", include_dashboard=False, **options)
-    else:
-        try:
-            ray.init(**options)
-        except ConnectionError as error:
-            raise LMEraserError(
-                f"cannot connect to Ray at {os.environ['RAY_ADDRESS']} (RAY_ADDRESS): nothing answers there, or the "
-                f"token in {token_path()} is not that cluster's (RAY_AUTH_TOKEN_PATH names another file)"
-            ) from error
+    address = cluster_address()
+    if address is None:
+        _start(options)
+        return
+    try:
+        ray.init(address=address, **options)
+    except ConnectionError as error:
+        raise LMEraserError(
+            f"cannot connect to Ray at {address}: the token in {token_path()} is not that cluster's "
+            f"(RAY_AUTH_TOKEN_PATH names another file), or it does not answer: {error}"
+        ) from error
+    except (RuntimeError, ValueError) as error:
+        # Such as another version of Ray or Python there.
+        raise LMEraserError(f"cannot connect to Ray at {address}: {error}") from error
+
+
+def _start(options: dict[str, Any]) -> None:
+    stay_on_loopback()
+    try:
+        ray.init(address="local", include_dashboard=False, **options)
+    except Exception as error:
+        # Ray raises plain exceptions too. Of what it had started before nothing stays.
+        ray.shutdown()
+        raise LMEraserError(
+            f"cannot start Ray, whose files go to {get_default_ray_temp_dir()} (RAY_TMPDIR names another folder, whose "
+            f"path must be short): {error}"
+        ) from error
 
 
 def registrar_of(site: Site, manifest: Manifest, owners: OwnersConfig = _DEFAULTS) -> Any:
@@ -107,14 +125,14 @@ def connected_registrar(store_id: str, store_uri: str) -> Iterator[Any | None]:
     if ray.is_initialized():
         yield running_registrar(store_id, store_uri)
         return
-    address = os.environ.get("RAY_ADDRESS", "auto")
-    if address == "local":
-        yield None
-        return
     authenticate()
     try:
-        ray.init(address=address, namespace=NAMESPACE, logging_level=logging.ERROR, log_to_driver=False)
-    except ConnectionError:
+        address = cluster_address()
+        if address is not None:
+            ray.init(address=address, namespace=NAMESPACE, logging_level=logging.ERROR, log_to_driver=False)
+    except (ConnectionError, LMEraserError):
+        address = None
+    if address is None:
         yield None
         return
     try:

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from actors.incoming import put_rows
+from lmeraser.keys import HashKey
 from lmeraser.partition import Dendrogram
 from lmeraser.rows import RowTable
 from lmeraser.store import Store
@@ -22,8 +24,9 @@ _OBJECT_ROWS = 256
 class SortedRuns:
     """Holds up to 8192 rows, or 64 MiB of images and features, and writes them in objects of 256 rows."""
 
-    def __init__(self, store: Store, prefix: str, dendrogram: Dendrogram) -> None:
+    def __init__(self, store: Store, hash_key: HashKey, prefix: str, dendrogram: Dendrogram) -> None:
         self._store = store
+        self._hash_key = hash_key
         self._prefix = prefix
         self._order_A = np.empty(dendrogram.anchors, np.int64)
         self._order_A[dendrogram.in_order()] = np.arange(dendrogram.anchors)
@@ -45,6 +48,7 @@ class SortedRuns:
         rank_N[np.argsort(self._order_A[run.anchors_N], kind="stable")] = np.arange(len(run))
         for start in range(0, len(run), _OBJECT_ROWS):
             part = run.where((rank_N >= start) & (rank_N < start + _OBJECT_ROWS))
-            self._store.put(f"{self._prefix}{self._runs:06d}-{start // _OBJECT_ROWS:04d}.parquet", part.to_parquet())
+            name = f"{self._prefix}{self._runs:06d}-{start // _OBJECT_ROWS:04d}"
+            put_rows(self._store, self._hash_key, name, part)
         self._tables.clear()
         self._runs += 1

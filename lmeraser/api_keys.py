@@ -9,7 +9,6 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import hmac
-import ipaddress
 import os
 import secrets
 import threading
@@ -24,6 +23,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from lmeraser.errors import ConfigError, KeysError
 from lmeraser.keys import read_private
+from lmeraser.loopback import is_loopback
 
 Scope = Literal["predict", "delete", "admin"]
 SCOPES: tuple[Scope, ...] = get_args(Scope)
@@ -124,35 +124,38 @@ def check_listening(folder: Path, host: str) -> None:
         )
 
 
-def is_loopback(host: str) -> bool:
-    """Whether only processes of this machine can be at this address."""
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
 class ApiKeys:
     """The keys of a folder, read again when their file changes. Safe to use from several threads."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, expected: bool = False) -> None:
+        """Read nothing yet.
+
+        Args:
+            folder: the key folder.
+            expected: whether there are keys; once the file was seen, they always are expected.
+        """
         self._folder = folder
+        self._expected = expected
         self._lock = threading.Lock()
         self._seen: tuple[int, int, int] | None = None
         self._keys: tuple[ApiKey, ...] = ()
 
     def current(self) -> tuple[ApiKey, ...]:
-        """All keys, revoked ones too.
+        """All keys, revoked ones too; empty only where there never was a file.
 
         Raises:
-            KeysError: when the file cannot be used.
+            KeysError: when the file cannot be used, or is gone or empty although there were keys.
         """
         with self._lock:
             # Before the read: a change in between is then seen by the next call.
             version = _version(self._folder / FILE)
+            self._expected = self._expected or version is not None
             if version != self._seen:
                 self._keys = read_api_keys(self._folder)
                 self._seen = version
+            if self._expected and not self._keys:
+                # What is missing may have been moved or lost: that opens nothing.
+                raise KeysError(f"the API keys in {self._folder / FILE} are gone: put the file back, or make new keys")
             return self._keys
 
     def find(self, secret: str) -> ApiKey | None:

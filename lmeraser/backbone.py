@@ -6,6 +6,7 @@ features, G cells.
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -24,6 +25,7 @@ from torch import Tensor, nn
 from lmeraser.cells import shares_of_patches
 from lmeraser.config import BackboneConfig
 from lmeraser.errors import BackboneError
+from lmeraser.store.location import local_path
 
 # What torch.load raises on bytes that are no file of its own.
 _UNREADABLE = (ValueError, EOFError, LookupError, TypeError, AttributeError, struct.error)
@@ -197,7 +199,7 @@ def open_backbone(
     if state is None and config.weights == "trained":
         raise BackboneError("backbone.weights is trained, but nothing was trained: run `lmeraser pretrain` first")
     if state is None and config.weights != "pretrained":
-        state = read_weights(Path(config.weights).expanduser())
+        state = read_weights(local_path(config.weights))
     model = create_model(config, pretrained=state is None)
     if state is not None:
         _load(model, state)
@@ -221,7 +223,12 @@ def read_weights(file: Path) -> dict[str, Tensor]:
         if file.suffix == ".safetensors":
             return load_file(file)
         state = torch.load(file, map_location="cpu", weights_only=True)
-    except (OSError, SafetensorError, RuntimeError, *_UNREADABLE, UnpicklingError) as error:
+    except UnpicklingError as error:
+        # torch's own message advises to run what the file holds.
+        kind = re.search(r"GLOBAL (\S+)", str(error))
+        what = f"holds more than tensors ({kind[1]})" if kind else "is no file of tensors"
+        raise BackboneError(f"cannot read the weights {file}: it {what}; save the state dict alone") from error
+    except (OSError, SafetensorError, RuntimeError, *_UNREADABLE) as error:
         raise BackboneError(f"cannot read the weights {file}: {error}") from error
     if not isinstance(state, dict) or not all(isinstance(tensor, Tensor) for tensor in state.values()):
         raise BackboneError(f"{file} holds no plain state dict: a name and a tensor for each weight are needed")
@@ -296,6 +303,9 @@ def _load(model: nn.Module, state: Mapping[str, Tensor]) -> None:
         raise BackboneError(f"the weights do not fit the model: {str(error).splitlines()[-1].strip()}") from error
     if missing or unexpected:
         raise BackboneError(f"the weights do not fit the model: missing {missing[:3]}, unexpected {unexpected[:3]}")
+    spoilt = [name for name, weight in model.named_parameters() if not torch.isfinite(weight).all()]
+    if spoilt:
+        raise BackboneError(f"the weights hold NaN or infinity: {', '.join(spoilt[:3])} ({len(spoilt)} in all)")
 
 
 def _resize_positions(model: nn.Module, state: dict[str, Tensor]) -> None:

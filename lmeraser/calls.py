@@ -7,7 +7,6 @@ A program is a generator: it yields a :class:`Call` and is sent the :class:`Answ
 from __future__ import annotations
 
 import base64
-import io
 import json
 import random
 import time
@@ -17,12 +16,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 from itertools import islice
-from pathlib import Path
 from typing import Any, Literal, TypeVar
 from urllib.parse import quote
 
 import numpy as np
-from PIL import Image
 
 from lmeraser.answers import (
     Cluster,
@@ -34,10 +31,10 @@ from lmeraser.answers import (
     prediction_of,
 )
 from lmeraser.deletion import Deletion
+from lmeraser.encoding import ImageLike, encoded_image, is_one_image, not_an_image
 from lmeraser.errors import (
     AuthenticationError,
     ConfigError,
-    DataError,
     PermissionDeniedError,
     RequestError,
     ServiceError,
@@ -45,11 +42,11 @@ from lmeraser.errors import (
     WaitTimeoutError,
 )
 
-ImageLike = bytes | str | Path | np.ndarray | Image.Image
 Status = Literal["accepted", "erased", "completed", "failed"]
 T = TypeVar("T")
 
 IMAGES_PER_REQUEST = 32
+DELETIONS_PER_PAGE = 1000
 RETRIES = 4
 FIRST_PAUSE_S = 0.5
 LONGEST_PAUSE_S = 8.0
@@ -57,6 +54,8 @@ LONGEST_RETRY_AFTER_S = 60.0
 SHORTEST_LOOK_S = 0.05
 LONGEST_LOOK_S = 1.0
 TRANSIENT = (0, 408, 429, 502, 503, 504)
+# Of the service's own errors (RFC 9457); what stands before it answers in other forms.
+_PROBLEM = "application/problem+json"
 _REFUSALS: Mapping[int, type[ServiceError]] = {401: AuthenticationError, 403: PermissionDeniedError}
 
 
@@ -79,11 +78,15 @@ class Pause:
 
 @dataclass(frozen=True)
 class Answer:
-    """What came back. Status 0: nothing did, and ``text`` says why. Header names are in lower case."""
+    """What came back. Status 0: nothing did, and ``text`` says why. Header names are in lower case.
+
+    ``proxy`` is the address of a proxy that the call went by; None where it went straight to the service.
+    """
 
     status: int
     text: str
     headers: Mapping[str, str] = field(default_factory=dict)
+    proxy: str | None = None
 
 
 Program = Generator[Call | Pause, Answer, T]
@@ -93,11 +96,13 @@ def predict(
     images: ImageLike | Iterable[ImageLike], specialist_weight: float | None
 ) -> Program[Prediction | list[Prediction | FailedImage]]:
     """Predict one image or several."""
-    if isinstance(images, ImageLike):
+    if is_one_image(images):
         (one,) = yield from _predict_together([encoded_image(images)], specialist_weight)
         if isinstance(one, FailedImage):
             raise ServiceError(f"{one.title}: {one.detail}", status=422)
         return one
+    if not isinstance(images, Iterable):
+        raise not_an_image(images)
     predictions: list[Prediction | FailedImage] = []
     remaining = iter(images)
     while chunk := [encoded_image(image) for image in islice(remaining, IMAGES_PER_REQUEST)]:
@@ -106,7 +111,10 @@ def predict(
 
 
 def delete(
-    sample_ids: Iterable[str], subject_ids: Iterable[str], idempotency_key: str | None, deadline: datetime | None
+    sample_ids: Iterable[str | int],
+    subject_ids: Iterable[str | int],
+    idempotency_key: str | None,
+    deadline: datetime | None,
 ) -> Program[Deletion]:
     """Ask for a deletion."""
     body: dict[str, Any] = {
@@ -132,9 +140,15 @@ def retry(deletion_id: str) -> Program[Deletion]:
 
 
 def deletions() -> Program[list[Deletion]]:
-    """Look at all deletions."""
-    found = yield from _exchange(Call("GET", "/v1/deletions"))
-    return [deletion_of(value) for value in found["deletions"]]
+    """Look at all deletions, page by page; oldest first."""
+    found: list[Deletion] = []
+    path = f"/v1/deletions?limit={DELETIONS_PER_PAGE}"
+    page = yield from _exchange(Call("GET", path))
+    found += map(deletion_of, page["deletions"])
+    while page.get("next") is not None:
+        page = yield from _exchange(Call("GET", f"{path}&before={quote(page['next'], safe='')}"))
+        found += map(deletion_of, page["deletions"])
+    return found[::-1]
 
 
 def wait(
@@ -177,30 +191,6 @@ def clusters() -> Program[list[Cluster]]:
     return [cluster_of(value) for value in found["clusters"]]
 
 
-def encoded_image(image: ImageLike) -> bytes:
-    """The image as the bytes of an image file.
-
-    Raises:
-        DataError: when a path cannot be read or an array is no image.
-    """
-    if isinstance(image, bytes):
-        return image
-    if isinstance(image, str | Path):
-        try:
-            return Path(image).read_bytes()
-        except OSError as error:
-            raise DataError(f"cannot read the image {image}: {error.strerror}") from error
-    if isinstance(image, np.ndarray):
-        if image.dtype != np.uint8 or not (image.ndim == 2 or (image.ndim == 3 and image.shape[2] == 3)):
-            raise DataError(
-                f"an array {image.dtype}{list(image.shape)} is no image: allowed is uint8 [H, W, 3] or [H, W]"
-            )
-        image = Image.fromarray(image)
-    buffer = io.BytesIO()
-    image.convert("RGB").save(buffer, format="PNG", compress_level=1)
-    return buffer.getvalue()
-
-
 def _predict_together(images: list[bytes], specialist_weight: float | None) -> Program[list[Prediction | FailedImage]]:
     """One request; where the service finds it too large, two of half the size."""
     body: dict[str, Any] = {"images": [base64.b64encode(image).decode() for image in images]}
@@ -235,9 +225,16 @@ def _exchange(call: Call) -> Program[Any]:
 
 
 def _may_pass(answer: Answer) -> bool:
-    """Whether the same call may succeed later. A 500 in plain text is Serve's, whose replica died over the call."""
-    return answer.status in TRANSIENT or (
-        answer.status == 500 and answer.headers.get("content-type", "").startswith("text/plain")
+    """Whether the same call may succeed later.
+
+    A 500 in plain text is Serve's, whose replica died over the call. A 404 that is no problem is not the service's: a
+    proxy of Serve gives it that has just come up and knows no routes yet.
+    """
+    kind = answer.headers.get("content-type", "").partition(";")[0]
+    return (
+        answer.status in TRANSIENT
+        or (answer.status == 500 and kind == "text/plain")
+        or (answer.status == 404 and kind != _PROBLEM)
     )
 
 
@@ -259,13 +256,15 @@ def _pause_s(attempt: int, retry_after: str | None) -> float:
 def _refusal(call: Call, answer: Answer) -> ServiceError:
     kind = ServiceUnavailableError if _may_pass(answer) else _REFUSALS.get(answer.status, ServiceError)
     where = f"{call.method} {call.path}"
+    # The service itself, or the proxy in between: only a problem is surely the service's.
+    by_proxy = f" (through the proxy {answer.proxy}, which the environment names)" if answer.proxy else ""
     if answer.status == 0:
-        return kind(f"{where}: {answer.text}")
+        return kind(f"{where}: {answer.text}{by_proxy}")
     try:
         problem = json.loads(answer.text)
         said = f"{problem['title']}: {problem['detail']}"
     except (ValueError, TypeError, KeyError):
-        said = answer.text[:200]
+        said = answer.text[:200] + by_proxy
     request_id = answer.headers.get("x-request-id")
     quoted = f" (request {request_id})" if request_id else ""
     return kind(f"{where}: {answer.status} {said}{quoted}", status=answer.status, request_id=request_id)
@@ -282,10 +281,22 @@ def _json_of(answer: Answer) -> Any:
         ) from error
 
 
-def _ids(name: str, ids: Iterable[str]) -> list[str]:
+def _ids(name: str, ids: Iterable[str | int]) -> list[str]:
+    """Ids as text: integers as their digits, as an ingest takes them.
+
+    Raises:
+        RequestError: when they are no list, or one is neither text nor an integer.
+    """
     if isinstance(ids, str):
         raise RequestError(f"{name} is the one string {ids!r}; give a list of ids")
-    return list(ids)
+    if isinstance(ids, bytes | bytearray | memoryview | Mapping) or not isinstance(ids, Iterable):
+        raise RequestError(f"{name} is of the type {type(ids).__name__}; give a list of ids")
+    texts = []
+    for one in ids:
+        if isinstance(one, bool) or not isinstance(one, str | int | np.integer):
+            raise RequestError(f"{name} holds {one!r} of the type {type(one).__name__}; allowed are str and int")
+        texts.append(str(one))
+    return texts
 
 
 def _deletion_path(deletion_id: str) -> str:

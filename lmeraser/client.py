@@ -13,9 +13,10 @@ import httpx2
 
 from lmeraser import calls
 from lmeraser.answers import Cluster, FailedImage, Prediction, Receipt
-from lmeraser.calls import Answer, Call, ImageLike, Pause, Program
+from lmeraser.calls import Answer, Call, Pause, Program
 from lmeraser.deletion import Deletion
-from lmeraser.transport import answer_of, authorization, checked_url, no_answer, request_arguments
+from lmeraser.encoding import ImageLike
+from lmeraser.transport import answer_of, authorization, checked_url, is_local, no_answer, proxy_of, request_arguments
 
 __all__ = ["AsyncClient", "Client", "Cluster", "Deletion", "FailedImage", "ImageLike", "Prediction", "Receipt"]
 
@@ -26,7 +27,8 @@ class Client:
     """Calls the service and waits for its answers.
 
     Every call repeats itself on a lost connection, on 408, 429, 502, 503 and 504, and when a replica died over it,
-    up to four times, with growing pauses or as long as Retry-After says.
+    up to four times, with growing pauses or as long as Retry-After says. Calls to this machine go by no proxy; others
+    by the one that the environment names (``HTTPS_PROXY``).
 
     Example:
         >>> from lmeraser import Client
@@ -62,9 +64,12 @@ class Client:
         timeout_s: float = 30.0,
         transport: httpx2.BaseTransport | None = None,
     ) -> None:
-        self._http = httpx2.Client(
-            base_url=checked_url(base_url), headers=authorization(api_key), timeout=timeout_s, transport=transport
-        )
+        url = checked_url(base_url)
+        self._proxy = None if transport else proxy_of(url)
+        if transport is None and is_local(url):
+            # A transport of its own: with none, the proxy of the environment would get the key and the images.
+            transport = httpx2.HTTPTransport()
+        self._http = httpx2.Client(base_url=url, headers=authorization(api_key), timeout=timeout_s, transport=transport)
 
     # A str is an Iterable too; the first overload decides, and a path is one image.
     @overload
@@ -78,7 +83,8 @@ class Client:
     ) -> Prediction | list[Prediction | FailedImage]:
         """Predict one image, or several in order.
 
-        An image is a path, encoded bytes, a PIL image, or a uint8 array [H, W, 3] or [H, W]. Among several, one
+        An image is a path, encoded bytes, a file that is open for reading bytes, a PIL image, a uint8 array [H, W, 3]
+        or [H, W], or a mapping with ``bytes`` or ``path``, as Hugging Face's ``datasets`` has it. Among several, one
         that cannot be used comes back as :class:`FailedImage`; a single one raises ServiceError.
         ``specialist_weight`` is λ, from 0 (shared head) to 1 (specialist). When None it is the service's own where the
         pooled head is better by cross-validation, else 0.
@@ -89,29 +95,29 @@ class Client:
             ['Prediction', 'FailedImage']
 
         Raises:
-            DataError: when a path cannot be read or an array is no image.
+            DataError: when a path or a file cannot be read, or a value is no image.
         """
         return self._run(calls.predict(images, specialist_weight))
 
     def delete(
         self,
         *,
-        sample_ids: Iterable[str] = (),
-        subject_ids: Iterable[str] = (),
+        sample_ids: Iterable[str | int] = (),
+        subject_ids: Iterable[str | int] = (),
         idempotency_key: str | None = None,
         deadline: datetime | None = None,
     ) -> Deletion:
         """Ask for the deletion of samples, and of all samples of subjects.
 
         One idempotency key, made here unless given, goes with every repetition of the call: it deletes once.
-        Clusters whose deletions have the nearest ``deadline`` are tuned first.
+        Clusters whose deletions have the nearest ``deadline`` are tuned first. An integer stands for its digits.
 
         Example:
             >>> client.delete(sample_ids=["nowhere"], idempotency_key="ticket-17").unknown_ids
             ('nowhere',)
 
         Raises:
-            RequestError: when the deadline has no offset from UTC.
+            RequestError: when the deadline has no offset from UTC, or an id is neither text nor an integer.
         """
         return self._run(calls.delete(sample_ids, subject_ids, idempotency_key, deadline))
 
@@ -183,9 +189,9 @@ class Client:
 
     def _carry_out(self, call: Call) -> Answer:
         try:
-            return answer_of(self._http.request(call.method, call.path, **request_arguments(call)))
+            return answer_of(self._http.request(call.method, call.path, **request_arguments(call)), self._proxy)
         except httpx2.TransportError as error:
-            return no_answer(error)
+            return no_answer(error, self._proxy)
 
 
 class AsyncClient:
@@ -209,8 +215,12 @@ class AsyncClient:
         timeout_s: float = 30.0,
         transport: httpx2.AsyncBaseTransport | None = None,
     ) -> None:
+        url = checked_url(base_url)
+        self._proxy = None if transport else proxy_of(url)
+        if transport is None and is_local(url):
+            transport = httpx2.AsyncHTTPTransport()
         self._http = httpx2.AsyncClient(
-            base_url=checked_url(base_url), headers=authorization(api_key), timeout=timeout_s, transport=transport
+            base_url=url, headers=authorization(api_key), timeout=timeout_s, transport=transport
         )
 
     @overload
@@ -228,8 +238,8 @@ class AsyncClient:
     async def delete(
         self,
         *,
-        sample_ids: Iterable[str] = (),
-        subject_ids: Iterable[str] = (),
+        sample_ids: Iterable[str | int] = (),
+        subject_ids: Iterable[str | int] = (),
         idempotency_key: str | None = None,
         deadline: datetime | None = None,
     ) -> Deletion:
@@ -293,6 +303,6 @@ class AsyncClient:
 
     async def _carry_out(self, call: Call) -> Answer:
         try:
-            return answer_of(await self._http.request(call.method, call.path, **request_arguments(call)))
+            return answer_of(await self._http.request(call.method, call.path, **request_arguments(call)), self._proxy)
         except httpx2.TransportError as error:
-            return no_answer(error)
+            return no_answer(error, self._proxy)

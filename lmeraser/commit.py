@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from typing import Any, Literal
 
 from lmeraser.errors import LogError
@@ -24,7 +25,7 @@ class ClusterEntry:
     Attributes:
         key: hash of its anchors and bits.
         anchors: the anchors whose rows it holds.
-        bits: the leading bits of hash(seed, subject_id) that its rows share; empty above one anchor.
+        bits: the leading bits (lmeraser.hashing.row_bits) that its rows share; empty above one anchor.
         rows: how many rows it holds.
         rows_object, rows_leaf: where its rows lie, and their keyed digest.
         specialist_object, specialist_leaf: likewise its specialist; None while it has none.
@@ -51,6 +52,23 @@ class ClusterEntry:
 
 
 @dataclass(frozen=True)
+class Erasure:
+    """What a deletion comes to in the commit that leaves its rows out.
+
+    Attributes:
+        id: names the deletion.
+        clusters: keys of the clusters of the commit before that held its rows.
+        samples, subjects: keyed hashes of rows and subjects that it covers beyond those of its request's record,
+            because an ingest added rows after the request was accepted.
+    """
+
+    id: str
+    clusters: tuple[str, ...] = ()
+    samples: tuple[str, ...] = ()
+    subjects: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Commit:
     """The current objects.
 
@@ -59,7 +77,7 @@ class Commit:
         heads_object, heads_leaf: statistics and solved heads.
         fixed_leaves: leaves that no change of rows touches: configuration, public artifacts, fingerprint.
         cut_leaf: keyed digest of the cut.
-        requests: ids of the deletions whose rows this commit leaves out for the first time.
+        erasures: the deletions whose rows this commit leaves out for the first time.
         number: its record's number in the log; 0 before it is appended. Not part of the state.
     """
 
@@ -68,7 +86,7 @@ class Commit:
     heads_leaf: str
     fixed_leaves: Mapping[str, str]
     cut_leaf: str
-    requests: tuple[str, ...] = ()
+    erasures: tuple[Erasure, ...] = ()
     number: int = 0
 
     def leaves(self) -> dict[str, str]:
@@ -80,19 +98,24 @@ class Commit:
                 leaves[f"specialist/{entry.key}"] = entry.specialist_leaf
         return leaves
 
-    @property
+    @cached_property
     def root(self) -> str:
         """The state root."""
         return merkle_root(self.leaves())
 
-    @property
+    @cached_property
     def rows(self) -> int:
         """How many rows the system holds."""
         return sum(entry.rows for entry in self.clusters)
 
     def entry(self, key: str) -> ClusterEntry | None:
         """The cluster with this key."""
-        return next((entry for entry in self.clusters if entry.key == key), None)
+        return self._entries.get(key)
+
+    @property
+    def requests(self) -> tuple[str, ...]:
+        """Ids of the deletions whose rows this commit leaves out for the first time."""
+        return tuple(erasure.id for erasure in self.erasures)
 
     def objects(self) -> set[str]:
         """The names of all objects that this commit names."""
@@ -123,9 +146,17 @@ class Commit:
             clusters = tuple(
                 ClusterEntry(**{**entry, "anchors": tuple(entry["anchors"])}) for entry in body.pop("clusters")
             )
-            commit = Commit(**{**body, "requests": tuple(body["requests"])}, clusters=clusters, number=record.number)
+            erasures = tuple(
+                Erasure(each["id"], tuple(each["clusters"]), tuple(each["samples"]), tuple(each["subjects"]))
+                for each in body.pop("erasures")
+            )
+            commit = Commit(**body, clusters=clusters, erasures=erasures, number=record.number)
         except (KeyError, TypeError) as error:
             raise LogError(f"log record {record.number} is not a commit: {error}") from error
         if commit.root != root:
             raise LogError(f"log record {record.number} names the root {root}, but its leaves give {commit.root}")
         return commit
+
+    @cached_property
+    def _entries(self) -> dict[str, ClusterEntry]:
+        return {entry.key: entry for entry in self.clusters}

@@ -6,19 +6,21 @@ the state and is written into the store; data sources and serving options do not
 
 from __future__ import annotations
 
-import string
 from collections.abc import Mapping
-from dataclasses import asdict, field
+from dataclasses import asdict, field, replace
 from pathlib import Path
 from typing import Any, Literal, Self
 
-import yaml
 from pydantic import ConfigDict, Field, model_validator
 from pydantic.dataclasses import dataclass
 
 from lmeraser.errors import ConfigError
 from lmeraser.hashing import canonical_json
+from lmeraser.ids import comparable
+from lmeraser.images_config import ImagesConfig
 from lmeraser.owners_config import OwnersConfig
+from lmeraser.placeholders import read_yaml
+from lmeraser.pretrain_config import PretrainConfig
 from lmeraser.serving_config import ServingConfig
 from lmeraser.validated import validated
 
@@ -165,6 +167,13 @@ class MethodConfig:
         return canonical_json(asdict(self))
 
 
+_KINDS_WITH = {
+    "path": ("parquet", "image_folder", "torchvision"),
+    "dataset": ("torchvision",),
+    "split": ("parquet", "torchvision", "digits"),
+}
+
+
 @dataclass(frozen=True, config=_STRICT)
 class SourceConfig:
     """Where rows come from.
@@ -173,14 +182,15 @@ class SourceConfig:
         kind: "parquet" (Hugging Face layout), "image_folder", "torchvision", and the bundled "digits" and "glyphs".
         path: file or folder, for "torchvision" that which holds the data set, for "parquet" also ``s3://bucket/path``.
         dataset: class in ``torchvision.datasets``; only for "torchvision".
-        split: "train" or "test", where the source has both.
+        split: "train" or "test" of "digits" and of most of "torchvision"; of "parquet", files whose names tell of it,
+            as on the Hugging Face Hub.
         max_rows: take this many rows, chosen by a hash of the sample id; all when absent.
     """
 
     kind: Literal["parquet", "image_folder", "torchvision", "digits", "glyphs"]
     path: str = ""
     dataset: str = ""
-    split: Literal["train", "test"] = "train"
+    split: str = ""
     max_rows: int | None = Field(default=None, ge=1)
 
     @model_validator(mode="after")
@@ -189,26 +199,22 @@ class SourceConfig:
             raise ValueError(f"a source of kind {self.kind} needs path")
         if self.kind == "torchvision" and not self.dataset:
             raise ValueError("a source of kind torchvision needs dataset, a class of torchvision.datasets")
+        for name, kinds in _KINDS_WITH.items():
+            if getattr(self, name) and self.kind not in kinds:
+                raise ValueError(f"{name} is {getattr(self, name)!r}, but a source of kind {self.kind} has no {name}")
+        if self.kind == "digits" and self.split not in ("", "train", "test"):
+            raise ValueError(f"split is {self.split!r}; digits have train and test")
         return self
 
-
-@dataclass(frozen=True, config=_STRICT)
-class PretrainConfig:
-    """Training the backbone on public rows with Ray Train.
-
-    Attributes:
-        epochs: sweeps over the public rows.
-        batch_rows: rows in one step of one worker.
-        learning_rate: peak rate of AdamW, half cosine.
-        workers: Ray Train workers.
-        max_failures: how often a run may lose a worker and go on from its last checkpoint.
-    """
-
-    epochs: int = Field(default=10, ge=1)
-    batch_rows: int = Field(default=128, ge=1)
-    learning_rate: float = Field(default=0.002, gt=0)
-    workers: int = Field(default=2, ge=1)
-    max_failures: int = Field(default=2, ge=0)
+    @model_validator(mode="after")
+    def _path_is_of_a_kind_that_is_read(self) -> Self:
+        scheme, separator, rest = self.path.partition("://")
+        if separator and scheme not in ("file", "s3"):
+            other = f": write s3://{rest}" if scheme in ("s3a", "s3n") else ": download it, and name the folder"
+            raise ValueError(
+                f"path is {self.path!r}; a local path and file:// are read, and s3:// by kind parquet{other}"
+            )
+        return self
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -217,13 +223,18 @@ class Config:
 
     Attributes:
         store: folder, or ``s3://bucket/prefix``; ``--store`` goes before it.
+        lease_s: seconds for which a replica may answer after it asked the store whether anything newer was erased;
+            every erasure waits as long. Written into the store when it is made, and kept; when absent, 0.4 in a folder
+            and 2 in a bucket.
         s3_endpoint: URL of an S3 provider other than AWS, for the store and the rows; ``--s3-endpoint`` goes before it.
         labels: names of the labels; those that the private source declares when empty.
         public, private: where public and private rows come from.
         test: rows that ``lmeraser predict --test`` predicts.
+        images: which images are taken, as rows and for predictions.
     """
 
     store: str = ""
+    lease_s: float | None = Field(default=None, ge=0.1, le=60)
     s3_endpoint: str = ""
     seed: int = 0
     labels: tuple[str, ...] = ()
@@ -236,8 +247,16 @@ class Config:
     private: SourceConfig = field(default_factory=lambda: SourceConfig(kind="digits"))
     test: SourceConfig | None = None
     pretrain: PretrainConfig = field(default_factory=PretrainConfig)
+    images: ImagesConfig = field(default_factory=ImagesConfig)
     serving: ServingConfig = field(default_factory=ServingConfig)
     owners: OwnersConfig = field(default_factory=OwnersConfig)
+
+    @model_validator(mode="after")
+    def _images_are_set_once(self) -> Self:
+        if self.serving.images not in (ImagesConfig(), self.images):
+            raise ValueError("serving.images is set: write images beside serving, for it holds for rows as well")
+        object.__setattr__(self, "serving", replace(self.serving, images=self.images))
+        return self
 
     def method(self, labels: tuple[str, ...]) -> MethodConfig:
         """The part that decides the state, over the label names that the data declares.
@@ -248,7 +267,7 @@ class Config:
         return validated(
             MethodConfig,
             {
-                "labels": self.labels or labels,
+                "labels": tuple(map(comparable, self.labels or labels)),
                 "seed": self.seed,
                 "backbone": self.backbone,
                 "partition": self.partition,
@@ -261,7 +280,7 @@ class Config:
 
 
 def load_config(path: Path, variables: Mapping[str, str] | None = None) -> Config:
-    """Read a YAML file; ``${name}`` in its strings is replaced from ``variables``.
+    """Read a YAML file; ``${name}`` in its strings is replaced from ``variables``, and ``$$`` is a ``$``.
 
     Raises:
         ConfigError: when the file cannot be read, a variable is missing, a key is unknown, or a
@@ -271,17 +290,7 @@ def load_config(path: Path, variables: Mapping[str, str] | None = None) -> Confi
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"cannot read the configuration {path}: {getattr(error, 'strerror', error)}") from error
-    try:
-        text = string.Template(text).substitute(variables or {})
-    except KeyError as error:
-        raise ConfigError(f"{path} uses ${{{error.args[0]}}}, which was not given (see --data)") from error
-    except ValueError as error:
-        raise ConfigError(f"{path}: {error}") from error
-    try:
-        value = yaml.safe_load(text) or {}
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path} is not YAML: {error}") from error
-    return validated(Config, value, str(path))
+    return validated(Config, read_yaml(text, variables or {}, str(path)), str(path))
 
 
 def method_from_json(value: Any) -> MethodConfig:

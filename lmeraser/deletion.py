@@ -16,8 +16,9 @@ class Deletion:
         id: names the request.
         status: "accepted", then "erased", then "completed"; or "failed" when a touched cluster could not
             be tuned again (the erasure stands).
-        rows: how many rows it covers.
-        unknown_ids: ids that the system does not hold; only in the answer to the request itself.
+        rows: how many rows it covers; from "erased" on with those that an ingest added meanwhile.
+        unknown: how many of its ids named no row.
+        unknown_ids: the ids themselves; only in the answer to the request, since only keyed hashes are kept.
         clusters: keys of the clusters that held the rows; filled at "erased".
         accepted_at, erased_at, completed_at: ISO 8601, UTC; None before.
         deadline: when it should be completed, ISO 8601, UTC; None where the request named none.
@@ -28,6 +29,7 @@ class Deletion:
     status: Status
     rows: int
     accepted_at: str
+    unknown: int = 0
     unknown_ids: tuple[str, ...] = ()
     clusters: tuple[str, ...] = ()
     erased_at: str | None = None

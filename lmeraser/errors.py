@@ -20,9 +20,10 @@ LMEraserError
 ├── ReceiptError
 ├── RequestError
 │   ├── IdempotencyConflictError
-│   ├── ErasedRowError
+│   ├── RateLimitError
 │   └── UnknownDeletionError
 ├── NotReadyError
+├── OverloadedError
 ├── TuningCancelledError
 ├── OwnerFailedError
 └── ServiceError
@@ -115,8 +116,8 @@ class IdempotencyConflictError(RequestError):
     """Raised when an idempotency key comes again with another body."""
 
 
-class ErasedRowError(RequestError):
-    """Raised when rows to ingest were erased before and the ingest was not forced."""
+class RateLimitError(RequestError):
+    """Raised when deletions that name no row of the system come faster than they are taken in."""
 
 
 class UnknownDeletionError(RequestError):

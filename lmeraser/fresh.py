@@ -16,7 +16,6 @@ from typing import TypeVar
 import numpy as np
 
 from lmeraser.data import Sample
-from lmeraser.hashing import subject_bits
 from lmeraser.heads import Statistics
 from lmeraser.heads_state import HeadsState
 from lmeraser.keys import HashKey
@@ -54,7 +53,7 @@ def fresh_leaves(
         report: called with what is being done, how much of it is done, and how much there is.
     """
     table = rows_of(method, samples, workers, report)
-    bits_N = np.array([subject_bits(method.config.seed, name) for name in table.subject_ids], np.uint64)
+    bits_N = table.bits(method.config.seed)
     with deterministic():
         cut = method.cut(table.anchors_N, bits_N)
     clusters = members(cut, table, bits_N)

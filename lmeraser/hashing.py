@@ -6,6 +6,8 @@ import hashlib
 import json
 from typing import Any
 
+from lmeraser.ids import comparable
+
 # Made once: each row has a digest of its own.
 _ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
@@ -29,6 +31,11 @@ def draw_uint64(seed: int, *parts: str | int) -> int:
     return int.from_bytes(draw(seed, *parts)[:8], "big")
 
 
-def subject_bits(seed: int, subject_id: str) -> int:
-    """Sixty-four bits that divide subjects below an anchor: hash(seed, subject_id)."""
-    return draw_uint64(seed, "subject", subject_id)
+def row_bits(seed: int, sample_id: str, subject_id: str | None) -> int:
+    """Sixty-four bits that divide rows below an anchor: hash(seed, subject_id), so that a subject's rows share them.
+
+    Those of a row without a subject come from its sample id, and never from the domain of the subjects.
+    """
+    if subject_id is None:
+        return draw_uint64(seed, "no subject", comparable(sample_id))
+    return draw_uint64(seed, "subject", comparable(subject_id))

@@ -22,8 +22,9 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_public_key,
 )
 
-from lmeraser.errors import KeysError
+from lmeraser.errors import ConfigError, KeysError
 from lmeraser.hashing import canonical_json
+from lmeraser.store.location import local_path
 
 HASH_KEY_VARIABLE = "LMERASER_HASH_KEY"
 KEYS_VARIABLE = "LMERASER_KEYS"
@@ -41,8 +42,15 @@ class HashKey:
 
 
 def default_folder() -> Path:
-    """The key folder that is used when none is named: ``$LMERASER_KEYS``, else ``~/.lmeraser/keys``."""
-    return Path(os.environ.get(KEYS_VARIABLE) or Path.home() / ".lmeraser" / "keys")
+    """The key folder that is used when none is named: ``$LMERASER_KEYS``, else ``~/.lmeraser/keys``.
+
+    Raises:
+        ConfigError: when the home folder is not known.
+    """
+    try:
+        return local_path(os.environ.get(KEYS_VARIABLE) or "~/.lmeraser/keys")
+    except ConfigError as error:
+        raise ConfigError(f"cannot tell where the keys are: set HOME, or {KEYS_VARIABLE}, or pass --keys") from error
 
 
 def init_keys(folder: Path) -> None:

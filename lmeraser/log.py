@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from lmeraser.errors import LogError, ObjectMissingError, StoreError
+from lmeraser.errors import FencedError, LogError, ObjectMissingError, StoreError
 from lmeraser.hashing import canonical_json
 from lmeraser.store import Store
 
@@ -46,12 +46,21 @@ class Record:
     digest: str
 
 
+@dataclass(frozen=True)
+class Position:
+    """For which term a process works, and the last record that it was told of."""
+
+    term: int
+    number: int
+
+
 class Log:
     """Reads and appends records. The position is the last record that this object has seen."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, head: Record | None = None) -> None:
+        """Begin before the first record, or at ``head``, the last one that another object has seen."""
         self._store = store
-        self._head: Record | None = None
+        self._head = head
 
     @property
     def head(self) -> Record | None:
@@ -69,20 +78,36 @@ class Log:
         if self._head is None:
             added.extend(self._all_listed())
         number = added[-1].number if added else (self._head.number if self._head else 0)
-        while (record := self._read(number + 1)) is not None:
+        while (record := _read(self._store, number + 1)) is not None:
             added.append(record)
             number += 1
-        if self._head is not None and not added and not self._store.exists(record_name(self._head.number)):
-            # A folder that is not mounted has no newer record either.
-            raise StoreError(f"log record {self._head.number}, which was there, cannot be seen in {self._store.uri}")
+        if not added:
+            self.check_in_sight()
         for record in added:
             _check_follows(self._head, record)
             self._head = record
         return added
 
-    def has_newer(self) -> bool:
-        """Whether the store holds a record after the position: one look, whatever the log's length."""
-        return self._store.exists(record_name((self._head.number if self._head else 0) + 1))
+    def next(self) -> Record | None:
+        """Read the one record after the position, and move there; None when there is none, or it is out of sight.
+
+        Raises:
+            LogError: when the chain does not hold.
+        """
+        record = _read(self._store, (self._head.number if self._head else 0) + 1)
+        if record is not None:
+            _check_follows(self._head, record)
+            self._head = record
+        return record
+
+    def check_in_sight(self) -> None:
+        """Check that the last record seen can be seen still: a folder that is not mounted has no newer record either.
+
+        Raises:
+            StoreError: when it cannot.
+        """
+        if self._head is not None and not self._store.exists(record_name(self._head.number)):
+            raise StoreError(f"log record {self._head.number}, which was there, cannot be seen in {self._store.uri}")
 
     def record(self, number: int) -> Record:
         """The record with this number.
@@ -90,7 +115,7 @@ class Log:
         Raises:
             LogError: when there is none.
         """
-        record = self._read(number)
+        record = _read(self._store, number)
         if record is None:
             raise LogError(f"the log has no record {number}")
         return record
@@ -103,13 +128,17 @@ class Log:
         """
         number = self._head.number + 1 if self._head else 1
         previous = self._head.digest if self._head else GENESIS
-        at = datetime.now(UTC).isoformat(timespec="milliseconds")
         data = canonical_json(
-            {"number": number, "kind": kind, "term": term, "previous": previous, "at": at, "body": body}
+            {"number": number, "kind": kind, "term": term, "previous": previous, "at": self.now(), "body": body}
         )
         self._store.put_if_absent(record_name(number), data)
         self._head = _parse(number, data)
         return self._head
+
+    def now(self) -> str:
+        """The time, ISO 8601 in UTC; never earlier than the last record seen, whatever the machine's clock says."""
+        now = datetime.now(UTC).isoformat(timespec="milliseconds")
+        return max(now, self._head.at) if self._head else now
 
     def _all_listed(self) -> Iterator[Record]:
         names = self._store.names("log/")
@@ -118,21 +147,36 @@ class Log:
                 raise LogError(f"log record {number} is missing: found {name} in its place")
         # A bucket takes tens of milliseconds for each, and a start must not wait for them one after the other.
         with ThreadPoolExecutor(_READERS) as readers:
-            for number, record in enumerate(readers.map(self._read, range(1, len(names) + 1)), start=1):
+            numbers = range(1, len(names) + 1)
+            for number, record in enumerate(readers.map(lambda each: _read(self._store, each), numbers), start=1):
                 if record is None:
                     raise LogError(f"log record {number} vanished while it was read")
                 yield record
 
-    def _read(self, number: int) -> Record | None:
-        try:
-            return _parse(number, self._store.get(record_name(number)))
-        except ObjectMissingError:
-            return None
+
+def check_term(store: Store, position: Position) -> None:
+    """Check that nobody has taken the store over: a look at the records after the position.
+
+    Raises:
+        FencedError: when a record of a later term is among them.
+    """
+    number = position.number + 1
+    while (record := _read(store, number)) is not None:
+        if record.term > position.term:
+            raise FencedError(f"a registrar of term {record.term} has taken over from term {position.term}")
+        number += 1
 
 
 def record_name(number: int) -> str:
     """The name of a record's object."""
     return f"log/{number:010d}.json"
+
+
+def _read(store: Store, number: int) -> Record | None:
+    try:
+        return _parse(number, store.get(record_name(number)))
+    except ObjectMissingError:
+        return None
 
 
 def _parse(number: int, data: bytes) -> Record:

@@ -11,6 +11,7 @@ import numpy as np
 
 from lmeraser.config import MethodConfig, method_from_json
 from lmeraser.errors import (
+    ConfigError,
     KeysError,
     LostRaceError,
     ObjectCorruptError,
@@ -22,11 +23,14 @@ from lmeraser.hashing import canonical_json
 from lmeraser.keys import HashKey
 from lmeraser.state import json_digest, state_leaf, tensor_digest
 from lmeraser.store import Store
+from lmeraser.store.location import SCHEME
 from lmeraser.tensors import tensors_from_bytes
 
-FORMAT = 5
+FORMAT = 6
 NAME = "store.json"
 RESTORING = "restoring.json"
+_LEASE_IN_A_FOLDER_S = 0.4
+_LEASE_IN_A_BUCKET_S = 2.0
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,8 @@ class Manifest:
             where there is a meta-prompt, "prompt").
         public_digests: their digests.
         fingerprint: the numerics that the store was made with.
+        lease_s: seconds for which a replica may answer after it asked whether anything newer was erased, and which
+            every erasure waits. Replicas and registrar take it from here, so that they never disagree.
     """
 
     store_id: str
@@ -47,6 +53,7 @@ class Manifest:
     public: Mapping[str, str]
     public_digests: Mapping[str, str]
     fingerprint: Mapping[str, str]
+    lease_s: float
 
     @property
     def feature_batch(self) -> int:
@@ -62,6 +69,18 @@ class Manifest:
         }
         return {name: state_leaf(hash_key, name, digest) for name, digest in digests.items()}
 
+    def check_lease(self, wanted_s: float | None) -> None:
+        """Check that a configuration, where it names a lease, names this one.
+
+        Raises:
+            ConfigError: when it names another.
+        """
+        if wanted_s not in (None, self.lease_s):
+            raise ConfigError(
+                f"lease_s is {wanted_s:g} in the configuration and {self.lease_s:g} in the store, which keeps the one "
+                "that it was made with: leave lease_s out, or make a new store"
+            )
+
     def check_hash_key(self, fixed_leaves: Mapping[str, str], hash_key: HashKey) -> None:
         """Tell a wrong hash key from a corrupt object.
 
@@ -76,19 +95,25 @@ class Manifest:
             raise KeysError("the hash key is not the one that this store's log was written under")
 
 
+def default_lease_s(store: Store) -> float:
+    """The lease of a new store there: a bucket may take a second for an answer that a disk gives at once."""
+    return _LEASE_IN_A_BUCKET_S if store.uri.startswith(SCHEME) else _LEASE_IN_A_FOLDER_S
+
+
 def create_manifest(
     store: Store,
     method: MethodConfig,
     public: Mapping[str, str],
     public_digests: Mapping[str, str],
     fingerprint: Mapping[str, str],
+    lease_s: float,
 ) -> Manifest:
     """Make the store.
 
     Raises:
         StoreFormatError: when there is one already.
     """
-    manifest = Manifest(uuid.uuid4().hex[:12], method, public, public_digests, fingerprint)
+    manifest = Manifest(uuid.uuid4().hex[:12], method, public, public_digests, fingerprint, lease_s)
     try:
         store.put_if_absent(NAME, canonical_json({"format": FORMAT, **asdict(manifest)}))
     except LostRaceError as error:
@@ -119,9 +144,12 @@ def load_manifest(store: Store, *, restoring: bool = False) -> Manifest:
     if found != FORMAT:
         raise StoreFormatError(f"{store.uri} was written in format {found!r}; this version reads format {FORMAT}")
     try:
-        return Manifest(**{**value, "method": method_from_json(value["method"])})
+        manifest = Manifest(**{**value, "method": method_from_json(value["method"])})
     except (KeyError, TypeError) as error:
         raise StoreFormatError(f"{store.uri}: {NAME} lacks a part: {error}") from error
+    if not isinstance(manifest.lease_s, int | float) or not 0 < manifest.lease_s < float("inf"):
+        raise StoreFormatError(f"{store.uri}: {NAME} has the lease_s {manifest.lease_s!r}; allowed are seconds above 0")
+    return manifest
 
 
 def load_part(store: Store, manifest: Manifest, part: str) -> dict[str, np.ndarray]:

@@ -75,7 +75,7 @@ class Method:
         return extract(self.backbone, images_N3PP, self.feature_batch, self.prompt_kind, self.meta_prompt)
 
     def cut(self, anchors_N: np.ndarray, bits_N: np.ndarray) -> Cut:
-        """The prompt clusters of rows at these anchors, of subjects with these bits."""
+        """The prompt clusters of rows at these anchors with these bits."""
         return cut(self.dendrogram, anchors_N, bits_N, self.config.partition.max_cluster_rows)
 
     def specialist(

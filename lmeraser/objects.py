@@ -9,9 +9,10 @@ from __future__ import annotations
 import uuid
 from typing import TYPE_CHECKING
 
-from lmeraser.commit import Commit
-from lmeraser.errors import ObjectCorruptError
+from lmeraser.commit import DATA_FOLDERS, Commit
+from lmeraser.errors import ObjectCorruptError, ObjectMissingError
 from lmeraser.keys import HashKey
+from lmeraser.log import Log
 from lmeraser.rows import RowTable
 from lmeraser.specialist import Specialist
 from lmeraser.state import state_leaf
@@ -19,6 +20,9 @@ from lmeraser.store import Store
 
 if TYPE_CHECKING:
     from lmeraser.heads_state import HeadsState
+
+# How many missing objects an error names.
+_NAMED = 10
 
 
 def object_name(folder: str, suffix: str) -> str:
@@ -48,6 +52,46 @@ def read_heads(store: Store, hash_key: HashKey, commit: Commit) -> HeadsState:
     heads = HeadsState.from_safetensors(store.get(commit.heads_object), commit.heads_object)
     _check(hash_key, commit.heads_object, "heads", heads.digest(), commit.heads_leaf)
     return heads
+
+
+def missing_objects(store: Store, commit: Commit) -> tuple[str, ...]:
+    """The names of objects that the commit names and the store does not hold, sorted; none of them is read.
+
+    A registrar that works on the store may have purged them in favour of a newer commit: look for that one first.
+    """
+    held = {name for folder in DATA_FOLDERS for name in store.names(folder)}
+    return tuple(sorted(commit.objects() - held))
+
+
+def missing_now(store: Store, log: Log, commit: Commit) -> tuple[str, ...]:
+    """Like :func:`missing_objects`, of a store that others work on: of the newest commit by the time it was looked at.
+
+    Args:
+        store: may be changed meanwhile.
+        log: the store's; it is advanced.
+        commit: the newest that the log has shown.
+    """
+    while missing := missing_objects(store, commit):
+        newer = [record for record in log.advance() if record.kind == "commit"]
+        if not newer:
+            return missing
+        commit = Commit.from_record(newer[-1])
+    return ()
+
+
+def check_objects(store: Store, commit: Commit) -> None:
+    """Check that the store holds all that the commit names.
+
+    Raises:
+        ObjectMissingError: when it does not; names the objects, and what to do.
+    """
+    if missing := missing_objects(store, commit):
+        raise ObjectMissingError(
+            f"{len(missing)} of the {len(commit.objects())} objects that commit {commit.number} names are gone from "
+            f"{store.uri}: {', '.join(missing[:_NAMED])}{', …' if len(missing) > _NAMED else ''}. Put them back from a "
+            "copy of the store, or restore an older copy with the log of this one: `lmeraser log mirror`, then "
+            "`lmeraser restore`"
+        )
 
 
 def _check(hash_key: HashKey, name: str, part: str, digest: str, leaf: str | None) -> None:

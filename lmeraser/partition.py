@@ -120,7 +120,7 @@ class Dendrogram:
 
 @dataclass(frozen=True)
 class Cluster:
-    """A prompt cluster: the rows at these anchors whose subject's bits begin with ``bits``."""
+    """A prompt cluster: the rows at these anchors whose bits begin with ``bits``."""
 
     anchors: tuple[int, ...]
     bits: str
@@ -139,7 +139,7 @@ class Cut:
     clusters: tuple[Cluster, ...]
 
     def owner_of(self, anchor: int, bits: int) -> str | None:
-        """Key of the cluster that holds a row at this anchor, of a subject with these bits.
+        """Key of the cluster that holds a row with these bits at this anchor.
 
         None where the cut has no cluster, because it holds no such row.
         """
@@ -162,13 +162,13 @@ class Cut:
 def cut(dendrogram: Dendrogram, anchors_N: np.ndarray, bits_N: np.ndarray, max_cluster_rows: int) -> Cut:
     """Split from the root while a node holds more than ``max_cluster_rows`` rows; that is all.
 
-    Below an anchor a node is split by the next bit of its rows' subjects, unless they all have the same
-    bits. A node without rows is no cluster.
+    Below an anchor a node is split by the next bit of its rows (lmeraser.hashing.row_bits), unless they all have the
+    same bits. A node without rows is no cluster.
 
     Args:
         dendrogram: over the anchors.
         anchors_N: int32, nearest anchor of each row.
-        bits_N: uint64, subject bits of each row.
+        bits_N: uint64, the bits of each row.
         max_cluster_rows: the bound, at least 1.
     """
     rows_at = _rows_below(dendrogram, np.bincount(anchors_N, minlength=dendrogram.anchors))
@@ -184,7 +184,7 @@ def cut(dendrogram: Dendrogram, anchors_N: np.ndarray, bits_N: np.ndarray, max_c
         elif node >= dendrogram.anchors:
             stack.extend(dendrogram.children_M2[node - dendrogram.anchors].tolist())
         else:
-            clusters.extend(_split_by_subject(node, "", bits_N[anchors_N == node], max_cluster_rows))
+            clusters.extend(_split_by_bits(node, "", bits_N[anchors_N == node], max_cluster_rows))
     return Cut(tuple(sorted(clusters, key=lambda cluster: cluster.key)))
 
 
@@ -196,12 +196,12 @@ def _rows_below(dendrogram: Dendrogram, rows_A: np.ndarray) -> np.ndarray:
     return rows_at
 
 
-def _split_by_subject(anchor: int, bits: str, bits_N: np.ndarray, max_cluster_rows: int) -> Iterator[Cluster]:
+def _split_by_bits(anchor: int, bits: str, bits_N: np.ndarray, max_cluster_rows: int) -> Iterator[Cluster]:
     if len(bits_N) == 0:
         return
     if len(bits_N) <= max_cluster_rows or (bits_N == bits_N[0]).all():
         yield Cluster((anchor,), bits, len(bits_N))
         return
     one_N = (bits_N >> np.uint64(_BITS - 1 - len(bits))) & np.uint64(1) == 1
-    yield from _split_by_subject(anchor, bits + "0", bits_N[~one_N], max_cluster_rows)
-    yield from _split_by_subject(anchor, bits + "1", bits_N[one_N], max_cluster_rows)
+    yield from _split_by_bits(anchor, bits + "0", bits_N[~one_N], max_cluster_rows)
+    yield from _split_by_bits(anchor, bits + "1", bits_N[one_N], max_cluster_rows)

@@ -13,12 +13,12 @@ import torch
 
 from lmeraser.backbone import Backbone, open_backbone, weights_of
 from lmeraser.config import BackboneConfig, MethodConfig
-from lmeraser.data import Sample, decode_image
+from lmeraser.data import Sample, decode_image, sample_chunks
 from lmeraser.errors import BackboneError, DataError
 from lmeraser.feature_map import FeatureMap
-from lmeraser.manifest import Manifest, create_manifest, load_part
+from lmeraser.manifest import Manifest, create_manifest, default_lease_s, load_part
 from lmeraser.meta_prompt import learn_meta_prompt
-from lmeraser.method import Method, chunks, extract
+from lmeraser.method import Method, extract
 from lmeraser.numerics import deterministic
 from lmeraser.partition import AnchorIndex, Dendrogram, fit_anchors
 from lmeraser.prompts import prompt_kind
@@ -72,7 +72,7 @@ def build_public(
     rows = list(samples)
     meta_prompt = learn_meta_prompt(backbone, config, rows)
     parts: list[PublicFeatures] = []
-    for chunk in chunks(rows, PUBLIC_CHUNK):
+    for chunk in sample_chunks(rows, PUBLIC_CHUNK):
         batch = parts[0].feature_batch if parts else None
         parts.append(public_features(config, backbone, meta_prompt, chunk, batch))
         if report is not None:
@@ -148,8 +148,16 @@ def fit_public(
     )
 
 
-def create_store(store: Store, config: MethodConfig, artifacts: PublicArtifacts) -> Manifest:
+def create_store(
+    store: Store, config: MethodConfig, artifacts: PublicArtifacts, lease_s: float | None = None
+) -> Manifest:
     """Write the public artifacts, and make the store.
+
+    Args:
+        store: where it is to lie.
+        config: what decides the state.
+        artifacts: from the public rows.
+        lease_s: how long replicas may answer unseen; that of a folder or of a bucket when absent.
 
     Raises:
         StoreFormatError: when there is a store already.
@@ -164,7 +172,8 @@ def create_store(store: Store, config: MethodConfig, artifacts: PublicArtifacts)
         names[part] = f"public/{part}-{digests[part][:16]}.safetensors"
         store.put(names[part], tensors_to_bytes(tensors))
     numerics = fingerprint(artifacts.feature_batch, accelerator_name(config.backbone))
-    return create_manifest(store, config, names, digests, numerics)
+    lease_s = default_lease_s(store) if lease_s is None else lease_s
+    return create_manifest(store, config, names, digests, numerics, lease_s)
 
 
 def load_method(store: Store, manifest: Manifest) -> Method:

@@ -13,22 +13,30 @@ from typing import Any
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from lmeraser.commit import Commit
+from lmeraser.commit import Commit, Erasure
 from lmeraser.errors import KeysError, ReceiptError
 from lmeraser.hashing import canonical_json
+from lmeraser.ids import comparable
 from lmeraser.keys import HashKey
 from lmeraser.manifest import Manifest
+from lmeraser.receipt_content import FORMAT, Told, read_content
 from lmeraser.state import MerklePath, merkle_paths
 
 
 def sample_hash(hash_key: HashKey, sample_id: str) -> str:
     """The keyed hash that stands for a sample id in the log and in receipts."""
-    return hash_key.of("sample", sample_id)
+    return hash_key.of("sample", comparable(sample_id))
 
 
 def subject_hash(hash_key: HashKey, subject_id: str) -> str:
     """The keyed hash that stands for a subject id in the log and in receipts."""
-    return hash_key.of("subject", subject_id)
+    return hash_key.of("subject", comparable(subject_id))
+
+
+def row_hashes(hash_key: HashKey, sample_id: str, subject_id: str | None) -> frozenset[str]:
+    """The keyed hashes by which a request may name a row: its sample id's and, where it has one, its subject's."""
+    sample = sample_hash(hash_key, sample_id)
+    return frozenset((sample,) if subject_id is None else (sample, subject_hash(hash_key, subject_id)))
 
 
 def key_check(hash_key: HashKey, deletion_id: str) -> str:
@@ -37,59 +45,77 @@ def key_check(hash_key: HashKey, deletion_id: str) -> str:
 
 
 @dataclass(frozen=True)
-class Change:
-    """What a commit that erases changed, as receipts say it.
+class Coverage:
+    """What a deletion covers once its rows are erased.
 
     Attributes:
-        clusters: keys of the clusters whose rows are others after it, or that are no more.
-        before, after: number and root of the commit on either side, and the Merkle paths of these clusters' rows.
+        samples, subjects: keyed hashes of the rows, and of the subjects that it named and that had rows.
+        unknown: how many of its ids named no row.
     """
 
-    clusters: tuple[str, ...]
-    before: dict[str, Any]
-    after: dict[str, Any]
+    samples: tuple[str, ...]
+    subjects: tuple[str, ...]
+    unknown: int
 
     @staticmethod
-    def between(before: Commit, after: Commit) -> Change:
-        """The change from one commit to the next."""
-        now = {entry.key: entry.rows_leaf for entry in after.clusters}
-        clusters = tuple(entry.key for entry in before.clusters if now.get(entry.key) != entry.rows_leaf)
-        return Change(clusters, _side(before, clusters), _side(after, clusters))
+    def of(request: Mapping[str, Any], erasure: Erasure) -> Coverage:
+        """The coverage of a request's record and of the erasure in the commit that leaves its rows out."""
+        unknown = {*request["unknown_samples"], *request["unknown_subjects"]}
+        return Coverage(
+            (*request["samples"], *erasure.samples),
+            (*request["subjects"], *erasure.subjects),
+            len(unknown.difference(erasure.samples, erasure.subjects)),
+        )
 
 
 def statement(
     manifest: Manifest,
     hash_key: HashKey,
-    request: Mapping[str, Any],
-    accepted_at: str,
-    erased_at: str,
-    change: Change,
+    deletion_id: str,
+    coverage: Coverage,
+    times: tuple[str, str],
+    sides: Mapping[str, Any],
 ) -> dict[str, Any]:
     """What a receipt says at "erased", unsigned.
 
     Args:
         manifest, hash_key: the store's.
-        request: body of the request's record.
-        accepted_at, erased_at: ISO 8601, UTC.
-        change: what the commit that erases the rows changed.
+        deletion_id: names the deletion.
+        coverage: what it covers.
+        times: when it was accepted and when it was erased, ISO 8601, UTC.
+        sides: "clusters", "before" and "after", from :func:`sides`.
     """
     return {
-        "format": 1,
-        "deletion": request["id"],
+        "format": FORMAT,
+        "deletion": deletion_id,
         "store": manifest.store_id,
-        "key_check": key_check(hash_key, request["id"]),
-        "samples": request["samples"],
-        "subjects": request["subjects"],
-        "accepted_at": accepted_at,
-        "erased_at": erased_at,
+        "key_check": key_check(hash_key, deletion_id),
+        "samples": list(coverage.samples),
+        "subjects": list(coverage.subjects),
+        "rows": len(coverage.samples),
+        "unknown": coverage.unknown,
+        "accepted_at": times[0],
+        "erased_at": times[1],
         "completed_at": None,
-        "clusters": list(change.clusters),
-        "before": change.before,
-        "after": change.after,
+        **sides,
         "completed": None,
         "fingerprint": dict(manifest.fingerprint),
         "code": version("lmeraser"),
     }
+
+
+def sides(before: Commit, after: Commit, clusters: tuple[str, ...]) -> dict[str, Any]:
+    """The commits on either side of an erasure, as a receipt names them.
+
+    Args:
+        before, after: the commit that held the rows, and the one that leaves them out.
+        clusters: keys of the clusters that held the rows.
+
+    Returns:
+        "clusters", and for "before" and "after" the number and the root of the commit and the Merkle paths of these
+        clusters' rows, where it has them.
+    """
+    return {"clusters": list(clusters), "before": _side(before, clusters), "after": _side(after, clusters)}
 
 
 def _side(commit: Commit, clusters: tuple[str, ...]) -> dict[str, Any]:
@@ -108,23 +134,28 @@ def sign(body: Mapping[str, Any], key: Ed25519PrivateKey) -> dict[str, Any]:
     return {**unsigned, "signature": key.sign(canonical_json(unsigned)).hex()}
 
 
-def verify_receipt(receipt: Mapping[str, Any], key: Ed25519PublicKey) -> None:
-    """Check the signature and the Merkle paths.
+def verify_receipt(receipt: Mapping[str, Any], key: Ed25519PublicKey) -> Told:
+    """Check the signature, that the content does not contradict itself, and the Merkle paths.
+
+    Returns:
+        What the receipt says: a receipt that holds may say that nothing was erased.
 
     Raises:
-        ReceiptError: when either does not hold; the message says which.
+        ReceiptError: when one of them does not hold; the message says which.
     """
     unsigned = {name: value for name, value in receipt.items() if name != "signature"}
     try:
         key.verify(bytes.fromhex(str(receipt.get("signature", ""))), canonical_json(unsigned))
-    except (InvalidSignature, ValueError) as error:
+    except (InvalidSignature, ValueError, RecursionError) as error:
         raise ReceiptError("the receipt's signature does not hold under this public key") from error
+    told = read_content(receipt)
     for side in ("before", "after"):
         state = receipt[side]
         for path in state["rows"]:
             siblings = tuple((where, digest) for where, digest in path["siblings"])
             if MerklePath(path["name"], path["leaf"], siblings).root() != state["root"]:
                 raise ReceiptError(f"the Merkle path of {path['name']} {side} does not lead to the state root")
+    return told
 
 
 def covers(receipt: Mapping[str, Any], hash_key: HashKey, identifier: str) -> bool:

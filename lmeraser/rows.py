@@ -16,7 +16,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lmeraser.errors import ObjectCorruptError
-from lmeraser.hashing import canonical_json
+from lmeraser.hashing import canonical_json, row_bits
+
+_MAY_LACK = "subject_id"
 
 
 def _schema(width: int) -> pa.Schema:
@@ -35,7 +37,7 @@ class RowTable:
 
     Attributes:
         sample_ids: N ids, distinct.
-        subject_ids: N ids of the persons that the rows are about.
+        subject_ids: N ids of the persons that the rows are about, or None.
         labels_N: int64, index into the declared labels.
         images: N encoded images, as they came.
         anchors_N: int32, nearest anchor of the un-augmented image.
@@ -43,7 +45,7 @@ class RowTable:
     """
 
     sample_ids: tuple[str, ...]
-    subject_ids: tuple[str, ...]
+    subject_ids: tuple[str | None, ...]
     labels_N: np.ndarray
     images: tuple[bytes, ...]
     anchors_N: np.ndarray
@@ -55,6 +57,11 @@ class RowTable:
     def where(self, keep_N: np.ndarray) -> RowTable:
         """The rows for which the mask holds, in the same order."""
         return self._at(np.flatnonzero(keep_N))
+
+    def bits(self, seed: int) -> np.ndarray:
+        """The bits that divide the rows below an anchor, uint64."""
+        bits = map(row_bits, itertools.repeat(seed), self.sample_ids, self.subject_ids)
+        return np.fromiter(bits, np.uint64, len(self))
 
     def digest(self) -> str:
         """SHA-256 over the content, row by row in the order of the sample ids."""
@@ -93,10 +100,13 @@ class RowTable:
             features = table.column("features").combine_chunks()
             width = features.type.list_size
             entries = features.flatten()
-            nulls = entries.null_count + sum(column.null_count for column in table.columns)
+            needed = [
+                column for name, column in zip(table.column_names, table.columns, strict=True) if name != _MAY_LACK
+            ]
+            nulls = entries.null_count + sum(column.null_count for column in needed)
             if nulls or table.schema.remove_metadata() != _schema(width):
                 told = f"it has {nulls} nulls and the columns {_told(table.schema)}"
-                raise ValueError(f"{told}; rows have no nulls and the columns {_told(_schema(width))}")
+                raise ValueError(f"{told}; only {_MAY_LACK} may be null, and the columns are {_told(_schema(width))}")
             return RowTable(
                 sample_ids=tuple(table.column("sample_id").to_pylist()),
                 subject_ids=tuple(table.column("subject_id").to_pylist()),

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import field
+
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
-LONGEST_LEASE_S = 0.4  # every erasure waits as long, so no replica may answer on a longer one
+from lmeraser.images_config import ImagesConfig
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid", allow_inf_nan=False))
@@ -18,24 +20,20 @@ class ServingConfig:
         temperature: τ, by which scores are divided before the softmax.
         skip_above: where the shared head gives its best label at least this probability, the specialist is not asked;
             no image is left out for that when absent.
-        lease_s: seconds for which a replica may answer after it saw that its commit is the newest.
         max_batch_images: images in one request.
-        max_image_bytes: size of one encoded image.
-        max_image_pixels: width times height of one image, read before it is decoded.
         replicas: Serve replicas.
         threads: CPU threads of one replica's forward pass.
         bf16: run the forward pass in bfloat16; answers differ in the third digit, and what is stored does not.
+        images: which images are taken; a configuration file sets it once, as ``images`` beside ``serving``.
         compile: have torch compile the blocks of a Vision Transformer; the first batches take long.
     """
 
     specialist_weight: float = Field(default=0.75, ge=0, le=1)
     temperature: float = Field(default=2.0, gt=0)
     skip_above: float | None = Field(default=None, gt=0, le=1)
-    lease_s: float = Field(default=LONGEST_LEASE_S, gt=0, le=LONGEST_LEASE_S)
     max_batch_images: int = Field(default=64, ge=1, le=4096)
-    max_image_bytes: int = Field(default=8_000_000, ge=1)
-    max_image_pixels: int = Field(default=40_000_000, ge=1)
     replicas: int = Field(default=1, ge=1)
     threads: int = Field(default=1, ge=1)
     bf16: bool = False
+    images: ImagesConfig = field(default_factory=ImagesConfig)
     compile: bool = False

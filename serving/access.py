@@ -1,7 +1,12 @@
-"""Who may call which route: API keys as bearer tokens (RFC 6750), checked before a body is read."""
+"""Who may call which route: API keys as bearer tokens (RFC 6750), checked before a body is read.
+
+Without keys only this machine's own programs may call, and no web page of others: not one that has its name point here
+(the header Host), not one that sends from elsewhere (Origin, Sec-Fetch-Site), nobody through a proxy.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -10,20 +15,36 @@ from fastapi.routing import APIRoute
 from fastapi.security import HTTPBearer
 from starlette.exceptions import HTTPException
 
-from lmeraser.api_keys import ApiKeys, Scope, is_loopback
+from lmeraser.api_keys import ApiKeys, Scope
+from lmeraser.loopback import is_loopback
 from serving.schemas import Problem
 
 # Names the scheme in the OpenAPI document; the check itself is made by the route, before its body is read.
 _BEARER = HTTPBearer(
     scheme_name="API key", description="Made by `lmeraser keys create`.", auto_error=False, bearerFormat="lmeraser_…"
 )
-_RESPONSES: dict[int | str, dict[str, Any]] = {401: {"model": Problem}, 403: {"model": Problem}}
+_RESPONSES: dict[int | str, dict[str, Any]] = {
+    401: {"model": Problem},
+    403: {"model": Problem},
+    421: {"model": Problem},
+    431: {"model": Problem},
+}
+# What proxies, load balancers and content networks add. A proxy that adds nothing cannot be told from a local caller.
+_FORWARDED = re.compile(
+    r"forwarded|client-?ip|real-?ip|connecting-ip|remote-(ip|addr)|^via$|^cdn-loop$|^x-(envoy|original|proxy|amzn)-"
+)
+_HOST = re.compile(r"(\[[^\]]*\]|[^:]*)(:\d+)?")
 
 
-def guarded_router(keys: ApiKeys, scope: Scope) -> APIRouter:
+def guarded_router(keys: ApiKeys, scope: Scope, max_body_bytes: Callable[[Request], int] | None = None) -> APIRouter:
     """A router whose routes answer only to keys with this scope.
 
     Without keys in the folder they answer to callers on this machine.
+
+    Args:
+        keys: the keys that there are.
+        scope: what a key must allow.
+        max_body_bytes: how long the body of a request may be; a small one when None.
     """
 
     class GuardedRoute(APIRoute):
@@ -32,6 +53,7 @@ def guarded_router(keys: ApiKeys, scope: Scope) -> APIRouter:
 
             async def guarded(request: Request) -> Response:
                 _check(keys, scope, request)
+                _check_body(request, max_body_bytes)
                 return await handle(request)
 
             return guarded
@@ -42,7 +64,8 @@ def guarded_router(keys: ApiKeys, scope: Scope) -> APIRouter:
 
 
 def _check(keys: ApiKeys, scope: Scope, request: Request) -> None:
-    if not keys.current() and request.client is not None and is_loopback(request.client.host):
+    if not keys.current() and _from_here(request):
+        _check_no_foreign_page(request)
         return
     kind, _, secret = request.headers.get("authorization", "").partition(" ")
     if kind.lower() != "bearer" or not secret.strip():
@@ -64,3 +87,49 @@ def _check(keys: ApiKeys, scope: Scope, request: Request) -> None:
             f"the API key {key.id} has the scopes {', '.join(key.scopes)}; the scope {scope!r} is needed",
             {"WWW-Authenticate": f'Bearer realm="lmeraser", scope="{scope}", error="insufficient_scope"'},
         )
+
+
+def _from_here(request: Request) -> bool:
+    """Whether the caller is a program of this machine, with no proxy between that says so."""
+    return (
+        request.client is not None
+        and is_loopback(request.client.host)
+        and not any(_FORWARDED.search(name) for name in request.headers)
+    )
+
+
+def _check_no_foreign_page(request: Request) -> None:
+    host = request.headers.get("host", "")
+    named = _HOST.fullmatch(host)
+    if len(request.headers.getlist("host")) != 1 or named is None or not is_loopback(named[1].strip("[]")):
+        raise HTTPException(
+            421,
+            f"the header Host is {host!r}; while there is no API key, allowed is localhost, 127.0.0.1 or [::1], with "
+            "any port: `lmeraser keys create` makes a key",
+        )
+    origin = request.headers.get("origin")
+    if origin is not None and origin.lower() not in (f"http://{host}".lower(), f"https://{host}".lower()):
+        raise HTTPException(
+            403,
+            f"the request comes from a page of {origin!r}; while there is no API key, pages of others may not call",
+        )
+    if request.headers.get("sec-fetch-site") == "cross-site":
+        raise HTTPException(
+            403, "the request comes from another site's page; while there is no API key, pages of others may not call"
+        )
+
+
+def _check_body(request: Request, max_body_bytes: Callable[[Request], int] | None) -> None:
+    coding = request.headers.get("content-encoding", "identity").strip().lower()
+    if coding not in ("", "identity"):
+        raise HTTPException(
+            415,
+            f"the content encoding is {coding!r}; allowed is none: send the body uncompressed",
+            {"Accept-Encoding": "identity"},
+        )
+    body = request.scope["lmeraser.body"]
+    if max_body_bytes is not None:
+        body.max_bytes = max_body_bytes(request)
+    length = request.headers.get("content-length", "")
+    if length.isdecimal() and int(length) > body.max_bytes:
+        raise body.too_long()

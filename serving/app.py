@@ -1,12 +1,11 @@
 """The Ray Serve application.
 
-``serve run serving.app:build store=PATH [keys=FOLDER] [lease_s=0.4 …]``, ``lmeraser serve`` and KubeRay bring up
+``serve run serving.app:build store=PATH [keys=FOLDER] [threads=2 …]``, ``lmeraser serve`` and KubeRay bring up
 the same application. Torch is imported in replicas only.
 """
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -19,12 +18,13 @@ from ray.serve import Application
 from ray.serve.config import BackpressureConfig
 
 from actors.nodes import OTHERS_PART_OF_GPU
-from lmeraser.api_keys import ApiKeys
+from lmeraser.api_keys import ApiKeys, read_api_keys
 from lmeraser.errors import LMEraserError
 from lmeraser.keys import default_folder
 from lmeraser.manifest import load_manifest
 from lmeraser.serving_config import ServingConfig
 from lmeraser.store import open_store
+from lmeraser.store.location import local_path
 from lmeraser.validated import validated
 from serving.admission import most_requests
 from serving.batching import Batching
@@ -36,16 +36,21 @@ if TYPE_CHECKING:
     from serving.predictor import Scored, ToScore
 
 # The replica turns away what is too much with a problem document; Serve, with plain text, only what is far beyond.
-_SERVE_TAKES = 2
+# So many bodies may be arriving, so many predictions under way, and the rest is room for all else.
+_SERVE_TAKES = 3
 # Leaves room on two cores for its successor and the owners beside it.
 _PART_OF_CORE = 0.9
+
+
+# What Serve tells of the application to others, so that none takes it for its own.
+STORE, STARTED_BY = "store", "started_by"
 
 
 @serve.ingress()
 class Service:
     """The deployment: one replica, its batches, its routes."""
 
-    def __init__(self, store: str, keys: str, serving: dict[str, Any]) -> None:
+    def __init__(self, store: str, keys: str, keys_expected: bool, serving: dict[str, Any]) -> None:
         import ray
         import torch
 
@@ -56,18 +61,21 @@ class Service:
         torch.set_num_threads(config.threads)
         self._store_uri = store
         self._metrics = ServingMetrics()
-        self._keys = ApiKeys(Path(keys))
+        self._keys = ApiKeys(Path(keys), keys_expected)
         self._replica = Replica(open_store(store), Path(keys), config, "cuda" if ray.get_gpu_ids() else "cpu")
         self._batching = Batching(self._score, config.max_batch_images)
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         registrar = NamedRegistrar(self._replica.store_id, self._store_uri)
-        return create_app(self._replica, self._batching, registrar, self._keys)
+        return create_app(self._replica, self._batching, registrar, self._keys, names_requests=False)
+
+    def reconfigure(self, told: dict[str, str]) -> None:
+        """Serve demands it of what has a ``user_config``; here that is for others to read."""
 
     async def check_health(self) -> None:
-        """Ray asks regularly: an idle replica lets go of an old bank, and has the new one ready."""
+        """Ray asks regularly; what is reported is how old the bank is that answers."""
         try:
-            bank = await asyncio.to_thread(self._replica.bank)
+            bank = self._replica.bank()
         except LMEraserError:
             # Not being ready is no reason to be restarted.
             return
@@ -95,10 +103,17 @@ def build(args: dict[str, Any]) -> Application:
     Raises:
         ConfigError: when an argument is unknown or outside its range.
         StoreError: when the URI cannot be used or names no store.
+        KeysError: when the file of API keys cannot be used.
     """
+    return application(args, "")
+
+
+def application(args: dict[str, Any], started_by: str) -> Application:
+    """As :func:`build`, with the Ray job that starts it."""
     settings = dict(args)
     store = open_store(str(settings.pop("store", "")))
-    keys = Path(settings.pop("keys", None) or default_folder()).absolute()
+    given = settings.pop("keys", None)
+    keys = local_path(given) if given else default_folder()
     config = validated(ServingConfig, settings, "serving")
     on_gpu = load_manifest(store).method.backbone.device == "cuda"
     ongoing = _SERVE_TAKES * most_requests(config)
@@ -112,6 +127,9 @@ def build(args: dict[str, Any]) -> Application:
         # A new replica is ready before an old one ends.
         max_surge_percent=100,
         ray_actor_options=reserved(config, on_gpu),
+        user_config={STORE: store.uri, STARTED_BY: started_by},
     )(Service)
-    application: Application = deployment.bind(store.uri, str(keys), asdict(config))
-    return application
+    # A replica that starts when the file is gone must not take that for a service without keys.
+    keys_expected = bool(read_api_keys(keys))
+    bound: Application = deployment.bind(store.uri, str(keys), keys_expected, asdict(config))
+    return bound

@@ -6,11 +6,12 @@ Legend: K specialists, A anchors.
 from __future__ import annotations
 
 import logging
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import torch
 
-from lmeraser.commit import Commit
+from lmeraser.commit import ClusterEntry, Commit
 from lmeraser.errors import NotReadyError, ObjectCorruptError, ObjectMissingError
 from lmeraser.heads import Head
 from lmeraser.heads_state import HeadsState
@@ -21,6 +22,8 @@ from lmeraser.store import Store
 from serving.router import Routes, routes
 
 logger = logging.getLogger(__name__)
+# A bucket takes tens of milliseconds for each specialist, and there may be thousands.
+_READERS = 32
 
 
 @dataclass(frozen=True)
@@ -57,29 +60,29 @@ def load_bank(store: Store, method: Method, commit: Commit, hash_key: HashKey, p
         raise NotReadyError("the system holds no rows")
     heads = _heads(store, commit, hash_key)
     known = dict(zip(previous.specialists, previous.prompts_K, strict=True)) if previous is not None else {}
-    keys: list[str] = []
-    names: list[str] = []
-    prompts: list[torch.Tensor] = []
-    for entry in commit.clusters:
-        if (name := entry.specialist_object) is None:
-            continue
+
+    def prompt_of(entry: ClusterEntry) -> torch.Tensor | None:
+        assert entry.specialist_object is not None
+        if (prompt := known.get(entry.specialist_object)) is not None:
+            return prompt
         try:
-            prompt = known.get(name)
-            if prompt is None:
-                specialist = read_specialist(store, hash_key, entry.key, name, entry.specialist_leaf)
-                prompt = torch.from_numpy(specialist.prompt).to(method.backbone.device)
+            specialist = read_specialist(store, hash_key, entry.key, entry.specialist_object, entry.specialist_leaf)
         except (ObjectCorruptError, ObjectMissingError) as error:
             logger.error("cluster %s answers without its specialist: %s", entry.key, error)
-            continue
-        keys.append(entry.key)
-        names.append(name)
-        prompts.append(prompt)
+            return None
+        return torch.from_numpy(specialist.prompt).to(method.backbone.device)
+
+    tuned = [entry for entry in commit.clusters if entry.specialist_object is not None]
+    with ThreadPoolExecutor(_READERS, thread_name_prefix="prompts") as readers:
+        read = list(zip(tuned, readers.map(prompt_of, tuned), strict=True))
+    prompts = [prompt for _, prompt in read if prompt is not None]
+    answering = [entry for entry, prompt in read if prompt is not None]
     empty = torch.zeros((0, *method.prompt_kind.shape), device=method.backbone.device)
     return Bank(
         commit=commit,
         prompts_K=torch.stack(prompts) if prompts else empty,
-        specialists=tuple(names),
-        routes=routes(commit.clusters, keys, method.dendrogram.anchors),
+        specialists=tuple(str(entry.specialist_object) for entry in answering),
+        routes=routes(commit.clusters, [entry.key for entry in answering], method.dendrogram.anchors),
         shared_head=heads.shared_head,
         pooled_head=heads.pooled_head,
     )

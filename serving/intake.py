@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import binascii
+import codecs
+import re
 from dataclasses import dataclass
 
 from fastapi import Request
@@ -16,6 +18,9 @@ from lmeraser.errors import UndecodableImageError
 from serving.schemas import PredictRequest
 
 EncodedImage = bytes | UndecodableImageError
+
+_DATA_URL = re.compile(r"\s*data:[^,]{0,255};base64,", re.IGNORECASE)
+_ONE_ALPHABET = {ord("-"): "+", ord("_"): "/"} | dict.fromkeys(map(ord, " \t\r\n\f\v"))
 
 REQUEST_BODY = {
     "requestBody": {
@@ -48,6 +53,11 @@ class Asked:
     specialist_weight: float | None = None
 
 
+def is_one_image(request: Request) -> bool:
+    """Whether the body is an image as it is."""
+    return _content_type(request).startswith("image/")
+
+
 async def asked_of(request: Request, max_images: int) -> Asked:
     """Read a request's body.
 
@@ -55,14 +65,14 @@ async def asked_of(request: Request, max_images: int) -> Asked:
         RequestValidationError: when the body is not what its content type says, or holds no image.
         HTTPException: 413 when there are more than ``max_images``; 415 for another content type.
     """
-    content_type = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
+    content_type = _content_type(request)
     weight = None
     images: list[EncodedImage]
     if content_type == "application/json":
         parsed = _parsed(await request.body())
         images = [_from_base64(text) for text in parsed.images]
         weight = parsed.specialist_weight
-    elif content_type.startswith("image/"):
+    elif is_one_image(request):
         images = [await request.body()]
     elif content_type == "multipart/form-data":
         async with request.form(max_files=max_images + 1, max_fields=max_images) as form:
@@ -78,15 +88,24 @@ async def asked_of(request: Request, max_images: int) -> Asked:
     return Asked(images, weight)
 
 
+def _content_type(request: Request) -> str:
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
 def _parsed(body: bytes) -> PredictRequest:
     try:
-        return PredictRequest.model_validate_json(body)
+        return PredictRequest.model_validate_json(body.removeprefix(codecs.BOM_UTF8))
     except ValidationError as error:
         raise RequestValidationError([{**item, "loc": ("body", *item["loc"])} for item in error.errors()]) from error
 
 
 def _from_base64(text: str) -> EncodedImage:
+    """The bytes, as browsers (a data: URL), shells (line breaks) and web tokens (``-_``, no padding) write them."""
+    digits = _DATA_URL.sub("", text, count=1).translate(_ONE_ALPHABET).rstrip("=")
     try:
-        return base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError) as error:
-        return UndecodableImageError(f"the image is not base64: {error}")
+        return base64.b64decode(digits + "=" * (-len(digits) % 4), validate=True)
+    except (binascii.Error, ValueError):
+        return UndecodableImageError(
+            "the image is not base64: allowed are A-Z a-z 0-9 + / (or - _ for the last two), with = at the end or "
+            "without, white space, and `data:…;base64,` before it"
+        )

@@ -6,7 +6,8 @@ H head features.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -96,11 +97,24 @@ class Predictor:
         if len(images_N3PP) == 0:
             nothing_N, nothing_NC = np.zeros(0, np.int32), np.zeros((0, len(self._method.config.labels)))
             return Scored(bank.commit, nothing_NC, nothing_NC, nothing_N, nothing_N > 0, nothing_N > 0)
-        device = self._method.backbone.device
-        with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=self._config.bf16):
+        with self._inference():
             better = bank.pooled_head.better_than(bank.shared_head)
             needed_N = np.repeat([better or one.with_specialists for one in requests], [len(one) for one in requests])
-            return self._scored(bank, _on_device(images_N3PP, device), needed_N)
+            return self._scored(bank, self._on_device(images_N3PP), needed_N)
+
+    def warm_up(self) -> None:
+        """Run both passes once, so that no request waits for compilation or for the device to be set up."""
+        backbone, kind = self._method.backbone, self._method.prompt_kind
+        size = self._method.config.backbone.image_px
+        with self._inference():
+            # One image is a case of its own to a compiler.
+            for images in (1, 2):
+                images_N3PP = self._on_device(np.zeros((images, 3, size, size), np.uint8))
+                plain, prompted = self._passes(backbone.normalise(images_N3PP))
+                self._method.anchor_index.nearest(plain.routing_NR.float().cpu().numpy())
+                self.projected(plain)
+                prompts_M = torch.zeros((images, *kind.shape), device=backbone.device)
+                self.projected(prompted(np.arange(images), prompts_M))
 
     def projected(self, features: Features) -> np.ndarray:
         """Head features on the grid, int16 [N, H]."""
@@ -151,14 +165,19 @@ class Predictor:
         assert isinstance(backbone, VitBackbone)
         return backbone.finish(lower) if meta_N is None else kind.features_from(lower, meta_N), from_lower
 
+    @contextmanager
+    def _inference(self) -> Iterator[None]:
+        device = self._method.backbone.device
+        with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=self._config.bf16):
+            yield
+
+    def _on_device(self, images_N3PP: np.ndarray) -> Tensor:
+        images, device = torch.from_numpy(images_N3PP), self._method.backbone.device
+        # From pinned memory the copy runs beside what the GPU does already.
+        return images.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else images
+
     def _index(self, places_M: np.ndarray) -> Tensor:
         return torch.from_numpy(places_M).to(self._method.backbone.device)
-
-
-def _on_device(images_N3PP: np.ndarray, device: torch.device) -> Tensor:
-    images = torch.from_numpy(images_N3PP)
-    # From pinned memory the copy runs beside what the GPU does already.
-    return images.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else images
 
 
 def _rows(hidden: Hidden, index_M: Tensor) -> Hidden:

@@ -6,7 +6,8 @@ Legend: N images, P pixels a side.
 from __future__ import annotations
 
 import asyncio
-import threading
+import logging
+import weakref
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +17,7 @@ import numpy as np
 
 from lmeraser.commit import Commit
 from lmeraser.data import decode_image
-from lmeraser.errors import LogError, NotReadyError, StoreError, UndecodableImageError
+from lmeraser.errors import NotReadyError, UndecodableImageError
 from lmeraser.heads import blend
 from lmeraser.keys import load_hash_key
 from lmeraser.manifest import load_manifest
@@ -24,11 +25,14 @@ from lmeraser.public import load_public, open_method
 from lmeraser.serving_config import ServingConfig
 from lmeraser.store import Store
 from serving.bank import Bank, load_bank
+from serving.current_bank import CurrentBank
 from serving.intake import EncodedImage
 from serving.lease import Lease
 from serving.predictor import Predictor, Scored, ToScore
 from serving.problems import problem_of, too_large
 from serving.schemas import FailedPrediction, ImagePrediction, PredictAnswer, Problem
+
+logger = logging.getLogger(__name__)
 
 Forward = Callable[[ToScore], Awaitable[Scored]]
 
@@ -37,10 +41,10 @@ _TOP = 5
 
 
 class Replica:
-    """Holds the bank of the newest commit. Its blocking methods may be called from several threads."""
+    """Holds the bank of the newest commit. May be used from several threads; its own end once it is let go."""
 
     def __init__(self, store: Store, keys: Path, config: ServingConfig, device: Literal["cpu", "cuda"] = "cpu") -> None:
-        """Load the public artifacts; the bank is loaded when it is first needed.
+        """Load the public artifacts, run a first batch, and load the first bank where there is one.
 
         Raises:
             StoreFormatError: when there is no store.
@@ -51,19 +55,23 @@ class Replica:
         manifest = load_manifest(store)
         # Answers do not enter the state, so a replica may run under other numerics than the owners.
         backbone = replace(manifest.method.backbone, device=device)
-        self._method = open_method(replace(manifest.method, backbone=backbone), load_public(store, manifest))
+        method = open_method(replace(manifest.method, backbone=backbone), load_public(store, manifest))
         if config.compile:
-            self._method.backbone.compile()
-        self._store = store
-        self._hash_key = load_hash_key(keys)
+            method.backbone.compile()
+        hash_key = load_hash_key(keys)
+        self._method = method
+        self._predictor = Predictor(method, config)
+        self._predictor.warm_up()
+        self._lease = Lease(store, manifest.lease_s)
+        self._current = CurrentBank(
+            self._lease, lambda commit, previous: load_bank(store, method, commit, hash_key, previous)
+        )
         self._config = config
-        self._predictor = Predictor(self._method, config)
-        self._lease = Lease(store, config.lease_s)
-        self._bank: Bank | None = None
-        self._loading = threading.Lock()
         self.store_id = manifest.store_id
         self.min_tuned_rows = manifest.method.partition.min_tuned_rows
         self.config = config
+        self._current.start()
+        weakref.finalize(self, self._current.stop)
 
     def commit(self) -> Commit:
         """The newest commit, as just seen in the store.
@@ -71,51 +79,27 @@ class Replica:
         Raises:
             NotReadyError: when there is none, or the store cannot be read.
         """
-        try:
-            commit = self._lease.look()
-        except (StoreError, LogError) as error:
-            raise NotReadyError("the store cannot be read now") from error
-        if commit is None:
-            raise NotReadyError("the store holds no rows: ingest some first")
-        return commit
+        return self._current.newest()
 
     def bank(self) -> Bank:
-        """A bank that may answer now, with half of its lease or more left where the store is quick.
+        """A bank that may answer now; waits for nothing.
 
         Raises:
             NotReadyError: when there is none.
         """
-        with self._loading:
-            for _ in range(_ATTEMPTS):
-                if self._bank is not None and self._lease.holds(self._bank.commit.number, share=0.5):
-                    return self._bank
-                commit = self.commit()
-                if self._bank is None or self._bank.commit.number != commit.number:
-                    try:
-                        self._bank = load_bank(self._store, self._method, commit, self._hash_key, self._bank)
-                    except (StoreError, NotReadyError) as error:
-                        # A commit that is newer by now has swept this one's objects away.
-                        if self.commit().number != commit.number:
-                            continue
-                        self._bank = None
-                        if isinstance(error, NotReadyError):
-                            raise
-                        raise NotReadyError("the store cannot be read now") from error
-                if self._lease.holds(self._bank.commit.number):
-                    return self._bank
-        raise NotReadyError(f"no commit could be read within {self._config.lease_s} s, {_ATTEMPTS} times over")
+        return self._current.get()
 
     def lease_age_s(self, bank: Bank) -> float | None:
-        """Seconds since the bank's commit was seen to be the newest; None when that was too long ago."""
+        """Seconds since nothing was seen to be erased after the bank's commit; None when that was too long ago."""
         return self._lease.age_s(bank.commit.number)
 
     def score(self, requests: Sequence[ToScore]) -> list[Scored]:
-        """Scores of several requests' images in one heterogeneous batch.
+        """Scores of several requests' images in one heterogeneous batch; waits some seconds for a bank that is coming.
 
         Raises:
-            NotReadyError: when no bank may answer now.
+            NotReadyError: when no bank may answer.
         """
-        scored = self._predictor.score(self.bank(), requests)
+        scored = self._predictor.score(self._current.awaited(), requests)
         ends = np.cumsum([len(request) for request in requests])
         return [scored.part(end - len(request), end) for request, end in zip(requests, ends, strict=True)]
 
@@ -147,9 +131,7 @@ class Replica:
                 commit=scored.commit.number,
             )
             body = answer.model_dump_json().encode()
-            # As late as can be: the lease may have run out since the batch began.
-            if not self._lease.holds(scored.commit.number):
-                await asyncio.to_thread(self.commit)
+            # As late as can be: something may have been erased since the batch began.
             if self._lease.holds(scored.commit.number):
                 return body
         raise NotReadyError(f"the commit changed during the answer, {_ATTEMPTS} times over")
@@ -160,12 +142,17 @@ class Replica:
     def _decoded_one(self, image: EncodedImage, request_id: str) -> np.ndarray | Problem:
         if isinstance(image, UndecodableImageError):
             return problem_of(image, request_id)
-        if len(image) > self._config.max_image_bytes:
-            return too_large(f"the image has {len(image)} bytes; allowed is {self._config.max_image_bytes}", request_id)
+        most = self._config.images.max_bytes
+        if len(image) > most:
+            return too_large(f"the image has {len(image)} bytes; allowed is {most} (images.max_bytes)", request_id)
         try:
-            return decode_image(image, self._method.config.backbone.image_px, self._config.max_image_pixels)
+            return decode_image(image, self._method.config.backbone.image_px, self._config.images)
         except UndecodableImageError as error:
             return problem_of(error, request_id)
+        except Exception:
+            # Whatever a damaged file sets off is that image's error, and not that of the others beside it.
+            logger.exception("request %s: an image cannot be decoded", request_id)
+            return problem_of(UndecodableImageError("the image cannot be decoded"), request_id)
 
     def _stacked(self, images: Sequence[np.ndarray]) -> np.ndarray:
         size = self._method.config.backbone.image_px

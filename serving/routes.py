@@ -5,14 +5,19 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Annotated, Any
 
-from fastapi import APIRouter, FastAPI, Header, Request, Response
+from fastapi import APIRouter, FastAPI, Header, Query, Request, Response
 
+from actors.intake import MAX_IDS
 from lmeraser.api_keys import ApiKeys
 from lmeraser.deletion import Deletion
+from lmeraser.errors import UnknownDeletionError
+from lmeraser.serving_config import ServingConfig
 from serving.access import guarded_router
 from serving.admission import Admission, most_requests
+from serving.bodies import SMALL_BODY_BYTES, Bodies
 from serving.description import describe_problems
-from serving.intake import REQUEST_BODY, asked_of
+from serving.edge import Edge
+from serving.intake import REQUEST_BODY, asked_of, is_one_image
 from serving.page import page_router
 from serving.problems import register_problems, request_id_of
 from serving.registrar import Registrar
@@ -33,18 +38,48 @@ if TYPE_CHECKING:
 
 _NOT_FOUND: dict[int | str, dict[str, Any]] = {404: {"model": Problem}}
 # No JSON, a body that does not come to its end in time, one that is too long.
-_BODY: dict[int | str, dict[str, Any]] = {400: {"model": Problem}, 408: {"model": Problem}, 413: {"model": Problem}}
+_BODY: dict[int | str, dict[str, Any]] = {
+    400: {"model": Problem},
+    408: {"model": Problem},
+    413: {"model": Problem},
+    415: {"model": Problem},
+}
+# One of the longest always finds room beside others.
+_BODIES_TOGETHER = 2
+# So many ids of the greatest length in ASCII, with their quotes and commas.
+_LONGEST_DELETION = MAX_IDS * (1024 + 4)
 _NOT_READY: dict[int | str, dict[str, Any]] = {422: {"model": Problem}, 503: {"model": Problem}}
 
 
-def create_app(replica: Replica, forward: Forward, registrar: Registrar, keys: ApiKeys) -> FastAPI:
-    """The HTTP surface over one replica."""
-    app = FastAPI(title="LMEraser", summary="Machine unlearning as a running service", responses=_NOT_READY)
-    limits = replica.config
-    # Base64 makes four characters of three bytes; the rest of the body is small.
-    register_problems(app, max_body_bytes=65536 + limits.max_batch_images * (limits.max_image_bytes * 4 // 3 + 256))
-    app.include_router(_predicting(replica, forward, guarded_router(keys, "predict")))
-    app.include_router(_deleting(registrar, guarded_router(keys, "delete")))
+def create_app(
+    replica: Replica, forward: Forward, registrar: Registrar, keys: ApiKeys, names_requests: bool = True
+) -> FastAPI:
+    """The HTTP surface over one replica.
+
+    Args:
+        replica: answers predictions.
+        forward: passes images to it, in batches.
+        registrar: takes deletions.
+        keys: who may call.
+        names_requests: whether answers get the header X-Request-ID here; Serve's proxy adds it by itself.
+    """
+    app = FastAPI(
+        title="LMEraser",
+        summary="Machine unlearning as a running service",
+        responses=_NOT_READY,
+        # Relative to the document, so that it also holds under a path of a proxy.
+        servers=[{"url": "."}],
+        docs_url=None,
+        redoc_url=None,
+        # A body without a content type is what a page of others can send without asking.
+        strict_content_type=True,
+    )
+    register_problems(app)
+    longest = max(_longest_predict(replica.config), _LONGEST_DELETION)
+    bodies = Bodies(most_requests(replica.config), _BODIES_TOGETHER * longest)
+    app.add_middleware(Edge, bodies=bodies, names_requests=names_requests)
+    app.include_router(_predicting(replica, forward, keys))
+    app.include_router(_deleting(registrar, guarded_router(keys, "delete", _most_of_deletion)))
     app.include_router(_looking(replica, guarded_router(keys, "admin")))
     app.include_router(_health(replica))
     app.include_router(page_router())
@@ -52,19 +87,35 @@ def create_app(replica: Replica, forward: Forward, registrar: Registrar, keys: A
     return app
 
 
-def _predicting(replica: Replica, forward: Forward, router: APIRouter) -> APIRouter:
-    admission = Admission(most_requests(replica.config))
+def _longest_predict(limits: ServingConfig) -> int:
+    # Base64 makes four characters of three bytes, and a line break after 76 of them; the rest of the body is small.
+    return 65536 + limits.max_batch_images * (limits.images.max_bytes * 7 // 5 + 256)
+
+
+def _most_of_deletion(request: Request) -> int:
+    return _LONGEST_DELETION if request.scope["path"].endswith("/v1/deletions") else SMALL_BODY_BYTES
+
+
+def _predicting(replica: Replica, forward: Forward, keys: ApiKeys) -> APIRouter:
+    limits = replica.config
+    admission = Admission(most_requests(limits))
+
+    def max_body_bytes(request: Request) -> int:
+        return limits.images.max_bytes if is_one_image(request) else _longest_predict(limits)
+
+    router = guarded_router(keys, "predict", max_body_bytes)
 
     @router.post(
         "/v1/predict",
         response_model=PredictAnswer,
-        responses=_BODY | {415: {"model": Problem}},
+        responses=_BODY,
         openapi_extra=REQUEST_BODY,
     )
     async def predict(request: Request) -> Response:
         """Predict one or many images: JSON with base64, multipart files named "images", or one image as the body."""
+        # A place is held from here on only: a body that arrives slowly keeps nobody else from an answer.
+        asked = await asked_of(request, limits.max_batch_images)
         with admission.taken():
-            asked = await asked_of(request, replica.config.max_batch_images)
             body = await replica.predict(asked.images, forward, request_id_of(request.scope), asked.specialist_weight)
         return Response(body, media_type="application/json")
 
@@ -75,7 +126,6 @@ def _deleting(registrar: Registrar, router: APIRouter) -> APIRouter:
     @router.post("/v1/deletions", status_code=202, responses=_BODY | {409: {"model": Problem}})
     async def delete(
         body: DeletionRequest,
-        request: Request,
         response: Response,
         idempotency_key: Annotated[str | None, Header(min_length=1, max_length=255)] = None,
     ) -> Deletion:
@@ -86,13 +136,24 @@ def _deleting(registrar: Registrar, router: APIRouter) -> APIRouter:
             idempotency_key,
             body.deadline.isoformat() if body.deadline is not None else None,
         )
-        response.headers["Location"] = request.url_for("show_deletion", deletion_id=deletion.id).path
+        # Relative to /v1/deletions, so that it also holds under a path of a proxy.
+        response.headers["Location"] = f"deletions/{deletion.id}"
         return deletion
 
-    @router.get("/v1/deletions")
-    async def list_deletions() -> DeletionsAnswer:
-        """All deletions, oldest first."""
-        return DeletionsAnswer(deletions=await registrar.deletions())
+    @router.get("/v1/deletions", responses=_NOT_FOUND)
+    async def list_deletions(
+        limit: Annotated[int, Query(ge=1, le=1000, description="How many at most.")] = 100,
+        before: Annotated[str | None, Query(description="Those older than this one: `next` of a page.")] = None,
+    ) -> DeletionsAnswer:
+        """Deletions, newest first, a page at a time."""
+        found = await registrar.deletions()
+        if before is not None:
+            place = next((place for place, deletion in enumerate(found) if deletion.id == before), None)
+            if place is None:
+                raise UnknownDeletionError(f"there is no deletion {before!r}")
+            found = found[:place]
+        page = found[: -limit - 1 : -1]
+        return DeletionsAnswer(deletions=page, next=page[-1].id if len(page) < len(found) else None)
 
     @router.get("/v1/deletions/{deletion_id}", responses=_NOT_FOUND)
     async def show_deletion(deletion_id: str) -> Deletion:

@@ -27,7 +27,11 @@ class PredictRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    images: list[str] = Field(min_length=1, description="Image files (PNG, JPEG, …) in base64.")
+    images: list[str] = Field(
+        min_length=1,
+        description="Image files (PNG, JPEG, …) in base64 (RFC 4648; either alphabet, with or without padding and "
+        "white space), or as data: URLs.",
+    )
     specialist_weight: float | None = Field(
         default=None,
         ge=0,
@@ -76,9 +80,10 @@ class DeletionRequest(BaseModel):
 
 
 class DeletionsAnswer(BaseModel):
-    """All deletions, oldest first."""
+    """A page of deletions, newest first."""
 
     deletions: list[Deletion]
+    next: str | None = Field(description="Names the next, older page, as `before`; null on the last one.")
 
 
 class ClusterAnswer(BaseModel):

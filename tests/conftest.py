@@ -94,7 +94,9 @@ def ray_local() -> Iterator[None]:
     from cluster.runtime import connect
 
     patch = pytest.MonkeyPatch()
-    for name, value in {"RAY_ADDRESS": "local", **CREDENTIALS}.items():
+    # The last is set by the project itself; set here, it is put back afterwards.
+    mine = {"RAY_ADDRESS": "local", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+    for name, value in {**mine, **CREDENTIALS}.items():
         patch.setenv(name, value)
     connect()
     yield

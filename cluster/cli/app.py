@@ -23,7 +23,8 @@ from cluster.cli import (
     status,
     verify,
 )
-from lmeraser.errors import ConfigError, LMEraserError
+from cluster.cli.failures import told
+from lmeraser.errors import ConfigError
 
 FAILED, USAGE = 1, 2
 
@@ -52,25 +53,11 @@ def main() -> None:
     """Run one command. Exit code 0; 1 when it failed; 2 when it was asked for wrongly."""
     try:
         app()
-    except LMEraserError as error:
-        _report(error)
-        sys.exit(USAGE if isinstance(error, ConfigError) else FAILED)
     except Exception as error:
-        if not _is_ray_error(error):
+        reason = told(error)
+        if reason is None:
             raise
-        _report(LMEraserError(f"Ray: {str(error).strip().splitlines()[0]}"))
-        sys.exit(FAILED)
+        Console(stderr=True).print(f"error: {reason}", style="red", markup=False, highlight=False, soft_wrap=True)
+        sys.exit(USAGE if isinstance(reason, ConfigError) else FAILED)
     except KeyboardInterrupt:
         sys.exit(FAILED)
-
-
-def _is_ray_error(error: Exception) -> bool:
-    # Commands that need no Ray do not load it.
-    exceptions = sys.modules.get("ray.exceptions")
-    return exceptions is not None and isinstance(error, exceptions.RayError)
-
-
-def _report(error: LMEraserError) -> None:
-    # An error that crossed processes carries the remote traceback in its text; its cause does not.
-    told = getattr(error, "cause", None) or error
-    Console(stderr=True).print(f"error: {told}", style="red", markup=False, highlight=False, soft_wrap=True)

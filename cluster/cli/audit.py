@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cluster.cli.ids_file import IdsFile, SubjectsFile, read_ids
 from cluster.cli.options import (
     AsJson,
     ConfigFile,
@@ -20,13 +23,15 @@ from cluster.cli.options import (
     key_folder,
     read_config,
     read_file,
-    read_ids,
 )
 from cluster.cli.output import print_json, print_pairs, progress
 from cluster.cli.residue import folders_of
 from lmeraser.config import Config
 from lmeraser.errors import ConfigError
 from lmeraser.keys import load_hash_key, parse_public_pem
+
+if TYPE_CHECKING:
+    from lmeraser.data import Sample
 
 LEAST_SHADOWS = 8
 
@@ -48,7 +53,8 @@ def audit(
     public_key: Annotated[
         Path | None, typer.Option(help="PEM file of the public signing key.  [default: that of the key folder]")
     ] = None,
-    ids_file: Annotated[Path | None, typer.Option(help="File with one erased sample or subject id a line.")] = None,
+    ids_file: IdsFile = None,
+    subjects_file: SubjectsFile = None,
     with_rows: Annotated[
         bool, typer.Option("--with-rows", help="Take the deleted rows from the configuration's `private:` source.")
     ] = False,
@@ -71,7 +77,6 @@ def audit(
     """
     from lmeraser.audit import Plan, Question, to_html
     from lmeraser.audit import audit as run
-    from lmeraser.data import open_source
     from lmeraser.manifest import load_manifest
 
     if 0 < shadows < LEAST_SHADOWS:
@@ -82,8 +87,8 @@ def audit(
     question = Question(
         requests=tuple(dict.fromkeys([*requests, *(more or [])])),
         plan=Plan(shadows, targets, attacked, settings.serving.specialist_weight, settings.serving.temperature),
-        ids=tuple(read_ids(ids_file)) if ids_file is not None else (),
-        source=list(open_source(settings.private).samples(labels)) if with_rows else (),
+        ids=tuple(chain(*read_ids(ids_file, subjects_file))),
+        source=list(_rows(settings, key_folder(keys), labels)) if with_rows else (),
         folders=tuple(folders_of(folders)),
         known_head=known_head,
     )
@@ -102,6 +107,13 @@ def audit(
         print_pairs([("report", out / "report.html")])
     if found.verdict == "failed":
         raise typer.Exit(1)
+
+
+def _rows(settings: Config, keys: Path, labels: tuple[str, ...]) -> Iterator[Sample]:
+    """The private rows as an ingest names them."""
+    from lmeraser.data import open_source
+
+    return open_source(settings.private, images=settings.images, name_key=load_hash_key(keys)).samples(labels)
 
 
 def _make(folder: Path) -> None:

@@ -46,8 +46,9 @@ def roll(
     from cluster.runtime import connect
 
     target = find_store(store, s3_endpoint, config)
-    load_manifest(target)
+    manifest = load_manifest(target)
     settings = read_settings(config)
+    manifest.check_lease(settings.lease_s)
     leave_stdout_to_results()
     connect()
     with progress() as report:

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from actors.history import History
+from cluster.cli.ids_file import IdsFile, SubjectsFile, odd_ids, read_ids
 from cluster.cli.options import (
     AsJson,
     ConfigFile,
@@ -18,10 +19,9 @@ from cluster.cli.options import (
     StoreUri,
     find_store,
     key_folder,
-    read_ids,
     read_settings,
 )
-from cluster.cli.output import leave_stdout_to_results, print_json, print_pairs, print_rows
+from cluster.cli.output import leave_stdout_to_results, print_json, print_pairs, print_rows, warn
 from lmeraser.deletion import Deletion, Status
 from lmeraser.errors import ConfigError, LMEraserError, WaitTimeoutError
 from lmeraser.log import Log
@@ -47,7 +47,11 @@ def delete(
     keys: KeyFolder = None,
     sample_ids: Annotated[list[str] | None, typer.Option("--sample-id", help="A sample to delete.")] = None,
     subject_ids: Annotated[list[str] | None, typer.Option("--subject-id", help="A subject to delete.")] = None,
-    ids_file: Annotated[Path | None, typer.Option(help="File with one sample id a line.")] = None,
+    ids_file: IdsFile = None,
+    subjects_file: SubjectsFile = None,
+    allow_unknown: Annotated[
+        bool, typer.Option("--allow-unknown", help="Exit with 0 also when none of the ids is held.")
+    ] = False,
     idempotency_key: Annotated[str | None, typer.Option(help="The same key and ids delete once.")] = None,
     deadline: Annotated[
         str | None, typer.Option(help="When it should be completed: 2026-12-24T18:00:00Z. The nearest goes first.")
@@ -56,19 +60,32 @@ def delete(
     timeout_s: TimeoutS = 3600.0,
     as_json: AsJson = False,
 ) -> None:
-    """Delete samples, and every sample of subjects.
+    """Delete samples, and every sample of subjects; exit code 1 when none of the ids is held, or the deletion failed.
 
-    Example: lmeraser delete --store /data/gtsrb-store --subject-id 00012
+    Ids in a file or on standard input stay out of the shell's history; those of options do not. A file holds one id a
+    line, as it stands: quotation marks around it are the file's, blanks are the id's.
+
+    Example: lmeraser delete --store /data/gtsrb-store --subjects-file gone.txt
     """
     _check_awaited(wait)
-    samples = [*(sample_ids or []), *(read_ids(ids_file) if ids_file is not None else [])]
-    if not samples and not subject_ids:
-        raise ConfigError("nothing to delete: give --sample-id, --subject-id or --ids-file")
+    samples, subjects = read_ids(ids_file, subjects_file)
+    samples += sample_ids or []
+    subjects += subject_ids or []
+    if not samples and not subjects:
+        raise ConfigError("nothing to delete: give --ids-file, --subjects-file, --sample-id or --subject-id")
     target = find_store(store, s3_endpoint, config)
-    accepted = _asked(target, config, keys, "delete", samples, subject_ids or [], idempotency_key, deadline)
+    accepted = _asked(target, config, keys, "delete", samples, subjects, idempotency_key, deadline)
     reached = _awaited(target, accepted.id, wait, timeout_s)
-    _show({**asdict(reached), "unknown_ids": list(accepted.unknown_ids)}, as_json)
+    named, unknown = {*samples, *subjects}, list(accepted.unknown_ids)
+    nothing_known = named <= set(unknown)
+    _show({**asdict(reached), "unknown_ids": unknown, "nothing_known": nothing_known}, as_json)
     _check_not_failed(reached)
+    if not unknown:
+        return
+    told = f"{len(unknown)} of {len(named)} id(s) are not held, such as {unknown[0]!r}{odd_ids(unknown)}"
+    if nothing_known and not allow_unknown:
+        raise LMEraserError(f"nothing was deleted: {told}. --allow-unknown makes that no error")
+    warn(told)
 
 
 @group.command("list")
@@ -152,12 +169,15 @@ def wait_for(
 def _asked(store: Store, config: Path | None, keys: Path | None, method: str, *arguments: Any) -> Deletion:
     """What the registrar, which is started where none runs, answers."""
     import ray
+    from ray._raylet import setproctitle  # type: ignore[attr-defined]  # its stub leaves it out
 
     from actors.owner_process import Site
     from cluster.runtime import connect, registrar_of
 
     manifest = load_manifest(store)
     leave_stdout_to_results()
+    # Ray keeps the command line of whoever connects in its table of jobs, and any user may list processes.
+    setproctitle(f"lmeraser {method}")
     connect()
     registrar = registrar_of(Site(store.uri, str(key_folder(keys))), manifest, read_settings(config).owners)
     answer: Deletion = ray.get(getattr(registrar, method).remote(*arguments))

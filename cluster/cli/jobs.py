@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import signal
-import threading
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -24,8 +24,11 @@ from cluster.cli.options import (
 )
 from cluster.cli.output import leave_stdout_to_results, print_json, print_pairs, progress
 from lmeraser.api_keys import check_listening
+from lmeraser.errors import NotReadyError
 from lmeraser.manifest import load_manifest
 from lmeraser.store import Store
+
+_LOOK_S = 2.0
 
 
 def register(app: typer.Typer) -> None:
@@ -67,10 +70,13 @@ def ingest(
     s3_endpoint: S3Endpoint = "",
     keys: KeyFolder = None,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave undecodable images out.")] = False,
-    force: Annotated[bool, typer.Option("--force", help="Take rows that were erased before.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Take rows that were erased before, too.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Make the store where there is none, and add the private rows.
+    """Make the store where there is none, and add the private rows that are new.
+
+    Rows that are in the store already, the same in every byte, are passed over. Rows that were named in a deletion, or
+    whose subject was, are left out unless --force is given.
 
     Example: lmeraser ingest --config examples/gtsrb.yaml --data /data --store /data/gtsrb-store
     """
@@ -88,12 +94,32 @@ def ingest(
         built_s = _since(begun)
         site = _site(target, keys)
         registrar = registrar_of(site, built.manifest, settings.owners)
-        done = run(registrar, site, built.manifest, settings.private, skip_bad=skip_bad, force=force, report=report)
+        done = run(
+            registrar,
+            site,
+            built.manifest,
+            settings.private,
+            skip_bad=skip_bad,
+            force=force,
+            report=report,
+            images=settings.images,
+        )
+    if done.source.unnamed:
+        typer.echo(
+            f"warning: {done.source.unnamed} rows have no sample_id and are named by their content (image-…): "
+            "give them ids of your own, or nobody can ask for their deletion by a name that is known outside",
+            err=True,
+        )
     _print(
         {
-            "rows": done.rows,
-            "skipped": list(done.skipped),
-            "public_skipped": list(built.skipped),
+            "added": done.outcome.added,
+            "present": done.outcome.present,
+            "erased": done.outcome.erased,
+            "named_by_content": done.source.unnamed,
+            "left_out": _counted(done.source.left_out, as_json),
+            "skipped": _reasons(done.skipped, as_json),
+            "public_left_out": _counted(built.source.left_out, as_json),
+            "public_skipped": _reasons(built.skipped, as_json),
             "store": target.uri,
             "public_s": built_s,
             "private_s": round(_since(begun) - built_s, 2),
@@ -140,30 +166,46 @@ def serve(
 
     Example: lmeraser serve --store /data/gtsrb-store --port 8000
     """
+    from cluster.applications import serves
     from cluster.runtime import connect, registrar_of
-    from cluster.service import start_service, stop_service
+    from cluster.service import check_address, start_service, stop_service
 
     target = find_store(store, s3_endpoint, config)
     manifest = load_manifest(target)
     settings = read_settings(config)
+    manifest.check_lease(settings.lease_s)
     # The service checks this too; here it is told before Ray starts.
     check_listening(key_folder(keys), host)
     leave_stdout_to_results()
     connect()
+    # Before a registrar is started: where another service runs, nothing is begun.
+    check_address(target, key_folder(keys), host, port)
     registrar_of(_site(target, keys), manifest, settings.owners)
-    url = start_service(target, key_folder(keys), settings.serving, host, port)
-    _print({"url": url, "docs": f"{url}/docs", "store": target.uri}, as_json)
-    stopped = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stopped.set())
-    stopped.wait()
-    stop_service()
+    # How a service manager ends it, also while it starts: as an interrupt does.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        url = start_service(target, key_folder(keys), settings.serving, host, port)
+        _print({"url": url, "docs": f"{url}/docs", "store": target.uri}, as_json)
+        while serves(target.uri):
+            time.sleep(_LOOK_S)
+    except KeyboardInterrupt:
+        stop_service()
+        return
+    raise NotReadyError(f"the service of {target.uri} was ended by another command")
 
 
 def _site(store: Store, keys: Path | None) -> Any:
     from actors.owner_process import Site
 
     return Site(store.uri, str(key_folder(keys)))
+
+
+def _counted(reasons: Mapping[str, int], as_json: bool) -> Any:
+    return dict(reasons) if as_json else ", ".join(f"{count} {reason}" for reason, count in reasons.items()) or None
+
+
+def _reasons(skipped: Mapping[str, str], as_json: bool) -> Any:
+    return dict(skipped) if as_json else "; ".join(f"{name}: {reason}" for name, reason in skipped.items()) or None
 
 
 def _since(begun: float) -> float:

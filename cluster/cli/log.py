@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from dataclasses import asdict
+from datetime import datetime
+from itertools import pairwise
 from typing import Annotated
 
 import typer
 
 from cluster.cli.options import AsJson, ConfigFile, S3Endpoint, StoreUri, find_store
 from cluster.cli.output import print_json, print_pairs, print_rows
-from lmeraser.log import Log
+from lmeraser.commit import Commit
+from lmeraser.errors import LogError
+from lmeraser.log import Log, Record
 from lmeraser.manifest import load_manifest
 from lmeraser.store import open_store
 
@@ -46,20 +51,36 @@ def check(
     config: ConfigFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Walk the chain; exit code 1 when a record is changed, missing or out of order.
+    """Walk the chain, and look whether the store holds all that the newest commit names.
 
+    Exit code 1 when a record is changed, missing, out of order or earlier than the one before it, or an object is gone.
     Nothing follows the last record: to see that it was changed or removed, compare the head with one that you kept.
 
     Example: lmeraser log check --store /data/gtsrb-store
     """
+    from lmeraser.objects import missing_now
+
     target = find_store(store, s3_endpoint, config)
     load_manifest(target)
-    records = Log(target).advance()
-    found = {"records": len(records), "head": records[-1].digest if records else None, "valid": True}
+    log = Log(target)
+    records = log.advance()
+    commits = [record for record in records if record.kind == "commit"]
+    gone = missing_now(target, log, Commit.from_record(commits[-1])) if commits else ()
+    problems = [*_out_of_time(records), *(f"{name}, which the newest commit names, is gone" for name in gone)]
+    head = records[-1].digest if records else None
+    found = {"records": len(records), "head": head, "valid": not problems}
     if as_json:
-        print_json(found)
+        print_json({**found, "problems": problems})
     else:
-        print_pairs(found.items())
+        print_pairs([*found.items(), *(("", problem) for problem in problems)])
+    if problems:
+        raise LogError(f"{len(problems)} thing(s) are wrong with the log of {target.uri}, such as: {problems[0]}")
+
+
+def _out_of_time(records: list[Record]) -> Iterator[str]:
+    for before, record in pairwise(records):
+        if datetime.fromisoformat(record.at) < datetime.fromisoformat(before.at):
+            yield f"log record {record.number} is of {record.at}, earlier than the one before it, of {before.at}"
 
 
 @group.command("mirror")
@@ -77,14 +98,14 @@ def mirror(
 
     Example: lmeraser log mirror --to /mnt/other/gtsrb-log --follow --store /data/gtsrb-store
     """
-    from lmeraser.mirror import mirror_log
+    from lmeraser.mirror import LogMirror
 
-    source, target = find_store(store, s3_endpoint, config), open_store(to)
-    found = mirror_log(source, target)
+    mirrored = LogMirror(find_store(store, s3_endpoint, config), open_store(to))
+    found = mirrored.copy()
     if as_json:
         print_json(asdict(found))
     else:
         print_pairs(asdict(found).items())
     while follow:
         time.sleep(_FOLLOW_S)
-        mirror_log(source, target)
+        mirrored.copy()

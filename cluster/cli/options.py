@@ -12,7 +12,7 @@ from lmeraser.config import Config, SourceConfig, load_config
 from lmeraser.errors import ConfigError
 from lmeraser.keys import default_folder
 from lmeraser.store import Store, open_store
-from lmeraser.store.location import SCHEME, with_endpoint
+from lmeraser.store.location import SCHEME, local_path, with_endpoint
 
 ConfigFile = Annotated[Path | None, typer.Option("--config", help="YAML configuration file.")]
 DataFolder = Annotated[str | None, typer.Option("--data", help="What ${data} stands for in the configuration.")]
@@ -64,18 +64,27 @@ def find_store(uri: str, s3_endpoint: str, config: Path | None = None, data: str
         ConfigError: when neither names a store.
         StoreError: when it is no store's URI, or the endpoint is none, or does not go with it.
     """
-    if config is not None and (not uri or (uri.startswith(SCHEME) and not s3_endpoint)):
+    if config is not None and (not uri or uri.startswith(SCHEME) != bool(s3_endpoint)):
         settings = read_config(config, data, s3_endpoint)
         uri = uri or settings.store
-        s3_endpoint = s3_endpoint or (settings.s3_endpoint if uri.startswith(SCHEME) else "")
+        if uri.startswith(SCHEME):
+            s3_endpoint = settings.s3_endpoint
+        elif _rows_on_s3(settings):
+            # It is that of the rows alone.
+            s3_endpoint = ""
     if not uri:
         raise ConfigError("no store was given: pass --store URI, or --config with `store:`")
     return open_store(with_endpoint(uri, s3_endpoint) if s3_endpoint else uri)
 
 
+def _rows_on_s3(config: Config) -> bool:
+    sources = (config.public, config.private, config.test)
+    return any(source is not None and source.path.startswith(SCHEME) for source in sources)
+
+
 def key_folder(folder: Path | None) -> Path:
     """The key folder that was given, else the default one."""
-    return (folder or default_folder()).absolute()
+    return default_folder() if folder is None else local_path(folder)
 
 
 def read_file(file: Path) -> bytes:
@@ -88,15 +97,3 @@ def read_file(file: Path) -> bytes:
         return file.read_bytes()
     except OSError as error:
         raise ConfigError(f"cannot read {file}: {error.strerror}") from error
-
-
-def read_ids(file: Path) -> list[str]:
-    """The ids in a file, one a line.
-
-    Raises:
-        ConfigError: when the file cannot be read.
-    """
-    try:
-        return [line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read {file}: {error}") from error

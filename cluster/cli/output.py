@@ -29,6 +29,11 @@ def print_json(value: Any) -> None:
     _stdout.flush()
 
 
+def warn(text: str) -> None:
+    """A sentence on stderr that the exit code does not tell."""
+    Console(stderr=True).print(f"warning: {text}", style="yellow", markup=False, highlight=False, soft_wrap=True)
+
+
 def print_pairs(pairs: Iterable[tuple[str, Any]]) -> None:
     """Names and values below each other."""
     table = Table(show_header=False, box=None, pad_edge=False)

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from cluster.cli.ids_file import IdsFile, SubjectsFile, read_ids
 from cluster.cli.options import AsJson, ConfigFile, KeyFolder, S3Endpoint, StoreUri, find_store, key_folder, read_file
-from cluster.cli.output import print_json, print_pairs
+from cluster.cli.output import print_json, print_pairs, warn
 from lmeraser.errors import ConfigError, ObjectMissingError, ReceiptError
 from lmeraser.keys import load_hash_key, parse_public_pem, read_hash_key
 from lmeraser.manifest import load_manifest
+from lmeraser.receipt_content import parse_receipt
 from lmeraser.receipts import covers, verify_receipt
 
 group = typer.Typer(help="Signed statements that rows were erased.", no_args_is_help=True)
@@ -42,41 +45,50 @@ def show(
 def verify(
     file: Annotated[Path, typer.Argument(help="The receipt, a JSON file.")],
     public_key: Annotated[Path, typer.Option("--public-key", help="PEM file of the public signing key.")],
-    identifier: Annotated[str | None, typer.Option("--id", help="Say whether it covers this id.")] = None,
+    store_id: Annotated[str | None, typer.Option("--store-id", help="The store that it must be of.")] = None,
+    identifier: Annotated[
+        str | None, typer.Option("--id", help="Say whether it covers this id; a file keeps it out of shell histories.")
+    ] = None,
+    ids_file: IdsFile = None,
+    subjects_file: SubjectsFile = None,
     keys: KeyFolder = None,
     hash_key: Annotated[
         Path | None, typer.Option("--hash-key", help="File of the hash key.  [default: that of the key folder]")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Check a receipt's signature and proofs; needs neither the store nor a network.
+    """Check a receipt's signature, its proofs and that it does not contradict itself; needs neither store nor network.
 
-    With --id, which needs the hash key, also say whether a sample or subject is among those erased.
+    With ids, which need the hash key, also say whether they are among those erased; exit code 1 when one is not. One
+    key folder may serve several stores: with --store-id, which `lmeraser status` shows, only receipts of that one hold.
 
-    Example: lmeraser receipt verify receipt.json --public-key signing-key.pub.pem --id u42
+    Example: lmeraser receipt verify receipt.json --public-key signing-key.pub.pem --ids-file gone.txt
     """
-    if hash_key is not None and identifier is None:
-        raise ConfigError("--hash-key is there to ask about an id: give --id too")
-    receipt = _read_receipt(file)
-    verify_receipt(receipt, parse_public_pem(read_file(public_key)))
-    found: dict[str, Any] = {name: receipt.get(name) for name in ("deletion", "erased_at", "completed_at")}
-    found["valid"] = True
-    if identifier is not None:
+    samples, subjects = read_ids(ids_file, subjects_file)
+    asked = [*([identifier] if identifier is not None else []), *samples, *subjects]
+    if hash_key is not None and not asked:
+        raise ConfigError("--hash-key is there to ask about ids: give --id, --ids-file or --subjects-file too")
+    try:
+        receipt = parse_receipt(read_file(file))
+        told = verify_receipt(receipt, parse_public_pem(read_file(public_key)))
+    except ReceiptError as error:
+        raise ReceiptError(f"{file}: {error}") from error
+    if store_id is not None and told.store != store_id:
+        raise ReceiptError(f"{file} is a receipt of store {told.store}, not of {store_id}")
+    found: dict[str, Any] = {**asdict(told), "valid": True}
+    left: list[str] = []
+    if asked:
         key = read_hash_key(hash_key) if hash_key is not None else load_hash_key(key_folder(keys))
-        found["covered"] = covers(receipt, key, identifier)
+        left = [one for one in asked if not covers(receipt, key, one)]
+        found |= {"asked": len(asked), "covered": not left}
     if as_json:
         print_json(found)
     else:
         print_pairs(found.items())
-    if identifier is not None and not found["covered"]:
-        raise ReceiptError(f"the receipt does not cover {identifier!r}")
-
-
-def _read_receipt(file: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(read_file(file))
-    except ValueError as error:
-        raise ReceiptError(f"{file} is not JSON: {error}") from error
-    if not isinstance(value, dict):
-        raise ReceiptError(f"{file} is not a receipt")
-    return value
+    if told.rows == 0:
+        warn("NOTHING WAS ERASED: the store held no row of what this deletion named")
+    elif told.clusters == 0:
+        warn("the rows were erased by an earlier deletion already, so this receipt shows no change of the store")
+    if left:
+        more = f", nor {len(left) - 1} more" if len(left) > 1 else ""
+        raise ReceiptError(f"the receipt does not cover {left[0]!r}{more}")

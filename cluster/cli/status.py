@@ -9,7 +9,7 @@ import typer
 
 from actors.history import History
 from cluster.cli.options import AsJson, ConfigFile, S3Endpoint, StoreUri, find_store
-from cluster.cli.output import print_json, print_pairs
+from cluster.cli.output import print_json, print_pairs, warn
 from lmeraser.log import Log
 from lmeraser.manifest import load_manifest
 
@@ -29,10 +29,13 @@ def status(
 
     Example: lmeraser status --store /data/gtsrb-store
     """
+    from lmeraser.objects import missing_now
+
     target = find_store(store, s3_endpoint, config)
     manifest = load_manifest(target)
     history = History()
-    history.replay(Log(target).advance())
+    log = Log(target)
+    history.replay(log.advance())
     commit = history.commit
     clusters = commit.clusters if commit is not None else ()
     smallest = manifest.method.partition.min_tuned_rows
@@ -46,10 +49,16 @@ def status(
         "clusters": len(clusters),
         "tuned": sum(entry.specialist_object is not None for entry in clusters),
         "awaiting": sum(entry.specialist_object is None and entry.rows >= smallest for entry in clusters),
+        "missing_objects": list(missing_now(target, log, commit)) if commit is not None else [],
         "deletions": dict(Counter(deletion.status for deletion in history.deletions.values())),
     }
     if as_json:
         print_json(found)
     else:
         deletions = ", ".join(f"{count} {status}" for status, count in found["deletions"].items())
-        print_pairs({**found, "deletions": deletions or "none"}.items())
+        missing = len(found["missing_objects"])
+        print_pairs({**found, "missing_objects": missing, "deletions": deletions or "none"}.items())
+    if found["missing_objects"]:
+        warn(
+            f"the store lacks what its newest commit names, such as {found['missing_objects'][0]}: `lmeraser log check`"
+        )

@@ -91,6 +91,7 @@ def run_demo(workdir: Path, report: Report) -> DemoReport:
 
 def _new_store(workdir: Path, config: Config, report: Report) -> Store:
     """A store that holds the trained weights and nothing else."""
+    workdir.mkdir(mode=0o700, parents=True, exist_ok=True)
     if not (workdir / "keys").exists():
         init_keys(workdir / "keys")
     connect()

@@ -7,13 +7,15 @@ from dataclasses import dataclass, replace
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from lmeraser.commit import ClusterEntry, Commit
+from lmeraser.commit import ClusterEntry, Commit, Erasure
 from lmeraser.errors import ConfigError, LogError, NotReadyError
 from lmeraser.keys import HashKey
 from lmeraser.log import Log, Record
 from lmeraser.manifest import Manifest
-from lmeraser.receipts import Change, sample_hash, subject_hash
+from lmeraser.receipts import Coverage, row_hashes
 from lmeraser.store import Store
+
+_NOTHING = Erasure("")
 
 
 @dataclass(frozen=True)
@@ -23,12 +25,14 @@ class Asked:
     Attributes:
         request: the record that accepted it.
         before, after: the commit that erased its rows and the one that it was made from; None while only accepted.
+        erasure: what it came to in that commit; nothing while only accepted.
         erased, completed, failed: the newest record of each kind.
     """
 
     request: Record
     before: Commit | None = None
     after: Commit | None = None
+    erasure: Erasure = _NOTHING
     erased: Record | None = None
     completed: Record | None = None
     failed: Record | None = None
@@ -39,14 +43,20 @@ class Asked:
         return str(self.request.body["id"])
 
     @property
+    def coverage(self) -> Coverage:
+        """What it covers."""
+        return Coverage.of(self.request.body, self.erasure)
+
+    @property
     def samples(self) -> frozenset[str]:
-        """Keyed hashes of its samples."""
-        return frozenset(self.request.body["samples"])
+        """Keyed hashes of the rows that it covers."""
+        return frozenset(self.coverage.samples)
 
     @property
     def hashes(self) -> frozenset[str]:
-        """Keyed hashes of its samples and subjects."""
-        return self.samples | frozenset(self.request.body["subjects"])
+        """Keyed hashes of the rows that it covers, and of all samples and subjects that it named."""
+        body = self.request.body
+        return self.samples.union(self.coverage.subjects, body["unknown_samples"], body["unknown_subjects"])
 
     @property
     def status(self) -> str:
@@ -88,16 +98,16 @@ class Evidence:
         left = [
             entry
             for one in self.asked
-            if one.before is not None and one.after is not None
-            for key in Change.between(one.before, one.after).clusters
+            if one.before is not None
+            for key in one.erasure.clusters
             if (entry := one.before.entry(key)) is not None
         ]
         anchors = {anchor for entry in left for anchor in entry.anchors}
         return tuple(entry for entry in self.commit.clusters if not anchors.isdisjoint(entry.anchors))
 
-    def covers(self, sample_id: str, subject_id: str) -> bool:
+    def covers(self, sample_id: str, subject_id: str | None) -> bool:
         """Whether an audited deletion names this sample or its subject."""
-        hashes = {sample_hash(self.hash_key, sample_id), subject_hash(self.hash_key, subject_id)}
+        hashes = row_hashes(self.hash_key, sample_id, subject_id)
         return any(not hashes.isdisjoint(one.hashes) for one in self.asked)
 
 
@@ -126,8 +136,9 @@ def read_evidence(
         if record.kind == "commit":
             newest = Commit.from_record(record)
             commits[record.number] = newest
-            for name in newest.requests:
-                everything[name] = replace(everything[name], before=origin or newest, after=newest)
+            for erasure in newest.erasures:
+                one = everything[erasure.id]
+                everything[erasure.id] = replace(one, before=origin or newest, after=newest, erasure=erasure)
             origin = newest
         elif record.kind == "request":
             everything[str(record.body["id"])] = Asked(record)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -18,10 +17,10 @@ import torch
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from lmeraser.audit.evidence import Evidence, read_evidence
-from lmeraser.commit import DATA_FOLDERS, ClusterEntry, Commit
+from lmeraser.commit import DATA_FOLDERS, ClusterEntry, Commit, Erasure
 from lmeraser.data import Sample
 from lmeraser.errors import NotReadyError
-from lmeraser.hashing import canonical_json, draw, subject_bits
+from lmeraser.hashing import canonical_json, draw
 from lmeraser.heads import Statistics
 from lmeraser.heads_state import HeadsState
 from lmeraser.keys import HashKey
@@ -30,11 +29,11 @@ from lmeraser.method import Method
 from lmeraser.numerics import deterministic
 from lmeraser.objects import object_name, read_heads, read_rows, read_specialist
 from lmeraser.partition import Cut
-from lmeraser.receipts import Change, sample_hash, sign, statement
+from lmeraser.receipts import Coverage, sample_hash, sides, sign, statement
 from lmeraser.rows import RowTable
 from lmeraser.specialist import Specialist
 from lmeraser.state import json_digest, state_leaf
-from lmeraser.store import LocalStore, Store
+from lmeraser.store import LocalStore, Store, unfenced
 from lmeraser.tuning import TuningRows, tune_prompt
 
 Way = Literal[
@@ -131,7 +130,7 @@ def fake(scene: Scene, way: Way, folder: Path) -> Evidence:
     for prefix in DATA_FOLDERS:
         for name in store.names(prefix):
             if name not in named:
-                store.purge(name)
+                store.purge(name, unfenced)
     return newest
 
 
@@ -177,15 +176,19 @@ def _recorded(scene: Scene, commit: Commit, store: Store, signing_key: Ed25519Pr
     term = log.advance()[-1].term
     request_id = uuid.uuid4().hex
     samples = [sample_hash(evidence.hash_key, scene.sample.sample_id)]
-    empty: dict[str, Any] = {"subjects": [], "idempotency": None, "body": "", "deadline": None}
+    none: dict[str, Any] = {"subjects": [], "unknown_samples": [], "unknown_subjects": []}
+    empty: dict[str, Any] = {**none, "idempotency": None, "body": "", "deadline": None}
     request = log.append("request", term, {"id": request_id, "samples": samples, **empty})
-    record = log.append("commit", term, replace(commit, requests=(request_id,)).to_body())
+    erasure = Erasure(request_id, (scene.entry.key,))
+    record = log.append("commit", term, replace(commit, erasures=(erasure,)).to_body())
     after = Commit.from_record(record)
-    change = Change.between(evidence.commit, after)
-    log.append("erased", term, {"id": request_id, "clusters": list(change.clusters)})
+    coverage = Coverage.of(request.body, erasure)
+    said = {"id": request_id, "clusters": list(erasure.clusters), "rows": len(coverage.samples), "unknown": 0}
+    log.append("erased", term, said)
     log.append("completed", term, {"id": request_id})
-    now = datetime.now(UTC).isoformat(timespec="milliseconds")
-    body = statement(evidence.manifest, evidence.hash_key, request.body, request.at, now, change)
+    now = log.now()
+    changed = sides(evidence.commit, after, erasure.clusters)
+    body = statement(evidence.manifest, evidence.hash_key, request_id, coverage, (request.at, now), changed)
     body |= {"completed_at": now, "completed": {"log": after.number, "root": after.root}}
     store.put(f"receipts/{request_id}.json", canonical_json(sign(body, signing_key)))
     return request_id
@@ -195,7 +198,7 @@ def _removable(method: Method, tables: dict[str, RowTable], entry: ClusterEntry)
     """Rows of the cluster without which the cut has the same clusters, each with that cut."""
     seed = method.config.seed
     together = RowTable.concatenate(tables.values(), method.feature_map.width)
-    bits_N = np.array([subject_bits(seed, name) for name in together.subject_ids], np.uint64)
+    bits_N = together.bits(seed)
     for name in sorted(tables[entry.key].sample_ids, key=lambda name: draw(seed, "fake", name)):
         keep_N = np.array([other != name for other in together.sample_ids])
         with deterministic():

@@ -9,7 +9,7 @@ from lmeraser.audit.evidence import Evidence
 from lmeraser.audit.report import Section, Table, not_done, section
 from lmeraser.data import Sample
 from lmeraser.receipts import sample_hash, subject_hash
-from lmeraser.residue import scan
+from lmeraser.residue import NOT_LOOKED_FOR, scan
 
 NAME, TITLE = "residue", "Is a byte of the rows left in the files?"
 _SHOWN = 20
@@ -30,7 +30,7 @@ def leftovers(evidence: Evidence, folders: Sequence[Path], ids: Sequence[str], d
             "not hold them: give them with --ids-file, or the rows with --with-rows",
         )
     images = [sample.image for sample in deleted]
-    found = scan(evidence.store, folders, ids, images)
+    found = scan(evidence.store, evidence.hash_key, folders, ids, images)
     findings = [f"{finding.file} {finding.what}" for finding in found.findings]
     more = [f"and {len(findings) - _SHOWN} more"] if len(findings) > _SHOWN else []
     return section(
@@ -40,6 +40,7 @@ def leftovers(evidence: Evidence, folders: Sequence[Path], ids: Sequence[str], d
         said=(
             f"{found.files} files were read byte by byte for {found.ids} ids and {found.images} images with their "
             "features. An object that no commit names counts as a finding, and so does a file that cannot be read.",
+            f"Not looked for: {'; '.join(NOT_LOOKED_FOR)}.",
         ),
         tables=(Table(("scanned",), ((evidence.store.uri,), *((str(folder),) for folder in folders))),),
         figures={"files": found.files, "ids": found.ids, "images": found.images, "findings": len(findings)},

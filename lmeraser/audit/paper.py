@@ -10,7 +10,7 @@ from typing import Any
 from lmeraser.audit.evidence import Asked, Evidence
 from lmeraser.audit.report import Section, Table, section
 from lmeraser.errors import ObjectMissingError, ReceiptError
-from lmeraser.receipts import Change, key_check, verify_receipt
+from lmeraser.receipts import key_check, sides, verify_receipt
 
 LOG_TITLE = "Is the log whole?"
 
@@ -26,15 +26,16 @@ def requests(evidence: Evidence) -> Section:
         (
             one.id,
             one.status,
-            str(len(one.samples)),
-            str(len(one.request.body["subjects"])),
+            str(len(one.coverage.samples)),
+            str(len(one.coverage.subjects)),
+            str(one.coverage.unknown),
             one.request.at,
             one.erased.at if one.erased is not None else "-",
             one.completed.at if one.completed is not None else "-",
         )
         for one in evidence.asked
     )
-    columns = ("deletion", "status", "samples", "subjects", "accepted", "erased", "completed")
+    columns = ("deletion", "status", "rows", "subjects", "unknown ids", "accepted", "erased", "completed")
     pending = [one for one in evidence.asked if one.status in ("erased", "failed")]
     said = [f"{len(pending)} of them wait for a tuning or failed in it; the erasure stands."] if pending else []
     return section(
@@ -54,8 +55,8 @@ def receipts(evidence: Evidence) -> Section:
     paths = 0
     for one in evidence.asked:
         if one.before is not None and one.after is not None:
-            change = Change.between(one.before, one.after)
-            paths += len(change.before["rows"]) + len(change.after["rows"])
+            changed = sides(one.before, one.after, one.erasure.clusters)
+            paths += len(changed["before"]["rows"]) + len(changed["after"]["rows"])
         wrong = list(_wrong_with_receipt(evidence, one))
         findings += (f"deletion {one.id}: {reason}" for reason in wrong)
         touched = one.erased.body["clusters"] if one.erased is not None else []
@@ -116,29 +117,33 @@ def _wrong_with_receipt(evidence: Evidence, one: Asked) -> Iterator[str]:
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         yield f"its receipt cannot be read: {error!r}"
         return
-    yield from _contradictions(evidence, one, receipt, Change.between(one.before, one.after))
+    yield from _contradictions(evidence, one, receipt, sides(one.before, one.after, one.erasure.clusters))
 
 
-def _contradictions(evidence: Evidence, one: Asked, receipt: dict[str, Any], change: Change) -> Iterator[str]:
-    body = one.request.body
+def _contradictions(evidence: Evidence, one: Asked, receipt: dict[str, Any], changed: dict[str, Any]) -> Iterator[str]:
+    coverage = one.coverage
     expected = {
         "deletion": one.id,
         "store": evidence.manifest.store_id,
         "key_check": key_check(evidence.hash_key, one.id),
-        "samples": body["samples"],
-        "subjects": body["subjects"],
+        "samples": coverage.samples,
+        "subjects": coverage.subjects,
+        "rows": len(coverage.samples),
+        "unknown": coverage.unknown,
         "accepted_at": one.request.at,
-        "clusters": list(change.clusters),
-        "before": change.before,
-        "after": change.after,
+        **changed,
     }
     # As JSON has it: tuples are lists there.
     expected = json.loads(json.dumps(expected))
     for name, value in expected.items():
         if receipt.get(name) != value:
             yield f"its receipt's {name!r} is not what the log says"
-    if sorted(one.erased.body["clusters"] if one.erased is not None else []) != sorted(change.clusters):
-        yield "its record names other clusters than the commits changed"
+    if sorted(one.erased.body["clusters"] if one.erased is not None else []) != sorted(one.erasure.clusters):
+        yield "its record names other clusters than its commit"
+    for key in one.erasure.clusters:
+        before, after = (commit.entry(key) if commit is not None else None for commit in (one.before, one.after))
+        if before is None or (after is not None and after.rows_leaf == before.rows_leaf):
+            yield f"its commit left the rows of cluster {key} as they were"
     completed = receipt.get("completed")
     if (completed is not None) != (one.completed is not None):
         yield "the receipt and the log do not agree on whether it is completed"

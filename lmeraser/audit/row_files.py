@@ -9,7 +9,6 @@ from lmeraser.audit.evidence import Evidence
 from lmeraser.audit.report import Section, section
 from lmeraser.commit import ClusterEntry
 from lmeraser.errors import ObjectCorruptError, ObjectMissingError
-from lmeraser.hashing import subject_bits
 from lmeraser.objects import read_rows
 from lmeraser.rows import RowTable
 
@@ -53,10 +52,10 @@ def _wrong_with_rows(evidence: Evidence, entry: ClusterEntry, table: RowTable) -
         yield f"{len(left)} rows that were to be erased are there: kept, or ingested again with --force"
     if len(table) != entry.rows:
         yield f"the commit counts {entry.rows} rows, the file holds {len(table)}"
-    seed = evidence.manifest.method.seed
+    bits_N = table.bits(evidence.manifest.method.seed)
     strangers = sum(
-        anchor not in entry.anchors or not f"{subject_bits(seed, subject):064b}".startswith(entry.bits)
-        for anchor, subject in zip(table.anchors_N.tolist(), table.subject_ids, strict=True)
+        anchor not in entry.anchors or not f"{bits:064b}".startswith(entry.bits)
+        for anchor, bits in zip(table.anchors_N.tolist(), bits_N.tolist(), strict=True)
     )
     if strangers:
         yield f"{strangers} rows belong to another cluster"

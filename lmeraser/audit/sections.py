@@ -93,6 +93,6 @@ def _ids(evidence: Evidence, ids: Sequence[str], deleted: Sequence[Sample]) -> l
     for row in deleted:
         if sample_hash(key, row.sample_id) in named:
             found.append(row.sample_id)
-        if subject_hash(key, row.subject_id) in named:
+        if row.subject_id is not None and subject_hash(key, row.subject_id) in named:
             found.append(row.subject_id)
     return list(dict.fromkeys(found))

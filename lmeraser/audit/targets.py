@@ -16,7 +16,7 @@ import numpy as np
 from lmeraser.audit.evidence import Evidence
 from lmeraser.commit import ClusterEntry
 from lmeraser.data import Sample
-from lmeraser.hashing import draw, subject_bits
+from lmeraser.hashing import draw, row_bits
 from lmeraser.heads import Statistics
 from lmeraser.heads_state import HeadsState
 from lmeraser.method import Method
@@ -137,7 +137,7 @@ def attacked(evidence: Evidence, method: Method, deleted: Sequence[Sample], plan
 
 def _owner(evidence: Evidence, table: RowTable, row: int) -> str | None:
     """Key of the cluster at the row's place; None where no row remains there."""
-    bits = f"{subject_bits(evidence.manifest.method.seed, table.subject_ids[row]):064b}"
+    bits = f"{row_bits(evidence.manifest.method.seed, table.sample_ids[row], table.subject_ids[row]):064b}"
     anchor = int(table.anchors_N[row])
     return next(
         (entry.key for entry in evidence.commit.clusters if anchor in entry.anchors and bits.startswith(entry.bits)),

@@ -19,7 +19,6 @@ import torch
 
 from lmeraser.baselines.part import tuning_row_passes
 from lmeraser.fresh import members
-from lmeraser.hashing import subject_bits
 from lmeraser.heads import Head, Statistics, solve
 from lmeraser.heads_state import HeadsState
 from lmeraser.method import Method, extract
@@ -150,7 +149,7 @@ class Clustered:
 
     @cached_property
     def _bits_of_rows(self) -> np.ndarray:
-        return _bits(self.method, self.table)
+        return self.table.bits(self.method.config.seed)
 
     @cached_property
     def _cluster_of(self) -> dict[str, str]:
@@ -165,11 +164,7 @@ class Clustered:
 
 
 def _clusters(method: Method, table: RowTable) -> tuple[Cut, dict[str, RowTable]]:
-    bits_N = _bits(method, table)
+    bits_N = table.bits(method.config.seed)
     with deterministic():
         cut = method.cut(table.anchors_N, bits_N)
     return cut, members(cut, table, bits_N)
-
-
-def _bits(method: Method, table: RowTable) -> np.ndarray:
-    return np.array([subject_bits(method.config.seed, name) for name in table.subject_ids], np.uint64)

@@ -9,7 +9,6 @@ import io
 import string
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
 
 import matplotlib
 import numpy as np
@@ -54,7 +53,8 @@ class DigitsSource:
 
     labels = tuple(string.digits)
 
-    def __init__(self, split: Literal["train", "test"]) -> None:
+    def __init__(self, split: str) -> None:
+        """The rows of a split, "train" or "test"."""
         self._split = split
 
     def samples(self, labels: tuple[str, ...]) -> Iterator[Sample]:
@@ -66,7 +66,7 @@ class DigitsSource:
             is_test = draw_uint64(0, "digits", sample_id) % _TEST_SHARE == 0
             if is_test == (self._split == "test"):
                 image = Image.fromarray(np.round(levels * (255 / 16)).astype(np.uint8))
-                yield Sample(sample_id, sample_id, places.of_name(str(target), sample_id), _png(image))
+                yield Sample(sample_id, None, places.of_name(str(target), f"sample {sample_id!r}"), _png(image))
 
 
 class GlyphsSource:
@@ -85,7 +85,7 @@ class GlyphsSource:
                     sample_id = f"{name}/U+{ord(character):04X}/{variant}"
                     generator = np.random.Generator(np.random.PCG64(draw_uint64(0, "glyphs", sample_id)))
                     image = _drawn(font, character, generator)
-                    yield Sample(sample_id, sample_id, places.of_name(character, sample_id), _png(image))
+                    yield Sample(sample_id, None, places.of_name(character, f"sample {sample_id!r}"), _png(image))
 
 
 def _drawn(font: ImageFont.FreeTypeFont, character: str, generator: np.random.Generator) -> Image.Image:

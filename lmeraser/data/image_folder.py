@@ -8,32 +8,63 @@ from pathlib import Path
 from PIL import Image
 
 from lmeraser.data.labels import LabelPlaces
-from lmeraser.data.sample import Sample
+from lmeraser.data.listing import checked_name, entries, is_hidden, reason_of, visible_files
+from lmeraser.data.sample import Sample, SourceReport
 from lmeraser.errors import DataError
+from lmeraser.ids import comparable
+from lmeraser.images_config import ImagesConfig
 
 
 class ImageFolderSource:
-    """``<path>/<label>/**/<file>``; a row is named after its path below the folder."""
+    """``<path>/<label>/**/<file>``; a row is named after its path below the folder.
 
-    def __init__(self, path: Path) -> None:
+    Links to folders and files are followed. Files are taken by their suffix; what is hidden is left out.
+    """
+
+    def __init__(self, path: Path, images: ImagesConfig, report: SourceReport) -> None:
         """List the labels.
 
+        Args:
+            path: the folder.
+            images: whose formats' suffixes are taken.
+            report: is told what is left out.
+
         Raises:
-            DataError: when the folder does not exist or has no subfolder.
+            DataError: when the folder does not exist, has no subfolder, or one whose name is no text.
         """
         if not path.is_dir():
             raise DataError(f"{path} is not a folder")
         self._path = path
-        self.labels = tuple(sorted(folder.name for folder in path.iterdir() if folder.is_dir()))
+        self._report = report
+        self._most_bytes = images.max_bytes
+        Image.init()
+        self._suffixes = {suffix for suffix, kind in Image.EXTENSION.items() if kind in images.formats}
+        folders = [entry.name for entry in entries(path) if entry.is_dir() and not is_hidden(entry.name)]
+        self.labels = tuple(sorted({comparable(checked_name(name, path)) for name in folders}))
         if not self.labels:
             raise DataError(f"{path} has no subfolder; one for each label is needed")
 
     def samples(self, labels: tuple[str, ...]) -> Iterator[Sample]:
         """See Source.samples."""
         places = LabelPlaces(labels)
-        suffixes = set(Image.registered_extensions())
-        for file in sorted(self._path.glob("*/**/*")):
-            if file.suffix.lower() in suffixes and file.is_file():
-                sample_id = file.relative_to(self._path).as_posix()
-                label = places.of_name(sample_id.partition("/")[0], sample_id)
-                yield Sample(sample_id, sample_id, label, file.read_bytes())
+        self._report.clear()
+        for file in sorted(filter(self._is_row, visible_files(self._path, self._report))):
+            sample_id = file.relative_to(self._path).as_posix()
+            label = places.of_name(sample_id.partition("/")[0], f"sample {sample_id!r}")
+            yield Sample(sample_id, None, label, self._content(file))
+
+    def _is_row(self, file: Path) -> bool:
+        suffix = file.suffix.lower()
+        if file.parent != self._path and suffix in self._suffixes:
+            return True
+        reason = "beside the label folders" if file.parent == self._path else reason_of(suffix)
+        self._report.left_out[reason] += 1
+        return False
+
+    def _content(self, file: Path) -> bytes:
+        try:
+            with file.open("rb") as opened:
+                # One byte more than is taken is enough to be refused for it.
+                return opened.read(self._most_bytes + 1)
+        except OSError as error:
+            raise DataError(f"cannot read {file}: {error.strerror}") from error

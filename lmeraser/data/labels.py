@@ -1,10 +1,11 @@
-"""From a row's label to its place in the declared list."""
+"""From a row's label to its place in the declared list. Names are compared in Unicode NFC."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from lmeraser.errors import UnknownLabelError
+from lmeraser.ids import comparable
 
 
 class LabelPlaces:
@@ -12,29 +13,29 @@ class LabelPlaces:
 
     def __init__(self, labels: Sequence[str]) -> None:
         self._labels = labels
-        self._places = {name: place for place, name in enumerate(labels)}
+        self._places = {comparable(name): place for place, name in enumerate(labels)}
 
-    def of_name(self, name: str, sample_id: str) -> int:
-        """The place of a label name.
+    def of_name(self, name: str, row: str) -> int:
+        """The place of a label name; ``row`` is for the message.
 
         Raises:
             UnknownLabelError: when the list does not have it.
         """
-        place = self._places.get(name)
+        place = self._places.get(comparable(name))
         if place is None:
-            raise UnknownLabelError(f"sample {sample_id!r} has the label {name!r}; declared are {self._declared()}")
+            raise UnknownLabelError(f"{row} has the label {name!r}; declared are {self._declared()} (see `labels:`)")
         return place
 
-    def of_number(self, number: int, sample_id: str) -> int:
-        """The number itself, where data names no labels.
+    def of_number(self, number: int, row: str) -> int:
+        """The number itself, where data names no labels; ``row`` is for the message.
 
         Raises:
             UnknownLabelError: when it is outside the list.
         """
         if not 0 <= number < len(self._labels):
             raise UnknownLabelError(
-                f"sample {sample_id!r} has the label {number}; declared are {self._declared()}, "
-                f"so 0 to {len(self._labels) - 1} is allowed"
+                f"{row} has the label {number}; declared are {self._declared()}, "
+                f"so 0 to {len(self._labels) - 1} is allowed (see `labels:`)"
             )
         return number
 

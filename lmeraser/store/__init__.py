@@ -2,19 +2,23 @@
 
 A name is a relative path such as ``rows/3f2a…/9c41….parquet``. Data objects are written once under
 names that are never used again; only the log needs :meth:`Store.put_if_absent`.
+
+Every method that removes takes a fence. It lists first what is to go, then calls the fence, and then removes what was
+listed and nothing else: whoever takes the store over first writes to the log, where the fence looks, and only then puts
+objects. So a process that was replaced, or that sleeps through its replacement, removes nothing of its successor's.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Protocol
 
 from lmeraser.errors import StoreError
+from lmeraser.store.fence import Fence, unfenced
 from lmeraser.store.local import LocalStore
-from lmeraser.store.location import SCHEME, S3Location
+from lmeraser.store.location import SCHEME, S3Location, local_path
 
-__all__ = ["LocalStore", "Store", "open_store"]
+__all__ = ["Fence", "LocalStore", "Store", "open_store", "unfenced"]
 
 
 class Store(Protocol):
@@ -37,17 +41,22 @@ class Store(Protocol):
     def names(self, prefix: str = "") -> list[str]:
         """The names that start with the prefix, sorted."""
 
-    def purge(self, name: str) -> None:
+    def purge(self, name: str, fence: Fence) -> None:
         """Remove the object for good, in every version; nothing happens when it is not there."""
 
-    def purge_below(self, prefix: str, keep: Callable[[str], bool]) -> None:
+    def purge_below(self, prefix: str, keep: Callable[[str], bool], fence: Fence) -> None:
         """Purge what starts with the prefix, but for the names that are to be kept, and list to check.
+
+        Args:
+            prefix: what the names start with.
+            keep: whether a name stays; asked after the names were listed.
+            fence: called once where there is anything to remove.
 
         Raises:
             StoreError: when something that should be gone is still listed.
         """
 
-    def purge_partial(self, keep: Callable[[str], bool]) -> None:
+    def purge_partial(self, keep: Callable[[str], bool], fence: Fence) -> None:
         """Remove what unfinished writes left behind, but for the names that are to be kept."""
 
     def kept(self) -> Iterator[tuple[str, bytes | None]]:
@@ -67,18 +76,17 @@ class Store(Protocol):
 def open_store(uri: str) -> Store:
     """The store at a local path (``file://`` may stand before it), or at ``s3://bucket/prefix?endpoint=URL``.
 
-    Nothing is read or written yet.
+    ``~`` is the home folder. One folder has one ``uri``, however it is spelled. Nothing is written yet.
 
     Raises:
+        ConfigError: when the home folder is not known, or links lead to each other.
         StoreError: when the URI names another scheme, or cannot be read.
     """
     if not uri:
         raise StoreError("no store was given: pass --store URI or set `store:` in the configuration")
-    scheme, separator, rest = uri.partition("://")
-    if not separator:
-        return LocalStore(Path(uri))
-    if scheme == "file":
-        return LocalStore(Path(rest))
+    scheme, separator, _ = uri.partition("://")
+    if not separator or scheme == "file":
+        return LocalStore(local_path(uri))
     if uri.startswith(SCHEME):
         # boto3 takes long to import, and a folder has no need of it.
         from lmeraser.store.s3 import S3Store

@@ -7,7 +7,7 @@ import os
 from pyarrow import fs
 
 from lmeraser.errors import StoreError
-from lmeraser.store.location import SCHEME, S3Location
+from lmeraser.store.location import SCHEME, S3Location, local_path
 
 
 def filesystem(uri: str) -> tuple[fs.FileSystem, str]:
@@ -20,7 +20,7 @@ def filesystem(uri: str) -> tuple[fs.FileSystem, str]:
         StoreError: when the URI cannot be read, or AWS does not know the bucket.
     """
     if not uri.startswith(SCHEME):
-        return fs.LocalFileSystem(), uri.removeprefix("file://")
+        return fs.LocalFileSystem(), str(local_path(uri))
     location = S3Location.parse(uri)
     path = f"{location.bucket}/{location.prefix}".rstrip("/")
     # pyarrow asks these variables in some builds only; boto3 always does.

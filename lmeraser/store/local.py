@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import uuid
 from collections.abc import Callable, Iterator
@@ -10,16 +11,24 @@ from pathlib import Path
 from urllib.parse import quote, unquote
 
 from lmeraser.errors import LostRaceError, ObjectMissingError, StoreError
+from lmeraser.store.fence import Fence, unfenced
+from lmeraser.store.location import resolved_path
 from lmeraser.store.names import check_name
 
 _PARTIAL = ".partial"
+# What systems answer that cannot link; Linux says EPERM. Not EACCES: that is a right that is missing.
+_NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
 
 
 class LocalStore:
-    """Objects are files. A write goes to ``.partial/``, is fsynced, and is then linked into place."""
+    """Objects are files. A write goes to ``.partial/``, is fsynced, and is then linked into place.
+
+    Files are 0600 and folders 0700 whatever the umask: images of persons and ids in clear are among them.
+    """
 
     def __init__(self, root: Path) -> None:
-        self._root = root.absolute()
+        # Actors are named by it: two spellings of one folder must not be two stores.
+        self._root = resolved_path(root)
         self.uri = str(self._root)
 
     def get(self, name: str) -> bytes:
@@ -40,6 +49,13 @@ class LocalStore:
                 os.link(partial, self._path(name))
             except FileExistsError as error:
                 raise LostRaceError(f"{name} in {self.uri} was written by another process first") from error
+            except OSError as error:
+                if error.errno not in _NO_LINKS:
+                    raise
+                raise StoreError(
+                    f"cannot write {name} in {self.uri}: its file system has no hard links ({error.strerror}), which a "
+                    "store needs; use a disk with them (ext4, XFS, APFS, NFS), or a bucket"
+                ) from error
 
     def exists(self, name: str) -> bool:
         with _storage_errors(f"cannot look for {name} in {self.uri}"):
@@ -55,29 +71,42 @@ class LocalStore:
             )
             return sorted(name for name in found if name.startswith(prefix) and not name.startswith(_PARTIAL))
 
-    def purge(self, name: str) -> None:
+    def purge(self, name: str, fence: Fence) -> None:
         path = self._path(name)
-        with _storage_errors(f"cannot purge {name} in {self.uri}"):
-            path.unlink(missing_ok=True)
-            _sync_folder(path.parent)
+        if self.exists(name):
+            fence()
+            self._remove(path, name)
 
-    def purge_below(self, prefix: str, keep: Callable[[str], bool]) -> None:
-        for name in self.names(prefix):
-            if not keep(name):
-                self.purge(name)
-        left = [name for name in self.names(prefix) if not keep(name)]
+    def purge_below(self, prefix: str, keep: Callable[[str], bool], fence: Fence) -> None:
+        doomed = [name for name in self.names(prefix) if not keep(name)]
+        if not doomed:
+            return
+        fence()
+        for name in doomed:
+            self._remove(self._path(name), name)
+        left = sorted(set(doomed).intersection(self.names(prefix)))
         if left:
             raise StoreError(f"{len(left)} object(s) are still listed in {self.uri} after the purge, such as {left[0]}")
 
-    def purge_partial(self, keep: Callable[[str], bool]) -> None:
+    def purge_partial(self, keep: Callable[[str], bool], fence: Fence) -> None:
         folder = self._root / _PARTIAL
         with _storage_errors(f"cannot purge unfinished writes in {self.uri}"):
-            for path in folder.iterdir() if folder.is_dir() else ():
-                if not keep(unquote(path.name.rpartition("~")[0])):
-                    path.unlink(missing_ok=True)
+            paths = list(folder.iterdir()) if folder.is_dir() else []
+        doomed = [path for path in paths if not keep(unquote(path.name.rpartition("~")[0]))]
+        if doomed:
+            fence()
+        for path in doomed:
+            self._remove(path, f"an unfinished write, {path.name},")
 
     def kept(self) -> Iterator[tuple[str, bytes | None]]:
-        for folder, _, files in os.walk(self._root):
+        # A folder that was moved to another disk is linked.
+        seen: set[tuple[int, int]] = set()
+        for folder, below, files in os.walk(self._root, followlinks=True):
+            status = Path(folder).stat()
+            if (status.st_dev, status.st_ino) in seen:
+                below.clear()
+                continue
+            seen.add((status.st_dev, status.st_ino))
             for path in (Path(folder) / file for file in files):
                 try:
                     yield str(path), path.read_bytes()
@@ -87,7 +116,23 @@ class LocalStore:
                     yield str(path), None
 
     def check(self) -> None:
-        """See Store.check; a folder that cannot be written says so at the first write, before anything counts."""
+        name = f"probe/{uuid.uuid4().hex}"
+        self.put(name, b"probe")
+        try:
+            try:
+                self.put_if_absent(name, b"second")
+            except LostRaceError:
+                pass
+            else:
+                raise StoreError(f"{self.uri} lies where a hard link replaces a file: its log could not be fenced")
+            self.get(name)
+        finally:
+            self.purge(name, unfenced)
+
+    def _remove(self, path: Path, name: str) -> None:
+        with _storage_errors(f"cannot purge {name} in {self.uri}"):
+            path.unlink(missing_ok=True)
+            _sync_folder(path.parent)
 
     def _path(self, name: str) -> Path:
         return self._root / check_name(name)
@@ -98,10 +143,10 @@ class LocalStore:
         target = self._path(name)
         partial = self._root / _PARTIAL / f"{quote(name, safe='')}~{uuid.uuid4().hex}"
         with _storage_errors(f"cannot write {name} in {self.uri}"):
-            partial.parent.mkdir(parents=True, exist_ok=True)
+            _make_folder(partial.parent)
             _make_folder(target.parent)
             try:
-                with partial.open("xb") as file:
+                with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
                     file.write(data)
                     file.flush()
                     os.fsync(file.fileno())
@@ -115,7 +160,7 @@ def _make_folder(folder: Path) -> None:
     if folder.is_dir():
         return
     _make_folder(folder.parent)
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(mode=0o700, exist_ok=True)
     _sync_folder(folder.parent)
 
 

@@ -1,14 +1,16 @@
-"""Where a bucket of S3 and what lies in it are, in one string: ``s3://bucket/prefix?endpoint=https://host``."""
+"""Where things lie: a local path, and a bucket in one string, ``s3://bucket/prefix?endpoint=https://host``."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from urllib.parse import urlsplit
 
-from lmeraser.errors import StoreError
+from lmeraser.errors import ConfigError, StoreError
 
 SCHEME = "s3://"
+_FILE = "file:"
 _ENDPOINT = "?endpoint="
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,61}[A-Za-z0-9]")
 
@@ -52,6 +54,41 @@ class S3Location:
         if "?" in prefix or not prefix.isprintable():
             raise StoreError(f"{uri!r} has the prefix {prefix!r}; '?' and control characters are not allowed in it")
         return S3Location(bucket, prefix, _checked_endpoint(endpoint))
+
+
+def local_path(text: str | Path) -> Path:
+    """A path as a user writes it, from the root; ``~`` at its beginning is the home folder. Links are left as they are.
+
+    ``file:///path`` is such a path too.
+
+    Raises:
+        ConfigError: when the home folder is not known, or the URI names another machine.
+    """
+    path = str(text)
+    if path.startswith(_FILE):
+        rest = path.removeprefix(_FILE)
+        path = rest.removeprefix("//").removeprefix("localhost") if rest.startswith("//") else rest
+        if not path.startswith(("/", "~/")):
+            raise ConfigError(f"{str(text)!r} is no path of this machine; allowed is file:///path")
+    try:
+        return Path(path).expanduser().absolute()
+    except RuntimeError as error:
+        raise ConfigError(
+            f"cannot tell which folder '~' in {str(text)!r} is: set HOME, or name the folder from the root"
+        ) from error
+
+
+def resolved_path(text: str | Path) -> Path:
+    """The one spelling of a path: as :func:`local_path`, without ``..`` and links, so that it may name things.
+
+    Raises:
+        ConfigError: as :func:`local_path`, or when links lead to each other.
+    """
+    path = local_path(text)
+    try:
+        return path.resolve()
+    except (OSError, RuntimeError) as error:
+        raise ConfigError(f"cannot follow the links in {path}: {error}") from error
 
 
 def with_endpoint(uri: str, endpoint: str) -> str:

@@ -17,6 +17,7 @@ from botocore.config import Config
 from botocore.exceptions import ClientError, IncompleteReadError, ReadTimeoutError, ResponseStreamingError
 
 from lmeraser.errors import LostRaceError, ObjectMissingError, StoreError
+from lmeraser.store.fence import Fence, unfenced
 from lmeraser.store.location import S3Location
 from lmeraser.store.names import check_name
 from lmeraser.store.s3_bucket import check_bucket
@@ -25,7 +26,8 @@ from lmeraser.store.s3_errors import check_deleted, code_of, storage_errors
 # A replica answers 503 once its lease is out, and must not hang for minutes in a look that got no answer.
 _READS = {"connect_timeout": 2, "read_timeout": 5, "retries": {"mode": "standard", "total_max_attempts": 3}}
 _WRITES = {"connect_timeout": 5, "read_timeout": 60, "retries": {"mode": "standard", "total_max_attempts": 5}}
-_CONNECTIONS = 16
+# As many as a replica has threads that read: its looks for newer commits, and its specialists' readers.
+_CONNECTIONS = 48
 _PART_BYTES = 16 << 20
 _TRANSFER = TransferConfig(multipart_threshold=_PART_BYTES, multipart_chunksize=_PART_BYTES, max_concurrency=4)
 _ATTEMPTS = 5
@@ -88,20 +90,22 @@ class S3Store:
         # A key that ends in a slash is how consoles show an empty folder.
         return sorted(key.removeprefix(self._prefix) for key in keys if not key.endswith("/"))
 
-    def purge(self, name: str) -> None:
+    def purge(self, name: str, fence: Fence) -> None:
         key = self._key(name)
-        self._purge(key, lambda other: other != key)
+        self._purge(key, lambda other: other != key, fence)
 
-    def purge_below(self, prefix: str, keep: Callable[[str], bool]) -> None:
-        self._purge(self._prefix + prefix, lambda key: keep(key.removeprefix(self._prefix)))
+    def purge_below(self, prefix: str, keep: Callable[[str], bool], fence: Fence) -> None:
+        self._purge(self._prefix + prefix, lambda key: keep(key.removeprefix(self._prefix)), fence)
 
-    def purge_partial(self, keep: Callable[[str], bool]) -> None:
+    def purge_partial(self, keep: Callable[[str], bool], fence: Fence) -> None:
         def doomed() -> list[tuple[str, str]]:
             found = self._uploads()
             return [(key, upload) for key, upload in found if not keep(key.removeprefix(self._prefix))]
 
         with self._errors("cannot purge unfinished uploads"):
             uploads = doomed()
+            if uploads:
+                fence()
             for key, upload in uploads:
                 try:
                     self._writes.abort_multipart_upload(Bucket=self._bucket, Key=key, UploadId=upload)
@@ -109,7 +113,7 @@ class S3Store:
                     if code_of(error) != "NoSuchUpload":
                         raise
             # A part that was on its way when its upload was aborted can stay.
-            if uploads and (left := doomed()):
+            if uploads and (left := sorted(set(uploads).intersection(doomed()))):
                 raise StoreError(
                     f"{len(left)} unfinished upload(s) are still listed in {self.uri}, such as {left[0][0]}"
                 )
@@ -147,8 +151,8 @@ class S3Store:
             with self._errors("cannot begin an upload"):
                 self._writes.create_multipart_upload(Bucket=self._bucket, Key=self._key(name))
         finally:
-            self.purge_partial(lambda other: other != name)
-            self.purge(name)
+            self.purge_partial(lambda other: other != name, unfenced)
+            self.purge(name, unfenced)
 
     def _get(self, name: str, key: str, **version: str) -> bytes:
         with self._errors(f"cannot read {name}"):
@@ -180,15 +184,17 @@ class S3Store:
         mark: str | None = (self._head(key) or {}).get("Metadata", {}).get(_WRITER)
         return mark
 
-    def _purge(self, prefix: str, keep: Callable[[str], bool]) -> None:
+    def _purge(self, prefix: str, keep: Callable[[str], bool], fence: Fence) -> None:
         """Delete every version and delete marker of the keys, and list to check."""
         with self._errors("cannot purge"):
             doomed = list(self._versions(prefix, keep))
+            if doomed:
+                fence()
             for start in range(0, len(doomed), _DELETED_AT_ONCE):
                 objects = [{"Key": key, "VersionId": version} for key, version in doomed[start:][:_DELETED_AT_ONCE]]
                 answer = self._writes.delete_objects(Bucket=self._bucket, Delete={"Objects": objects, "Quiet": True})
                 check_deleted(answer, f"cannot purge in {self.uri}", self._bucket)
-            left = list(self._versions(prefix, keep)) if doomed else []
+            left = sorted(set(doomed).intersection(self._versions(prefix, keep))) if doomed else []
         if left:
             raise StoreError(
                 f"{len(left)} version(s) are still listed in {self.uri} after the purge, such as {left[0][0]}"

@@ -1,6 +1,7 @@
 "use strict";
 
-const POLL_MS = 2000;
+const POLL_MS = 4000;
+const SHOWN_DELETIONS = 50;
 const STEPS = ["accepted", "erased", "completed"];
 const STATE_CLASS = { tuned: "tuned", "awaits tuning": "awaiting", "too small": "small" };
 const at = (id) => document.getElementById(id);
@@ -91,7 +92,7 @@ function receiptButton(id) {
 }
 
 async function saveReceipt(id) {
-  const receipt = await ask(`/v1/deletions/${encodeURIComponent(id)}/receipt`);
+  const receipt = await ask(`v1/deletions/${encodeURIComponent(id)}/receipt`);
   const href = URL.createObjectURL(new Blob([JSON.stringify(receipt, null, 2)], { type: "application/json" }));
   element("a", { href, download: `receipt-${id}.json` }).click();
   URL.revokeObjectURL(href);
@@ -100,14 +101,15 @@ async function saveReceipt(id) {
 function retryButton(id) {
   const button = element("button", { text: "Try again", type: "button" });
   button.addEventListener("click", () => {
-    ask(`/v1/deletions/${encodeURIComponent(id)}/retry`, { method: "POST" }).then(refresh).catch(trouble);
+    ask(`v1/deletions/${encodeURIComponent(id)}/retry`, { method: "POST" }).then(refresh).catch(trouble);
   });
   return button;
 }
 
-function drawDeletions(deletions) {
+function drawDeletions({ deletions, next }) {
   at("no-deletions").hidden = deletions.length > 0;
-  at("deletion-rows").replaceChildren(...[...deletions].reverse().map((deletion) => {
+  at("older-deletions").hidden = !next;
+  at("deletion-rows").replaceChildren(...deletions.map((deletion) => {
     const buttons = [
       ...(deletion.status === "accepted" ? [] : [receiptButton(deletion.id)]),
       ...(deletion.status === "failed" ? [retryButton(deletion.id)] : []),
@@ -125,6 +127,16 @@ function drawDeletions(deletions) {
   if (followed) drawFollowed(followed, seen.followed.unknown_ids);
 }
 
+/* The newest deletions, and the one that is followed where others came after it. */
+async function newestDeletions() {
+  const page = await ask(`v1/deletions?limit=${SHOWN_DELETIONS}`);
+  const followed = seen.followed?.id;
+  if (followed && !page.deletions.some((deletion) => deletion.id === followed)) {
+    page.deletions.push(await ask(`v1/deletions/${encodeURIComponent(followed)}`));
+  }
+  return page;
+}
+
 function drawFollowed(deletion, unknown) {
   const reached = STEPS.indexOf(deletion.status === "failed" ? "erased" : deletion.status);
   const steps = STEPS.map((step, place) => element("li", { text: step, className: place <= reached ? "done" : "" }));
@@ -140,7 +152,7 @@ const lines = (id) => at(id).value.split("\n").map((line) => line.trim()).filter
 async function remove() {
   const body = { subject_ids: lines("subjects"), sample_ids: lines("samples") };
   // One request is one deletion, however often the network makes it come.
-  const deletion = await askJson("/v1/deletions", body, { "Idempotency-Key": crypto.randomUUID() });
+  const deletion = await askJson("v1/deletions", body, { "Idempotency-Key": crypto.randomUUID() });
   seen.followed = { id: deletion.id, unknown_ids: deletion.unknown_ids };
   at("delete-form").reset();
   drawFollowed(deletion, deletion.unknown_ids);
@@ -149,7 +161,7 @@ async function remove() {
 async function predict(file) {
   const form = new FormData();
   form.append("images", file);
-  const [prediction] = (await ask("/v1/predict", { method: "POST", body: form })).predictions;
+  const [prediction] = (await ask("v1/predict", { method: "POST", body: form })).predictions;
   if (prediction.error) throw new Error(`${prediction.error.title}: ${prediction.error.detail}`);
   seen.answered = prediction.cluster;
   const bars = Object.entries(prediction.probabilities).map(([label, share]) => element("li", {}, [
@@ -178,12 +190,12 @@ function show(file) {
 }
 
 async function refresh() {
-  const [commit, clusters, deletions] = await Promise.all(["/v1/commit", "/v1/clusters", "/v1/deletions"].map((path) => ask(path)));
+  const [commit, clusters, deletions] = await Promise.all([ask("v1/commit"), ask("v1/clusters"), newestDeletions()]);
   const changed = JSON.stringify(seen.clusters) !== JSON.stringify(clusters.clusters);
   seen.clusters = clusters.clusters;
   drawCommit(commit);
   if (changed) drawClusters();
-  drawDeletions(deletions.deletions);
+  drawDeletions(deletions);
 }
 
 async function poll() {

@@ -10,6 +10,7 @@ import pytest
 from small_system import System, finish, samples
 
 from lmeraser.errors import LMEraserError, LogError, ObjectCorruptError, ObjectMissingError
+from lmeraser.store import unfenced
 
 SystemOf = Callable[..., System]
 Damage = Callable[[Path], None]
@@ -181,4 +182,17 @@ def test_an_append_that_seemed_to_fail_is_noticed(system_of: SystemOf, monkeypat
         registrar.delete(["s4"], [])
     successor = system.registrar()
     finish(successor)
-    assert system.newest().rows == 88
+    # The first is in the log, whatever its client was told; the second is not, and left nothing behind.
+    assert system.newest().rows == 89
+    assert system.store.names("requests/") == []
+
+
+def test_a_start_tells_which_rows_are_gone_and_what_to_do(system_of: SystemOf) -> None:
+    system = system_of()
+    gone = [entry.rows_object for entry in system.newest().clusters[:2]]
+    for name in gone:
+        system.store.purge(name, unfenced)
+    with pytest.raises(ObjectMissingError, match=r"2 of the \d+ objects .* are gone") as caught:
+        system.registrar()
+    assert all(name in str(caught.value) for name in gone)
+    assert "lmeraser restore" in str(caught.value)

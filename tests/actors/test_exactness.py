@@ -1,7 +1,8 @@
 """The one law as a property: after any history the state is what the remaining rows give, byte for byte.
 
 Histories are made by Hypothesis: rows come and go by sample and by subject, in any grouping and order, some again and
-again, with restarts in between and owners that finish in any order. The truth is a fresh run that knows no history.
+again, with restarts in between and owners that finish in any order. Registrars that were replaced work on beside their
+successors until they notice, with an ingest to sweep away. The truth is a fresh run that knows no history.
 """
 
 from __future__ import annotations
@@ -18,12 +19,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from small_system import System, build_system, samples
 
+from actors.incoming import IngestOutcome, put_rows
 from actors.owner import TuningJob
 from actors.owners import InProcessOwners, TuningResult
 from actors.registrar import Registrar
 from lmeraser.commit import DATA_FOLDERS
 from lmeraser.data import Sample
-from lmeraser.errors import DuplicateSampleError, ErasedRowError
+from lmeraser.errors import FencedError
 from lmeraser.fresh import fresh_leaves
 from lmeraser.keys import load_signing_key
 from lmeraser.method import Method
@@ -31,11 +33,17 @@ from lmeraser.state import merkle_root
 from lmeraser.store import LocalStore
 
 EXAMPLES = int(os.environ.get("LMERASER_EXAMPLES", "200"))
-ROWS = {row.sample_id: replace(row, subject_id=f"person{place % 7}") for place, row in enumerate(samples(0, 24))}
+# One row in four is of nobody.
+ROWS = {
+    row.sample_id: replace(row, subject_id=f"person{place % 7}" if place % 4 else None)
+    for place, row in enumerate(samples(0, 24))
+}
 MANY = st.lists(st.sampled_from(sorted(ROWS)), min_size=8, max_size=16, unique=True)
 # Mostly few, so that some clusters are touched and others are not.
 NUMBERS = st.one_of(st.lists(st.sampled_from(sorted(ROWS)), min_size=1, max_size=2, unique=True), MANY)
-PEOPLE = st.lists(st.sampled_from(sorted({row.subject_id for row in ROWS.values()})), min_size=1, max_size=2)
+PEOPLE = st.lists(
+    st.sampled_from(sorted({row.subject_id for row in ROWS.values() if row.subject_id})), min_size=1, max_size=2
+)
 EVENTS = st.one_of(
     st.tuples(st.just("ingest"), NUMBERS, st.booleans()),
     st.tuples(st.just("delete samples"), NUMBERS),
@@ -43,6 +51,7 @@ EVENTS = st.one_of(
     st.tuples(st.just("delete both"), NUMBERS, PEOPLE),
     st.tuples(st.just("work"), st.sampled_from((1, 3, 100))),
     st.tuples(st.just("restart"), st.integers(1, 3)),
+    st.tuples(st.just("take over"), st.integers(1, 3)),
 )
 
 
@@ -72,7 +81,7 @@ class World:
         self.method = method
         self.rows: dict[str, Sample] = {}
         self.erased: set[str] = set()
-        self.waiting: set[str] = set()
+        self.replaced: list[Registrar] = []
         self.registrar = self.start(1)
 
     def start(self, slots: int) -> Registrar:
@@ -84,33 +93,39 @@ class World:
         rows = [ROWS[name] for name in names]
         prefix = self.registrar.begin_ingest()
         for part in (rows[::2], rows[1::2]):
-            self.system.store.put(f"{prefix}{len(part)}-{id(part)}.parquet", self.method.rows(part).to_parquet())
+            put_rows(self.system.store, self.system.hash_key, f"{prefix}{len(part)}-{id(part)}", self.method.rows(part))
         done = self.registrar.ingest(prefix, force)
         while not done.done():
             self.step()
-        if not force and any({row.sample_id, row.subject_id} & self.erased for row in rows):
-            assert isinstance(done.exception(), ErasedRowError)
-        elif all(name in self.rows for name in names):
-            assert done.result() == 0
-        elif any(name in self.rows for name in names):
-            assert isinstance(done.exception(), DuplicateSampleError)
-        else:
-            assert done.result() == len(rows)
-            self.rows |= {row.sample_id: row for row in rows}
+        erased = {row.sample_id for row in rows if not force and {row.sample_id, row.subject_id} & self.erased}
+        present = set(names) & self.rows.keys() - erased
+        added = {row.sample_id: row for row in rows if row.sample_id not in erased | present}
+        assert done.result() == IngestOutcome(len(added), len(present), len(erased))
+        self.rows |= added
 
     def delete(self, names: list[str], people: list[str]) -> None:
         going = {one for one, row in self.rows.items() if one in names or row.subject_id in people}
         self.registrar.delete(names, people)
-        # A subject whose rows still wait for their erasure is known to the system.
-        self.waiting |= {self.rows[one].subject_id for one in going}
-        self.erased |= going | self.waiting.intersection(people)
+        # What was named is remembered, whether the system held it or not.
+        self.erased |= going.union(names, people)
         for one in going:
             del self.rows[one]
 
     def step(self) -> None:
+        for registrar in list(self.replaced):
+            try:
+                registrar.step()
+            except FencedError:
+                self.replaced.remove(registrar)
         self.registrar.step()
-        # Requests come first, and all at once.
-        self.waiting.clear()
+
+    def take_over(self, slots: int) -> None:
+        """A second registrar takes over, and the first one works on, with an ingest that was given up to sweep away."""
+        prefix = self.registrar.begin_ingest()
+        put_rows(self.system.store, self.system.hash_key, f"{prefix}0", self.method.rows([ROWS["s0"]]))
+        self.registrar.prefixes.drop(prefix)
+        self.replaced.append(self.registrar)
+        self.registrar = self.start(slots)
 
     def happen(self, event: tuple[Any, ...]) -> None:
         match event:
@@ -127,10 +142,12 @@ class World:
                     self.step()
             case ("restart", slots):
                 self.registrar = self.start(slots)
+            case ("take over", slots):
+                self.take_over(slots)
 
     def finish(self) -> None:
-        while self.registrar.step():
-            pass
+        while self.registrar.step() or self.replaced:
+            self.step()
         assert self.registrar.idle()
 
 

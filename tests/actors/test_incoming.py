@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 from small_system import System, finish, picture, samples
 
-from actors import incoming
-from lmeraser.errors import DuplicateSampleError, RequestError, StoreError
-from lmeraser.store import LocalStore
+from actors import prefixes
+from actors.incoming import IngestOutcome, put_rows
+from lmeraser.errors import DuplicateSampleError, ObjectMissingError, RequestError, StoreError
+from lmeraser.store import Fence, LocalStore
 
 SystemOf = Callable[..., System]
 both = pytest.mark.parametrize("medium", ["folder", pytest.param("s3", marks=pytest.mark.slow)])
@@ -24,14 +25,14 @@ class NoPurge(LocalStore):
 
     refuses = False
 
-    def purge(self, name: str) -> None:
+    def purge_below(self, prefix: str, keep: Callable[[str], bool], fence: Fence) -> None:
         if self.refuses:
-            raise StoreError(f"cannot purge {name}")
-        super().purge(name)
+            raise StoreError(f"cannot purge {prefix}")
+        super().purge_below(prefix, keep, fence)
 
 
 def put(system: System, prefix: str, start: int, stop: int, number: int = 0) -> None:
-    system.store.put(f"{prefix}{number}.parquet", system.method().rows(samples(start, stop)).to_parquet())
+    put_rows(system.store, system.hash_key, f"{prefix}{number}", system.method().rows(samples(start, stop)))
 
 
 def holders(system: System, number: int) -> list[str]:
@@ -70,17 +71,17 @@ def test_an_ingest_that_falls_silent_is_given_up(system_of: SystemOf, monkeypatc
     silent, renewed = registrar.begin_ingest(), registrar.begin_ingest()
     for prefix, start in ((silent, 200), (renewed, 210)):
         put(system, prefix, start, start + 10)
-    now = time.monotonic() + incoming.SILENCE_S
+    now = time.monotonic() + prefixes.SILENCE_S
     monkeypatch.setattr(time, "monotonic", lambda: now)
     registrar.prefixes.renew(renewed)
     now += 1.0
     finish(registrar)
-    assert system.store.names("incoming/") == [f"{renewed}0.parquet"]
+    assert system.store.names("incoming/") == [f"{renewed}0.ids", f"{renewed}0.parquet"]
     with pytest.raises(RequestError, match="start it again"):
         registrar.ingest(silent)
     done = registrar.ingest(renewed)
     finish(registrar)
-    assert (done.result(timeout=0), system.newest().rows) == (10, 100)
+    assert (done.result(timeout=0).added, system.newest().rows) == (10, 100)
 
 
 @both
@@ -93,25 +94,52 @@ def test_a_deletion_drops_an_ingest_that_holds_its_rows_and_no_other(system_of: 
     registrar.delete(["s3"], [])
     finish(registrar)
     assert holders(system, 3) == []
-    assert system.store.names("incoming/") == [f"{other}0.parquet"]
+    assert system.store.names("incoming/") == [f"{other}0.ids", f"{other}0.parquet"]
     with pytest.raises(RequestError, match="erased meanwhile"):
         registrar.ingest(holding, force=True)
 
 
 @both
-def test_a_row_that_is_written_after_its_deletion_is_not_added_even_by_force(system_of: SystemOf) -> None:
+@pytest.mark.parametrize("force", [False, True])
+def test_a_row_that_is_written_after_its_deletion_is_left_out_even_by_force(system_of: SystemOf, force: bool) -> None:
     system = system_of()
     registrar = system.registrar()
     prefix = registrar.begin_ingest()
-    put(system, prefix, 200, 210, number=0)
     registrar.delete(["s3"], [])
     finish(registrar)
     put(system, prefix, 3, 4, number=1)
-    with pytest.raises(RequestError, match="erased meanwhile"):
-        registrar.ingest(prefix, force=True)
+    put(system, prefix, 200, 210, number=2)
+    done = registrar.ingest(prefix, force=force)
     finish(registrar)
+    assert done.result(timeout=0) == IngestOutcome(10, 0, 1)
     assert holders(system, 3) == []
-    assert system.newest().root == system.fresh_root([row for row in samples(0, 90) if row.sample_id != "s3"])
+    remaining = [row for row in (*samples(0, 90), *samples(200, 210)) if row.sample_id != "s3"]
+    assert system.newest().root == system.fresh_root(remaining)
+
+
+@both
+def test_an_ingest_that_waits_and_holds_a_row_that_is_erased_is_dropped(system_of: SystemOf) -> None:
+    system = system_of()
+    registrar = system.registrar()
+    prefix = registrar.begin_ingest()
+    put(system, prefix, 200, 210)
+    done = registrar.ingest(prefix)
+    registrar.delete([], ["u205"])
+    finish(registrar)
+    with pytest.raises(RequestError, match="erased meanwhile"):
+        done.result(timeout=0)
+    assert (holders(system, 205), system.newest().rows) == ([], 90)
+
+
+def test_a_row_object_without_its_companion_is_refused(system_of: SystemOf) -> None:
+    system = system_of()
+    registrar = system.registrar()
+    prefix = registrar.begin_ingest()
+    system.store.put(f"{prefix}0.parquet", system.method().rows(samples(200, 210)).to_parquet())
+    done = registrar.ingest(prefix)
+    finish(registrar)
+    with pytest.raises(ObjectMissingError, match="companion"):
+        done.result(timeout=0)
 
 
 @both
@@ -137,7 +165,7 @@ def test_rows_that_are_all_there_already_the_same_in_every_byte_are_not_added_ag
     put(system, prefix, 3, 7, number=1)
     done = registrar.ingest(prefix)
     finish(registrar)
-    assert (done.result(timeout=0), system.newest()) == (0, before)
+    assert (done.result(timeout=0), system.newest()) == (IngestOutcome(0, 14, 0), before)
     assert system.store.names("incoming/") == []
 
 
@@ -149,7 +177,7 @@ def test_rows_that_are_there_otherwise_are_refused(system_of: SystemOf, changed:
     registrar = system.registrar()
     prefix = registrar.begin_ingest()
     rows = [*samples(3, 7), replace(samples(7, 8)[0], **changed), samples(8, 9)[0]]
-    system.store.put(f"{prefix}0.parquet", system.method().rows(rows).to_parquet())
+    put_rows(system.store, system.hash_key, f"{prefix}0", system.method().rows(rows))
     done = registrar.ingest(prefix)
     finish(registrar)
     assert isinstance(done.exception(timeout=0), DuplicateSampleError)
@@ -160,10 +188,10 @@ def test_an_ingest_of_nothing_adds_nothing(system_of: SystemOf) -> None:
     registrar = system_of().registrar()
     done = registrar.ingest(registrar.begin_ingest())
     finish(registrar)
-    assert done.result(timeout=0) == 0
+    assert done.result(timeout=0) == IngestOutcome(0, 0, 0)
 
 
-@pytest.mark.parametrize("start", [200, 89], ids=["new rows", "a row that is there"])
+@pytest.mark.parametrize("start", [200, 89], ids=["new rows", "a row that is there among them"])
 def test_a_sweep_that_fails_after_an_ingest_is_done_again_and_adds_nothing_twice(
     system_of: SystemOf, start: int
 ) -> None:
@@ -180,9 +208,6 @@ def test_a_sweep_that_fails_after_an_ingest_is_done_again_and_adds_nothing_twice
     store.refuses = False
     finish(registrar)
     assert registrar.idle()
-    if start == 200:
-        assert (done.result(timeout=0), system.newest().rows) == (10, 100)
-    else:
-        assert isinstance(done.exception(timeout=0), DuplicateSampleError)
-        assert system.newest().rows == 90
+    added = 10 if start == 200 else 9
+    assert (done.result(timeout=0), system.newest().rows) == (IngestOutcome(added, 10 - added, 0), 90 + added)
     assert system.store.names("incoming/") == []

@@ -29,7 +29,7 @@ from lmeraser.errors import OwnerFailedError
 from lmeraser.keys import load_signing_key
 from lmeraser.log import Log
 from lmeraser.method import Method
-from lmeraser.mirror import mirror_log
+from lmeraser.mirror import LogMirror
 from lmeraser.receipts import verify_receipt
 from lmeraser.rows import RowTable
 from lmeraser.store import LocalStore
@@ -264,7 +264,7 @@ def test_a_restore_whose_rows_cannot_be_written_says_so_and_can_be_finished(brok
         copy.put(name, system.store.get(name))
     system.delete(bad)
     mirror = LocalStore(tmp_path / "mirror")
-    mirror_log(system.store, mirror)
+    LogMirror(system.store, mirror).copy()
     signing_key = load_signing_key(system.keys)
     broken.writes = {entry.rows_object}
     with pytest.raises(OwnerFailedError, match="could not be written: MemoryError"):

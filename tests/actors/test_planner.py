@@ -16,6 +16,7 @@ from actors.registrar import Registrar
 from lmeraser.commit import ClusterEntry, Commit
 from lmeraser.errors import RequestError
 from lmeraser.keys import load_signing_key
+from lmeraser.log import Position
 from lmeraser.receipts import verify_receipt
 
 SystemOf = Callable[..., System]
@@ -39,7 +40,7 @@ def keys(entries: list[ClusterEntry]) -> list[str]:
 
 
 def job(key: str) -> TuningJob:
-    return TuningJob(key, f"rows/{key}", f"leaf-{key}", f"specialists/{key}")
+    return TuningJob(key, f"rows/{key}", f"leaf-{key}", f"specialists/{key}", Position(1, 1))
 
 
 def failed(planner: Planner, attempts: dict[str, Attempts], key: str) -> None:

@@ -6,12 +6,12 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
-from small_system import System, finish, samples
+from small_system import System, finish, picture, samples
 
+from actors.incoming import IngestOutcome
 from lmeraser.commit import Commit
 from lmeraser.errors import (
     DuplicateSampleError,
-    ErasedRowError,
     FencedError,
     IdempotencyConflictError,
     NotReadyError,
@@ -222,11 +222,21 @@ def test_rows_that_come_later_give_the_state_of_one_ingest(system_of: SystemOf) 
 
 
 @both
-def test_a_sample_id_that_the_store_holds_is_refused_and_nothing_changes(system_of: SystemOf) -> None:
+def test_a_row_that_the_store_holds_is_passed_over_and_those_beside_it_are_added(system_of: SystemOf) -> None:
+    system = system_of()
+    assert system.ingest(samples(80, 100)) == IngestOutcome(added=10, present=10, erased=0)
+    assert system.newest().root == system.fresh_root(samples(0, 100))
+    assert system.store.names("incoming/") == []
+
+
+@both
+def test_a_sample_id_that_the_store_holds_with_another_image_is_refused_and_nothing_changes(
+    system_of: SystemOf,
+) -> None:
     system = system_of()
     before = system.newest()
     with pytest.raises(DuplicateSampleError, match="s89"):
-        system.ingest(samples(89, 100))
+        system.ingest([replace(samples(89, 90)[0], image=picture(90)), *samples(91, 100)])
     assert system.newest() == before
     assert system.store.names("incoming/") == []
 
@@ -235,8 +245,7 @@ def test_a_sample_id_that_the_store_holds_is_refused_and_nothing_changes(system_
 def test_what_was_erased_does_not_come_back(system_of: SystemOf) -> None:
     system = system_of()
     system.delete("s3")
-    with pytest.raises(ErasedRowError, match="s3"):
-        system.ingest(samples(3, 4))
+    assert system.ingest(samples(2, 5)) == IngestOutcome(added=0, present=2, erased=1)
     assert system.newest().rows == 89
 
 

@@ -11,10 +11,10 @@ import pytest
 from small_system import System, samples
 
 from actors import restoring
+from actors.incoming import IngestOutcome, put_rows
 from actors.owner import Owner
 from actors.restoring import Restored, restore
 from lmeraser.errors import (
-    ErasedRowError,
     LogError,
     StoreFormatError,
     UnfinishedRestoreError,
@@ -22,7 +22,7 @@ from lmeraser.errors import (
 from lmeraser.keys import load_signing_key
 from lmeraser.log import Log
 from lmeraser.manifest import RESTORING
-from lmeraser.mirror import mirror_log
+from lmeraser.mirror import LogMirror
 from lmeraser.receipts import covers, verify_receipt
 from lmeraser.residue import scan
 from lmeraser.rows import RowTable
@@ -44,7 +44,7 @@ def copied(system: System, folder: Path) -> System:
 
 def mirrored(system: System, folder: Path) -> LocalStore:
     mirror = LocalStore(folder)
-    mirror_log(system.store, mirror)
+    LogMirror(system.store, mirror).copy()
     return mirror
 
 
@@ -101,10 +101,10 @@ def test_rows_that_were_deleted_after_the_copy_do_not_come_back(system: System, 
         verify_receipt(registrar.receipt(deletion), key)
         assert registrar.deletion(deletion).status == "completed"
     assert all(covers(registrar.receipt(found.deletions[0]), copy.hash_key, name) for name in ("s3", "s4", "s10"))
-    assert scan(copy.store, [], ["s3", "s4", "s10", "u10"], [ALL[3].image, ALL[10].image]).clean
+    assert scan(copy.store, copy.hash_key, [], ["s3", "s4", "s10", "u10"], [ALL[3].image, ALL[10].image]).clean
 
 
-def test_erased_rows_are_refused_afterwards_and_later_rows_are_counted_as_missing(
+def test_erased_rows_are_left_out_afterwards_and_later_rows_are_counted_as_missing(
     system: System, tmp_path: Path
 ) -> None:
     copy = copied(system, tmp_path / "copy")
@@ -112,8 +112,7 @@ def test_erased_rows_are_refused_afterwards_and_later_rows_are_counted_as_missin
     system.ingest(samples(30, 34))
     found = restored(copy, mirrored(system, tmp_path / "mirror"))
     assert (found.rows, found.rows_then) == (23, 27)
-    with pytest.raises(ErasedRowError):
-        copy.ingest(samples(3, 4))
+    assert copy.ingest(samples(3, 4)) == IngestOutcome(added=0, present=0, erased=1)
     copy.ingest(samples(30, 34))
     assert copy.newest().root == system.newest().root
 
@@ -146,11 +145,11 @@ def test_a_row_that_was_erased_and_ingested_again_before_the_copy_stays(system: 
     delete(system, ["s3"])
     registrar = system.registrar()
     prefix = registrar.begin_ingest()
-    system.store.put(f"{prefix}rows.parquet", system.method().rows(samples(3, 4)).to_parquet())
+    put_rows(system.store, system.hash_key, f"{prefix}rows", system.method().rows(samples(3, 4)))
     done = registrar.ingest(prefix, force=True)
     while not registrar.idle():
         registrar.step()
-    assert done.result(timeout=0) == 1
+    assert done.result(timeout=0).added == 1
     copy = copied(system, tmp_path / "copy")
     delete(system, ["s4"])
     restored(copy, mirrored(system, tmp_path / "mirror"))
@@ -202,14 +201,57 @@ def test_mirrors_of_other_stores_and_of_other_histories_are_refused(
     mirror = mirrored(system, tmp_path / "mirror")
     delete(system, ["s3"])
     delete(copy, ["s4"])
-    assert mirror_log(system.store, mirror).added > 0
-    for act in (lambda: restored(copy, mirror), lambda: mirror_log(copy.store, mirror)):
+    assert LogMirror(system.store, mirror).copy().added > 0
+    for act in (lambda: restored(copy, mirror), lambda: LogMirror(copy.store, mirror)):
         with pytest.raises(LogError, match="part at record"):
             act()
     with pytest.raises(StoreFormatError, match="another store"):
-        mirror_log(system_of("token").store, mirror)
+        LogMirror(system_of("token").store, mirror)
     with pytest.raises(StoreFormatError, match="not a mirror"):
         restored(copy, LocalStore(tmp_path / "nowhere"))
+
+
+@pytest.mark.parametrize("starts", [1, 4])
+@pytest.mark.parametrize("broken_off", [False, True])
+def test_a_copy_that_was_only_opened_can_be_restored_all_the_same(
+    system: System, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, starts: int, broken_off: bool
+) -> None:
+    copy = copied(system, tmp_path / "copy")
+    delete(system, ["s3"])
+    mirror = mirrored(system, tmp_path / "mirror")
+    for _ in range(starts):
+        copy.registrar()
+    assert [record.kind for record in Log(copy.store).advance()][-starts:] == ["term"] * starts
+    if broken_off:
+        with monkeypatch.context() as patch:
+            purged: list[str] = []
+
+            def purge(self: LocalStore, name: str, fence: object) -> None:  # noqa: ARG001
+                if purged:
+                    raise KeyboardInterrupt
+                purged.append(name)
+                (Path(self.uri) / name).unlink()
+
+            patch.setattr(LocalStore, "purge", purge)
+            with pytest.raises(KeyboardInterrupt):
+                restored(copy, mirror)
+    found = restored(copy, mirror)
+    assert (found.erased, held(copy)) == (1, without("s3"))
+    records = Log(mirror).advance()
+    assert Log(copy.store).advance()[: len(records)] == records
+
+
+def test_a_copy_in_which_something_was_done_is_refused_and_a_fresh_one_asked_for(
+    system: System, tmp_path: Path
+) -> None:
+    copy = copied(system, tmp_path / "copy")
+    delete(system, ["s3"])
+    mirror = mirrored(system, tmp_path / "mirror")
+    delete(copy, ["s4"])
+    before = {name: copy.store.get(name) for name in copy.store.names()}
+    with pytest.raises(LogError, match=r"was opened at .* without a restore.*Take a fresh copy"):
+        restored(copy, mirror)
+    assert {name: copy.store.get(name) for name in copy.store.names()} == before
 
 
 def test_an_older_copy_is_not_mirrored_over_a_newer_log(system: System, tmp_path: Path) -> None:
@@ -217,7 +259,7 @@ def test_an_older_copy_is_not_mirrored_over_a_newer_log(system: System, tmp_path
     delete(system, ["s3"])
     mirror = mirrored(system, tmp_path / "mirror")
     with pytest.raises(LogError, match="must be restored"):
-        mirror_log(copy.store, mirror)
+        LogMirror(copy.store, mirror)
 
 
 def test_a_mirror_holds_no_id_in_clear_and_nothing_serves_it(system: System, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from cluster.authentication import authenticate, token_path
+from lmeraser.errors import ConfigError, LMEraserError
 
 
 @pytest.fixture
@@ -68,3 +69,27 @@ def test_processes_that_start_at_once_have_one_token(home: Path) -> None:
     with ThreadPoolExecutor(16) as threads:
         assert len(set(threads.map(read, range(64)))) == 1
     assert list((home / ".ray").iterdir()) == [token_path()]
+
+
+def test_where_there_is_no_home_the_error_says_what_to_set(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr(os, "getuid", lambda: 54321)
+    said = "set HOME to a folder that can be written, or RAY_AUTH_TOKEN_PATH to a file in one"
+    with pytest.raises(ConfigError, match=said):
+        authenticate()
+    monkeypatch.setenv("HOME", "/proc/nowhere")
+    with pytest.raises(
+        LMEraserError, match=rf"cannot make or read Ray's token /proc/nowhere/.ray/auth_token: .*; {said}"
+    ):
+        authenticate()
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(home / "token"))
+    authenticate()
+    assert mode(home / "token") == 0o600
+
+
+def test_ray_finds_the_token_where_it_would_not_look_by_itself(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # As a service manager sets it, which expands nothing.
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", "~/token")
+    authenticate()
+    assert os.environ["RAY_AUTH_TOKEN_PATH"] == str(home / "token")
+    assert mode(home / "token") == 0o600

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from cluster.build import open_or_build
 from lmeraser.backbone import create_model, weights_of
 from lmeraser.config import BackboneConfig, Config, HeadsConfig, PromptConfig, SourceConfig, TuningConfig
 from lmeraser.data import open_public, open_source
+from lmeraser.errors import ConfigError
 from lmeraser.keys import init_keys
 from lmeraser.public import build_public
 from lmeraser.state import tensor_digest
@@ -37,6 +39,7 @@ def test_workers_make_the_artifacts_of_one_process(tmp_path: Path) -> None:
         heads=HeadsConfig(head_dim=16),
         public=source,
         private=source,
+        lease_s=1.5,
     )
     init_keys(tmp_path / "keys")
     told: list[tuple[str, int, int]] = []
@@ -53,3 +56,11 @@ def test_workers_make_the_artifacts_of_one_process(tmp_path: Path) -> None:
     assert built.manifest.public_digests == expected
     # Fifty rows in batches of four, twice.
     assert ("meta-prompt, steps", 20, 26) in told
+    assert built.manifest.lease_s == 1.5
+    for lease_s in (None, 1.5):
+        again = open_or_build(
+            replace(config, lease_s=lease_s), LocalStore(tmp_path / "store"), tmp_path / "keys", report
+        )
+        assert again.manifest == built.manifest
+    with pytest.raises(ConfigError, match=r"lease_s is 2 in the configuration and 1\.5 in the store"):
+        open_or_build(replace(config, lease_s=2.0), LocalStore(tmp_path / "store"), tmp_path / "keys", report)

@@ -29,6 +29,7 @@ from serving.problems import LONGEST_BODY_S
 ROOT = Path(__file__).parent.parent.parent
 KUBERAY = ROOT / "deploy" / "kuberay"
 DOCKERFILE = ROOT / "deploy" / "Dockerfile"
+CONFIG = "/etc/lmeraser"
 SystemOf = Callable[..., System]
 
 
@@ -47,6 +48,7 @@ def clusters() -> list[dict[str, Any]]:
 
 def pods() -> list[dict[str, Any]]:
     found = [of_kind("CronJob")["spec"]["jobTemplate"]["spec"]["template"]["spec"]]
+    found.append(of_kind("StatefulSet")["spec"]["template"]["spec"])
     for cluster in clusters():
         groups = [cluster["headGroupSpec"], *cluster["workerGroupSpecs"]]
         found += [group["template"]["spec"] for group in groups]
@@ -103,6 +105,25 @@ def test_every_cluster_demands_a_token_and_this_ray() -> None:
         # The registrar, on whichever pod, refuses another processor than that of the workers.
         places = [group["template"]["spec"]["nodeSelector"] for group in (head, worker)]
         assert places[0] == places[1]
+
+
+def test_what_the_head_knows_outlives_its_pod() -> None:
+    redis = of_kind("StatefulSet")
+    service = next(one for one in documents() if one["kind"] == "Service")
+    labels = redis["spec"]["template"]["metadata"]["labels"]
+    assert service["spec"]["selector"].items() <= labels.items()
+    # It is as closed as Ray's own pods.
+    assert of_kind("NetworkPolicy")["spec"]["podSelector"]["matchLabels"].items() <= labels.items()
+    pod = redis["spec"]["template"]["spec"]
+    (secret,) = [volume["secret"]["secretName"] for volume in pod["volumes"]]
+    assert f"cat {pod['containers'][0]['volumeMounts'][0]['mountPath']}/password" in pod["containers"][0]["args"][0]
+    guide = (ROOT / "docs" / "guides" / "kubernetes.md").read_text()
+    assert f"create secret generic {secret} --from-file=password=" in guide
+    for cluster in clusters():
+        found = cluster["gcsFaultToleranceOptions"]
+        port = service["spec"]["ports"][0]["port"]
+        assert found["redisAddress"] == f"{service['metadata']['name']}:{port}"
+        assert found["redisPassword"] == {"valueFrom": {"secretKeyRef": {"name": secret, "key": "password"}}}
 
 
 def test_no_container_is_root_or_without_bounds() -> None:
@@ -201,7 +222,16 @@ def test_the_registrar_is_kept_for_the_store_that_is_served() -> None:
     command = [*container["command"], *container["args"]]
     assert command[:3] == ["ray", "job", "submit"]
     assert f"http://{of_kind('RayService')['metadata']['name']}-head-svc:8265" in command
-    assert command[command.index("--") + 1 :] == ["lmeraser", "tune", "--store", served]
+    config = f"{CONFIG}/config.yaml"
+    assert command[command.index("--") + 1 :] == ["lmeraser", "tune", "--config", config, "--store", served]
+    # The file lies on every pod on which Ray may run the command, and is that of the guide.
+    cluster = of_kind("RayService")["spec"]["rayClusterConfig"]
+    for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"]):
+        pod = group["template"]["spec"]
+        (mount,) = [one for one in pod["containers"][0]["volumeMounts"] if one["mountPath"] == CONFIG]
+        (volume,) = [one for one in pod["volumes"] if one["name"] == mount["name"]]
+        made = f"create configmap {volume['configMap']['name']} --from-file=config.yaml="
+        assert made in (ROOT / "docs" / "guides" / "kubernetes.md").read_text()
     # Not on the head, which has no processor of Ray's.
     assert command[command.index("--entrypoint-num-cpus") + 1] == "0.1"
 
@@ -235,7 +265,7 @@ def test_the_image_is_made_of_this_project_and_of_nothing_else() -> None:
     allowed = {line[1:] for line in ignored if line.startswith("!")}
     assert "*" in ignored
     assert allowed == set(copied)
-    assert "-c constraints.txt" in text
+    assert "--require-hashes -r requirements.txt" in text
     command = json.loads(re.findall(r"^CMD (\[.*\])$", text, re.MULTILINE)[-1])
     assert command[:2] == ["lmeraser", "serve"]
     # What KubeRay's probes call.

@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from named_actors import end_actors
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 from small_system import LABELS, System, picture, samples
+from until import until
 
 from actors.names import owner_name, registrar_name
 from actors.owner_process import NAMESPACE, Site
@@ -32,12 +34,12 @@ from lmeraser.config import SourceConfig
 from lmeraser.data import Sample
 from lmeraser.errors import ConfigError
 from lmeraser.keys import load_signing_key, public_pem
+from lmeraser.log import Log
 from lmeraser.serving_config import ServingConfig
 from lmeraser.store import LocalStore
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_local")]
 SystemOf = Callable[..., System]
-LEASE_S = 0.2
 ROOT = Path(__file__).parent.parent.parent
 
 
@@ -63,7 +65,7 @@ def image_folder(folder: Path, rows: list[Sample]) -> tuple[SourceConfig, list[S
     for row in named:
         (folder / row.sample_id).parent.mkdir(parents=True, exist_ok=True)
         (folder / row.sample_id).write_bytes(row.image)
-    return SourceConfig("image_folder", str(folder)), [replace(row, subject_id=row.sample_id) for row in named]
+    return SourceConfig("image_folder", str(folder)), [replace(row, subject_id=None) for row in named]
 
 
 def no_report(what: str, done: int, total: int) -> None:
@@ -105,15 +107,16 @@ def test_a_client_predicts_deletes_and_gets_a_receipt_over_http(running: tuple[S
     system, registrar = running
     with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(ConfigError, match="choose another"):
         start_service(system.store, system.keys, ServingConfig(), "127.0.0.1", taken.getsockname()[1])
-    url = start_service(system.store, system.keys, ServingConfig(lease_s=LEASE_S), "127.0.0.1", free_port())
+    url = start_service(system.store, system.keys, ServingConfig(), "127.0.0.1", free_port())
     try:
         with Client(url) as client:
             before = client.predict([picture(number) for number in range(300, 340)])
             deletion = client.delete(sample_ids=["s3"], subject_ids=["u40"])
             assert client.wait(deletion.id, status="erased", timeout_s=200).erased_at
             assert client.wait(deletion.id, timeout_s=200).status == "completed"
-            # Until then a replica may answer from the commit before.
-            time.sleep(LEASE_S)
+            # A commit that erases nothing is loaded in the background.
+            newest = system.newest().number
+            until(lambda: httpx2.get(f"{url}/readyz").json().get("commit") == newest or None, 30)
             after = client.predict([picture(number) for number in range(300, 340)])
             client.receipt(deletion.id).verify(public_pem(load_signing_key(system.keys).public_key()))
             commits = {answer.commit for answer in after}  # type: ignore[union-attr]
@@ -141,6 +144,13 @@ def test_a_client_predicts_deletes_and_gets_a_receipt_over_http(running: tuple[S
     assert system.newest().root == system.fresh_root([*without("s3", "s40"), *more])
     told = {value for family in metrics for sample in family.samples for value in sample.labels.values()}
     assert told.isdisjoint({"s3", "u40", deletion.id})
+    # Nor a label that grows with the clusters.
+    assert told.isdisjoint(entry.key for entry in served.clusters)
+    records = Log(system.store).advance()
+    erased = next(record for record in records if record.kind == "erased")
+    commit = next(record for record in records if deletion.id in record.body.get("requests", ()))
+    waited = datetime.fromisoformat(erased.at) - datetime.fromisoformat(commit.at)
+    assert waited.total_seconds() >= system.manifest.lease_s
 
 
 def reported(expected: dict[str, float], shown: set[str]) -> list[Metric]:
@@ -179,7 +189,7 @@ def test_rows_are_ingested_by_ray_workers_and_tuned_by_their_owners(system_of: S
     done = ingest(registrar, site, system.manifest, source, skip_bad=False, force=False, report=no_report)
     status = tune(registrar, no_report)
     end_actors(system.manifest.store_id)
-    assert (done.rows, status["rows"], status["awaiting"]) == (60, 60, [])
+    assert (done.outcome.added, status["rows"], status["awaiting"]) == (60, 60, [])
     assert system.store.names("incoming/") == []
     assert system.newest().root == system.fresh_root(rows)
 

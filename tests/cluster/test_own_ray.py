@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import time
@@ -11,7 +12,9 @@ from pathlib import Path
 
 import httpx2
 import pytest
+import ray
 import yaml
+from processes import listening_beyond_loopback
 from ray_head import Head, ray_head
 from small_system import System, picture, samples
 
@@ -97,6 +100,17 @@ def test_only_the_token_opens_the_cluster(head: Head, system_of: SystemOf, tmp_p
     assert (refused.returncode, refused.stdout) == (1, "")
     assert f"the token in {other} is not that cluster's" in refused.stderr.replace("\n", " ")
     assert "Traceback" not in refused.stderr
+
+
+@pytest.mark.usefixtures("ray_local")
+def test_a_cluster_of_one_machine_listens_on_loopback_alone(head: Head) -> None:
+    """Its metrics too, which ask for no token; and that of an operator as well as one that a command starts."""
+    for parent, address in ((head.pid, head.address), (os.getpid(), "local")):
+        assert listening_beyond_loopback(parent) == set(), address
+    (node,) = ray.nodes()
+    assert httpx2.get(f"http://127.0.0.1:{node['MetricsExportPort']}/metrics").status_code == 200
+    # Ray takes "127.0.0.1" for the machine's address on the network; commands do not.
+    assert head.address.startswith("127.0.0.1:")
 
 
 def test_the_service_comes_up_from_kuberays_configuration(head: Head, system_of: SystemOf, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from cluster.sorted_runs import SortedRuns
+from lmeraser.keys import HashKey
 from lmeraser.partition import Dendrogram
 from lmeraser.rows import RowTable
 from lmeraser.store import LocalStore
@@ -32,11 +33,13 @@ def table(start: int, rows: int, image_bytes: int = 8) -> RowTable:
 def written(folder: Path, tables: list[RowTable]) -> list[RowTable]:
     store = LocalStore(folder)
     dendrogram = Dendrogram.fit(np.random.default_rng(0).normal(size=(ANCHORS, 8)).astype(np.float32))
-    runs = SortedRuns(store, "incoming/a/0000-", dendrogram)
+    runs = SortedRuns(store, HashKey(bytes(32)), "incoming/a/0000-", dendrogram)
     for one in tables:
         runs.add(one)
     runs.write()
-    return [RowTable.from_parquet(store.get(name), name) for name in store.names("incoming/")]
+    return [
+        RowTable.from_parquet(store.get(name), name) for name in store.names("incoming/") if name.endswith(".parquet")
+    ]
 
 
 def test_every_row_is_written_once_and_unchanged(tmp_path: Path) -> None:

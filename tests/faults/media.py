@@ -107,9 +107,9 @@ class FailingStore(LocalStore):
         self._count("append", name)
         super().put_if_absent(name, data)
 
-    def purge(self, name: str) -> None:
+    def _remove(self, path: Path, name: str) -> None:
         self._count("purge", name)
-        super().purge(name)
+        super()._remove(path, name)
 
     def _count(self, verb: str, name: str) -> None:
         self.changes.append(f"{verb} {name.partition('/')[0]}")

@@ -10,16 +10,26 @@ from pathlib import Path
 import pytest
 
 CAMPAIGN = Path(__file__).parent / "campaign.py"
+TAKEOVERS = Path(__file__).parent / "takeovers.py"
 
 
-@pytest.mark.slow
-def test_a_deletion_that_is_killed_at_any_boundary_is_carried_out_once_and_exactly() -> None:
+def run(*command: object) -> str:
     done = subprocess.run(
-        [sys.executable, str(CAMPAIGN), "--runs", "1"],
+        [sys.executable, *map(str, command)],
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.count("runs=") == 18
+    return done.stdout
+
+
+@pytest.mark.slow
+def test_a_deletion_that_is_killed_at_any_boundary_is_carried_out_once_and_exactly() -> None:
+    assert run(CAMPAIGN, "--runs", 1).count("runs=") == 18
+
+
+@pytest.mark.slow
+def test_a_registrar_that_is_replaced_at_any_boundary_takes_nothing_of_its_successors() -> None:
+    assert run(TAKEOVERS, "--every", 9).count("0 wrong") == 33

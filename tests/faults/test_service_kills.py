@@ -18,7 +18,6 @@ from lmeraser.serving_config import ServingConfig
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_local"), pytest.mark.timeout(600)]
 SystemOf = Callable[..., System]
-LEASE_S = 0.2
 VICTIMS = {"replica": "ray::ServeReplica", "controller": "ray::ServeController"}
 
 
@@ -26,7 +25,7 @@ VICTIMS = {"replica": "ray::ServeReplica", "controller": "ray::ServeController"}
 def served(system_of: SystemOf) -> Iterator[tuple[System, Client]]:
     system = system_of()
     registrar_of(Site(system.store.uri, str(system.keys)), system.manifest)
-    url = start_service(system.store, system.keys, ServingConfig(lease_s=LEASE_S), "127.0.0.1", free_port())
+    url = start_service(system.store, system.keys, ServingConfig(), "127.0.0.1", free_port())
     with Client(url) as client:
         yield system, client
     stop_service()
@@ -58,6 +57,6 @@ def test_a_service_that_is_killed_in_parts_during_a_deletion_comes_back(served: 
         while system.registrar_says(deletion.id) != "completed":
             assert time.monotonic() < until
             time.sleep(0.1)
-        answered(client, system.newest().number)
+        answered(client, system.last_that_erased())
     rows = [row for row in samples(0, 90) if row.sample_id not in ("s3", "s40")]
     assert system.newest().root == system.fresh_root(rows)

@@ -50,7 +50,6 @@ from lmeraser.store import LocalStore
 CLUSTER = Path(__file__).parents[1] / "support" / "one_cluster.py"
 Answer = TypeVar("Answer")
 LEFT = 20
-LEASE_S = 0.2
 LONGEST_S = 300.0
 LATEST_KILL_S = 1.5
 FULL_S = 5.0
@@ -107,7 +106,7 @@ def of_service(made: RayCampaign, system: System, disk: Disk, runs: int, report:
     """Kill parts of a running service."""
     connect()
     registrar_of(Site(system.store.uri, str(system.keys)), system.manifest)
-    url = start_service(system.store, system.keys, ServingConfig(lease_s=LEASE_S), "127.0.0.1", free_port())
+    url = start_service(system.store, system.keys, ServingConfig(), "127.0.0.1", free_port())
     with Client(url) as client:
         for victim, prefix in (*OF_SERVICE.items(), (FULL, OF_SERVICE["registrar"])):
             tally = Tally()
@@ -125,10 +124,12 @@ def of_service(made: RayCampaign, system: System, disk: Disk, runs: int, report:
                     time.sleep(FULL_S)
                     disk.mend()
                 made.look(victim, deletion.id, tally)
-                newest = system.newest().number
+                erased = system.last_that_erased()
                 answer = until_answered(lambda: client.predict(picture(500)))
-                if answer.commit < newest:
-                    tally.faults.append(f"{victim}: an answer from commit {answer.commit}, the newest is {newest}")
+                if answer.commit < erased:
+                    tally.faults.append(
+                        f"{victim}: an answer from commit {answer.commit}, rows are gone since {erased}"
+                    )
             report(victim, tally)
     stop_service()
     ray.shutdown()

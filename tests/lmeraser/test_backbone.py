@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import pickle
+from argparse import Namespace
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -287,6 +288,21 @@ class _Payload:
 
     def __reduce__(self) -> tuple[object, tuple[str]]:
         return os.mkdir, (str(self.folder),)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_weights_that_are_not_finite_are_refused_by_name(value: float) -> None:
+    state = weights(VIT)
+    state["blocks.1.norm1.weight"][3] = value
+    with pytest.raises(BackboneError, match=r"the weights hold NaN or infinity: blocks\.1\.norm1\.weight \(1 in all\)"):
+        open_backbone(VIT, state)
+
+
+def test_a_checkpoint_that_holds_more_than_tensors_is_refused_without_the_advice_to_run_it(tmp_path: Path) -> None:
+    torch.save({"model": weights(VIT), "args": Namespace(lr=0.1)}, tmp_path / "deit.pth")
+    with pytest.raises(BackboneError, match=r"deit\.pth: it holds more than tensors \(argparse\.Namespace\)") as caught:
+        read_weights(tmp_path / "deit.pth")
+    assert "weights_only" not in str(caught.value)
 
 
 @pytest.mark.parametrize("suffix", [".pt", ".pkl", ".safetensors"])

@@ -179,7 +179,9 @@ def test_a_call_over_which_a_replica_died_is_repeated() -> None:
 @pytest.mark.parametrize("status", [400, 404, 409, 422, 500])
 def test_what_will_not_pass_is_not_repeated(status: int, pauses: list[float]) -> None:
     problem = httpx2.Response(
-        status, json={"title": "No such thing", "detail": "it is not there"}, headers={"X-Request-ID": "r-17"}
+        status,
+        json={"title": "No such thing", "detail": "it is not there"},
+        headers={"X-Request-ID": "r-17", "Content-Type": "application/problem+json"},
     )
     client, seen = answers(problem)
     with pytest.raises(ServiceError, match=r"No such thing: it is not there \(request r-17\)") as caught:
@@ -314,3 +316,48 @@ def test_the_client_loads_neither_torch_nor_faiss_nor_ray() -> None:
     code = "import sys, lmeraser.client; print(sorted({'torch', 'faiss', 'ray', 'scipy'} & set(sys.modules)))"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert found.stdout.strip() == "[]"
+
+
+@pytest.mark.usefixtures("pauses")
+def test_a_404_that_is_not_the_services_is_repeated() -> None:
+    no_routes_yet = httpx2.Response(404, text="Path '/v1/predict' not found.")
+    client, seen = answers(no_routes_yet, predictions(CAT), *[no_routes_yet] * 5)
+    assert client.predict(b"image").label == "cat"
+    with pytest.raises(ServiceUnavailableError, match="404 Path"):
+        client.predict(b"image")
+    assert len(seen) == 7
+
+
+def test_deletions_are_fetched_page_by_page_and_come_oldest_first() -> None:
+    pages = [
+        {"deletions": [{**ACCEPTED, "id": "d3"}, {**ACCEPTED, "id": "d/2"}], "next": "d/2"},
+        {"deletions": [{**ACCEPTED, "id": "d1"}], "next": None},
+    ]
+    client, seen = answers(*(httpx2.Response(200, json=page) for page in pages))
+    assert [one.id for one in client.deletions()] == ["d1", "d/2", "d3"]
+    assert [request.url.params.get("before") for request in seen] == [None, "d/2"]
+
+
+def test_ids_are_text_and_integers_mean_their_digits() -> None:
+    client, seen = answers(*[httpx2.Response(202, json=ACCEPTED)] * 2)
+    client.delete(sample_ids=[0, np.int64(7), "7a", np.str_("b"), 10**20], subject_ids=iter([np.uint8(3)]))
+    ids = json.loads(seen[0].content)
+    assert ids == {"sample_ids": ["0", "7", "7a", "b", "1" + "0" * 20], "subject_ids": ["3"]}
+    client.delete(sample_ids=np.arange(2))
+    assert json.loads(seen[1].content)["sample_ids"] == ["0", "1"]
+
+
+@pytest.mark.parametrize(
+    "one", [None, 7.0, np.float64(7), float("nan"), True, np.True_, b"u1", ("a",), ["a"]], ids=lambda one: repr(one)
+)
+def test_an_id_of_another_type_is_refused_by_its_type(one: Any) -> None:
+    client, seen = answers()
+    with pytest.raises(RequestError, match=f"subject_ids holds .* of the type {type(one).__name__}; allowed are str"):
+        client.delete(subject_ids=["good", one])
+    assert seen == []
+
+
+@pytest.mark.parametrize("ids", [b"u1", bytearray(b"u1"), memoryview(b"u1"), {"u1": 1}, 7, np.int64(7), None])
+def test_what_is_no_list_of_ids_is_refused(ids: Any) -> None:
+    with pytest.raises(RequestError, match="give a list of ids"):
+        answers()[0].delete(sample_ids=ids)

@@ -14,7 +14,7 @@ import pytest
 
 from lmeraser.errors import LogError, LostRaceError
 from lmeraser.log import GENESIS, Log
-from lmeraser.store import Store
+from lmeraser.store import Store, unfenced
 
 both = pytest.mark.parametrize("medium", ["folder", "s3"])
 
@@ -49,7 +49,6 @@ def test_a_new_log_is_empty(store: Store) -> None:
     log = Log(store)
     assert log.head is None
     assert log.advance() == []
-    assert not log.has_newer()
 
 
 @both
@@ -93,18 +92,6 @@ def test_the_position_moves_with_what_is_appended_and_what_is_read(store: Store)
     assert writer.advance() == []
     assert reader.append("erased", 2, {}).number == 4
     assert numbers(writer) == [4]
-
-
-@both
-def test_has_newer_looks_past_the_position_and_does_not_move_it(store: Store) -> None:
-    writer, reader = Log(store), Log(store)
-    writer.append("term", 1, {})
-    assert not writer.has_newer()
-    assert reader.has_newer()
-    assert reader.has_newer()
-    assert reader.head is None
-    reader.advance()
-    assert not reader.has_newer()
 
 
 def test_one_record_is_found_by_its_number(store: Store) -> None:
@@ -154,7 +141,7 @@ def test_a_change_that_keeps_the_meaning_is_found(store: Store) -> None:
 @pytest.mark.parametrize("number", [1, 2, 3])
 def test_a_missing_record_is_found(store: Store, number: int) -> None:
     filled(store, 4)
-    store.purge(object_name(number))
+    store.purge(object_name(number), unfenced)
     with pytest.raises(LogError, match=f"record {number} is missing"):
         Log(store).advance()
 

@@ -15,7 +15,7 @@ from scipy.cluster.hierarchy import fcluster, linkage
 from threadpoolctl import threadpool_limits
 
 from lmeraser.errors import ConfigError
-from lmeraser.hashing import subject_bits
+from lmeraser.hashing import row_bits
 from lmeraser.numerics import deterministic
 from lmeraser.partition import AnchorIndex, Cluster, Cut, Dendrogram, cut, fit_anchors
 
@@ -161,12 +161,24 @@ def test_a_key_is_a_hash_of_anchors_and_bits_and_not_of_the_rows() -> None:
 @given(st.integers(0, 2**63), st.text("aZ0é-. ", max_size=9))
 def test_the_bits_of_a_subject_are_the_head_of_a_hash_of_seed_and_name(seed: int, name: str) -> None:
     written = f'[{seed},"subject","{name}"]'.encode()
-    assert text(subject_bits(seed, name)) == text(int(hashlib.sha256(written).hexdigest()[:16], 16))
+    assert text(row_bits(seed, "s1", name)) == text(int(hashlib.sha256(written).hexdigest()[:16], 16))
+
+
+def test_the_bits_of_a_row_without_a_subject_come_from_its_sample_id_and_are_no_subjects() -> None:
+    bits = int(hashlib.sha256(b'[3,"no subject","s1"]').hexdigest()[:16], 16)
+    assert row_bits(3, "s1", None) == bits
+    assert bits not in {row_bits(3, "s1", name) for name in ("s1", "None", "null")}
+
+
+@pytest.mark.parametrize("subject", ["Zoe\u0308", None])
+def test_bits_are_the_same_for_ids_that_differ_in_unicode_form_only(subject: str | None) -> None:
+    composed = None if subject is None else "Zo\u00eb"
+    assert row_bits(3, "caf\u00e9", composed) == row_bits(3, "cafe\u0301", subject)
 
 
 def test_the_bits_of_subjects_hang_on_the_seed_and_part_them_in_halves() -> None:
     names = [f"u{number}" for number in range(2000)]
-    by_seed = [[subject_bits(seed, name) for name in names] for seed in (0, 1)]
+    by_seed = [[row_bits(seed, "s1", name) for name in names] for seed in (0, 1)]
     assert len({bits for found in by_seed for bits in found}) == 4000
     for place in (0, 1, 40, 63):
         assert 900 < sum(text(bits)[place] == "1" for bits in by_seed[0]) < 1100

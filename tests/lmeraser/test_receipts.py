@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from lmeraser.errors import KeysError, ReceiptError
 from lmeraser.keys import HashKey
-from lmeraser.receipts import covers, key_check, row_paths, sample_hash, sign, subject_hash, verify_receipt
+from lmeraser.receipts import covers, key_check, row_hashes, row_paths, sample_hash, sign, subject_hash, verify_receipt
 from lmeraser.state import merkle_root
 
 HASH_KEY = HashKey(bytes(range(32)))
@@ -34,12 +34,21 @@ def body() -> dict[str, Any]:
     return {
         "format": 1,
         "deletion": "d-1",
+        "store": "store-1",
         "key_check": key_check(HASH_KEY, "d-1"),
         "samples": [sample_hash(HASH_KEY, "digit-0001"), sample_hash(HASH_KEY, "digit-0002")],
         "subjects": [subject_hash(HASH_KEY, "person 7")],
-        "before": {"commit": 3, "root": merkle_root(leaves("a")), "rows": row_paths(leaves("a"), clusters)},
-        "after": {"commit": 5, "root": merkle_root(leaves("b")), "rows": row_paths(leaves("b"), clusters)},
-        "note": "naïve",
+        "rows": 2,
+        "unknown": 1,
+        "accepted_at": "2026-11-27T10:00:00.000+00:00",
+        "erased_at": "2026-11-27T10:00:01.000+00:00",
+        "completed_at": "2026-11-27T11:00:05.000+01:00",
+        "clusters": list(clusters),
+        "before": {"log": 3, "root": merkle_root(leaves("a")), "rows": row_paths(leaves("a"), clusters)},
+        "after": {"log": 5, "root": merkle_root(leaves("b")), "rows": row_paths(leaves("b"), clusters)},
+        "completed": {"log": 6, "root": merkle_root(leaves("b"))},
+        "fingerprint": {"cpu": "naïve"},
+        "code": "0.1.0",
     }
 
 
@@ -128,7 +137,7 @@ def test_a_signature_that_is_none_is_refused(signature: Any) -> None:
 
 
 @pytest.mark.parametrize("side", ["before", "after"])
-@pytest.mark.parametrize("what", ["root", "leaf", "name", "sibling"])
+@pytest.mark.parametrize("what", ["root", "leaf", "sibling"])
 def test_a_signed_path_that_does_not_lead_to_the_root_is_refused(side: str, what: str) -> None:
     wrong = body()
     row = wrong[side]["rows"][1]
@@ -137,8 +146,6 @@ def test_a_signed_path_that_does_not_lead_to_the_root_is_refused(side: str, what
             wrong[side]["root"] = merkle_root(leaves("c"))
         case "leaf":
             row["leaf"] = leaves("c")["rows/02"]
-        case "name":
-            row["name"] = "rows/03"
         case "sibling":
             row["siblings"] = (("left", "00" * 32), *row["siblings"][1:])
     with pytest.raises(ReceiptError, match=rf"rows/0\d {side} does not lead"):
@@ -179,4 +186,9 @@ def test_a_sample_and_a_subject_of_the_same_name_hash_apart() -> None:
 
 def test_a_sample_hash_is_hmac_sha256() -> None:
     expected = hmac.new(HASH_KEY.secret, '["sample","né"]'.encode(), hashlib.sha256).hexdigest()
-    assert sample_hash(HASH_KEY, "né") == expected
+    assert sample_hash(HASH_KEY, "né") == sample_hash(HASH_KEY, "ne\u0301") == expected
+
+
+def test_a_row_is_found_by_its_sample_and_by_its_subject_where_it_has_one() -> None:
+    assert row_hashes(HASH_KEY, "s1", "u1") == {sample_hash(HASH_KEY, "s1"), subject_hash(HASH_KEY, "u1")}
+    assert row_hashes(HASH_KEY, "s1", None) == {sample_hash(HASH_KEY, "s1")}

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from small_system import System, samples
+from small_system import System, finish, samples
 
-from lmeraser.residue import Residue, scan
+from lmeraser.errors import KeysError
+from lmeraser.keys import HashKey
+from lmeraser.residue import Finding, Residue, scan
+from lmeraser.rows import RowTable
 
 SystemOf = Callable[..., System]
 all_media = pytest.mark.parametrize(
@@ -29,16 +34,22 @@ def system(system_of: SystemOf) -> System:
     return system
 
 
-def scanned(system: System, *ids: str, images: tuple[bytes, ...] = (), folder: Path | None = None) -> Residue:
-    return scan(system.store, [] if folder is None else [folder], ids, images)
+def scanned(
+    system: System,
+    *ids: str,
+    images: tuple[bytes, ...] = (),
+    folder: Path | None = None,
+    tables: tuple[tuple[str, bytes], ...] = (),
+) -> Residue:
+    return scan(system.store, system.hash_key, [] if folder is None else [folder], ids, images, tables)
 
 
 @all_media
 def test_after_a_deletion_nothing_is_left(system: System) -> None:
     image = samples(1, 2)[0].image
-    found = scanned(system, "photo-1", "ann1", images=(image,))
+    found = scanned(system, "photo-1", images=(image,))
     assert (found.clean, found.findings) == (True, ())
-    assert (found.ids, found.images) == (2, 1)
+    assert (found.ids, found.images) == (1, 1)
     assert found.files >= len(system.store.names())
 
 
@@ -68,14 +79,14 @@ def test_an_id_in_a_log_of_another_folder_is_found(system: System, tmp_path: Pat
 def test_a_short_id_counts_only_as_a_word_of_its_own(system: System, tmp_path: Path) -> None:
     logs = tmp_path / "logs"
     logs.mkdir()
-    (logs / "one").write_text("x42y")
-    assert scanned(system, "42", folder=logs).clean
-    (logs / "two").write_text("user 42 asked")
-    assert not scanned(system, "42", folder=logs).clean
+    (logs / "one").write_text("xab1y")
+    assert scanned(system, "ab1", folder=logs).findings == ()
+    (logs / "two").write_text("user ab1 asked")
+    assert scanned(system, "ab1", folder=logs).findings == (Finding(str(logs / "two"), "holds id 1"),)
 
 
 def test_an_id_across_two_chunks_is_found(system: System, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lmeraser.residue._CHUNK", 1000)
+    monkeypatch.setattr("lmeraser.residue.files.PIECE", 1000)
     logs = tmp_path / "logs"
     logs.mkdir()
     (logs / "spilled").write_bytes(b"." * 995 + b"photo-1" + b"." * 2000)
@@ -110,3 +121,78 @@ def test_what_cannot_be_read_is_a_finding(system: System) -> None:
     found = scanned(system, "nobody")
     assert [finding.file for finding in found.findings] == [entry.rows_object]
     assert "cannot be read" in found.findings[0].what
+
+
+def test_an_id_that_the_store_never_knew_is_not_clean(system: System) -> None:
+    found = scanned(system, "photo-1", "photo-77", "PHOTO-2 ")
+    assert (found.clean, found.findings, found.never_known, found.misspelt) == (False, (), (2, 3), (3,))
+    assert scanned(system, "photo-1").clean
+
+
+def test_a_subject_that_was_to_be_deleted_is_known(system: System) -> None:
+    registrar = system.registrar()
+    registrar.delete([], ["ann5"])
+    finish(registrar)
+    assert scanned(system, "ann5", "photo-1").clean
+
+
+def test_an_id_of_digits_counts_in_row_files_and_is_doubtful_elsewhere(system_of: SystemOf, tmp_path: Path) -> None:
+    system = system_of("minute", 0)
+    system.ingest([replace(row, sample_id=str(place), subject_id="9") for place, row in enumerate(samples(0, 24))])
+    system.delete("7")
+    logs = tmp_path / "logs"
+    logs.mkdir()
+    (logs / "raylet.out").write_text("worker 7 of 8 started")
+    found = scanned(system, "7", folder=logs)
+    assert found.clean
+    assert found.doubtful == (Finding(str(logs / "raylet.out"), "may hold id 1"),)
+    assert {finding.what for finding in scanned(system, "8").findings} == {"holds 1 of the ids"}
+    # An older version, or a write that was not finished, is a row file too.
+    kept = next(system.store.get(entry.rows_object) for entry in system.newest().clusters)
+    partial = Path(system.store.uri) / ".partial" / "rows%2Fa%2Fb.parquet~1"
+    partial.parent.mkdir(exist_ok=True)
+    partial.write_bytes(kept)
+    held = RowTable.from_parquet(kept, "kept").sample_ids[0]
+    assert str(partial) in {finding.file for finding in scanned(system, held).findings}
+
+
+def test_a_table_that_is_no_file_is_looked_through(system: System) -> None:
+    tables = (("job 01", b"lmeraser delete --sample-id photo-1"), ("job 02", b"lmeraser status"))
+    assert scanned(system, "photo-1", tables=tables).findings == (Finding("job 01", "holds id 1"),)
+
+
+def test_names_of_files_and_what_links_lead_to_are_findings(system: System, tmp_path: Path) -> None:
+    logs, elsewhere = tmp_path / "logs", tmp_path / "elsewhere"
+    (logs / "photo-1").mkdir(parents=True)
+    (logs / "photo-1" / "inner.txt").write_text("nothing")
+    elsewhere.mkdir()
+    (elsewhere / "old.log").write_text("asked for photo-1")
+    (logs / "link").symlink_to(elsewhere)
+    assert set(scanned(system, "photo-1", folder=logs).findings) == {
+        Finding(str(logs / "photo-1"), "is called or points to id 1"),
+        Finding(str(logs / "link" / "old.log"), "holds id 1"),
+    }
+
+
+def test_rows_that_were_moved_and_linked_are_read(system: System, tmp_path: Path) -> None:
+    rows = Path(system.store.uri) / "rows"
+    rows.rename(tmp_path / "moved")
+    rows.symlink_to(tmp_path / "moved")
+    assert {finding.what for finding in scanned(system, "photo-2").findings} == {"holds 1 of the ids", "holds id 1"}
+    moved = scanned(system, "photo-2").findings
+    assert {Path(finding.file).is_absolute() for finding in moved} == {True, False}
+
+
+def test_a_file_compressed_otherwise_is_counted(system: System, tmp_path: Path) -> None:
+    logs = tmp_path / "logs"
+    logs.mkdir()
+    (logs / "old.bz2").write_bytes(bz2.compress(b"photo-1"))
+    (logs / "old.gz").write_bytes(gzip.compress(b"photo-1"))
+    found = scanned(system, "photo-1", folder=logs)
+    assert found.not_unpacked == {"bzip2": 1}
+    assert found.findings == (Finding(str(logs / "old.gz"), "holds id 1"),)
+
+
+def test_another_hash_key_is_refused(system: System) -> None:
+    with pytest.raises(KeysError, match="not the one"):
+        scan(system.store, HashKey(bytes(32)), [], ["photo-1"])

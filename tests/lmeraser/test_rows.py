@@ -22,12 +22,12 @@ WIDTH = 5
 # A busy machine is no reason to fail.
 unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
-Row = tuple[str, str, int, bytes, int, tuple[int, ...]]
+Row = tuple[str, str | None, int, bytes, int, tuple[int, ...]]
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
 ROWS = st.lists(
     st.tuples(
         TEXTS,
-        TEXTS,
+        st.none() | TEXTS,
         st.integers(0, 9),
         st.binary(max_size=12),
         st.integers(0, 2**31 - 1),
@@ -160,7 +160,7 @@ def test_a_digest_hangs_on_every_column_of_every_row() -> None:
         ids, subjects, images = list(original.sample_ids), list(original.subject_ids), list(original.images)
         labels, anchors, features = original.labels_N.copy(), original.anchors_N.copy(), original.features_NH.copy()
         ids[place] += "x"
-        subjects[place] += "x"
+        subjects[place] = f"{subjects[place]}x"
         images[place] += b"x"
         labels[place] += 1
         anchors[place] += 1
@@ -175,6 +175,11 @@ def test_a_digest_hangs_on_every_column_of_every_row() -> None:
         ]
     digests = [each.digest() for each in changed]
     assert len(set(digests)) == len(digests) == 26
+
+
+def test_a_row_of_nobody_has_another_digest_than_one_of_somebody_with_an_empty_or_telling_name() -> None:
+    digests = {table([("s", person, 0, b"", 0, (0,) * 5)]).digest() for person in (None, "", "s", "None", "null")}
+    assert len(digests) == 5
 
 
 def test_a_digest_hangs_on_which_row_has_which_image() -> None:

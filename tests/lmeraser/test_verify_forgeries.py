@@ -26,6 +26,7 @@ from lmeraser.manifest import NAME
 from lmeraser.rows import RowTable
 from lmeraser.specialist import Specialist
 from lmeraser.state import state_leaf
+from lmeraser.store import unfenced
 from lmeraser.verify import Verification, verify
 
 SystemOf = Callable[..., System]
@@ -224,14 +225,14 @@ def test_a_missing_object_is_named(system_of: SystemOf, part: str) -> None:
     system = system_of()
     entry = tuned(system)
     assert entry.specialist_object is not None
-    system.store.purge(entry.specialist_object if part == "specialist" else system.newest().heads_object)
+    system.store.purge(entry.specialist_object if part == "specialist" else system.newest().heads_object, unfenced)
     assert verified(system).differing == (f"specialist/{entry.key}" if part == "specialist" else "heads",)
 
 
 def test_a_missing_row_file_is_an_error_that_names_it(system_of: SystemOf) -> None:
     system = system_of()
     name = tuned(system).rows_object
-    system.store.purge(name)
+    system.store.purge(name, unfenced)
     with pytest.raises(ObjectMissingError, match=name):
         verified(system)
 

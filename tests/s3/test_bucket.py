@@ -21,7 +21,7 @@ import pytest
 from s3_server import CREDENTIALS, S3Server, s3_server
 
 from lmeraser.errors import LostRaceError, ObjectMissingError, StoreError
-from lmeraser.store import Store, open_store
+from lmeraser.store import Store, open_store, unfenced
 from lmeraser.store.location import S3Location, with_endpoint
 
 MEBI = 1 << 20
@@ -48,7 +48,7 @@ def test_a_purge_leaves_no_version_and_no_delete_marker(s3: S3Server, versioned:
     store.put("rows/a", b"three")
     client.delete_object(Bucket=bucket, Key="store/rows/a")
     assert (store.names(), store.exists("rows/a"), len(all_versions(s3, bucket))) == ([], False, 5)
-    store.purge("rows/a")
+    store.purge("rows/a", unfenced)
     assert all_versions(s3, bucket) == []
 
 
@@ -58,7 +58,7 @@ def test_a_sweep_finds_versions_whose_object_was_deleted_by_others(s3: S3Server,
     store.put("rows/b", b"kept")
     s3.client().delete_object(Bucket=bucket, Key="store/rows/a")
     assert b"private" in [data for _, data in store.kept()]
-    store.purge_below("rows/", lambda name: name == "rows/b")
+    store.purge_below("rows/", lambda name: name == "rows/b", unfenced)
     assert all_versions(s3, bucket) == ["store/rows/b"]
 
 
@@ -67,7 +67,7 @@ def test_versions_from_before_versioning_was_suspended_are_purged(s3: S3Server, 
     store.put("rows/a", b"one")
     s3.client().put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Suspended"})
     store.put("rows/a", b"two")
-    store.purge("rows/a")
+    store.purge("rows/a", unfenced)
     assert all_versions(s3, bucket) == []
 
 
@@ -79,7 +79,7 @@ def test_more_than_a_page_of_objects_is_listed_and_purged(s3: S3Server) -> None:
         list(pool.map(lambda name: store.put(name, b""), names))
     assert store.names("rows/") == names
     start = len(s3.requests)
-    store.purge_below("rows/", lambda name: name == names[7])
+    store.purge_below("rows/", lambda name: name == names[7], unfenced)
     assert store.names() == [names[7]]
     assert s3.counted(start)["DELETE"] == 2
 
@@ -93,7 +93,7 @@ def test_a_store_lies_under_its_prefix_and_nowhere_else(s3: S3Server, prefix: st
     store = open_store(s3.uri(bucket, prefix))
     store.put("rows/1", b"ours")
     assert client.get_object(Bucket=bucket, Key=f"{prefix}/rows/1".lstrip("/"))["Body"].read() == b"ours"
-    store.purge_below("rows/", lambda _: False)
+    store.purge_below("rows/", lambda _: False, unfenced)
     assert sorted(all_versions(s3, bucket)) == ["a0", "ab/rows/1", "other"]
     assert open_store(f"s3://{bucket}/{prefix}/?endpoint={s3.endpoint}/").uri == store.uri
 
@@ -130,9 +130,9 @@ def test_what_a_writer_leaves_that_is_killed_in_an_upload_is_swept(s3: S3Server)
             process.send_signal(signal.SIGKILL)
     assert store.names() == []
     assert len([name for name, data in store.kept() if data is None]) == 2
-    store.purge_partial(lambda name: name == "log/lost")
+    store.purge_partial(lambda name: name == "log/lost", unfenced)
     assert [entry["Key"] for entry in client.list_multipart_uploads(Bucket=bucket)["Uploads"]] == ["store/log/lost"]
-    store.purge_partial(lambda _: False)
+    store.purge_partial(lambda _: False, unfenced)
     assert "Uploads" not in client.list_multipart_uploads(Bucket=bucket)
     assert list(store.kept()) == []
 

@@ -10,7 +10,7 @@ from s3_server import S3Server
 
 from lmeraser.errors import LostRaceError, ObjectMissingError, StoreError
 from lmeraser.log import Log
-from lmeraser.store import Store, open_store
+from lmeraser.store import Store, open_store, unfenced
 
 
 @pytest.fixture
@@ -71,7 +71,7 @@ def test_what_may_pass_is_asked_again(store: Store, proxy: S3Proxy, fault: tuple
     proxy.once("GET", "rows/a", fault)
     assert store.get("rows/a") == bytes(100_000)
     proxy.once("POST", "delete", fault)
-    store.purge("rows/a")
+    store.purge("rows/a", unfenced)
     with pytest.raises(ObjectMissingError):
         store.get("rows/a")
 
@@ -133,4 +133,4 @@ def test_what_is_not_deleted_is_told(store: Store, proxy: S3Proxy) -> None:
     store.put("rows/a", b"1")
     proxy.always("POST", "delete", (200, "<DeleteResult></DeleteResult>"))
     with pytest.raises(StoreError, match="still listed"):
-        store.purge("rows/a")
+        store.purge("rows/a", unfenced)

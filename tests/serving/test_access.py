@@ -7,13 +7,16 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import urljoin
 
 import httpx2
 import pytest
 from direct_service import URL, Service
 from small_system import System, picture
 
-from lmeraser.api_keys import FILE, create_api_key, revoke_api_key
+from lmeraser.api_keys import FILE, ApiKeys, create_api_key, revoke_api_key
+from lmeraser.errors import KeysError
+from serving.app import build
 
 SystemOf = Callable[..., System]
 OPEN = [("GET", "/healthz"), ("GET", "/readyz"), ("GET", "/docs"), ("GET", "/openapi.json")]
@@ -31,7 +34,14 @@ ROUTES = {
 GUARDED = [(scope, method, path) for scope, routes in ROUTES.items() for method, path in routes]
 
 
-def ask(service: Service, method: str, path: str, key: str | None = None, caller: str = "127.0.0.1") -> httpx2.Response:
+def ask(
+    service: Service,
+    method: str,
+    path: str,
+    key: str | None = None,
+    caller: str = "127.0.0.1",
+    more: dict[str, str] | None = None,
+) -> httpx2.Response:
     """Call as a machine of this address; a body that is no JSON, so that nothing is changed."""
 
     async def run() -> httpx2.Response:
@@ -40,6 +50,7 @@ def ask(service: Service, method: str, path: str, key: str | None = None, caller
             headers = [(b"content-type", b"application/json")]
             if key is not None:
                 headers.append((b"authorization", f"Bearer {key}".encode()))
+            headers += [(name.encode(), value.encode()) for name, value in (more or {}).items()]
             return await client.request(method, path, headers=headers, content=b"{" if method == "POST" else None)
 
     return asyncio.run(run())
@@ -128,8 +139,6 @@ def test_keys_that_cannot_be_read_close_the_service(service: Service) -> None:
         assert answer.status_code == 503
         assert answer.json()["type"].endswith("keys-unavailable")
         assert str(service.system.keys) not in answer.text
-    path.unlink()
-    assert ask(service, "GET", "/v1/commit").status_code == 200
 
 
 def test_a_stranger_is_turned_away_before_the_body_is_read(service: Service) -> None:
@@ -161,7 +170,9 @@ def test_a_deletion_through_a_key_is_carried_out(service: Service) -> None:
     accepted = service.http("POST", "/v1/deletions", json={"sample_ids": ["s3"]}, headers=headers)
     assert accepted.status_code == 202
     service.registrar.finish()
-    receipt = service.http("GET", f"{accepted.headers['location']}/receipt", headers=headers)
+    followed = urljoin("/v1/deletions", accepted.headers["location"])
+    assert followed == f"/v1/deletions/{accepted.json()['id']}"
+    receipt = service.http("GET", f"{followed}/receipt", headers=headers)
     assert receipt.status_code == 200
     image = {"content": picture(3), "headers": {**headers, "content-type": "image/png"}}
     assert service.http("POST", "/v1/predict", **image).status_code == 403
@@ -183,3 +194,135 @@ def test_keys_are_read_again_only_when_their_file_changes(service: Service, monk
     os.utime(service.system.keys / FILE, ns=(1, 1))
     assert ask(service, "GET", "/v1/commit", key).status_code == 200
     assert opened.count(FILE) == 1
+
+
+@pytest.mark.parametrize("lost", ["file", "folder", "emptied"])
+def test_keys_that_were_there_and_are_gone_close_the_service(service: Service, lost: str) -> None:
+    key = made(service, "admin")
+    folder = service.system.keys
+    away = folder.parent / "away"
+    if lost == "emptied":
+        assert ask(service, "GET", "/v1/commit").status_code == 401
+        (folder / FILE).write_bytes(b"[]")
+    else:
+        assert ask(service, "GET", "/v1/commit").status_code == 401
+        (folder / FILE if lost == "file" else folder).rename(away)
+    try:
+        for given in (None, key):
+            answer = ask(service, "GET", "/v1/commit", given)
+            assert (answer.status_code, answer.json()["type"]) == (503, "urn:lmeraser:problem:keys-unavailable")
+            assert str(folder) not in answer.text
+    finally:
+        if lost != "emptied":
+            away.rename(folder / FILE if lost == "file" else folder)
+    if lost != "emptied":
+        assert ask(service, "GET", "/v1/commit", key).status_code == 200
+
+
+def test_where_keys_are_expected_from_the_start_their_absence_is_an_error(tmp_path: Path) -> None:
+    assert ApiKeys(tmp_path).current() == ()
+    for folder in (tmp_path, tmp_path / "nowhere"):
+        with pytest.raises(KeysError, match="are gone"):
+            ApiKeys(folder, expected=True).current()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "X-Forwarded-For",
+        "X-Forwarded-Host",
+        "X-Forwarded-Proto",
+        "X-Forwarded-Prefix",
+        "X-Original-Forwarded-For",
+        "Forwarded",
+        "X-Real-IP",
+        "Via",
+        "CF-Connecting-IP",
+        "True-Client-IP",
+        "X-Client-IP",
+        "X-Cluster-Client-IP",
+        "Fastly-Client-IP",
+        "X-Azure-ClientIP",
+        "X-Envoy-External-Address",
+        "X-Amzn-Trace-Id",
+        "CDN-Loop",
+        "X-Remote-Addr",
+    ],
+)
+def test_without_keys_what_came_through_a_proxy_is_no_call_of_this_machine(service: Service, name: str) -> None:
+    for value in ("127.0.0.1", "203.0.113.9", ""):
+        answer = ask(service, "GET", "/v1/commit", more={name: value})
+        is_problem(answer, 401, "admin")
+    assert ask(service, "GET", "/v1/commit", made(service, "admin"), more={name: "203.0.113.9"}).status_code == 200
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.1:8000", "localhost:1", "LocalHost", "[::1]", "[::1]:8000"])
+def test_without_keys_the_names_of_this_machine_are_answered(service: Service, host: str) -> None:
+    own = {"host": host, "origin": f"http://{host}", "sec-fetch-site": "same-origin"}
+    for method, path in (route for routes in ROUTES.values() for route in routes):
+        assert ask(service, method, path, more=own).status_code in (200, 404, 422), path
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["evil.example", "evil.example:8000", "127.0.0.1.evil.example", "localhost.evil.example", "192.168.0.7", "", "::1"],
+)
+def test_without_keys_a_name_that_points_here_is_misdirected(service: Service, host: str) -> None:
+    for _, method, path in GUARDED:
+        answer = ask(service, method, path, more={"host": host, "origin": f"http://{host}"})
+        assert (answer.status_code, answer.headers["content-type"]) == (421, "application/problem+json"), path
+        assert repr(host) in answer.json()["detail"]
+    assert ask(service, "GET", "/healthz", more={"host": host}).status_code == 200
+    key = made(service, "admin")
+    assert ask(service, "GET", "/v1/commit", key, more={"host": host}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"origin": "http://evil.example"},
+        {"origin": "null"},
+        {"origin": "http://127.0.0.1:9999"},
+        {"origin": "http://127.0.0.1"},
+        {"origin": "http://localhost:8000"},
+        {"origin": ""},
+        {"sec-fetch-site": "cross-site"},
+        {"origin": "http://127.0.0.1:8000", "sec-fetch-site": "cross-site"},
+    ],
+    ids=str,
+)
+def test_without_keys_pages_of_others_may_not_call(service: Service, more: dict[str, str]) -> None:
+    for _, method, path in GUARDED:
+        answer = ask(service, method, path, more=more)
+        assert (answer.status_code, answer.headers["content-type"]) == (403, "application/problem+json"), path
+    assert ask(service, "GET", "/v1/commit", made(service, "admin"), more=more).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    [
+        None,
+        "text/plain",
+        "text/plain;charset=application/json",
+        "application/x-www-form-urlencoded",
+        "multipart/form-data; boundary=x",
+        "",
+    ],
+)
+def test_what_a_page_may_send_without_asking_deletes_nothing(service: Service, content_type: str | None) -> None:
+    # No Origin: as from a browser or an extension that leaves it out.
+    headers = {} if content_type is None else {"content-type": content_type}
+    for path in ("/v1/deletions", "/v1/predict"):
+        answer = service.http("POST", path, content=b'{"sample_ids": ["s3"]}', headers=headers)
+        assert answer.status_code in (400, 415, 422), path
+        assert answer.headers["content-type"] == "application/problem+json"
+    assert service.registrar.registrar.deletions() == []
+    assert service.http("OPTIONS", "/v1/deletions", headers={"origin": "http://evil.example"}).status_code == 405
+
+
+def test_a_service_that_is_started_with_keys_expects_them(service: Service) -> None:
+    place = {"store": service.system.store.uri, "keys": str(service.system.keys)}
+    # What the deployment gets: store, keys, whether there are keys, options.
+    assert build(place)._bound_deployment.init_args[2] is False
+    made(service, "predict")
+    assert build(place)._bound_deployment.init_args[2] is True

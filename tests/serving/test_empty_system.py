@@ -11,8 +11,8 @@ import pytest
 from direct_service import Service
 from small_system import LABELS, System, picture, samples
 
+from actors.incoming import IngestOutcome, put_rows
 from lmeraser.data import Sample
-from lmeraser.errors import ErasedRowError
 from lmeraser.rows import RowTable
 
 SystemOf = Callable[..., System]
@@ -24,7 +24,7 @@ class Running:
 
     def __init__(self, system: System) -> None:
         self.system = system
-        self._service = Service(system, lease_s=0.05)
+        self._service = Service(system)
         self.registrar = self._service.registrar.registrar
 
     def http(self, method: str, path: str, json: Any = None) -> httpx2.Response:
@@ -48,9 +48,9 @@ class Running:
         assert self.http("GET", f"/v1/deletions/{accepted['id']}").json()["status"] == "completed"
         return accepted
 
-    def ingest(self, rows: list[Sample], force: bool = False) -> int:
+    def ingest(self, rows: list[Sample], force: bool = False) -> IngestOutcome:
         prefix = self.registrar.begin_ingest()
-        self.system.store.put(f"{prefix}rows.parquet", self.system.method().rows(rows).to_parquet())
+        put_rows(self.system.store, self.system.hash_key, f"{prefix}rows", self.system.method().rows(rows))
         done = self.registrar.ingest(prefix, force)
         self.finish()
         return done.result(timeout=0)
@@ -58,6 +58,7 @@ class Running:
     def finish(self) -> None:
         while not self.registrar.idle():
             self.registrar.step()
+        self._service.caught_up()
 
     def clusters(self) -> dict[str, int]:
         return {cluster["key"]: cluster["rows"] for cluster in self.http("GET", "/v1/clusters").json()["clusters"]}
@@ -155,7 +156,7 @@ def test_an_emptied_system_that_gets_rows_is_as_one_that_only_ever_had_them(
     running: Running, system_of: SystemOf
 ) -> None:
     running.delete(EVERYTHING)
-    assert running.ingest(samples(200, 260)) == 60
+    assert running.ingest(samples(200, 260)).added == 60
     assert running.root() == running.fresh_root(samples(200, 260))
     other = Running(system_of(rows=0))
     other.ingest(samples(200, 260))
@@ -170,10 +171,9 @@ def test_an_emptied_system_that_gets_rows_is_as_one_that_only_ever_had_them(
 def test_what_an_emptied_system_held_comes_back_only_by_force_and_then_is_what_it_was(running: Running) -> None:
     root = running.root()
     running.delete(EVERYTHING)
-    with pytest.raises(ErasedRowError, match="--force"):
-        running.ingest(samples(0, 90))
+    assert running.ingest(samples(0, 90)) == IngestOutcome(added=0, present=0, erased=90)
     assert running.clusters() == {}
-    assert running.ingest(samples(0, 90), force=True) == 90
+    assert running.ingest(samples(0, 90), force=True).added == 90
     assert running.root() == root
 
 
@@ -181,6 +181,6 @@ def test_a_new_registrar_and_replica_start_on_an_emptied_store(running: Running)
     running.delete(EVERYTHING)
     successor = Running(running.system)
     assert successor.clusters() == {}
-    assert successor.ingest(samples(200, 230)) == 30
+    assert successor.ingest(samples(200, 230)).added == 30
     assert successor.root() == successor.fresh_root(samples(200, 230))
     assert len(successor.predict(range(300, 303))) == 3

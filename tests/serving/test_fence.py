@@ -29,7 +29,6 @@ from lmeraser.store import LocalStore
 
 pytestmark = pytest.mark.slow
 SystemOf = Callable[..., System]
-LEASE_S = 0.4
 REPLICA = Path(__file__).parent.parent / "support" / "one_replica.py"
 
 
@@ -51,7 +50,7 @@ class ReplicaProcess:
         self.url = f"http://127.0.0.1:{port}/v1/predict"
         self.freeze = system.keys / "freeze"
         self.process = subprocess.Popen(
-            [sys.executable, str(REPLICA), store, str(system.keys), str(port), str(LEASE_S), str(self.freeze)]
+            [sys.executable, str(REPLICA), store, str(system.keys), str(port), str(self.freeze)]
         )
         self.answers: list[Answered] = []
         self._stopped = threading.Event()
@@ -96,7 +95,7 @@ def replicas() -> Iterator[list[ReplicaProcess]]:
 def registrar_of(system: System) -> Registrar:
     owners = InProcessOwners(system.store, system.manifest, system.hash_key, system.method)
     signing_key = load_signing_key(system.keys)
-    return Registrar(system.store, system.manifest, system.hash_key, signing_key, owners, LEASE_S)
+    return Registrar(system.store, system.manifest, system.hash_key, signing_key, owners, system.manifest.lease_s)
 
 
 def answering(system_of: SystemOf, replicas: list[ReplicaProcess]) -> tuple[Registrar, ReplicaProcess]:

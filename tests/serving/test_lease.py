@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import shutil
+import threading
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from commits import append_commit, append_other
 
-from lmeraser.commit import Commit
 from lmeraser.errors import LogError, StoreError
-from lmeraser.log import Log
 from lmeraser.store import LocalStore
 from serving.lease import Lease
 
@@ -22,19 +25,6 @@ class Clock:
 
     def __call__(self) -> float:
         return self.now
-
-
-def append_commit(store: LocalStore) -> int:
-    log = Log(store)
-    log.advance()
-    commit = Commit(clusters=(), heads_object="heads/a", heads_leaf="00", fixed_leaves={}, cut_leaf="00")
-    return log.append("commit", 1, commit.to_body()).number
-
-
-def append_other(store: LocalStore) -> None:
-    log = Log(store)
-    log.advance()
-    log.append("term", 2, {})
 
 
 @pytest.fixture
@@ -64,24 +54,35 @@ def test_a_commit_holds_for_the_lease_and_not_longer(store: LocalStore, lease: L
     assert found is not None and found.number == number
     clock.now += LEASE_S - 0.125
     assert lease.holds(number)
-    assert not lease.holds(number, share=0.5)
     clock.now += 0.125
     assert not lease.holds(number)
 
 
-def test_a_newer_commit_ends_the_older_within_the_lease(store: LocalStore, lease: Lease, clock: Clock) -> None:
+def test_a_commit_that_erases_ends_the_older_within_the_lease(store: LocalStore, lease: Lease, clock: Clock) -> None:
     old = append_commit(store)
     lease.look()
     clock.now += 0.125
-    new = append_commit(store)
+    new = append_commit(store, "a deletion")
     clock.now += 0.125
     found = lease.look()
     assert found is not None and found.number == new and lease.holds(new)
+    assert lease.superseded(old) and not lease.superseded(new)
     # What was seen 0.25 s ago still allows to finish; nothing can prolong it.
     assert lease.holds(old)
     clock.now += 0.25
     lease.look()
     assert not lease.holds(old) and lease.holds(new)
+
+
+def test_a_commit_that_erases_nothing_ends_no_other(store: LocalStore, lease: Lease, clock: Clock) -> None:
+    erasing = append_commit(store, "a deletion")
+    tuned = append_commit(store)
+    for _ in range(3):
+        clock.now += 10
+        found = lease.look()
+        assert found is not None and found.number == tuned
+        assert lease.holds(erasing) and lease.holds(tuned) and not lease.superseded(erasing)
+        assert not lease.holds(erasing - 1)
 
 
 def test_the_lease_counts_from_when_the_look_was_sent(tmp_path: Path, clock: Clock) -> None:
@@ -149,3 +150,86 @@ def test_the_clock_of_the_wall_has_no_part(store: LocalStore, monkeypatch: pytes
     for path in (Path(store.uri) / "log").iterdir():
         os.utime(path, (4e9, 4e9))
     assert lease.holds(number)
+
+
+class GatedStore(LocalStore):
+    """Tells what was asked, and can hold back the answer to one GET until it is let go."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self.asked: Counter[str] = Counter()
+        self.holds_next = False
+        self.held, self.let_go, self.has_looked = threading.Event(), threading.Event(), threading.Event()
+
+    def get(self, name: str) -> bytes:
+        self.asked["GET"] += 1
+        try:
+            return super().get(name)
+        finally:
+            if self.holds_next:
+                self.holds_next = False
+                self.held.set()
+                assert self.let_go.wait(30)
+
+    def exists(self, name: str) -> bool:
+        self.asked["HEAD"] += 1
+        self.has_looked.set()
+        return super().exists(name)
+
+
+def test_a_look_is_one_get_and_one_head_and_in_a_slow_store_they_do_not_wait_for_each_other(tmp_path: Path) -> None:
+    store = GatedStore(tmp_path)
+    append_commit(store)
+    lease = Lease(store, LEASE_S)
+    lease.look()
+    for _ in range(3):
+        store.asked.clear()
+        lease.look()
+        assert store.asked == {"GET": 1, "HEAD": 1}
+    store.has_looked.clear()
+    store.holds_next = True
+    with ThreadPoolExecutor(1) as thread:
+        look = thread.submit(lease.look)
+        assert store.has_looked.wait(30) and not look.done()
+        store.let_go.set()
+        assert look.result(30) is not None
+
+
+def test_a_folder_that_is_gone_between_two_requests_of_a_look_prolongs_nothing(tmp_path: Path, clock: Clock) -> None:
+    class Unmounted(LocalStore):
+        def get(self, name: str) -> bytes:
+            if gone:
+                shutil.rmtree(tmp_path / "log")
+            return super().get(name)
+
+    gone = False
+    number = append_commit(LocalStore(tmp_path))
+    lease = Lease(Unmounted(tmp_path), LEASE_S, clock)
+    lease.look()
+    clock.now += LEASE_S
+    gone = True
+    with pytest.raises(StoreError, match="cannot be seen"):
+        lease.look()
+    assert not lease.holds(number)
+
+
+def test_a_look_that_comes_back_after_one_that_was_sent_later_takes_nothing_back(tmp_path: Path, clock: Clock) -> None:
+    store = GatedStore(tmp_path)
+    old = append_commit(store)
+    lease = Lease(store, LEASE_S, clock)
+    lease.look()
+    store.holds_next = True
+    with ThreadPoolExecutor(1) as thread:
+        early = thread.submit(lease.look)
+        assert store.held.wait(30)
+        clock.now += 0.25
+        new = append_commit(LocalStore(tmp_path), "a deletion")
+        found = lease.look()
+        assert found is not None and found.number == new and lease.holds(new)
+        store.let_go.set()
+        found = early.result(30)
+    assert found is not None and found.number == new
+    assert lease.age_s(new) == 0
+    clock.now += 0.25
+    assert not lease.holds(old)
+    assert lease.holds(new)

@@ -5,11 +5,16 @@ from __future__ import annotations
 import base64
 import json
 import shutil
+import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
+import httpx2
 import pytest
 from direct_service import Service
 from live_service import live
@@ -64,6 +69,31 @@ def visit(browser: Browser) -> Iterator[Callable[[str], Visit]]:
     yield open_page
     for page in pages:
         page.close()
+
+
+@contextmanager
+def behind_a_path(url: str) -> Iterator[str]:
+    """A proxy that passes on what lies under /lm, without that prefix, and says 404 to all else."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            names = ("authorization", "content-type", "accept")
+            headers = {name: self.headers[name] for name in names if name in self.headers}
+            headers["x-forwarded-for"] = self.client_address[0]
+            answer = httpx2.get(url + self.path.removeprefix("/lm"), headers=headers, trust_env=False)
+            inside = self.path.startswith("/lm/")
+            self.send_response(answer.status_code if inside else 404)
+            self.send_header("Content-Type", answer.headers["content-type"])
+            self.end_headers()
+            self.wfile.write(answer.content if inside else b"")
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
 
 
 def drop(page: Page, name: str, data: bytes) -> None:
@@ -158,3 +188,35 @@ def test_where_keys_are_asked_for_the_page_says_so_and_takes_one(
         expect(seen.page.locator("#rows")).to_have_text("90")
         expect(seen.page.locator("#trouble")).to_be_hidden()
         assert secret not in seen.page.url
+
+
+def try_health(page: Page) -> None:
+    """Call /healthz as a reader of the documentation does."""
+    page.locator("[id*=healthz] .opblock-summary-control").click()
+    page.get_by_role("button", name="Try it out").click()
+    page.get_by_role("button", name="Execute").click()
+    expect(page.locator(".live-responses-table tbody .response-col_status").first).to_contain_text("200")
+
+
+def test_the_api_is_described_by_what_this_service_holds(system_of: SystemOf, visit: Callable[[str], Visit]) -> None:
+    with live(Service(system_of())) as url:
+        seen = visit(f"{url}/docs")
+        try_health(seen.page)
+        seen.page.screenshot(path=ARTIFACTS / "docs.png", full_page=True)
+    assert seen.hosts == {urlsplit(url).netloc}
+    assert seen.errors == []
+
+
+def test_under_a_path_of_a_proxy_the_pages_find_their_parts(system_of: SystemOf, visit: Callable[[str], Visit]) -> None:
+    system = system_of()
+    keys = system.keys.parent / "proxied-keys"
+    shutil.copytree(system.keys, keys)
+    _, secret = create_api_key(keys, ["admin"], "page")
+    with live(Service(System(system.store, keys))) as url, behind_a_path(url) as proxied:
+        seen = visit(f"{proxied}/lm/")
+        seen.page.fill("#key", secret)
+        seen.page.click("#key-form button")
+        expect(seen.page.locator("#rows")).to_have_text("90")
+        docs = visit(f"{proxied}/lm/docs")
+        try_health(docs.page)
+    assert docs.errors == []

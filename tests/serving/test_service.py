@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -17,6 +18,7 @@ from small_system import LABELS, System, picture, samples
 from lmeraser.client import FailedImage
 from lmeraser.errors import KeysError, NotReadyError, ServiceError
 from lmeraser.heads_state import HeadsState
+from lmeraser.images_config import ImagesConfig
 from lmeraser.keys import init_keys, load_signing_key, public_pem
 from lmeraser.rows import RowTable
 from lmeraser.serving_config import ServingConfig
@@ -83,20 +85,42 @@ def test_an_answer_names_its_cluster_and_commit(system_of: SystemOf) -> None:
 
 
 def test_after_erased_the_shared_head_answers_for_the_cluster(system_of: SystemOf) -> None:
-    service = Service(system_of(), lease_s=0.05)
+    service = Service(system_of())
     row = samples(3, 4)[0]
     assert service.client(lambda client: client.predict(row.image)).route == "specialist"
     service.client(lambda client: client.delete(sample_ids=[row.sample_id]))
     service.registrar.registrar.step()
+    service.caught_up()
     answer = service.client(lambda client: client.predict(row.image))
     assert answer.route == "shared"
     assert answer.commit == service.system.newest().number
 
 
-def test_one_bad_image_in_a_batch_fails_alone(system_of: SystemOf) -> None:
-    images = [picture(1), b"no image", picture(2)]
-    answers = Service(system_of()).client(lambda client: client.predict(images))
+def damaged_avif() -> bytes:
+    """Pillow's decoder raises a RuntimeError on it."""
+    buffer = io.BytesIO()
+    Image.open(io.BytesIO(picture(1))).save(buffer, "AVIF")
+    data = buffer.getvalue()
+    start = data.index(b"mdat") + 4
+    return data[:start] + bytes(len(data) - start)
+
+
+@pytest.mark.parametrize(
+    ("bad", "told"),
+    [
+        (b"no image", "of no known format"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "it is PostScript; allowed are AVIF, BMP"),
+        (b"\0\0\0\x18ftypheic" + bytes(90), "it is HEIC"),
+        (damaged_avif(), "cannot be decoded"),
+        (picture(1) + bytes(5000), "5000|allowed is 4000"),
+    ],
+    ids=["text", "PostScript", "HEIC", "AVIF", "too large"],
+)
+def test_one_bad_image_in_a_batch_fails_alone(system_of: SystemOf, bad: bytes, told: str) -> None:
+    images = [picture(1), bad, picture(2)]
+    answers = Service(system_of(), images={"max_bytes": 4000}).client(lambda client: client.predict(images))
     assert [isinstance(answer, FailedImage) for answer in answers] == [False, True, False]
+    assert re.search(told, str(answers[1])) and "BytesIO" not in str(answers[1])
 
 
 def test_images_come_as_arrays_paths_and_pil_images(system_of: SystemOf, tmp_path: Any) -> None:
@@ -162,8 +186,9 @@ def test_clusters_and_commit_are_those_of_the_store(system_of: SystemOf) -> None
 def test_a_users_mistake_is_a_problem_document(
     system_of: SystemOf, method: str, path: str, arguments: dict[str, Any], status: int
 ) -> None:
-    service = Service(system_of(), max_image_bytes=100 if arguments.get("content") == b" " * 40_000 else 8_000_000)
-    if arguments.get("content") == b" " * 40_000:
+    too_long = arguments.get("content") == b" " * 40_000
+    service = Service(system_of(), images=ImagesConfig(max_bytes=100) if too_long else ImagesConfig())
+    if too_long:
         arguments = {**arguments, "content": b" " * 200_000}
     answer = service.http(method, path, **arguments)
     assert answer.status_code == status
@@ -182,9 +207,10 @@ def test_an_idempotency_conflict_is_409(system_of: SystemOf) -> None:
 
 
 def test_an_empty_system_answers_503_with_a_problem(system_of: SystemOf) -> None:
-    service = Service(system_of(), lease_s=0.05)
+    service = Service(system_of())
     service.registrar.registrar.delete([row.sample_id for row in samples(0, 90)], [])
     service.registrar.finish()
+    service.caught_up()
     for method, path, body in (("POST", "/v1/predict", {"images": ["AAAA"]}), ("GET", "/readyz", None)):
         answer = service.http(method, path, json=body)
         assert answer.status_code == 503

@@ -11,7 +11,7 @@ import pytest
 from direct_service import Service, post
 from small_system import System, picture
 
-from serving import problems
+from serving import bodies
 
 SystemOf = Callable[..., System]
 JSON = "application/json"
@@ -55,7 +55,7 @@ def part(body: bytes, more: bool) -> dict[str, Any]:
 def test_a_body_that_does_not_come_to_its_end_is_408(
     system_of: SystemOf, monkeypatch: pytest.MonkeyPatch, path: str, content_type: str, begun: bytes
 ) -> None:
-    monkeypatch.setattr(problems, "LONGEST_BODY_S", 0.2)
+    monkeypatch.setattr(bodies, "LONGEST_BODY_S", 0.2)
     service = Service(system_of())
     for messages in ([], [part(begun, True)], [part(begun[:5], True), part(begun[5:], True)]):
         status, problem = answer_to(service, path, content_type, messages)
@@ -65,7 +65,7 @@ def test_a_body_that_does_not_come_to_its_end_is_408(
 
 def test_an_answer_may_take_longer_than_a_body(system_of: SystemOf, monkeypatch: pytest.MonkeyPatch) -> None:
     service = Service(system_of())
-    monkeypatch.setattr(problems, "LONGEST_BODY_S", 0.2)
+    monkeypatch.setattr(bodies, "LONGEST_BODY_S", 0.2)
     delete = service.registrar.delete
 
     async def slow(*arguments: Any) -> Any:

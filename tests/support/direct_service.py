@@ -8,24 +8,26 @@ from typing import Any, TypeVar
 
 import httpx2
 from small_system import System
+from until import until
 
 from actors.registrar import Registrar
 from lmeraser.api_keys import ApiKeys
 from lmeraser.client import AsyncClient
 from lmeraser.deletion import Deletion
+from lmeraser.errors import NotReadyError
 from lmeraser.serving_config import ServingConfig
 from serving.predictor import Scored, ToScore
 from serving.replica import Replica
 from serving.routes import create_app
 
 T = TypeVar("T")
-URL = "http://service"
+URL = "http://127.0.0.1:8000"
 
 
 def post(path: str, content_type: str) -> dict[str, Any]:
     """The ASGI scope of a POST request."""
     scope = {"type": "http", "method": "POST", "path": path, "raw_path": path.encode(), "root_path": ""}
-    headers = [(b"content-type", content_type.encode())]
+    headers = [(b"host", b"127.0.0.1:8000"), (b"content-type", content_type.encode())]
     return scope | {"scheme": "http", "query_string": b"", "client": ("127.0.0.1", 1), "headers": headers}
 
 
@@ -63,13 +65,25 @@ class Service:
     def __init__(self, system: System, **serving: Any) -> None:
         self.system = system
         self.registrar = DirectRegistrar(system.registrar())
-        replica = Replica(system.store, system.keys, ServingConfig(**serving))
+        self.replica = replica = Replica(system.store, system.keys, ServingConfig(**serving))
 
         async def forward(asked: ToScore) -> Scored:
-            return replica.score([asked])[0]
+            return await asyncio.to_thread(lambda: replica.score([asked])[0])
 
-        self.app = create_app(replica, forward, self.registrar, ApiKeys(system.keys))
+        self.app = create_app(self.replica, forward, self.registrar, ApiKeys(system.keys))
         self.transport = httpx2.ASGITransport(self.app)
+
+    def caught_up(self) -> None:
+        """Return once the replica answers from the newest commit, or has seen that it holds no rows."""
+        newest = self.system.newest()
+
+        def answers() -> bool | None:
+            try:
+                return self.replica.bank().commit.number >= newest.number or None
+            except NotReadyError:
+                return newest.rows == 0 or None
+
+        until(answers, 30)
 
     def client(self, work: Callable[[AsyncClient], Awaitable[T]]) -> T:
         async def run() -> T:

@@ -12,12 +12,13 @@ from actors.owner_process import NAMESPACE
 
 def end_actors(store_id: str) -> None:
     """End the registrar and the owners of a store and of its copies, until none is left."""
-    while mine := sorted(actor["name"] for actor in _named() if store_id in actor["name"]):
+    while mine := sorted(name for name in _named() if store_id in name):
         # The registrar sorts last and goes first, for it starts owners. Ray lists what it ends for a while.
         with contextlib.suppress(ValueError):
             ray.kill(ray.get_actor(mine[-1], namespace=NAMESPACE))
         time.sleep(0.02)
 
 
-def _named() -> list[dict[str, str]]:
-    return list(ray.util.list_named_actors(all_namespaces=True))
+def _named() -> list[str]:
+    actors = ray.util.list_named_actors(all_namespaces=True)
+    return [actor["name"] for actor in actors if actor["namespace"] == NAMESPACE]

@@ -1,4 +1,4 @@
-"""One replica as a process of its own, over real HTTP: ``python one_replica.py STORE KEYS PORT LEASE_S FREEZE``.
+"""One replica as a process of its own, over real HTTP: ``python one_replica.py STORE KEYS PORT FREEZE``.
 
 While the file FREEZE is there, a forward pass takes it away and freezes the whole process at its end.
 """
@@ -23,11 +23,11 @@ from serving.replica import Replica
 from serving.routes import create_app
 
 if __name__ == "__main__":
-    replica = Replica(open_store(sys.argv[1]), Path(sys.argv[2]), ServingConfig(lease_s=float(sys.argv[4])))
+    replica = Replica(open_store(sys.argv[1]), Path(sys.argv[2]), ServingConfig())
 
     def score(requests: Sequence[ToScore]) -> list[Scored]:
         scored = replica.score(requests)
-        if (freeze := Path(sys.argv[5])).exists():
+        if (freeze := Path(sys.argv[4])).exists():
             freeze.unlink()
             os.kill(os.getpid(), signal.SIGSTOP)
         return scored

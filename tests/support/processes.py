@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import signal
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+
+import psutil
 
 
 def descendants(pid: int) -> Iterator[int]:
@@ -35,3 +38,15 @@ def kill(pid: int) -> None:
     """SIGKILL, if it has not ended by itself."""
     with suppress(ProcessLookupError):
         os.kill(pid, signal.SIGKILL)
+
+
+def listening_beyond_loopback(parent: int) -> set[str]:
+    """Where processes below this one take connections from other machines."""
+    found = set()
+    for pid in descendants(parent):
+        with suppress(psutil.NoSuchProcess):
+            for one in psutil.Process(pid).net_connections("inet"):
+                address = ipaddress.ip_address(one.laddr.ip) if one.status == psutil.CONN_LISTEN else None
+                if address is not None and not (getattr(address, "ipv4_mapped", None) or address).is_loopback:
+                    found.add(f"{psutil.Process(pid).name()} {one.laddr.ip}:{one.laddr.port}")
+    return found

@@ -29,6 +29,7 @@ class Head:
     dashboard: str
     token: Path
     environment: dict[str, str]
+    pid: int
 
     def run(self, *command: str, timeout_s: float = 300, **environment: str) -> subprocess.CompletedProcess[str]:
         """Run a command and wait for its end."""
@@ -63,9 +64,13 @@ def ray_head() -> Iterator[Head]:
         ]
         with (Path(folder) / "head.log").open("w") as log:
             process = subprocess.Popen(
-                command, env={**environment, "RAY_AUTH_MODE": "token"}, stdout=log, stderr=log, start_new_session=True
+                command,
+                env={**environment, "RAY_AUTH_MODE": "token", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"},
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
             )
-        head = Head(f"127.0.0.1:{ports[0]}", f"http://127.0.0.1:{ports[1]}", token, environment)
+        head = Head(f"127.0.0.1:{ports[0]}", f"http://127.0.0.1:{ports[1]}", token, environment, process.pid)
         try:
             _await_jobs(head, process)
             yield head

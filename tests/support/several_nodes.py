@@ -84,9 +84,11 @@ def deletes_and_loses_a_node(second: Any, told: dict[str, Any], arguments: list[
         until(lambda: ray.get(registrar.status.remote())["idle"] or None, LONGEST_S)
         told["seconds"] = round(time.monotonic() - killed, 1)
         told["alive"] = sum(node["Alive"] for node in ray.nodes())
-        # A specialist's commit is not waited for by anybody: a replica may answer from the one before for a lease.
-        time.sleep(ServingConfig().lease_s)
-        told["commit"] = client.predict(picture).commit
+        # A specialist's commit is not waited for by anybody: a replica loads it in the background.
+        newest = ray.get(registrar.status.remote())["commit"]
+        told["commit"] = until(
+            lambda: found if (found := client.predict(picture).commit) == newest else None, LONGEST_S
+        )
     stop_service()
 
 

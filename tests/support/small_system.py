@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ import torch
 from PIL import Image
 
 from actors.history import History
+from actors.incoming import IngestOutcome, put_rows
 from actors.owners import InProcessOwners
 from actors.registrar import Registrar
 from lmeraser.commit import Commit
@@ -26,9 +28,10 @@ from lmeraser.config import (
 )
 from lmeraser.data import Sample
 from lmeraser.fresh import fresh_leaves
+from lmeraser.hashing import canonical_json
 from lmeraser.keys import HashKey, init_keys, load_hash_key, load_signing_key
 from lmeraser.log import Log
-from lmeraser.manifest import Manifest, load_manifest
+from lmeraser.manifest import NAME, Manifest, load_manifest
 from lmeraser.method import Method
 from lmeraser.public import build_public, create_store, load_method
 from lmeraser.state import merkle_root
@@ -105,16 +108,21 @@ class System:
         owners = InProcessOwners(self.store, self.manifest, self.hash_key, self.method)
         return Registrar(self.store, self.manifest, self.hash_key, load_signing_key(self.keys), owners, lease_s=0.0)
 
-    def ingest(self, rows: list[Sample], tuned: bool = True) -> None:
+    def with_lease(self, lease_s: float) -> System:
+        """The same system as if its store had been made with this lease."""
+        self.store.put(NAME, canonical_json({**json.loads(self.store.get(NAME)), "lease_s": lease_s}))
+        return self
+
+    def ingest(self, rows: list[Sample], tuned: bool = True) -> IngestOutcome:
         registrar = self.registrar()
         prefix = registrar.begin_ingest()
-        self.store.put(f"{prefix}rows.parquet", self.method().rows(rows).to_parquet())
+        put_rows(self.store, self.hash_key, f"{prefix}rows", self.method().rows(rows))
         done = registrar.ingest(prefix)
         while not registrar.idle():
             registrar.step()
             if done.done() and not tuned:
                 break
-        done.result(timeout=0)
+        return done.result(timeout=0)
 
     def delete(self, *sample_ids: str) -> None:
         registrar = self.registrar()
@@ -133,8 +141,14 @@ class System:
         return merkle_root(fresh_leaves(self.method(), self.manifest, self.hash_key, rows))
 
     def newest(self) -> Commit:
-        records = [record for record in Log(self.store).advance() if record.kind == "commit"]
-        return Commit.from_record(records[-1])
+        return self._commits()[-1]
+
+    def last_that_erased(self) -> int:
+        """Number of the newest commit that erased something: once it is waited for, no older one may answer."""
+        return max((commit.number for commit in self._commits() if commit.requests), default=0)
+
+    def _commits(self) -> list[Commit]:
+        return [Commit.from_record(record) for record in Log(self.store).advance() if record.kind == "commit"]
 
 
 def build_system(folder: Path, variant: str, rows: int) -> System:

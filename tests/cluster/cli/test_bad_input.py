@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +15,8 @@ import yaml
 from command_line import Run
 from small_system import System, picture, samples
 
+from actors.incoming import put_rows
+from cluster import runtime
 from lmeraser.keys import init_keys
 from lmeraser.manifest import FORMAT
 
@@ -79,6 +83,16 @@ def test_a_store_that_is_missing_or_of_another_format_is_told(
     lmeraser(*command.split(), "--store", system.store.uri, *options).failed(1, "format 99", f"reads format {FORMAT}")
 
 
+def test_a_lease_that_is_not_the_stores_is_refused_before_anything_starts(
+    lmeraser: Run, system_of: SystemOf, tmp_path: Path
+) -> None:
+    system = system_of()
+    (tmp_path / "config.yaml").write_text(f"store: {system.store.uri}\nlease_s: 3\n")
+    for command in ("serve", "cluster roll"):
+        done = lmeraser(*command.split(), "--config", tmp_path / "config.yaml", "--keys", system.keys)
+        done.failed(2, "lease_s is 3 in the configuration and 0.4 in the store", "leave lease_s out")
+
+
 def test_a_store_json_that_lacks_a_part_is_told(lmeraser: Run, tmp_path: Path) -> None:
     (tmp_path / "store.json").write_text(json.dumps({"format": FORMAT}))
     lmeraser("status", "--store", tmp_path).failed(1, "store.json")
@@ -104,15 +118,21 @@ def test_a_store_json_that_lacks_a_part_is_told(lmeraser: Run, tmp_path: Path) -
         ("verify --store STORE --keys OTHER", 1, "hash key is not the one"),
         ("verify --store STORE --keys KEYS --cluster none", 2, "'none'"),
         ("delete --store STORE", 2, "nothing to delete"),
-        ("delete --store STORE --ids-file FOLDER/empty", 2, "nothing to delete"),
+        ("delete --store STORE --ids-file FOLDER/empty", 2, "FOLDER/empty names no id"),
         ("delete --store STORE --ids-file FOLDER/none", 2, "FOLDER/none"),
         ("delete --store STORE --ids-file FOLDER", 2, "cannot read FOLDER"),
         ("delete --store STORE --ids-file FOLDER/binary", 2, "FOLDER/binary"),
         ("delete --store STORE --sample-id s1 --wait soon", 2, "'soon'"),
         ("deletions retry none --store STORE --timeout -1", 2, "--timeout"),
         ("residue --store STORE --ids-file FOLDER/none", 2, "FOLDER/none"),
+        ("residue --store STORE", 2, "nothing to look for"),
         ("residue --store STORE --ids-file FOLDER/empty", 2, "names no id"),
-        ("residue --store STORE --ids-file FOLDER/text --images FOLDER/text", 2, "FOLDER/text is not a folder"),
+        ("residue --store STORE --keys OTHER --ids-file FOLDER/text", 1, "hash key is not the one"),
+        (
+            "residue --store STORE --keys KEYS --ids-file FOLDER/text --images FOLDER/text",
+            2,
+            "FOLDER/text is not a folder",
+        ),
         ("serve --store STORE --port 70000", 2, "65535"),
         ("ingest --store STORE", 2, "--config"),
         ("predict", 2, "either image files or --test"),
@@ -152,16 +172,54 @@ def test_what_is_asked_for_wrongly_is_told_by_its_name(
 def test_an_ingest_that_was_broken_off_leaves_no_image_behind_once_it_is_erased(system_of: SystemOf) -> None:
     system = system_of()
     registrar = system.registrar()
-    rows = system.method().rows(samples(200, 210)).to_parquet()
+    rows = system.method().rows(samples(200, 210))
     # The first writer is interrupted before it asks for the commit; the second does what it had begun.
-    system.store.put(f"{registrar.begin_ingest()}rows.parquet", rows)
+    put_rows(system.store, system.hash_key, f"{registrar.begin_ingest()}rows", rows)
     prefix = registrar.begin_ingest()
-    system.store.put(f"{prefix}rows.parquet", rows)
+    put_rows(system.store, system.hash_key, f"{prefix}rows", rows)
     done = registrar.ingest(prefix)
     while not registrar.idle():
         registrar.step()
-    assert done.result(timeout=0) == 10
+    assert done.result(timeout=0).added == 10
     registrar.delete(["s203"], [])
     while not registrar.idle():
         registrar.step()
     assert [name for name in system.store.names() if picture(203) in system.store.get(name)] == []
+
+
+def test_a_home_folder_in_the_stores_and_the_keys_place_is_found(
+    lmeraser: Run, system_of: SystemOf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    system = system_of("minute", 24)
+    monkeypatch.setenv("HOME", str(Path(system.store.uri).parent))
+    monkeypatch.chdir(tmp_path)
+    name = Path(system.store.uri).name
+    config = written(tmp_path / "folder", store=f"~/{name}")
+    for options in (("--config", config), ("--store", f"~/{name}"), ("--store", f"file:~/{name}/")):
+        assert lmeraser("status", *options, "--json").json["store"] == system.store.uri
+    keys = f"~/{system.keys.name}"
+    assert lmeraser("keys", "create", "--scope", "predict", "--keys", keys).code == 0
+    # As a service manager sets it, which expands nothing.
+    monkeypatch.setenv("LMERASER_KEYS", keys)
+    assert len(lmeraser("keys", "list", "--json").json["keys"]) == 1
+    assert not list(tmp_path.rglob("~*"))
+
+
+def test_where_there_is_no_home_the_error_says_what_to_set(lmeraser: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr("os.getuid", lambda: 54321)
+    lmeraser("keys", "list").failed(2, "set HOME, or LMERASER_KEYS, or pass --keys")
+
+
+def test_a_disk_without_hard_links_is_told_before_any_public_row_is_read(
+    lmeraser: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_link(*_: object) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    init_keys(tmp_path / "keys")
+    config = written(tmp_path, private={"kind": "digits"}, public={"kind": "image_folder", "path": "/nowhere"})
+    monkeypatch.setattr(runtime, "connect", lambda: None)
+    monkeypatch.setattr(os, "link", no_link)
+    at = ("--store", tmp_path / "store", "--keys", tmp_path / "keys")
+    lmeraser("ingest", "--config", config, *at).failed(1, "no hard links", "ext4")

@@ -99,8 +99,11 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workplace]:
 
 @pytest.fixture(scope="module")
 def first(place: Workplace) -> dict[str, Any]:
-    """Six rows, and one more whose image is cut short."""
-    return put_images(place.folder / "private", **numbered(range(6)), red_broken=BROKEN)
+    """Six rows, one more whose image is cut short, and files that are no rows."""
+    source = put_images(place.folder / "private", **numbered(range(6)), red_broken=BROKEN)
+    (place.folder / "private" / "red" / "IMG_1.HEIC").write_bytes(b"\0\0\0\x18ftypheic")
+    (place.folder / "private" / ".ipynb_checkpoints").mkdir()
+    return source
 
 
 @pytest.mark.parametrize(
@@ -149,7 +152,7 @@ def test_an_undecodable_public_image_is_refused_or_left_out(
     ran = lmeraser(*place.ingest("--skip-bad", "--json", "--store", tmp_path / "store", private=first, public=public))
     end_actors_of(LocalStore(tmp_path / "store"))
     assert ran.code == 0, ran.err
-    assert (ran.json["public_skipped"], ran.json["skipped"]) == (["red/red_broken.png"], ["red/red_broken.png"])
+    assert (ran.json["public_skipped"], ran.json["skipped"]) == 2 * (LEFT_OUT,)
 
 
 def test_public_rows_without_label_names_are_refused(
@@ -169,9 +172,14 @@ def test_undecodable_images_are_named_or_left_out(lmeraser: Run, place: Workplac
     assert [name for name in place.store.names() if name.startswith(("rows/", "incoming/", "heads/"))] == []
     done = lmeraser(*place.ingest("--skip-bad", "--json", private=first))
     assert done.code == 0, done.err
-    assert (done.json["rows"], done.json["skipped"]) == (6, ["red/red_broken.png"])
+    assert (done.json["left_out"], done.json["named_by_content"]) == ({".heic": 1, "hidden": 1}, 0)
+    assert (done.json["added"], done.json["skipped"]) == (6, LEFT_OUT)
     assert place.rows() == 6
     assert place.store.names("incoming/") == []
+
+
+# What Pillow says of an image that is cut short.
+LEFT_OUT = {"red/red_broken.png": "the image cannot be decoded: image file is truncated"}
 
 
 def stock(lmeraser: Run, place: Workplace, first: dict[str, Any]) -> None:
@@ -191,6 +199,7 @@ def bad_source(kind: str, folder: Path) -> dict[str, Any]:
             return put_images(folder, red_8=picture(8), violet_9=picture(9))
         case "no images":
             (folder / "red").mkdir()
+            (folder / "red" / "IMG_1.HEIC").touch()
             return folder_source(folder)
         case "no folders":
             return folder_source(folder)
@@ -205,6 +214,10 @@ def bad_source(kind: str, folder: Path) -> dict[str, Any]:
             if kind == "no label":
                 columns["label"] = [0, 1, 3]
                 columns["sample_id"] = ["a", "b", "odd"]
+            elif kind == "paths":
+                columns["image"] = ["a.png", "b.png", "c.png"]
+            elif kind == "floats":
+                columns["subject_id"] = [100.0, None, 101.0]
             elif kind == "no column":
                 del columns["label"]
             elif kind == "no rows":
@@ -218,13 +231,15 @@ def bad_source(kind: str, folder: Path) -> dict[str, Any]:
     [
         ("label", ("'violet/violet_9.png'", "'violet'", "'red', 'green', 'blue'")),
         ("no label", ("'odd'", "label 3", "0 to 2")),
-        ("no images", ("holds no rows",)),
+        ("no images", ("holds no rows", "left out were 1 .heic")),
         ("no folders", ("no subfolder",)),
         ("no rows", ("holds no rows",)),
         ("no column", ("rows.parquet lacks the column label",)),
         ("text", ("cannot read", "rows.parquet")),
         ("twins", ("'twin'", "more than once")),
-        ("cut short", ("2 image(s)", "'red/red_9.png'", "'blue/blue_10.png'")),
+        ("cut short", ("2 image(s)", "'red/red_9.png': the image cannot", "'blue/blue_10.png': the image", "no bytes")),
+        ("paths", ("the column image holds text", "paths")),
+        ("floats", ("the column subject_id holds double", "text or whole numbers")),
         ("in the store", ("'red/red_0.png'", "already")),
     ],
 )
@@ -277,3 +292,47 @@ def test_a_relative_path_is_below_the_users_folder(
     done = lmeraser(*place.ingest("--json", private=folder_source(Path("more"))))
     assert done.code == 0, done.err
     assert place.rows() == rows + 1
+
+
+def test_rows_without_ids_keep_their_names_when_others_go_at_the_source(
+    lmeraser: Run, place: Workplace, first: dict[str, Any], tmp_path: Path
+) -> None:
+    stock(lmeraser, place, first)
+    rows = place.rows()
+    path = tmp_path / "rows.parquet"
+    source = {"kind": "parquet", "path": str(path)}
+    columns = {"label": [0, 1, 2], "image": [picture(number) for number in (20, 21, 22)]}
+    pq.write_table(pa.table(columns), path)
+    done = lmeraser(*place.ingest("--json", private=source))
+    assert done.code == 0, done.err
+    assert (done.json["named_by_content"], place.rows()) == (3, rows + 3)
+    assert "warning: 3 rows have no sample_id" in done.err
+    # With the first row gone, the others are still the rows that the store has: nothing is added, and nothing refused.
+    pq.write_table(pa.table({name: values[1:] for name, values in columns.items()}), path)
+    done = lmeraser(*place.ingest("--json", private=source))
+    assert done.code == 0, done.err
+    assert (done.json["rows"], place.rows()) == (0, rows + 3)
+
+
+def test_a_later_batch_may_lack_labels_where_they_are_listed(
+    lmeraser: Run, place: Workplace, first: dict[str, Any], tmp_path: Path
+) -> None:
+    stock(lmeraser, place, first)
+    batch = put_images(tmp_path / "batch", red_30=picture(30), green_31=picture(31))
+    lmeraser(*place.ingest(private=batch, labels=[])).failed(2, "labels is", 'as `labels: ["red", "green", "blue"]`')
+    columns = {"image": [picture(1)], "label": ["red"]}
+    pq.write_table(pa.table(columns), tmp_path / "rows.parquet")
+    unnamed = {"kind": "parquet", "path": str(tmp_path / "rows.parquet")}
+    lmeraser(*place.ingest(private=unnamed, labels=[])).failed(1, "list them under `labels:`", "'red'")
+
+
+def test_limits_of_images_hold_for_rows(lmeraser: Run, place: Workplace, first: dict[str, Any], tmp_path: Path) -> None:
+    stock(lmeraser, place, first)
+    source = put_images(tmp_path / "large", red_40=picture(40))
+    for limit, said in (
+        ({"max_pixels": 9}, "allowed are 9 in all"),
+        ({"max_bytes": 9}, "allowed are 9 (images.max_bytes)"),
+    ):
+        lmeraser(*place.ingest(private=source, images=limit)).failed(1, "'red/red_40.png': the image has", said)
+    only_jpeg = place.ingest(private=source, images={"formats": ["JPEG"]})
+    lmeraser(*only_jpeg).failed(1, "holds no rows", "left out were 1 .png")

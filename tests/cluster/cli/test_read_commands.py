@@ -98,6 +98,7 @@ def test_status_is_what_the_log_says(lmeraser: Run, told: Told) -> None:
         "clusters": len(clusters),
         "tuned": sum(entry["specialist_object"] is not None for entry in clusters),
         "awaiting": 0,
+        "missing_objects": [],
         "deletions": {"completed": 1, "accepted": 1},
     }
 
@@ -168,7 +169,10 @@ def test_log_show_is_the_log_with_its_digests_and_log_check_names_its_head(lmera
     assert digests == [hashlib.sha256(file.read_bytes()).hexdigest() for file in log_files(told.system)]
     assert [record["previous"] for record in shown[1:]] == digests[:-1]
     checked = lmeraser("log", "check", "--store", told.system.store.uri, "--json")
-    assert (checked.code, checked.json) == (0, {"records": len(digests), "head": digests[-1], "valid": True})
+    assert (checked.code, checked.json) == (
+        0,
+        {"records": len(digests), "head": digests[-1], "valid": True, "problems": []},
+    )
 
 
 # What comes last has nothing after it that would tell; there `log check` gives the head to compare.
@@ -201,10 +205,30 @@ def receipt(lmeraser: Run, told: Told, tmp_path: Path) -> Path:
 
 def test_a_receipt_verifies_under_the_public_key(lmeraser: Run, told: Told, receipt: Path) -> None:
     stored = json.loads((Path(told.system.store.uri) / "receipts" / f"{told.completed}.json").read_bytes())
-    expected = {name: stored[name] for name in ("deletion", "erased_at", "completed_at")}
+    times = ("accepted_at", "erased_at", "completed_at")
+    expected = {name: stored[name] for name in ("deletion", "store", "rows", "unknown", *times)}
+    expected |= {"rows": 2, "subjects": 1, "clusters": len(stored["clusters"])}
     public = told.system.keys / "signing-key.pub.pem"
     shown = lmeraser("receipt", "verify", receipt, "--public-key", public, "--json")
     assert (shown.code, shown.json) == (0, {**expected, "valid": True})
+    ask = ("receipt", "verify", receipt, "--public-key", public)
+    for value in map(str, expected.values()):
+        assert value in lmeraser(*ask).out
+    assert lmeraser(*ask, "--store-id", stored["store"]).code == 0
+    lmeraser(*ask, "--store-id", "another").failed(1, f"of store {stored['store']}, not of another")
+
+
+def test_a_receipt_is_asked_about_ids_in_a_file(lmeraser: Run, told: Told, receipt: Path, tmp_path: Path) -> None:
+    keys = told.system.keys
+    (tmp_path / "samples").write_text("s3\n")
+    (tmp_path / "subjects").write_bytes(b"\xef\xbb\xbfu40\r\n")
+    ask = ("receipt", "verify", receipt, "--public-key", keys / "signing-key.pub.pem", "--keys", keys)
+    both = ("--ids-file", tmp_path / "samples", "--subjects-file", tmp_path / "subjects", "--json")
+    assert {name: lmeraser(*ask, *both).json[name] for name in ("asked", "covered")} == {"asked": 2, "covered": True}
+    (tmp_path / "samples").write_text("s3\ns4\ns5\n")
+    shown = lmeraser(*ask, *both)
+    assert (shown.code, shown.json["covered"]) == (1, False)
+    assert "does not cover 's4', nor 1 more" in shown.err
 
 
 @pytest.mark.parametrize(("name", "code"), [("s3", 0), ("s40", 0), ("u40", 0), ("s4", 1), ("s5", 1), ("u41", 1)])

@@ -74,7 +74,7 @@ def test_what_was_deleted_after_the_copy_does_not_come_back(lmeraser: Run, lost:
     assert held(copy) == {row.sample_id for row in ALL} - {"s1", "s3", "s4", "s10"}
     ids = tmp_path / "ids.txt"
     ids.write_text("s1\ns3\ns4\nu10\n")
-    assert lmeraser("residue", *at, "--ids-file", ids).code == 0
+    assert lmeraser("residue", *at, *keys, "--ids-file", ids).code == 0
 
     finish(copy.registrar())
     status = lmeraser("status", *at, "--json").json

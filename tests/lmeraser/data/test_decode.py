@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import io
+import re
 import struct
 import zlib
 from collections.abc import Callable
+from typing import get_args
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageFile
 
 from lmeraser.data import decode_image
 from lmeraser.errors import UndecodableImageError
+from lmeraser.images_config import Format, ImagesConfig
+
+FORMATS = get_args(Format)
 
 
 def noise(height: int = 48, width: int = 64, channels: int = 3) -> np.ndarray:
@@ -32,6 +37,9 @@ def encoded(pixels: np.ndarray | Image.Image, kind: str = "PNG", **options: obje
     buffer = io.BytesIO()
     image.save(buffer, kind, **options)
     return buffer.getvalue()
+
+
+SMALL = {kind: encoded(smooth(9, 11), kind) for kind in FORMATS}
 
 
 def png_of_size(width: int, height: int) -> bytes:
@@ -69,7 +77,7 @@ def test_pixels_come_back_as_they_were_encoded() -> None:
     np.testing.assert_array_equal(found, pixels.transpose(2, 0, 1))
 
 
-@pytest.mark.parametrize("kind", ["PNG", "BMP", "TIFF", "PPM", "TGA"])
+@pytest.mark.parametrize("kind", ["PNG", "BMP", "TIFF", "PPM"])
 def test_every_lossless_format_gives_the_same_pixels(kind: str) -> None:
     np.testing.assert_array_equal(decode_image(encoded(noise(16, 16), kind), 16), noise(16, 16).transpose(2, 0, 1))
 
@@ -113,9 +121,103 @@ def test_a_black_and_white_image_has_levels_0_and_255() -> None:
     np.testing.assert_array_equal(decode_image(encoded(bits), 16), np.stack([bits * 255] * 3))
 
 
-def test_transparency_is_left_out() -> None:
+@pytest.mark.parametrize("kind", ["PNG", "WEBP", "TIFF"])
+def test_what_is_transparent_shows_white(kind: str) -> None:
     pixels = noise(16, 16, 4)
-    np.testing.assert_array_equal(decode_image(encoded(pixels), 16), pixels[..., :3].transpose(2, 0, 1))
+    pixels[:4, :, 3], pixels[4:8, :, 3] = 0, 255
+    alpha = pixels[..., 3:] / 255
+    expected = pixels[..., :3] * alpha + 255 * (1 - alpha)
+    options = {"lossless": True, "exact": True} if kind == "WEBP" else {}
+    found = decode_image(encoded(pixels, kind, **options), 16)
+    np.testing.assert_allclose(found, expected.transpose(2, 0, 1), atol=1)
+    np.testing.assert_array_equal(found[:, 4:8], pixels[4:8, :, :3].transpose(2, 0, 1))
+    assert (found[:, :4] == 255).all()
+
+
+@pytest.mark.parametrize("mode", ["L", "P", "RGB", "LA", "1"])
+def test_transparency_of_every_mode_shows_white(mode: str) -> None:
+    image = Image.new("RGBA", (4, 4), (0, 0, 0, 255))
+    for place in range(8):
+        image.putpixel((place % 4, place // 4), (255, 255, 255, 0))
+    if mode == "LA":
+        data = encoded(image.convert("LA"))
+    elif mode == "P":
+        palette = Image.new("P", (4, 4), 0)
+        palette.putpalette([0, 0, 0, 90, 90, 90])
+        for place in range(8):
+            palette.putpixel((place % 4, place // 4), 1)
+        data = encoded(palette, transparency=1)
+    else:
+        see_through = {"L": 255, "RGB": (255, 255, 255), "1": 1}[mode]
+        data = encoded(image.convert("RGB").convert(mode), transparency=see_through)
+    assert decode_image(data, 4).tolist() == [[[255] * 4, [255] * 4, [0] * 4, [0] * 4]] * 3
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+def test_sixteen_bits_of_grey_show_as_eight(kind: str) -> None:
+    levels = np.arange(65536, dtype=np.uint16).reshape(256, 256)
+    found = decode_image(encoded(Image.fromarray(levels), kind), 256)
+    np.testing.assert_array_equal(found[0], np.round(levels / 257))
+    assert (found[0] == found[1]).all() and (found[0] == found[2]).all()
+
+
+def test_big_endian_sixteen_bits_of_grey_show_as_eight() -> None:
+    levels = np.arange(65536, dtype=">u2").reshape(256, 256)
+    tags = struct.pack(">H", 8)
+    for tag, kind, value in ((256, 3, 256), (257, 3, 256), (258, 3, 16), (259, 3, 1), (262, 3, 1)):
+        tags += struct.pack(">HHIHH", tag, kind, 1, value, 0)
+    for tag, value in ((273, 8 + 2 + 8 * 12 + 4), (278, 256), (279, 131072)):
+        tags += struct.pack(">HHII", tag, 4, 1, value)
+    data = b"MM\0*" + struct.pack(">I", 8) + tags + struct.pack(">I", 0) + levels.tobytes()
+    np.testing.assert_array_equal(decode_image(data, 256)[1], np.round(levels / 257))
+
+
+@pytest.mark.parametrize(("mode", "told"), [("F", "mode F .floating point"), ("I", "mode I .32-bit integers")])
+def test_pixels_whose_black_and_white_are_not_known_are_refused_by_their_mode(mode: str, told: str) -> None:
+    with pytest.raises(UndecodableImageError, match=rf"{told}.*grey or RGB with 8 or 16 bits"):
+        decode_image(encoded(Image.new(mode, (8, 8)), "TIFF"), 8)
+
+
+def sideways(pixels: np.ndarray, orientation: int) -> np.ndarray:
+    """The pixels as a camera lays them down that says this orientation (TIFF 6.0, tag 274) of them."""
+    laid_down = {
+        1: lambda p: p,
+        2: lambda p: p[:, ::-1],
+        3: lambda p: p[::-1, ::-1],
+        4: lambda p: p[::-1],
+        5: lambda p: p.swapaxes(0, 1),
+        6: lambda p: np.rot90(p, 1),
+        7: lambda p: p[::-1, ::-1].swapaxes(0, 1),
+        8: lambda p: np.rot90(p, -1),
+    }
+    return np.ascontiguousarray(laid_down[orientation](pixels))
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "WEBP", "AVIF"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_an_image_is_turned_as_its_exif_orientation_says(kind: str, orientation: int) -> None:
+    upright = smooth(24, 40)
+    options = {"PNG": {}, "TIFF": {}, "WEBP": {"lossless": True}, "AVIF": {"quality": 100, "subsampling": "4:4:4"}}[
+        kind
+    ]
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    found = decode_image(encoded(sideways(upright, orientation), kind, exif=exif, **options), 20)
+    expected = decode_image(encoded(upright), 20)
+    np.testing.assert_allclose(found.astype(int), expected, atol=8 if kind == "AVIF" else 0)
+
+
+def test_a_jpeg_is_turned_too_and_damaged_exif_leaves_it_as_it_lies() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    upright = smooth(24, 40)
+    data = encoded(sideways(upright, 6), "JPEG", quality=98, subsampling=0, exif=exif)
+    found = decode_image(data, 20)
+    assert np.abs(found.astype(int) - decode_image(encoded(upright), 20)).max() <= 12
+    place = data.index(b"Exif\0\0") + 6
+    damaged = data[:place] + b"XX" + data[place + 2 :]
+    found = decode_image(damaged, 20)
+    assert np.abs(found.astype(int) - decode_image(encoded(sideways(upright, 6)), 20)).max() <= 12
 
 
 def test_a_palette_is_looked_up() -> None:
@@ -162,8 +264,75 @@ def test_an_image_that_was_cut_short_is_refused(kind: str, share: float) -> None
     ],
 )
 def test_what_is_no_image_is_refused(data: bytes) -> None:
-    with pytest.raises(UndecodableImageError, match="cannot be decoded"):
+    with pytest.raises(UndecodableImageError, match="cannot be decoded: ") as caught:
         decode_image(data, 8)
+    assert "BytesIO" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("data", "told"),
+    [
+        (b"\0\0\0\x18ftypheic" + bytes(40), "it is HEIC; allowed are AVIF, BMP, GIF, JPEG, PNG, TIFF, WEBP"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "it is PostScript; allowed"),
+        (b"data:image/png;base64,iVBORw0KGgo=", "it is a data URL"),
+        (b"iVBORw0KGgoAAAANSUhEUg", "it is base64 text of a PNG"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "a pointer of Git LFS"),
+        (b"secret words", "it is of no known format"),
+        (b"\x89PNG\r\n\x1a\n", "it begins as PNG, and goes on as none"),
+        (b"", "it has no bytes"),
+    ],
+)
+def test_what_is_no_image_is_named_and_not_quoted(data: bytes, told: str) -> None:
+    with pytest.raises(UndecodableImageError, match=re.escape(told)) as caught:
+        decode_image(data, 8, ImagesConfig())
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", ["ICO", "ICNS", "EPS", "DDS", "PCX", "SGI", "TGA", "SPIDER", "MSP", "BLP"])
+def test_other_formats_of_pillow_are_not_even_opened(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    mode = {"SPIDER": "F", "MSP": "1", "BLP": "P"}.get(kind, "RGB")
+    data = encoded(Image.new(mode, (32, 32)), kind)
+    factory, accept = Image.OPEN[kind]
+    opened: list[str] = []
+    monkeypatch.setitem(Image.OPEN, kind, (lambda *given: opened.append(kind) or factory(*given), accept))
+    for allowed in (ImagesConfig(), None):
+        with pytest.raises(UndecodableImageError, match="allowed are"):
+            decode_image(data, 8, *([allowed] if allowed else []))
+    assert opened == []
+
+
+def test_formats_are_taken_as_they_are_set() -> None:
+    only_png = ImagesConfig(formats=("PNG",))
+    assert decode_image(encoded(noise()), 8, only_png).shape == (3, 8, 8)
+    with pytest.raises(UndecodableImageError, match=r"it is JPEG; allowed are PNG \(images.formats\)"):
+        decode_image(encoded(noise(), "JPEG"), 8, only_png)
+    with pytest.raises(UndecodableImageError, match="allowed are AVIF"):
+        decode_image(encoded(noise(), "PPM"), 8, ImagesConfig())
+    # What a store holds is read whatever is set.
+    assert decode_image(encoded(noise(), "PPM"), 8).shape == (3, 8, 8)
+
+
+def test_a_photograph_of_several_pictures_is_its_first() -> None:
+    views = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
+    data = encoded(views[0], "MPO", save_all=True, append_images=views[1:])
+    assert decode_image(data, 1, ImagesConfig()).ravel().tolist() == pytest.approx([255, 0, 0], abs=2)
+
+
+class UnforeseenError(Exception):
+    """What no decoder is known to raise."""
+
+
+@pytest.mark.parametrize("error", [UnforeseenError("odd"), RuntimeError(), NotImplementedError("DXT9"), MemoryError()])
+def test_whatever_a_decoder_raises_is_that_images_error(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(*_: object) -> None:
+        raise error
+
+    data = encoded(noise())
+    for part in ("load", "load_prepare"):
+        with monkeypatch.context() as patch:
+            patch.setattr(ImageFile.ImageFile, part, failing)
+            with pytest.raises(UndecodableImageError, match=f"cannot be decoded: {error or type(error).__name__}"):
+                decode_image(data, 8)
 
 
 @settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -175,9 +344,9 @@ def test_any_bytes_are_refused(start: bytes, rest: bytes) -> None:
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
 @settings(deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True, max_examples=300)
-@given(st.sampled_from(["PNG", "JPEG"]), st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255))))
+@given(st.sampled_from(FORMATS), st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255))))
 def test_a_damaged_image_is_either_decoded_or_refused(kind: str, damage: list[tuple[float, int]]) -> None:
-    data = bytearray(encoded(smooth(9, 11), kind))
+    data = bytearray(SMALL[kind])
     for place, value in damage:
         data[int(place * len(data))] = value
     try:
@@ -190,15 +359,36 @@ def test_a_damaged_image_is_either_decoded_or_refused(kind: str, damage: list[tu
 
 def test_as_many_pixels_as_are_allowed_are_decoded_and_no_more() -> None:
     data = encoded(noise(20, 30))
-    assert decode_image(data, 4, max_pixels=600).shape == (3, 4, 4)
+    assert decode_image(data, 4, ImagesConfig(max_pixels=600)).shape == (3, 4, 4)
     with pytest.raises(UndecodableImageError, match="30×20 pixels; allowed are 599"):
-        decode_image(data, 4, max_pixels=599)
+        decode_image(data, 4, ImagesConfig(max_pixels=599))
+
+
+def test_as_many_bytes_as_are_allowed_are_decoded_and_no_more() -> None:
+    data = encoded(noise())
+    assert decode_image(data, 4, ImagesConfig(max_bytes=len(data))).shape == (3, 4, 4)
+    with pytest.raises(
+        UndecodableImageError, match=rf"{len(data)} bytes; allowed are {len(data) - 1} \(images.max_bytes"
+    ):
+        decode_image(data, 4, ImagesConfig(max_bytes=len(data) - 1))
 
 
 @pytest.mark.parametrize(("width", "height"), [(8000, 6000), (10_000, 10_000)])
 def test_an_image_that_is_too_large_is_refused_by_its_header(width: int, height: int) -> None:
     with pytest.raises(UndecodableImageError, match=f"{width}×{height} pixels; allowed are 40000000"):
-        decode_image(png_of_size(width, height), 4)
+        decode_image(png_of_size(width, height), 4, ImagesConfig())
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_no_format_is_decoded_before_its_size_is_known(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = encoded(noise(20, 30), kind)
+
+    def decoded(*_: object) -> None:
+        raise AssertionError("decoded")
+
+    monkeypatch.setattr(ImageFile.ImageFile, "load", decoded)
+    with pytest.raises(UndecodableImageError, match="30×20 pixels; allowed are 599"):
+        decode_image(data, 4, ImagesConfig(formats=FORMATS, max_pixels=599))
 
 
 @pytest.mark.parametrize("size", [(60_000, 60_000), (2**31 - 1, 2**31 - 1), (0, 0)])

@@ -8,6 +8,7 @@ import json
 import random
 import struct
 from collections.abc import Iterator, Sequence
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +76,7 @@ def test_an_image_that_is_not_there_is_reported_as_undecodable_with_its_id(tmp_p
     path = parquet(tmp_path / "a.parquet", {"image": structs, "label": [0, 0, 0], "sample_id": ["x", "y", "z"]})
     checked = check_samples(read(path), LABELS, skip_bad=True)
     assert [row.sample_id for row in checked] == ["x"]
-    assert checked.skipped == ["y", "z"]
+    assert list(checked.skipped) == ["y", "z"]
 
 
 @pytest.mark.parametrize("kind", [pa.string(), pa.large_string(), pa.dictionary(pa.int8(), pa.string())])
@@ -105,11 +106,18 @@ def test_a_label_outside_the_list_is_named_with_its_row(
         read(path)
 
 
-@pytest.mark.parametrize("labels", [pa.array([None], pa.int64()), [1.0], [[1]], [b"cat"]])
-def test_a_label_that_is_neither_a_number_nor_a_name_is_refused(tmp_path: Path, labels: Any) -> None:
+@pytest.mark.parametrize("labels", [[1.0], [True], [Decimal(1)], [[1]], [b"cat"]])
+def test_labels_that_are_neither_numbers_nor_names_are_refused(tmp_path: Path, labels: Any) -> None:
     path = parquet(tmp_path / "a.parquet", {"image": images(1), "label": labels, "sample_id": ["row-9"]})
-    with pytest.raises(DataError, match=r"'row-9'.*a number or a name is allowed"):
+    with pytest.raises(DataError, match=r"a\.parquet: the column label holds .*a number or a name is allowed"):
         read(path)
+
+
+@pytest.mark.parametrize("kind", [pa.int64(), pa.string(), pa.null()])
+def test_a_row_without_a_label_is_named(tmp_path: Path, kind: pa.DataType) -> None:
+    columns = {"image": images(1), "label": pa.nulls(1, kind), "sample_id": ["row-9"]}
+    with pytest.raises(DataError, match=r"'row-9' has no label"):
+        read(parquet(tmp_path / "a.parquet", columns))
 
 
 @pytest.mark.parametrize("missing", [["image"], ["label"], ["image", "label"]])
@@ -126,33 +134,76 @@ def test_ids_are_read_where_they_are_given(tmp_path: Path) -> None:
     assert [(row.sample_id, row.subject_id) for row in rows] == [("x", "p"), ("y", "q"), ("z", "p")]
 
 
-def test_a_row_without_a_sample_id_is_named_after_its_file_and_place(tmp_path: Path) -> None:
-    rows = read(parquet(tmp_path / "part.parquet", {"image": images(1) * 600, "label": [0] * 600}))
-    assert [row.sample_id for row in rows] == [f"part/{place}" for place in range(600)]
-
-
 def test_an_empty_id_is_none(tmp_path: Path) -> None:
     columns = {"image": images(3), "label": [0] * 3, "sample_id": ["x", None, ""], "subject_id": [None, "q", ""]}
     rows = read(parquet(tmp_path / "a.parquet", columns))
-    assert [(row.sample_id, row.subject_id) for row in rows] == [("x", "x"), ("a/1", "q"), ("a/2", "a/2")]
+    assert (rows[0].sample_id, *(row.subject_id for row in rows)) == ("x", None, "q", None)
+    assert all(row.sample_id.startswith("image-") for row in rows[1:])
 
 
-def test_numbers_may_be_ids(tmp_path: Path) -> None:
-    columns = {"image": images(2), "label": [0] * 2, "sample_id": [41, 42], "subject_id": [7, 8]}
+@pytest.mark.parametrize("kind", [pa.int64(), pa.int8(), pa.uint64()])
+def test_whole_numbers_are_ids_and_zero_is_one_of_them(tmp_path: Path, kind: pa.DataType) -> None:
+    ids, subjects = pa.array([0, 1, 2]).cast(kind), pa.array([0, None, 0]).cast(kind)
+    columns = {"image": images(3), "label": [0] * 3, "sample_id": ids, "subject_id": subjects}
     rows = read(parquet(tmp_path / "a.parquet", columns))
-    assert [(row.sample_id, row.subject_id) for row in rows] == [("41", "7"), ("42", "8")]
+    assert [(row.sample_id, row.subject_id) for row in rows] == [("0", "0"), ("1", None), ("2", "0")]
 
 
-def test_a_subject_is_the_sample_itself_where_none_is_named(tmp_path: Path) -> None:
-    rows = read(parquet(tmp_path / "a.parquet", {"image": images(2), "label": [0, 1], "sample_id": ["x", "y"]}))
-    assert [row.subject_id for row in rows] == ["x", "y"]
+@pytest.mark.parametrize("kind", [pa.binary(), pa.large_binary(), pa.binary(2), pa.string(), pa.large_string()])
+def test_bytes_are_ids_as_the_text_that_they_spell(tmp_path: Path, kind: pa.DataType) -> None:
+    columns = {"image": images(2), "label": [0] * 2, "sample_id": pa.array([b"u1", "é".encode()]).cast(kind)}
+    assert [row.sample_id for row in read(parquet(tmp_path / "a.parquet", columns))] == ["u1", "é"]
+
+
+def test_ids_keep_the_form_in_which_they_are_written(tmp_path: Path) -> None:
+    names = ["0042", "42", " 42", "42 ", "Ann", "ann", "None", "nan", "0", "caf\u00e9", "Zoe\u0308", "a\tb", "\0"]
+    columns = {"image": images(1) * len(names), "label": [0] * len(names), "sample_id": names, "subject_id": names}
+    rows = read(parquet(tmp_path / "a.parquet", columns))
+    assert [row.sample_id for row in rows] == [row.subject_id for row in rows] == names
+
+
+@pytest.mark.parametrize("column", ["sample_id", "subject_id"])
+@pytest.mark.parametrize(
+    "values",
+    [
+        pa.array([100.0, 101.0]),
+        pa.array([float("nan"), 1.0]),
+        pa.array([1.5, None], pa.float32()),
+        pa.array([True, False]),
+        pa.array([Decimal(0), Decimal(1)]),
+        pa.array([["u1", "u2"], ["u3"]]),
+        pa.array([{"id": "u1"}, {"id": "u2"}]),
+        pa.array([0, 1], pa.timestamp("s")),
+        pa.array([0, 1], pa.date32()),
+        pa.array([1.0, 2.0]).dictionary_encode(),
+    ],
+    ids=lambda values: str(values.type),
+)
+def test_ids_of_types_that_people_write_in_several_ways_are_refused(
+    tmp_path: Path, column: str, values: pa.Array
+) -> None:
+    path = parquet(tmp_path / "a.parquet", {"image": images(2), "label": [0] * 2, column: values})
+    with pytest.raises(DataError, match=rf"a\.parquet: the column {column} holds .*text or whole numbers"):
+        read(path)
+
+
+def test_bytes_that_are_no_text_are_no_ids(tmp_path: Path) -> None:
+    columns = {"image": images(2), "label": [0] * 2, "subject_id": [b"u1", b"\xff\x00"]}
+    with pytest.raises(DataError, match=r"row 1 of .*a\.parquet has the id b'\\xff\\x00', which is not UTF-8"):
+        read(parquet(tmp_path / "a.parquet", columns))
+
+
+def test_a_row_without_a_subject_has_none(tmp_path: Path) -> None:
+    columns = {"image": images(2), "label": [0, 1], "sample_id": ["x", "y"]}
+    for nulls in ({}, {"subject_id": pa.nulls(2)}, {"subject_id": pa.array([None, None], pa.int64())}):
+        assert [row.subject_id for row in read(parquet(tmp_path / "a.parquet", columns | nulls))] == [None, None]
 
 
 def test_a_folder_of_parquet_files_is_read_in_the_order_of_their_names(tmp_path: Path) -> None:
     folder = tmp_path / "set"
-    parquet(folder / "b.parquet", {"image": images(1), "label": [1]}, LABELS)
+    parquet(folder / "b.parquet", {"image": images(1), "label": [1], "sample_id": ["b/0"]}, LABELS)
     # Another file may number the same names otherwise.
-    parquet(folder / "a.parquet", {"image": images(2), "label": [0, 1]}, LABELS[::-1])
+    parquet(folder / "a.parquet", {"image": images(2), "label": [0, 1], "sample_id": ["a/0", "a/1"]}, LABELS[::-1])
     (folder / "README.md").write_text("not a row")
     rows = read(folder)
     assert [(row.sample_id, LABELS[row.label]) for row in rows] == [("a/0", "eel"), ("a/1", "dog"), ("b/0", "dog")]
@@ -215,7 +266,7 @@ def test_rows_of_an_image_folder_are_named_after_their_paths(folder: Path) -> No
         "dog/a.PNG": ("dog", png(2)),
         "dog/b.png": ("dog", png(1)),
     }
-    assert all(row.subject_id == row.sample_id for row in rows)
+    assert all(row.subject_id is None for row in rows)
 
 
 def test_an_image_folder_gives_its_rows_in_one_order(folder: Path) -> None:
@@ -265,7 +316,6 @@ def test_a_torchvision_data_set_on_disk_is_read(mnist: tuple[Path, dict[str, np.
     source = open_source(SourceConfig(kind="torchvision", path=str(path), dataset="MNIST", split=split))
     assert len(source.labels) == 10
     rows = list(source.samples(source.labels))
-    assert [row.sample_id for row in rows] == [f"mnist-{split}-{place}" for place in range(len(levels[split]))]
     assert [int(source.labels[row.label].split(" ")[0]) for row in rows] == [
         place * 2 + (split == "test") for place in range(len(levels[split]))
     ]
@@ -279,7 +329,7 @@ def test_labels_of_a_torchvision_data_set_are_found_by_name(mnist: tuple[Path, d
     assert [backwards[row.label] for row in source.samples(backwards)] == [
         source.labels[row.label] for row in source.samples(source.labels)
     ]
-    with pytest.raises(UnknownLabelError, match="mnist-train-0"):
+    with pytest.raises(UnknownLabelError, match="row 0 of torchvision's MNIST"):
         list(source.samples(("cat", "dog")))
 
 
@@ -310,7 +360,7 @@ def test_a_torchvision_data_set_that_is_not_on_disk_is_not_downloaded(tmp_path: 
 def test_the_two_splits_of_the_digits_are_scikit_learns_1797_images() -> None:
     digits = load_digits()
     train, test = (
-        {row.sample_id: row for row in read(Path(), tuple("0123456789"), kind="digits", split=split)}
+        {row.sample_id: row for row in open_source(SourceConfig("digits", split=split)).samples(tuple("0123456789"))}
         for split in ("train", "test")
     )
     assert not set(train) & set(test)
@@ -431,7 +481,12 @@ def test_good_samples_pass_unchanged() -> None:
     rows = [sample("a"), sample("b", 2), sample("c", 1, png(1))]
     checked = check_samples(rows, LABELS, skip_bad=False)
     assert list(checked) == rows
-    assert checked.skipped == []
+    assert list(checked.skipped) == []
+
+
+def test_two_unicode_forms_of_one_sample_id_are_a_duplicate() -> None:
+    with pytest.raises(DuplicateSampleError, match="comes more than once"):
+        list(check_samples([sample("caf\u00e9"), sample("cafe\u0301")], LABELS, skip_bad=False))
 
 
 @pytest.mark.parametrize("skip_bad", [False, True])
@@ -471,17 +526,27 @@ def test_all_undecodable_images_are_named_at_once() -> None:
     assert "good" not in str(caught.value)
 
 
+def test_images_are_told_by_their_reasons() -> None:
+    rows = [sample("a", image=b"no"), sample("b", image=b""), sample("c", image=b"no"), sample("d")]
+    told = r"3 image.*'a', 'c': the image cannot be decoded: it is of no known.*; 'b': .*it has no bytes.*--skip-bad"
+    with pytest.raises(UndecodableImageError, match=told):
+        list(check_samples(rows, LABELS, skip_bad=False))
+    with pytest.raises(UndecodableImageError) as caught:
+        list(check_samples(rows[:3], LABELS, skip_bad=False))
+    assert "--skip-bad" not in str(caught.value)
+
+
 def test_of_many_undecodable_images_the_first_are_named_and_all_counted() -> None:
     checked = check_samples(bad_rows(13), LABELS, skip_bad=False)
     with pytest.raises(UndecodableImageError, match=r"13 image.*'bad-0'.*'bad-9' and 3 more"):
         list(checked)
-    assert checked.skipped == [f"bad-{place}" for place in range(13)]
+    assert list(checked.skipped) == [f"bad-{place}" for place in range(13)]
 
 
 def test_undecodable_images_are_left_out_and_reported_when_that_is_asked_for() -> None:
     checked = check_samples(bad_rows(3), LABELS, skip_bad=True)
     assert [row.sample_id for row in checked] == ["good-0", "good-1", "good-2"]
-    assert checked.skipped == ["bad-0", "bad-1", "bad-2"]
+    assert list(checked.skipped) == ["bad-0", "bad-1", "bad-2"]
 
 
 def test_samples_are_checked_as_they_come() -> None:
@@ -492,4 +557,4 @@ def test_samples_are_checked_as_they_come() -> None:
 
     checked = check_samples(endless(), LABELS, skip_bad=False)
     assert [row.sample_id for row in itertools.islice(checked, 3)] == ["good-0", "0", "1"]
-    assert checked.skipped == ["bad-0"]
+    assert list(checked.skipped) == ["bad-0"]

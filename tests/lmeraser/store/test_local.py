@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import signal
@@ -11,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from lmeraser.errors import LostRaceError, StoreError
-from lmeraser.store import LocalStore, open_store
+from lmeraser.errors import ConfigError, LostRaceError, StoreError
+from lmeraser.store import LocalStore, open_store, unfenced
 
 OBJECT_BYTES = 300_000
 
@@ -42,18 +43,43 @@ def files_below(folder: Path) -> list[str]:
 
 def test_a_store_that_was_never_written_has_no_names(store: LocalStore, tmp_path: Path) -> None:
     assert store.names() == []
-    store.purge("a/b")
-    store.purge_partial(lambda _: False)
+    store.purge("a/b", unfenced)
+    store.purge_partial(lambda _: False, unfenced)
     assert not (tmp_path / "store").exists()
 
 
 def test_purge_removes_the_bytes_from_the_folder(store: LocalStore, tmp_path: Path) -> None:
     store.put("rows/a", b"private")
     store.put("rows/b", b"other")
-    store.purge("rows/a")
+    store.purge("rows/a", unfenced)
     assert not store.exists("rows/a")
     assert store.names() == ["rows/b"]
     assert files_below(tmp_path) == ["store/rows/b"]
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o022, 0o077])
+def test_nobody_else_may_read_what_it_makes(tmp_path: Path, umask: int) -> None:
+    seen: dict[str, int] = {}
+    before = os.umask(umask)
+    try:
+        store = LocalStore(tmp_path / "above" / "store")
+        store.put("rows/cluster/a", b"private")
+        store.put("rows/cluster/a", b"private again")
+        store.put_if_absent("log/1", b"record")
+        with store._written("requests/1", b"ids in clear") as partial:
+            seen[partial.name] = partial.stat().st_mode & 0o777
+    finally:
+        os.umask(before)
+    seen |= {str(path): path.stat().st_mode & 0o777 for path in (tmp_path / "above").rglob("*") if path.is_file()}
+    assert set(seen.values()) == {0o600}
+    folders = [tmp_path / "above", *(path for path in (tmp_path / "above").rglob("*") if path.is_dir())]
+    assert {path.stat().st_mode & 0o777 for path in folders} == {0o700}
+
+
+def test_a_folder_that_is_linked_into_itself_is_kept_once(store: LocalStore, tmp_path: Path) -> None:
+    store.put("rows/a", b"1")
+    (tmp_path / "store" / "rows" / "loop").symlink_to(tmp_path / "store")
+    assert [data for _, data in store.kept()] == [b"1"]
 
 
 def test_a_write_leaves_nothing_beside_the_object(store: LocalStore, tmp_path: Path) -> None:
@@ -77,7 +103,7 @@ def test_a_name_that_leads_out_of_the_folder_is_refused(store: LocalStore, tmp_p
         lambda: store.put_if_absent(name, b"x"),
         lambda: store.get(name),
         lambda: store.exists(name),
-        lambda: store.purge(name),
+        lambda: store.purge(name, unfenced),
     ):
         with pytest.raises(StoreError, match="is not an object name") as caught:
             call()
@@ -119,7 +145,7 @@ def test_a_read_only_folder_is_an_error_of_the_store(store: LocalStore, tmp_path
             lambda: store.put("rows/b", b""),
             lambda: store.put("rows/a", b""),
             lambda: store.put_if_absent("log/1", b""),
-            lambda: store.purge("rows/a"),
+            lambda: store.purge("rows/a", unfenced),
         ):
             with pytest.raises(StoreError, match="Permission denied"):
                 call()
@@ -187,11 +213,11 @@ getattr(store, sys.argv[2])(sys.argv[3], bytes(5_000_000))
         asked.append(name)
         return name == "log/lost"
 
-    store.purge_partial(keep)
+    store.purge_partial(keep, unfenced)
     assert sorted(asked) == ["log/lost", "rows/lost~a"]
     assert len(set(files_below(tmp_path / "store")) & left) == 1
 
-    store.purge_partial(lambda _: False)
+    store.purge_partial(lambda _: False, unfenced)
     assert files_below(tmp_path / "store") == ["rows/kept"]
     assert store.get("rows/kept") == b"kept"
 
@@ -213,6 +239,97 @@ def test_a_relative_path_stays_where_it_was_when_the_working_folder_changes(
     monkeypatch.chdir(tmp_path / "elsewhere")
     store.put("a", b"1")
     assert (tmp_path / "store" / "a").read_bytes() == b"1"
+
+
+SPELLINGS = [
+    "{folder}/store/",
+    "{folder}//store",
+    "{folder}/other/../store",
+    "{folder}/link",
+    "{folder}/link/../store",
+    "{folder}/folders/store",
+    "store",
+    "./link",
+    "~/store",
+    "~/link",
+    "file://{folder}/store",
+    "file://{folder}/link",
+    "file:{folder}/store",
+    "file://localhost{folder}/store/",
+    "file:~/store",
+]
+
+
+@pytest.mark.parametrize("made", [True, False], ids=["there", "not yet there"])
+@pytest.mark.parametrize("spelling", SPELLINGS)
+def test_one_folder_is_one_store_however_it_is_spelled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spelling: str, made: bool
+) -> None:
+    if made:
+        (tmp_path / "store").mkdir()
+    (tmp_path / "link").symlink_to("store")
+    (tmp_path / "folders").symlink_to(".")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "folders"))
+    uri = spelling.format(folder=tmp_path)
+    assert open_store(uri).uri == str(tmp_path / "store")
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith("~")] == []
+
+
+@pytest.mark.parametrize("uri", ["file://other/store", "file:store", "file://"])
+def test_a_file_uri_that_is_no_path_of_this_machine_is_refused(uri: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(f"{uri!r} is no path of this machine; allowed is file:///path")):
+        open_store(uri)
+
+
+def test_links_that_lead_to_each_other_are_told(tmp_path: Path) -> None:
+    (tmp_path / "a").symlink_to("b")
+    (tmp_path / "b").symlink_to("a")
+    with pytest.raises(ConfigError, match=r"cannot follow the links in .*/a"):
+        open_store(str(tmp_path / "a"))
+
+
+def test_a_home_folder_that_nobody_knows_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr(os, "getuid", lambda: 54321)
+    with pytest.raises(ConfigError, match="'~/store' is: set HOME, or name the folder from the root"):
+        open_store("~/store")
+
+
+def test_the_check_of_a_folder_leaves_nothing_behind(store: LocalStore, tmp_path: Path) -> None:
+    store.check()
+    assert files_below(tmp_path) == []
+    store.put("rows/a", b"1")
+    store.check()
+    assert store.names() == ["rows/a"]
+
+
+@pytest.mark.parametrize("code", [errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS])
+def test_a_disk_without_hard_links_is_told_by_the_check(
+    store: LocalStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    def no_link(*_: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(os, "link", no_link)
+    with pytest.raises(StoreError, match=rf"{re.escape(store.uri)}: its file system has no hard links .*ext4"):
+        store.check()
+    assert files_below(tmp_path) == []
+
+
+def test_a_link_that_replaces_a_file_is_told_by_the_check(
+    store: LocalStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "link", lambda old, new: Path(new).write_bytes(Path(old).read_bytes()))
+    with pytest.raises(StoreError, match="its log could not be fenced"):
+        store.check()
+    assert files_below(tmp_path) == []
+
+
+def test_a_folder_that_cannot_be_written_is_told_by_the_check(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    with pytest.raises(StoreError, match=r"cannot write probe/\w+ in .*/file"):
+        LocalStore(tmp_path / "file").check()
 
 
 @pytest.mark.parametrize("uri", ["gs://bucket", "http://host/a", "FILE:///a", "://a"])

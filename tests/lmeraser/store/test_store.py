@@ -11,7 +11,7 @@ from threading import Barrier
 import pytest
 
 from lmeraser.errors import LostRaceError, ObjectMissingError, StoreError
-from lmeraser.store import Store, open_store
+from lmeraser.store import Store, open_store, unfenced
 
 OBJECT_BYTES = 300_000
 pytestmark = pytest.mark.parametrize("medium", ["folder", "s3", "s3 versioned"])
@@ -72,7 +72,7 @@ def test_put_if_absent_leaves_what_is_there(store: Store) -> None:
 
 def test_put_if_absent_may_write_a_purged_name_again(store: Store) -> None:
     store.put_if_absent("log/1", b"one")
-    store.purge("log/1")
+    store.purge("log/1", unfenced)
     store.put_if_absent("log/1", b"two")
     assert store.get("log/1") == b"two"
 
@@ -131,23 +131,24 @@ def test_names_are_those_that_start_with_the_prefix_in_order(store: Store) -> No
 
 def test_purging_what_is_not_there_does_nothing(store: Store) -> None:
     store.put("rows/a", b"")
-    store.purge("rows/b")
-    store.purge("nowhere/b")
-    store.purge("rows/a")
-    store.purge("rows/a")
+    store.purge("rows/b", unfenced)
+    store.purge("nowhere/b", unfenced)
+    store.purge("rows/a", unfenced)
+    store.purge("rows/a", unfenced)
     assert store.names() == []
 
 
 def test_purging_unfinished_writes_leaves_every_object(store: Store) -> None:
     store.put("rows/a", b"1")
     store.put("log/1", b"2")
-    store.purge_partial(lambda _: False)
+    store.purge_partial(lambda _: False, unfenced)
     assert (store.get("rows/a"), store.get("log/1")) == (b"1", b"2")
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "/a", "a/", "a//b", "a/../b", "./a"])
 def test_a_name_that_is_no_relative_path_is_refused(store: Store, name: str) -> None:
-    for call in (store.get, store.exists, store.purge, lambda name: store.put(name, b"x")):
+    calls = (store.get, store.exists, lambda name: store.purge(name, unfenced), lambda name: store.put(name, b"x"))
+    for call in calls:
         with pytest.raises(StoreError, match="is not an object name") as caught:
             call(name)
         assert repr(name) in str(caught.value)
@@ -157,18 +158,18 @@ def test_purging_below_a_prefix_leaves_what_is_to_be_kept_and_all_else(store: St
     for name in ("rows/a/1", "rows/a/2", "rows/b/1", "rows-old/1", "log/1"):
         store.put(name, name.encode())
         store.put(name, b"again")
-    store.purge_below("rows/", lambda name: name.startswith("rows/b/"))
+    store.purge_below("rows/", lambda name: name.startswith("rows/b/"), unfenced)
     assert store.names() == ["log/1", "rows-old/1", "rows/b/1"]
     kept = [name for name, _ in store.kept()]
     assert not [name for name in kept if "rows/a" in name]
-    store.purge_below("nothing/", lambda _: False)
+    store.purge_below("nothing/", lambda _: False, unfenced)
     assert len(list(store.kept())) == len(kept)
 
 
 def test_purging_a_name_leaves_names_that_begin_with_it(store: Store) -> None:
     for name in ("log/1", "log/10", "log/1.old"):
         store.put(name, b"")
-    store.purge("log/1")
+    store.purge("log/1", unfenced)
     assert store.names() == ["log/1.old", "log/10"]
 
 
@@ -190,5 +191,5 @@ def test_stores_beside_each_other_do_not_see_each_other(new_store: Callable[[str
     other.put("rows/1", b"other")
     one.put("rows/2", b"one")
     assert (one.names(), other.names()) == (["rows/1", "rows/2"], ["rows/1"])
-    one.purge_below("", lambda _: False)
+    one.purge_below("", lambda _: False, unfenced)
     assert (one.names(), other.get("rows/1")) == ([], b"other")

@@ -1,0 +1,62 @@
+"""Ray's table of jobs: it keeps the command line of every program that connected, until the cluster ends."""
+
+from __future__ import annotations
+
+import os
+import socket
+
+from cluster.authentication import authenticate
+
+_PROBE_S = 2.0
+_CALL_S = 10.0
+
+
+def job_table() -> list[tuple[str, bytes]]:
+    """What the Ray of ``RAY_ADDRESS``, or else the one that runs on this machine, keeps of its jobs, by the job.
+
+    Empty where no Ray runs, or ``RAY_ADDRESS=local`` says that none is meant.
+
+    Raises:
+        OSError: when one runs and does not show its jobs.
+    """
+    given = os.environ.get("RAY_ADDRESS", "auto")
+    if given == "local":
+        return []
+    # Ray reads the environment when it is imported.
+    authenticate()
+    from ray._private.services import canonicalize_bootstrap_address
+    from ray._raylet import GcsClient  # type: ignore[attr-defined]  # its stub leaves it out
+
+    try:
+        address = canonicalize_bootstrap_address(given)
+    except ConnectionError:
+        return []
+    except ValueError as error:
+        raise OSError(f"{given} (RAY_ADDRESS) is not the host and port of a Ray's control store") from error
+    if address is None:
+        return []
+    if not _answers(address):
+        if given == "auto":
+            return []
+        raise OSError(f"nothing answers at {address} (RAY_ADDRESS)")
+    try:
+        client = GcsClient(address=address)
+        jobs = client.get_all_job_info(timeout=_CALL_S)
+        # Jobs that were handed in with `ray job submit`.
+        keys = client.internal_kv_keys(b"_ray_internal_job_info_", b"job", timeout=_CALL_S)
+        submitted = {key: client.internal_kv_get(key, b"job", timeout=_CALL_S) for key in keys}
+    except Exception as error:
+        # Ray raises errors of many kinds here; a token that is not the cluster's is one of them.
+        raise OSError(f"{address} does not show its jobs: {next(iter(str(error).splitlines()), error)}") from error
+    found = {job.job_id.hex(): job.SerializeToString() for job in jobs.values()}
+    found |= {key.decode(errors="replace"): value or b"" for key, value in submitted.items()}
+    return [(f"job {name} of Ray at {address}", data) for name, data in found.items()]
+
+
+def _answers(address: str) -> bool:
+    host, _, port = address.rpartition(":")
+    try:
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=_PROBE_S):
+            return True
+    except (OSError, ValueError):
+        return False

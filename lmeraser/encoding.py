@@ -1,0 +1,119 @@
+"""From what programs hold of an image to the bytes of an image file."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO, Any, TypeGuard
+
+import numpy as np
+from PIL import Image
+from PIL.ExifTags import Base
+
+from lmeraser.errors import DataError
+
+ImageLike = (
+    bytes | bytearray | memoryview | str | os.PathLike[str] | IO[bytes] | Mapping[str, Any] | np.ndarray | Image.Image
+)
+_ALLOWED = (
+    "allowed are a path, encoded bytes, a file that is open for reading bytes, a PIL image, a uint8 array [H, W, 3] or "
+    '[H, W], and a mapping {"bytes": …, "path": …}'
+)
+
+
+def is_one_image(value: object) -> TypeGuard[ImageLike]:
+    """Whether this stands for one image, and not for several."""
+    kinds = (bytes, bytearray, memoryview, str, os.PathLike, Mapping, np.ndarray, Image.Image)
+    return isinstance(value, kinds) or hasattr(value, "read")
+
+
+def not_an_image(value: object) -> DataError:
+    """The error of a value that is no image."""
+    kind = type(value)
+    name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+    return DataError(f"a value of the type {name} is no image: {_ALLOWED}")
+
+
+def encoded_image(image: object) -> bytes:
+    """The image as the bytes of an image file.
+
+    Raises:
+        DataError: when a path or a file cannot be read, or the value is no image.
+    """
+    if isinstance(image, bytes | bytearray | memoryview):
+        return bytes(image)
+    if isinstance(image, str | os.PathLike):
+        return _of_path(image)
+    if isinstance(image, Mapping):
+        return _of_mapping(image)
+    if isinstance(image, np.ndarray):
+        return _of_array(image)
+    if isinstance(image, Image.Image):
+        return _of_pil(image)
+    read = getattr(image, "read", None)
+    if callable(read):
+        return _of_file(image, read)
+    raise not_an_image(image)
+
+
+def _of_path(path: str | os.PathLike[str]) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except (OSError, ValueError) as error:
+        # ValueError: a NUL in the path.
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise DataError(f"cannot read the image {os.fspath(path)[:200]}: {reason}") from error
+
+
+def _of_file(file: object, read: Any) -> bytes:
+    try:
+        data = read()
+    except (OSError, ValueError) as error:
+        raise DataError(f"cannot read the image from {type(file).__name__}: {error}") from error
+    if isinstance(data, str):
+        raise DataError(f'the file {getattr(file, "name", "")} is open for reading text; open it with mode "rb"')
+    if not isinstance(data, bytes | bytearray | memoryview):
+        raise not_an_image(data)
+    return bytes(data)
+
+
+def _of_mapping(image: Mapping[str, Any]) -> bytes:
+    """As Hugging Face's ``datasets`` keeps one: its bytes, or else where they are."""
+    if not image.keys() <= {"bytes", "path"} or (image.get("bytes") is None and image.get("path") is None):
+        keys = ", ".join(map(repr, image))
+        raise DataError(f"a mapping with the keys {keys or 'none'} and no bytes or path in it is no image: {_ALLOWED}")
+    found = image["bytes"] if image.get("bytes") is not None else image["path"]
+    return encoded_image(found)
+
+
+def _of_array(pixels: np.ndarray) -> bytes:
+    if pixels.dtype != np.uint8 or not (pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] == 3)):
+        raise DataError(
+            f"an array {pixels.dtype}{list(pixels.shape)} is no image: allowed is uint8 [H, W, 3] or [H, W]"
+        )
+    if 0 in pixels.shape:
+        raise DataError(f"an array {pixels.dtype}{list(pixels.shape)} has no pixels")
+    return _as_png(Image.fromarray(pixels))
+
+
+def _of_pil(image: Image.Image) -> bytes:
+    if image.mode in ("I", "F"):
+        # What their values mean, black to white, only the caller knows.
+        raise DataError(f"an image of the mode {image.mode!r} is no picture yet: scale it to 8 bits, mode 'L' or 'RGB'")
+    if image.mode.startswith("I;16"):
+        # As it is: the service scales 16 bits as for every other caller.
+        return _as_png(Image.fromarray(np.asarray(image).astype(np.uint16)), image)
+    # What lies behind a picture with transparency, the service says, as for every other caller.
+    return _as_png(image.convert("RGBA" if image.has_transparency_data else "RGB"), image)
+
+
+def _as_png(image: Image.Image, original: Image.Image | None = None) -> bytes:
+    """PNG loses nothing. How the original is to be turned goes along."""
+    turned = Image.Exif()
+    if original is not None and (orientation := original.getexif().get(Base.Orientation)):
+        turned[Base.Orientation] = orientation
+    buffer = io.BytesIO()
+    image.save(buffer, format="PNG", compress_level=1, exif=turned)
+    return buffer.getvalue()

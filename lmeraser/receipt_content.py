@@ -1,0 +1,190 @@
+"""What a receipt must say to mean anything, whoever signed it: its fields, their order in time, what was changed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass as checked
+
+from lmeraser.errors import ReceiptError
+from lmeraser.hashing import canonical_json
+
+FORMAT = 1
+_STRICT = ConfigDict(strict=True, extra="ignore")
+_Hash = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+@checked(config=_STRICT)
+class _Path:
+    name: str
+    leaf: _Hash
+    siblings: list[tuple[Literal["left", "right"], _Hash]]
+
+
+@checked(config=_STRICT)
+class _Side:
+    log: int
+    root: _Hash
+    rows: list[_Path]
+
+
+@checked(config=_STRICT)
+class _Completed:
+    log: int
+    root: _Hash
+
+
+@checked(config=_STRICT)
+class _Receipt:
+    deletion: str
+    store: str
+    key_check: _Hash
+    samples: list[_Hash]
+    subjects: list[_Hash]
+    rows: Annotated[int, Field(ge=0)]
+    unknown: Annotated[int, Field(ge=0)]
+    accepted_at: str
+    erased_at: str
+    completed_at: str | None
+    clusters: list[str]
+    before: _Side
+    after: _Side
+    completed: _Completed | None
+    fingerprint: dict[str, Any]
+    code: str
+
+
+_RECEIPT = TypeAdapter(_Receipt)
+
+
+@dataclass(frozen=True)
+class Told:
+    """What a receipt says, for one who reads it.
+
+    Attributes:
+        deletion, store: ids of the deletion and of the store.
+        rows: how many rows were erased; 0 where the store held nothing of what was named.
+        subjects: how many of the named subjects had rows.
+        unknown: how many of the named ids had none.
+        clusters: how many clusters held the rows; 0 with rows where an earlier deletion had erased them already.
+        accepted_at, erased_at, completed_at: ISO 8601, UTC; the last None while it is only erased.
+    """
+
+    deletion: str
+    store: str
+    rows: int
+    subjects: int
+    unknown: int
+    clusters: int
+    accepted_at: str
+    erased_at: str
+    completed_at: str | None
+
+
+def parse_receipt(data: bytes) -> dict[str, Any]:
+    """The receipt in a file, unchecked but for its form.
+
+    Raises:
+        ReceiptError: when it is no JSON object, or a key stands twice in it: readers would take one or the other.
+    """
+    try:
+        value = json.loads(data, object_pairs_hook=_once, parse_constant=_no_number)
+    except RecursionError as error:
+        raise ReceiptError("it is not a receipt: its JSON is nested too deep") from error
+    except ValueError as error:
+        raise ReceiptError(f"it is not JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise ReceiptError("it is not a receipt: a JSON object is one")
+    return value
+
+
+def read_content(receipt: Mapping[str, Any]) -> Told:
+    """What the receipt says.
+
+    Raises:
+        ReceiptError: when a field is missing or of another kind, or the fields contradict each other.
+    """
+    number = receipt.get("format")
+    if number != FORMAT or isinstance(number, bool):
+        raise ReceiptError(f"the receipt has format {number!r}; this program reads format {FORMAT}")
+    try:
+        content = _RECEIPT.validate_json(canonical_json(dict(receipt)))
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        raise ReceiptError(f"the receipt's {place} is not as it should be: {first['msg']}") from error
+    for problem in (*_in_time(content), *_in_change(content)):
+        raise ReceiptError(f"the receipt contradicts itself: {problem}")
+    return Told(
+        deletion=content.deletion,
+        store=content.store,
+        rows=content.rows,
+        subjects=len(content.subjects),
+        unknown=content.unknown,
+        clusters=len(content.clusters),
+        accepted_at=content.accepted_at,
+        erased_at=content.erased_at,
+        completed_at=content.completed_at,
+    )
+
+
+def _in_time(content: _Receipt) -> Iterable[str]:
+    accepted, erased = _moment(content.accepted_at), _moment(content.erased_at)
+    if erased < accepted:
+        yield f"erased at {content.erased_at}, before it was accepted at {content.accepted_at}"
+    if (content.completed_at is None) != (content.completed is None):
+        yield "it has a time of completion without a commit, or the other way round"
+    if content.completed_at is not None and _moment(content.completed_at) < erased:
+        yield f"completed at {content.completed_at}, before it was erased at {content.erased_at}"
+    if content.completed is not None and content.completed.log < content.after.log:
+        yield f"completed by commit {content.completed.log}, which is older than {content.after.log}, which erased"
+
+
+def _in_change(content: _Receipt) -> Iterable[str]:
+    before, after = content.before, content.after
+    if content.rows != len(content.samples):
+        yield f"{content.rows} rows, but {len(content.samples)} sample hashes"
+    if content.rows < len(content.subjects):
+        yield f"{content.rows} rows of {len(content.subjects)} subjects"
+    expected = {f"rows/{key}" for key in content.clusters}
+    leaves = {path.name: path.leaf for path in before.rows}
+    left = {path.name: path.leaf for path in after.rows}
+    if leaves.keys() != expected or not left.keys() <= expected:
+        yield "its Merkle paths are not those of its clusters"
+    if not content.clusters:
+        # A deletion may be accepted while another one erases the same rows.
+        return
+    if not content.rows:
+        yield "no rows were erased, but clusters held them"
+    if before.root == after.root or before.log >= after.log:
+        yield "rows were erased, but the state after it is not another and later one"
+    if unchanged := [name for name, leaf in left.items() if leaves.get(name) == leaf]:
+        yield f"rows of {unchanged[0]} were erased, but they are the same before and after"
+
+
+def _moment(text: str) -> datetime:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        moment = None
+    if moment is None or moment.tzinfo is None:
+        raise ReceiptError(f"the receipt has the time {text!r}; allowed is ISO 8601 with an offset")
+    return moment
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ReceiptError(f"it is not a receipt: the key {twice!r} stands in it twice")
+    return found
+
+
+def _no_number(text: str) -> None:
+    raise ReceiptError(f"it is not a receipt: {text} is no JSON number")

@@ -1,0 +1,263 @@
+"""The scan: what is looked through, and what counts as a finding.
+
+Ids, and where images are given their bytes, pixels and features, are looked for as they are and in the forms of
+:mod:`lmeraser.residue.forms`; so are objects that no commit names. Keyed hashes are allowed to stay. The scan fails
+closed: what it cannot read counts as a finding.
+"""
+
+from __future__ import annotations
+
+import io
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from lmeraser.commit import DATA_FOLDERS, Commit
+from lmeraser.errors import NotReadyError, ObjectCorruptError, ObjectMissingError
+from lmeraser.ids import comparable
+from lmeraser.keys import HashKey
+from lmeraser.log import Log
+from lmeraser.manifest import load_manifest
+from lmeraser.public import load_method
+from lmeraser.receipts import sample_hash, subject_hash
+from lmeraser.residue.appearance import appearances
+from lmeraser.residue.files import Entry, UnpackError, entries, packed_otherwise, pieces
+from lmeraser.residue.needles import SHORTEST_ANYWHERE, Needles
+from lmeraser.rows import RowTable
+from lmeraser.store import Store
+
+NOT_LOOKED_FOR = (
+    "what is encrypted, or compressed otherwise than by gzip",
+    "what is cut into parts, or written in a form of its own",
+    "images that were saved again with loss, scaled or turned, and plain surfaces of pixels",
+    f"ids of less than {SHORTEST_ANYWHERE} bytes inside of words, base64 and hex digits",
+    "ids without a letter, outside of the store's row files",
+    "memory, swap space, and what a disk keeps of removed files",
+)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that should not be there: in which file, and what. An id is named by its place in the list of ids."""
+
+    file: str
+    what: str
+
+
+@dataclass(frozen=True)
+class Residue:
+    """What a scan found.
+
+    Attributes:
+        findings: what should not be there.
+        doubtful: where an id without a letter stands that may be any number.
+        never_known: places in the list of ids of those that the store neither holds nor ever was to delete.
+        misspelt: those of them that differ from a held id in blanks, case or Unicode form only.
+        not_unpacked: how many files are compressed otherwise than by gzip, by how.
+        files: how many files, and versions of objects, were read.
+        ids: how many ids were looked for.
+        images: how many images were looked for.
+    """
+
+    findings: tuple[Finding, ...]
+    doubtful: tuple[Finding, ...]
+    never_known: tuple[int, ...]
+    misspelt: tuple[int, ...]
+    not_unpacked: dict[str, int]
+    files: int
+    ids: int
+    images: int
+
+    @property
+    def clean(self) -> bool:
+        """Whether nothing was found of ids that the store knew."""
+        return not self.findings and not self.never_known
+
+
+def scan(
+    store: Store,
+    hash_key: HashKey,
+    folders: Iterable[Path],
+    ids: Sequence[str],
+    images: Sequence[bytes] = (),
+    tables: Iterable[tuple[str, bytes]] = (),
+    unread: Iterable[Finding] = (),
+) -> Residue:
+    """Look for what is left of erased rows.
+
+    Args:
+        store: must hold a commit; its objects are checked against it.
+        hash_key: the store's; the log knows ids by their keyed hashes.
+        folders: files to read besides all that the store keeps, such as Ray's temporary folder.
+        ids: sample and subject ids that should be gone.
+        images: encoded images that should be gone.
+        tables: more to look through that is no file, by what it is called.
+        unread: findings already: what should have been looked through and cannot be.
+
+    Raises:
+        NotReadyError: when nothing was ever committed.
+        LogError: when the log's chain is broken.
+        KeysError: when the hash key is not the store's.
+        UndecodableImageError: when one of the images is none.
+    """
+    records = Log(store).advance()
+    commits = [record for record in records if record.kind == "commit"]
+    if not commits:
+        raise NotReadyError("the store holds no commit: ingest rows first")
+    commit = Commit.from_record(commits[-1])
+    manifest = load_manifest(store)
+    manifest.check_hash_key(commit.fixed_leaves, hash_key)
+    remaining = _Remaining(store, commit)
+    traces = appearances(load_method(store, manifest), images, remaining.tables()) if images else {}
+    known = remaining.ids()
+    sought = set(map(comparable, ids))
+    looked = _Look(Needles(ids, traces, (name for name in known if comparable(name) not in sought)), sought)
+    looked.findings += [*unread, *_unnamed(store, commit), *remaining.findings(sought)]
+    for name, data in store.kept():
+        looked.at_object(name, data)
+    for folder in folders:
+        for entry in entries(folder):
+            looked.at_entry(folder, entry)
+    for name, data in tables:
+        looked.at_file(name, io.BytesIO(data), own=False)
+    bodies = [record.body for record in records if record.kind == "request"]
+    parts = ("samples", "subjects", "unknown_samples", "unknown_subjects")
+    named = {one for body in bodies for part in parts for one in body[part]}
+    held = set(map(comparable, known))
+    strange = [
+        place
+        for place, name in enumerate(ids, start=1)
+        if comparable(name) not in held
+        and named.isdisjoint((sample_hash(hash_key, name), subject_hash(hash_key, name)))
+    ]
+    alike = set(map(_loosely, held)) if strange else set()
+    return Residue(
+        findings=tuple(dict.fromkeys(looked.findings)),
+        doubtful=tuple(dict.fromkeys(looked.doubtful)),
+        never_known=tuple(strange),
+        misspelt=tuple(place for place in strange if _loosely(ids[place - 1]) in alike),
+        not_unpacked=dict(looked.not_unpacked),
+        files=looked.files,
+        ids=len(ids),
+        images=len(images),
+    )
+
+
+def _loosely(name: str) -> str:
+    return "".join(unicodedata.normalize("NFKC", name).casefold().split())
+
+
+class _Remaining:
+    """The rows of a commit."""
+
+    def __init__(self, store: Store, commit: Commit) -> None:
+        self._store = store
+        self._commit = commit
+
+    def tables(self) -> Iterator[RowTable]:
+        """Those that can be read."""
+        return (table for _, table in self._read() if isinstance(table, RowTable))
+
+    def ids(self) -> set[str]:
+        """Ids of rows and of their subjects: an erased id may be a part of one of them."""
+        return {name for table in self.tables() for name in filter(None, (*table.sample_ids, *table.subject_ids))}
+
+    def findings(self, sought: set[str]) -> Iterator[Finding]:
+        """Rows that should be gone, and row files that cannot be read."""
+        for name, table in self._read():
+            if not isinstance(table, RowTable):
+                yield Finding(name, f"cannot be read: {table}")
+            elif left := sought & set(map(comparable, filter(None, (*table.sample_ids, *table.subject_ids)))):
+                yield Finding(name, f"holds {len(left)} of the ids")
+
+    def _read(self) -> Iterator[tuple[str, RowTable | Exception]]:
+        for entry in self._commit.clusters:
+            try:
+                table = RowTable.from_parquet(self._store.get(entry.rows_object), entry.rows_object)
+                yield entry.rows_object, table
+            except (ObjectCorruptError, ObjectMissingError) as error:
+                yield entry.rows_object, error
+
+
+class _Look:
+    """Looks at one thing after the other, and keeps what it found."""
+
+    def __init__(self, needles: Needles, sought: set[str]) -> None:
+        self.findings: list[Finding] = []
+        self.doubtful: list[Finding] = []
+        self.not_unpacked: Counter[str] = Counter()
+        self.files = 0
+        self._needles = needles
+        self._sought = sought
+
+    def at_object(self, name: str, data: bytes | None) -> None:
+        """What the store keeps, objects or not; None where it does not show what."""
+        if data is None:
+            self.files += 1
+            self.findings.append(Finding(name, "cannot be read"))
+            return
+        self.at_file(name, io.BytesIO(data), own=True)
+        # Parquet may write an id in any form, and an id of digits is told from a number there alone.
+        if left := self._sought & set(map(comparable, _ids_in(data))):
+            self.findings.append(Finding(name, f"holds {len(left)} of the ids"))
+
+    def at_entry(self, folder: Path, entry: Entry) -> None:
+        """A file or folder below a folder: what it is called, where it leads, and what is in it."""
+        name = str(entry.path)
+        inner = entry.path.relative_to(folder)
+        above = self._needles.named(str(inner.parent))
+        here = [self._needles.named(str(inner)), self._needles.named(entry.target)]
+        for found, told, kept in zip(zip(*here, strict=True), above, (self.findings, self.doubtful), strict=True):
+            kept += (Finding(name, f"is called or points to {what}") for what in sorted(set().union(*found) - told))
+        if entry.trouble:
+            self.findings.append(Finding(name, entry.trouble))
+        if not entry.readable:
+            return
+        try:
+            with entry.path.open("rb") as file:
+                self.at_file(name, file, own=False)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            self.findings.append(Finding(name, f"cannot be read: {error}"))
+
+    def at_file(self, name: str, file: BinaryIO, own: bool) -> None:
+        """The bytes of a file; in the store's ``own``, numbers are nobody's ids."""
+        self.files += 1
+        if (how := packed_otherwise(file.read(16))) is not None:
+            self.not_unpacked[how] += 1
+        try:
+            for piece in pieces(file, self._needles.reach):
+                sure, doubtful = self._needles.found(piece, plain_numbers=not own)
+                self.findings += (Finding(name, f"holds {what}") for what in sorted(sure))
+                self.doubtful += (Finding(name, f"may hold {what}") for what in sorted(doubtful))
+        except UnpackError as error:
+            self.findings.append(Finding(name, str(error)))
+
+
+def _ids_in(data: bytes) -> Iterator[str]:
+    """The ids of a row file, of any cut or version; none where the bytes are no such file."""
+    if not data.startswith(b"PAR1"):
+        return
+    try:
+        table = pq.read_table(pa.BufferReader(data), columns=["sample_id", "subject_id"])
+        yield from (name for column in table.columns for name in column.to_pylist() if isinstance(name, str))
+    except (pa.ArrowException, OSError):
+        return
+
+
+def _unnamed(store: Store, commit: Commit) -> Iterator[Finding]:
+    """Objects that the commit does not name, and requests that still hold ids in clear."""
+    named = commit.objects()
+    for folder in DATA_FOLDERS:
+        for name in store.names(folder):
+            if name not in named:
+                yield Finding(name, "is an object that the newest commit does not name")
+    for name in store.names("requests/"):
+        yield Finding(name, "is a request that is not erased yet")

@@ -1,0 +1,99 @@
+"""Which rows an id finds: a subject's rows are never those of a sample of the same name, and é is é in any form."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+from small_system import System, finish, samples
+
+from actors.index import RowIndex
+from lmeraser.data import Sample
+from lmeraser.errors import DuplicateSampleError
+from lmeraser.method import Method
+from lmeraser.receipts import covers
+from lmeraser.rows import RowTable
+
+SystemOf = Callable[..., System]
+COMPOSED, APART = "Zo\u00eb", "Zoe\u0308"
+
+
+def held(system: System) -> list[str]:
+    entries = system.newest().clusters
+    tables = [RowTable.from_parquet(system.store.get(entry.rows_object), entry.rows_object) for entry in entries]
+    return sorted(name for table in tables for name in table.sample_ids)
+
+
+def deleted(system: System, sample_ids: list[str], subject_ids: list[str]) -> tuple[int, tuple[str, ...], str]:
+    registrar = system.registrar()
+    deletion = registrar.delete(sample_ids, subject_ids)
+    finish(registrar)
+    return deletion.rows, deletion.unknown_ids, deletion.id
+
+
+def test_a_subject_whose_name_is_a_sample_id_does_not_take_that_sample_along(system_of: SystemOf) -> None:
+    system = system_of(rows=0)
+    people = ["s5", "s5", "s30", "s0", *[None] * 16]
+    rows = [replace(row, subject_id=person) for row, person in zip(samples(0, 20), people, strict=True)]
+    system.ingest(rows)
+    assert deleted(system, [], ["s5", "s30", "s7"])[:2] == (3, ("s7",))
+    left = rows[3:]
+    assert held(system) == sorted(row.sample_id for row in left)
+    assert system.newest().root == system.fresh_root(left)
+    # Nor does a later ingest refuse a row without a subject because of its name.
+    system.ingest([replace(row, subject_id=None) for row in samples(30, 31)])
+    assert "s30" in held(system)
+
+
+@pytest.mark.parametrize(("kept", "asked"), [(COMPOSED, APART), (APART, COMPOSED)])
+def test_an_id_finds_its_row_in_any_unicode_form(system_of: SystemOf, kept: str, asked: str) -> None:
+    system = system_of(rows=0)
+    rows = samples(0, 20)
+    rows[3] = replace(rows[3], sample_id=kept)
+    rows[4] = replace(rows[4], subject_id=kept)
+    system.ingest(rows)
+    assert kept in held(system)
+    count, unknown, deletion = deleted(system, [asked], [asked])
+    assert (count, unknown) == (2, ())
+    assert system.newest().root == system.fresh_root([*rows[:3], *rows[5:]])
+    receipt = system.registrar().receipt(deletion)
+    assert covers(receipt, system.hash_key, asked) and covers(receipt, system.hash_key, kept)
+    for again in (replace(rows[3], sample_id=asked), replace(rows[4], subject_id=asked)):
+        assert system.ingest([again]).erased == 1
+
+
+def test_two_forms_of_one_id_are_one_row(system_of: SystemOf) -> None:
+    system = system_of(rows=20)
+    system.ingest([replace(samples(20, 21)[0], sample_id=COMPOSED)])
+    with pytest.raises(DuplicateSampleError, match="in the store already"):
+        system.ingest([replace(samples(21, 22)[0], sample_id=APART)])
+
+
+def test_ids_that_differ_in_case_blanks_or_zeros_are_others(system_of: SystemOf) -> None:
+    system = system_of(rows=0)
+    names = ["42", "0042", "42 ", " 42", "a", "A", "None"]
+    rows = [replace(row, sample_id=name, subject_id=None) for row, name in zip(samples(0, 7), names, strict=True)]
+    system.ingest(rows + samples(30, 50))
+    assert deleted(system, ["42", "a"], ["None", "0042"])[:2] == (2, ("0042", "None"))
+    assert {"0042", "42 ", " 42", "A", "None"} < set(held(system))
+
+
+def index(method: Method, *rows: tuple[str, str | None]) -> RowIndex:
+    table = method.rows(
+        Sample(name, subject, 0, samples(place, place + 1)[0].image) for place, (name, subject) in enumerate(rows)
+    )
+    return RowIndex.of((table,), 0)
+
+
+def test_an_index_answers_with_ids_as_its_rows_have_them(system_of: SystemOf) -> None:
+    method = system_of(rows=0).method()
+    found = index(method, (APART, COMPOSED), ("b", APART), ("c", None), ("d", "c"))
+    assert COMPOSED in found and APART in found and "Zoe" not in found
+    assert found.held([COMPOSED, "b", "nobody"]) == (APART, "b")
+    assert set(found.of_subject(APART)) == set(found.of_subject(COMPOSED)) == {APART, "b"}
+    assert found.of_subject("c") == ("d",)
+    assert set(found.only([COMPOSED, "d", "nobody"]).sample_ids) == {APART, "d"}
+    assert set(found.without([COMPOSED, "nobody"]).sample_ids) == {"b", "c", "d"}
+    with pytest.raises(DuplicateSampleError, match="comes more than once"):
+        RowIndex.joining([found, index(method, (COMPOSED, None))])

@@ -1,0 +1,70 @@
+"""Registrars, owners, ingests, deletions, replicas and restores over one store, on the deterministic simulator.
+
+``tests/faults/simulator.py`` runs many more histories; the README of what is simulated is ``docs/faults.md``.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from itertools import chain
+
+import pytest
+from simulator.breakages import BREAKAGES, broken
+from simulator.history import Outcome, run_again, run_plan, run_seed
+from simulator.kept import KEPT, Kept
+from simulator.seams import Current, seams
+from simulator.shrinking import shrunk
+
+HISTORIES = int(os.environ.get("LMERASER_HISTORIES", "1000"))
+PART = 50
+OTHER_CHOICES = 2000
+
+
+@pytest.fixture
+def current() -> Iterator[Current]:
+    logging.disable(logging.CRITICAL)
+    with seams() as current:
+        yield current
+    logging.disable(logging.NOTSET)
+
+
+def told(outcome: Outcome) -> str:
+    return "\n".join(("", outcome.wrong or "", *outcome.trace, repr(outcome.plan), repr(outcome.deviations)))
+
+
+def test_a_seed_gives_the_same_history_again(current: Current) -> None:
+    first, second = run_seed(current, 17), run_seed(current, 17)
+    assert first.trace == second.trace
+    assert run_again(current, first.plan, first.deviations).trace == first.trace
+
+
+@pytest.mark.parametrize("kept", KEPT, ids=lambda kept: kept.what)
+def test_a_history_that_once_went_wrong_goes_well(current: Current, kept: Kept) -> None:
+    outcome = run_again(current, kept.plan, kept.deviations)
+    assert outcome.wrong is None, told(outcome)
+
+
+@pytest.mark.parametrize("kept", KEPT, ids=lambda kept: kept.what)
+def test_the_simulator_sees_when_the_code_is_broken(current: Current, kept: Kept) -> None:
+    """Where the code has changed, the same choices come at other moments, and others are tried."""
+    with broken(kept.breakage):
+        tried = chain(
+            [run_again(current, kept.plan, kept.deviations)],
+            (run_plan(current, kept.plan, seed) for seed in range(OTHER_CHOICES)),
+        )
+        assert any(outcome.kind == kept.kind for outcome in tried)
+
+
+def test_each_breakage_has_a_history_that_finds_it() -> None:
+    assert {kept.what for kept in KEPT} == {breakage.what for breakage in BREAKAGES}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("part", range(0, HISTORIES, PART))
+def test_after_any_history_nothing_is_lost_and_what_was_erased_is_gone(current: Current, part: int) -> None:
+    for seed in range(part, min(part + PART, HISTORIES)):
+        outcome = run_seed(current, seed)
+        if outcome.wrong is not None:
+            pytest.fail(f"seed {seed}, shrunk: {told(shrunk(current, outcome))}")

@@ -1,0 +1,135 @@
+"""``lmeraser delete`` and files of ids: whose id is meant, and what a deletion of nobody is told as."""
+
+from __future__ import annotations
+
+import io
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from command_line import Run
+from small_system import System, finish, samples
+
+from cluster.cli import deletions
+from cluster.cli.ids_file import read_ids
+from lmeraser.deletion import Deletion
+from lmeraser.errors import ConfigError
+
+SystemOf = Callable[..., System]
+ODD = {0: "cust-000", 1: " lead", 2: "trail ", 3: 'say "hi"', 4: "two\nlines", 5: "#7", 6: "Doe, John", 7: "Zoë"}
+
+
+@pytest.fixture
+def system(system_of: SystemOf, monkeypatch: pytest.MonkeyPatch) -> System:
+    """A store with odd ids whose registrar is in this process: deletions need no Ray."""
+    system = system_of("minute", 0)
+    rows = [replace(row, sample_id=ODD.get(place, row.sample_id)) for place, row in enumerate(samples(0, 24))]
+    system.ingest(rows)
+
+    def asked(_store: object, _config: object, _keys: object, method: str, *arguments: Any) -> Deletion:
+        registrar = system.registrar()
+        answer: Deletion = getattr(registrar, method)(*arguments)
+        finish(registrar)
+        return answer
+
+    monkeypatch.setattr(deletions, "_asked", asked)
+    return system
+
+
+def written(folder: Path, data: bytes) -> Path:
+    (folder / "ids.txt").write_bytes(data)
+    return folder / "ids.txt"
+
+
+@pytest.mark.parametrize(
+    ("data", "ids"),
+    [
+        (b"cust-000\ncust-001\n", ["cust-000", "cust-001"]),
+        (b"\xef\xbb\xbfcust-000\r\ncust-001\r\n", ["cust-000", "cust-001"]),
+        (b"cust-000\rcust-001", ["cust-000", "cust-001"]),
+        ("\ufeffcust-000\r\nZoë\r\n".encode("utf-16-le"), ["cust-000", "Zoë"]),
+        ("\ufeffcust-000\n".encode("utf-16-be"), ["cust-000"]),
+        (b"one\n\xef\xbb\xbftwo\n", ["one", "two"]),
+        (b" lead\ntrail \n\n   \n", [" lead", "trail "]),
+        ("no\u00a0break\nline\u2028sep\n".encode(), ["no\u00a0break", "line\u2028sep"]),
+        (b'"cust-004"\n"say ""hi"""\n"two\nlines"\n"#7"\n', ["cust-004", 'say "hi"', "two\nlines", "#7"]),
+        (b'Doe, John\nsay "hi"\n', ["Doe, John", 'say "hi"']),
+        (b"twice\nonce\ntwice\n", ["twice", "once"]),
+        (b"0042\n42\n", ["0042", "42"]),
+    ],
+)
+def test_what_belongs_to_the_file_is_no_part_of_an_id(tmp_path: Path, data: bytes, ids: list[str]) -> None:
+    assert read_ids(written(tmp_path, data)) == (ids, [])
+    assert read_ids(None, written(tmp_path, data)) == ([], ids)
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (b"", "names no id"),
+        (b"\n  \n", "names no id"),
+        (b"sample_id,reason\ncust-004,art 17\n", "line 1 of .* header"),
+        (b'"Subject_ID"\n"u1"\n', "line 1 of .* header"),
+        (b"sample_id;date\nx;y\n", "header"),
+        (b'"cust-004","art 17"\n', "line 1 of .* begins with a quotation mark"),
+        (b'one\n"open\n', "line 2 of .* begins with a quotation mark"),
+        (b"one\n# two\n", "line 2 of .* begins with #"),
+        (b'""\n', "empty id"),
+        ("Zoë\n".encode("latin-1"), "not UTF-8: byte 0xeb in line 1"),
+        ("one\nZoë\n".encode("cp1252"), "line 2"),
+        ("one\n".encode("utf-16-le"), "NUL"),
+        (b"\xff\xfeo\x00n", "not UTF-16"),
+    ],
+)
+def test_what_is_no_list_of_ids_is_refused(tmp_path: Path, data: bytes, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        read_ids(written(tmp_path, data))
+
+
+def test_standard_input_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"\xef\xbb\xbfcust-000\r\n")))
+    assert read_ids(Path("-")) == (["cust-000"], [])
+    with pytest.raises(ConfigError, match="once"):
+        read_ids(Path("-"), Path("-"))
+
+
+@pytest.mark.parametrize(
+    ("data", "rows"),
+    [
+        ("\ufeffcust-000\r\n".encode("utf-16"), 1),
+        (b'"say ""hi"""\n"two\nlines"\n"#7"\n', 3),
+        (b" lead\ntrail \nDoe, John\n", 3),
+        ("Zoe\u0308\n".encode(), 1),
+    ],
+)
+def test_the_rows_that_are_meant_go(lmeraser: Run, system: System, tmp_path: Path, data: bytes, rows: int) -> None:
+    ran = lmeraser("delete", "--store", system.store.uri, "--ids-file", written(tmp_path, data), "--json")
+    assert (ran.code, ran.json["rows"], ran.json["unknown_ids"], ran.json["nothing_known"]) == (0, rows, [], False)
+    assert ran.err == ""
+
+
+def test_a_file_of_subjects_deletes_their_rows(lmeraser: Run, system: System, tmp_path: Path) -> None:
+    file = written(tmp_path, b"u9\nu10\n")
+    ran = lmeraser("delete", "--store", system.store.uri, "--subjects-file", file, "--sample-id", "s11", "--json")
+    assert (ran.code, ran.json["rows"]) == (0, 3)
+
+
+def test_a_deletion_of_nobody_fails_unless_that_is_allowed(lmeraser: Run, system: System, tmp_path: Path) -> None:
+    ask = ("delete", "--store", system.store.uri, "--ids-file", written(tmp_path, b"lead \nx,y\n"), "--json")
+    ran = lmeraser(*ask)
+    assert (ran.code, ran.json["rows"], ran.json["nothing_known"]) == (1, 0, True)
+    assert ran.json["unknown_ids"] == ["lead ", "x,y"]
+    for said in ("nothing was deleted", "2 of 2", "'lead ' has blanks at its ends", "'x,y' may be a line", "--allow"):
+        assert said in ran.err
+    ran = lmeraser(*ask, "--allow-unknown")
+    assert (ran.code, ran.json["nothing_known"]) == (0, True)
+    assert "2 of 2" in ran.err
+
+
+def test_ids_that_are_unknown_beside_known_ones_are_a_warning(lmeraser: Run, system: System) -> None:
+    ran = lmeraser("delete", "--store", system.store.uri, "--sample-id", "s9", "--sample-id", "s99", "--json")
+    assert (ran.code, ran.json["rows"], ran.json["nothing_known"]) == (0, 1, False)
+    assert "1 of 2 id(s) are not held, such as 's99'" in ran.err

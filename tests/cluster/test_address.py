@@ -1,0 +1,108 @@
+"""A Ray that is not there is told at once, and what cannot be an address of Ray is told with what can."""
+
+from __future__ import annotations
+
+import functools
+import http.server
+import os
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from command_line import Run
+from ray._private import services
+
+from cluster import address
+from cluster.address import cluster_address
+from cluster.runtime import free_port
+from lmeraser.errors import ConfigError, LMEraserError
+
+
+@pytest.fixture(autouse=True)
+def no_ray_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A machine without Ray; the folder where Ray notes the one that was started."""
+    monkeypatch.setattr(services, "find_gcs_addresses", functools.cache(lambda: frozenset()))
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    # Set first, so that it is put back afterwards.
+    monkeypatch.setenv("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+    monkeypatch.setattr(address, "_GREETS_WITHIN_S", 0.5)
+    (tmp_path / "ray").mkdir()
+    return tmp_path / "ray"
+
+
+@pytest.fixture
+def web_server() -> Iterator[int]:
+    """The port of something that answers and is no Ray."""
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), http.server.BaseHTTPRequestHandler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield server.server_address[1]
+    server.shutdown()
+    server.server_close()
+
+
+def test_where_nothing_answers_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    for dead in (f"127.0.0.1:{free_port()}", f"localhost:{free_port()}", "nowhere.invalid:6379"):
+        monkeypatch.setenv("RAY_ADDRESS", dead)
+        with pytest.raises(LMEraserError, match=rf"cannot connect to Ray at {dead} \(RAY_ADDRESS\): nothing answers"):
+            cluster_address()
+    monkeypatch.setenv("RAY_ADDRESS", f"ray://127.0.0.1:{free_port()}")
+    with pytest.raises(LMEraserError, match=r"nothing answers at ray://127.0.0.1:\d+ \(RAY_ADDRESS\)"):
+        cluster_address()
+
+
+def test_what_answers_and_is_no_ray_is_told(monkeypatch: pytest.MonkeyPatch, web_server: int) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{web_server}")
+    with pytest.raises(LMEraserError, match="or it is no Ray"):
+        cluster_address()
+
+
+def test_what_takes_connections_and_never_greets_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{silent.getsockname()[1]}")
+        with pytest.raises(LMEraserError, match="or it is no Ray"):
+            cluster_address()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    ["http://127.0.0.1:8265", "https://ray.example.com", "127.0.0.1", "head:port", ":6379", "head:0", "ray://head"],
+)
+def test_what_is_no_address_of_ray_is_told_with_what_is(monkeypatch: pytest.MonkeyPatch, wrong: str) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", wrong)
+    with pytest.raises(ConfigError, match=rf"RAY_ADDRESS is '{wrong}'; allowed is host:port") as told:
+        cluster_address()
+    assert ("`ray job submit --address` takes" in str(told.value)) == wrong.startswith("http")
+
+
+@pytest.mark.parametrize("given", [None, "", "local"])
+def test_a_ray_that_has_died_is_passed_over(
+    no_ray_here: Path, monkeypatch: pytest.MonkeyPatch, given: str | None
+) -> None:
+    (no_ray_here / "ray_current_cluster").write_text(f"127.0.0.1:{free_port()}\n")
+    if given is None:
+        monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    else:
+        monkeypatch.setenv("RAY_ADDRESS", given)
+    assert cluster_address() is None
+    monkeypatch.setenv("RAY_ADDRESS", "auto")
+    with pytest.raises(LMEraserError, match="no Ray runs on this machine"):
+        cluster_address()
+
+
+@pytest.mark.parametrize(
+    ("folder", "said"),
+    [("a" * 100, "AF_UNIX path length"), ("file/below", "Not a directory"), ("/proc/nowhere", "No such file")],
+)
+def test_a_folder_in_which_ray_cannot_start_is_named(
+    lmeraser: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: str, said: str
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path / folder))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    config = tmp_path / "config.yaml"
+    config.write_text("private: {kind: digits}\n")
+    ran = lmeraser("pretrain", "--config", config, "--store", tmp_path / "store")
+    ran.failed(1, "cannot start Ray, whose files go to", str(tmp_path / folder), "RAY_TMPDIR", said)
+    assert os.environ["RAY_ADDRESS"] == "local"

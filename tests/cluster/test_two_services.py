@@ -1,0 +1,144 @@
+"""Services on one Ray: each answers from its own store, and one is never taken for another."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import httpx2
+import pytest
+import ray
+from named_actors import end_actors
+from processes import named
+from ray import serve
+from small_system import System
+
+from cluster.applications import running_serve
+from cluster.runtime import free_port
+from cluster.service import start_service, stop_service
+from lmeraser.serving_config import ServingConfig
+from lmeraser.store import open_store
+
+pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_local")]
+SystemOf = Callable[..., System]
+ROOT = Path(__file__).parent.parent.parent
+CONFIG = ServingConfig()
+
+
+@pytest.fixture
+def two(system_of: SystemOf) -> Iterator[tuple[System, System]]:
+    """A system and its copy: the same store id, different places, and one row less in the copy."""
+    system = system_of("minute", 24).with_lease(0.2)
+    copy = replace(system, store=open_store(f"{system.store.uri}-copy"))
+    for name in system.store.names():
+        copy.store.put(name, system.store.get(name))
+    copy.delete("s3")
+    yield system, copy
+    stop_service()
+    end_actors(system.manifest.store_id)
+
+
+def command(system: System, port: int, *options: str) -> list[str]:
+    at = ("--store", system.store.uri, "--keys", str(system.keys), "--port", str(port))
+    return [sys.executable, "-m", "cluster.cli", "serve", *at, *options]
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "RAY_ADDRESS": ray.get_runtime_context().gcs_address}
+
+
+def refused(system: System, port: int) -> str:
+    """What the command says that ends at once."""
+    ran = subprocess.run(
+        command(system, port), env=environment(), cwd=ROOT, capture_output=True, text=True, timeout=300, check=False
+    )
+    assert (ran.returncode, ran.stdout) == (2, ""), ran.stderr
+    assert "Traceback" not in ran.stderr
+    return " ".join(ran.stderr.split())
+
+
+@contextmanager
+def served(system: System, port: int) -> Iterator[subprocess.Popen[str]]:
+    """The command, once the service answers."""
+    process = subprocess.Popen(
+        command(system, port), env=environment(), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        assert process.stdout is not None
+        assert f"http://127.0.0.1:{port}" in process.stdout.readline(), process.communicate()[1]
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def rows(url: str) -> int | None:
+    """How many rows the store has from which a service answers; None where none answers."""
+    try:
+        answer = httpx2.get(f"{url}/v1/commit", timeout=60)
+    except httpx2.TransportError:
+        return None
+    return int(answer.json()["rows"]) if answer.status_code == 200 else None
+
+
+def test_a_second_store_is_refused_and_the_first_goes_on(two: tuple[System, System]) -> None:
+    first, second = two
+    port = free_port()
+    url = start_service(first.store, first.keys, CONFIG, "127.0.0.1", port)
+    before = named("ray::ServeReplica")
+    for asked in (port, free_port()):
+        told = refused(second, asked)
+        assert f"answers at {url} for {first.store.uri}" in told
+        assert f"serve {second.store.uri} on a Ray of its own (RAY_ADDRESS=local, another --port)" in told
+    # The same store by another name, port and key folder is not a second service either.
+    link = Path(f"{first.store.uri}-link")
+    link.symlink_to(first.store.uri)
+    other_keys = first.keys.with_name("other-keys")
+    other_keys.symlink_to(first.keys)
+    again = replace(first, store=open_store(str(link)), keys=other_keys)
+    assert f"{first.store.uri} is served at {url} already" in refused(again, free_port())
+    assert named("ray::ServeReplica") == before
+    assert rows(url) == 24
+    # A refused command has started no registrar, and a deletion goes to none but that of its store.
+    answer = httpx2.post(f"{url}/v1/deletions", json={"sample_ids": ["s4"]})
+    assert (answer.status_code, "registrar is not running" in answer.text) == (503, True)
+    assert open_store(second.store.uri).names() == second.store.names()
+
+
+def test_a_service_ends_with_its_own_command_alone(two: tuple[System, System]) -> None:
+    first, second = two
+    with served(second, free_port()) as running:
+        # Nothing of this process runs.
+        stop_service()
+        found = running_serve()
+        assert found is not None
+        assert [one.store for one in found.applications] == [second.store.uri]
+        assert rows(found.url) == 23
+        running.kill()
+        running.wait()
+        assert rows(found.url) == 23
+        assert f"answers at {found.url} for {second.store.uri}" in refused(first, free_port())
+        # What a killed command left is taken over by the next one of the same store, wherever it is to listen.
+        with served(second, free_port()) as next_one:
+            assert rows(found.url) is None
+            next_one.send_signal(signal.SIGTERM)
+            _, told = next_one.communicate(timeout=120)
+            assert next_one.returncode == 0, told
+            assert "graceful_shutdown" not in told
+    assert running_serve() is None
+    port = free_port()
+    with served(first, port) as ended_by_others:
+        assert rows(f"http://127.0.0.1:{port}") == 24
+        found = running_serve()
+        assert found is not None
+        serve.delete(found.applications[0].name)
+        _, told = ended_by_others.communicate(timeout=120)
+        assert ended_by_others.returncode == 1
+        assert f"the service of {first.store.uri} was ended by another command" in " ".join(told.split())
+        assert "Traceback" not in told

@@ -1,0 +1,173 @@
+"""Two registrars on one store, with every pair of pauses between their steps.
+
+The first registrar erases a row, tunes, and gives an ingest up. It is stopped at one boundary of a deletion, as a
+process that is frozen. A second registrar takes over, erases another row, and is stopped at a boundary as well. Then
+the first goes on to its end, and after it the second. Nothing that was acknowledged may be lost, the root has to be
+that of a fresh run on the remaining rows, and every object of the newest commit has to be there.
+
+    python tests/faults/takeovers.py --out docs/takeovers.md
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
+
+from paused import Paused
+from small_system import System, build_system, finish, samples
+
+from actors.boundaries import Boundary
+from actors.incoming import put_rows
+from actors.owners import InProcessOwners
+from actors.registrar import Registrar
+from lmeraser.commit import DATA_FOLDERS
+from lmeraser.data import Sample
+from lmeraser.errors import FencedError
+from lmeraser.keys import load_signing_key
+from lmeraser.method import Method
+from lmeraser.rows import RowTable
+from lmeraser.store import LocalStore
+
+ROWS = samples(0, 24)
+FIRST, SECOND = "s3", "s11"
+ABANDONED = samples(30, 34)
+
+
+class Takeovers:
+    """Runs over one store that was built once."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._original = build_system(folder / "original", "minute", 0)
+        self._original.ingest(ROWS)
+        self._method: Method = self._original.method()
+        self._abandoned: RowTable = self._method.rows(ABANDONED)
+        self._runs = 0
+        self._roots: dict[frozenset[str], str] = {}
+
+    def run(self, first_at: str, second_at: str) -> list[str]:
+        """One run; what is wrong afterwards."""
+        self._runs += 1
+        store = LocalStore(self._folder / str(self._runs))
+        for name in self._original.store.names():
+            store.put(name, self._original.store.get(name))
+        system = replace(self._original, store=store)
+        acknowledged: list[str] = []
+        first, second = self._registrar(system), None
+        # An ingest that the first one has to sweep away.
+        prefix = first.begin_ingest()
+        put_rows(store, system.hash_key, f"{prefix}0", self._abandoned)
+        paused = Paused(lambda: self._work(first, FIRST, acknowledged, prefix), first_at)
+        paused.start()
+        second = self._registrar(system)
+        successor = Paused(lambda: self._work(second, SECOND, acknowledged, None), second_at)
+        successor.start()
+        paused.go_on()
+        successor.go_on()
+        faults = [f"the second registrar failed: {successor.error!r}"] if successor.error is not None else []
+        if paused.error is not None and not isinstance(paused.error, FencedError):
+            faults.append(f"the first registrar failed: {paused.error!r}")
+        return [*faults, *self._faults(system, acknowledged)]
+
+    def _registrar(self, system: System) -> Registrar:
+        owners = InProcessOwners(system.store, system.manifest, system.hash_key, lambda: self._method)
+        return Registrar(system.store, system.manifest, system.hash_key, load_signing_key(system.keys), owners, 0.0)
+
+    def _work(self, registrar: Registrar, sample_id: str, acknowledged: list[str], prefix: str | None) -> None:
+        registrar.delete([sample_id], ())
+        acknowledged.append(sample_id)
+        if prefix is not None:
+            registrar.prefixes.drop(prefix)
+        finish(registrar)
+
+    def _faults(self, system: System, acknowledged: Iterable[str]) -> Iterable[str]:
+        store, newest = system.store, system.newest()
+        missing = sorted(newest.objects().difference(store.names()))
+        if missing:
+            yield f"{len(missing)} objects of the newest commit are gone, such as {missing[0]}"
+            return
+        # Started anew, as an operator would: whatever was asked for is carried out.
+        finish(self._registrar(system))
+        newest = system.newest()
+        tables = [RowTable.from_parquet(store.get(entry.rows_object), "") for entry in newest.clusters]
+        held = {name for table in tables for name in table.sample_ids}
+        if lost := held.intersection(acknowledged):
+            yield f"acknowledged and not erased: {sorted(lost)}"
+        if gone := {row.sample_id for row in ROWS} - held - {FIRST, SECOND}:
+            yield f"rows that nobody deleted are gone: {sorted(gone)}"
+        if newest.root != self._root([row for row in ROWS if row.sample_id in held]):
+            yield "the root is not that of a fresh run"
+        listed = {name for prefix in DATA_FOLDERS for name in store.names(prefix)}
+        if listed != newest.objects():
+            yield f"{len(listed ^ newest.objects())} objects are not those of the newest commit"
+        if names := store.names("requests/"):
+            yield f"{len(names)} requests are left in clear"
+
+    def _root(self, rows: list[Sample]) -> str:
+        key = frozenset(row.sample_id for row in rows)
+        if key not in self._roots:
+            self._roots[key] = self._original.fresh_root(rows)
+        return self._roots[key]
+
+
+def pairs() -> list[tuple[str, str]]:
+    """Every pair of boundaries."""
+    names = [boundary.value for boundary in Boundary]
+    return list(itertools.product(names, names))
+
+
+def campaign(every: int, say: Callable[[str], None]) -> dict[str, list[str]]:
+    """Every so many pairs; the faults by the boundary at which the first registrar was stopped."""
+    faults: dict[str, list[str]] = {boundary.value: [] for boundary in Boundary}
+    with tempfile.TemporaryDirectory(prefix="lmeraser-takeovers-") as folder:
+        takeovers = Takeovers(Path(folder))
+        for first_at, second_at in pairs()[::every]:
+            wrong = takeovers.run(first_at, second_at)
+            say(f"{first_at} / {second_at}: {len(wrong)} wrong")
+            faults[first_at] += (f"{first_at} / {second_at}: {fault}" for fault in wrong)
+    return faults
+
+
+def table(faults: dict[str, list[str]]) -> str:
+    """The faults as a page."""
+    each = len(Boundary)
+    lines = [
+        "# Two registrars on one store",
+        "",
+        f"`python tests/faults/takeovers.py`, {datetime.now(UTC).date().isoformat()}, {os.cpu_count()} CPU cores.",
+        "The first registrar is stopped at the boundary named, a second one takes over and is stopped at each boundary",
+        "in turn, then the first goes on, then the second; the script says what is looked at afterwards.",
+        "",
+        "| the first is stopped at | runs | wrong |",
+        "| --- | ---: | ---: |",
+        *(f"| {name} | {each} | {len(found)} |" for name, found in faults.items()),
+        f"| **all** | {each * each} | {sum(map(len, faults.values()))} |",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def main() -> int:
+    """Run all pairs; 1 when anything was lost or wrong."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--every", type=int, default=1, help="run one pair in so many")
+    parser.add_argument("--out", type=Path)
+    arguments = parser.parse_args()
+    faults = campaign(arguments.every, lambda line: print(line, flush=True))
+    if arguments.out is not None:
+        arguments.out.write_text(table(faults))
+    found = [fault for each in faults.values() for fault in each]
+    print(*found, sep="\n")
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

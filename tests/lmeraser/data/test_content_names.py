@@ -1,0 +1,90 @@
+"""Rows without a sample id: named by what is in them, so that no row takes over the name of another."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from lmeraser.config import SourceConfig
+from lmeraser.data import Sample, SourceReport, open_source
+from lmeraser.keys import HashKey
+
+LABELS = ("cat", "dog", "eel")
+KEY = HashKey(bytes(range(32)))
+
+
+def png(level: int) -> bytes:
+    buffer = io.BytesIO()
+    Image.new("L", (3, 3), level).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def rows_of(path: Path, columns: dict[str, Any], key: HashKey | None = KEY, names: Sequence[str] = ()) -> list[Sample]:
+    features = {"info": {"features": {"label": {"names": list(names)}}}}
+    pq.write_table(pa.table(columns).replace_schema_metadata({"huggingface": json.dumps(features)}), path)
+    return list(open_source(SourceConfig("parquet", str(path)), name_key=key).samples(LABELS))
+
+
+def named(path: Path, levels: list[int], key: HashKey | None = KEY, **more: Any) -> list[str]:
+    columns = {"image": [png(level) for level in levels], "label": [level % 3 for level in levels], **more}
+    return [row.sample_id for row in rows_of(path, columns, key)]
+
+
+def test_a_row_that_is_taken_out_at_the_source_moves_no_other_rows_name(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    before = dict(zip(range(8), named(path, list(range(8))), strict=True))
+    assert len(set(before.values())) == 8
+    after = [0, 7, 3, 5]
+    assert named(tmp_path / "other.parquet", after) == [before[level] for level in after]
+
+
+def test_equal_rows_are_counted_and_other_rows_with_the_same_image_have_names_of_their_own(tmp_path: Path) -> None:
+    columns = {"image": [png(1)] * 6, "label": [0, 0, 0, 1, 0, 0], "subject_id": [None, None, None, None, "u1", "u2"]}
+    first, second, third, *others = (row.sample_id for row in rows_of(tmp_path / "a.parquet", columns))
+    assert (second, third) == (f"{first}-2", f"{first}-3")
+    assert len({first, *others}) == 4 and not any(name.startswith(first) for name in others)
+    # Whichever of the equal ones goes, the others have the same names as before.
+    fewer = {name: values[1:] for name, values in columns.items()}
+    assert [row.sample_id for row in rows_of(tmp_path / "b.parquet", fewer)] == [first, second, *others]
+
+
+def test_names_hang_on_the_key_and_on_nothing_of_the_file(tmp_path: Path) -> None:
+    first = named(tmp_path / "a.parquet", [1, 2, 3])
+    assert named(tmp_path / "b.parquet", [1, 2, 3]) == first
+    assert set(named(tmp_path / "a.parquet", [1, 2, 3], HashKey(bytes(32)))).isdisjoint(first)
+    assert set(named(tmp_path / "a.parquet", [1, 2, 3], None)).isdisjoint(first)
+
+
+def test_a_labels_place_is_not_in_the_name(tmp_path: Path) -> None:
+    def name(label: int, names: Sequence[str]) -> str:
+        return rows_of(tmp_path / "a.parquet", {"image": [png(1)], "label": [label]}, KEY, names)[0].sample_id
+
+    assert name(1, LABELS) == name(1, LABELS[::-1]) == name(0, ("dog", "cat"))
+
+
+def test_rows_with_and_without_ids_go_together_and_the_latter_are_counted(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    columns = {"image": [png(1), png(2), png(3)], "label": [0, 1, 2], "sample_id": ["x", None, ""]}
+    rows = rows_of(path, columns)
+    assert [row.sample_id.startswith("image-") for row in rows] == [False, True, True]
+    report = SourceReport()
+    source = open_source(SourceConfig("parquet", str(path), max_rows=2), name_key=KEY, report=report)
+    for _ in range(2):
+        assert len(list(source.samples(LABELS))) == 2
+        assert report.unnamed == 2
+
+
+@pytest.mark.parametrize("rows", [1, 4, 7])
+def test_drawn_rows_have_the_names_that_they_have_among_all(tmp_path: Path, rows: int) -> None:
+    path = tmp_path / "a.parquet"
+    everything = set(named(path, list(range(8))))
+    drawn = open_source(SourceConfig("parquet", str(path), max_rows=rows), name_key=KEY).samples(LABELS)
+    assert {row.sample_id for row in drawn} < everything

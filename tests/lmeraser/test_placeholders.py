@@ -1,0 +1,62 @@
+"""Places for variables in a configuration file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from lmeraser.config import BackboneConfig, SourceConfig, load_config
+from lmeraser.errors import ConfigError
+
+
+def written(folder: Path, text: str) -> Path:
+    (folder / "config.yaml").write_text(text)
+    return folder / "config.yaml"
+
+
+def test_variables_are_put_in_their_places(tmp_path: Path) -> None:
+    text = (
+        "store: ${home}/store\nbackbone: {weights: '${data}/w.safetensors'}\n"
+        'test: {kind: parquet, path: "${data}/t", split: test}\n'
+    )
+    config = load_config(written(tmp_path, text), {"data": "/d", "home": "/h", "unused": "x"})
+    assert config.store == "/h/store"
+    assert config.backbone == BackboneConfig(weights="/d/w.safetensors")
+    assert config.test == SourceConfig(kind="parquet", path="/d/t", split="test")
+
+
+def test_a_doubled_dollar_stands_for_one(tmp_path: Path) -> None:
+    assert load_config(written(tmp_path, "store: /a$$b"), {}).store == "/a$b"
+
+
+@pytest.mark.parametrize("variables", [None, {}, {"other": "x"}])
+def test_a_missing_variable_is_named(tmp_path: Path, variables: dict[str, str] | None) -> None:
+    path = written(tmp_path, "store: ${data}/store")
+    with pytest.raises(ConfigError, match=r"\$\{data\}.*--data") as caught:
+        load_config(path, variables)
+    assert str(path) in str(caught.value)
+
+
+def test_a_lone_dollar_is_refused(tmp_path: Path) -> None:
+    for text in ("/a$", "a$5", "cost $-1"):
+        with pytest.raises(ConfigError, match=r"write \$\$") as caught:
+            load_config(written(tmp_path, f"store: {text}"), {})
+        assert repr(text) in str(caught.value)
+
+
+def test_a_variable_of_another_name_is_told_what_is_allowed(tmp_path: Path) -> None:
+    for text in ("${HOME}/store", "$HOME/store"):
+        with pytest.raises(ConfigError, match=r"HOME.*allowed is \$\{data\}"):
+            load_config(written(tmp_path, f"store: {text}"), {"data": "/d"})
+
+
+def test_a_dollar_in_a_comment_means_nothing(tmp_path: Path) -> None:
+    text = "# costs $5, or ${more} in $HOME\nstore: ${data}/a # $\n"
+    assert load_config(written(tmp_path, text), {"data": "/d"}).store == "/d/a"
+
+
+def test_what_is_put_in_is_text_whatever_it_holds(tmp_path: Path) -> None:
+    data = "/d: #1 {x} $5 'y'"
+    config = load_config(written(tmp_path, "private: {kind: parquet, path: ${data}/p}\n"), {"data": data})
+    assert config.private.path == f"{data}/p"

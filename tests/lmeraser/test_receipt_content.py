@@ -1,0 +1,91 @@
+"""Receipts that are signed and lie, each a file of one lie: ``receipts/`` holds them, under a key of their own.
+
+They are what an operator with the signing key could hand out, or a program with a fault.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from lmeraser.errors import ReceiptError
+from lmeraser.keys import parse_public_pem
+from lmeraser.receipt_content import parse_receipt
+from lmeraser.receipts import verify_receipt
+
+FOLDER = Path(__file__).parent / "receipts"
+KEY = parse_public_pem((FOLDER / "signing-key.pub.pem").read_bytes())
+LIES = {
+    "erased-before-accepted": "before it was accepted",
+    "completed-before-erased": "before it was erased",
+    "completed-without-a-commit": "without a commit",
+    "completed-by-an-older-commit": "commit 4, which is older than 5",
+    "time-without-offset": "2026-11-27T10:00:00'; allowed is ISO 8601 with an offset",
+    "no-time": "'yesterday'",
+    "format-of-the-future": "format 99; this program reads format 1",
+    "no-format": "format None",
+    "without-before": "before is not as it should be: Field required",
+    "without-store": "store is not as it should be: Field required",
+    "without-rows": "rows is not as it should be: Field required",
+    "rows-as-text": "rows is not as it should be",
+    "negative-unknown": "unknown is not as it should be",
+    "sample-that-is-no-hash": "samples.0 is not as it should be",
+    "more-rows-than-samples": "200 rows, but 2 sample hashes",
+    "after-as-before": "not another and later one",
+    "after-older-than-before": "not another and later one",
+    "rows-unchanged": "rows/02 were erased, but they are the same",
+    "no-paths": "not those of its clusters",
+    "paths-of-another-cluster": "not those of its clusters",
+    "path-to-another-root": "rows/00 after does not lead to the state root",
+    "clusters-without-rows": "no rows were erased, but clusters held them",
+    "key-twice": "'erased_at' stands in it twice",
+    "key-twice-within": "'log' stands in it twice",
+    "not-a-number": "NaN",
+}
+
+
+def test_every_file_is_tried() -> None:
+    assert {path.stem for path in FOLDER.glob("*.json")} == {"holds", *LIES}
+
+
+def test_the_receipt_that_they_are_made_from_holds_and_says_what_it_is_about() -> None:
+    told = verify_receipt(parse_receipt((FOLDER / "holds.json").read_bytes()), KEY)
+    assert (told.deletion, told.store, told.rows, told.subjects, told.unknown, told.clusters) == (
+        *("d-1", "store-1"),
+        *(2, 1, 1, 2),
+    )
+    assert (told.accepted_at, told.erased_at, told.completed_at) == (
+        "2026-11-27T10:00:00.000+00:00",
+        "2026-11-27T10:00:01.000+00:00",
+        "2026-11-27T11:00:05.000+01:00",
+    )
+
+
+@pytest.mark.parametrize("lie", LIES)
+def test_a_lie_is_refused_by_its_name(lie: str) -> None:
+    data = (FOLDER / f"{lie}.json").read_bytes()
+    with pytest.raises(ReceiptError) as refused:
+        verify_receipt(parse_receipt(data), KEY)
+    assert LIES[lie] in str(refused.value)
+    if not lie.startswith(("key-twice", "not-a-number")):
+        # It is the content that is refused, and not a signature that no longer holds.
+        assert "signature" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"[" * 100_000,
+        b'{"a":' * 100_000,
+        b'{"a":' + b"[" * 900 + b"]" * 900 + b"}",
+        b"\xff\xfe\x00",
+        b"7",
+        b"",
+        b'{"a":1e999}',
+    ],
+    ids=["lists", "objects", "deep", "bytes", "number", "empty", "infinite"],
+)
+def test_what_is_no_receipt_at_all_is_refused(data: bytes) -> None:
+    with pytest.raises(ReceiptError):
+        verify_receipt(parse_receipt(data), KEY)

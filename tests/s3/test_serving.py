@@ -1,0 +1,117 @@
+"""A replica whose store is a bucket that answers slowly: real HTTP through a proxy that delays every request."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from s3_proxy import S3Proxy, s3_proxy
+from s3_server import S3Server
+from small_system import System, picture
+from until import until
+
+from lmeraser.errors import NotReadyError
+from lmeraser.log import Log, record_name
+from lmeraser.manifest import default_lease_s
+from lmeraser.serving_config import ServingConfig
+from lmeraser.store import open_store
+from serving.batching import Batching
+from serving.predictor import Scored, ToScore
+from serving.renewal import LOOKS_A_LEASE
+from serving.replica import Replica
+
+SystemOf = Callable[..., System]
+DOCUMENT = Path(__file__).parent.parent.parent / "docs" / "s3.md"
+
+
+@pytest.fixture
+def medium() -> str:
+    return "s3"
+
+
+@pytest.fixture
+def proxied(system_of: SystemOf, s3: S3Server) -> Iterator[tuple[System, S3Proxy]]:
+    """A system in a bucket, with the lease of one, as it is seen through a proxy."""
+    system = system_of("minute", 24)
+    system.with_lease(default_lease_s(system.store))
+    with s3_proxy(s3.endpoint) as proxy:
+        yield replace(system, store=open_store(system.store.uri.replace(s3.endpoint, proxy.endpoint))), proxy
+
+
+def answered(replica: Replica, done: Callable[[int], bool], clients: int = 8) -> set[int]:
+    """The commits of the answers that clients got, each asking again until the commit of its last one is enough."""
+
+    async def ask(batching: Batching[ToScore, Scored], commits: set[int]) -> None:
+        commit = 0
+        while not done(commit):
+            body = await replica.predict([picture(500)], batching, "request")
+            commit = json.loads(body)["commit"]
+            commits.add(commit)
+
+    async def run() -> set[int]:
+        batching, commits = Batching(replica.score, 64), set[int]()
+        await asyncio.gather(*(ask(batching, commits) for _ in range(clients)))
+        return commits
+
+    return asyncio.run(run())
+
+
+@pytest.mark.slow
+def test_a_bucket_that_takes_150_ms_for_a_request_refuses_no_answer_while_rows_are_deleted(
+    proxied: tuple[System, S3Proxy], s3: S3Server
+) -> None:
+    system, proxy = proxied
+    replica = Replica(system.store, system.keys, ServingConfig())
+    proxy.fault = lambda _method, _path: time.sleep(0.15)
+    at_the_server = replace(system, store=open_store(system.store.uri.replace(proxy.endpoint, s3.endpoint)))
+
+    def delete(number: int) -> int:
+        """The number of the commit that erased one more row."""
+        at_the_server.delete(f"s{number}")
+        return at_the_server.last_that_erased()
+
+    with ThreadPoolExecutor(1) as beside:
+        for number in range(3):
+            erased = beside.submit(delete, number)
+            answered(replica, lambda commit, erased=erased: erased.done() and commit >= erased.result())  # type: ignore[misc]
+
+
+def test_a_replica_asks_its_bucket_for_looks_and_for_nothing_else(proxied: tuple[System, S3Proxy]) -> None:
+    system, proxy = proxied
+    replica = Replica(system.store, system.keys, ServingConfig())
+    last = Log(system.store).advance()[-1].number
+    start = len(proxy.requests)
+    answered(replica, lambda _commit: len(proxy.requests) - start >= 8)
+    asked = Counter(proxy.requests[start:])
+    path = proxy.requests[start].split(" ")[1].rpartition("/log/")[0]
+    expected = {f"GET {path}/{record_name(last + 1)}", f"HEAD {path}/{record_name(last)}"}
+    assert set(asked) == expected
+    # One of each look; the last may be on its way.
+    assert max(asked.values()) - min(asked.values()) <= 1
+    a_second = len(expected) * LOOKS_A_LEASE / system.manifest.lease_s
+    assert f"{a_second:g} requests a second" in DOCUMENT.read_text()
+
+
+def test_a_replica_whose_bucket_is_gone_and_comes_back_answers_again(proxied: tuple[System, S3Proxy]) -> None:
+    system, proxy = proxied
+    system.with_lease(0.2)
+    replica = Replica(system.store, system.keys, ServingConfig())
+    number = replica.bank().commit.number
+    proxy.fault = lambda _method, _path: (403, "AccessDenied")
+
+    def ready() -> bool:
+        try:
+            return replica.bank().commit.number == number
+        except NotReadyError:
+            return False
+
+    until(lambda: not ready() or None, 30)
+    proxy.fault = lambda _method, _path: None
+    until(lambda: ready() or None, 30)

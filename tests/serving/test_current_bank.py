@@ -1,0 +1,257 @@
+"""The bank that answers now, kept loaded in the background, over a real log; banks are empty but for their commit."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from commits import append_commit, append_other
+from until import until
+
+from lmeraser.commit import Commit
+from lmeraser.errors import NotReadyError, ObjectMissingError, StoreError
+from lmeraser.store import LocalStore
+from serving import current_bank
+from serving.current_bank import CurrentBank
+from serving.lease import Lease
+
+LEASE_S = 4.0
+
+
+@dataclass
+class Clock:
+    now: float = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class CountingStore(LocalStore):
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self.asked: Counter[str] = Counter()
+        self.fails = False
+
+    def get(self, name: str) -> bytes:
+        self.asked["GET"] += 1
+        if self.fails:
+            raise StoreError("no answer")
+        return super().get(name)
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """Stands for a bank: what it was loaded from."""
+
+    commit: Commit
+    previous: int | None
+
+
+def loaded(commit: Commit, previous: Any) -> Any:
+    return Loaded(commit, previous.commit.number if previous is not None else None)
+
+
+@contextmanager
+def kept(
+    store: LocalStore, load: Callable[[Commit, Any], Any] = loaded, lease_s: float = LEASE_S, clock: Any = None
+) -> Iterator[CurrentBank]:
+    current = CurrentBank(Lease(store, lease_s, clock) if clock else Lease(store, lease_s), load)
+    current.start()
+    try:
+        yield current
+    finally:
+        current.stop()
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> CountingStore:
+    return CountingStore(tmp_path)
+
+
+def number_of(current: CurrentBank) -> int | None:
+    try:
+        return current.get().commit.number
+    except NotReadyError:
+        return None
+
+
+def test_there_is_a_bank_as_soon_as_it_has_started_and_a_reason_where_there_is_none(store: CountingStore) -> None:
+    with kept(store, lease_s=0.2) as current:
+        with pytest.raises(NotReadyError, match="holds no rows"):
+            current.get()
+        with pytest.raises(NotReadyError, match="holds no rows"):
+            current.awaited()
+        number = append_commit(store)
+        until(lambda: number_of(current) == number or None, 30)
+    with kept(store) as current:
+        assert current.get().commit.number == number
+        assert current.newest().number == number
+
+
+def test_while_a_commit_that_erases_nothing_is_loaded_the_one_before_answers(store: CountingStore) -> None:
+    loading, may_load = threading.Event(), threading.Event()
+
+    def slowly(commit: Commit, previous: Any) -> Any:
+        if previous is not None:
+            loading.set()
+            assert may_load.wait(30)
+        return loaded(commit, previous)
+
+    old = append_commit(store)
+    with kept(store, slowly, lease_s=0.2) as current:
+        new = append_commit(store)
+        assert loading.wait(30)
+        assert current.newest().number == new
+        # Looks go on meanwhile.
+        for _ in range(4):
+            assert current.newest().number == new
+            assert current.awaited().commit.number == old
+        may_load.set()
+        until(lambda: number_of(current) == new or None, 30)
+        assert current.get() == loaded(current.newest(), loaded(Commit((), "", "", {}, "", number=old), None))
+
+
+def test_while_a_commit_that_erases_is_loaded_requests_wait_for_it_and_a_look_at_readiness_does_not(
+    store: CountingStore,
+) -> None:
+    loading, may_load = threading.Event(), threading.Event()
+
+    def slowly(commit: Commit, previous: Any) -> Any:
+        if previous is not None:
+            loading.set()
+            assert may_load.wait(30)
+        return loaded(commit, previous)
+
+    append_commit(store)
+    with kept(store, slowly, lease_s=0.2) as current, ThreadPoolExecutor(1) as thread:
+        new = append_commit(store, "a deletion")
+        assert loading.wait(30)
+        until(lambda: number_of(current) is None or None, 30)
+        with pytest.raises(NotReadyError, match="being loaded"):
+            current.get()
+        request = thread.submit(current.awaited)
+        assert not request.done()
+        may_load.set()
+        assert request.result(30).commit.number == new
+
+
+def test_many_requests_whose_lease_is_out_wait_for_one_look(store: CountingStore) -> None:
+    clock = Clock()
+    number = append_commit(store)
+    with kept(store, clock=clock) as current, ThreadPoolExecutor(64) as clients:
+        before = store.asked["GET"]
+        clock.now += LEASE_S
+        with pytest.raises(NotReadyError):
+            current.get()
+        answers = list(clients.map(lambda _: current.awaited().commit.number, range(64)))
+        assert answers == [number] * 64
+        # The next look of the pace, and perhaps one more on a slow machine; not one for each request.
+        assert store.asked["GET"] - before < 8
+
+
+def test_a_store_that_fails_is_told_at_once_and_answers_go_on_when_it_is_back(store: CountingStore) -> None:
+    clock = Clock()
+    number = append_commit(store)
+    with kept(store, lease_s=0.2, clock=clock) as current:
+        store.fails = True
+        clock.now += 1.0
+        for ask in (current.awaited, current.newest):
+            with pytest.raises(NotReadyError, match="cannot be read"):
+                ask()
+        store.fails = False
+        until(lambda: number_of(current) == number or None, 30)
+
+
+def test_a_store_that_does_not_answer_costs_one_request_its_patience_and_not_each(
+    store: CountingStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(current_bank, "_PATIENCE_S", 0.05)
+    may_answer = threading.Event()
+    may_answer.set()
+
+    class Silent(CountingStore):
+        def get(self, name: str) -> bytes:
+            assert may_answer.wait(60)
+            return super().get(name)
+
+    clock = Clock()
+    number = append_commit(store)
+    with kept(Silent(Path(store.uri)), lease_s=0.2, clock=clock) as current:
+        may_answer.clear()
+        clock.now += 1.0
+        until(lambda: sum(thread.name == "look" for thread in threading.enumerate()) >= 8 or None, 30)
+        for patience_s in (0.05, 600.0):
+            monkeypatch.setattr(current_bank, "_PATIENCE_S", patience_s)
+            with pytest.raises(NotReadyError, match="no commit could be seen"):
+                current.awaited()
+        may_answer.set()
+        until(lambda: number_of(current) == number or None, 30)
+
+
+@pytest.mark.parametrize("error", [StoreError("half an answer"), NotReadyError("the heads are gone"), RuntimeError()])
+def test_a_commit_that_cannot_be_loaded_is_tried_again(
+    store: CountingStore, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    monkeypatch.setattr(current_bank, "_AGAIN_S", 0.01)
+    may_load = threading.Event()
+
+    def failing(commit: Commit, previous: Any) -> Any:
+        if not may_load.is_set():
+            raise error
+        return loaded(commit, previous)
+
+    number = append_commit(store)
+    with kept(store, failing, lease_s=0.2) as current:
+        told = "the heads are gone" if isinstance(error, NotReadyError) else "cannot be read"
+        with pytest.raises(NotReadyError, match=told):
+            current.awaited()
+        may_load.set()
+        until(lambda: number_of(current) == number or None, 30)
+
+
+def test_a_commit_whose_objects_a_newer_one_has_swept_away_is_passed_over(store: CountingStore) -> None:
+    newer: list[int] = []
+
+    def swept(commit: Commit, previous: Any) -> Any:
+        if not newer:
+            newer.append(append_commit(store, "a deletion"))
+            raise ObjectMissingError("swept")
+        return loaded(commit, previous)
+
+    append_commit(store)
+    with kept(store, swept, lease_s=0.2) as current:
+        # It starts with a bank, not with an error.
+        assert current.get().commit.number == newer[0]
+
+
+def test_what_was_erased_does_not_stay_in_memory_where_nothing_takes_its_place(store: CountingStore) -> None:
+    def none_when_empty(commit: Commit, previous: Any) -> Any:
+        if commit.requests:
+            raise NotReadyError("the system holds no rows")
+        return loaded(commit, previous)
+
+    append_commit(store)
+    with kept(store, none_when_empty, lease_s=0.2) as current:
+        append_commit(store, "the deletion of all")
+        until(lambda: number_of(current) is None or None, 30)
+        with pytest.raises(NotReadyError, match="holds no rows"):
+            current.awaited()
+        append_other(store)
+        number = append_commit(store)
+        until(lambda: number_of(current) == number or None, 30)
+        assert current.get() == loaded(current.newest(), None)
+
+
+def test_it_ends_its_threads(store: CountingStore) -> None:
+    append_commit(store)
+    before = threading.active_count()
+    with kept(store, lease_s=0.2):
+        assert threading.active_count() > before
+    until(lambda: threading.active_count() <= before or None, 30)

@@ -1,0 +1,66 @@
+"""What a replica has done before it is called ready, and that it ends with its last user."""
+
+from __future__ import annotations
+
+import gc
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch._dynamo.utils
+from small_system import System, picture
+from until import until
+
+from lmeraser.serving_config import ServingConfig
+from lmeraser.store import LocalStore
+from serving.bank import load_bank
+from serving.predictor import ToScore
+from serving.replica import Replica
+
+SystemOf = Callable[..., System]
+
+
+def test_specialists_are_read_side_by_side(system_of: SystemOf) -> None:
+    system = system_of()
+    commit = system.newest()
+    specialists = [entry.specialist_object for entry in commit.clusters if entry.specialist_object is not None]
+    assert len(specialists) > 1
+    all_asked = threading.Barrier(len(specialists))
+
+    class Together(LocalStore):
+        def get(self, name: str) -> bytes:
+            if name in specialists:
+                all_asked.wait(30)
+            return super().get(name)
+
+    together = load_bank(Together(Path(system.store.uri)), system.method(), commit, system.hash_key)
+    again = load_bank(system.store, system.method(), commit, system.hash_key, together)
+    assert list(together.specialists) == list(again.specialists) == specialists
+    assert np.array_equal(together.prompts_K.cpu().numpy(), again.prompts_K.cpu().numpy())
+
+
+@pytest.mark.slow
+def test_a_replica_that_is_ready_has_compiled_what_requests_need(system_of: SystemOf) -> None:
+    system = system_of()
+    replica = Replica(system.store, system.keys, ServingConfig(compile=True))
+    images_N3PP = system.method().decode([picture(number) for number in range(300, 316)])
+    compiled = torch._dynamo.utils.counters["stats"]["unique_graphs"]
+    assert compiled > 0
+    asked = set()
+    for images in (16, 5, 2, 1):
+        (scored,) = replica.score([ToScore(images_N3PP[-images:], with_specialists=True)])
+        asked.add(int(scored.specialist_N.sum()))
+    assert len(asked) == 4 and 1 in asked
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == compiled
+
+
+def test_a_replica_is_ready_when_it_is_made_and_ends_with_its_last_user(system_of: SystemOf) -> None:
+    system = system_of("minute", 24)
+    before = threading.active_count()
+    replica = Replica(system.store, system.keys, ServingConfig())
+    assert replica.bank().commit == system.newest()
+    del replica
+    gc.collect()
+    until(lambda: threading.active_count() <= before or None, 30)

@@ -1,0 +1,158 @@
+"""Those who ask: people who delete, jobs that ingest, replicas that answer."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+from actors.incoming import put_rows
+from actors.registrar import Registrar
+from lmeraser.commit import Commit
+from lmeraser.deletion import Deletion
+from lmeraser.errors import DuplicateSampleError, LMEraserError, NotReadyError, RequestError
+from lmeraser.objects import read_heads
+from serving.bank import Bank
+from serving.current_bank import CurrentBank
+from serving.lease import Lease
+from simulator.invariants import Invariants, WrongError
+from simulator.ledger import Asked, Ingested, Ledger
+from simulator.plan import Delete, Ingest, Serve
+from simulator.registrars import DiedError, RegistrarProcess
+from simulator.rows import HASH_KEY, LEASE_S, Ground
+from simulator.scheduler import Scheduler
+from simulator.store import MemoryStore
+
+_ATTEMPTS = 5
+_PAUSE_S = 1.0
+
+
+class Clients:
+    """What the events of a plan do."""
+
+    def __init__(
+        self,
+        scheduler: Scheduler,
+        store: MemoryStore,
+        ground: Ground,
+        ledger: Ledger,
+        invariants: Invariants,
+        registrars: list[RegistrarProcess],
+    ) -> None:
+        self._scheduler = scheduler
+        self._store = store
+        self._ground = ground
+        self._ledger = ledger
+        self._invariants = invariants
+        self._registrars = registrars
+
+    def delete(self, event: Delete) -> None:
+        """Ask until there is an answer, of one registrar after the other, with the same idempotency key."""
+        asked = Asked(event.name, event.samples, event.subjects)
+        self._ledger.asked.append(asked)
+        names = [f"row-{number:02d}" for number in event.samples]
+
+        def ask(registrar: Registrar) -> Deletion:
+            deletion = registrar.delete(names, event.subjects, event.name)
+            asked.answered = deletion.id
+            return deletion
+
+        for attempt in range(_ATTEMPTS):
+            try:
+                found = self._registrar(event.cluster + attempt).call("delete", ask)
+            except (DiedError, LMEraserError) as error:
+                self._scheduler.note(f"is told {type(error).__name__}: {error}")
+                self._scheduler.sleep(_PAUSE_S)
+                continue
+            self._scheduler.note(f"is told {found.status}: rows {found.rows}, unknown {found.unknown}")
+            return
+
+    def ingest(self, event: Ingest) -> None:
+        """Bring rows as the job on the cluster does; once more where it is told to start again."""
+        for attempt in range(2 if event.again else 1):
+            ingested = Ingested(event.rows, event.force)
+            self._ledger.ingested.append(ingested)
+            try:
+                told = self._bring(event, ingested, event.cluster + attempt)
+            except DuplicateSampleError as error:
+                self._scheduler.note(f"is told {type(error).__name__}: {error}")
+                return
+            except (DiedError, LMEraserError) as error:
+                self._scheduler.note(f"is told {type(error).__name__}: {error}")
+                self._scheduler.sleep(_PAUSE_S)
+                continue
+            self._scheduler.note(f"is told {told}")
+            return
+
+    def _bring(self, event: Ingest, ingested: Ingested, cluster: int) -> Any:
+        registrar = self._registrar(cluster)
+
+        def begin(one: Registrar) -> str:
+            ingested.asked_at = self._scheduler.points
+            ingested.prefix = one.begin_ingest()
+            ingested.began_at = self._scheduler.points
+            return ingested.prefix
+
+        prefix = registrar.call("begin", begin)
+        try:
+            samples = [row.sample() for row in event.rows]
+            for place in range(event.objects):
+                part = samples[place :: event.objects]
+                if part:
+                    put_rows(self._store, HASH_KEY, f"{prefix}{place}", self._ground.method.rows(part))
+                registrar.call("renew", lambda one: one.prefixes.renew(prefix))
+            if event.ending == "abandon":
+                raise RequestError("the client gives up")
+            if event.ending == "silent":
+                return "nothing, and ends without a word"
+            future = registrar.call("ingest", lambda one: one.ingest(prefix, event.force))
+            process = registrar.process
+            self._scheduler.wait(lambda: future.done() or not process.alive)
+            if not future.done():
+                raise DiedError(process.name)
+            told = future.result()
+            if told.added + told.present + told.erased != len(event.rows):
+                self._scheduler.fail(WrongError("outcome", f"{event.name} brought {len(event.rows)} rows: {told}"))
+        except BaseException as error:
+            if isinstance(error, DiedError | LMEraserError):
+                try:
+                    registrar.call("abandon", lambda one: one.prefixes.drop(prefix))
+                except DiedError:
+                    pass
+            raise
+        ingested.succeeded, ingested.ended_at = True, self._scheduler.points
+        return told
+
+    def serve(self, event: Serve) -> None:
+        """Look, answer, and look again, as ``Replica.predict`` does."""
+        lease = Lease(self._store, LEASE_S, self._clock)
+        current = CurrentBank(lease, self._bank)
+        current.start()
+        for _ in range(event.answers):
+            try:
+                bank = current.awaited()
+                # The forward pass.
+                self._scheduler.sleep(0.02)
+                if lease.holds(bank.commit.number):
+                    self._invariants.answered(bank.commit.number)
+                    self._scheduler.note(f"answers from commit {bank.commit.number}")
+            except NotReadyError as error:
+                self._scheduler.note(f"does not answer: {error}")
+            self._scheduler.sleep(0.15)
+        current.stop()
+
+    def _bank(self, commit: Commit, _previous: Bank | None) -> Bank:
+        """Stands for ``serving.bank.load_bank``."""
+        read_heads(self._store, HASH_KEY, commit)
+        bank: Any = SimpleNamespace(commit=commit)
+        return bank
+
+    def _clock(self) -> float:
+        self._scheduler.point("read the clock")
+        return self._scheduler.now_s
+
+    def _registrar(self, cluster: int) -> RegistrarProcess:
+        """One that has not ended, once it is there or half a minute is over."""
+        living = [one for one in self._registrars if not one.ended] or self._registrars
+        found = living[cluster % len(living)]
+        self._scheduler.wait(lambda: found.ended or found.registrar is not None, self._scheduler.now_s + 30.0)
+        return found

@@ -1,0 +1,197 @@
+"""One history: a plan and its choices, run to rest and looked at."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+
+from simulator.choices import Choices, Deviation, Drawn, Given
+from simulator.clients import Clients
+from simulator.invariants import Invariants, WrongError
+from simulator.ledger import Ingested, Ledger
+from simulator.owners import Cluster
+from simulator.plan import Delete, Event, Ingest, Plan, Restore, Serve, Start, draw_plan, draw_rates
+from simulator.registrars import RegistrarProcess
+from simulator.restores import Disaster
+from simulator.rows import Row, ground
+from simulator.scheduler import NoRestError, Process, Scheduler, Task
+from simulator.seams import Current
+from simulator.store import MemoryStore
+
+MOST_POINTS = 15_000
+# An ingest that says nothing for a minute is given up.
+_CLOSING_S = 100.0
+
+
+@dataclass
+class Outcome:
+    """How a history ended.
+
+    Attributes:
+        wrong: what did not hold, by kind, and in words; None where all did.
+        deviations: the choices that were made.
+        trace: what happened, line by line.
+        late: objects that a replaced registrar's owners wrote too late, and that lay there until the next start.
+    """
+
+    plan: Plan
+    deviations: tuple[Deviation, ...]
+    kind: str | None = None
+    wrong: str | None = None
+    trace: tuple[str, ...] = ()
+    points: int = 0
+    switches: int = 0
+    freezes: int = 0
+    kills: int = 0
+    late: int = 0
+    restarts: int = 0
+
+
+def run_seed(current: Current, seed: int) -> Outcome:
+    """The history of a seed."""
+    generator = random.Random(seed)
+    plan = draw_plan(generator)
+    return _drawn(current, plan, generator)
+
+
+def run_plan(current: Current, plan: Plan, seed: int) -> Outcome:
+    """A plan that is known, with the choices of a seed."""
+    return _drawn(current, plan, random.Random(seed))
+
+
+def _drawn(current: Current, plan: Plan, generator: random.Random) -> Outcome:
+    choices = Drawn(generator, draw_rates(generator))
+    outcome = _run(current, plan, choices)
+    outcome.deviations = tuple(choices.made)
+    return outcome
+
+
+def run_again(current: Current, plan: Plan, deviations: Iterable[Deviation]) -> Outcome:
+    """A history that is known."""
+    outcome = _run(current, plan, Given(deviations))
+    outcome.deviations = tuple(deviations)
+    return outcome
+
+
+def _run(current: Current, plan: Plan, choices: Choices) -> Outcome:
+    objects = _begin(current, plan.max_cluster_rows, plan.min_tuned_rows, plan.first)
+    scheduler = Scheduler(choices, MOST_POINTS)
+    current.begin(scheduler, 1_000_000)
+    world = World(scheduler, plan, dict(objects))
+    return world.run()
+
+
+@lru_cache(maxsize=64)
+def _begin(current: Current, max_cluster_rows: int, min_tuned_rows: int, first: tuple[Row, ...]) -> dict[str, bytes]:
+    """The objects of a store at rest that holds these rows."""
+    made = ground(max_cluster_rows, min_tuned_rows).objects
+    if not first:
+        return made
+    scheduler = Scheduler(Given(()), MOST_POINTS)
+    current.begin(scheduler, 0)
+    events = (Start("first", 0.0), Ingest("ingest", 0.0, 0, first, 1, False, "complete", False))
+    world = World(scheduler, Plan(max_cluster_rows, min_tuned_rows, 1, (), events), dict(made))
+    outcome = world.run()
+    assert outcome.wrong is None, (outcome.wrong, outcome.trace)
+    return world.store.objects
+
+
+class World:
+    """Everything that a history holds."""
+
+    def __init__(self, scheduler: Scheduler, plan: Plan, objects: dict[str, bytes]) -> None:
+        self._scheduler = scheduler
+        self._plan = plan
+        self._ground = ground(plan.max_cluster_rows, plan.min_tuned_rows)
+        self._ledger = Ledger()
+        self._invariants = Invariants(scheduler, self._ground, self._ledger)
+        self.store = MemoryStore("memory:", objects, scheduler, self._invariants.watch)
+        self._invariants.store = self.store
+        self._ledger.read((objects[name] for name in sorted(objects) if name.startswith("log/")), -1)
+        self._ledger.ingested.append(Ingested(plan.first, False, succeeded=True))
+        self._registrars: list[RegistrarProcess] = []
+        self._clients = Clients(scheduler, self.store, self._ground, self._ledger, self._invariants, self._registrars)
+        self._disaster = Disaster(scheduler, self.store, self._ledger, self._invariants, self._registrars, self._start)
+        self._late: set[str] = set()
+
+    def run(self) -> Outcome:
+        """Run it, and look."""
+        outcome = Outcome(self._plan, ())
+        starting = [event for event in self._plan.events if isinstance(event, Start)]
+        self._start(starting[0].name)
+        tasks = []
+        for event in self._plan.events:
+            if event is not starting[0]:
+                mortal = isinstance(event, Ingest | Serve)
+                process = Process(event.name, mortal=mortal)
+                tasks.append(self._scheduler.spawn(process, event.name, lambda event=event: self._happen(event)))
+        closing = Process("closing", mortal=False)
+        close = self._scheduler.spawn(closing, "closing", lambda: self._close(tasks))
+        try:
+            self._scheduler.run(lambda: close.ended)
+            if close.error is not None:
+                raise close.error
+            for task in tasks:
+                if task.error is not None:
+                    raise task.error
+        except WrongError as error:
+            outcome.kind, outcome.wrong = error.kind, str(error)
+        except NoRestError as error:
+            outcome.kind, outcome.wrong = "no rest", str(error)
+        finally:
+            self._scheduler.close()
+        outcome.trace = tuple(self._scheduler.trace)
+        outcome.points = self._scheduler.points
+        counts = self._scheduler.counts
+        outcome.switches, outcome.freezes, outcome.kills = counts["switch"], counts["freeze"], counts["kill"]
+        outcome.late = len(self._late)
+        outcome.restarts = self._invariants.restarts
+        return outcome
+
+    def _happen(self, event: Event) -> None:
+        if event.at_s:
+            self._scheduler.sleep(event.at_s)
+        match event:
+            case Start():
+                # A copy is not opened before it is restored.
+                self._scheduler.wait(lambda: not self._ledger.restoring)
+                self._start(event.name)
+            case Delete():
+                self._clients.delete(event)
+            case Ingest():
+                self._clients.ingest(event)
+            case Serve():
+                self._clients.serve(event)
+            case Restore():
+                self._disaster.happen(event)
+
+    def _start(self, name: str) -> None:
+        cluster = Cluster(name)
+        self._registrars.append(
+            RegistrarProcess(
+                self._scheduler, self.store, self._ground, cluster, self._plan.slots, self._invariants.unexpected
+            )
+        )
+
+    def _close(self, tasks: list[Task]) -> None:
+        """Wait until all is at rest, and look; have a new registrar take over, and look again."""
+        self._scheduler.wait(lambda: all(task.ended or not task.process.alive for task in tasks))
+        self._await_rest()
+        self._scheduler.sleep(_CLOSING_S)
+        self._await_rest()
+        self._late = set(self._invariants.late)
+        if self._ledger.commit is not None:
+            self._invariants.at_rest("at rest")
+        self._start("last")
+        self._await_rest()
+        if self._ledger.commit is not None:
+            self._invariants.at_rest("after a new start")
+
+    def _await_rest(self) -> None:
+        """Until nobody has anything to do, and has looked for it."""
+        steps = {id(one): one.steps for one in self._registrars}
+        self._scheduler.wait(
+            lambda: all(one.idle() and (one.ended or one.steps > steps[id(one)] + 1) for one in self._registrars)
+        )

@@ -1,0 +1,216 @@
+"""What must hold after every effect on the store, at every answer, and at rest."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+
+from lmeraser.commit import DATA_FOLDERS
+from lmeraser.errors import LMEraserError, ObjectMissingError
+from lmeraser.log import Log
+from lmeraser.receipts import verify_receipt
+from lmeraser.rows import RowTable
+from simulator.ledger import Asked, Ledger, rows_in
+from simulator.registrars import SIGNING_KEY
+from simulator.rows import ROWS, Ground, held_in
+from simulator.scheduler import Process, Scheduler
+from simulator.store import MemoryStore
+
+
+class WrongError(Exception):
+    """Raised when an invariant does not hold; ``kind`` says which."""
+
+    def __init__(self, kind: str, what: str) -> None:
+        super().__init__(f"{kind}: {what}")
+        self.kind = kind
+
+
+class Invariants:
+    """Watches one store."""
+
+    def __init__(self, scheduler: Scheduler, ground: Ground, ledger: Ledger) -> None:
+        self._scheduler = scheduler
+        self._ground = ground
+        self._ledger = ledger
+        self._written_at: dict[str, int] = {}
+        self.store: MemoryStore | None = None
+        self.restarts = 0
+        # Objects that a replaced registrar's processes wrote too late, and which process it was.
+        self.late: dict[str, Process] = {}
+
+    def watch(self, verb: str, name: str, data: bytes | None) -> None:
+        """Told by the store of each effect."""
+        if verb != "write":
+            self._scheduler.note(f"{verb} {name}")
+        if self._ledger.restoring:
+            return
+        try:
+            if verb == "write":
+                self._written_at[name] = self._scheduler.points
+                if (process := self._replaced()) is not None and not name.startswith("incoming/"):
+                    self.late[f".partial/{name}"] = process
+            elif verb == "put" and data is not None:
+                self.late.pop(f".partial/{name}", None)
+                self._put(name, data)
+            elif verb == "purged partial":
+                self.late.pop(f".partial/{name}", None)
+            elif verb == "purged":
+                self.late.pop(name, None)
+                commit = self._ledger.commit
+                if commit is not None and name in commit.objects():
+                    raise WrongError("object lost", f"{name} was purged, and commit {commit.number} names it")
+        except WrongError as error:
+            self._scheduler.fail(error)
+
+    def restored(self) -> None:
+        """A restore is done: from here on all holds again, at once."""
+        names = sorted(name for name in self._objects() if name.startswith("log/"))
+        self._ledger.read((self._objects()[name] for name in names), self._scheduler.points)
+        try:
+            self._check_named()
+            for one in self._ledger.asked:
+                if one.erased:
+                    self._check_erased(one)
+        except WrongError as error:
+            self._scheduler.fail(error)
+
+    def answered(self, commit: int) -> None:
+        """A replica answers from this commit now."""
+        for one in self._ledger.asked:
+            if one.erased and one.committed is not None and commit < one.committed:
+                what = f"from commit {commit}, and {one.key} was erased by commit {one.committed}"
+                self._scheduler.fail(WrongError("late answer", what))
+
+    def unexpected(self, process: Process, error: BaseException) -> None:
+        """A registrar ended with an error that is neither a replacement nor a failure of the medium."""
+        told = f"{process.name}: {type(error).__name__}: {error}"
+        if not isinstance(error, LMEraserError):
+            self._scheduler.fail(WrongError("crash", told))
+        elif isinstance(error, ObjectMissingError) and "requests/" in str(error):
+            # A registrar that was replaced has removed a request that it had refused, and the new one had adopted:
+            # that one starts again, and makes it anew from the log.
+            self.restarts += 1
+        elif process.name == self._ledger.newest:
+            self._scheduler.fail(WrongError("registrar ended", told))
+
+    def _put(self, name: str, data: bytes) -> None:
+        if name.startswith("log/"):
+            task = self._scheduler.task
+            term = json.loads(data)["term"]
+            if term < self._ledger.term:
+                raise WrongError("fence", f"{name} is of term {term}, and term {self._ledger.term} had begun")
+            kind, about = self._ledger.record(data, task.process.name if task else "", self._scheduler.points)
+            if kind == "commit":
+                self._check_named()
+            elif kind == "erased":
+                for one in about:
+                    self._check_erased(one)
+        elif name.startswith("incoming/"):
+            pass
+        elif (process := self._replaced()) is not None:
+            self.late[name] = process
+        elif name.startswith(DATA_FOLDERS):
+            found = held_in(data, name.startswith("heads/")) & self._ledger.gone()
+            if found:
+                raise WrongError("erased row", f"row {min(found)} is written to {name} after its erasure")
+
+    def _check_named(self) -> None:
+        commit = self._ledger.commit
+        missing = commit.objects() - self._objects().keys() if commit is not None else set()
+        if commit is not None and missing:
+            raise WrongError("object lost", f"commit {commit.number} names {sorted(missing)[0]}, which is not there")
+
+    def _replaced(self) -> Process | None:
+        """The process that runs now, if it is of a registrar that was replaced."""
+        task = self._scheduler.task
+        if task is None or _cluster(task.process.name) == _cluster(self._ledger.newest):
+            return None
+        return task.process
+
+    def _excused(self) -> set[str]:
+        """What may lie there until the next start: heads and requests of a replaced registrar, and what its owners did
+        not live to remove."""
+        return {
+            name for name, process in self.late.items() if "heads/" in name or "requests/" in name or not process.alive
+        }
+
+    def _check_erased(self, deletion: Asked) -> None:
+        gone = {row for row in range(ROWS) if deletion.names(row)}
+        gone = {row for row in gone if not self._ledger.may_hold(row, deletion)}
+        for name, data in self._data():
+            if name in self.late:
+                continue
+            found = held_in(data, "heads/" in name) & gone
+            if found and not self._may_wait(name, deletion):
+                raise WrongError(
+                    "erased row", f"row {min(found)} of {deletion.key} is in {name} when it counts as erased"
+                )
+
+    def _may_wait(self, name: str, deletion: Asked) -> bool:
+        """Whether an object of an ingest may hold an erased row: the ingest began after the deletion was accepted, so
+        that the row is left out when the rows are added; or wrote it after the erasing commit, and must start again."""
+        name = name.removeprefix(".partial/")
+        if not name.startswith("incoming/"):
+            return False
+        ingest = next((one for one in self._ledger.ingested if one.prefix and name.startswith(one.prefix)), None)
+        assert deletion.committed_at is not None and deletion.recorded_at is not None
+        if ingest is None:
+            return False
+        return ingest.began_at > deletion.recorded_at or self._written_at[name] >= deletion.committed_at
+
+    def _objects(self) -> dict[str, bytes]:
+        assert self.store is not None
+        return self.store.objects
+
+    def _data(self) -> Iterator[tuple[str, bytes]]:
+        assert self.store is not None
+        for name, data in self.store.kept():
+            if data is not None and name.removeprefix(".partial/").startswith(DATA_FOLDERS):
+                yield name, data
+
+    def at_rest(self, when: str) -> None:
+        """Nothing is asked for, running or awaited."""
+        try:
+            self._rest(when)
+        except WrongError as error:
+            self._scheduler.fail(error)
+
+    def _rest(self, when: str) -> None:
+        assert self.store is not None
+        commit = self._ledger.commit
+        assert commit is not None
+        Log(MemoryStore("memory:", self.store.objects, self._scheduler, lambda *_: None)).advance()
+        tables = [RowTable.from_parquet(self._objects()[entry.rows_object], "") for entry in commit.clusters]
+        rows = rows_in(tables)
+        numbers = {row.number for row in rows}
+        if len(rows) != sum(map(len, tables)):
+            raise WrongError("rows", f"{when}, a row is there more than once")
+        if commit.root != self._ground.root(rows):
+            raise WrongError("root", f"{when}, the root is not that of a fresh run on {sorted(numbers)}")
+        if unwanted := numbers & self._ledger.unwanted():
+            raise WrongError("deleted row", f"{when}, row {min(unwanted)} is there, and was deleted")
+        if missing := self._ledger.due() - numbers:
+            raise WrongError("lost row", f"{when}, row {min(missing)} is not there, and was ingested")
+        if alien := rows - {row for one in self._ledger.ingested for row in one.rows}:
+            raise WrongError("alien row", f"{when}, {min(alien)} is there, and nobody brought it")
+        for one in self._ledger.asked:
+            if one.answered is not None and not (one.id == one.answered and one.completed):
+                raise WrongError("lost request", f"{when}, {one.key} was accepted and is not completed")
+            if one.completed:
+                verify_receipt(json.loads(self._objects()[f"receipts/{one.id}.json"]), SIGNING_KEY.public_key())
+        left = {name for name, _ in self._data()} - commit.objects() - (self._excused() if when == "at rest" else set())
+        if left:
+            holding = [
+                name for name in left if held_in(dict(self._data())[name], "heads/" in name) & self._ledger.gone()
+            ]
+            kind = "erased row left" if holding else "left over"
+            raise WrongError(kind, f"{when}, no commit names {sorted(holding or left)[0]}")
+        requests = {name for name, _ in self.store.kept() if name.removeprefix(".partial/").startswith("requests/")}
+        if requests := requests - (self._excused() if when == "at rest" else set()):
+            raise WrongError("left over", f"{when}, {min(requests)} is left")
+
+
+def _cluster(process: str) -> str:
+    """The Ray cluster of a registrar's or an owner's process."""
+    return re.split("[#.]", process)[0]

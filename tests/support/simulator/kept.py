@@ -1,0 +1,307 @@
+"""Histories that went wrong, shrunk: each goes wrong again while the code is broken in one place, and only then."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from simulator.breakages import BREAKAGES, Breakage
+from simulator.choices import Deviation
+from simulator.plan import Delete, Ingest, Plan, Restore, Serve, Start
+from simulator.rows import Row
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A history, and how it ends.
+
+    Attributes:
+        what: the breakage that it finds.
+        kind: the kind of wrong that it then ends with.
+    """
+
+    what: str
+    kind: str
+    plan: Plan
+    deviations: tuple[Deviation, ...] = ()
+
+    @property
+    def breakage(self) -> Breakage:
+        """What is broken."""
+        return next(one for one in BREAKAGES if one.what == self.what)
+
+
+KEPT = (
+    # Seed 13.
+    Kept(
+        "a sweep asks no fence",
+        "object lost",
+        Plan(
+            300,
+            1000,
+            1,
+            (Row(5),),
+            (
+                Start("reg0", 0.0),
+                Start("reg1", 0.0),
+                Delete("del1", 0.1, 1, (1,), ()),
+                Delete("del2", 0.0, 0, (), ("dot",)),
+                Ingest("ing0", 0.0, 1, (Row(4),), 1, False, "abandon", False),
+            ),
+        ),
+        (
+            Deviation("reg0#1.delete1", 5, "switch", "reg0#1.work"),
+            Deviation("reg0#1.delete1", 11, "switch", "reg0#1.work"),
+            Deviation("reg1#1.work", 61, "freeze", "100"),
+        ),
+    ),
+    # Seed 11.
+    Kept(
+        "a registrar forgets that it was told of its replacement",
+        "fence",
+        Plan(
+            300,
+            1000,
+            1,
+            (Row(5),),
+            (
+                Start("reg0", 0.0),
+                Start("reg2", 0.0),
+                Delete("del1", 0.0, 2, (4,), ()),
+                Ingest("ing0", 0.0, 2, (Row(10),), 1, False, "complete", False),
+            ),
+        ),
+    ),
+    # Seed 39.
+    Kept(
+        "an ingest is told what became of its rows without a look at the log",
+        "outcome",
+        Plan(
+            300,
+            1000,
+            1,
+            (Row(3),),
+            (
+                Start("reg0", 0.0),
+                Start("reg1", 1.0),
+                Ingest("ing0", 0.6, 0, (Row(9),), 1, False, "complete", False),
+            ),
+        ),
+        (Deviation("reg0#1.work", 50, "switch", "reg1"),),
+    ),
+    # Seed 3739.
+    Kept(
+        "the specialist of a cluster that was regrouped is taken",
+        "registrar ended",
+        Plan(
+            3,
+            3,
+            1,
+            (
+                Row(1),
+                Row(2),
+                Row(3),
+                Row(4),
+                Row(5),
+                Row(6),
+                Row(7),
+            ),
+            (
+                Start("reg0", 0.0),
+                Delete("del0", 2.0, 0, (11,), ()),
+                Delete("del1", 0.0, 0, (4,), ()),
+                Delete("del2", 0.3, 0, (7,), ()),
+                Ingest("ing1", 0.0, 0, (Row(7),), 1, False, "silent", False),
+                Ingest("ing2", 1.0, 0, (Row(11),), 1, False, "complete", False),
+                Serve("rep0", 0.0, 3),
+            ),
+        ),
+        (
+            Deviation("reg0#1.work", 51, "switch", "rep0.renewal1"),
+            Deviation("reg0#1.work", 123, "switch", "reg0#1.renew6"),
+            Deviation("reg0#1.work", 165, "switch", "del0"),
+        ),
+    ),
+    # Seed 4.
+    Kept(
+        "the lease is not waited out",
+        "late answer",
+        Plan(
+            300,
+            1000,
+            1,
+            (),
+            (
+                Start("reg0", 0.0),
+                Delete("del1", 0.6, 1, (0,), ()),
+                Ingest("ing2", 0.0, 0, (Row(11),), 1, False, "complete", False),
+                Serve("rep0", 0.3, 3),
+            ),
+        ),
+    ),
+    # Seed 0.
+    Kept(
+        "nothing is swept before a deletion counts as erased",
+        "erased row",
+        Plan(
+            300,
+            1000,
+            1,
+            (Row(5),),
+            (
+                Start("reg0", 0.0),
+                Delete("del0", 0.0, 0, (), ("cid",)),
+            ),
+        ),
+    ),
+    # Seed 3.
+    Kept(
+        "an ingest goes on while a row of it is erased",
+        "erased row",
+        Plan(
+            300,
+            1000,
+            1,
+            (Row(3),),
+            (
+                Start("reg0", 0.0),
+                Start("reg1", 0.0),
+                Delete("del0", 0.0, 1, (10,), ()),
+                Ingest("ing0", 0.0, 1, (Row(10, 1),), 1, False, "complete", False),
+            ),
+        ),
+        (
+            Deviation("reg1#1.work", 3, "kill"),
+            Deviation("reg1#2.delete1", 5, "switch", "reg1#2.begin2"),
+        ),
+    ),
+    # Seed 1792.
+    Kept(
+        "an ingest heeds only what was erased before it began",
+        "erased row",
+        Plan(
+            300,
+            1000,
+            1,
+            (Row(5),),
+            (
+                Start("reg0", 0.0),
+                Delete("del1", 0.0, 1, (), ("eve",)),
+                Ingest("ing0", 0.0, 1, (Row(9),), 1, False, "complete", False),
+            ),
+        ),
+        (
+            Deviation("reg0#1.delete1", 3, "switch", "reg0#1.begin2"),
+            Deviation("reg0#1.begin2", 2, "switch", "reg0#1.delete1"),
+        ),
+    ),
+    # Seed 3.
+    Kept(
+        "ids that the system did not hold are not remembered",
+        "erased row",
+        Plan(
+            300,
+            1000,
+            1,
+            (Row(3),),
+            (
+                Start("reg0", 0.0),
+                Delete("del0", 0.0, 1, (10,), ()),
+                Ingest("ing0", 0.0, 1, (Row(10, 1),), 1, False, "complete", False),
+            ),
+        ),
+    ),
+    # Seed 109.
+    Kept(
+        "rows are those that the request named when it was accepted",
+        "erased row",
+        Plan(
+            300,
+            1000,
+            1,
+            (Row(5),),
+            (
+                Start("reg0", 0.0),
+                Delete("del0", 2.0, 0, (8,), ()),
+                Ingest("ing0", 0.0, 0, (Row(8),), 1, False, "complete", False),
+            ),
+        ),
+        (Deviation("reg0#1.work", 45, "switch", "del0"),),
+    ),
+    # Seed 1665.
+    Kept(
+        "an owner does not look at the log after it wrote",
+        "left over",
+        Plan(
+            300,
+            2,
+            1,
+            (
+                Row(2),
+                Row(6),
+            ),
+            (
+                Start("reg0", 0.0),
+                Start("reg1", 0.0),
+                Delete("del0", 0.0, 0, (), ("cid",)),
+                Delete("del1", 0.0, 0, (), ("fay",)),
+                Ingest("ing0", 0.0, 0, (Row(11),), 1, False, "complete", False),
+            ),
+        ),
+        (
+            Deviation("reg1#1.work", 5, "freeze", "3"),
+            Deviation("reg0#1.work", 185, "freeze", "3"),
+        ),
+    ),
+    # Seed 1765.
+    Kept(
+        "what an owner had half written stays where another wrote it",
+        "left over",
+        Plan(
+            300,
+            1000,
+            1,
+            (Row(3),),
+            (
+                Start("reg0", 0.0),
+                Ingest("ing0", 0.0, 0, (Row(11),), 1, False, "complete", False),
+            ),
+        ),
+        (Deviation("reg0.owner1.rows2", 5, "kill"),),
+    ),
+    # Seed 295.
+    Kept(
+        "a restore forgets what was asked for after the copy",
+        "erased row",
+        Plan(
+            300,
+            1000,
+            1,
+            (Row(4),),
+            (
+                Start("reg0", 0.0),
+                Delete("del0", 0.0, 0, (4,), ()),
+                Restore("res0", 0.0, 2.0, 0.0),
+            ),
+        ),
+    ),
+    # Seed 8.
+    Kept(
+        "a request that its registrar did not live to record is left",
+        "left over",
+        Plan(
+            300,
+            1000,
+            1,
+            (Row(3),),
+            (
+                Start("reg0", 0.0),
+                Delete("del0", 0.0, 0, (11,), ()),
+                Ingest("ing2", 0.0, 0, (Row(10),), 1, False, "abandon", False),
+            ),
+        ),
+        (
+            Deviation("reg0#1.work", 2, "switch", "ing2"),
+            Deviation("reg0#1.delete2", 7, "kill"),
+        ),
+    ),
+)

@@ -1,0 +1,121 @@
+"""Owners in processes of their own, as Ray has them: they outlive their registrar, until its successor ends them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from actors.owner import Owner, RowsJob, TuningJob, Written
+from actors.owners import TuningResult, may_pass, written_rows
+from lmeraser.errors import LMEraserError, OwnerFailedError, TuningCancelledError
+from simulator.rows import HASH_KEY, Ground
+from simulator.scheduler import Process, Scheduler, Task
+from simulator.store import MemoryStore
+
+
+@dataclass
+class OwnerProcess:
+    """One owner with its process."""
+
+    owner: Owner
+    process: Process
+
+
+@dataclass
+class Cluster:
+    """A Ray cluster: the owners that run on it, whoever started them."""
+
+    name: str
+    owners: dict[str, OwnerProcess] = field(default_factory=dict)
+    started: int = 0
+
+
+class SimulatedOwners:
+    """What ``RemoteOwners`` does, without Ray."""
+
+    def __init__(self, scheduler: Scheduler, store: MemoryStore, ground: Ground, cluster: Cluster, slots: int) -> None:
+        self._scheduler = scheduler
+        self._store = store
+        self._ground = ground
+        self._cluster = cluster
+        self._slots = slots
+        self._tunings: dict[Task, TuningJob] = {}
+
+    @property
+    def slots(self) -> int:
+        return self._slots
+
+    def prepare(self, rows: Mapping[str, int]) -> None:  # noqa: ARG002
+        self._end(list(self._cluster.owners))
+
+    def start_ahead(self) -> None:
+        pass
+
+    def write_rows(self, jobs: Iterable[RowsJob]) -> dict[str, Written]:
+        return written_rows(jobs, self._write_wave)
+
+    def _write_wave(self, pending: Mapping[str, RowsJob]) -> dict[str, Written | Exception]:
+        calls = {
+            key: self._call(key, "rows", lambda owner, job=job: owner.write_rows(job)) for key, job in pending.items()
+        }
+        self._scheduler.wait(lambda: all(one.ended or not one.process.alive for one in calls.values()))
+        outcomes = {key: _outcome(call) for key, call in calls.items()}
+        self._end([key for key, outcome in outcomes.items() if isinstance(outcome, OwnerFailedError)])
+        return outcomes
+
+    def start_tuning(self, job: TuningJob) -> None:
+        self._tunings[self._call(job.key, "tune", lambda owner: owner.tune(job))] = job
+
+    def finished(self) -> list[TuningResult]:
+        ready = [task for task in self._tunings if task.ended or not task.process.alive]
+        return [_result(task, self._tunings.pop(task)) for task in ready]
+
+    def stop_tuning(self, keys: Collection[str]) -> None:
+        jobs = [job for job in self._tunings.values() if job.key in keys and job.key in self._cluster.owners]
+        calls = [self._call(job.key, "cancel", lambda owner, job=job: owner.cancel(job.target)) for job in jobs]
+        waited_s = self._scheduler.now_s + 2.0
+        for job, call in zip(jobs, calls, strict=True):
+            self._scheduler.wait(lambda call=call: call.ended or not call.process.alive, waited_s)
+            if not call.ended:
+                self._end([job.key])
+
+    def retire(self, keys: Collection[str]) -> None:
+        self._end(keys)
+
+    def _call(self, key: str, verb: str, work: Callable[[Owner], Any]) -> Task:
+        found = self._cluster.owners.get(key)
+        if found is None or not found.process.alive:
+            self._cluster.started += 1
+            process = Process(f"{self._cluster.name}.owner{self._cluster.started}")
+            method: Any = self._ground.method
+            owner = Owner(self._store, self._ground.manifest, HASH_KEY, key, lambda: method)
+            found = self._cluster.owners[key] = OwnerProcess(owner, process)
+        owner = found.owner
+        self._cluster.started += 1
+        name = f"{found.process.name}.{verb}{self._cluster.started}"
+        return self._scheduler.spawn(found.process, name, lambda: work(owner))
+
+    def _end(self, keys: Collection[str]) -> None:
+        for key in list(keys):
+            found = self._cluster.owners.pop(key, None)
+            if found is not None:
+                self._scheduler.kill(found.process)
+
+
+def _outcome(call: Task) -> Any:
+    """What a call gave, or the error that it raised."""
+    if not call.ended:
+        return OwnerFailedError("the owner died")
+    if call.error is not None and not isinstance(call.error, LMEraserError):
+        raise call.error
+    return call.error if call.error is not None else call.result
+
+
+def _result(task: Task, job: TuningJob) -> TuningResult:
+    outcome = _outcome(task)
+    if isinstance(outcome, Written):
+        return TuningResult(job, outcome)
+    if isinstance(outcome, TuningCancelledError):
+        return TuningResult(job, None)
+    return TuningResult(job, None, str(outcome), may_pass(outcome))

@@ -1,0 +1,135 @@
+"""What happens in a history: its actors, what each does, and when it begins. Drawn from a seed."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from typing import Literal
+
+from simulator.choices import Rates
+from simulator.rows import PEOPLE, ROWS, Row
+
+Ending = Literal["complete", "abandon", "silent"]
+
+
+@dataclass(frozen=True)
+class Start:
+    """A registrar begins on a Ray cluster of its own, and replaces whichever works on the store."""
+
+    name: str
+    at_s: float
+
+
+@dataclass(frozen=True)
+class Delete:
+    """A client asks for a deletion."""
+
+    name: str
+    at_s: float
+    cluster: int
+    samples: tuple[int, ...]
+    subjects: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Ingest:
+    """A client brings rows, in so many objects."""
+
+    name: str
+    at_s: float
+    cluster: int
+    rows: tuple[Row, ...]
+    objects: int
+    force: bool
+    ending: Ending
+    again: bool
+
+
+@dataclass(frozen=True)
+class Serve:
+    """A replica answers so many times."""
+
+    name: str
+    at_s: float
+    answers: int
+
+
+@dataclass(frozen=True)
+class Restore:
+    """The store is copied, its log mirrored so much later, and after as long again it is lost and the copy restored."""
+
+    name: str
+    at_s: float
+    mirrored_s: float
+    lost_s: float
+
+
+Event = Start | Delete | Ingest | Serve | Restore
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A history before anyone's choices.
+
+    Attributes:
+        max_cluster_rows, min_tuned_rows, slots: the store's, and how many tunings run at a time.
+        first: rows that the store holds at the beginning.
+    """
+
+    max_cluster_rows: int
+    min_tuned_rows: int
+    slots: int
+    first: tuple[Row, ...]
+    events: tuple[Event, ...]
+
+
+def draw_plan(generator: random.Random) -> Plan:
+    """A plan."""
+    moments = [0.0, 0.0, 0.0, 0.1, 0.3, 0.6, 1.0, 2.0]
+    first = tuple(Row(number) for number in range(generator.choice((0, 4, 6, 6, 8))))
+    events: list[Event] = [Start("reg0", 0.0)]
+    events += (Start(f"reg{place}", generator.choice(moments)) for place in range(1, generator.choice((1, 1, 2, 2, 3))))
+    clusters = len(events)
+    for place in range(generator.choice((0, 1, 1, 2, 2, 3))):
+        samples = tuple(sorted(generator.sample(range(ROWS), generator.choice((0, 1, 1, 2)))))
+        subjects = tuple(sorted(generator.sample(PEOPLE, 0 if samples and generator.random() < 0.6 else 1)))
+        at_s = generator.choice(moments)
+        events.append(Delete(f"del{place}", at_s, generator.randrange(clusters), samples, subjects))
+    for place in range(generator.choice((0, 1, 1, 1, 2, 2, 3))):
+        rows = tuple(
+            Row(number, int(generator.random() < 0.1))
+            for number in sorted(generator.sample(range(ROWS), generator.choice((1, 2, 3, 5))))
+        )
+        events.append(
+            Ingest(
+                f"ing{place}",
+                generator.choice(moments),
+                generator.randrange(clusters),
+                rows,
+                generator.choice((1, 1, 2)),
+                generator.random() < 0.35,
+                generator.choice(("complete", "complete", "complete", "abandon", "silent")),
+                generator.random() < 0.5,
+            )
+        )
+    events += (Serve(f"rep{place}", generator.choice(moments), 5) for place in range(generator.choice((0, 0, 1, 1, 2))))
+    if first and generator.random() < 0.15:
+        events.append(Restore("res0", *(generator.choice(moments) for _ in range(3))))
+    return Plan(
+        max_cluster_rows=generator.choice((3, 3, 5, 300)),
+        min_tuned_rows=generator.choice((2, 3, 1000)),
+        slots=generator.choice((1, 2)),
+        first=first,
+        events=tuple(events),
+    )
+
+
+def draw_rates(generator: random.Random) -> Rates:
+    """How lively the choices are."""
+    return Rates(
+        switch=generator.choice((0.01, 0.03, 0.1, 0.3)),
+        freeze=generator.choice((0.0, 0.0, 0.002, 0.01)),
+        kill=generator.choice((0.0, 0.0, 0.002, 0.01)),
+        most_kills=generator.choice((1, 2, 3)),
+        pass_time=generator.choice((0.0, 0.2, 0.6)),
+    )

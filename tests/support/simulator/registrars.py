@@ -1,0 +1,140 @@
+"""A registrar in a process, as ``actors.remote_registrar`` has it: one thread works, and calls come on others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from actors.owners import may_pass
+from actors.registrar import Registrar
+from lmeraser.errors import FencedError
+from lmeraser.manifest import load_manifest
+from simulator.owners import Cluster, SimulatedOwners
+from simulator.rows import HASH_KEY, LEASE_S, Ground
+from simulator.scheduler import Process, Scheduler
+from simulator.store import MemoryStore
+
+SIGNING_KEY = Ed25519PrivateKey.from_private_bytes(bytes(32))
+IDLE_S = 0.02
+LONGEST_PAUSE_S = 10.0
+RESTART_PAUSE_S = 1.0
+Unexpected = Callable[[Process, BaseException], None]
+
+
+class DiedError(Exception):
+    """Raised when a process ended during a call: what was asked for may have happened."""
+
+
+class RegistrarProcess:
+    """The registrar of one Ray cluster; one that dies is started again, but for one that was replaced."""
+
+    def __init__(
+        self,
+        scheduler: Scheduler,
+        store: MemoryStore,
+        ground: Ground,
+        cluster: Cluster,
+        slots: int,
+        unexpected: Unexpected,
+    ) -> None:
+        """Start it; ``unexpected`` is told of errors that end it, with its process."""
+        self._scheduler = scheduler
+        self._store = store
+        self._ground = ground
+        self._cluster = cluster
+        self._slots = slots
+        self._unexpected = unexpected
+        self._starts = 0
+        self._calls = 0
+        self._called = False
+        self.steps = 0
+        self.ended = False
+        self.registrar: Registrar | None = None
+        self.start()
+        ray = Process(f"{cluster.name}.ray", mortal=False)
+        scheduler.spawn(ray, ray.name, self._keep)
+
+    def start(self) -> None:
+        """Begin, or begin again, in a new process."""
+        self._starts += 1
+        self.registrar = None
+        self.process = process = Process(f"{self._cluster.name}#{self._starts}")
+        self._scheduler.spawn(process, f"{process.name}.work", self._work)
+
+    def idle(self) -> bool:
+        """Whether it has nothing to do."""
+        return self.ended or (self.registrar is not None and self.process.alive and self.registrar.idle())
+
+    def call(self, verb: str, work: Callable[[Registrar], Any]) -> Any:
+        """Call a method of the registrar, on a thread of its process.
+
+        Raises:
+            DiedError: when the process is not there, or dies meanwhile.
+        """
+        process, registrar = self.process, self.registrar
+        if registrar is None or not process.alive:
+            raise DiedError(process.name)
+        self._calls += 1
+        task = self._scheduler.spawn(process, f"{process.name}.{verb}{self._calls}", lambda: work(registrar))
+        self._scheduler.wait(lambda: task.ended or not process.alive)
+        if not task.ended:
+            raise DiedError(process.name)
+        if task.error is not None:
+            raise task.error
+        self._called = True
+        return task.result
+
+    def _work(self) -> None:
+        process = self.process
+        try:
+            load_manifest(self._store)
+            owners = SimulatedOwners(self._scheduler, self._store, self._ground, self._cluster, self._slots)
+            registrar = Registrar(self._store, self._ground.manifest, HASH_KEY, SIGNING_KEY, owners, LEASE_S)
+        except Exception as error:
+            self._scheduler.note(f"could not start: {type(error).__name__}: {error}")
+            if may_pass(error):
+                self._scheduler.kill(process)
+            if isinstance(error, FencedError):
+                error = None
+            return self._end(process, error)
+        self.registrar = registrar
+        pause_s = IDLE_S
+        while True:
+            try:
+                working = registrar.step()
+                self.steps += 1
+                pause_s = IDLE_S if working or not registrar.idle() else min(2 * pause_s, LONGEST_PAUSE_S)
+            except FencedError as error:
+                self._scheduler.note(f"was replaced: {error}")
+                return self._end(process, None)
+            except Exception as error:
+                self._scheduler.note(f"{type(error).__name__}: {error}")
+                if may_pass(error):
+                    self._scheduler.sleep(1.0)
+                    continue
+                self._unexpected(process, error)
+                self._scheduler.kill(process)
+            if working:
+                self._scheduler.point("step")
+            else:
+                # The pause is short in truth, and grows here only so that it costs little.
+                self._called = False
+                self._scheduler.wait(lambda: self._called, self._scheduler.now_s + pause_s)
+
+    def _keep(self) -> None:
+        """What Ray does: start one again that died, but for one that ended for good."""
+        while True:
+            self._scheduler.wait(lambda: self.ended or not self.process.alive)
+            if self.ended:
+                return
+            self._scheduler.sleep(RESTART_PAUSE_S)
+            if not self.ended:
+                self.start()
+
+    def _end(self, process: Process, error: BaseException | None) -> None:
+        self.ended = True
+        if error is not None:
+            self._unexpected(process, error)
+        self._scheduler.kill(process)

@@ -1,0 +1,173 @@
+"""Made-up rows, the method that they stand for, and the truth about any set of them.
+
+Each row adds a power of two to one feature, so sums tell exactly which rows they are of.
+
+Legend: N rows, H head features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from lmeraser.config import HeadsConfig, MethodConfig, PartitionConfig, TuningConfig
+from lmeraser.data import Sample
+from lmeraser.fresh import fresh_leaves
+from lmeraser.heads_state import HeadsState
+from lmeraser.keys import HashKey
+from lmeraser.manifest import Manifest, create_manifest, load_manifest
+from lmeraser.partition import Cut, Dendrogram, cut
+from lmeraser.rows import RowTable
+from lmeraser.specialist import Specialist
+from lmeraser.state import merkle_root, tensor_digest
+from lmeraser.tensors import tensors_to_bytes
+from simulator.choices import Given
+from simulator.scheduler import Scheduler
+from simulator.store import MemoryStore
+
+HASH_KEY = HashKey(bytes(range(32)))
+LABELS = ("red", "green")
+WIDTH = 3
+ANCHORS = 4
+LEASE_S = 0.4
+DENDROGRAM = Dendrogram(np.array([[0, 1], [2, 3], [4, 5]], np.int32))
+FINGERPRINT = {"feature_batch": "32", "accelerator": ""}
+ROWS = 12
+# Whose rows they are; the last is nobody's.
+SUBJECTS = ("ann", "ann", "bob", "bob", "bob", "cid", "cid", "dot", "eve", "eve", "fay", None)
+PEOPLE = tuple(sorted({subject for subject in SUBJECTS if subject is not None}))
+
+
+@dataclass(frozen=True, order=True)
+class Row:
+    """A row of the simulation; another version has other bytes."""
+
+    number: int
+    version: int = 0
+
+    @property
+    def sample_id(self) -> str:
+        return f"row-{self.number:02d}"
+
+    @property
+    def subject_id(self) -> str | None:
+        return SUBJECTS[self.number]
+
+    @property
+    def image(self) -> bytes:
+        return f"<picture of {self.sample_id}, version {self.version}>".encode()
+
+    def sample(self) -> Sample:
+        return Sample(self.sample_id, self.subject_id, self.number % len(LABELS), self.image)
+
+
+ALL = tuple(Row(number, version) for number in range(ROWS) for version in (0, 1))
+BY_IMAGE = {row.image: row for row in ALL}
+
+
+@lru_cache(maxsize=8192)
+def held_in(data: bytes, heads: bool) -> frozenset[int]:
+    """Numbers of the rows whose id or picture can be read in these bytes; of heads, those that the sums are of."""
+    if heads:
+        sums_H = HeadsState.from_safetensors(data, "heads").shared.sums_H.astype(np.int64).tolist()
+        return frozenset(number for number in range(ROWS) if sums_H[number // 10] >> number % 10 & 1)
+    return frozenset(row.number for row in ALL if row.sample_id.encode() in data)
+
+
+class SimulatedMethod:
+    """Stands for ``lmeraser.method.Method``: features and specialists are functions of the rows alone."""
+
+    def __init__(self, config: MethodConfig, dendrogram: Dendrogram) -> None:
+        self.config = config
+        self.dendrogram = dendrogram
+        self.feature_map = SimpleNamespace(width=WIDTH)
+
+    def rows(self, samples: Sequence[Sample]) -> RowTable:
+        ordered = sorted(samples, key=lambda sample: sample.sample_id)
+        rows = [BY_IMAGE[sample.image] for sample in ordered]
+        features_NH = np.zeros((len(rows), WIDTH), np.int16)
+        for place, row in enumerate(rows):
+            features_NH[place, row.number // 10] = 2 ** (row.number % 10)
+            features_NH[place, 2] = 100 * row.version + 7 * row.number
+        return RowTable(
+            sample_ids=tuple(row.sample_id for row in rows),
+            subject_ids=tuple(row.subject_id for row in rows),
+            labels_N=np.array([sample.label for sample in ordered], np.int64),
+            images=tuple(row.image for row in rows),
+            anchors_N=np.array([row.number % ANCHORS for row in rows], np.int32),
+            features_NH=features_NH,
+        )
+
+    def specialist(
+        self,
+        rows: RowTable,
+        report: Callable[[int, int], None] | None = None,
+        cancelled: Callable[[], bool] | None = None,  # noqa: ARG002
+    ) -> Specialist:
+        if report is not None:
+            report(1, 1)
+        # Readable, so that a search for a row finds its specialist.
+        ids = b"".join(name.encode().ljust(8) for name in rows.sample_ids)
+        prompt = np.frombuffer(ids, np.float32)
+        return Specialist(prompt, rows.features_NH + np.int16(len(rows)), rows.labels_N)
+
+    def cut(self, anchors_N: np.ndarray, bits_N: np.ndarray) -> Cut:
+        return cut(self.dendrogram, anchors_N, bits_N, self.config.partition.max_cluster_rows)
+
+
+def simulated_method(_store: Any, manifest: Manifest) -> SimulatedMethod:
+    """Stands for ``lmeraser.public.load_method``."""
+    return SimulatedMethod(manifest.method, DENDROGRAM)
+
+
+@dataclass(frozen=True)
+class Ground:
+    """A store without rows, its manifest and method."""
+
+    objects: dict[str, bytes]
+    manifest: Manifest
+    method: SimulatedMethod
+
+    def root(self, rows: Collection[Row]) -> str:
+        """The root that a fresh run on these rows gives."""
+        return _root(self, frozenset(rows))
+
+    def __hash__(self) -> int:
+        return id(self)
+
+
+@lru_cache(maxsize=20000)
+def _root(ground: Ground, rows: frozenset[Row]) -> str:
+    samples = [row.sample() for row in rows]
+    method: Any = ground.method
+    return merkle_root(fresh_leaves(method, ground.manifest, HASH_KEY, samples))
+
+
+@lru_cache(maxsize=8)
+def ground(max_cluster_rows: int, min_tuned_rows: int) -> Ground:
+    """A store whose clusters have at most so many rows, and a specialist from so many on."""
+    config = MethodConfig(
+        labels=LABELS,
+        partition=PartitionConfig(anchors=ANCHORS, max_cluster_rows=max_cluster_rows, min_tuned_rows=min_tuned_rows),
+        tuning=TuningConfig(passes=1),
+        heads=HeadsConfig(head_dim=8),
+    )
+    parts = {"partition": DENDROGRAM.tensors(), "features": {"projection_FH": np.zeros((1, WIDTH), np.float32)}}
+    objects = {f"public/{part}.safetensors": tensors_to_bytes(tensors) for part, tensors in parts.items()}
+    store = MemoryStore("memory:", objects, Scheduler(Given(()), 0), lambda *_: None)
+    create_manifest(
+        store,
+        config,
+        {part: f"public/{part}.safetensors" for part in parts},
+        {part: tensor_digest(tensors) for part, tensors in parts.items()},
+        FINGERPRINT,
+        LEASE_S,
+    )
+    store_id = load_manifest(store).store_id.encode()
+    objects["store.json"] = objects["store.json"].replace(store_id, b"simulated")
+    return Ground(objects, load_manifest(store), SimulatedMethod(config, DENDROGRAM))

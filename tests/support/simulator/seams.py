@@ -1,0 +1,168 @@
+"""Puts the simulator's clock, locks and names in the place of the real ones, in the modules under test.
+
+What computes stays as it is; what only costs time, such as Parquet and limits on threads, is remembered or left out.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache, partial
+from types import SimpleNamespace
+from typing import Any
+from unittest.mock import patch
+
+from actors.backlog import Backlog
+from actors.intake import Intake
+from actors.planner import Planner
+from lmeraser import state
+from lmeraser.keys import HashKey
+from lmeraser.rows import RowTable
+from simulator import threads
+from simulator.rows import FINGERPRINT, simulated_method
+from simulator.scheduler import Scheduler
+
+TIME = ("actors.registrar", "actors.prefixes", "serving.current_bank", "serving.renewal")
+LOCKS = (
+    "actors.intake",
+    "actors.prefixes",
+    "actors.journal",
+    "actors.owner",
+    "serving.lease",
+    "serving.current_bank",
+    "serving.renewal",
+)
+NAMES = ("actors.intake", "actors.prefixes", "lmeraser.objects")
+DATES = ("lmeraser.log",)
+STEPS = (
+    "actors.registrar",
+    "actors.committer",
+    "actors.changes",
+    "actors.owner",
+    "actors.intake",
+    "actors.receipting",
+)
+EXECUTORS = ("lmeraser.log", "lmeraser.heads_state")
+NUMERICS = ("actors.committer", "actors.inspection", "lmeraser.fresh")
+
+
+class Inline:
+    """An executor that does its work at once."""
+
+    def __init__(self, _workers: int) -> None:
+        pass
+
+    def __enter__(self) -> Inline:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    @staticmethod
+    def map(work: Callable[..., Any], *values: Iterable[Any]) -> Iterator[Any]:
+        return map(work, *values)
+
+
+class Dates:
+    """Stands for ``datetime.datetime`` where it says what time it is."""
+
+    def __init__(self, world: Current) -> None:
+        self._world = world
+
+    def now(self, _zone: Any) -> datetime:
+        scheduler = self._world.scheduler
+        return datetime(2030, 1, 1, tzinfo=UTC) + timedelta(seconds=scheduler.now_s if scheduler else 0.0)
+
+    fromisoformat = staticmethod(datetime.fromisoformat)
+
+
+class Current:
+    """The history that runs now: the modules under test ask it for time, locks and names."""
+
+    def __init__(self) -> None:
+        self.scheduler: Scheduler | None = None
+        self._names = 0
+
+    def now(self) -> Scheduler | None:
+        return self.scheduler
+
+    def begin(self, scheduler: Scheduler, names: int) -> None:
+        self.scheduler = scheduler
+        self._names = names
+
+    def sleep(self, seconds: float) -> None:
+        if self.scheduler is not None:
+            self.scheduler.sleep(seconds)
+
+    def monotonic(self) -> float:
+        if self.scheduler is None:
+            return 0.0
+        self.scheduler.point("read the clock")
+        return self.scheduler.now_s
+
+    def name(self) -> SimpleNamespace:
+        self._names += 1
+        return SimpleNamespace(hex=f"{self._names:032x}")
+
+    def reached(self, boundary: Any) -> None:
+        if self.scheduler is not None:
+            self.scheduler.point(str(boundary))
+
+
+CURRENT = Current()
+
+
+@contextmanager
+def seams() -> Iterator[Current]:
+    """The modules under test run in the simulator inside the block."""
+    time = SimpleNamespace(sleep=CURRENT.sleep, monotonic=CURRENT.monotonic)
+    threading = SimpleNamespace(
+        Lock=partial(threads.Lock, CURRENT.now),
+        RLock=partial(threads.Lock, CURRENT.now, True),
+        Condition=partial(threads.Condition, CURRENT.now),
+        Event=partial(threads.Event, CURRENT.now),
+        Thread=partial(threads.Thread, CURRENT.now),
+    )
+    replaced: list[tuple[str, str, Any]] = [
+        *((module, "time", time) for module in TIME),
+        *((module, "threading", threading) for module in LOCKS),
+        *((module, "uuid", SimpleNamespace(uuid4=CURRENT.name)) for module in NAMES),
+        *((module, "datetime", Dates(CURRENT)) for module in DATES),
+        *((module, "reached", CURRENT.reached) for module in STEPS),
+        *((module, "ThreadPoolExecutor", Inline) for module in EXECUTORS),
+        *((module, "deterministic", nullcontext) for module in NUMERICS),
+        ("actors.registrar", "Intake", partial(Intake, clock=CURRENT.monotonic)),
+        ("actors.registrar", "Backlog", partial(Backlog, clock=CURRENT.monotonic)),
+        ("actors.tunings", "Planner", partial(Planner, clock=CURRENT.monotonic)),
+        ("serving.lease", "Future", partial(threads.Waiting, CURRENT.now)),
+        ("lmeraser.receipts", "version", lambda _package: "simulated"),
+        ("lmeraser.state", "_leaf_hash", lru_cache(maxsize=1 << 15)(state._leaf_hash)),
+        ("actors.restoring", "fingerprint", lambda *_: FINGERPRINT),
+        ("actors.restoring", "load_method", simulated_method),
+    ]
+    keyed = lru_cache(maxsize=1 << 15)(HashKey.of)
+    read, write = RowTable.from_parquet, RowTable.to_parquet
+    with ExitStack() as stack:
+        for module, name, value in replaced:
+            stack.enter_context(patch.object(importlib.import_module(module), name, value))
+        stack.enter_context(patch.object(HashKey, "of", keyed))
+        remembered = lru_cache(maxsize=4096)(lambda data: read(data, "rows"))
+        stack.enter_context(patch.object(RowTable, "from_parquet", staticmethod(lambda data, _name: remembered(data))))
+        stack.enter_context(patch.object(RowTable, "to_parquet", _remembering(write)))
+        yield CURRENT
+
+
+def _remembering(write: Callable[[RowTable], bytes]) -> Callable[[RowTable], bytes]:
+    """Simulated rows are what their ids and images say, so the same ids and images give the same file."""
+    known: dict[tuple[Any, ...], bytes] = {}
+
+    def to_parquet(table: RowTable) -> bytes:
+        key = (table.sample_ids, table.images, table.subject_ids)
+        data = known.get(key)
+        if data is None:
+            data = known[key] = write(table)
+        return data
+
+    return to_parquet

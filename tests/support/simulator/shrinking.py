@@ -1,0 +1,102 @@
+"""Makes a history that goes wrong as short as it can be, as long as it goes wrong in the same way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from typing import TypeVar
+
+from simulator.history import Outcome, run_again
+from simulator.plan import Delete, Event, Ingest, Plan, Serve
+from simulator.seams import Current
+
+T = TypeVar("T")
+
+
+def shrunk(current: Current, outcome: Outcome, most_runs: int = 3000) -> Outcome:
+    """A shorter history that ends with the same kind of wrong."""
+    best = outcome
+    left = most_runs
+
+    def fails(candidate: Plan, deviations: Sequence[object]) -> bool:
+        nonlocal best, left
+        if left <= 0:
+            return False
+        left -= 1
+        tried = run_again(current, candidate, tuple(deviations))  # type: ignore[arg-type]
+        if tried.kind != outcome.kind:
+            return False
+        best = tried
+        return True
+
+    before = None
+    while before != (best.plan, best.deviations) and left > 0:
+        before = (best.plan, best.deviations)
+        _fewer(best.plan.events[1:], lambda events: fails(_with(best.plan, events), best.deviations))
+        _fewer(best.deviations, lambda deviations: fails(best.plan, deviations))
+        _fewer(best.plan.first, lambda first: fails(replace(best.plan, first=tuple(first)), best.deviations))
+        for place, event in enumerate(best.plan.events):
+            for simpler in _simpler(event):
+                events = [*best.plan.events[:place], simpler, *best.plan.events[place + 1 :]]
+                if fails(replace(best.plan, events=tuple(events)), best.deviations):
+                    break
+        for plan in _simpler_stores(best.plan):
+            fails(plan, best.deviations)
+    return best
+
+
+def _with(plan: Plan, events: Sequence[Event]) -> Plan:
+    return replace(plan, events=(plan.events[0], *events))
+
+
+def _fewer(values: Sequence[T], fails: Callable[[Sequence[T]], bool]) -> None:
+    """Leave out parts, large ones first, while it still fails."""
+    values = list(values)
+    size = len(values)
+    while size >= 1:
+        start = 0
+        while start < len(values):
+            fewer = values[:start] + values[start + size :]
+            if fails(fewer):
+                values = fewer
+            else:
+                start += size
+        size //= 2
+
+
+def _simpler(event: Event) -> Iterator[Event]:
+    if event.at_s:
+        yield replace(event, at_s=0.0)
+    match event:
+        case Ingest():
+            yield from (
+                replace(event, rows=event.rows[:place] + event.rows[place + 1 :])
+                for place in range(len(event.rows))
+                if len(event.rows) > 1
+            )
+            if event.objects > 1:
+                yield replace(event, objects=1)
+            if event.force:
+                yield replace(event, force=False)
+            if event.again:
+                yield replace(event, again=False)
+        case Delete():
+            if len(event.samples) + len(event.subjects) > 1:
+                yield from (
+                    replace(event, samples=event.samples[:place] + event.samples[place + 1 :])
+                    for place in range(len(event.samples))
+                )
+                if event.subjects:
+                    yield replace(event, subjects=())
+        case Serve():
+            if event.answers > 1:
+                yield replace(event, answers=event.answers - 1)
+
+
+def _simpler_stores(plan: Plan) -> Iterator[Plan]:
+    if plan.min_tuned_rows != 1000:
+        yield replace(plan, min_tuned_rows=1000)
+    if plan.max_cluster_rows != 300:
+        yield replace(plan, max_cluster_rows=300)
+    if plan.slots != 1:
+        yield replace(plan, slots=1)

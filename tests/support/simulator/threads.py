@@ -1,0 +1,128 @@
+"""Stands for ``threading`` and for futures in the modules under test: who waits gives the turn to another task."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from simulator.scheduler import Scheduler, Task
+
+
+class Lock:
+    """A lock; the same task may take it again where it is so made. Outside of a history nobody contends for it."""
+
+    def __init__(self, scheduler: Callable[[], Scheduler | None], again: bool = False) -> None:
+        self._scheduler = scheduler
+        self._again = again
+        self._holder: Task | None = None
+        self._depth = 0
+
+    def __enter__(self) -> Lock:
+        scheduler = self._scheduler()
+        if scheduler is None or scheduler.task is None:
+            return self
+        if self._again and self._holder is scheduler.task:
+            self._depth += 1
+            return self
+        scheduler.point("take a lock")
+        scheduler.wait(lambda: self._depth == 0)
+        self._holder, self._depth = scheduler.task, 1
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        scheduler = self._scheduler()
+        if scheduler is not None and self._holder is scheduler.task:
+            self._depth = max(0, self._depth - 1)
+
+
+class Condition(Lock):
+    """A condition variable with a lock of its own."""
+
+    def __init__(self, scheduler: Callable[[], Scheduler | None]) -> None:
+        super().__init__(scheduler)
+        self._told = 0
+
+    def notify_all(self) -> None:
+        self._told += 1
+
+    def wait(self, timeout: float | None = None) -> bool:
+        scheduler = self._scheduler()
+        assert scheduler is not None
+        told = self._told
+        self._depth = 0
+        until_s = float("inf") if timeout is None else scheduler.now_s + timeout
+        scheduler.wait(lambda: self._told > told, until_s)
+        notified = self._told > told
+        self.__enter__()
+        return notified
+
+    def wait_for(self, ready: Callable[[], bool], timeout: float | None = None) -> bool:
+        scheduler = self._scheduler()
+        assert scheduler is not None
+        until_s = float("inf") if timeout is None else scheduler.now_s + timeout
+        while not ready() and scheduler.now_s < until_s:
+            self.wait(None if timeout is None else until_s - scheduler.now_s)
+        return ready()
+
+
+class Event:
+    """An event."""
+
+    def __init__(self, scheduler: Callable[[], Scheduler | None]) -> None:
+        self._scheduler = scheduler
+        self._set = False
+
+    def set(self) -> None:
+        self._set = True
+
+    def wait(self, timeout: float | None = None) -> bool:
+        scheduler = self._scheduler()
+        assert scheduler is not None
+        scheduler.wait(lambda: self._set, float("inf") if timeout is None else scheduler.now_s + timeout)
+        return self._set
+
+
+class Thread:
+    """A thread: another task of the process that makes it."""
+
+    def __init__(
+        self,
+        scheduler: Callable[[], Scheduler | None],
+        target: Callable[[], None],
+        name: str,
+        daemon: bool,  # noqa: ARG002
+    ) -> None:
+        self._scheduler = scheduler
+        self._target = target
+        self._name = name
+
+    def start(self) -> None:
+        scheduler = self._scheduler()
+        assert scheduler is not None and scheduler.task is not None
+        process = scheduler.task.process
+        process.threads += 1
+        scheduler.spawn(process, f"{process.name}.{self._name}{process.threads}", self._target)
+
+
+class Waiting:
+    """A future whose outcome is waited for."""
+
+    def __init__(self, scheduler: Callable[[], Scheduler | None]) -> None:
+        self._scheduler = scheduler
+        self._done = False
+        self._error: BaseException | None = None
+
+    def __class_getitem__(cls, _item: Any) -> type[Waiting]:
+        return cls
+
+    def set_result(self, _result: Any) -> None:
+        self._done = True
+
+    def set_exception(self, error: BaseException) -> None:
+        self._done, self._error = True, error
+
+    def exception(self) -> BaseException | None:
+        scheduler = self._scheduler()
+        assert scheduler is not None
+        scheduler.wait(lambda: self._done)
+        return self._error
