@@ -23,7 +23,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -139,6 +139,9 @@ def outage(victim: str, replicas: int, load: Load, pid: int, comes_back: bool = 
     """Kill, wait until all is there and calm again, and look back."""
     killed_s = time.monotonic()
     kill(pid)
+    # A raylet that is left as a zombie looks alive to its workers, which end with it.
+    with suppress(ChildProcessError):
+        os.waitpid(pid, 0)
     if comes_back:
         until(lambda: (pid not in everything() and all_there(replicas)) or None, LONGEST_S)
     whole_s = time.monotonic()
