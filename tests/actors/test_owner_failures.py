@@ -299,15 +299,14 @@ def test_owners_in_processes_of_their_own_fail_alike_and_are_ended(system_of: Sy
         text=True,
     )
     told = json.loads(ran.stdout)
-    assert told["out of memory"].endswith("could not be tuned: OutOfMemoryError: CUDA out of memory.")
+    assert told["out of memory"] == "OutOfMemoryError: CUDA out of memory."
     illegal = "RuntimeError: CUDA error: an illegal memory access was encountered"
     status, reason = told["held up"]
     assert (status, reason.endswith(f"could not be written: {illegal}")) == ("accepted", True)
     # The same registrar all the while, but for the one that was killed.
     assert told["term"] == told["then"] == told["at last"]
     assert told["after a restart"].endswith(f"could not be tuned: {illegal}")
-    for attempts in (told["attempts"], told["attempts over a restart"]):
-        assert set(Counter(attempts).values()) == {ATTEMPTS}
-    assert told["failed processes"] > 2 * ATTEMPTS
+    assert set(Counter(told["attempts"]).values()) == {ATTEMPTS}
+    assert told["failed processes"] > ATTEMPTS
     assert told["of them alive"] == []
     assert system.newest().root == system.fresh_root([row for row in samples(0, 24) if row.sample_id not in rows])

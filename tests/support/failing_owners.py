@@ -79,10 +79,8 @@ def fails(site: Site, folder: Path, rows: list[str], told: dict[str, Any]) -> No
     told["term"] = ray.get(registrar.status.remote())["term"]
     how.write_text("tuning started|OutOfMemoryError|CUDA out of memory.")
     first = delete(rows[0])
-    told["out of memory"] = reaches(first, "failed").reason
-    told["attempts"] = [one["rows"] for one in attempts()]
+    told["out of memory"] = until(lambda: attempts() or None, LONGEST_S)[0]["reason"]
     how.unlink()
-    ray.get(registrar.retry.remote(first))
     reaches(first, "completed")
     told["then"] = ray.get(registrar.status.remote())["term"]
 
@@ -102,7 +100,7 @@ def fails(site: Site, folder: Path, rows: list[str], told: dict[str, Any]) -> No
     ray.kill(registrar, no_restart=False)
     until(lambda: restarted(registrar, told["term"]), LONGEST_S)
     told["after a restart"] = reaches(third, "failed").reason
-    told["attempts over a restart"] = [one["rows"] for one in attempts()[before:]]
+    told["attempts"] = [one["rows"] for one in attempts()[before:]]
     how.unlink()
     ray.get(registrar.retry.remote(third))
     reaches(third, "completed")
