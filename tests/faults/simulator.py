@@ -33,8 +33,8 @@ from simulator.seams import seams
 from simulator.shrinking import shrunk
 
 _PART = 100
-_ABOUT = """Lost: an accepted deletion that is not completed at rest, rows of an ingest that succeeded and are not there,
-a restore or a history that does not end. Wrong, looked at after every effect on the store:
+_ABOUT = """Lost: an accepted deletion that is not completed at rest, rows of an ingest that succeeded and are not
+there, a restore or a history that does not end. Wrong, looked at after every effect on the store:
 
 - an object that the newest commit names is gone, or a registrar adds to the log after its successor has begun;
 - a replica answers from a commit that a deletion superseded, once that one is `erased`;
