@@ -26,7 +26,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +56,7 @@ VICTIMS = {
 }
 RAYLET = "raylet of a node with a replica"
 ROWS = 24
-CALM_S = 10.0
+CALM_S = 20.0
 PROMPT_S = 2.0
 LONGEST_S = 240.0
 
@@ -136,12 +135,14 @@ class Outage:
     errors: tuple[str, ...]
 
 
-def outage(victim: str, replicas: int, load: Load, pids: list[int]) -> Outage:
-    """Kill, wait until all is calm again, and look back."""
+def outage(victim: str, replicas: int, load: Load, pid: int, comes_back: bool = True) -> Outage:
+    """Kill, wait until all is there and calm again, and look back."""
     killed_s = time.monotonic()
-    for pid in pids:
-        kill(pid)
-    until(lambda: load.is_calm(killed_s) or None, LONGEST_S)
+    kill(pid)
+    if comes_back:
+        until(lambda: (pid not in everything() and all_there(replicas)) or None, LONGEST_S)
+    whole_s = time.monotonic()
+    until(lambda: load.is_calm(whole_s) or None, LONGEST_S)
     calls = sorted((call for call in list(load.calls) if call.ended_s > killed_s - 1), key=lambda call: call.ended_s)
     answered = [call.ended_s for call in calls if call.error is None]
     since = [call for call in calls if call.ended_s > killed_s]
@@ -176,19 +177,24 @@ def outages(replicas: int, per_second: float) -> Iterator[Outage]:
             with steady(url, per_second) as load:
                 until(lambda: load.is_calm() or None, LONGEST_S)
                 for victim, prefix in VICTIMS.items():
-                    yield outage(victim, replicas, load, named(prefix)[:1])
-                    until(partial(all_there, replicas), LONGEST_S)
-                yield outage(RAYLET, replicas, load, [raylet_of_a_replica(nodes)])
+                    yield outage(victim, replicas, load, named(prefix)[0])
+                # No node has room for its replica.
+                yield outage(RAYLET, replicas, load, raylet_of_a_replica(nodes), comes_back=False)
             stop_service()
         finally:
             ray.shutdown()
             cluster.shutdown()
 
 
-def all_there(replicas: int) -> bool | None:
-    """Whether no part of the service is missing any more."""
-    wanted = {VICTIMS["replica"]: replicas, VICTIMS["Serve controller"]: 1, VICTIMS["registrar"]: 1}
-    return all(len(named(prefix)) == number for prefix, number in wanted.items()) or None
+def everything() -> set[int]:
+    """The parts of the service that run."""
+    return {pid for prefix in VICTIMS.values() for pid in named(prefix)}
+
+
+def all_there(replicas: int) -> bool:
+    """Whether every part of the service runs: a proxy on each node that has a replica, and one on the head."""
+    wanted = {"replica": replicas, "Serve proxy": replicas + 1, "Serve controller": 1, "registrar": 1}
+    return all(len(named(VICTIMS[victim])) >= number for victim, number in wanted.items())
 
 
 def raylet_of_a_replica(nodes: list[Any]) -> int:
