@@ -33,6 +33,7 @@ faults: $(STAMP)  ## Kills, disks that fail, thousands of histories; writes docs
 	OMP_NUM_THREADS=1 $(BIN)/python tests/faults/takeovers.py --out docs/takeovers.md
 	OMP_NUM_THREADS=1 $(MOUNTING) $(BIN)/python tests/faults/media.py --out docs/disk.md
 	$(MOUNTING) $(BIN)/python tests/faults/through_ray.py --runs 4 --out docs/kills-ray.md
+	OMP_NUM_THREADS=1 $(BIN)/python tests/faults/simulator.py --histories 100000 --out docs/simulator.md
 	OMP_NUM_THREADS=1 $(BIN)/python tests/faults/outages.py --replicas 1 2 --out docs/outages.md
 	LMERASER_EXAMPLES=3000 $(BIN)/pytest tests/actors/test_exactness.py --timeout=3600
 

@@ -38,7 +38,7 @@ def job_table() -> list[tuple[str, bytes]]:
     if not _answers(address):
         if given == "auto":
             return []
-        raise OSError(f"nothing answers at {address} (RAY_ADDRESS)")
+        raise OSError(f"nothing answers at {address} (RAY_ADDRESS={given})")
     try:
         client = GcsClient(address=address)
         jobs = client.get_all_job_info(timeout=_CALL_S)

@@ -6,7 +6,6 @@ Legend: N images, P pixels a side.
 from __future__ import annotations
 
 import asyncio
-import logging
 import weakref
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
@@ -31,8 +30,6 @@ from serving.lease import Lease
 from serving.predictor import Predictor, Scored, ToScore
 from serving.problems import problem_of, too_large
 from serving.schemas import FailedPrediction, ImagePrediction, PredictAnswer, Problem
-
-logger = logging.getLogger(__name__)
 
 Forward = Callable[[ToScore], Awaitable[Scored]]
 
@@ -149,10 +146,6 @@ class Replica:
             return decode_image(image, self._method.config.backbone.image_px, self._config.images)
         except UndecodableImageError as error:
             return problem_of(error, request_id)
-        except Exception:
-            # Whatever a damaged file sets off is that image's error, and not that of the others beside it.
-            logger.exception("request %s: an image cannot be decoded", request_id)
-            return problem_of(UndecodableImageError("the image cannot be decoded"), request_id)
 
     def _stacked(self, images: Sequence[np.ndarray]) -> np.ndarray:
         size = self._method.config.backbone.image_px

@@ -145,9 +145,11 @@ class ParquetSource:
             # Read piece by piece: by default, all of a row group's images would be held at a time.
             with pq.ParquetFile(file, **options) as opened:
                 columns = [name for name in wanted if name in opened.schema_arrow.names]
-                for batch in opened.iter_batches(_BATCH_ROWS, columns=columns):
-                    for row in range(len(batch)):
-                        yield {name: batch.column(name)[row].as_py() for name in columns}
+                # Arrow cannot join the dictionaries of two row groups within a struct, so no batch spans them.
+                for group in range(opened.num_row_groups):
+                    for batch in opened.iter_batches(_BATCH_ROWS, row_groups=[group], columns=columns):
+                        for row in range(len(batch)):
+                            yield {name: batch.column(name)[row].as_py() for name in columns}
         except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
             raise DataError(f"cannot read {file}: {error}") from error
 

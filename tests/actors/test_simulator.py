@@ -19,7 +19,7 @@ from simulator.shrinking import shrunk
 
 HISTORIES = int(os.environ.get("LMERASER_HISTORIES", "1000"))
 PART = 50
-OTHER_CHOICES = 2000
+OTHER_CHOICES = 500
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -31,6 +32,7 @@ def command_lines(process: subprocess.Popen[str]) -> set[bytes]:
             seen.add((Path("/proc") / str(process.pid) / "cmdline").read_bytes())
         except (FileNotFoundError, ProcessLookupError):
             break
+        time.sleep(0.01)
     return seen
 
 
@@ -62,12 +64,12 @@ def test_an_id_of_the_command_line_is_in_no_table_and_one_that_is_there_is_found
     assert (ran.returncode, "clean" in ran.stdout) == (0, True), ran.stdout + ran.stderr
     head.run(sys.executable, "-c", KEEPS, ERASED, RAY_ADDRESS=head.address)
     ran = head.run(*scan, **clean)
-    assert ran.returncode == 1 and f"of Ray at {head.address}" in ran.stdout
+    assert ran.returncode == 1 and "of Ray at " in ran.stdout and "holds id 1" in ran.stdout
     # A Ray that does not show its jobs is a finding too.
     (tmp_path / "token").touch(mode=0o600)
     (tmp_path / "token").write_text("0" * 64)
     ran = head.run(*scan, **clean, RAY_AUTH_TOKEN_PATH=str(tmp_path / "token"))
     assert ran.returncode == 1 and "does not show its jobs" in ran.stdout
     ran = head.run(*scan, "--folder", str(tmp_path), **{**clean, "RAY_ADDRESS": "127.0.0.1:1"})
-    assert ran.returncode == 1 and "nothing answers at 127.0.0.1:1" in ran.stdout
+    assert ran.returncode == 1 and "(RAY_ADDRESS=127.0.0.1:1)" in ran.stdout
     assert head.run(*scan, **{**clean, "RAY_ADDRESS": "local"}).returncode == 0

@@ -104,7 +104,6 @@ def test_how_a_picture_is_to_be_turned_arrives_and_nothing_else_of_what_the_came
         ("nul\0.png", "null byte"),
         (".", "Is a directory"),
     ],
-    ids=repr,
 )
 def test_anything_else_is_refused_with_what_it_is(value: Any, said: str) -> None:
     with pytest.raises(DataError, match=said):

@@ -22,7 +22,7 @@ SEEN_BY: dict[Way, set[str]] = {
     "old prompt served": {"recomputation", "answers"},
     "row kept in another cluster's file": {"rows", "recomputation", "residue", "answers"},
     "prompt fine-tuned instead of tuned again": {"recomputation", "answers"},
-    "request recorded but rows kept": {"rows", "residue"},
+    "request recorded but rows kept": {"receipts", "rows", "residue", "answers"},
 }
 
 

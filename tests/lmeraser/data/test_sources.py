@@ -71,6 +71,16 @@ def test_images_may_be_plain_bytes(tmp_path: Path) -> None:
     assert [row.image for row in read(path)] == images(3)
 
 
+@pytest.mark.parametrize("rows_of_a_group", [1, 7, 100])
+@pytest.mark.parametrize("nested", [False, True])
+def test_row_groups_of_any_size_are_read(tmp_path: Path, nested: bool, rows_of_a_group: int) -> None:
+    expected = images(40)
+    column: list[Any] = [{"bytes": image, "path": None} for image in expected] if nested else expected
+    table = pa.table({"image": column, "label": [0] * 40, "sample_id": [f"{row:02}" for row in range(40)]})
+    pq.write_table(table, tmp_path / "a.parquet", row_group_size=rows_of_a_group)
+    assert [row.image for row in read(tmp_path / "a.parquet")] == expected
+
+
 def test_an_image_that_is_not_there_is_reported_as_undecodable_with_its_id(tmp_path: Path) -> None:
     structs = [{"bytes": png(1), "path": None}, {"bytes": None, "path": "elsewhere.png"}, None]
     path = parquet(tmp_path / "a.parquet", {"image": structs, "label": [0, 0, 0], "sample_id": ["x", "y", "z"]})

@@ -46,16 +46,16 @@ BREAKAGES = (
         "        self.history.replay(foreign)\n        if not foreign:\n            return\n",
     ),
     Breakage(
+        "a registrar that was told of its replacement goes on",
+        "actors.registrar:Registrar.step",
+        "            self._journal.heed()\n",
+        "",
+    ),
+    Breakage(
         "an ingest is told what became of its rows without a look at the log",
         "actors.registrar:Registrar._add",
         "        self._journal.check()\n",
         "",
-    ),
-    Breakage(
-        "the specialist of a cluster that was regrouped is taken",
-        "actors.tunings:Tunings.take",
-        "take_specialists(current)",
-        "take_specialists(results)",
     ),
     Breakage(
         "the lease is not waited out",

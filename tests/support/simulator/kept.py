@@ -71,6 +71,27 @@ KEPT = (
             ),
         ),
     ),
+    # Seed 447.
+    Kept(
+        "a registrar that was told of its replacement goes on",
+        "no rest",
+        Plan(
+            300,
+            1000,
+            1,
+            (Row(5),),
+            (
+                Start("reg0", 0.0),
+                Start("reg1", 0.0),
+                Delete("del0", 0.0, 1, (), ("dot",)),
+                Delete("del1", 0.0, 2, (), ("dot",)),
+            ),
+        ),
+        (
+            Deviation("reg0#1.work", 4, "kill"),
+            Deviation("del1", 1, "switch", "del0"),
+        ),
+    ),
     # Seed 39.
     Kept(
         "an ingest is told what became of its rows without a look at the log",
@@ -87,39 +108,6 @@ KEPT = (
             ),
         ),
         (Deviation("reg0#1.work", 50, "switch", "reg1"),),
-    ),
-    # Seed 3739.
-    Kept(
-        "the specialist of a cluster that was regrouped is taken",
-        "registrar ended",
-        Plan(
-            3,
-            3,
-            1,
-            (
-                Row(1),
-                Row(2),
-                Row(3),
-                Row(4),
-                Row(5),
-                Row(6),
-                Row(7),
-            ),
-            (
-                Start("reg0", 0.0),
-                Delete("del0", 2.0, 0, (11,), ()),
-                Delete("del1", 0.0, 0, (4,), ()),
-                Delete("del2", 0.3, 0, (7,), ()),
-                Ingest("ing1", 0.0, 0, (Row(7),), 1, False, "silent", False),
-                Ingest("ing2", 1.0, 0, (Row(11),), 1, False, "complete", False),
-                Serve("rep0", 0.0, 3),
-            ),
-        ),
-        (
-            Deviation("reg0#1.work", 51, "switch", "rep0.renewal1"),
-            Deviation("reg0#1.work", 123, "switch", "reg0#1.renew6"),
-            Deviation("reg0#1.work", 165, "switch", "del0"),
-        ),
     ),
     # Seed 4.
     Kept(

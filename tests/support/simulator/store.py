@@ -38,6 +38,7 @@ class MemoryStore:
         partial = self._begun(name, data)
         if name in self.objects:
             self.partial.pop(partial, None)
+            self._watch("purged partial", name, None)
             raise LostRaceError(f"{name} in {self.uri} was written by another process first")
         self._publish(name, partial)
         self._scheduler.point(f"after put {name}")

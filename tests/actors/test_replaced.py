@@ -1,0 +1,105 @@
+"""A registrar that was replaced stays replaced, whoever told it first."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from pathlib import Path
+from typing import Any
+
+import pytest
+from small_system import System, samples
+
+from actors.incoming import put_rows
+from actors.journal import Journal
+from actors.owner import TuningJob
+from actors.owners import InProcessOwners, TuningResult
+from actors.registrar import Registrar
+from lmeraser.errors import FencedError
+from lmeraser.keys import load_signing_key
+from lmeraser.log import Log
+from lmeraser.store import LocalStore
+
+SystemOf = Callable[..., System]
+
+
+class ReadyTunings(InProcessOwners):
+    """Tunings end at once, and what came of them lies ready until it is let through."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.through = False
+        self.ready: list[TuningResult] = []
+
+    def start_tuning(self, job: TuningJob) -> None:
+        super().start_tuning(job)
+        self.ready += super().finished()
+
+    def stop_tuning(self, keys: Collection[str]) -> None:
+        """Too late for those."""
+
+    def finished(self) -> list[TuningResult]:
+        if not self.through:
+            return []
+        results, self.ready = self.ready, []
+        return results
+
+
+def test_a_journal_that_was_refused_once_is_refused_for_good(tmp_path: Path) -> None:
+    older, newer = Journal(Log(LocalStore(tmp_path))), Journal(Log(LocalStore(tmp_path)))
+    older.open_term()
+    newer.open_term()
+    for refused in (lambda: older.append("term", {}), older.check, older.heed, lambda: older.position):
+        for _ in range(2):
+            with pytest.raises(FencedError, match="term 2 has taken over from term 1"):
+                refused()
+    assert [record.term for record in Log(LocalStore(tmp_path)).advance()] == [1, 2]
+
+
+def test_a_registrar_whose_request_was_refused_accepts_none_and_ends(system_of: SystemOf) -> None:
+    system = system_of("minute", 12)
+    older, newer = system.registrar(), system.registrar()
+    for _ in range(2):
+        with pytest.raises(FencedError):
+            older.delete(["s3"], [])
+    with pytest.raises(FencedError):
+        older.step()
+    newer.delete(["s4"], [])
+    while not newer.idle():
+        newer.step()
+    assert system.newest().rows == 11
+    assert newer.status()["rows"] == 11
+
+
+def test_a_registrar_whose_incoming_rows_were_swept_does_not_say_that_there_was_nothing_to_add(
+    system_of: SystemOf,
+) -> None:
+    system = system_of("minute", 6)
+    older = system.registrar()
+    prefix = older.begin_ingest()
+    put_rows(system.store, system.hash_key, f"{prefix}rows", system.method().rows(samples(6, 8)))
+    outcome = older.ingest(prefix)
+    system.registrar()
+    with pytest.raises(FencedError):
+        older.step()
+    assert not outcome.done()
+
+
+def test_the_tuning_of_a_cluster_that_was_regrouped_and_came_back_is_not_taken(system_of: SystemOf) -> None:
+    system = system_of("minute", 9)
+    owners = ReadyTunings(system.store, system.manifest, system.hash_key, system.method)
+    signing_key = load_signing_key(system.keys)
+    registrar = Registrar(system.store, system.manifest, system.hash_key, signing_key, owners, lease_s=0.0)
+    registrar.delete(["s3", "s4", "s5"], [])
+    for _ in range(20):
+        registrar.step()
+    assert registrar.status()["running"]
+    prefix = registrar.begin_ingest()
+    put_rows(system.store, system.hash_key, f"{prefix}rows", system.method().rows(samples(9, 12)))
+    registrar.ingest(prefix)
+    registrar.step()
+    registrar.delete(["s9", "s10", "s11"], [])
+    registrar.step()
+    owners.through = True
+    while not registrar.idle():
+        registrar.step()
+    assert system.newest().root == system.fresh_root([*samples(0, 3), *samples(6, 9)])
