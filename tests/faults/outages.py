@@ -203,7 +203,7 @@ def all_there(replicas: int) -> bool:
 def raylet_of_a_replica(nodes: list[Any]) -> int:
     """Of these nodes, the raylet of one that has a replica."""
     found = set(named(VICTIMS["replica"]))
-    raylets = [node.all_processes["raylet"][0].process.pid for node in nodes]
+    raylets: list[int] = [node.all_processes["raylet"][0].process.pid for node in nodes]
     return next(pid for pid in raylets if not found.isdisjoint(descendants(pid)))
 
 
