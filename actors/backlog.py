@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from actors.owners import may_pass
+from lmeraser.errors import LMEraserError, OwnerFailedError
+
 FIRST_PAUSE_S = 1.0
 LONGEST_PAUSE_S = 60.0
+# The medium of the store may be well again at any moment.
+STORE_PAUSE_S = 2.0
+_log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -51,15 +58,23 @@ class Backlog:
             return due[:1]
         return [name for name in due if not self._requests[name].alone]
 
-    def failed(self, request_ids: Sequence[str], reason: str) -> None:
-        """These could not be erased together."""
+    def failed(self, request_ids: Sequence[str], reason: str, longest_s: float = LONGEST_PAUSE_S) -> None:
+        """These could not be erased together; one that fails alone is put off for so long at most."""
         for name in request_ids:
             request = self._requests[name]
             request.alone = True
             if len(request_ids) == 1:
                 request.reason = reason
-                request.pause_s = min(2 * request.pause_s or FIRST_PAUSE_S, LONGEST_PAUSE_S)
+                request.pause_s = min(2 * request.pause_s or FIRST_PAUSE_S, longest_s)
                 request.not_before = self.clock() + request.pause_s
+
+    def put_off(self, request_ids: Sequence[str], error: LMEraserError) -> bool:
+        """See :meth:`failed`; False for an error that only a new start of the registrar may mend."""
+        if not (isinstance(error, OwnerFailedError) or may_pass(error)):
+            return False
+        _log.error("%d erasure(s) could not be made and are tried again: %s", len(request_ids), error)
+        self.failed(request_ids, str(error), LONGEST_PAUSE_S if isinstance(error, OwnerFailedError) else STORE_PAUSE_S)
+        return True
 
     def done(self, request_id: str) -> None:
         """This one is erased."""

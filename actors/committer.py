@@ -160,7 +160,7 @@ class Committer:
 
     def _erasure(self, request: Resolution, before: Iterable[ClusterEntry]) -> Erasure:
         clusters = changes.clusters_of(before, self.index.only(request.rows))
-        return Erasure(request.id, tuple(sorted(clusters)), request.samples, request.subjects)
+        return Erasure(request.id, tuple(sorted(clusters)), request.samples, request.subjects, len(request.rows))
 
     def _heads_after(self, left: Sequence[ClusterEntry], going: set[str], arrived: Arrived | None) -> HeadsState:
         """Subtract the rows that go and the specialists that end; add the rows that come."""

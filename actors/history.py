@@ -50,6 +50,8 @@ class History:
         origin: record number of the commit that the next one is made from; 0 before the first.
         waiting: by the id of a deletion whose rows a commit leaves out, and that is neither completed nor failed:
             keys of the clusters that were touched, or of what they became since.
+        receipts: the newest receipt of each deletion that is erased, by its id.
+        receipt_names: all receipts that a record names.
         attempts: failed tunings by the digest of the rows, for clusters of the newest commit that have no specialist.
     """
 
@@ -62,6 +64,8 @@ class History:
     erased: dict[str, int] = field(default_factory=dict)
     origin: int = 0
     waiting: dict[str, set[str]] = field(default_factory=dict)
+    receipts: dict[str, str] = field(default_factory=dict)
+    receipt_names: set[str] = field(default_factory=set)
     attempts: dict[str, Attempts] = field(default_factory=dict)
     _restored: bool = False
 
@@ -145,6 +149,7 @@ class History:
 
     def _erased(self, record: Record) -> None:
         body = record.body
+        self._signed(record)
         self._change(
             record,
             status="erased",
@@ -155,8 +160,13 @@ class History:
         )
 
     def _completed(self, record: Record) -> None:
+        self._signed(record)
         self._change(record, status="completed", completed_at=record.at)
         self.waiting.pop(record.body["id"], None)
+
+    def _signed(self, record: Record) -> None:
+        self.receipts[record.body["id"]] = record.body["receipt"]
+        self.receipt_names.add(record.body["receipt"])
 
     def _failed(self, record: Record) -> None:
         self._change(record, status="failed", reason=record.body["reason"])

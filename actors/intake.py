@@ -26,9 +26,6 @@ from lmeraser.receipts import sample_hash, subject_hash
 from lmeraser.store import Store, unfenced
 
 MAX_IDS = 100_000
-# Each request leaves records and a receipt for ever, so those that name no row are limited in number.
-NOTHING_AT_ONCE = 100
-NOTHING_EVERY_S = 10.0
 _FIELDS = {"id", "sample_ids", "subject_ids", "idempotency", "body", "deadline"}
 _log = logging.getLogger(__name__)
 
@@ -59,7 +56,7 @@ class Intake:
         self._store = store
         self._hash_key = hash_key
         self._journal = journal
-        self._allowance = Allowance(NOTHING_AT_ONCE, NOTHING_EVERY_S, clock)
+        self._allowance = Allowance(clock)
         self._lock = threading.Lock()
         self._refused: list[str] = []
 
@@ -75,7 +72,7 @@ class Intake:
 
         Raises:
             RequestError: when no id is given, or more than 100,000 are, or the deadline is no time with an offset.
-            RateLimitError: when too many requests came that name no row of the system.
+            RateLimitError: when too many ids came that the system does not hold.
             IdempotencyConflictError: when the idempotency key came before with another body.
             StoreError: when the request cannot be written; it is not accepted then.
         """
@@ -100,8 +97,8 @@ class Intake:
                     )
                 return self._answer(earlier, request), False
             record = self._record_of(request, index)
-            if not record["samples"]:
-                self._allowance.take()
+            unknown = len(record["unknown_samples"]) + len(record["unknown_subjects"])
+            self._allowance.take(unknown, rows=len(record["samples"]))
             name = self.object_of(request["id"])
             self._store.put(name, canonical_json(request))
             reached(Boundary.REQUEST_WRITTEN)

@@ -19,6 +19,7 @@ from lmeraser.store import Store
 
 # A job that writes rows renews its prefix twice a second; one that is silent for so long has ended.
 SILENCE_S = 60.0
+WATCH_S = 5.0
 
 
 @dataclass
@@ -96,7 +97,7 @@ class Prefixes:
 
         Args:
             hashes: keyed hashes of samples and subjects.
-            number: of the log record that names them.
+            number: of the newest log record; what begins after the erasure begins at a later one.
         """
         with self._lock:
             if self._open:
@@ -122,7 +123,7 @@ class Prefixes:
             for name in self._store.names(prefix):
                 if name.endswith(COMPANION) and name not in state.read:
                     state.read[name] = np.frombuffer(self._store.get(name), "<u8")
-            later = short_hashes(each for each, number in forbidden.items() if number > state.begun)
+            later = short_hashes(each for each, number in forbidden.items() if number >= state.begun)
             if any(np.isin(later, hashes).any() for hashes in state.read.values()):
                 with self._lock:
                     self._open.pop(prefix, None)
@@ -131,11 +132,16 @@ class Prefixes:
                 self._forbidden.clear()
 
     def strays(self) -> bool:
-        """Once a minute: whether rows lie where no ingest puts any, as those of a worker that outlived its ingest."""
-        if time.monotonic() - self._looked_s < SILENCE_S:
+        """Whether to sweep: once a minute, where rows lie where no ingest puts any, as those of a worker that outlived
+        its ingest; every few seconds, while an ingest may still write rows that were erased after it began.
+        """
+        waited_s = time.monotonic() - self._looked_s
+        with self._lock:
+            watched = bool(self._forbidden)
+        if waited_s < (WATCH_S if watched else SILENCE_S):
             return False
         self._looked_s = time.monotonic()
-        return not all(map(self.keeps, self._store.names(f"{INCOMING}/")))
+        return watched or not all(map(self.keeps, self._store.names(f"{INCOMING}/")))
 
     def keeps(self, name: str) -> bool:
         """Whether an object lies under a prefix that rows are written to or that waits to be added."""

@@ -13,6 +13,7 @@ from lmeraser.commit import Commit
 from lmeraser.hashing import canonical_json
 from lmeraser.keys import HashKey
 from lmeraser.manifest import Manifest
+from lmeraser.objects import object_name
 from lmeraser.receipts import Coverage, sides, sign, statement
 from lmeraser.store import Store
 
@@ -32,9 +33,14 @@ class Receipting:
         self._commits: dict[int, Commit] = {}
 
     def read(self, deletion_id: str) -> dict[str, Any]:
-        """The receipt as it stands."""
-        receipt: dict[str, Any] = json.loads(self._store.get(f"receipts/{deletion_id}.json"))
+        """The receipt as it stands: the one that the log names."""
+        receipt: dict[str, Any] = json.loads(self._store.get(self._journal.history.receipts[deletion_id]))
         return receipt
+
+    def tidy(self) -> None:
+        """Remove receipts that no record names: their writer ended before it could record them, or was replaced."""
+        named = self._journal.history.receipt_names
+        self._store.purge_below("receipts/", named.__contains__, self._journal.check)
 
     def erased(self, deletion_id: str) -> None:
         """Sign that no answer and no object holds the rows any more, and record it."""
@@ -44,15 +50,17 @@ class Receipting:
         clusters = committed.erasure.clusters
         times = (history.deletion(deletion_id).accepted_at, self._journal.now())
         changed = sides(*self._around(committed.before, committed.after), clusters)
-        self._put(deletion_id, statement(self._manifest, self._hash_key, deletion_id, coverage, times, changed))
+        receipt = statement(self._manifest, self._hash_key, deletion_id, coverage, times, changed)
+        name = self._put(deletion_id, receipt)
         reached(Boundary.RECEIPT_WRITTEN)
         self._journal.append(
             "erased",
             {
                 "id": deletion_id,
                 "clusters": list(clusters),
-                "rows": len(coverage.samples),
+                "rows": coverage.rows,
                 "unknown": coverage.unknown,
+                "receipt": name,
             },
         )
         reached(Boundary.ERASED_RECORDED)
@@ -64,9 +72,9 @@ class Receipting:
         receipt = self.read(deletion_id)
         receipt["completed_at"] = self._journal.now()
         receipt["completed"] = {"log": commit.number, "root": commit.root}
-        self._put(deletion_id, receipt)
+        name = self._put(deletion_id, receipt)
         reached(Boundary.RECEIPT_COMPLETED)
-        self._journal.append("completed", {"id": deletion_id})
+        self._journal.append("completed", {"id": deletion_id, "receipt": name})
         reached(Boundary.COMPLETED_RECORDED)
 
     def _around(self, before: int, after: int) -> tuple[Commit, Commit]:
@@ -78,5 +86,8 @@ class Receipting:
         }
         return self._commits[before], self._commits[after]
 
-    def _put(self, deletion_id: str, receipt: dict[str, Any]) -> None:
-        self._store.put(f"receipts/{deletion_id}.json", canonical_json(sign(receipt, self._signing_key)))
+    def _put(self, deletion_id: str, receipt: dict[str, Any]) -> str:
+        """Write a receipt under a name of its own: one that a replaced registrar writes late overwrites no other."""
+        name = object_name(f"receipts/{deletion_id}", "json")
+        self._store.put(name, canonical_json(sign(receipt, self._signing_key)))
+        return name

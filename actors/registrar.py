@@ -6,7 +6,6 @@ actor whose thread calls it. Requests may come from other threads at any time.
 
 from __future__ import annotations
 
-import logging
 import time
 from collections import deque
 from collections.abc import Sequence
@@ -46,7 +45,6 @@ from lmeraser.manifest import Manifest
 from lmeraser.store import Store
 
 _NOTHING = Applied((), frozenset())
-_log = logging.getLogger(__name__)
 
 
 class Registrar:
@@ -76,6 +74,7 @@ class Registrar:
         self._intake.adopt(self._committer.index)
         self._retries: deque[str] = deque()
         self._receipting = Receipting(store, manifest, hash_key, signing_key, self._journal)
+        self._receipting.tidy()
         self._tunings = Tunings(manifest.method, self._journal, self._committer, owners)
         self._requests = Backlog()
         for deletion in self._journal.history.deletions.values():
@@ -83,6 +82,7 @@ class Registrar:
                 self._requests.add(deletion.id)
         self._ingests: deque[Incoming] = deque()
         self.prefixes = Prefixes(store)
+        self._owed: frozenset[str] = frozenset()
         commit = self._committer.commit
         owners.prepare({entry.key: entry.rows for entry in commit.clusters} if commit is not None else {})
         self._sweep()
@@ -105,7 +105,7 @@ class Registrar:
         Raises:
             NotReadyError: when the store holds no rows and never has.
             RequestError: when no id is given, or too many are, or the deadline is no such time.
-            RateLimitError: when too many requests came that name no row of the system.
+            RateLimitError: when too many ids came that the system does not hold.
             IdempotencyConflictError: when the key came before with another body.
             StoreError: when the request cannot be written; it is not accepted then.
         """
@@ -172,13 +172,6 @@ class Registrar:
             "term": self._journal.term,
             "commit": commit.number if commit is not None else None,
             "state_root": commit.root if commit is not None else None,
-            **self.figures(),
-        }
-
-    def figures(self) -> dict[str, Any]:
-        """The status without what takes a hash of every cluster."""
-        commit = self._committer.commit
-        return {
             "rows": commit.rows if commit is not None else 0,
             "clusters": len(commit.clusters) if commit is not None else 0,
             "awaiting": self._tunings.awaiting,
@@ -232,16 +225,16 @@ class Registrar:
             self.prefixes.forbid(hashes, self._journal.position.number)
         try:
             applied = self._committer.apply(requests) if fresh else _NOTHING
-        except OwnerFailedError as error:
-            _log.error("%d erasure(s) could not be made and are tried again: %s", len(ids), error)
-            self._requests.failed(ids, str(error))
+        except LMEraserError as error:
+            if not self._requests.put_off(ids, error):
+                raise
             self._unswept = True
             return
         self._tunings.forget(applied.left_keys)
         # Until the lease of every replica has run out, one may still answer from the commit before.
         time.sleep(self._lease_s)
         reached(Boundary.LEASE_WAITED)
-        self._owners.retire(applied.left_keys - applied.touched)
+        self._retire(applied)
         reached(Boundary.OWNERS_RETIRED)
         self._sweep()
         reached(Boundary.SWEPT)
@@ -277,10 +270,16 @@ class Registrar:
         self._unswept = True
         try:
             self._tunings.forget(applied.left_keys)
-            self._owners.retire(applied.left_keys - applied.touched)
+            self._retire(applied)
             self._sweep()
         finally:
             ingest.tell(outcome)
+
+    def _retire(self, applied: Applied) -> None:
+        """End the owners of clusters that are no more; what fails is owed by the next step that erases or adds."""
+        self._owed |= applied.left_keys - applied.touched
+        self._owners.retire(self._owed)
+        self._owed = frozenset()
 
     def _take_results(self) -> bool:
         results = self._tunings.finished()

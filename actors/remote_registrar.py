@@ -147,7 +147,7 @@ class RegistrarProcess:
 
     def _report(self) -> None:
         if time.monotonic() - self._reported_at >= _REPORT_S:
-            self._metrics.report(self._registrar.deletions(), self._registrar.figures())
+            self._metrics.report(self._registrar.deletions(), self._registrar.status())
             self._reported_at = time.monotonic()
 
 

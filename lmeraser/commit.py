@@ -58,6 +58,7 @@ class Erasure:
     Attributes:
         id: names the deletion.
         clusters: keys of the clusters of the commit before that held its rows.
+        rows: how many rows it leaves out, without those that an earlier deletion left out while this one waited.
         samples, subjects: keyed hashes of rows and subjects that it covers beyond those of its request's record,
             because an ingest added rows after the request was accepted.
     """
@@ -66,6 +67,13 @@ class Erasure:
     clusters: tuple[str, ...] = ()
     samples: tuple[str, ...] = ()
     subjects: tuple[str, ...] = ()
+    rows: int = 0
+
+    @staticmethod
+    def from_json(value: Mapping[str, Any]) -> Erasure:
+        """Read what a commit's record has of it. Raises KeyError, TypeError."""
+        clusters, samples, subjects = (tuple(value[name]) for name in ("clusters", "samples", "subjects"))
+        return Erasure(value["id"], clusters, samples, subjects, value["rows"])
 
 
 @dataclass(frozen=True)
@@ -146,10 +154,7 @@ class Commit:
             clusters = tuple(
                 ClusterEntry(**{**entry, "anchors": tuple(entry["anchors"])}) for entry in body.pop("clusters")
             )
-            erasures = tuple(
-                Erasure(each["id"], tuple(each["clusters"]), tuple(each["samples"]), tuple(each["subjects"]))
-                for each in body.pop("erasures")
-            )
+            erasures = tuple(map(Erasure.from_json, body.pop("erasures")))
             commit = Commit(**body, clusters=clusters, erasures=erasures, number=record.number)
         except (KeyError, TypeError) as error:
             raise LogError(f"log record {record.number} is not a commit: {error}") from error

@@ -117,7 +117,7 @@ class IdempotencyConflictError(RequestError):
 
 
 class RateLimitError(RequestError):
-    """Raised when deletions that name no row of the system come faster than they are taken in."""
+    """Raised when deletions name ids that the system does not hold faster than they are taken in."""
 
 
 class UnknownDeletionError(RequestError):

@@ -115,8 +115,7 @@ def copy_record(source: Store, target: Store, record: Record) -> None:
         LogError: when another record has its place.
     """
     if record.kind in ("erased", "completed"):
-        name = f"receipts/{record.body['id']}.json"
-        target.put(name, source.get(name))
+        target.put(record.body["receipt"], source.get(record.body["receipt"]))
     name = record_name(record.number)
     data = source.get(name)
     try:

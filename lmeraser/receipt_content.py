@@ -68,15 +68,17 @@ class Told:
 
     Attributes:
         deletion, store: ids of the deletion and of the store.
-        rows: how many rows were erased; 0 where the store held nothing of what was named.
+        covered: how many rows it is about; 0 where the store held nothing of what was named.
+        rows: how many of them it erased itself; the others were erased by deletions before it.
         subjects: how many of the named subjects had rows.
         unknown: how many of the named ids had none.
-        clusters: how many clusters held the rows; 0 with rows where an earlier deletion had erased them already.
+        clusters: how many clusters held the rows that it erased.
         accepted_at, erased_at, completed_at: ISO 8601, UTC; the last None while it is only erased.
     """
 
     deletion: str
     store: str
+    covered: int
     rows: int
     subjects: int
     unknown: int
@@ -123,6 +125,7 @@ def read_content(receipt: Mapping[str, Any]) -> Told:
     return Told(
         deletion=content.deletion,
         store=content.store,
+        covered=len(content.samples),
         rows=content.rows,
         subjects=len(content.subjects),
         unknown=content.unknown,
@@ -147,20 +150,19 @@ def _in_time(content: _Receipt) -> Iterable[str]:
 
 def _in_change(content: _Receipt) -> Iterable[str]:
     before, after = content.before, content.after
-    if content.rows != len(content.samples):
+    if content.rows > len(content.samples):
         yield f"{content.rows} rows, but {len(content.samples)} sample hashes"
-    if content.rows < len(content.subjects):
-        yield f"{content.rows} rows of {len(content.subjects)} subjects"
+    if len(content.samples) < len(content.subjects):
+        yield f"{len(content.samples)} sample hashes of {len(content.subjects)} subjects"
+    if bool(content.rows) != bool(content.clusters):
+        yield f"{content.rows or 'no'} rows were erased, but {len(content.clusters) or 'no'} clusters held them"
     expected = {f"rows/{key}" for key in content.clusters}
     leaves = {path.name: path.leaf for path in before.rows}
     left = {path.name: path.leaf for path in after.rows}
     if leaves.keys() != expected or not left.keys() <= expected:
         yield "its Merkle paths are not those of its clusters"
     if not content.clusters:
-        # A deletion may be accepted while another one erases the same rows.
         return
-    if not content.rows:
-        yield "no rows were erased, but clusters held them"
     if before.root == after.root or before.log >= after.log:
         yield "rows were erased, but the state after it is not another and later one"
     if unchanged := [name for name, leaf in left.items() if leaves.get(name) == leaf]:

@@ -49,12 +49,15 @@ class Coverage:
     """What a deletion covers once its rows are erased.
 
     Attributes:
-        samples, subjects: keyed hashes of the rows, and of the subjects that it named and that had rows.
+        samples, subjects: keyed hashes of the rows, and of the subjects that it named and that had rows; those that an
+            earlier deletion erased while this one waited are among them.
+        rows: how many rows it erased itself.
         unknown: how many of its ids named no row.
     """
 
     samples: tuple[str, ...]
     subjects: tuple[str, ...]
+    rows: int
     unknown: int
 
     @staticmethod
@@ -64,6 +67,7 @@ class Coverage:
         return Coverage(
             (*request["samples"], *erasure.samples),
             (*request["subjects"], *erasure.subjects),
+            erasure.rows,
             len(unknown.difference(erasure.samples, erasure.subjects)),
         )
 
@@ -92,7 +96,7 @@ def statement(
         "key_check": key_check(hash_key, deletion_id),
         "samples": list(coverage.samples),
         "subjects": list(coverage.subjects),
-        "rows": len(coverage.samples),
+        "rows": coverage.rows,
         "unknown": coverage.unknown,
         "accepted_at": times[0],
         "erased_at": times[1],

@@ -14,9 +14,11 @@ from cluster.cli.options import AsJson, ConfigFile, KeyFolder, S3Endpoint, Store
 from cluster.cli.output import print_json, print_pairs, warn
 from lmeraser.errors import ConfigError, ObjectMissingError, ReceiptError
 from lmeraser.keys import load_hash_key, parse_public_pem, read_hash_key
+from lmeraser.log import Log
 from lmeraser.manifest import load_manifest
 from lmeraser.receipt_content import parse_receipt
 from lmeraser.receipts import covers, verify_receipt
+from lmeraser.store import Store
 
 group = typer.Typer(help="Signed statements that rows were erased.", no_args_is_help=True)
 
@@ -36,9 +38,21 @@ def show(
     target = find_store(store, s3_endpoint, config)
     load_manifest(target)
     try:
-        print_json(json.loads(target.get(f"receipts/{deletion_id}.json")))
+        print_json(json.loads(target.get(_name(target, deletion_id))))
     except ObjectMissingError as error:
-        raise ReceiptError(f"deletion {deletion_id} has no receipt: it is unknown, or not erased yet") from error
+        raise ReceiptError(f"the receipt of deletion {deletion_id} is gone: {error}") from error
+
+
+def _name(target: Store, deletion_id: str) -> str:
+    """The receipt that the log names last."""
+    signed = [
+        record
+        for record in Log(target).advance()
+        if record.kind in ("erased", "completed") and record.body["id"] == deletion_id
+    ]
+    if not signed:
+        raise ReceiptError(f"deletion {deletion_id} has no receipt: it is unknown, or not erased yet")
+    return str(signed[-1].body["receipt"])
 
 
 @group.command("verify")
@@ -85,10 +99,10 @@ def verify(
         print_json(found)
     else:
         print_pairs(found.items())
-    if told.rows == 0:
+    if told.covered == 0:
         warn("NOTHING WAS ERASED: the store held no row of what this deletion named")
-    elif told.clusters == 0:
-        warn("the rows were erased by an earlier deletion already, so this receipt shows no change of the store")
+    elif told.rows < told.covered:
+        warn(f"{told.covered - told.rows} of the rows were erased by an earlier deletion: its receipt shows the change")
     if left:
         more = f", nor {len(left) - 1} more" if len(left) > 1 else ""
         raise ReceiptError(f"the receipt does not cover {left[0]!r}{more}")

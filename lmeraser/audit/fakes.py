@@ -179,18 +179,19 @@ def _recorded(scene: Scene, commit: Commit, store: Store, signing_key: Ed25519Pr
     none: dict[str, Any] = {"subjects": [], "unknown_samples": [], "unknown_subjects": []}
     empty: dict[str, Any] = {**none, "idempotency": None, "body": "", "deadline": None}
     request = log.append("request", term, {"id": request_id, "samples": samples, **empty})
-    erasure = Erasure(request_id, (scene.entry.key,))
+    erasure = Erasure(request_id, (scene.entry.key,), rows=1)
     record = log.append("commit", term, replace(commit, erasures=(erasure,)).to_body())
     after = Commit.from_record(record)
     coverage = Coverage.of(request.body, erasure)
-    said = {"id": request_id, "clusters": list(erasure.clusters), "rows": len(coverage.samples), "unknown": 0}
+    name = object_name(f"receipts/{request_id}", "json")
+    said = {"id": request_id, "clusters": list(erasure.clusters), "rows": coverage.rows, "unknown": 0, "receipt": name}
     log.append("erased", term, said)
-    log.append("completed", term, {"id": request_id})
+    log.append("completed", term, {"id": request_id, "receipt": name})
     now = log.now()
     changed = sides(evidence.commit, after, erasure.clusters)
     body = statement(evidence.manifest, evidence.hash_key, request_id, coverage, (request.at, now), changed)
     body |= {"completed_at": now, "completed": {"log": after.number, "root": after.root}}
-    store.put(f"receipts/{request_id}.json", canonical_json(sign(body, signing_key)))
+    store.put(name, canonical_json(sign(body, signing_key)))
     return request_id
 
 

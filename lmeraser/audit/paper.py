@@ -26,7 +26,7 @@ def requests(evidence: Evidence) -> Section:
         (
             one.id,
             one.status,
-            str(len(one.coverage.samples)),
+            str(one.coverage.rows),
             str(len(one.coverage.subjects)),
             str(one.coverage.unknown),
             one.request.at,
@@ -106,7 +106,7 @@ def _wrong_with_receipt(evidence: Evidence, one: Asked) -> Iterator[str]:
         yield "it has no receipt, because it is not erased"
         return
     try:
-        receipt = json.loads(evidence.store.get(f"receipts/{one.id}.json"))
+        receipt = json.loads(evidence.store.get((one.completed or one.erased).body["receipt"]))
         verify_receipt(receipt, evidence.public_key)
     except ObjectMissingError:
         yield "its receipt is missing"
@@ -128,7 +128,7 @@ def _contradictions(evidence: Evidence, one: Asked, receipt: dict[str, Any], cha
         "key_check": key_check(evidence.hash_key, one.id),
         "samples": coverage.samples,
         "subjects": coverage.subjects,
-        "rows": len(coverage.samples),
+        "rows": coverage.rows,
         "unknown": coverage.unknown,
         "accepted_at": one.request.at,
         **changed,

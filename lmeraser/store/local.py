@@ -66,7 +66,7 @@ class LocalStore:
         with _storage_errors(f"cannot list {self.uri}"):
             found = (
                 (Path(folder) / file).relative_to(self._root).as_posix()
-                for folder, _, files in os.walk(start)
+                for folder, _, files in os.walk(start, onerror=_unless_gone)
                 for file in files
             )
             return sorted(name for name in found if name.startswith(prefix) and not name.startswith(_PARTIAL))
@@ -99,9 +99,10 @@ class LocalStore:
             self._remove(path, f"an unfinished write, {path.name},")
 
     def kept(self) -> Iterator[tuple[str, bytes | None]]:
-        # A folder that was moved to another disk is linked.
         seen: set[tuple[int, int]] = set()
-        for folder, below, files in os.walk(self._root, followlinks=True):
+        unseen: list[OSError] = []
+        # A folder that was moved to another disk is linked.
+        for folder, below, files in os.walk(self._root, followlinks=True, onerror=unseen.append):
             status = Path(folder).stat()
             if (status.st_dev, status.st_ino) in seen:
                 below.clear()
@@ -114,6 +115,8 @@ class LocalStore:
                     continue
                 except OSError:
                     yield str(path), None
+        # What cannot be listed may hold anything.
+        yield from ((str(error.filename), None) for error in unseen if not isinstance(error, FileNotFoundError))
 
     def check(self) -> None:
         name = f"probe/{uuid.uuid4().hex}"
@@ -162,6 +165,12 @@ def _make_folder(folder: Path) -> None:
     _make_folder(folder.parent)
     folder.mkdir(mode=0o700, exist_ok=True)
     _sync_folder(folder.parent)
+
+
+def _unless_gone(error: OSError) -> None:
+    """A folder that cannot be listed is no empty folder, unless it is gone by the time it is looked at."""
+    if not isinstance(error, FileNotFoundError | NotADirectoryError):
+        raise error
 
 
 def _sync_folder(folder: Path) -> None:

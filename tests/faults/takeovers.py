@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import json
 import os
 import sys
 import tempfile
@@ -22,6 +23,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 
+from commits import receipts_of
 from paused import Paused
 from small_system import System, build_system, finish, samples
 
@@ -34,6 +36,7 @@ from lmeraser.data import Sample
 from lmeraser.errors import FencedError
 from lmeraser.keys import load_signing_key
 from lmeraser.method import Method
+from lmeraser.receipts import verify_receipt
 from lmeraser.rows import RowTable
 from lmeraser.store import LocalStore
 
@@ -109,6 +112,11 @@ class Takeovers:
         listed = {name for prefix in DATA_FOLDERS for name in store.names(prefix)}
         if listed != newest.objects():
             yield f"{len(listed ^ newest.objects())} objects are not those of the newest commit"
+        for name, names in receipts_of(store).items():
+            receipt = json.loads(store.get(names[-1]))
+            verify_receipt(receipt, load_signing_key(system.keys).public_key())
+            if receipt["completed"] is None:
+                yield f"deletion {name} is completed, and its receipt does not say so"
         if names := store.names("requests/"):
             yield f"{len(names)} requests are left in clear"
 

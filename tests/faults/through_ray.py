@@ -32,6 +32,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 
 import ray
 from campaign import Tally
+from commits import receipts_of
 from media import Disk, small_disk
 from processes import descendants, kill, named
 from small_system import System, build_system, picture, samples
@@ -96,7 +97,7 @@ class RayCampaign:
         kinds = sorted(record.kind for record in records if record.body.get("id") == deletion_id)
         if kinds != ["completed", "erased", "request"]:
             faults.append(f"the log has {kinds}")
-        receipt = json.loads(self._system.store.get(f"receipts/{deletion_id}.json"))
+        receipt = json.loads(self._system.store.get(receipts_of(self._system.store)[deletion_id][-1]))
         verify_receipt(receipt, load_signing_key(self._system.keys).public_key())
         tally.wrong += bool(faults)
         tally.faults += (f"{name}: {fault}" for fault in faults)

@@ -38,7 +38,7 @@ LIES = {
     "no-paths": "not those of its clusters",
     "paths-of-another-cluster": "not those of its clusters",
     "path-to-another-root": "rows/00 after does not lead to the state root",
-    "clusters-without-rows": "no rows were erased, but clusters held them",
+    "clusters-without-rows": "no rows were erased, but 2 clusters held them",
     "key-twice": "'erased_at' stands in it twice",
     "key-twice-within": "'log' stands in it twice",
     "not-a-number": "NaN",

@@ -1,4 +1,4 @@
-"""Records appended to a log without a system behind them."""
+"""Records that are appended to a log without a system behind them, and what a log names."""
 
 from __future__ import annotations
 
@@ -13,6 +13,15 @@ def append_commit(store: Store, *requests: str) -> int:
     log.advance()
     commit = Commit((), "heads/a", "00", fixed_leaves={}, cut_leaf="00", erasures=tuple(map(Erasure, requests)))
     return log.append("commit", 1, commit.to_body()).number
+
+
+def receipts_of(store: Store) -> dict[str, list[str]]:
+    """The receipts that the log names, by the deletion, the newest last."""
+    found: dict[str, list[str]] = {}
+    for record in Log(store).advance():
+        if record.kind in ("erased", "completed"):
+            found.setdefault(record.body["id"], []).append(record.body["receipt"])
+    return found
 
 
 def append_other(store: Store) -> None:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+from commits import receipts_of
 from small_system import System, samples
 
 from lmeraser import fresh
@@ -90,8 +91,9 @@ def test_without_ids_the_residue_counts_as_not_done_and_with_some_too(deleted: D
 @pytest.mark.slow
 def test_what_was_changed_afterwards_is_told_by_its_section(deleted: Deleted) -> None:
     system, (first, second) = deleted
-    receipt = json.loads(system.store.get(f"receipts/{first}.json"))
-    system.store.put(f"receipts/{first}.json", json.dumps({**receipt, "erased_at": "2020"}).encode())
+    name = receipts_of(system.store)[first][-1]
+    receipt = json.loads(system.store.get(name))
+    system.store.put(name, json.dumps({**receipt, "erased_at": "2020"}).encode())
     system.store.put("rows/old/left.parquet", b"a copy of s40 here")
     found = audited(deleted, known_head="0" * 64)
     expected = {"receipts": "failed", "log": "failed", "residue": "failed"}

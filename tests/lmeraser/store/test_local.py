@@ -296,6 +296,27 @@ def test_a_home_folder_that_nobody_knows_is_told(monkeypatch: pytest.MonkeyPatch
         open_store("~/store")
 
 
+def test_a_folder_that_cannot_be_listed_is_no_empty_folder(store: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    store.put("rows/a/1", b"row")
+    store.put("rows/b/1", b"row")
+    broken = f"{store.uri}/rows/a"
+    scandir = os.scandir
+
+    def scandir_or_fail(path: str) -> object:
+        if str(path) == broken:
+            raise OSError(errno.EIO, "Input/output error", broken)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", scandir_or_fail)
+    with pytest.raises(StoreError, match="cannot list"):
+        store.names("rows/")
+    with pytest.raises(StoreError, match="cannot list"):
+        store.purge_below("rows/", lambda _: False, unfenced)
+    assert (broken, None) in list(store.kept())
+    monkeypatch.undo()
+    assert store.names("rows/") == ["rows/a/1", "rows/b/1"]
+
+
 def test_the_check_of_a_folder_leaves_nothing_behind(store: LocalStore, tmp_path: Path) -> None:
     store.check()
     assert files_below(tmp_path) == []

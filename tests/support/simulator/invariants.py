@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from typing import Any
 
 from lmeraser.commit import DATA_FOLDERS
 from lmeraser.errors import LMEraserError, ObjectMissingError
@@ -148,6 +149,16 @@ class Invariants:
                     "erased row", f"row {min(found)} of {deletion.key} is in {name} when it counts as erased"
                 )
 
+    def _receipt_of(self, deletion_id: str) -> dict[str, Any]:
+        """The receipt that the log names last."""
+        objects = self._objects()
+        records = [json.loads(objects[name]) for name in sorted(objects) if name.startswith("log/")]
+        signed = [each["body"] for each in records if each["kind"] in ("erased", "completed")]
+        receipt: dict[str, Any] = json.loads(
+            objects[[body["receipt"] for body in signed if body["id"] == deletion_id][-1]]
+        )
+        return receipt
+
     def _may_wait(self, name: str, deletion: Asked) -> bool:
         """Whether an object of an ingest may hold an erased row: the ingest began after the deletion was accepted, so
         that the row is left out when the rows are added; or wrote it after the erasing commit, and must start again."""
@@ -199,7 +210,7 @@ class Invariants:
             if one.answered is not None and not (one.id == one.answered and one.completed):
                 raise WrongError("lost request", f"{when}, {one.key} was accepted and is not completed")
             if one.completed:
-                verify_receipt(json.loads(self._objects()[f"receipts/{one.id}.json"]), SIGNING_KEY.public_key())
+                verify_receipt(self._receipt_of(one.id), SIGNING_KEY.public_key())
         left = {name for name, _ in self._data()} - commit.objects() - (self._excused() if when == "at rest" else set())
         if left:
             holding = [
