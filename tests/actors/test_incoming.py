@@ -211,3 +211,32 @@ def test_a_sweep_that_fails_after_an_ingest_is_done_again_and_adds_nothing_twice
     added = 10 if start == 200 else 9
     assert (done.result(timeout=0), system.newest().rows) == (IngestOutcome(added, 10 - added, 0), 90 + added)
     assert system.store.names("incoming/") == []
+
+
+@both
+def test_an_ingest_that_began_between_a_deletion_and_its_erasure_is_dropped(system_of: SystemOf) -> None:
+    system = system_of()
+    registrar = system.registrar()
+    registrar.delete([], ["u205"])
+    prefix = registrar.begin_ingest()
+    put(system, prefix, 200, 210)
+    finish(registrar)
+    assert holders(system, 205) == []
+    with pytest.raises(RequestError, match="erased meanwhile"):
+        registrar.ingest(prefix)
+
+
+def test_rows_that_a_running_ingest_writes_after_their_erasure_are_found_within_seconds(
+    system_of: SystemOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    system = system_of()
+    registrar = system.registrar()
+    prefix = registrar.begin_ingest()
+    registrar.delete(["s3"], [])
+    finish(registrar)
+    put(system, prefix, 3, 5)
+    now = time.monotonic() + prefixes.WATCH_S
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    registrar.prefixes.renew(prefix)
+    finish(registrar)
+    assert holders(system, 3) == []

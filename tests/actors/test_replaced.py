@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from small_system import System, samples
+from small_system import System, finish, samples
 
 from actors.incoming import put_rows
 from actors.journal import Journal
@@ -103,3 +104,30 @@ def test_the_tuning_of_a_cluster_that_was_regrouped_and_came_back_is_not_taken(s
     while not registrar.idle():
         registrar.step()
     assert system.newest().root == system.fresh_root([*samples(0, 3), *samples(6, 9)])
+
+
+class LateStore(LocalStore):
+    """Before it writes the first receipt, something else happens: its process was frozen there."""
+
+    happens: Callable[[], None] | None = None
+
+    def put(self, name: str, data: bytes) -> None:
+        if name.startswith("receipts/") and self.happens is not None:
+            happens, self.happens = self.happens, None
+            happens()
+        super().put(name, data)
+
+
+def test_a_receipt_that_a_replaced_registrar_writes_late_is_not_the_one_that_counts(system_of: SystemOf) -> None:
+    system = system_of("minute", 24)
+    store = LateStore(Path(system.store.uri))
+    first = replace(system, store=store).registrar()
+    deletion = first.delete(["s3"], [])
+    store.happens = lambda: finish(system.registrar())
+    with pytest.raises(FencedError):
+        finish(first)
+    successor = system.registrar()
+    assert successor.deletion(deletion.id).status == "completed"
+    assert successor.receipt(deletion.id)["completed"] is not None
+    # What the late one wrote is named by no record, and gone.
+    assert len(system.store.names("receipts/")) == 2

@@ -1,0 +1,80 @@
+"""Erasures whose step fails are made again, whole, and hold up no other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from small_system import System
+from until import until
+
+from actors.owners import InProcessOwners
+from actors.registrar import Registrar
+from lmeraser.errors import StoreError
+from lmeraser.keys import load_signing_key
+from lmeraser.rows import RowTable
+from lmeraser.store import LocalStore
+
+SystemOf = Callable[..., System]
+
+
+class SickStore(LocalStore):
+    """One of its objects cannot be read for a while."""
+
+    sick = ""
+
+    def get(self, name: str) -> bytes:
+        if name == self.sick:
+            raise StoreError(f"cannot read {name}: Input/output error")
+        return super().get(name)
+
+
+def test_a_row_object_that_cannot_be_read_holds_up_its_own_erasure_and_no_other(system_of: SystemOf) -> None:
+    system = system_of("minute", 24)
+    store = SickStore(Path(system.store.uri))
+    entries = system.newest().clusters
+    first, other = (RowTable.from_parquet(store.get(entry.rows_object), "").sample_ids[0] for entry in entries[:2])
+    registrar = replace(system, store=store).registrar()
+    store.sick = entries[0].rows_object
+    held, free = (registrar.delete([name], []).id for name in (first, other))
+    for _ in range(20):
+        registrar.step()
+    assert registrar.deletion(held).status == "accepted"
+    assert "Input/output error" in registrar.status()["held_up"][held]
+    assert registrar.deletion(free).status != "accepted"
+    store.sick = ""
+
+    def completed() -> bool | None:
+        registrar.step()
+        return registrar.deletion(held).status == "completed" or None
+
+    until(completed, 30)
+    assert system.newest().rows == 22
+
+
+class StuckOwners(InProcessOwners):
+    """An owner outlives its first end."""
+
+    retired: list[frozenset[str]]
+
+    def retire(self, keys: Collection[str]) -> None:
+        self.retired = [*getattr(self, "retired", []), frozenset(keys)]
+        if len(self.retired) == 1:
+            raise StoreError("process 7 still runs, and could still write to the store")
+
+
+def test_owners_that_must_end_are_ended_before_a_step_that_failed_counts(system_of: SystemOf) -> None:
+    system = system_of("minute", 24)
+    owners = StuckOwners(system.store, system.manifest, system.hash_key, system.method)
+    registrar = Registrar(
+        system.store, system.manifest, system.hash_key, load_signing_key(system.keys), owners, lease_s=0.0
+    )
+    deletion = registrar.delete([f"s{number}" for number in range(12)], [])
+    with pytest.raises(StoreError, match="still runs"):
+        registrar.step()
+    assert registrar.deletion(deletion.id).status == "accepted"
+    registrar.step()
+    assert registrar.deletion(deletion.id).status == "erased"
+    assert owners.retired[0] and owners.retired[1] == owners.retired[0]
