@@ -146,8 +146,12 @@ class World:
                 self.take_over(slots)
 
     def finish(self) -> None:
-        while self.registrar.step() or self.replaced:
-            self.step()
+        while self.registrar.step():
+            pass
+        # One that has nothing to add or to remove any more does no harm, and need not notice.
+        self.step()
+        while self.registrar.step():
+            pass
         assert self.registrar.idle()
 
 
