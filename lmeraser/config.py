@@ -227,7 +227,7 @@ class Config:
             every erasure waits as long. Written into the store when it is made, and kept; when absent, 0.4 in a folder
             and 2 in a bucket.
         s3_endpoint: URL of an S3 provider other than AWS, for the store and the rows; ``--s3-endpoint`` goes before it.
-        labels: names of the labels; those that the private source declares when empty.
+        labels: names of the labels, for good; those that the private source declares when empty.
         public, private: where public and private rows come from.
         test: rows that ``lmeraser predict --test`` predicts.
         images: which images are taken, as rows and for predictions.
