@@ -54,10 +54,10 @@ class ImageFolderSource:
         """
         if all(map(is_split, self._folders)):
             raise DataError(
-                f"the folders in {self._path} are called {', '.join(self._folders)}, as splits are, and the top folders "
-                "of an image folder become its labels for good: name the folder of one split as `path:`, such as "
-                f"{self._path / self._folders[0]}. If the labels of the private rows really are called so, list them "
-                "under `labels:`"
+                f"the folders in {self._path} are called {', '.join(self._folders)}, as splits are, and the top "
+                "folders of an image folder become its labels for good: name the folder of one split as `path:`, "
+                f"such as {self._path / self._folders[0]}. If the labels of the private rows "
+                "really are called so, list them under `labels:`"
             )
         return self._folders
 
