@@ -78,8 +78,8 @@ def nested(key: str, value: Any) -> dict[str, Any]:
     return value
 
 
-def test_an_empty_file_gives_the_defaults(tmp_path: Path) -> None:
-    assert load_config(written(tmp_path, "")) == Config()
+def test_an_empty_mapping_gives_the_defaults(tmp_path: Path) -> None:
+    assert load_config(written(tmp_path, "{}")) == Config()
     assert load_config(written(tmp_path, "# nothing\n")) == Config()
 
 
