@@ -151,6 +151,15 @@ class MethodConfig:
         repeated = sorted({name for name in self.labels if self.labels.count(name) > 1})
         if repeated:
             raise ValueError(f"labels repeats {', '.join(repeated)}")
+        # What cannot be seen tells no labels apart.
+        seen: dict[str, str] = {}
+        for name in self.labels:
+            visible = comparable(name.strip().strip("\u200b\ufeff").strip())
+            if not visible:
+                raise ValueError(f"labels holds the empty name {name!r}; every label needs a name")
+            if visible in seen:
+                raise ValueError(f"labels holds {seen[visible]!r} and {name!r}, which look the same: keep one of them")
+            seen[visible] = name
         return self
 
     @model_validator(mode="after")

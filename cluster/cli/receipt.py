@@ -90,5 +90,5 @@ def verify(
     elif told.clusters == 0:
         warn("the rows were erased by an earlier deletion already, so this receipt shows no change of the store")
     if left:
-        more = f", nor {len(left) - 1} more" if len(left) > 1 else ""
+        more = f" and {len(left) - 1} more of the {len(asked)} ids" if len(left) > 1 else ""
         raise ReceiptError(f"the receipt does not cover {left[0]!r}{more}")

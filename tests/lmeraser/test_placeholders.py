@@ -80,7 +80,7 @@ def test_a_file_without_a_mapping_is_not_the_defaults(tmp_path: Path, text: str)
         load_config(written(tmp_path, text))
 
 
-@pytest.mark.parametrize("text", ["seed: &a [*a]", "&a {seed: *a}", f"seed: {'[' * 5000}{']' * 5000}"])
+@pytest.mark.parametrize("text", ["seed: &a [*a]", "&a {seed: *a}", f"seed: {'[' * 2000}{']' * 2000}"])
 def test_what_holds_itself_or_is_nested_too_deeply_is_refused(tmp_path: Path, text: str) -> None:
     with pytest.raises(ConfigError, match=r"config\.yaml cannot be read: a value in it holds itself"):
         load_config(written(tmp_path, text))
