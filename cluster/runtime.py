@@ -81,8 +81,8 @@ def _start(options: dict[str, Any]) -> None:
         ray.shutdown()
         shorter = ", with a shorter path" if "AF_UNIX" in str(error) else ""
         raise LMEraserError(
-            f"cannot start Ray: {error} (its files and logs go to {get_default_ray_temp_dir()}; RAY_TMPDIR names another "
-            f"folder{shorter})"
+            f"cannot start Ray: {error} (its files and logs go to {get_default_ray_temp_dir()}; RAY_TMPDIR names "
+            f"another folder{shorter})"
         ) from error
 
 
