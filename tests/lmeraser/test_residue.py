@@ -157,7 +157,7 @@ def test_an_id_of_digits_counts_in_row_files_and_is_doubtful_elsewhere(system_of
     (logs / "raylet.out").write_text("worker 7 of 8 started")
     found = scanned(system, "7", folder=logs)
     assert found.clean
-    assert found.doubtful == (Finding(str(logs / "raylet.out"), "may hold id 1"),)
+    assert found.doubtful == (Finding(str(logs / "raylet.out"), f"may hold {FIRST}"),)
     assert {finding.what for finding in scanned(system, "8").findings} == {"holds 1 of the ids"}
     # An older version, or a write that was not finished, is a row file too.
     kept = next(system.store.get(entry.rows_object) for entry in system.newest().clusters)
