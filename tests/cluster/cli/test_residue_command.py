@@ -55,5 +55,7 @@ def test_a_number_in_a_log_is_shown_and_no_failure(scan: Scan, tmp_path: Path) -
     (tmp_path / "logs" / "raylet.out").write_text("worker 7 started")
     ran = scan("7\n", "--json")
     assert (ran.code, ran.json["clean"], ran.json["findings"]) == (0, True, [])
-    assert ran.json["doubtful"] == [{"file": str(tmp_path / "logs" / "raylet.out"), "what": "may hold the id in place 1 of the list"}]
+    assert ran.json["doubtful"] == [
+        {"file": str(tmp_path / "logs" / "raylet.out"), "what": "may hold the id in place 1 of the list"}
+    ]
     assert scan("8\n").code == 1
