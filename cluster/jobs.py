@@ -90,7 +90,7 @@ def ingest(
     check = reading.checked(reading.samples(site, labels, said), labels)
     rows = sum(1 for _ in check)
     if rows == 0:
-        left_out = f"; left out were {said.told()}" if said.left_out else ""
+        left_out = f"; files that were left out: {said.told()}" if said.left_out else ""
         raise DataError(f"the private source holds no rows that can be used{left_out}")
     prefix = ray.get(registrar.begin_ingest.remote())
     try:

@@ -79,9 +79,10 @@ def _start(options: dict[str, Any]) -> None:
     except Exception as error:
         # Ray raises plain exceptions too. Of what it had started before nothing stays.
         ray.shutdown()
+        shorter = ", with a shorter path" if "AF_UNIX" in str(error) else ""
         raise LMEraserError(
-            f"cannot start Ray, whose files go to {get_default_ray_temp_dir()} (RAY_TMPDIR names another folder, whose "
-            f"path must be short): {error}"
+            f"cannot start Ray: {error} (its files and logs go to {get_default_ray_temp_dir()}; RAY_TMPDIR names "
+            f"another folder{shorter})"
         ) from error
 
 

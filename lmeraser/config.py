@@ -151,6 +151,15 @@ class MethodConfig:
         repeated = sorted({name for name in self.labels if self.labels.count(name) > 1})
         if repeated:
             raise ValueError(f"labels repeats {', '.join(repeated)}")
+        # What cannot be seen tells no labels apart.
+        seen: dict[str, str] = {}
+        for name in self.labels:
+            visible = comparable(name.strip().strip("\u200b\ufeff").strip())
+            if not visible:
+                raise ValueError(f"labels holds the empty name {name!r}; every label needs a name")
+            if visible in seen:
+                raise ValueError(f"labels holds {seen[visible]!r} and {name!r}, which look the same: keep one of them")
+            seen[visible] = name
         return self
 
     @model_validator(mode="after")
@@ -227,7 +236,7 @@ class Config:
             every erasure waits as long. Written into the store when it is made, and kept; when absent, 0.4 in a folder
             and 2 in a bucket.
         s3_endpoint: URL of an S3 provider other than AWS, for the store and the rows; ``--s3-endpoint`` goes before it.
-        labels: names of the labels; those that the private source declares when empty.
+        labels: names of the labels, for good; those that the private source declares when empty.
         public, private: where public and private rows come from.
         test: rows that ``lmeraser predict --test`` predicts.
         images: which images are taken, as rows and for predictions.

@@ -101,7 +101,9 @@ def _of_array(pixels: np.ndarray) -> bytes:
 def _of_pil(image: Image.Image) -> bytes:
     if image.mode in ("I", "F"):
         # What their values mean, black to white, only the caller knows.
-        raise DataError(f"an image of the mode {image.mode!r} is no picture yet: scale it to 8 bits, mode 'L' or 'RGB'")
+        raise DataError(
+            f"an image of mode {image.mode!r} has no known black and white: scale it to 8 bits, mode 'L' or 'RGB'"
+        )
     if image.mode.startswith("I;16"):
         # As it is: the service scales 16 bits as for every other caller.
         return _as_png(Image.fromarray(np.asarray(image).astype(np.uint16)), image)

@@ -23,12 +23,14 @@ def validated(kind: type[T], value: Any, where: str) -> T:
     try:
         return TypeAdapter(kind).validate_python(value)
     except ValidationError as error:
-        lines = [
-            f"{'.'.join(str(part) for part in item['loc']) or 'it'}: {item['msg']}"
-            + (f" (got {item['input']!r})" if _is_told(item) else "")
-            for item in error.errors()
-        ]
-        raise ConfigError(f"{where}: " + "; ".join(lines)) from error
+        raise ConfigError(f"{where}: " + "; ".join(map(_told, error.errors()))) from error
+
+
+def _told(item: ErrorDetails) -> str:
+    place = ".".join(map(str, item["loc"]))
+    # How pydantic begins what a check of the dataclass itself says.
+    message = item["msg"].removeprefix("Value error, ")
+    return (f"{place}: " if place else "") + message + (f" (got {item['input']!r})" if _is_told(item) else "")
 
 
 def _is_told(item: ErrorDetails) -> bool:

@@ -104,5 +104,5 @@ def verify(
     elif told.rows < told.covered:
         warn(f"{told.covered - told.rows} of the rows were erased by an earlier deletion: its receipt shows the change")
     if left:
-        more = f", nor {len(left) - 1} more" if len(left) > 1 else ""
+        more = f" and {len(left) - 1} more of the {len(asked)} ids" if len(left) > 1 else ""
         raise ReceiptError(f"the receipt does not cover {left[0]!r}{more}")

@@ -106,7 +106,7 @@ def _print(found: Residue, not_looked_for: tuple[str, ...]) -> None:
 def _strange(ids: list[str], found: Residue) -> str:
     names = ", ".join(repr(ids[place - 1]) for place in found.never_known[:3])
     told = (
-        f"{len(found.never_known)} of {len(ids)} id(s) were never known, so that nothing can be said of them: {names}. "
+        f"the store never knew {len(found.never_known)} of the {len(ids)} ids, so it proves nothing about {names}. "
         "The store neither holds them nor was asked to delete them. A subject whose rows were deleted by their sample "
         "ids is such an id too; --allow-unknown makes that no error"
     )

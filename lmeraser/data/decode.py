@@ -1,7 +1,7 @@
 """Encoded images to pixels: the one place where bytes of strangers are decoded.
 
 An image becomes what a viewer shows of it: turned as its EXIF orientation says, on white where it is transparent, with
-16 bits of grey scaled to eight, and of several frames or pages the first. Colour profiles are not applied.
+12 or 16 bits of grey scaled to eight, and of several frames or pages the first. Colour profiles are not applied.
 
 Legend: P pixels a side.
 """
@@ -10,10 +10,13 @@ from __future__ import annotations
 
 import io
 import warnings
-from typing import get_args
+from dataclasses import dataclass
+from typing import Any, get_args
 
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL.PngImagePlugin import PngImageFile
+from PIL.TiffImagePlugin import BITSPERSAMPLE, PHOTOMETRIC_INTERPRETATION, TiffImageFile
 
 from lmeraser.data.image_format import format_of
 from lmeraser.errors import UndecodableImageError
@@ -57,8 +60,9 @@ def decode_image(data: bytes, image_px: int, allowed: ImagesConfig = OF_THE_STOR
             # Formats that are not asked for are not even looked at: some of them decode, or start programs, to do so.
             with Image.open(io.BytesIO(data), formats=allowed.formats) as image:
                 _check_size(image, allowed.max_pixels)
+                stored = _Stored.of(image)
                 image.load()
-                resized = _rgb(_upright(image)).resize((image_px, image_px), Image.Resampling.BICUBIC)
+                resized = _upright(image, _rgb(image, stored)).resize((image_px, image_px), Image.Resampling.BICUBIC)
     except UndecodableImageError:
         raise
     except UnidentifiedImageError:
@@ -71,7 +75,7 @@ def decode_image(data: bytes, image_px: int, allowed: ImagesConfig = OF_THE_STOR
 def _unknown(data: bytes, allowed: ImagesConfig) -> str:
     name = format_of(data)
     if name in allowed.formats:
-        return f"it begins as {name}, and goes on as none"
+        return f"it begins like a {name} file but is damaged"
     return f"it is {name}; allowed are {', '.join(allowed.formats)} (images.formats)"
 
 
@@ -82,15 +86,45 @@ def _check_size(image: Image.Image, max_pixels: int) -> None:
         )
 
 
-def _upright(image: Image.Image) -> Image.Image:
+@dataclass(frozen=True)
+class _Stored:
+    """How the file has its samples, where Pillow's mode does not tell; it is known until the pixels are loaded.
+
+    Attributes:
+        white: the sample that is white of a mode I;16.
+        is_negative: whether 0 is white of a mode I;16; Pillow turns other modes round itself.
+        transparent: the sample or samples that are transparent, as the loaded pixels have them.
+    """
+
+    white: int
+    is_negative: bool
+    transparent: Any
+
+    @staticmethod
+    def of(image: Image.Image) -> _Stored:
+        tags = image.tag_v2 if isinstance(image, TiffImageFile) else {}
+        transparent = image.info.get("transparency")
+        # A PNG names it as the file has it, and Pillow scales only the samples.
+        if isinstance(image, PngImageFile) and transparent is not None:
+            samples = image.tile[0].args
+            if samples == "RGB;16B":
+                transparent = tuple(level >> 8 for level in transparent)
+            elif image.mode == "L":
+                transparent *= {"L;2": 85, "L;4": 17}.get(str(samples), 1)
+        return _Stored(
+            4095 if tags.get(BITSPERSAMPLE) == (12,) else 65535, tags.get(PHOTOMETRIC_INTERPRETATION) == 0, transparent
+        )
+
+
+def _upright(image: Image.Image, pixels: Image.Image) -> Image.Image:
     try:
         orientation = image.getexif().get(ExifTags.Base.Orientation)
     except Exception:  # A viewer shows an image whose EXIF is damaged as it lies.
-        return image
-    return image.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else image
+        return pixels
+    return pixels.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else pixels
 
 
-def _rgb(image: Image.Image) -> Image.Image:
+def _rgb(image: Image.Image, stored: _Stored) -> Image.Image:
     if image.mode in ("I", "F"):
         kind = "32-bit integers" if image.mode == "I" else "floating point numbers"
         raise UndecodableImageError(
@@ -99,7 +133,14 @@ def _rgb(image: Image.Image) -> Image.Image:
         )
     if image.mode.startswith("I;16"):
         levels = np.asarray(image).astype(np.uint32)
-        return Image.fromarray(((levels + 128) // 257).astype(np.uint8)).convert("RGB")
+        grey = (levels * 255 + stored.white // 2) // stored.white
+        if stored.is_negative:
+            grey = 255 - grey
+        if stored.transparent is not None:
+            grey[levels == stored.transparent] = 255
+        return Image.fromarray(grey.astype(np.uint8)).convert("RGB")
+    if stored.transparent is not None:
+        image.info["transparency"] = stored.transparent
     if image.has_transparency_data:
         shown = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", shown.size, "white"), shown).convert("RGB")

@@ -10,6 +10,7 @@ from PIL import Image
 from lmeraser.data.labels import LabelPlaces
 from lmeraser.data.listing import checked_name, entries, is_hidden, reason_of, visible_files
 from lmeraser.data.sample import Sample, SourceReport
+from lmeraser.data.splits import is_split
 from lmeraser.errors import DataError
 from lmeraser.ids import comparable
 from lmeraser.images_config import ImagesConfig
@@ -40,9 +41,25 @@ class ImageFolderSource:
         Image.init()
         self._suffixes = {suffix for suffix, kind in Image.EXTENSION.items() if kind in images.formats}
         folders = [entry.name for entry in entries(path) if entry.is_dir() and not is_hidden(entry.name)]
-        self.labels = tuple(sorted({comparable(checked_name(name, path)) for name in folders}))
-        if not self.labels:
+        self._folders = tuple(sorted({comparable(checked_name(name, path)) for name in folders}))
+        if not self._folders:
             raise DataError(f"{path} has no subfolder; one for each label is needed")
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The names of the top folders.
+
+        Raises:
+            DataError: when all of them are names of splits.
+        """
+        if all(map(is_split, self._folders)):
+            raise DataError(
+                f"the folders in {self._path} are called {', '.join(self._folders)}, as splits are, and the top "
+                "folders of an image folder become its labels for good: name the folder of one split as `path:`, "
+                f"such as {self._path / self._folders[0]}. If the labels of the private rows "
+                "really are called so, list them under `labels:`"
+            )
+        return self._folders
 
     def samples(self, labels: tuple[str, ...]) -> Iterator[Sample]:
         """See Source.samples."""

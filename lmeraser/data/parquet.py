@@ -42,7 +42,7 @@ class ParquetSource:
 
         Args:
             path: file or folder.
-            split: take the files of this split; all when empty, where their names tell of one split only.
+            split: take the files of this split; all when empty, where their names all tell of the same one or of none.
             name_key: under which rows without ``sample_id`` are named.
             report: is told what is left out.
 
@@ -106,6 +106,13 @@ class ParquetSource:
         if not split:
             if root and len(told) > 1:
                 raise DataError(f"{path} holds files of the splits {', '.join(told)}: say which to take with `split:`")
+            untold = [file.removeprefix(root) for file, name in split_by_file.items() if not name]
+            if root and told and untold:
+                raise DataError(
+                    f"{path} holds files of the split {told[0]}, and {len(untold)} whose name(s) tell of none, such as "
+                    f"{untold[0]}: `split: {told[0]}` takes the former alone; for the others, move them to a folder of "
+                    "their own"
+                )
             return listed
         chosen = [file for file, name in split_by_file.items() if same_split(name, split)]
         if not chosen:

@@ -53,7 +53,11 @@ class Source(Protocol):
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """Label names that the data itself declares; empty where it declares none."""
+        """Label names that the data itself declares; empty where it declares none.
+
+        Raises:
+            DataError: when what declares them is most likely something else.
+        """
 
     def samples(self, labels: tuple[str, ...]) -> Iterator[Sample]:
         """All samples, in a fixed order, in bounded memory.

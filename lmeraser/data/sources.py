@@ -176,7 +176,11 @@ class _Drawn:
     def __init__(self, source: Source, rows: int) -> None:
         self._source = source
         self._rows = rows
-        self.labels = source.labels
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """See Source.labels."""
+        return self._source.labels
 
     def samples(self, labels: tuple[str, ...]) -> Iterator[Sample]:
         """See Source.samples."""

@@ -71,7 +71,7 @@ class Needles:
         for part in path.split("/"):
             place = self._places.get(part.partition(".")[0].encode("utf-8", "surrogateescape"))
             if place is not None:
-                (doubtful if place in self._numbers else sure).add(f"id {place}")
+                (doubtful if place in self._numbers else sure).add(_named(place))
         return sure, doubtful
 
     def _collect(self, data: bytes, words: bool, numbers: bool, sure: set[str], doubtful: set[str]) -> None:
@@ -89,14 +89,19 @@ class Needles:
             if (what := self._regions.get(pattern)) is not None:
                 sure.add(what)
             elif (wide := self._wide.get(pattern)) is not None:
-                sure.add(f"id {wide}")
+                sure.add(_named(wide))
             elif (place := self._places.get(pattern, 0)) and not covered.has(start, end):
                 alone = words and _stands_alone(data, start, end)
                 if place in self._numbers:
                     if numbers and alone:
-                        doubtful.add(f"id {place}")
+                        doubtful.add(_named(place))
                 elif len(pattern) >= SHORTEST_ANYWHERE or alone:
-                    sure.add(f"id {place}")
+                    sure.add(_named(place))
+
+
+def _named(place: int) -> str:
+    """An id that should be gone is not written down again."""
+    return f"the id in place {place} of the list"
 
 
 class _Covered:

@@ -101,17 +101,18 @@ def scan(
         unread: findings already: what should have been looked through and cannot be.
 
     Raises:
+        StoreFormatError: when there is no store, or another format version wrote it.
         NotReadyError: when nothing was ever committed.
         LogError: when the log's chain is broken.
         KeysError: when the hash key is not the store's.
         UndecodableImageError: when one of the images is none.
     """
+    manifest = load_manifest(store)
     records = Log(store).advance()
     commits = [record for record in records if record.kind == "commit"]
     if not commits:
         raise NotReadyError("the store holds no commit: ingest rows first")
     commit = Commit.from_record(commits[-1])
-    manifest = load_manifest(store)
     manifest.check_hash_key(commit.fixed_leaves, hash_key)
     remaining = _Remaining(store, commit)
     traces = appearances(load_method(store, manifest), images, remaining.tables()) if images else {}

@@ -104,5 +104,6 @@ def test_a_folder_in_which_ray_cannot_start_is_named(
     config = tmp_path / "config.yaml"
     config.write_text("private: {kind: digits}\n")
     ran = lmeraser("pretrain", "--config", config, "--store", tmp_path / "store")
-    ran.failed(1, "cannot start Ray, whose files go to", str(tmp_path / folder), "RAY_TMPDIR", said)
+    ran.failed(1, "cannot start Ray: ", "files and logs go to", str(tmp_path / folder), "RAY_TMPDIR", said)
+    assert ("with a shorter path" in ran.err) == (said == "AF_UNIX path length")
     assert os.environ["RAY_ADDRESS"] == "local"

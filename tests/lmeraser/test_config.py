@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -78,9 +79,8 @@ def nested(key: str, value: Any) -> dict[str, Any]:
     return value
 
 
-def test_an_empty_file_gives_the_defaults(tmp_path: Path) -> None:
-    assert load_config(written(tmp_path, "")) == Config()
-    assert load_config(written(tmp_path, "# nothing\n")) == Config()
+def test_an_empty_mapping_gives_the_defaults(tmp_path: Path) -> None:
+    assert load_config(written(tmp_path, "{}")) == Config()
 
 
 def test_values_in_the_file_replace_the_defaults_and_leave_the_others(tmp_path: Path) -> None:
@@ -194,6 +194,38 @@ def test_labels_of_the_data_are_taken_where_the_file_names_none() -> None:
 def test_a_label_that_comes_twice_is_named() -> None:
     with pytest.raises(ConfigError, match="labels repeats cat, dog"):
         Config().method(("dog", "cat", "bird", "cat", "dog"))
+
+
+@pytest.mark.parametrize("other", ["red ", " red", "\tred", "red\u00a0", "red\ufeff", "red\n"])
+def test_labels_that_look_the_same_are_refused(other: str) -> None:
+    with pytest.raises(ConfigError, match=r"labels holds .*red.* and .*red.*, which look the same") as told:
+        Config(labels=("red", "blue", other)).method(())
+    assert repr(other) in str(told.value)
+    assert Config(labels=("blue", other)).method(()).labels == ("blue", other)
+
+
+def test_one_name_in_two_unicode_forms_comes_twice() -> None:
+    with pytest.raises(ConfigError, match="labels repeats Caf\u00e9"):
+        Config(labels=("Caf\u00e9", "Cafe\u0301")).method(())
+
+
+@pytest.mark.parametrize("empty", ["", " ", "\u200b"])
+def test_a_label_without_a_name_is_refused(empty: str) -> None:
+    with pytest.raises(ConfigError, match="labels holds the empty name"):
+        Config(labels=("red", empty)).method(())
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ({"private": {"kind": "parquet"}}, r"^config\.yaml: private: a source of kind parquet needs path$"),
+        ({"serving": {"images": {"max_bytes": 9}}}, r"^config\.yaml: serving\.images is set: write images beside"),
+    ],
+)
+def test_an_error_is_told_without_the_words_of_the_library(tmp_path: Path, value: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigError) as told:
+        loaded(tmp_path, value)
+    assert re.search(said, str(told.value).removeprefix(f"{tmp_path}/"))
 
 
 @pytest.mark.parametrize("labels", [(), ("cat",)])

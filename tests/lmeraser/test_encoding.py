@@ -98,7 +98,7 @@ def test_how_a_picture_is_to_be_turned_arrives_and_nothing_else_of_what_the_came
         (np.zeros((8, 8, 4), np.uint8), r"uint8\[8, 8, 4\]"),
         (np.zeros((0, 8), np.uint8), "no pixels"),
         (np.array([b"x"], object), "object"),
-        (Image.new("F", (4, 4)), "mode 'F'"),
+        (Image.new("F", (4, 4)), "mode 'F' has no known black and white"),
         (Image.new("I", (4, 4)), "mode 'I'"),
         ("no/such/file.png", "No such file"),
         ("nul\0.png", "null byte"),

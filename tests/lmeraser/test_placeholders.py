@@ -56,6 +56,42 @@ def test_a_dollar_in_a_comment_means_nothing(tmp_path: Path) -> None:
     assert load_config(written(tmp_path, text), {"data": "/d"}).store == "/d/a"
 
 
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("seed: 1\nlabels: [a, b]\nseed: 2\n", "the key 'seed' in line 3 is there already, in line 1"),
+        ("tuning:\n  passes: 1\n  'passes': 2\n", "the key 'passes' in line 3 is there already, in line 2"),
+        ("tuning: {passes: 1}\ntuning: {batch_rows: 2}", "the key 'tuning' in line 2 is there already, in line 1"),
+    ],
+)
+def test_a_repeated_key_is_named_with_its_line(tmp_path: Path, text: str, told: str) -> None:
+    with pytest.raises(ConfigError, match=rf"config\.yaml is not YAML: {told}"):
+        load_config(written(tmp_path, text))
+
+
+def test_a_merged_key_may_be_replaced(tmp_path: Path) -> None:
+    text = "private: &rows {kind: digits, split: train}\ntest: {<<: *rows, split: test}\n"
+    assert load_config(written(tmp_path, text)).test == SourceConfig("digits", split="test")
+
+
+@pytest.mark.parametrize("text", ["", "# store: /a\n", "---\n", "[]", "false", "0", "''", "null", "- store: /a\n"])
+def test_a_file_without_a_mapping_is_not_the_defaults(tmp_path: Path, text: str) -> None:
+    with pytest.raises(ConfigError, match=r"config\.yaml holds no configuration: write keys"):
+        load_config(written(tmp_path, text))
+
+
+@pytest.mark.parametrize("text", ["seed: &a [*a]", "&a {seed: *a}", f"seed: {'[' * 2000}{']' * 2000}"])
+def test_what_holds_itself_or_is_nested_too_deeply_is_refused(tmp_path: Path, text: str) -> None:
+    with pytest.raises(ConfigError, match=r"config\.yaml cannot be read: a value in it holds itself"):
+        load_config(written(tmp_path, text))
+
+
+@pytest.mark.parametrize("text", ["seed: 2026-13-45", "seed: !!int ''", "seed: !!bool x", "seed: !!float x"])
+def test_a_value_that_its_tag_cannot_mean_is_refused(tmp_path: Path, text: str) -> None:
+    with pytest.raises(ConfigError, match=r"config\.yaml is not YAML"):
+        load_config(written(tmp_path, text))
+
+
 def test_what_is_put_in_is_text_whatever_it_holds(tmp_path: Path) -> None:
     data = "/d: #1 {x} $5 'y'"
     config = load_config(written(tmp_path, "private: {kind: parquet, path: ${data}/p}\n"), {"data": data})

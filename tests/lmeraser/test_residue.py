@@ -11,11 +11,13 @@ from pathlib import Path
 import pytest
 from small_system import System, finish, samples
 
-from lmeraser.errors import KeysError
+from lmeraser.errors import KeysError, StoreFormatError
 from lmeraser.keys import HashKey
 from lmeraser.residue import Finding, Residue, scan
 from lmeraser.rows import RowTable
+from lmeraser.store import LocalStore
 
+FIRST = "the id in place 1 of the list"
 SystemOf = Callable[..., System]
 all_media = pytest.mark.parametrize(
     "medium", ["folder", *(pytest.param(bucket, marks=pytest.mark.slow) for bucket in ("s3", "s3 versioned"))]
@@ -44,6 +46,11 @@ def scanned(
     return scan(system.store, system.hash_key, [] if folder is None else [folder], ids, images, tables)
 
 
+def test_where_there_is_no_store_that_is_told(system: System, tmp_path: Path) -> None:
+    with pytest.raises(StoreFormatError, match="nowhere is not a store"):
+        scan(LocalStore(tmp_path / "nowhere"), system.hash_key, [], ["photo-1"])
+
+
 @all_media
 def test_after_a_deletion_nothing_is_left(system: System) -> None:
     image = samples(1, 2)[0].image
@@ -59,7 +66,12 @@ def test_a_row_that_is_still_there_is_found_by_id_and_by_image_and_by_its_featur
     found = scanned(system, "photo-2", images=(image,))
     whats = {finding.what for finding in found.findings}
     assert not found.clean
-    assert {"holds 1 of the ids", "holds id 1", "holds image 1", "holds features of image 1"} <= whats
+    assert {
+        "holds 1 of the ids",
+        f"holds {FIRST}",
+        "holds image 1",
+        "holds features of image 1",
+    } <= whats
 
 
 def test_an_id_that_is_a_part_of_a_remaining_id_is_no_finding(system: System) -> None:
@@ -82,7 +94,7 @@ def test_a_short_id_counts_only_as_a_word_of_its_own(system: System, tmp_path: P
     (logs / "one").write_text("xab1y")
     assert scanned(system, "ab1", folder=logs).findings == ()
     (logs / "two").write_text("user ab1 asked")
-    assert scanned(system, "ab1", folder=logs).findings == (Finding(str(logs / "two"), "holds id 1"),)
+    assert scanned(system, "ab1", folder=logs).findings == (Finding(str(logs / "two"), f"holds {FIRST}"),)
 
 
 def test_an_id_across_two_chunks_is_found(system: System, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -145,7 +157,7 @@ def test_an_id_of_digits_counts_in_row_files_and_is_doubtful_elsewhere(system_of
     (logs / "raylet.out").write_text("worker 7 of 8 started")
     found = scanned(system, "7", folder=logs)
     assert found.clean
-    assert found.doubtful == (Finding(str(logs / "raylet.out"), "may hold id 1"),)
+    assert found.doubtful == (Finding(str(logs / "raylet.out"), f"may hold {FIRST}"),)
     assert {finding.what for finding in scanned(system, "8").findings} == {"holds 1 of the ids"}
     # An older version, or a write that was not finished, is a row file too.
     kept = next(system.store.get(entry.rows_object) for entry in system.newest().clusters)
@@ -158,7 +170,7 @@ def test_an_id_of_digits_counts_in_row_files_and_is_doubtful_elsewhere(system_of
 
 def test_a_table_that_is_no_file_is_looked_through(system: System) -> None:
     tables = (("job 01", b"lmeraser delete --sample-id photo-1"), ("job 02", b"lmeraser status"))
-    assert scanned(system, "photo-1", tables=tables).findings == (Finding("job 01", "holds id 1"),)
+    assert scanned(system, "photo-1", tables=tables).findings == (Finding("job 01", f"holds {FIRST}"),)
 
 
 def test_names_of_files_and_what_links_lead_to_are_findings(system: System, tmp_path: Path) -> None:
@@ -169,8 +181,8 @@ def test_names_of_files_and_what_links_lead_to_are_findings(system: System, tmp_
     (elsewhere / "old.log").write_text("asked for photo-1")
     (logs / "link").symlink_to(elsewhere)
     assert set(scanned(system, "photo-1", folder=logs).findings) == {
-        Finding(str(logs / "photo-1"), "is called or points to id 1"),
-        Finding(str(logs / "link" / "old.log"), "holds id 1"),
+        Finding(str(logs / "photo-1"), f"is called or points to {FIRST}"),
+        Finding(str(logs / "link" / "old.log"), f"holds {FIRST}"),
     }
 
 
@@ -178,7 +190,10 @@ def test_rows_that_were_moved_and_linked_are_read(system: System, tmp_path: Path
     rows = Path(system.store.uri) / "rows"
     rows.rename(tmp_path / "moved")
     rows.symlink_to(tmp_path / "moved")
-    assert {finding.what for finding in scanned(system, "photo-2").findings} == {"holds 1 of the ids", "holds id 1"}
+    assert {finding.what for finding in scanned(system, "photo-2").findings} == {
+        "holds 1 of the ids",
+        f"holds {FIRST}",
+    }
     moved = scanned(system, "photo-2").findings
     assert {Path(finding.file).is_absolute() for finding in moved} == {True, False}
 
@@ -190,7 +205,7 @@ def test_a_file_compressed_otherwise_is_counted(system: System, tmp_path: Path) 
     (logs / "old.gz").write_bytes(gzip.compress(b"photo-1"))
     found = scanned(system, "photo-1", folder=logs)
     assert found.not_unpacked == {"bzip2": 1}
-    assert found.findings == (Finding(str(logs / "old.gz"), "holds id 1"),)
+    assert found.findings == (Finding(str(logs / "old.gz"), f"holds {FIRST}"),)
 
 
 def test_another_hash_key_is_refused(system: System) -> None:

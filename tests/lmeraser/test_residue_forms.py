@@ -20,6 +20,7 @@ from PIL import Image
 from lmeraser.residue.files import UnpackError, entries, packed_otherwise, pieces
 from lmeraser.residue.needles import Needles, held_elsewhere, regions
 
+FIRST = "the id in place 1 of the list"
 PLAIN, FOREIGN = "patient-0417", "José-1"
 NOISE = np.random.default_rng(7).integers(0, 256, 4000, np.uint8).tobytes()
 FORMS: dict[str, Callable[[bytes], bytes]] = {
@@ -79,44 +80,44 @@ def test_an_image_and_a_part_of_it_are_found_in_every_form(form: str) -> None:
 )
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "utf-16-be"])
 def test_letters_beyond_ascii_are_found_however_they_are_escaped_or_composed(text: str, encoding: str) -> None:
-    assert found(text.encode(encoding), FOREIGN)[0] == {"id 1"}
+    assert found(text.encode(encoding), FOREIGN)[0] == {FIRST}
 
 
 def test_an_id_beyond_the_first_plane_is_found_in_json() -> None:
-    assert found(json.dumps("photo \U0001f600 of May").encode(), "photo \U0001f600")[0] == {"id 1"}
+    assert found(json.dumps("photo \U0001f600 of May").encode(), "photo \U0001f600")[0] == {FIRST}
 
 
 def test_an_id_in_utf_16_is_found_at_odd_places_too() -> None:
     for start in (b"", b"x"):
         for encoding in ("utf-16-le", "utf-16-be"):
-            assert found(start + f"hello {PLAIN}!".encode(encoding), PLAIN)[0] == {"id 1"}
-    assert found("user ab1 asked".encode("utf-16"), "ab1")[0] == {"id 1"}
+            assert found(start + f"hello {PLAIN}!".encode(encoding), PLAIN)[0] == {FIRST}
+    assert found("user ab1 asked".encode("utf-16"), "ab1")[0] == {FIRST}
 
 
 @pytest.mark.parametrize("form", [*FORMS])
 def test_an_id_that_begins_a_remaining_one_is_excused_in_every_form_and_only_there(form: str) -> None:
     write = FORMS[form]
     assert found(b"<" + write(b"patient-04178") + b">", PLAIN, known=("patient-04178",))[0] == set()
-    assert found(b"<" + write(b"patient-041789") + b">", PLAIN, known=("patient-04178",))[0] == {"id 1"}
+    assert found(b"<" + write(b"patient-041789") + b">", PLAIN, known=("patient-04178",))[0] == {FIRST}
     both = b"<" + write(b"patient-04178") + b"> <" + write(PLAIN.encode()) + b">"
-    assert found(both, PLAIN, known=("patient-04178",))[0] == {"id 1"}
+    assert found(both, PLAIN, known=("patient-04178",))[0] == {FIRST}
 
 
 def test_a_remaining_id_is_excused_in_a_line_of_a_json_string() -> None:
     for before in ("one\n", "\u00e9", "\x00"):
         text = json.dumps(before + "patient-04178").encode()
         assert found(text, PLAIN, known=("patient-04178",))[0] == set()
-        assert found(text, PLAIN)[0] == {"id 1"}
+        assert found(text, PLAIN)[0] == {FIRST}
 
 
 def test_an_id_with_blanks_is_told_from_a_longer_one_that_remains() -> None:
     assert found(b"asked: Jane Doe 10.", "Jane Doe 1", known=("Jane Doe 10",))[0] == set()
-    assert found(b"asked: Jane Doe 1.", "Jane Doe 1", known=("Jane Doe 10",))[0] == {"id 1"}
+    assert found(b"asked: Jane Doe 1.", "Jane Doe 1", known=("Jane Doe 10",))[0] == {FIRST}
 
 
 @pytest.mark.parametrize("text", [b"user ab1 asked", b'{"id":"ab1"}', b"deleted ab1.", b"ab1: deleted", b"(ab1)"])
 def test_a_short_id_counts_as_a_word(text: bytes) -> None:
-    assert found(text, "ab1")[0] == {"id 1"}
+    assert found(text, "ab1")[0] == {FIRST}
 
 
 @pytest.mark.parametrize("text", [b"xab1", b"ab12", b"ab1.png", b"/ab1/", b"\0 ab1 ", base64.b64encode(b" ab1 ")])
@@ -126,7 +127,7 @@ def test_a_short_id_counts_as_nothing_else(text: bytes) -> None:
 
 @pytest.mark.parametrize("name", ["7", "20261128001", "12-34"])
 def test_an_id_without_a_letter_is_doubtful_and_not_a_finding(name: str) -> None:
-    assert found(f"pid {name} ended".encode(), name) == (set(), {"id 1"})
+    assert found(f"pid {name} ended".encode(), name) == (set(), {FIRST})
     assert found(f"pid 9{name} ended".encode(), name) == (set(), set())
     assert Needles([name], {}, []).found(f"pid {name}".encode(), plain_numbers=False) == (set(), set())
 
@@ -141,8 +142,8 @@ def test_rotated_logs_are_unpacked_also_where_several_follow_each_other() -> Non
     needles = Needles([PLAIN], {}, [])
     logs = gzip.compress(b"." * 400_000) + gzip.compress(b"x" * 100_000 + PLAIN.encode())
     assert PLAIN.encode() not in logs
-    assert in_file(logs, needles) == {"id 1"}
-    assert in_file(logs + b"\0" * 512, needles) == {"id 1"}
+    assert in_file(logs, needles) == {FIRST}
+    assert in_file(logs + b"\0" * 512, needles) == {FIRST}
 
 
 def test_a_damaged_or_endless_gzip_file_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -164,7 +165,7 @@ def test_an_id_is_found_and_told_from_a_longer_one_wherever_a_file_is_cut(
 ) -> None:
     monkeypatch.setattr("lmeraser.residue.files.PIECE", 1000)
     needles = Needles([PLAIN], {}, ["patient-04178"])
-    assert in_file(b"." * place + b" " + PLAIN.encode() + b" " + b"." * 3000, needles) == {"id 1"}
+    assert in_file(b"." * place + b" " + PLAIN.encode() + b" " + b"." * 3000, needles) == {FIRST}
     assert in_file(b"word " * (place // 5) + b"patient-04178 " + b"word " * 600, needles) == set()
 
 
@@ -188,7 +189,7 @@ def test_names_links_and_what_is_behind_them_are_given_once(tmp_path: Path) -> N
 
 def test_the_name_of_a_file_tells() -> None:
     needles = Needles([PLAIN, "ab1", "7", "red/q0.png"], {}, ["patient-04178"])
-    assert needles.named(f"logs/{PLAIN}.png") == ({"id 1"}, set())
+    assert needles.named(f"logs/{PLAIN}.png") == ({FIRST}, set())
     assert needles.named("logs/patient-04178.png") == (set(), set())
     assert needles.named("ab1.jpg") == ({"id 2"}, set())
     assert needles.named("7.txt") == (set(), {"id 3"})

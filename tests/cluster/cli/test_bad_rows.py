@@ -231,7 +231,7 @@ def bad_source(kind: str, folder: Path) -> dict[str, Any]:
     [
         ("label", ("'violet/violet_9.png'", "'violet'", "'red', 'green', 'blue'")),
         ("no label", ("'odd'", "label 3", "0 to 2")),
-        ("no images", ("holds no rows", "left out were 1 .heic")),
+        ("no images", ("holds no rows", "files that were left out: 1 .heic")),
         ("no folders", ("no subfolder",)),
         ("no rows", ("holds no rows",)),
         ("no column", ("rows.parquet lacks the column label",)),
@@ -335,4 +335,4 @@ def test_limits_of_images_hold_for_rows(lmeraser: Run, place: Workplace, first: 
     ):
         lmeraser(*place.ingest(private=source, images=limit)).failed(1, "'red/red_40.png': the image has", said)
     only_jpeg = place.ingest(private=source, images={"formats": ["JPEG"]})
-    lmeraser(*only_jpeg).failed(1, "holds no rows", "left out were 1 .png")
+    lmeraser(*only_jpeg).failed(1, "holds no rows", "files that were left out: 1 .png")

@@ -228,7 +228,7 @@ def test_a_receipt_is_asked_about_ids_in_a_file(lmeraser: Run, told: Told, recei
     (tmp_path / "samples").write_text("s3\ns4\ns5\n")
     shown = lmeraser(*ask, *both)
     assert (shown.code, shown.json["covered"]) == (1, False)
-    assert "does not cover 's4', nor 1 more" in shown.err
+    assert "does not cover 's4' and 1 more of the 4 ids" in shown.err
 
 
 @pytest.mark.parametrize(("name", "code"), [("s3", 0), ("s40", 0), ("u40", 0), ("s4", 1), ("s5", 1), ("u41", 1)])

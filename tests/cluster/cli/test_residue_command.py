@@ -40,13 +40,13 @@ def test_what_was_erased_is_clean_and_what_is_there_is_not(scan: Scan, tmp_path:
     found = scan("photo-4\n", "--json")
     assert (found.code, found.json["clean"]) == (1, False)
     (tmp_path / "logs" / "photo-3.log").write_text("nothing")
-    assert "is called or points to id 1" in scan("photo-3\n").out
+    assert "is called or points to the id in place 1 of the list" in scan("photo-3\n").out
 
 
 def test_an_id_that_was_never_known_fails_unless_that_is_allowed(scan: Scan) -> None:
     ran = scan("photo-3\nPhoto-4\n", "--json")
     assert (ran.code, ran.json["clean"], ran.json["never_known"]) == (1, False, [2])
-    assert "1 of 2 id(s) were never known" in ran.err and "differs from 'Photo-4'" in ran.err
+    assert "the store never knew 1 of the 2 ids" in ran.err and "differs from 'Photo-4'" in ran.err
     ran = scan("photo-3\nPhoto-4\n", "--json", "--allow-unknown")
     assert (ran.code, ran.json["clean"]) == (0, False)
 
@@ -55,5 +55,7 @@ def test_a_number_in_a_log_is_shown_and_no_failure(scan: Scan, tmp_path: Path) -
     (tmp_path / "logs" / "raylet.out").write_text("worker 7 started")
     ran = scan("7\n", "--json")
     assert (ran.code, ran.json["clean"], ran.json["findings"]) == (0, True, [])
-    assert ran.json["doubtful"] == [{"file": str(tmp_path / "logs" / "raylet.out"), "what": "may hold id 1"}]
+    assert ran.json["doubtful"] == [
+        {"file": str(tmp_path / "logs" / "raylet.out"), "what": "may hold the id in place 1 of the list"}
+    ]
     assert scan("8\n").code == 1

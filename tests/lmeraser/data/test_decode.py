@@ -42,14 +42,14 @@ def encoded(pixels: np.ndarray | Image.Image, kind: str = "PNG", **options: obje
 SMALL = {kind: encoded(smooth(9, 11), kind) for kind in FORMATS}
 
 
+def png_chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
 def png_of_size(width: int, height: int) -> bytes:
     """A few bytes of PNG that claim to be an image of this size."""
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
-    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+    header = png_chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + header + png_chunk(b"IDAT", zlib.compress(b"")) + png_chunk(b"IEND", b"")
 
 
 def bicubic(pixels: np.ndarray, side: int) -> np.ndarray:
@@ -172,6 +172,69 @@ def test_big_endian_sixteen_bits_of_grey_show_as_eight() -> None:
     np.testing.assert_array_equal(decode_image(data, 256)[1], np.round(levels / 257))
 
 
+def grey_tiff(packed: bytes, side: int, bits: int, photometric: int) -> bytes:
+    """A TIFF of one strip, little-endian (TIFF 6.0, section 4)."""
+    tags = struct.pack("<H", 8)
+    for tag, value in ((256, side), (257, side), (258, bits), (259, 1), (262, photometric)):
+        tags += struct.pack("<HHIHH", tag, 3, 1, value, 0)
+    for tag, value in ((273, 8 + 2 + 8 * 12 + 4), (278, side), (279, len(packed))):
+        tags += struct.pack("<HHII", tag, 4, 1, value)
+    return b"II*\0" + struct.pack("<I", 8) + tags + struct.pack("<I", 0) + packed
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4, 8, 16])
+@pytest.mark.parametrize("white_is_zero", [False, True])
+def test_grey_of_every_depth_is_as_its_tiff_says_which_level_is_white(bits: int, white_is_zero: bool) -> None:
+    side = 16
+    levels = noise(side, side)[..., 0].astype(np.uint32) * 257 >> (16 - bits)
+    planes = (levels[..., None] >> np.arange(bits - 1, -1, -1)) & 1
+    packed = levels.astype("<u2").tobytes() if bits == 16 else np.packbits(planes.reshape(side, -1), axis=1).tobytes()
+    shown = np.round(levels * 255 / (2**bits - 1))
+    found = decode_image(grey_tiff(packed, side, bits, 0 if white_is_zero else 1), side)
+    np.testing.assert_array_equal(found, np.stack([255 - shown if white_is_zero else shown] * 3))
+
+
+@pytest.mark.parametrize("compression", ["tiff_lzw", "tiff_adobe_deflate", "packbits"])
+def test_compressed_sixteen_bits_whose_zero_is_white_are_turned_round(compression: str) -> None:
+    levels = noise(16, 16)[..., 0].astype(np.uint16) * 257
+    image = Image.fromarray(sideways(levels, 6))
+    data = encoded(image, "TIFF", compression=compression, tiffinfo={262: 0, 0x0112: 6})
+    np.testing.assert_array_equal(decode_image(data, 16), np.stack([255 - levels // 257] * 3))
+
+
+def test_twelve_bits_of_grey_show_as_eight() -> None:
+    levels = np.arange(4096, dtype=np.uint32).reshape(64, 64)
+    planes = (levels[..., None] >> np.arange(11, -1, -1)) & 1
+    found = decode_image(grey_tiff(np.packbits(planes).tobytes(), 64, 12, 1), 64)
+    np.testing.assert_array_equal(found[0], np.round(levels * 255 / 4095))
+
+
+def png_of(bits: int, colour: int, row: bytes, side: int, transparent: tuple[int, ...]) -> bytes:
+    """A PNG whose rows are all the same, and one colour of which is transparent (PNG, section 11.3.2.1)."""
+    header = png_chunk(b"IHDR", struct.pack(">IIBBBBB", side, side, bits, colour, 0, 0, 0))
+    clear = png_chunk(b"tRNS", struct.pack(f">{len(transparent)}H", *transparent))
+    pixels = png_chunk(b"IDAT", zlib.compress((b"\0" + row) * side))
+    return b"\x89PNG\r\n\x1a\n" + header + clear + pixels + png_chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4, 8, 16])
+def test_the_transparent_level_of_a_grey_png_shows_white_at_every_depth(bits: int) -> None:
+    most = 2**bits - 1
+    levels = np.array([most, 1, 0, 0, most, 1, most, 0] if bits > 1 else [1, 0, 0, 0, 1, 0, 1, 0], dtype=np.uint32)
+    planes = (levels[:, None] >> np.arange(bits - 1, -1, -1)) & 1
+    row = np.packbits(planes.reshape(-1)).tobytes()
+    for clear in {0, 1, most}:
+        shown = np.where(levels == clear, 255, np.round(levels * 255 / most))
+        found = decode_image(png_of(bits, 0, row, 8, (clear,)), 8)
+        np.testing.assert_array_equal(found, np.broadcast_to(shown, (3, 8, 8)))
+
+
+def test_the_transparent_colour_of_a_png_with_16_bits_shows_white() -> None:
+    row = np.array([[0, 257, 514], [65535, 0, 0], [0, 257, 514], [0, 0, 0]], dtype=">u2").tobytes()
+    found = decode_image(png_of(16, 2, row, 4, (0, 257, 514)), 4)
+    assert found[:, 0].tolist() == [[255, 255, 255, 0], [255, 0, 255, 0], [255, 0, 255, 0]]
+
+
 @pytest.mark.parametrize(("mode", "told"), [("F", "mode F .floating point"), ("I", "mode I .32-bit integers")])
 def test_pixels_whose_black_and_white_are_not_known_are_refused_by_their_mode(mode: str, told: str) -> None:
     with pytest.raises(UndecodableImageError, match=rf"{told}.*grey or RGB with 8 or 16 bits"):
@@ -278,7 +341,7 @@ def test_what_is_no_image_is_refused(data: bytes) -> None:
         (b"iVBORw0KGgoAAAANSUhEUg", "it is base64 text of a PNG"),
         (b"version https://git-lfs.github.com/spec/v1\n", "a pointer of Git LFS"),
         (b"secret words", "it is of no known format"),
-        (b"\x89PNG\r\n\x1a\n", "it begins as PNG, and goes on as none"),
+        (b"\x89PNG\r\n\x1a\n", "it begins like a PNG file but is damaged"),
         (b"", "it has no bytes"),
     ],
 )

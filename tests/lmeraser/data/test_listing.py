@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from PIL import Image
 from pydantic import ValidationError
 
 from lmeraser.config import Config, SourceConfig
-from lmeraser.data import SourceReport, declared_labels, open_source
+from lmeraser.data import SourceReport, declared_labels, open_public, open_source
 from lmeraser.errors import ConfigError, DataError
 from lmeraser.images_config import ImagesConfig
 from lmeraser.validated import validated
@@ -159,6 +160,24 @@ def test_labels_are_found_in_any_unicode_form(tmp_path: Path, folder: str, decla
     assert Config(labels=("red", declared)).method(()).labels == ("red", "Caf\u00e9")
 
 
+@pytest.mark.parametrize("folders", [("train", "test"), ("Train", "VAL", "dev"), ("trainA", "testA"), ("train2017",)])
+def test_folders_that_are_called_as_splits_are_no_labels(tmp_path: Path, folders: tuple[str, ...]) -> None:
+    put(tmp_path, *(f"{folder}/{label}/a.png" for folder in folders for label in ("red", "green")))
+    config = SourceConfig("image_folder", str(tmp_path))
+    for declared in (declared_labels, lambda config: open_source(config).labels, open_public):
+        with pytest.raises(DataError, match=rf"called .*{folders[-1]}.*for good.*`path:`.*list them under `labels:`"):
+            declared(config)
+    assert open_source(SourceConfig("image_folder", str(tmp_path / folders[0]))).labels == ("green", "red")
+    # Who lists the labels means them.
+    for listed in (config, replace(config, max_rows=1)):
+        assert list(open_source(listed).samples(folders))
+
+
+def test_a_label_may_be_called_as_a_split_is(tmp_path: Path) -> None:
+    put(tmp_path, "train/a.png", "test tube/a.png", "tram/a.png")
+    assert open_source(SourceConfig("image_folder", str(tmp_path))).labels == ("test tube", "train", "tram")
+
+
 # Parquet
 
 
@@ -184,6 +203,11 @@ def test_parquet_files_in_subfolders_are_read_and_what_is_none_of_the_data_is_no
         ("my_training.parquet", "my-eval.parquet"),
         ("Train.parquet", "TEST.parquet"),
         ("data/train-00000-of-00002-3a4b5c.parquet", "data/testing.parquet"),
+        ("trainA.parquet", "testB.parquet"),
+        ("train2024.parquet", "eval2024.parquet"),
+        ("myTrain.parquet", "myXTest.parquet"),
+        ("TRAIN_1.parquet", "evaluation-2024.parquet"),
+        ("trainset.parquet", "testset.parquet"),
     ],
 )
 def test_a_split_takes_the_files_whose_names_tell_of_it(tmp_path: Path, train: str, test: str) -> None:
@@ -194,6 +218,18 @@ def test_a_split_takes_the_files_whose_names_tell_of_it(tmp_path: Path, train: s
         parquet(tmp_path)
     with pytest.raises(DataError, match=r"no file of the split 'validation'.*of test, train"):
         parquet(tmp_path, split="validation")
+
+
+@pytest.mark.parametrize("test", ["evaluation-2024.parquet", "testB.parquet", "dev/1.parquet", "train.parquet"])
+def test_files_of_a_split_are_not_mixed_with_those_that_tell_of_none(tmp_path: Path, test: str) -> None:
+    put_parquet(tmp_path, test, "2025.parquet")
+    with pytest.raises(DataError, match=r"files of the split (test|validation|train), and 1 .* such as 2025\.parquet"):
+        parquet(tmp_path)
+
+
+def test_files_that_all_tell_of_one_split_are_read_without_naming_it(tmp_path: Path) -> None:
+    put_parquet(tmp_path, "testA.parquet", "eval2.parquet")
+    assert len(parquet(tmp_path)[0]) == 2
 
 
 def test_other_splits_go_by_the_names_of_the_hub(tmp_path: Path) -> None:
