@@ -11,7 +11,7 @@ from lmeraser.data.labels import LabelPlaces
 from lmeraser.data.listing import checked_name, entries, is_hidden, reason_of, visible_files
 from lmeraser.data.sample import Sample, SourceReport
 from lmeraser.errors import DataError
-from lmeraser.ids import comparable
+from lmeraser.ids import comparable, fault_of_id
 from lmeraser.images_config import ImagesConfig
 
 
@@ -50,6 +50,8 @@ class ImageFolderSource:
         self._report.clear()
         for file in sorted(filter(self._is_row, visible_files(self._path, self._report))):
             sample_id = file.relative_to(self._path).as_posix()
+            if (fault := fault_of_id(sample_id)) is not None:
+                raise DataError(f"the id of a row, which is the path of its file below {self._path}, {fault}")
             label = places.of_name(sample_id.partition("/")[0], f"sample {sample_id!r}")
             yield Sample(sample_id, None, label, self._content(file))
 
