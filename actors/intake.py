@@ -21,6 +21,7 @@ from lmeraser.commit import DATA_FOLDERS
 from lmeraser.deletion import Deletion
 from lmeraser.errors import IdempotencyConflictError, LogError, ObjectMissingError, RequestError, StoreError
 from lmeraser.hashing import canonical_json
+from lmeraser.ids import fault_of_id, is_text
 from lmeraser.keys import HashKey
 from lmeraser.receipts import sample_hash, subject_hash
 from lmeraser.store import Store, unfenced
@@ -71,7 +72,8 @@ class Intake:
         """Accept a deletion; also says whether it is new.
 
         Raises:
-            RequestError: when no id is given, or more than 100,000 are, or the deadline is no time with an offset.
+            RequestError: when no id is given, or more than 100,000 are, or one is empty, too long or no text, or the
+                idempotency key is no text, or the deadline no time with an offset.
             RateLimitError: when too many ids came that the system does not hold.
             IdempotencyConflictError: when the idempotency key came before with another body.
             StoreError: when the request cannot be written; it is not accepted then.
@@ -79,6 +81,11 @@ class Intake:
         given = len(sample_ids) + len(subject_ids)
         if not 1 <= given <= MAX_IDS:
             raise RequestError(f"a deletion names {given} ids; allowed are 1 to {MAX_IDS}")
+        for what, ids in (("sample", sample_ids), ("subject", subject_ids)):
+            if (fault := next(filter(None, map(fault_of_id, ids)), None)) is not None:
+                raise RequestError(f"the id of a {what} {fault}")
+        if idempotency_key is not None and not is_text(idempotency_key):
+            raise RequestError(f"the idempotency key is {idempotency_key!r}; allowed is Unicode text")
         request: dict[str, Any] = {
             "id": uuid.uuid4().hex,
             "sample_ids": sorted(set(sample_ids)),

@@ -104,7 +104,8 @@ class Registrar:
 
         Raises:
             NotReadyError: when the store holds no rows and never has.
-            RequestError: when no id is given, or too many are, or the deadline is no such time.
+            RequestError: when no id is given, or too many are, or one is empty, longer than 1024 characters or no text,
+                or the idempotency key is no text, or the deadline no such time.
             RateLimitError: when too many ids came that the system does not hold.
             IdempotencyConflictError: when the key came before with another body.
             StoreError: when the request cannot be written; it is not accepted then.

@@ -54,7 +54,7 @@ def cluster_address() -> str | None:
 
 
 def stay_on_loopback() -> None:
-    """Have a Ray that this process starts listen on this machine alone, with all of its ports.
+    """Have a Ray that this process starts listen on this machine alone, but for one port of each of Serve's replicas.
 
     Its own option for that is made for systems whose firewall asks the user about every port.
     """

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import socket
-
 from cluster.authentication import authenticate
+from lmeraser.errors import LMEraserError
 
-_PROBE_S = 2.0
 _CALL_S = 10.0
 
 
@@ -17,28 +14,22 @@ def job_table() -> list[tuple[str, bytes]]:
     Empty where no Ray runs, or ``RAY_ADDRESS=local`` says that none is meant.
 
     Raises:
-        OSError: when one runs and does not show its jobs.
+        OSError: when one runs and does not show its jobs, or none answers where ``RAY_ADDRESS`` says.
     """
-    given = os.environ.get("RAY_ADDRESS", "auto")
-    if given == "local":
-        return []
     # Ray reads the environment when it is imported.
     authenticate()
-    from ray._private.services import canonicalize_bootstrap_address
     from ray._raylet import GcsClient  # type: ignore[attr-defined]  # its stub leaves it out
 
+    from cluster.address import cluster_address
+
     try:
-        address = canonicalize_bootstrap_address(given)
-    except ConnectionError:
-        return []
-    except ValueError as error:
-        raise OSError(f"{given} (RAY_ADDRESS) is not the host and port of a Ray's control store") from error
+        address = cluster_address()
+    except LMEraserError as error:
+        raise OSError(str(error)) from error
     if address is None:
         return []
-    if not _answers(address):
-        if given == "auto":
-            return []
-        raise OSError(f"nothing answers at {address} (RAY_ADDRESS={given})")
+    if address.startswith("ray://"):
+        raise OSError(f"{address} (RAY_ADDRESS) is not the host and port of a Ray's control store")
     try:
         client = GcsClient(address=address)
         jobs = client.get_all_job_info(timeout=_CALL_S)
@@ -51,12 +42,3 @@ def job_table() -> list[tuple[str, bytes]]:
     found = {job.job_id.hex(): job.SerializeToString() for job in jobs.values()}
     found |= {key.decode(errors="replace"): value or b"" for key, value in submitted.items()}
     return [(f"job {name} of Ray at {address}", data) for name, data in found.items()]
-
-
-def _answers(address: str) -> bool:
-    host, _, port = address.rpartition(":")
-    try:
-        with socket.create_connection((host.strip("[]"), int(port)), timeout=_PROBE_S):
-            return True
-    except (OSError, ValueError):
-        return False

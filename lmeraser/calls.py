@@ -19,8 +19,6 @@ from itertools import islice
 from typing import Any, Literal, TypeVar
 from urllib.parse import quote
 
-import numpy as np
-
 from lmeraser.answers import (
     Cluster,
     FailedImage,
@@ -30,13 +28,19 @@ from lmeraser.answers import (
     deletion_of,
     prediction_of,
 )
+from lmeraser.arguments import (
+    checked_deadline,
+    checked_deletion_id,
+    checked_idempotency_key,
+    checked_ids,
+    checked_weight,
+)
 from lmeraser.deletion import Deletion
 from lmeraser.encoding import ImageLike, encoded_image, is_one_image, not_an_image
 from lmeraser.errors import (
     AuthenticationError,
     ConfigError,
     PermissionDeniedError,
-    RequestError,
     ServiceError,
     ServiceUnavailableError,
     WaitTimeoutError,
@@ -96,6 +100,8 @@ def predict(
     images: ImageLike | Iterable[ImageLike], specialist_weight: float | None
 ) -> Program[Prediction | list[Prediction | FailedImage]]:
     """Predict one image or several."""
+    if specialist_weight is not None:
+        specialist_weight = checked_weight(specialist_weight)
     if is_one_image(images):
         (one,) = yield from _predict_together([encoded_image(images)], specialist_weight)
         if isinstance(one, FailedImage):
@@ -118,14 +124,13 @@ def delete(
 ) -> Program[Deletion]:
     """Ask for a deletion."""
     body: dict[str, Any] = {
-        "sample_ids": _ids("sample_ids", sample_ids),
-        "subject_ids": _ids("subject_ids", subject_ids),
+        "sample_ids": checked_ids("sample_ids", sample_ids),
+        "subject_ids": checked_ids("subject_ids", subject_ids),
     }
     if deadline is not None:
-        if deadline.tzinfo is None:
-            raise RequestError(f"the deadline {deadline.isoformat()} has no offset; give an aware datetime")
-        body["deadline"] = deadline.isoformat()
-    headers = {"Idempotency-Key": idempotency_key or uuid.uuid4().hex}
+        body["deadline"] = checked_deadline(deadline)
+    key = uuid.uuid4().hex if idempotency_key is None else checked_idempotency_key(idempotency_key)
+    headers = {"Idempotency-Key": key}
     return deletion_of((yield from _exchange(Call("POST", "/v1/deletions", body, headers))))
 
 
@@ -281,23 +286,5 @@ def _json_of(answer: Answer) -> Any:
         ) from error
 
 
-def _ids(name: str, ids: Iterable[str | int]) -> list[str]:
-    """Ids as text: integers as their digits, as an ingest takes them.
-
-    Raises:
-        RequestError: when they are no list, or one is neither text nor an integer.
-    """
-    if isinstance(ids, str):
-        raise RequestError(f"{name} is the one string {ids!r}; give a list of ids")
-    if isinstance(ids, bytes | bytearray | memoryview | Mapping) or not isinstance(ids, Iterable):
-        raise RequestError(f"{name} is of the type {type(ids).__name__}; give a list of ids")
-    texts = []
-    for one in ids:
-        if isinstance(one, bool) or not isinstance(one, str | int | np.integer):
-            raise RequestError(f"{name} holds {one!r} of the type {type(one).__name__}; allowed are str and int")
-        texts.append(str(one))
-    return texts
-
-
 def _deletion_path(deletion_id: str) -> str:
-    return f"/v1/deletions/{quote(deletion_id, safe='')}"
+    return f"/v1/deletions/{checked_deletion_id(deletion_id)}"

@@ -45,6 +45,7 @@ class Client:
         PermissionDeniedError: when the API key lacks the scope that the call needs.
         ServiceUnavailableError: when the service cannot be reached or cannot answer now.
         ServiceError: when it refuses the call; ``status`` and ``request_id`` say more.
+        RequestError: at once, when an argument cannot be one, such as a deletion's id that no deletion has.
 
     Args:
         base_url: such as ``http://127.0.0.1:8000``.
@@ -95,7 +96,8 @@ class Client:
             ['Prediction', 'FailedImage']
 
         Raises:
-            DataError: when a path or a file cannot be read, or a value is no image.
+            DataError: when a path, a file or a PIL image cannot be read, or a value is no image.
+            RequestError: when ``specialist_weight`` is no number from 0 to 1.
         """
         return self._run(calls.predict(images, specialist_weight))
 
@@ -117,7 +119,8 @@ class Client:
             ('nowhere',)
 
         Raises:
-            RequestError: when the deadline has no offset from UTC, or an id is neither text nor an integer.
+            RequestError: when the deadline has no offset from UTC, an id is neither an integer nor text of 1 to 1024
+                characters, or the idempotency key is not 1 to 255 printable characters of ASCII.
         """
         return self._run(calls.delete(sample_ids, subject_ids, idempotency_key, deadline))
 

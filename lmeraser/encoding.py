@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 from PIL.ExifTags import Base
 
-from lmeraser.errors import DataError
+from lmeraser.errors import DataError, LMEraserError
 
 ImageLike = (
     bytes | bytearray | memoryview | str | os.PathLike[str] | IO[bytes] | Mapping[str, Any] | np.ndarray | Image.Image
@@ -99,6 +99,17 @@ def _of_array(pixels: np.ndarray) -> bytes:
 
 
 def _of_pil(image: Image.Image) -> bytes:
+    try:
+        return _as_encoded(image)
+    except LMEraserError:
+        raise
+    except Exception as error:
+        # Closed, cut off, damaged: it is read only here, and Pillow raises errors of many kinds.
+        name = getattr(image, "filename", "") or type(image).__name__
+        raise DataError(f"cannot read the PIL image {name}: {error or type(error).__name__}; {_ALLOWED}") from error
+
+
+def _as_encoded(image: Image.Image) -> bytes:
     if image.mode in ("I", "F"):
         # What their values mean, black to white, only the caller knows.
         raise DataError(

@@ -109,7 +109,7 @@ class ReceiptError(LMEraserError):
 
 
 class RequestError(LMEraserError):
-    """Raised when a request to ingest or delete cannot be accepted."""
+    """Raised when a request cannot be accepted: to ingest, to delete, or a call of the client with a wrong argument."""
 
 
 class IdempotencyConflictError(RequestError):

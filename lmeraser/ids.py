@@ -4,6 +4,30 @@ from __future__ import annotations
 
 import unicodedata
 
+MAX_CHARACTERS = 1024
+_QUOTED_CHARACTERS = 40
+
+
+def fault_of_id(identifier: str) -> str | None:
+    """What is wrong with an id, and what is allowed, as the end of a sentence; None where nothing is."""
+    allowed = f"allowed are 1 to {MAX_CHARACTERS} characters of Unicode text"
+    if not identifier:
+        return f"is empty; {allowed}"
+    if len(identifier) > MAX_CHARACTERS:
+        return f"has {len(identifier)} characters and begins with {identifier[:_QUOTED_CHARACTERS]!r}; {allowed}"
+    if not is_text(identifier):
+        return f"is {identifier!r}, which is not UTF-8; {allowed}"
+    return None
+
+
+def is_text(value: str) -> bool:
+    """Whether it can be written down: lone surrogates stand for bytes that are not UTF-8."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
 
 def comparable(identifier: str) -> str:
     """The form in which two ids are the same or not: Unicode NFC.

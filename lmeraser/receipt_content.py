@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,6 +14,7 @@ from pydantic.dataclasses import dataclass as checked
 
 from lmeraser.errors import ReceiptError
 from lmeraser.hashing import canonical_json
+from lmeraser.json_keys import repeated_key
 
 FORMAT = 1
 _STRICT = ConfigDict(strict=True, extra="ignore")
@@ -146,6 +148,12 @@ def _in_time(content: _Receipt) -> Iterable[str]:
         yield f"completed at {content.completed_at}, before it was erased at {content.erased_at}"
     if content.completed is not None and content.completed.log < content.after.log:
         yield f"completed by commit {content.completed.log}, which is older than {content.after.log}, which erased"
+    if (
+        content.completed is not None
+        and content.completed.log == content.after.log
+        and content.completed.root != content.after.root
+    ):
+        yield f"completed and erased by commit {content.after.log}, but with different state roots"
 
 
 def _in_change(content: _Receipt) -> Iterable[str]:
@@ -156,6 +164,9 @@ def _in_change(content: _Receipt) -> Iterable[str]:
         yield f"{len(content.samples)} sample hashes of {len(content.subjects)} subjects"
     if bool(content.rows) != bool(content.clusters):
         yield f"{content.rows or 'no'} rows were erased, but {len(content.clusters) or 'no'} clusters held them"
+    for what, named in (("sample hash", content.samples), ("subject", content.subjects), ("cluster", content.clusters)):
+        if repeated := [one for one, count in Counter(named).items() if count > 1]:
+            yield f"the {what} {repeated[0]} stands in it twice"
     expected = {f"rows/{key}" for key in content.clusters}
     leaves = {path.name: path.leaf for path in before.rows}
     left = {path.name: path.leaf for path in after.rows}
@@ -180,12 +191,10 @@ def _moment(text: str) -> datetime:
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
+    twice = repeated_key(pairs)
+    if twice is not None:
         raise ReceiptError(f"it is not a receipt: the key {twice!r} stands in it twice")
-    return found
+    return dict(pairs)
 
 
 def _no_number(text: str) -> None:

@@ -17,6 +17,7 @@ from starlette.exceptions import HTTPException
 
 from lmeraser.api_keys import ApiKeys, Scope
 from lmeraser.loopback import is_loopback
+from serving.json_bodies import check_json
 from serving.schemas import Problem
 
 # Names the scheme in the OpenAPI document; the check itself is made by the route, before its body is read.
@@ -54,6 +55,8 @@ def guarded_router(keys: ApiKeys, scope: Scope, max_body_bytes: Callable[[Reques
             async def guarded(request: Request) -> Response:
                 _check(keys, scope, request)
                 _check_body(request, max_body_bytes)
+                if max_body_bytes is not None:
+                    await check_json(request)
                 return await handle(request)
 
             return guarded

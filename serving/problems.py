@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from http import HTTPStatus
 
 from fastapi import FastAPI, Request
@@ -11,6 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.types import Scope
 
+from actors.intake import NOTHING_EVERY_S
 from lmeraser.errors import (
     IdempotencyConflictError,
     KeysError,
@@ -29,6 +31,8 @@ from serving.schemas import Problem
 logger = logging.getLogger(__name__)
 
 RETRY_AFTER_S = 1
+# Those of deletions that name no row are given out again one at a time.
+RATE_LIMIT_RETRY_AFTER_S = math.ceil(NOTHING_EVERY_S)
 LONGEST_BODY_S = 60.0
 MEDIA_TYPE = "application/problem+json"
 _TYPES = "urn:lmeraser:problem:"
@@ -104,6 +108,8 @@ def _problem(status: int, slug: str, detail: str, request_id: str) -> Problem:
 def response_of(problem: Problem, headers: dict[str, str] | None = None) -> Response:
     """A problem as it is sent."""
     headers = dict(headers or {})
-    if problem.status in (429, 503):
+    if problem.status == 429:
+        headers["Retry-After"] = str(RATE_LIMIT_RETRY_AFTER_S)
+    elif problem.status == 503:
         headers["Retry-After"] = str(RETRY_AFTER_S)
     return Response(problem.model_dump_json(), problem.status, headers, MEDIA_TYPE)

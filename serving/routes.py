@@ -11,6 +11,7 @@ from actors.intake import MAX_IDS
 from lmeraser.api_keys import ApiKeys
 from lmeraser.deletion import Deletion
 from lmeraser.errors import UnknownDeletionError
+from lmeraser.ids import MAX_CHARACTERS
 from lmeraser.serving_config import ServingConfig
 from serving.access import guarded_router
 from serving.admission import Admission, most_requests
@@ -47,7 +48,7 @@ _BODY: dict[int | str, dict[str, Any]] = {
 # One of the longest always finds room beside others.
 _BODIES_TOGETHER = 2
 # So many ids of the greatest length in ASCII, with their quotes and commas.
-_LONGEST_DELETION = MAX_IDS * (1024 + 4)
+_LONGEST_DELETION = MAX_IDS * (MAX_CHARACTERS + 4)
 _NOT_READY: dict[int | str, dict[str, Any]] = {422: {"model": Problem}, 503: {"model": Problem}}
 
 
@@ -134,7 +135,7 @@ def _deleting(registrar: Registrar, router: APIRouter) -> APIRouter:
             body.sample_ids,
             body.subject_ids,
             idempotency_key,
-            body.deadline.isoformat() if body.deadline is not None else None,
+            body.deadline,
         )
         # Relative to /v1/deletions, so that it also holds under a path of a proxy.
         response.headers["Location"] = f"deletions/{deletion.id}"

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from lmeraser.commit import ClusterState
 from lmeraser.deletion import Deletion
+from lmeraser.ids import MAX_CHARACTERS
 
-Id = Annotated[str, Field(min_length=1, max_length=1024)]
+Id = Annotated[str, Field(min_length=1, max_length=MAX_CHARACTERS)]
+# Text, which the registrar reads: pydantic would take a number for seconds since 1970.
+Moment = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
 
 
 class Problem(BaseModel):
@@ -74,7 +77,7 @@ class DeletionRequest(BaseModel):
 
     sample_ids: list[Id] = []
     subject_ids: list[Id] = []
-    deadline: AwareDatetime | None = Field(
+    deadline: Moment | None = Field(
         default=None, description="When it should be completed; the nearest deadline is tuned first."
     )
 

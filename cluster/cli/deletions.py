@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from actors.history import History
-from cluster.cli.ids_file import IdsFile, SubjectsFile, odd_ids, read_ids
+from cluster.cli.ids_file import IdsFile, SubjectsFile, check_given, odd_ids, read_ids
 from cluster.cli.options import (
     AsJson,
     ConfigFile,
@@ -24,6 +24,7 @@ from cluster.cli.options import (
 from cluster.cli.output import leave_stdout_to_results, print_json, print_pairs, print_rows, warn
 from lmeraser.deletion import Deletion, Status
 from lmeraser.errors import ConfigError, LMEraserError, WaitTimeoutError
+from lmeraser.ids import is_text
 from lmeraser.log import Log
 from lmeraser.manifest import load_manifest
 from lmeraser.store import Store
@@ -69,8 +70,10 @@ def delete(
     """
     _check_awaited(wait)
     samples, subjects = read_ids(ids_file, subjects_file)
-    samples += sample_ids or []
-    subjects += subject_ids or []
+    samples += check_given(sample_ids, "--sample-id")
+    subjects += check_given(subject_ids, "--subject-id")
+    if idempotency_key is not None and not is_text(idempotency_key):
+        raise ConfigError(f"--idempotency-key is {idempotency_key!r}; allowed is text in UTF-8")
     if not samples and not subjects:
         raise ConfigError("nothing to delete: give --ids-file, --subjects-file, --sample-id or --subject-id")
     target = find_store(store, s3_endpoint, config)

@@ -16,6 +16,7 @@ import typer
 
 from cluster.cli.options import read_file
 from lmeraser.errors import ConfigError
+from lmeraser.ids import fault_of_id
 
 STANDARD_INPUT = Path("-")
 SHAPE = "one id a line, in UTF-8"
@@ -46,6 +47,17 @@ def read_ids(samples: Path | None, subjects: Path | None = None) -> tuple[list[s
     if samples == subjects == STANDARD_INPUT:
         raise ConfigError("--ids-file and --subjects-file are both -: standard input can be read once only")
     return _read(samples), _read(subjects)
+
+
+def check_given(ids: list[str] | None, option: str) -> list[str]:
+    """The ids that an option gives; none where it is not there.
+
+    Raises:
+        ConfigError: when one is empty, too long or not UTF-8.
+    """
+    for identifier in ids or []:
+        _check_id(identifier, f"the id of {option}")
+    return ids or []
 
 
 def odd_ids(ids: list[str]) -> str:
@@ -95,10 +107,17 @@ def _lines(text: str, where: str) -> list[str]:
         identifier = _unquoted(quoted, line) if quoted is not None else _plain(plain, line)
         if identifier and not found:
             _check_is_no_header(identifier, line)
-        found += [identifier] if identifier else []
+        if identifier:
+            _check_id(identifier, f"the id in {line}")
+            found.append(identifier)
         number += len(re.findall(r"\r\n|\r|\n", match[0]))
         place = match.end()
     return found
+
+
+def _check_id(identifier: str, what: str) -> None:
+    if (fault := fault_of_id(identifier)) is not None:
+        raise ConfigError(f"{what} {fault}")
 
 
 def _unquoted(quoted: str, line: str) -> str:

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cluster.cli.ids_file import IdsFile, SubjectsFile, read_ids
+from cluster.cli.ids_file import IdsFile, SubjectsFile, check_given, read_ids
 from cluster.cli.options import AsJson, ConfigFile, KeyFolder, S3Endpoint, StoreUri, find_store, key_folder, read_file
 from cluster.cli.output import print_json, print_pairs, warn
 from lmeraser.errors import ConfigError, ObjectMissingError, ReceiptError
@@ -79,7 +79,7 @@ def verify(
     Example: lmeraser receipt verify receipt.json --public-key signing-key.pub.pem --ids-file gone.txt
     """
     samples, subjects = read_ids(ids_file, subjects_file)
-    asked = [*([identifier] if identifier is not None else []), *samples, *subjects]
+    asked = [*check_given([identifier] if identifier is not None else None, "--id"), *samples, *subjects]
     if hash_key is not None and not asked:
         raise ConfigError("--hash-key is there to ask about ids: give --id, --ids-file or --subjects-file too")
     try:

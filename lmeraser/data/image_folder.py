@@ -12,7 +12,7 @@ from lmeraser.data.listing import checked_name, entries, is_hidden, reason_of, v
 from lmeraser.data.sample import Sample, SourceReport
 from lmeraser.data.splits import is_split
 from lmeraser.errors import DataError
-from lmeraser.ids import comparable
+from lmeraser.ids import comparable, fault_of_id
 from lmeraser.images_config import ImagesConfig
 
 
@@ -67,6 +67,8 @@ class ImageFolderSource:
         self._report.clear()
         for file in sorted(filter(self._is_row, visible_files(self._path, self._report))):
             sample_id = file.relative_to(self._path).as_posix()
+            if (fault := fault_of_id(sample_id)) is not None:
+                raise DataError(f"the id of a row, which is the path of its file below {self._path}, {fault}")
             label = places.of_name(sample_id.partition("/")[0], f"sample {sample_id!r}")
             yield Sample(sample_id, None, label, self._content(file))
 

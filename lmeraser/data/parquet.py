@@ -22,7 +22,7 @@ from lmeraser.data.parquet_schema import COLUMNS, check_columns, image_leaf, lab
 from lmeraser.data.sample import Sample, SourceReport
 from lmeraser.data.splits import same_split, split_of
 from lmeraser.errors import DataError
-from lmeraser.ids import comparable
+from lmeraser.ids import comparable, fault_of_id
 from lmeraser.keys import HashKey
 from lmeraser.store.filesystem import filesystem
 
@@ -176,7 +176,11 @@ def _id(value: Any, where: str) -> str | None:
             raise DataError(
                 f"{where} has the id {value!r}, which is not UTF-8; write it as text, in hex for one"
             ) from None
-    return None if value is None or value == "" else str(value)
+    if value is None or value == "":
+        return None
+    if (fault := fault_of_id(str(value))) is not None:
+        raise DataError(f"the id in {where} {fault}")
+    return str(value)
 
 
 def _place(places: LabelPlaces, names: tuple[str, ...], label: Any, row: str) -> int:

@@ -10,7 +10,7 @@ from small_system import System, finish, samples
 
 from actors.index import RowIndex
 from lmeraser.data import Sample
-from lmeraser.errors import DuplicateSampleError
+from lmeraser.errors import DuplicateSampleError, RequestError
 from lmeraser.method import Method
 from lmeraser.receipts import covers
 from lmeraser.rows import RowTable
@@ -44,6 +44,25 @@ def test_a_subject_whose_name_is_a_sample_id_does_not_take_that_sample_along(sys
     # Nor does a later ingest refuse a row without a subject because of its name.
     system.ingest([replace(row, subject_id=None) for row in samples(30, 31)])
     assert "s30" in held(system)
+
+
+@pytest.mark.parametrize(
+    ("one", "said"),
+    [("", "is empty"), ("x" * 1025, "has 1025 characters"), ("\udce9", r"'\\udce9', which is not UTF-8")],
+)
+def test_what_no_row_is_called_is_refused_before_anything_is_written(system_of: SystemOf, one: str, said: str) -> None:
+    system = system_of()
+    before = system.store.names()
+    for samples_asked, subjects_asked in ((["s1", one], []), ([], ["u1", one])):
+        with pytest.raises(RequestError, match=f"{said}.*; allowed are 1 to 1024 characters"):
+            system.registrar().delete(samples_asked, subjects_asked)
+    with pytest.raises(RequestError, match="idempotency key"):
+        system.registrar().delete(["s1"], [], "\udce9")
+    assert system.registrar().deletions() == []
+    assert [name for name in system.store.names() if name.startswith("requests/")] == [
+        name for name in before if name.startswith("requests/")
+    ]
+    assert system.registrar().delete(["x" * 1024], []).unknown == 1
 
 
 @pytest.mark.parametrize(("kept", "asked"), [(COMPOSED, APART), (APART, COMPOSED)])

@@ -8,13 +8,17 @@ import os
 import socket
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from unittest.mock import Mock
 
+import grpc
 import pytest
 from command_line import Run
-from ray._private import services
+from ray import _raylet
+from ray._private import ray_constants, services
 
-from cluster import address
+from cluster import address, job_table
 from cluster.address import cluster_address
 from cluster.runtime import free_port
 from lmeraser.errors import ConfigError, LMEraserError
@@ -89,6 +93,44 @@ def test_a_ray_that_has_died_is_passed_over(
     monkeypatch.setenv("RAY_ADDRESS", "auto")
     with pytest.raises(LMEraserError, match="no Ray runs on this machine"):
         cluster_address()
+
+
+@pytest.mark.parametrize("noted", [False, True])
+def test_the_table_of_jobs_is_asked_of_the_ray_that_is_found(
+    no_ray_here: Path, monkeypatch: pytest.MonkeyPatch, noted: bool
+) -> None:
+    control_store = Mock()
+    control_store.return_value.get_all_job_info.return_value = {}
+    control_store.return_value.internal_kv_keys.return_value = []
+    greeter = grpc.server(ThreadPoolExecutor(1))
+    live = f"127.0.0.1:{greeter.add_insecure_port('127.0.0.1:0')}"
+    greeter.start()
+    monkeypatch.setattr(_raylet, "GcsClient", control_store)
+    monkeypatch.setattr(job_table, "authenticate", lambda: None)
+    monkeypatch.setattr(ray_constants, "ENABLE_RAY_CLUSTER", ray_constants.ENABLE_RAY_CLUSTER)
+    monkeypatch.setattr(address, "_GREETS_WITHIN_S", 20.0)
+    if noted:
+        # A Ray that has died hides no other.
+        (no_ray_here / "ray_current_cluster").write_text(f"127.0.0.1:{free_port()}\n")
+        monkeypatch.setattr(services, "find_gcs_addresses", functools.cache(lambda: frozenset([live])))
+        monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    else:
+        monkeypatch.setenv("RAY_ADDRESS", live)
+    try:
+        assert job_table.job_table() == []
+    finally:
+        greeter.stop(None).wait()
+    control_store.assert_called_once_with(address=live)
+
+
+@pytest.mark.parametrize("given", ["127.0.0.1:1", "ray://127.0.0.1:1", "auto", "http://127.0.0.1:8265"])
+def test_a_table_of_jobs_that_cannot_be_asked_is_an_error_of_the_system(
+    monkeypatch: pytest.MonkeyPatch, given: str
+) -> None:
+    monkeypatch.setattr(job_table, "authenticate", lambda: None)
+    monkeypatch.setenv("RAY_ADDRESS", given)
+    with pytest.raises(OSError, match="RAY_ADDRESS"):
+        job_table.job_table()
 
 
 @pytest.mark.parametrize(

@@ -71,5 +71,5 @@ def test_an_id_of_the_command_line_is_in_no_table_and_one_that_is_there_is_found
     ran = head.run(*scan, **clean, RAY_AUTH_TOKEN_PATH=str(tmp_path / "token"))
     assert ran.returncode == 1 and "does not show its jobs" in ran.stdout
     ran = head.run(*scan, "--folder", str(tmp_path), **{**clean, "RAY_ADDRESS": "127.0.0.1:1"})
-    assert ran.returncode == 1 and "(RAY_ADDRESS=127.0.0.1:1)" in ran.stdout
+    assert ran.returncode == 1 and "Ray at 127.0.0.1:1 (RAY_ADDRESS): nothing answers" in ran.stdout
     assert head.run(*scan, **{**clean, "RAY_ADDRESS": "local"}).returncode == 0

@@ -255,10 +255,48 @@ def test_wait_for_another_status_is_refused() -> None:
         answers()[0].wait("d1", status="accepted")  # type: ignore[arg-type]
 
 
-def test_an_id_cannot_leave_its_place_in_the_path() -> None:
-    client, seen = answers(httpx2.Response(200, json={"signature": "00"}))
-    client.receipt("../clusters?x")
-    assert seen[0].url.raw_path == b"/v1/deletions/..%2Fclusters%3Fx/receipt"
+@pytest.mark.parametrize("wrong", ["", "..", "../clusters?x", "d1/receipt", "a b", "\udce9", "d" * 129, None, 7])
+def test_what_no_deletion_is_called_is_refused_and_not_sent(wrong: Any) -> None:
+    client, seen = answers()
+    for call in (client.deletion, client.retry, client.wait, client.receipt):
+        with pytest.raises(RequestError) as refused:
+            call(wrong)
+        assert repr(wrong) in str(refused.value) and "allowed are 1 to 128 letters" in str(refused.value)
+    assert seen == []
+
+
+@pytest.mark.parametrize("wrong", [float("nan"), float("inf"), -0.1, 1.5, True, "1", [0.5], 1j, np.float64("nan")])
+def test_a_weight_that_is_none_is_refused_and_not_sent(wrong: Any) -> None:
+    client, seen = answers()
+    for images in (b"image", [b"image"], []):
+        with pytest.raises(RequestError) as refused:
+            client.predict(images, specialist_weight=wrong)
+        assert f"specialist_weight is {wrong!r}; allowed are numbers from 0 to 1" in str(refused.value)
+    assert seen == []
+
+
+def test_weights_of_any_kind_of_number_arrive() -> None:
+    weights: list[Any] = [0, 1, 0.5, np.float32(0.5), np.int64(1)]
+    client, seen = answers(*[predictions(CAT) for _ in weights])
+    for weight in weights:
+        client.predict(b"image", specialist_weight=weight)
+    assert [json.loads(request.content)["specialist_weight"] for request in seen] == [0, 1, 0.5, 0.5, 1]
+
+
+@pytest.mark.parametrize("wrong", ["", "é", "a\nb", "a\r", "\0", " a", "a ", " ", "\udce9", "k" * 256, 7, b"k"])
+@pytest.mark.usefixtures("pauses")
+def test_an_idempotency_key_that_no_header_takes_is_refused_and_not_sent(wrong: Any) -> None:
+    client, seen = answers()
+    with pytest.raises(RequestError) as refused:
+        client.delete(sample_ids=["a"], idempotency_key=wrong)
+    assert f"idempotency_key is {wrong!r}; allowed are 1 to 255" in str(refused.value)
+    assert seen == []
+
+
+@pytest.mark.parametrize("wrong", ["2030-01-01T00:00:00Z", 12345])
+def test_a_deadline_that_is_no_datetime_is_refused(wrong: Any) -> None:
+    with pytest.raises(RequestError, match="aware datetime"):
+        answers()[0].delete(sample_ids=["a"], deadline=wrong)
 
 
 def test_an_address_without_a_scheme_is_refused() -> None:
@@ -354,6 +392,18 @@ def test_an_id_of_another_type_is_refused_by_its_type(one: Any) -> None:
     client, seen = answers()
     with pytest.raises(RequestError, match=f"subject_ids holds .* of the type {type(one).__name__}; allowed are str"):
         client.delete(subject_ids=["good", one])
+    assert seen == []
+
+
+@pytest.mark.parametrize(
+    ("one", "said"),
+    [("\udce9", r"is '\\udce9', which is not UTF-8"), ("", "is empty"), ("x" * 1025, "has 1025 characters")],
+    ids=["surrogate", "empty", "long"],
+)
+def test_text_that_is_no_id_is_refused_and_not_sent(one: str, said: str) -> None:
+    client, seen = answers()
+    with pytest.raises(RequestError, match=f"an id of sample_ids {said}.*; allowed are 1 to 1024 characters"):
+        client.delete(sample_ids=["good", one])
     assert seen == []
 
 

@@ -110,6 +110,24 @@ def test_anything_else_is_refused_with_what_it_is(value: Any, said: str) -> None
         encoded_image(value)
 
 
+def test_a_pil_image_that_cannot_be_read_is_an_error(file: Path, tmp_path: Path) -> None:
+    closed = Image.open(file)
+    closed.close()
+    data = {"png": io.BytesIO(), "jpeg": io.BytesIO()}
+    for kind, buffer in data.items():
+        Image.fromarray(PIXELS).resize((200, 200)).save(buffer, kind)
+    broken = bytearray(data["png"].getvalue())
+    broken[60:200] = bytes(140)
+    (tmp_path / "cut.png").write_bytes(data["png"].getvalue()[:-3000])
+    contents = [bytes(broken), data["jpeg"].getvalue()[:-1000]]
+    unreadable = [closed, *(Image.open(io.BytesIO(one)) for one in contents)]
+    for image in unreadable:
+        with pytest.raises(DataError, match=r"cannot read the PIL image .*: .+; allowed are a path"):
+            encoded_image(image)
+    with Image.open(tmp_path / "cut.png") as cut, pytest.raises(DataError, match=r"PIL image .*cut\.png: "):
+        encoded_image(cut)
+
+
 def test_a_file_that_is_closed_is_an_error(file: Path) -> None:
     opened = file.open("rb")
     opened.close()

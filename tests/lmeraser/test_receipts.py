@@ -52,6 +52,24 @@ def body() -> dict[str, Any]:
     }
 
 
+@pytest.mark.parametrize(
+    ("lie", "said"),
+    [
+        ({"samples": body()["samples"][:1] * 2}, "sample hash .* twice"),
+        ({"subjects": body()["subjects"] * 2}, "subject .* twice"),
+        ({"clusters": ["00", "02", "02"]}, "cluster 02 stands in it twice"),
+        ({"completed": {"log": 5, "root": "0" * 64}}, "commit 5, but with different state roots"),
+    ],
+)
+def test_a_signed_receipt_that_counts_twice_or_has_two_states_of_one_commit_is_refused(
+    lie: dict[str, Any], said: str
+) -> None:
+    receipt = body()
+    verify_receipt(sign({**receipt, "completed": {**receipt["after"], "rows": []}}, KEY), KEY.public_key())
+    with pytest.raises(ReceiptError, match=said):
+        verify_receipt(sign({**receipt, **lie}, KEY), KEY.public_key())
+
+
 def as_sent(receipt: dict[str, Any]) -> dict[str, Any]:
     """The receipt after it went through a file."""
     value: dict[str, Any] = json.loads(json.dumps(receipt))

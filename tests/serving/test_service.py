@@ -16,7 +16,7 @@ from PIL import Image
 from small_system import LABELS, System, picture, samples
 
 from lmeraser.client import FailedImage
-from lmeraser.errors import KeysError, NotReadyError, ServiceError
+from lmeraser.errors import KeysError, NotReadyError
 from lmeraser.heads_state import HeadsState
 from lmeraser.images_config import ImagesConfig
 from lmeraser.keys import init_keys, load_signing_key, public_pem
@@ -252,6 +252,11 @@ def test_a_replica_with_another_key_is_never_ready(system_of: SystemOf, tmp_path
     assert service.http("GET", "/readyz").status_code == 200
 
 
-def test_a_weight_outside_its_range_is_refused_to_the_client(system_of: SystemOf) -> None:
-    with pytest.raises(ServiceError, match="specialist_weight"):
-        Service(system_of()).client(lambda client: client.predict(picture(1), specialist_weight=2.0))
+@pytest.mark.parametrize("weight", ["2.0", "-0.1", "NaN", "Infinity"])
+def test_a_weight_outside_its_range_is_refused(system_of: SystemOf, weight: str) -> None:
+    body = f'{{"images": ["AAAA"], "specialist_weight": {weight}}}'
+    answer = Service(system_of()).http(
+        "POST", "/v1/predict", content=body, headers={"content-type": "application/json"}
+    )
+    assert answer.status_code == 422
+    assert "body" in answer.json()["detail"]

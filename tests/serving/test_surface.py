@@ -70,6 +70,36 @@ def test_a_byte_order_mark_before_json_is_passed_over(system_of: SystemOf) -> No
         assert service.http("POST", path, content=content, headers=JSON).status_code in (200, 202), path
 
 
+@pytest.mark.parametrize(
+    ("path", "body", "key"),
+    [
+        ("/v1/deletions", b'{"sample_ids":["zz1"],"sample_ids":["zz2"]}', "sample_ids"),
+        ("/v1/deletions", codecs.BOM_UTF8 + b'{"sample_ids":["s3"],"sample_\\u0069ds":["s3"]}', "sample_ids"),
+        ("/v1/deletions", '{"sample_ids":["s3"],"sample_ids":["s3"]}'.encode("utf-16"), "sample_ids"),
+        ("/v1/deletions", b'{"sample_ids":["s3"],"deadline":null,"deadline":null}', "deadline"),
+        ("/v1/deletions", b'{"sample_ids":[{"a":1,"a":2}]}', "a"),
+        ("/v1/predict", b'{"images":["AAAA"],"images":["AAAA"]}', "images"),
+        ("/v1/predict", b'{"images":["AAAA"],"specialist_weight":1,"specialist_weight":0}', "specialist_weight"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["application/json", "Application/JSON; charset=utf-8", "application/vnd.x+json"])
+def test_a_key_that_stands_twice_is_named_and_nothing_is_taken(
+    system_of: SystemOf, path: str, body: bytes, key: str, kind: str
+) -> None:
+    service = Service(system_of())
+    answer = service.http("POST", path, content=body, headers={"content-type": kind})
+    assert (answer.status_code, answer.json()["type"]) == (422, "urn:lmeraser:problem:invalid-request")
+    assert f"the key {key!r} stands twice" in answer.json()["detail"]
+    assert service.registrar.registrar.deletions() == []
+
+
+def test_deletions_that_name_nothing_are_told_when_the_next_one_is_taken(system_of: SystemOf) -> None:
+    service = Service(system_of())
+    answers = [service.http("POST", "/v1/deletions", json={"sample_ids": [f"no {n}"]}) for n in range(101)]
+    assert [answer.status_code for answer in answers] == [202] * 100 + [429]
+    assert answers[-1].headers["retry-after"] == "10"
+
+
 @pytest.mark.parametrize("coding", ["gzip", "br", "gzip, identity", "GZIP"])
 def test_a_compressed_body_is_415_with_what_is_allowed(system_of: SystemOf, coding: str) -> None:
     service = Service(system_of())
@@ -150,9 +180,22 @@ def test_where_the_proxy_names_requests_the_answer_leaves_it_to_it(system_of: Sy
 
 
 @pytest.mark.parametrize(
-    "deadline", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00", "2030-01-01T00:00:00", "soon", ""]
+    "deadline",
+    [
+        "0001-01-01T00:00:00+14:00",
+        "9999-12-31T23:59:59-14:00",
+        "2030-01-01T00:00:00",
+        "2030-01-01",
+        "soon",
+        "",
+        "12345",
+        "1893456000.5",
+        12345,
+        1893456000.5,
+        True,
+    ],
 )
-def test_a_deadline_outside_of_time_is_the_callers_mistake(system_of: SystemOf, deadline: str) -> None:
+def test_a_deadline_that_is_no_time_with_an_offset_is_the_callers_mistake(system_of: SystemOf, deadline: Any) -> None:
     service = Service(system_of())
     answer = service.http("POST", "/v1/deletions", json={"sample_ids": ["s3"], "deadline": deadline})
     assert (answer.status_code, answer.json()["type"]) == (422, "urn:lmeraser:problem:invalid-request")

@@ -82,6 +82,7 @@ def test_what_belongs_to_the_file_is_no_part_of_an_id(tmp_path: Path, data: byte
         ("one\nZoë\n".encode("cp1252"), "line 2"),
         ("one\n".encode("utf-16-le"), "NUL"),
         (b"\xff\xfeo\x00n", "not UTF-16"),
+        (b"one\n" + b"x" * 1025, "id in line 2 of .* has 1025 characters .*; allowed are 1 to 1024"),
     ],
 )
 def test_what_is_no_list_of_ids_is_refused(tmp_path: Path, data: bytes, said: str) -> None:
@@ -109,6 +110,24 @@ def test_the_rows_that_are_meant_go(lmeraser: Run, system: System, tmp_path: Pat
     ran = lmeraser("delete", "--store", system.store.uri, "--ids-file", written(tmp_path, data), "--json")
     assert (ran.code, ran.json["rows"], ran.json["unknown_ids"], ran.json["nothing_known"]) == (0, rows, [], False)
     assert ran.err == ""
+
+
+@pytest.mark.parametrize(
+    ("one", "said"), [("", "is empty"), ("x" * 1025, "has 1025 characters"), ("\udce9", r"is '\udce9', which is not")]
+)
+@pytest.mark.parametrize("option", ["--sample-id", "--subject-id"])
+def test_an_option_that_no_row_is_called_is_a_mistake(
+    lmeraser: Run, system: System, option: str, one: str, said: str
+) -> None:
+    before = system.store.names()
+    ran = lmeraser("delete", "--store", system.store.uri, "--sample-id", "s9", option, one)
+    ran.failed(2, f"the id of {option} {said}", "allowed are 1 to 1024 characters")
+    assert system.store.names() == before
+
+
+def test_an_idempotency_key_that_is_not_utf_8_is_a_mistake(lmeraser: Run, system: System) -> None:
+    ran = lmeraser("delete", "--store", system.store.uri, "--sample-id", "s9", "--idempotency-key", "\udce9")
+    ran.failed(2, r"--idempotency-key is '\udce9'")
 
 
 def test_a_file_of_subjects_deletes_their_rows(lmeraser: Run, system: System, tmp_path: Path) -> None:

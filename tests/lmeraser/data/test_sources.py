@@ -203,6 +203,29 @@ def test_bytes_that_are_no_text_are_no_ids(tmp_path: Path) -> None:
         read(parquet(tmp_path / "a.parquet", columns))
 
 
+@pytest.mark.parametrize("column", ["sample_id", "subject_id"])
+def test_an_id_has_at_most_1024_characters(tmp_path: Path, column: str) -> None:
+    columns = {"image": images(2), "label": [0] * 2, column: ["é" * 1024, "y"]}
+    first = read(parquet(tmp_path / "a.parquet", columns))[0]
+    assert getattr(first, column) == "é" * 1024
+    for values in (["x", "é" * 1025], [b"x", b"x" * 1025]):
+        said = r"the id in row 1 of .*b\.parquet has 1025 characters and begins with .* 1 to 1024 characters"
+        with pytest.raises(DataError, match=said):
+            read(parquet(tmp_path / "b.parquet", {**columns, column: values}))
+
+
+def test_a_path_that_is_too_long_for_an_id_is_named(tmp_path: Path) -> None:
+    deep = tmp_path.joinpath("images", "cat", *(["d" * 200] * 5))
+    deep.mkdir(parents=True)
+    place = len(deep.relative_to(tmp_path / "images").as_posix()) + 1
+    (deep / f"{'a' * (1024 - place - 4)}.png").write_bytes(png(1))
+    (row,) = read(tmp_path / "images", ("cat",), kind="image_folder")
+    assert len(row.sample_id) == 1024
+    (deep / f"{'a' * (1025 - place - 4)}.png").write_bytes(png(1))
+    with pytest.raises(DataError, match=r"path of its file below .*images, has 1025 characters .* 1 to 1024"):
+        read(tmp_path / "images", ("cat",), kind="image_folder")
+
+
 def test_a_row_without_a_subject_has_none(tmp_path: Path) -> None:
     columns = {"image": images(2), "label": [0, 1], "sample_id": ["x", "y"]}
     for nulls in ({}, {"subject_id": pa.nulls(2)}, {"subject_id": pa.array([None, None], pa.int64())}):

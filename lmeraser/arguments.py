@@ -1,0 +1,74 @@
+"""The arguments of the client's calls, checked before anything is sent."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from numbers import Real
+
+import numpy as np
+
+from lmeraser.errors import RequestError
+from lmeraser.ids import fault_of_id
+
+# It goes in a header: of ASCII, with no blank at either end.
+_IDEMPOTENCY_KEY = re.compile(r"(?! )[ -~]{1,255}(?<! )")
+_DELETION_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
+
+
+def checked_ids(name: str, ids: Iterable[str | int]) -> list[str]:
+    """Ids as text: integers as their digits, as an ingest takes them.
+
+    Raises:
+        RequestError: when they are no list, or one is neither text nor an integer, or text that no id is.
+    """
+    if isinstance(ids, str):
+        raise RequestError(f"{name} is the one string {ids!r}; give a list of ids")
+    if isinstance(ids, bytes | bytearray | memoryview | Mapping) or not isinstance(ids, Iterable):
+        raise RequestError(f"{name} is of the type {type(ids).__name__}; give a list of ids")
+    texts = []
+    for one in ids:
+        if isinstance(one, bool) or not isinstance(one, str | int | np.integer):
+            raise RequestError(f"{name} holds {one!r} of the type {type(one).__name__}; allowed are str and int")
+        text = str(one)
+        if (fault := fault_of_id(text)) is not None:
+            raise RequestError(f"an id of {name} {fault}")
+        texts.append(text)
+    return texts
+
+
+def checked_weight(weight: float) -> float:
+    """The share of the specialist. Raises RequestError when it is no number from 0 to 1."""
+    if isinstance(weight, bool) or not isinstance(weight, Real) or not 0 <= weight <= 1:
+        raise RequestError(f"specialist_weight is {weight!r}; allowed are numbers from 0 to 1, or None")
+    return float(weight)
+
+
+def checked_deadline(deadline: datetime) -> str:
+    """The deadline as ISO 8601. Raises RequestError when it is no datetime, or has no offset from UTC."""
+    if not isinstance(deadline, datetime):
+        raise RequestError(f"the deadline is {deadline!r}; give an aware datetime")
+    if deadline.utcoffset() is None:
+        raise RequestError(f"the deadline {deadline.isoformat()} has no offset; give an aware datetime")
+    return deadline.isoformat()
+
+
+def checked_idempotency_key(key: str) -> str:
+    """The key. Raises RequestError when it cannot go in a header as it is."""
+    if not isinstance(key, str) or not _IDEMPOTENCY_KEY.fullmatch(key):
+        raise RequestError(
+            f"idempotency_key is {key!r}; allowed are 1 to 255 printable characters of ASCII without a blank at either "
+            "end, or None"
+        )
+    return key
+
+
+def checked_deletion_id(deletion_id: str) -> str:
+    """The id of a deletion. Raises RequestError when no deletion can have it."""
+    if not isinstance(deletion_id, str) or not _DELETION_ID.fullmatch(deletion_id):
+        raise RequestError(
+            f"the id of a deletion is {deletion_id!r}; allowed are 1 to 128 letters and digits of ASCII, - and _: "
+            "`delete` and `deletions` return ids"
+        )
+    return deletion_id
