@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from http import HTTPStatus
 
 from fastapi import FastAPI, Request
@@ -12,7 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.types import Scope
 
-from actors.intake import NOTHING_EVERY_S
+from actors.allowance import A_SECOND, LEAST
 from lmeraser.errors import (
     IdempotencyConflictError,
     KeysError,
@@ -32,7 +31,7 @@ logger = logging.getLogger(__name__)
 
 RETRY_AFTER_S = 1
 # Those of deletions that name no row are given out again one at a time.
-RATE_LIMIT_RETRY_AFTER_S = math.ceil(NOTHING_EVERY_S)
+RATE_LIMIT_RETRY_AFTER_S = LEAST // A_SECOND
 LONGEST_BODY_S = 60.0
 MEDIA_TYPE = "application/problem+json"
 _TYPES = "urn:lmeraser:problem:"

@@ -25,7 +25,7 @@ from actors.owners import InProcessOwners, TuningResult
 from actors.registrar import Registrar
 from lmeraser.commit import DATA_FOLDERS
 from lmeraser.data import Sample
-from lmeraser.errors import FencedError
+from lmeraser.errors import FencedError, RequestError
 from lmeraser.fresh import fresh_leaves
 from lmeraser.keys import load_signing_key
 from lmeraser.method import Method
@@ -81,6 +81,7 @@ class World:
         self.method = method
         self.rows: dict[str, Sample] = {}
         self.erased: set[str] = set()
+        self.waiting: set[str] = set()
         self.replaced: list[Registrar] = []
         self.registrar = self.start(1)
 
@@ -91,23 +92,34 @@ class World:
 
     def ingest(self, names: list[str], force: bool) -> None:
         rows = [ROWS[name] for name in names]
+        waiting = set(self.waiting)
+        outcome = self.outcome(rows, force)
+        if isinstance(outcome, RequestError):
+            # Of a person or a row whose erasure had been asked for and was not made yet: it is started again.
+            assert any({row.sample_id, row.subject_id} & waiting for row in rows)
+            outcome = self.outcome(rows, force)
+        erased = {row.sample_id for row in rows if not force and {row.sample_id, row.subject_id} & self.erased}
+        present = set(names) & self.rows.keys() - erased
+        added = {row.sample_id: row for row in rows if row.sample_id not in erased | present}
+        assert outcome == IngestOutcome(len(added), len(present), len(erased))
+        self.rows |= added
+
+    def outcome(self, rows: list[Sample], force: bool) -> IngestOutcome | Exception:
+        """What became of an ingest."""
         prefix = self.registrar.begin_ingest()
         for part in (rows[::2], rows[1::2]):
             put_rows(self.system.store, self.system.hash_key, f"{prefix}{len(part)}-{id(part)}", self.method.rows(part))
         done = self.registrar.ingest(prefix, force)
         while not done.done():
             self.step()
-        erased = {row.sample_id for row in rows if not force and {row.sample_id, row.subject_id} & self.erased}
-        present = set(names) & self.rows.keys() - erased
-        added = {row.sample_id: row for row in rows if row.sample_id not in erased | present}
-        assert done.result() == IngestOutcome(len(added), len(present), len(erased))
-        self.rows |= added
+        return done.exception() or done.result()
 
     def delete(self, names: list[str], people: list[str]) -> None:
         going = {one for one, row in self.rows.items() if one in names or row.subject_id in people}
         self.registrar.delete(names, people)
         # What was named is remembered, whether the system held it or not.
         self.erased |= going.union(names, people)
+        self.waiting |= going.union(names, people)
         for one in going:
             del self.rows[one]
 
@@ -118,6 +130,8 @@ class World:
             except FencedError:
                 self.replaced.remove(registrar)
         self.registrar.step()
+        # Requests come first, and all at once.
+        self.waiting.clear()
 
     def take_over(self, slots: int) -> None:
         """A second registrar takes over, and the first one works on, with an ingest that was given up to sweep away."""
