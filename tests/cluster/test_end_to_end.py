@@ -148,7 +148,7 @@ def test_a_client_predicts_deletes_and_gets_a_receipt_over_http(running: tuple[S
     assert told.isdisjoint(entry.key for entry in served.clusters)
     records = Log(system.store).advance()
     erased = next(record for record in records if record.kind == "erased")
-    commit = next(record for record in records if deletion.id in record.body.get("requests", ()))
+    commit = next(record for record in records if deletion.id in str(record.body.get("erasures", "")))
     waited = datetime.fromisoformat(erased.at) - datetime.fromisoformat(commit.at)
     assert waited.total_seconds() >= system.manifest.lease_s
 

@@ -206,7 +206,7 @@ def bad_source(kind: str, folder: Path) -> dict[str, Any]:
         case "cut short":
             return put_images(folder, red_8=picture(8), red_9=BROKEN, blue_10=b"")
         case "in the store":
-            return put_images(folder, red_0=picture(0), green_10=picture(10))
+            return put_images(folder, red_0=picture(3), green_10=picture(10))
         case "text":
             (folder / "rows.parquet").write_text("text")
         case _:
@@ -252,7 +252,7 @@ def test_bad_rows_are_named_and_change_nothing(
     assert contents(place.store) == before
 
 
-def test_rows_that_were_erased_are_refused_by_name(
+def test_rows_that_were_erased_are_left_out_and_counted(
     lmeraser: Run, place: Workplace, first: dict[str, Any], tmp_path: Path
 ) -> None:
     stock(lmeraser, place, first)
@@ -262,10 +262,12 @@ def test_rows_that_were_erased_are_refused_by_name(
     delete = ("delete", "--store", place.store.uri, "--keys", place.folder / "keys", "--sample-id", "blue/blue_11.png")
     done = lmeraser(*delete, "--json")
     assert (done.code, done.json["status"], done.json["rows"]) == (0, "completed", 1)
-    before = contents(place.store)
-    lmeraser(*place.ingest(private=source)).failed(1, "'blue/blue_11.png'", "--force")
-    assert contents(place.store) == before
+    again = lmeraser(*place.ingest("--json", private=source))
+    assert again.code == 0, again.err
+    assert [again.json[name] for name in ("added", "present", "erased")] == [0, 0, 1]
     assert place.rows() == rows - 1
+    forced = lmeraser(*place.ingest("--json", "--force", private=source))
+    assert [forced.json[name] for name in ("added", "present", "erased")] == [1, 0, 0]
 
 
 def test_a_store_is_not_used_with_what_it_was_not_made_with(
@@ -311,7 +313,7 @@ def test_rows_without_ids_keep_their_names_when_others_go_at_the_source(
     pq.write_table(pa.table({name: values[1:] for name, values in columns.items()}), path)
     done = lmeraser(*place.ingest("--json", private=source))
     assert done.code == 0, done.err
-    assert (done.json["rows"], place.rows()) == (0, rows + 3)
+    assert (done.json["added"], done.json["present"], place.rows()) == (0, 2, rows + 3)
 
 
 def test_a_later_batch_may_lack_labels_where_they_are_listed(
