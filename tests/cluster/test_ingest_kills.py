@@ -72,7 +72,7 @@ def ingested(system: System, images: Path, report: Callable[[str, int, int], Non
 
 def check_each_row_is_there_once(system: System) -> None:
     names = [f"{LABELS[row.label]}/{row.sample_id}.png" for row in samples(0, ROWS)]
-    rows = [Sample(name, name, row.label, row.image) for name, row in zip(names, samples(0, ROWS), strict=True)]
+    rows = [Sample(name, None, row.label, row.image) for name, row in zip(names, samples(0, ROWS), strict=True)]
     objects = [entry.rows_object for entry in system.newest().clusters]
     tables = [RowTable.from_parquet(system.store.get(name), name) for name in objects]
     assert RowTable.concatenate(tables, 0).digest() == RowTable.concatenate([system.method().rows(rows)], 0).digest()
@@ -87,7 +87,7 @@ def test_a_worker_that_is_killed_is_started_again_and_doubles_nothing(system: Sy
             killed.append(workers[0])
             kill(workers[0])
 
-    assert ingested(system, images, kill_one).rows == ROWS
+    assert ingested(system, images, kill_one).outcome.added == ROWS
     assert killed
     check_each_row_is_there_once(system)
     assert system.store.names("incoming/") == []
@@ -104,10 +104,10 @@ def test_an_ingest_whose_caller_was_killed_may_be_asked_for_again(system: System
             if int(line) > 0:
                 driver.send_signal(signal.SIGKILL)
     assert driver.returncode == -signal.SIGKILL
-    assert ingested(system, images).rows == ROWS
+    assert ingested(system, images).outcome.added == ROWS
     check_each_row_is_there_once(system)
     # Once more, as by someone who was not told that it had ended.
-    assert ingested(system, images).rows == 0
+    assert ingested(system, images).outcome.added == 0
     check_each_row_is_there_once(system)
     ended = time.monotonic() + 120
     # Workers of the caller that was killed may have written to its end; the next registrar drops its prefix.
