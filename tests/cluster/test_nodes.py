@@ -34,7 +34,7 @@ def test_a_node_that_is_killed_while_its_owners_tune_changes_nothing(
         file = tmp_path / "images" / name
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(row.image)
-        added.append(Sample(name, name, row.label, row.image))
+        added.append(Sample(name, None, row.label, row.image))
     arguments = [system.store.uri, str(system.keys), str(folder), str(tmp_path / "images"), str(tmp_path / "told")]
     # Nodes are several: what keeps the Ray of this process on loopback is not handed on.
     environment = {**os.environ, "RAY_ADDRESS": "local", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "1"}

@@ -58,7 +58,7 @@ def deletes_and_loses_a_node(second: Any, told: dict[str, Any], arguments: list[
     with Client(url) as client:
         source = SourceConfig("image_folder", images)
         done = ingest(registrar, site, manifest, source, skip_bad=False, force=False, report=lambda *_: None)
-        told["added"] = done.rows
+        told["added"] = done.outcome.added
         picture = next(Path(images).rglob("*.png")).read_bytes()
         client.predict(picture)
 
