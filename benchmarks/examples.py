@@ -82,7 +82,7 @@ def run_example(example: str, prompt: str, folder: Path, data: str, device: str)
     return {
         "example": example,
         "prompt": prompt,
-        "rows": ingested["rows"],
+        "rows": ingested["added"],
         "cluster_rows": rows,
         "tuned_clusters": sum(cluster["state"] == "tuned" for cluster in clusters),
         "sum_of_squared_shares": sum((count / sum(rows)) ** 2 for count in rows),
