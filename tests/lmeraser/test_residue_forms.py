@@ -191,9 +191,9 @@ def test_the_name_of_a_file_tells() -> None:
     needles = Needles([PLAIN, "ab1", "7", "red/q0.png"], {}, ["patient-04178"])
     assert needles.named(f"logs/{PLAIN}.png") == ({FIRST}, set())
     assert needles.named("logs/patient-04178.png") == (set(), set())
-    assert needles.named("ab1.jpg") == ({"id 2"}, set())
-    assert needles.named("7.txt") == (set(), {"id 3"})
-    assert needles.named("data/red/q0.png") == ({"id 4"}, set())
+    assert needles.named("ab1.jpg") == ({"the id in place 2 of the list"}, set())
+    assert needles.named("7.txt") == (set(), {"the id in place 3 of the list"})
+    assert needles.named("data/red/q0.png") == ({"the id in place 4 of the list"}, set())
     assert needles.named(os.fsdecode(b"\xff/nothing")) == (set(), set())
 
 
