@@ -56,7 +56,7 @@ def in_file(data: bytes, needles: Needles) -> set[str]:
 @pytest.mark.parametrize("name", [PLAIN, FOREIGN])
 def test_an_id_is_found_in_every_form(name: str, form: str) -> None:
     data = b"first line\n" + FORMS[form](name.encode()) + b"\nlast line"
-    assert found(data, "somebody else", name)[0] == {"id 2"}
+    assert found(data, "somebody else", name)[0] == {"the id in place 2 of the list"}
     assert found(data, "somebody else")[0] == set()
 
 
