@@ -251,7 +251,8 @@ def test_what_was_erased_does_not_stay_in_memory_where_nothing_takes_its_place(s
 
 def test_it_ends_its_threads(store: CountingStore) -> None:
     append_commit(store)
-    before = threading.active_count()
+    before = set(threading.enumerate())
     with kept(store, lease_s=0.2):
-        assert threading.active_count() > before
-    until(lambda: threading.active_count() <= before or None, 30)
+        started = set(threading.enumerate()) - before
+        assert started
+    until(lambda: not any(thread.is_alive() for thread in started) or None, 60)
