@@ -31,6 +31,7 @@ class Receipting:
         self._journal = journal
         # Requests that one commit erases have both commits in common.
         self._commits: dict[int, Commit] = {}
+        self._unrecorded: dict[str, str] = {}
 
     def read(self, deletion_id: str) -> dict[str, Any]:
         """The receipt as it stands: the one that the log names."""
@@ -63,6 +64,7 @@ class Receipting:
                 "receipt": name,
             },
         )
+        del self._unrecorded[deletion_id]
         reached(Boundary.ERASED_RECORDED)
 
     def completed(self, deletion_id: str) -> None:
@@ -75,6 +77,7 @@ class Receipting:
         name = self._put(deletion_id, receipt)
         reached(Boundary.RECEIPT_COMPLETED)
         self._journal.append("completed", {"id": deletion_id, "receipt": name})
+        del self._unrecorded[deletion_id]
         reached(Boundary.COMPLETED_RECORDED)
 
     def _around(self, before: int, after: int) -> tuple[Commit, Commit]:
@@ -88,6 +91,7 @@ class Receipting:
 
     def _put(self, deletion_id: str, receipt: dict[str, Any]) -> str:
         """Write a receipt under a name of its own: one that a replaced registrar writes late overwrites no other."""
-        name = object_name(f"receipts/{deletion_id}", "json")
+        # A step that failed before its record is done again, and leaves no second receipt behind.
+        name = self._unrecorded.setdefault(deletion_id, object_name(f"receipts/{deletion_id}", "json"))
         self._store.put(name, canonical_json(sign(receipt, self._signing_key)))
         return name
