@@ -90,18 +90,24 @@ def regroup(
     return Regrouping(cut, kept, tuple(jobs), left)
 
 
-def clusters_of(entries: Iterable[ClusterEntry], rows: RowIndex) -> frozenset[str]:
-    """Keys of the clusters that hold these rows."""
-    at_anchor: dict[int, list[tuple[str, str]]] = defaultdict(list)
-    for entry in entries:
-        for anchor in entry.anchors:
-            at_anchor[anchor].append((entry.bits, entry.key))
-    return frozenset(
-        key
-        for anchor, bits in zip(rows.anchors_N.tolist(), rows.bits_N.tolist(), strict=True)
-        for leading, key in at_anchor[anchor]
-        if f"{bits:064b}".startswith(leading)
-    )
+class ClustersOfRows:
+    """Which clusters of a commit hold which rows."""
+
+    def __init__(self, entries: Iterable[ClusterEntry]) -> None:
+        """Of the clusters with these entries."""
+        self._at_anchor: dict[int, list[tuple[str, str]]] = defaultdict(list)
+        for entry in entries:
+            for anchor in entry.anchors:
+                self._at_anchor[anchor].append((entry.bits, entry.key))
+
+    def holding(self, rows: RowIndex) -> frozenset[str]:
+        """Keys of the clusters that hold these rows."""
+        return frozenset(
+            key
+            for anchor, bits in zip(rows.anchors_N.tolist(), rows.bits_N.tolist(), strict=True)
+            for leading, key in self._at_anchor.get(anchor, ())
+            if f"{bits:064b}".startswith(leading)
+        )
 
 
 def _owners_of(rows: RowIndex, cut: Cut) -> set[str]:

@@ -131,7 +131,7 @@ class Committer:
                 heads_leaf="",
                 fixed_leaves=self._manifest.leaves(self._hash_key),
                 cut_leaf=changes.cut_leaf(self._hash_key, new_cut),
-                erasures=tuple(self._erasure(request, before) for request in requests),
+                erasures=self._erasures(requests, before),
             ),
             heads,
         )
@@ -158,9 +158,18 @@ class Committer:
         self._put(commit, heads)
         reached(Boundary.SPECIALIST_COMMITTED)
 
-    def _erasure(self, request: Resolution, before: Iterable[ClusterEntry]) -> Erasure:
-        clusters = changes.clusters_of(before, self.index.only(request.rows))
-        return Erasure(request.id, tuple(sorted(clusters)), request.samples, request.subjects, len(request.rows))
+    def _erasures(self, requests: Sequence[Resolution], before: Iterable[ClusterEntry]) -> tuple[Erasure, ...]:
+        clusters = changes.ClustersOfRows(before)
+        return tuple(
+            Erasure(
+                request.id,
+                tuple(sorted(clusters.holding(self.index.only(request.rows)))),
+                request.samples,
+                request.subjects,
+                len(request.rows),
+            )
+            for request in requests
+        )
 
     def _heads_after(self, left: Sequence[ClusterEntry], going: set[str], arrived: Arrived | None) -> HeadsState:
         """Subtract the rows that go and the specialists that end; add the rows that come."""

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from actors.changes import clusters_of
+from actors.changes import ClustersOfRows
 from actors.history import History
 from actors.index import RowIndex
 from actors.owner import RowObject
@@ -170,7 +170,7 @@ def _check_same(
     if commit is None or not digests:
         return
     there: dict[str, str] = {}
-    for key in clusters_of(commit.clusters, index.only(digests)):
+    for key in ClustersOfRows(commit.clusters).holding(index.only(digests)):
         entry = commit.entry(key)
         assert entry is not None
         there |= read_rows(store, hash_key, entry.rows_object, f"rows/{entry.key}", entry.rows_leaf).row_digests()
