@@ -11,7 +11,7 @@ from pathlib import Path
 from urllib.parse import quote, unquote
 
 from lmeraser.errors import LostRaceError, ObjectMissingError, StoreError
-from lmeraser.store.fence import Fence, unfenced
+from lmeraser.store.fence import Fence, check_put_if_absent, unfenced
 from lmeraser.store.location import resolved_path
 from lmeraser.store.names import check_name
 
@@ -122,13 +122,7 @@ class LocalStore:
         name = f"probe/{uuid.uuid4().hex}"
         self.put(name, b"probe")
         try:
-            try:
-                self.put_if_absent(name, b"second")
-            except LostRaceError:
-                pass
-            else:
-                raise StoreError(f"{self.uri} lies where a hard link replaces a file: its log could not be fenced")
-            self.get(name)
+            check_put_if_absent(self, name, "a hard link replaces a file")
         finally:
             self.purge(name, unfenced)
 

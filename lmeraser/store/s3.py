@@ -17,7 +17,7 @@ from botocore.config import Config
 from botocore.exceptions import ClientError, IncompleteReadError, ReadTimeoutError, ResponseStreamingError
 
 from lmeraser.errors import LostRaceError, ObjectMissingError, StoreError
-from lmeraser.store.fence import Fence, unfenced
+from lmeraser.store.fence import Fence, check_put_if_absent, unfenced
 from lmeraser.store.location import S3Location
 from lmeraser.store.names import check_name
 from lmeraser.store.s3_bucket import check_bucket
@@ -141,13 +141,7 @@ class S3Store:
         """Do once all that a store does, with an object of its own."""
         self.put_if_absent(name, b"probe")
         try:
-            try:
-                self.put_if_absent(name, b"second")
-            except LostRaceError:
-                pass
-            else:
-                raise StoreError(f"{self.uri} lies where If-None-Match is not heeded: its log could not be fenced")
-            self.get(name)
+            check_put_if_absent(self, name, "If-None-Match is not heeded")
             with self._errors("cannot begin an upload"):
                 self._writes.create_multipart_upload(Bucket=self._bucket, Key=self._key(name))
         finally:
