@@ -172,17 +172,17 @@ def test_a_replica_that_loses_sight_of_the_store_stops_answering(
     system_of: SystemOf, replicas: list[ReplicaProcess], tmp_path: Path
 ) -> None:
     system = system_of("minute", 24)
-    seen = tmp_path / "mounted"
-    seen.symlink_to(system.store.uri)
-    registrar = registrar_of(replace(system, store=LocalStore(Path(system.store.uri))))
+    # Where the replica sees the store, and where it is afterwards for everybody else: a disk that is mounted elsewhere.
+    seen, elsewhere = Path(system.store.uri), tmp_path / "elsewhere"
     replicas.append(ReplicaProcess(str(seen), system))
     replicas[0].until_it_answers()
-    seen.unlink()
+    seen.rename(elsewhere)
+    registrar = registrar_of(replace(system, store=LocalStore(elsewhere)))
     erased_at, newest = erase(registrar)
     found = answers_after(replicas[0], erased_at, 2.0)
     assert found
     assert {status for status, _ in found} == {503}
-    seen.symlink_to(system.store.uri)
+    elsewhere.rename(seen)
     assert (200, newest) in answers_after(replicas[0], time.monotonic(), 4.0)
 
 
