@@ -14,6 +14,7 @@ import ray
 import torch
 
 from cluster.pretrain import weights_name
+from lmeraser.backbone import Backbone
 from lmeraser.config import Config, MethodConfig, SourceConfig
 from lmeraser.data import (
     Sample,
@@ -25,7 +26,7 @@ from lmeraser.data import (
     open_source,
     sample_chunks,
 )
-from lmeraser.errors import ConfigError
+from lmeraser.errors import BackboneError, ConfigError
 from lmeraser.images_config import ImagesConfig
 from lmeraser.keys import load_signing_key, public_pem
 from lmeraser.manifest import NAME, Manifest, load_manifest
@@ -35,6 +36,7 @@ from lmeraser.public import (
     PUBLIC_CHUNK,
     PublicArtifacts,
     PublicFeatures,
+    backbone_digest,
     check_public_rows,
     create_store,
     fit_public,
@@ -77,7 +79,8 @@ def open_or_build(config: Config, store: Store, keys: Path, report: Report, *, s
 
     Raises:
         ConfigError: when the store was made with another configuration.
-        BackboneError: when the backbone cannot be opened, or was to be trained first.
+        BackboneError: when the backbone cannot be opened, was to be trained first, or has other weights than
+            ``backbone_digest`` pins.
         DataError: when the public rows cannot be used, or are fewer than the anchors.
         KeysError: when the signing key is missing.
         StoreError: when the store may not lie there (Store.check).
@@ -89,6 +92,7 @@ def open_or_build(config: Config, store: Store, keys: Path, report: Report, *, s
         manifest = load_manifest(store)
         _check_same(manifest.method, method, store.uri, labels_are_listed=bool(config.labels))
         manifest.check_lease(config.lease_s)
+        _check_digest(manifest.public_digests["backbone"], config.backbone_digest)
         return Built(manifest)
     public_key = load_signing_key(keys).public_key()
     store.check()
@@ -99,7 +103,9 @@ def open_or_build(config: Config, store: Store, keys: Path, report: Report, *, s
     rows = sum(1 for _ in check)
     check_public_rows(method, rows)
     skipped = frozenset(check.skipped)
-    artifacts = _artifacts(method, _Public(public, config.images, skipped), rows, _trained(config, store), report)
+    backbone = open_routed(method, replace(method.backbone, device="cpu"), _trained(config, store))
+    _check_digest(backbone_digest(backbone), config.backbone_digest)
+    artifacts = _artifacts(method, backbone, _Public(public, config.images, skipped), rows, report)
     store.put(PUBLIC_KEY, public_pem(public_key))
     return Built(create_store(store, method, artifacts, config.lease_s), check.skipped, said)
 
@@ -117,12 +123,9 @@ class _Public:
         return (sample for sample in opened.samples(opened.labels) if sample.sample_id not in self.skipped)
 
 
-def _artifacts(
-    method: MethodConfig, public: _Public, rows: int, trained: State | None, report: Report
-) -> PublicArtifacts:
+def _artifacts(method: MethodConfig, backbone: Backbone, public: _Public, rows: int, report: Report) -> PublicArtifacts:
     """Features of the public rows, extracted by as many workers as there are cores or GPUs; then the fit."""
     on_gpu = method.backbone.device == "cuda"
-    backbone = open_routed(method, replace(method.backbone, device="cpu"), trained)
     # A prompt that does not fit is told before any work.
     prompt_kind(method.prompt, backbone)
     parts: dict[int, PublicFeatures] = {}
@@ -213,6 +216,11 @@ def _trained(config: Config, store: Store) -> State | None:
         return None
     tensors = tensors_from_bytes(store.get(name), name)
     return {key: torch.from_numpy(array) for key, array in tensors.items()}
+
+
+def _check_digest(digest: str, pinned: str) -> None:
+    if not digest.startswith(pinned):
+        raise BackboneError(f"the backbone's weights have the digest {digest}, but backbone_digest is {pinned}")
 
 
 def _check_same(stored: MethodConfig, wanted: MethodConfig, uri: str, labels_are_listed: bool) -> None:

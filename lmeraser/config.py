@@ -237,6 +237,9 @@ class Config:
             and 2 in a bucket.
         s3_endpoint: URL of an S3 provider other than AWS, for the store and the rows; ``--s3-endpoint`` goes before it.
         labels: names of the labels, for good; those that the private source declares when empty.
+        backbone_digest: the SHA-256 digest that the backbone's weights must have, or at least its first 16 hexadecimal
+            digits; checked before a store is made and whenever it is opened to add rows. ``lmeraser status`` shows it.
+            Pins what ``weights: pretrained`` fetches; not checked when empty.
         public, private: where public and private rows come from.
         test: rows that ``lmeraser predict --test`` predicts.
         images: which images are taken, as rows and for predictions.
@@ -247,6 +250,7 @@ class Config:
     s3_endpoint: str = ""
     seed: int = 0
     labels: tuple[str, ...] = ()
+    backbone_digest: str = Field(default="", pattern="^([0-9a-f]{16,64})?$")
     backbone: BackboneConfig = field(default_factory=BackboneConfig)
     partition: PartitionConfig = field(default_factory=PartitionConfig)
     prompt: PromptConfig = field(default_factory=PromptConfig)

@@ -140,12 +140,21 @@ def fit_public(
         dendrogram = Dendrogram.fit(anchors_AR)
         feature_map = FeatureMap.fit(head_NF, config.heads.head_dim)
     return PublicArtifacts(
-        backbone=tensors_from_bytes(weights_of(backbone.model.state_dict()), "the backbone"),
+        backbone=_backbone_tensors(backbone),
         partition={"anchors_AR": anchors_AR, **dendrogram.tensors()},
         features=feature_map.tensors(),
         feature_batch=min(part.feature_batch for part in parts),
         prompt={} if meta_prompt is None else {"meta": meta_prompt.numpy()},
     )
+
+
+def backbone_digest(backbone: Backbone) -> str:
+    """SHA-256 of the weights, in hexadecimal; the backbone's digest in a store that is made from them."""
+    return tensor_digest(_backbone_tensors(backbone))
+
+
+def _backbone_tensors(backbone: Backbone) -> Tensors:
+    return tensors_from_bytes(weights_of(backbone.model.state_dict()), "the backbone")
 
 
 def create_store(

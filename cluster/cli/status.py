@@ -42,6 +42,7 @@ def status(
     found: dict[str, Any] = {
         "store": target.uri,
         "store_id": manifest.store_id,
+        "backbone": manifest.public_digests["backbone"],
         "term": history.term,
         "commit": commit.number if commit is not None else None,
         "state_root": commit.root if commit is not None else None,

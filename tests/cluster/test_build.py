@@ -10,12 +10,12 @@ import torch
 from small_system import MINUTE, SMALLEST, samples
 
 from cluster.build import open_or_build
-from lmeraser.backbone import create_model, weights_of
+from lmeraser.backbone import create_model, open_backbone, weights_of
 from lmeraser.config import BackboneConfig, Config, HeadsConfig, PromptConfig, SourceConfig, TuningConfig
 from lmeraser.data import open_public, open_source
-from lmeraser.errors import ConfigError
+from lmeraser.errors import BackboneError, ConfigError
 from lmeraser.keys import init_keys
-from lmeraser.public import build_public
+from lmeraser.public import backbone_digest, build_public
 from lmeraser.state import tensor_digest
 from lmeraser.store import LocalStore
 
@@ -47,6 +47,12 @@ def test_workers_make_the_artifacts_of_one_process(tmp_path: Path) -> None:
     def report(what: str, done: int, total: int) -> None:
         told.append((what, done, total))
 
+    digest = backbone_digest(open_backbone(backbone))
+    other_weights = replace(config, backbone_digest="0" * 16)
+    with pytest.raises(BackboneError, match=f"have the digest {digest}, but backbone_digest is {'0' * 16}"):
+        open_or_build(other_weights, LocalStore(tmp_path / "store"), tmp_path / "keys", report)
+    assert not (tmp_path / "store" / "store.json").exists()
+    config = replace(config, backbone_digest=digest[:16])
     built = open_or_build(config, LocalStore(tmp_path / "store"), tmp_path / "keys", report)
     method = config.method(open_source(source).labels)
     artifacts = build_public(method, None, open_public(source).samples(open_public(source).labels))
@@ -62,5 +68,7 @@ def test_workers_make_the_artifacts_of_one_process(tmp_path: Path) -> None:
             replace(config, lease_s=lease_s), LocalStore(tmp_path / "store"), tmp_path / "keys", report
         )
         assert again.manifest == built.manifest
+    with pytest.raises(BackboneError, match=digest):
+        open_or_build(other_weights, LocalStore(tmp_path / "store"), tmp_path / "keys", report)
     with pytest.raises(ConfigError, match=r"lease_s is 2 in the configuration and 1\.5 in the store"):
         open_or_build(replace(config, lease_s=2.0), LocalStore(tmp_path / "store"), tmp_path / "keys", report)

@@ -89,9 +89,11 @@ def test_status_is_what_the_log_says(lmeraser: Run, told: Told) -> None:
     shown = lmeraser("status", "--store", told.system.store.uri, "--json")
     commit, clusters = newest(told.system), newest(told.system)["body"]["clusters"]
     assert (shown.code, shown.err) == (0, "")
+    manifest = json.loads((Path(told.system.store.uri) / "store.json").read_bytes())
     assert shown.json == {
         "store": told.system.store.uri,
-        "store_id": json.loads((Path(told.system.store.uri) / "store.json").read_bytes())["store_id"],
+        "store_id": manifest["store_id"],
+        "backbone": manifest["public_digests"]["backbone"],
         "term": max(value["term"] for value in log_values(told.system)),
         "commit": commit["number"],
         "state_root": commit["body"]["root"],
