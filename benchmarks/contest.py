@@ -29,7 +29,7 @@ from lmeraser.backbone import read_weights
 from lmeraser.baselines import Clustered, Published, PublishedConfig, Retrain, RidgeOnly, Sampled, Sisa, measured
 from lmeraser.baselines.ridge import raw_features
 from lmeraser.commit import ClusterEntry, Commit
-from lmeraser.config import Config, PromptConfig, SourceConfig, load_config
+from lmeraser.config import Config, PromptConfig, ServingConfig, SourceConfig, load_config
 from lmeraser.data import Sample, open_source
 from lmeraser.feature_map import FeatureMap
 from lmeraser.hashing import draw, draw_uint64
@@ -38,7 +38,6 @@ from lmeraser.manifest import NAME, load_manifest
 from lmeraser.method import Method
 from lmeraser.numerics import deterministic
 from lmeraser.public import accelerator_name, build_public, create_store, load_method
-from lmeraser.serving_config import ServingConfig
 from lmeraser.store import LocalStore
 from lmeraser.tuning import TuningRows
 from serving.bank import Bank

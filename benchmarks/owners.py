@@ -48,15 +48,13 @@ from cluster.demo import CONFIG
 from cluster.runtime import free_port, registrar_of
 from cluster.service import start_service, stop_service
 from lmeraser.backbone import create_model
-from lmeraser.config import Config, load_config
+from lmeraser.config import Config, OwnersConfig, ServingConfig, load_config
 from lmeraser.data import open_source
 from lmeraser.deletion import Deletion
 from lmeraser.keys import init_keys, load_hash_key
 from lmeraser.manifest import load_manifest
-from lmeraser.owners_config import OwnersConfig
 from lmeraser.public import PublicArtifacts, build_public, create_store
 from lmeraser.rows import RowTable
-from lmeraser.serving_config import ServingConfig
 from lmeraser.store import LocalStore
 from lmeraser.verify import verify
 

@@ -40,14 +40,13 @@ sys.path.remove(str(Path(__file__).parent))
 
 from lmeraser.backbone import VitBackbone, create_model
 from lmeraser.commit import ClusterEntry, Commit
-from lmeraser.config import BackboneConfig, MethodConfig, PromptConfig
+from lmeraser.config import BackboneConfig, MethodConfig, PromptConfig, ServingConfig
 from lmeraser.feature_map import FeatureMap
 from lmeraser.heads import Head, probabilities
 from lmeraser.method import Method, extract
 from lmeraser.partition import AnchorIndex, Dendrogram
 from lmeraser.prompts import TokenPrompt, prompt_kind
 from lmeraser.public import open_routed
-from lmeraser.serving_config import ServingConfig
 from serving.bank import Bank
 from serving.predictor import Predictor, ToScore
 from serving.router import routes

@@ -29,10 +29,9 @@ from s3_server import CREDENTIALS, S3Server, s3_server
 from stores import Prepared
 
 from cluster.demo import CONFIG
-from lmeraser.config import load_config
+from lmeraser.config import ServingConfig, load_config
 from lmeraser.data import open_source
 from lmeraser.errors import NotReadyError
-from lmeraser.serving_config import ServingConfig
 from lmeraser.store import LocalStore, open_store
 from serving.batching import Batching
 from serving.predictor import Scored, ToScore

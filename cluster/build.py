@@ -15,7 +15,7 @@ import torch
 
 from cluster.pretrain import weights_name
 from lmeraser.backbone import Backbone
-from lmeraser.config import Config, MethodConfig, SourceConfig
+from lmeraser.config import Config, ImagesConfig, MethodConfig, SourceConfig
 from lmeraser.data import (
     Sample,
     SourceReport,
@@ -27,7 +27,6 @@ from lmeraser.data import (
     sample_chunks,
 )
 from lmeraser.errors import BackboneError, ConfigError
-from lmeraser.images_config import ImagesConfig
 from lmeraser.keys import load_signing_key, public_pem
 from lmeraser.manifest import NAME, Manifest, load_manifest
 from lmeraser.meta_prompt import learn_meta_prompt

@@ -14,7 +14,7 @@ from actors.incoming import IngestOutcome
 from actors.nodes import OTHERS_PART_OF_GPU
 from actors.owner_process import Site
 from cluster.sorted_runs import SortedRuns
-from lmeraser.config import SourceConfig
+from lmeraser.config import ImagesConfig, SourceConfig
 from lmeraser.data import (
     CheckedSamples,
     Sample,
@@ -25,7 +25,6 @@ from lmeraser.data import (
     sample_chunks,
 )
 from lmeraser.errors import DataError, LMEraserError
-from lmeraser.images_config import ImagesConfig
 from lmeraser.keys import load_hash_key
 from lmeraser.manifest import Manifest, load_manifest
 from lmeraser.public import load_method

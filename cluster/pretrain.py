@@ -28,11 +28,10 @@ from torch import Tensor, nn
 
 from cluster.causes import described
 from lmeraser.backbone import create_model, normalisation, weights_of
-from lmeraser.config import Config, SourceConfig
+from lmeraser.config import Config, PretrainConfig, SourceConfig
 from lmeraser.data import decode_image, located, open_public
 from lmeraser.errors import BackboneError, DataError
 from lmeraser.hashing import canonical_json, draw_uint64
-from lmeraser.pretrain_config import PretrainConfig
 from lmeraser.store import Store
 from lmeraser.store.filesystem import filesystem
 

@@ -14,9 +14,9 @@ from ray.util.placement_group import placement_group, remove_placement_group
 from actors.names import service_name
 from cluster.applications import RunningServe, running_serve, shut_down, this_job, url_of
 from lmeraser.api_keys import check_listening
+from lmeraser.config import ServingConfig
 from lmeraser.errors import ConfigError, LMEraserError, NotReadyError
 from lmeraser.manifest import load_manifest
-from lmeraser.serving_config import ServingConfig
 from lmeraser.store import Store
 from serving.app import application, reserved
 from serving.problems import LONGEST_BODY_S

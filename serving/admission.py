@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from lmeraser.config import ServingConfig
 from lmeraser.errors import OverloadedError
-from lmeraser.serving_config import ServingConfig
 
 # One batch runs and the next one fills; beyond, each waits at most about as long as those ahead of it take.
 _BATCHES = 6

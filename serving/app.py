@@ -19,13 +19,13 @@ from ray.serve.config import BackpressureConfig
 
 from actors.nodes import OTHERS_PART_OF_GPU
 from lmeraser.api_keys import ApiKeys, read_api_keys
+from lmeraser.config import ServingConfig
+from lmeraser.config.validation import validated
 from lmeraser.errors import LMEraserError
 from lmeraser.keys import default_folder
 from lmeraser.manifest import load_manifest
-from lmeraser.serving_config import ServingConfig
 from lmeraser.store import open_store
 from lmeraser.store.location import local_path
-from lmeraser.validated import validated
 from serving.admission import most_requests
 from serving.batching import Batching
 from serving.problems import RETRY_AFTER_S

@@ -16,12 +16,12 @@ from torch import Tensor
 
 from lmeraser.backbone import Features, Hidden, VitBackbone
 from lmeraser.commit import Commit
+from lmeraser.config import ServingConfig
 from lmeraser.device_map import DeviceMap
 from lmeraser.heads import probabilities
 from lmeraser.method import Method
 from lmeraser.numerics import GRID, LIMIT
 from lmeraser.prompts import TokenPrompt
-from lmeraser.serving_config import ServingConfig
 from serving.bank import Bank
 
 PromptedPass = Callable[[np.ndarray, Tensor], Features]

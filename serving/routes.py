@@ -9,10 +9,10 @@ from fastapi import APIRouter, FastAPI, Header, Query, Request, Response
 
 from actors.intake import MAX_IDS
 from lmeraser.api_keys import ApiKeys
+from lmeraser.config import ServingConfig
 from lmeraser.deletion import Deletion
 from lmeraser.errors import UnknownDeletionError
 from lmeraser.ids import MAX_CHARACTERS
-from lmeraser.serving_config import ServingConfig
 from serving.access import guarded_router
 from serving.admission import Admission, most_requests
 from serving.bodies import SMALL_BODY_BYTES, Bodies

@@ -23,10 +23,10 @@ import numpy as np
 from torch import Tensor
 
 from lmeraser.baselines.part import Part, rows_at, rows_without, tuning_row_passes
+from lmeraser.config import ServingConfig
 from lmeraser.hashing import draw_uint64
 from lmeraser.heads import probabilities
 from lmeraser.method import Method
-from lmeraser.serving_config import ServingConfig
 from lmeraser.tuning import TuningRows, tune_prompt
 
 

@@ -18,9 +18,9 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import BITSPERSAMPLE, PHOTOMETRIC_INTERPRETATION, TiffImageFile
 
+from lmeraser.config.images import Format, ImagesConfig
 from lmeraser.data.image_format import format_of
 from lmeraser.errors import UndecodableImageError
-from lmeraser.images_config import Format, ImagesConfig
 
 # For rows that are in the store already: what was taken once must be readable for as long as it is there.
 OF_THE_STORE = ImagesConfig(formats=get_args(Format), max_bytes=1 << 62, max_pixels=178_956_970)

@@ -7,13 +7,13 @@ from pathlib import Path
 
 from PIL import Image
 
+from lmeraser.config import ImagesConfig
 from lmeraser.data.labels import LabelPlaces
 from lmeraser.data.listing import checked_name, entries, is_hidden, reason_of, visible_files
 from lmeraser.data.sample import Sample, SourceReport
 from lmeraser.data.splits import is_split
 from lmeraser.errors import DataError
 from lmeraser.ids import comparable, fault_of_id
-from lmeraser.images_config import ImagesConfig
 
 
 class ImageFolderSource:

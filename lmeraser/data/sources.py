@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from itertools import islice
 
-from lmeraser.config import SourceConfig
+from lmeraser.config import ImagesConfig, SourceConfig
 from lmeraser.data.bundled import DigitsSource, GlyphsSource
 from lmeraser.data.decode import OF_THE_STORE, decode_image
 from lmeraser.data.image_folder import ImageFolderSource
@@ -17,7 +17,6 @@ from lmeraser.data.torchvision_dataset import TorchvisionSource
 from lmeraser.errors import ConfigError, DataError, DuplicateSampleError, UndecodableImageError, UnknownLabelError
 from lmeraser.hashing import draw_uint64
 from lmeraser.ids import comparable
-from lmeraser.images_config import ImagesConfig
 from lmeraser.keys import HashKey
 from lmeraser.store.location import SCHEME, local_path
 

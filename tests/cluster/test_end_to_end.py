@@ -30,12 +30,11 @@ from cluster.jobs import ingest, tune
 from cluster.runtime import free_port, registrar_of
 from cluster.service import start_service, stop_service
 from lmeraser.client import Client
-from lmeraser.config import SourceConfig
+from lmeraser.config import ServingConfig, SourceConfig
 from lmeraser.data import Sample
 from lmeraser.errors import ConfigError
 from lmeraser.keys import load_signing_key, public_pem
 from lmeraser.log import Log
-from lmeraser.serving_config import ServingConfig
 from lmeraser.store import LocalStore
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_local")]

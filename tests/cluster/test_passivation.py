@@ -18,8 +18,8 @@ from until import until
 
 from actors.owner_process import Site
 from cluster.runtime import registrar_of
+from lmeraser.config import OwnersConfig
 from lmeraser.data import Sample
-from lmeraser.owners_config import OwnersConfig
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_local")]
 SystemOf = Callable[..., System]

@@ -24,9 +24,8 @@ from cluster.roll import roll
 from cluster.runtime import free_port, registrar_of
 from cluster.service import start_service, stop_service
 from lmeraser.client import Client
-from lmeraser.config import Config
+from lmeraser.config import Config, ServingConfig
 from lmeraser.errors import NotReadyError
-from lmeraser.serving_config import ServingConfig
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_local")]
 SystemOf = Callable[..., System]

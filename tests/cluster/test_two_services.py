@@ -22,7 +22,7 @@ from small_system import System
 from cluster.applications import running_serve
 from cluster.runtime import free_port
 from cluster.service import start_service, stop_service
-from lmeraser.serving_config import ServingConfig
+from lmeraser.config import ServingConfig
 from lmeraser.store import open_store
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_local")]

@@ -44,9 +44,8 @@ from cluster.placement import owner_placement
 from cluster.runtime import free_port
 from cluster.service import start_service, stop_service
 from lmeraser.client import Client
+from lmeraser.config import OwnersConfig, ServingConfig
 from lmeraser.errors import ServiceError
-from lmeraser.owners_config import OwnersConfig
-from lmeraser.serving_config import ServingConfig
 
 VICTIMS = {
     "replica": "ray::ServeReplica",

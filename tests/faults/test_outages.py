@@ -12,7 +12,7 @@ from until import until
 
 from cluster.runtime import free_port
 from cluster.service import start_service, stop_service
-from lmeraser.serving_config import ServingConfig
+from lmeraser.config import ServingConfig
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_local"), pytest.mark.timeout(600)]
 SystemOf = Callable[..., System]

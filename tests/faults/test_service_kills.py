@@ -13,8 +13,8 @@ from actors.owner_process import Site
 from cluster.runtime import free_port, registrar_of
 from cluster.service import start_service, stop_service
 from lmeraser.client import Client, Prediction
+from lmeraser.config import ServingConfig
 from lmeraser.errors import ServiceError
-from lmeraser.serving_config import ServingConfig
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_local"), pytest.mark.timeout(600)]
 SystemOf = Callable[..., System]

@@ -41,11 +41,11 @@ from actors.owner_process import Site
 from cluster.runtime import connect, free_port, registrar_of
 from cluster.service import start_service, stop_service
 from lmeraser.client import Client
+from lmeraser.config import ServingConfig
 from lmeraser.errors import ServiceError
 from lmeraser.keys import load_signing_key
 from lmeraser.log import Log
 from lmeraser.receipts import verify_receipt
-from lmeraser.serving_config import ServingConfig
 from lmeraser.store import LocalStore
 
 CLUSTER = Path(__file__).parents[1] / "support" / "one_cluster.py"

@@ -17,10 +17,10 @@ from s3_server import S3Server
 from small_system import System, picture
 from until import until
 
+from lmeraser.config import ServingConfig
 from lmeraser.errors import NotReadyError
 from lmeraser.log import Log, record_name
 from lmeraser.manifest import default_lease_s
-from lmeraser.serving_config import ServingConfig
 from lmeraser.store import open_store
 from serving.batching import Batching
 from serving.predictor import Scored, ToScore

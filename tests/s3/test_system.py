@@ -20,12 +20,10 @@ from cluster.pretrain import pretrain
 from cluster.runtime import free_port, registrar_of
 from cluster.service import start_service, stop_service
 from lmeraser.client import Client
-from lmeraser.config import BackboneConfig, Config, SourceConfig
+from lmeraser.config import BackboneConfig, Config, PretrainConfig, ServingConfig, SourceConfig
 from lmeraser.data import located, open_source
 from lmeraser.errors import ConfigError, DataError
 from lmeraser.keys import load_signing_key, public_pem
-from lmeraser.pretrain_config import PretrainConfig
-from lmeraser.serving_config import ServingConfig
 from lmeraser.store import Store, open_store
 from lmeraser.tensors import tensors_from_bytes
 from lmeraser.verify import verify

@@ -11,7 +11,7 @@ import pytest
 from direct_service import URL, Service
 from small_system import System, picture
 
-from lmeraser.serving_config import ServingConfig
+from lmeraser.config import ServingConfig
 from serving.admission import most_requests
 
 SystemOf = Callable[..., System]

@@ -13,7 +13,7 @@ from small_system import System, picture
 from starlette.exceptions import HTTPException
 
 from actors.intake import MAX_IDS
-from lmeraser.images_config import ImagesConfig
+from lmeraser.config import ImagesConfig
 from serving.bodies import Bodies, Body
 
 SystemOf = Callable[..., System]

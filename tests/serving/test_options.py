@@ -11,7 +11,7 @@ from direct_service import Service
 from small_system import System, picture
 
 from lmeraser.client import FailedImage, Prediction
-from lmeraser.serving_config import ServingConfig
+from lmeraser.config import ServingConfig
 from serving.bank import load_bank
 from serving.predictor import Predictor, ToScore
 

@@ -16,12 +16,11 @@ from PIL import Image
 from small_system import LABELS, System, picture, samples
 
 from lmeraser.client import FailedImage
+from lmeraser.config import ImagesConfig, ServingConfig
 from lmeraser.errors import KeysError, NotReadyError
 from lmeraser.heads_state import HeadsState
-from lmeraser.images_config import ImagesConfig
 from lmeraser.keys import init_keys, load_signing_key, public_pem
 from lmeraser.rows import RowTable
-from lmeraser.serving_config import ServingConfig
 from lmeraser.specialist import Specialist
 from serving.replica import Replica
 

@@ -13,7 +13,7 @@ import torch._dynamo.utils
 from small_system import System, picture
 from until import until
 
-from lmeraser.serving_config import ServingConfig
+from lmeraser.config import ServingConfig
 from lmeraser.store import LocalStore
 from serving.bank import load_bank
 from serving.predictor import ToScore

@@ -15,8 +15,8 @@ from cluster.runtime import registrar_of
 from cluster.service import start_service, stop_service
 from lmeraser.api_keys import FILE, create_api_key
 from lmeraser.client import Client, Prediction
+from lmeraser.config import ServingConfig
 from lmeraser.errors import AuthenticationError, ServiceError, ServiceUnavailableError
-from lmeraser.serving_config import ServingConfig
 from serving.front import MAX_HEAD_BYTES
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_local"), pytest.mark.timeout(600)]

@@ -13,9 +13,9 @@ from until import until
 from actors.registrar import Registrar
 from lmeraser.api_keys import ApiKeys
 from lmeraser.client import AsyncClient
+from lmeraser.config import ServingConfig
 from lmeraser.deletion import Deletion
 from lmeraser.errors import NotReadyError
-from lmeraser.serving_config import ServingConfig
 from serving.predictor import Scored, ToScore
 from serving.replica import Replica
 from serving.routes import create_app

@@ -19,8 +19,8 @@ from actors.owner_process import NAMESPACE, Site
 from cluster.cli import output
 from cluster.cli.clusters import list_all
 from cluster.runtime import registrar_of
+from lmeraser.config import OwnersConfig
 from lmeraser.manifest import load_manifest
-from lmeraser.owners_config import OwnersConfig
 from lmeraser.store import open_store
 
 GPUS, SHARE = 4, 0.35

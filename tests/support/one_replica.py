@@ -14,7 +14,7 @@ from pathlib import Path
 import uvicorn
 
 from lmeraser.api_keys import ApiKeys
-from lmeraser.serving_config import ServingConfig
+from lmeraser.config import ServingConfig
 from lmeraser.store import open_store
 from serving.batching import Batching
 from serving.predictor import Scored, ToScore

@@ -27,10 +27,9 @@ from cluster.jobs import ingest
 from cluster.runtime import free_port, registrar_of
 from cluster.service import start_service, stop_service
 from lmeraser.client import Client
-from lmeraser.config import SourceConfig
+from lmeraser.config import ServingConfig, SourceConfig
 from lmeraser.errors import ServiceUnavailableError, StoreError
 from lmeraser.manifest import load_manifest
-from lmeraser.serving_config import ServingConfig
 from lmeraser.store import open_store
 
 LONGEST_S = 150.0

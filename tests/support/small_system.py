@@ -18,14 +18,7 @@ from actors.incoming import IngestOutcome, put_rows
 from actors.owners import InProcessOwners
 from actors.registrar import Registrar
 from lmeraser.commit import Commit
-from lmeraser.config import (
-    BackboneConfig,
-    HeadsConfig,
-    MethodConfig,
-    PartitionConfig,
-    PromptConfig,
-    TuningConfig,
-)
+from lmeraser.config import BackboneConfig, HeadsConfig, MethodConfig, PartitionConfig, PromptConfig, TuningConfig
 from lmeraser.data import Sample
 from lmeraser.fresh import fresh_leaves
 from lmeraser.hashing import canonical_json

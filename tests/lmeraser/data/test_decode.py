@@ -15,9 +15,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageFile
 
+from lmeraser.config.images import Format, ImagesConfig
 from lmeraser.data import decode_image
 from lmeraser.errors import UndecodableImageError
-from lmeraser.images_config import Format, ImagesConfig
 
 FORMATS = get_args(Format)
 

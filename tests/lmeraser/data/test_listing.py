@@ -14,11 +14,10 @@ import pytest
 from PIL import Image
 from pydantic import ValidationError
 
-from lmeraser.config import Config, SourceConfig
+from lmeraser.config import Config, ImagesConfig, SourceConfig
+from lmeraser.config.validation import validated
 from lmeraser.data import SourceReport, declared_labels, open_public, open_source
 from lmeraser.errors import ConfigError, DataError
-from lmeraser.images_config import ImagesConfig
-from lmeraser.validated import validated
 
 
 def png(level: int = 7) -> bytes:

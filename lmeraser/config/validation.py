@@ -5,12 +5,15 @@ from __future__ import annotations
 from dataclasses import is_dataclass
 from typing import Any, TypeVar
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic_core import ArgsKwargs, ErrorDetails
 
 from lmeraser.errors import ConfigError
 
 T = TypeVar("T")
+
+# Unknown keys, NaN and infinity are refused in every section.
+STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 
 def validated(kind: type[T], value: Any, where: str) -> T:

@@ -7,7 +7,7 @@ from dataclasses import field
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
-from lmeraser.images_config import ImagesConfig
+from lmeraser.config.images import ImagesConfig
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid", allow_inf_nan=False))

@@ -1,0 +1,113 @@
+"""What a user may set.
+
+Frozen dataclasses that pydantic validates at the edge (YAML, command line). What is under :class:`MethodConfig` decides
+the state and is written into the store; data sources and serving options do not, and may change from run to run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import field, replace
+from pathlib import Path
+from typing import Self
+
+from pydantic import Field, model_validator
+from pydantic.dataclasses import dataclass
+
+from lmeraser.config.images import ImagesConfig
+from lmeraser.config.owners import OwnersConfig
+from lmeraser.config.placeholders import read_yaml
+from lmeraser.config.pretrain import PretrainConfig
+from lmeraser.config.serving import ServingConfig
+from lmeraser.config.sources import SourceConfig
+from lmeraser.config.state import (
+    BackboneConfig,
+    HeadsConfig,
+    MethodConfig,
+    PartitionConfig,
+    PromptConfig,
+    TuningConfig,
+)
+from lmeraser.config.validation import STRICT, validated
+from lmeraser.errors import ConfigError
+from lmeraser.ids import comparable
+
+
+@dataclass(frozen=True, config=STRICT)
+class Config:
+    """One configuration file.
+
+    Attributes:
+        store: folder, or ``s3://bucket/prefix``; ``--store`` goes before it.
+        lease_s: seconds for which a replica may answer after it asked the store whether anything newer was erased;
+            every erasure waits as long. Written into the store when it is made, and kept; when absent, 0.4 in a folder
+            and 2 in a bucket.
+        s3_endpoint: URL of an S3 provider other than AWS, for the store and the rows; ``--s3-endpoint`` goes before it.
+        labels: names of the labels, for good; those that the private source declares when empty.
+        backbone_digest: the SHA-256 digest that the backbone's weights must have, or at least its first 16 hexadecimal
+            digits; checked before a store is made and whenever it is opened to add rows. ``lmeraser status`` shows it.
+            Pins what ``weights: pretrained`` fetches; not checked when empty.
+        public, private: where public and private rows come from.
+        test: rows that ``lmeraser predict --test`` predicts.
+        images: which images are taken, as rows and for predictions.
+    """
+
+    store: str = ""
+    lease_s: float | None = Field(default=None, ge=0.1, le=60)
+    s3_endpoint: str = ""
+    seed: int = 0
+    labels: tuple[str, ...] = ()
+    backbone_digest: str = Field(default="", pattern="^([0-9a-f]{16,64})?$")
+    backbone: BackboneConfig = field(default_factory=BackboneConfig)
+    partition: PartitionConfig = field(default_factory=PartitionConfig)
+    prompt: PromptConfig = field(default_factory=PromptConfig)
+    tuning: TuningConfig = field(default_factory=TuningConfig)
+    heads: HeadsConfig = field(default_factory=HeadsConfig)
+    public: SourceConfig = field(default_factory=lambda: SourceConfig(kind="glyphs"))
+    private: SourceConfig = field(default_factory=lambda: SourceConfig(kind="digits"))
+    test: SourceConfig | None = None
+    pretrain: PretrainConfig = field(default_factory=PretrainConfig)
+    images: ImagesConfig = field(default_factory=ImagesConfig)
+    serving: ServingConfig = field(default_factory=ServingConfig)
+    owners: OwnersConfig = field(default_factory=OwnersConfig)
+
+    @model_validator(mode="after")
+    def _images_are_set_once(self) -> Self:
+        if self.serving.images not in (ImagesConfig(), self.images):
+            raise ValueError("serving.images is set: write images beside serving, for it holds for rows as well")
+        object.__setattr__(self, "serving", replace(self.serving, images=self.images))
+        return self
+
+    def method(self, labels: tuple[str, ...]) -> MethodConfig:
+        """The part that decides the state, over the label names that the data declares.
+
+        Raises:
+            ConfigError: when the parts do not go together.
+        """
+        return validated(
+            MethodConfig,
+            {
+                "labels": tuple(map(comparable, self.labels or labels)),
+                "seed": self.seed,
+                "backbone": self.backbone,
+                "partition": self.partition,
+                "prompt": self.prompt,
+                "tuning": self.tuning,
+                "heads": self.heads,
+            },
+            "configuration",
+        )
+
+
+def load_config(path: Path, variables: Mapping[str, str] | None = None) -> Config:
+    """Read a YAML file; ``${name}`` in its strings is replaced from ``variables``, and ``$$`` is a ``$``.
+
+    Raises:
+        ConfigError: when the file cannot be read, a variable is missing, a key is unknown, or a
+            value is outside its range. The message names the key and what is allowed.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read the configuration {path}: {getattr(error, 'strerror', error)}") from error
+    return validated(Config, read_yaml(text, variables or {}, str(path)), str(path))

@@ -1,0 +1,59 @@
+"""Where rows come from."""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+from pydantic.dataclasses import dataclass
+
+from lmeraser.config.validation import STRICT
+
+_KINDS_WITH = {
+    "path": ("parquet", "image_folder", "torchvision"),
+    "dataset": ("torchvision",),
+    "split": ("parquet", "torchvision", "digits"),
+}
+
+
+@dataclass(frozen=True, config=STRICT)
+class SourceConfig:
+    """Where rows come from.
+
+    Attributes:
+        kind: "parquet" (Hugging Face layout), "image_folder", "torchvision", and the bundled "digits" and "glyphs".
+        path: file or folder, for "torchvision" that which holds the data set, for "parquet" also ``s3://bucket/path``.
+        dataset: class in ``torchvision.datasets``; only for "torchvision".
+        split: "train" or "test" of "digits" and of most of "torchvision"; of "parquet", files whose names tell of it,
+            as on the Hugging Face Hub.
+        max_rows: take this many rows, chosen by a hash of the sample id; all when absent.
+    """
+
+    kind: Literal["parquet", "image_folder", "torchvision", "digits", "glyphs"]
+    path: str = ""
+    dataset: str = ""
+    split: str = ""
+    max_rows: int | None = Field(default=None, ge=1)
+
+    @model_validator(mode="after")
+    def _has_what_its_kind_needs(self) -> Self:
+        if self.kind in ("parquet", "image_folder", "torchvision") and not self.path:
+            raise ValueError(f"a source of kind {self.kind} needs path")
+        if self.kind == "torchvision" and not self.dataset:
+            raise ValueError("a source of kind torchvision needs dataset, a class of torchvision.datasets")
+        for name, kinds in _KINDS_WITH.items():
+            if getattr(self, name) and self.kind not in kinds:
+                raise ValueError(f"{name} is {getattr(self, name)!r}, but a source of kind {self.kind} has no {name}")
+        if self.kind == "digits" and self.split not in ("", "train", "test"):
+            raise ValueError(f"split is {self.split!r}; digits have train and test")
+        return self
+
+    @model_validator(mode="after")
+    def _path_is_of_a_kind_that_is_read(self) -> Self:
+        scheme, separator, rest = self.path.partition("://")
+        if separator and scheme not in ("file", "s3"):
+            other = f": write s3://{rest}" if scheme in ("s3a", "s3n") else ": download it, and name the folder"
+            raise ValueError(
+                f"path is {self.path!r}; a local path and file:// are read, and s3:// by kind parquet{other}"
+            )
+        return self
