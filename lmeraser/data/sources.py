@@ -8,7 +8,6 @@ from dataclasses import replace
 from itertools import islice
 
 from lmeraser.config import ImagesConfig, SourceConfig
-from lmeraser.data.bundled import DigitsSource, GlyphsSource
 from lmeraser.data.decode import OF_THE_STORE, decode_image
 from lmeraser.data.image_folder import ImageFolderSource
 from lmeraser.data.parquet import ParquetSource
@@ -57,8 +56,12 @@ def open_source(
         case "torchvision":
             source = TorchvisionSource(config.dataset, path, config.split, name_key, report)
         case "digits":
+            from lmeraser.data.demo.bundled import DigitsSource
+
             source = DigitsSource(config.split or "train")
         case "glyphs":
+            from lmeraser.data.demo.bundled import GlyphsSource
+
             source = GlyphsSource()
     return source if config.max_rows is None else _Drawn(source, config.max_rows)
 
