@@ -15,12 +15,12 @@ from actors.boundaries import Boundary, reached
 from actors.index import RowIndex
 from actors.owner import Region, RowObject, RowsJob, Written
 from lmeraser.commit import ClusterEntry, Commit
-from lmeraser.heads import Statistics
 from lmeraser.heads_state import HeadsState
 from lmeraser.keys import HashKey
+from lmeraser.learning.heads import Statistics
+from lmeraser.learning.partition import Cluster, Cut
 from lmeraser.log import Position
 from lmeraser.objects import object_name
-from lmeraser.partition import Cluster, Cut
 from lmeraser.rows import RowTable
 from lmeraser.specialist import Specialist
 from lmeraser.state import json_digest, state_leaf

@@ -16,13 +16,13 @@ from actors.journal import Journal
 from actors.owners import Owners, TuningResult
 from lmeraser.commit import ClusterEntry, Commit, Erasure
 from lmeraser.errors import ObjectMissingError
-from lmeraser.heads import Statistics
 from lmeraser.heads_state import HeadsState
 from lmeraser.keys import HashKey
+from lmeraser.learning.heads import Statistics
+from lmeraser.learning.numerics import deterministic
+from lmeraser.learning.partition import Dendrogram, cut
 from lmeraser.manifest import Manifest, load_part
-from lmeraser.numerics import deterministic
 from lmeraser.objects import check_objects, read_rows, read_specialist
-from lmeraser.partition import Dendrogram, cut
 from lmeraser.rows import RowTable
 from lmeraser.specialist import Specialist
 from lmeraser.store import Store

@@ -22,8 +22,8 @@ from actors.owner import RowObject
 from lmeraser.commit import Commit
 from lmeraser.config import MethodConfig
 from lmeraser.errors import DuplicateSampleError, ObjectMissingError
-from lmeraser.heads import Statistics
 from lmeraser.keys import HashKey
+from lmeraser.learning.heads import Statistics
 from lmeraser.objects import read_rows
 from lmeraser.receipts import row_hashes
 from lmeraser.rows import RowTable

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from actors import changes
 from lmeraser.commit import ClusterEntry, Commit
 from lmeraser.errors import ObjectCorruptError, ObjectMissingError
-from lmeraser.heads import Statistics
 from lmeraser.heads_state import HeadsState
 from lmeraser.keys import HashKey
-from lmeraser.numerics import deterministic
+from lmeraser.learning.heads import Statistics
+from lmeraser.learning.numerics import deterministic
 from lmeraser.objects import read_heads, read_specialist
 from lmeraser.rows import RowTable
 from lmeraser.specialist import Specialist

@@ -25,21 +25,21 @@ import torch
 # The script serving.py beside this one would hide the package of the same name.
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from lmeraser.backbone import read_weights
 from lmeraser.baselines import Clustered, Published, PublishedConfig, Retrain, RidgeOnly, Sampled, Sisa, measured
 from lmeraser.baselines.ridge import raw_features
 from lmeraser.commit import ClusterEntry, Commit
 from lmeraser.config import Config, PromptConfig, ServingConfig, SourceConfig, load_config
 from lmeraser.data import Sample, open_source
-from lmeraser.feature_map import FeatureMap
 from lmeraser.hashing import draw, draw_uint64
-from lmeraser.heads import blend
+from lmeraser.learning.backbone import read_weights
+from lmeraser.learning.feature_map import FeatureMap
+from lmeraser.learning.heads import blend
+from lmeraser.learning.numerics import deterministic
+from lmeraser.learning.tuning import TuningRows
 from lmeraser.manifest import NAME, load_manifest
 from lmeraser.method import Method
-from lmeraser.numerics import deterministic
 from lmeraser.public import accelerator_name, build_public, create_store, load_method
 from lmeraser.store import LocalStore
-from lmeraser.tuning import TuningRows
 from serving.bank import Bank
 from serving.predictor import Predictor, ToScore
 from serving.router import routes

@@ -38,11 +38,11 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from actors.boundaries import EVENT, Boundary
 from actors.registrar import Registrar
 from cluster.demo import CONFIG
-from lmeraser.backbone import create_model
 from lmeraser.config import MethodConfig, load_config
 from lmeraser.data import open_source
 from lmeraser.deletion import Deletion, Status
 from lmeraser.keys import init_keys
+from lmeraser.learning.backbone import create_model
 from lmeraser.method import Method, chunks
 from lmeraser.public import build_public, create_store
 from lmeraser.store import LocalStore

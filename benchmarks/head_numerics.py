@@ -14,13 +14,13 @@ from pathlib import Path
 
 import numpy as np
 
-from lmeraser.backbone import Backbone
 from lmeraser.config import SourceConfig, load_config
 from lmeraser.data import decode_image, open_source
-from lmeraser.feature_map import FeatureMap
-from lmeraser.heads import Statistics, solve
+from lmeraser.learning.backbone import Backbone
+from lmeraser.learning.feature_map import FeatureMap
+from lmeraser.learning.heads import Statistics, solve
+from lmeraser.learning.numerics import GRID, LIMIT, deterministic
 from lmeraser.method import extract
-from lmeraser.numerics import GRID, LIMIT, deterministic
 from lmeraser.public import open_routed
 
 EXAMPLES = Path(__file__).parent.parent / "examples"

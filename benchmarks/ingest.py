@@ -33,8 +33,8 @@ sys.path.append(str(Path(__file__).parent.parent / "tests" / "support"))
 
 from processes import descendants
 
-from lmeraser.numerics import deterministic
-from lmeraser.partition import AnchorIndex, Dendrogram, fit_anchors
+from lmeraser.learning.numerics import deterministic
+from lmeraser.learning.partition import AnchorIndex, Dendrogram, fit_anchors
 
 _SAMPLE_S = 0.5
 

@@ -47,11 +47,11 @@ from actors.owner_process import NAMESPACE, Site
 from cluster.demo import CONFIG
 from cluster.runtime import free_port, registrar_of
 from cluster.service import start_service, stop_service
-from lmeraser.backbone import create_model
 from lmeraser.config import Config, OwnersConfig, ServingConfig, load_config
 from lmeraser.data import open_source
 from lmeraser.deletion import Deletion
 from lmeraser.keys import init_keys, load_hash_key
+from lmeraser.learning.backbone import create_model
 from lmeraser.manifest import load_manifest
 from lmeraser.public import PublicArtifacts, build_public, create_store
 from lmeraser.rows import RowTable

@@ -33,10 +33,10 @@ from s3_server import CREDENTIALS, S3Server, s3_server
 from actors.owners import InProcessOwners
 from actors.registrar import Registrar
 from cluster.demo import CONFIG
-from lmeraser.backbone import create_model
 from lmeraser.config import ServingConfig, load_config
 from lmeraser.data import open_source
 from lmeraser.keys import init_keys, load_hash_key, load_signing_key
+from lmeraser.learning.backbone import create_model
 from lmeraser.manifest import load_manifest
 from lmeraser.public import build_public, create_store, load_method
 from lmeraser.store import LocalStore, Store, open_store

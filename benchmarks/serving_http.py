@@ -47,11 +47,11 @@ from actors.owner_process import Site
 from cluster.demo import CONFIG
 from cluster.runtime import connect, free_port, registrar_of
 from cluster.service import start_service, stop_service
-from lmeraser.backbone import create_model
 from lmeraser.client import Client
 from lmeraser.config import BackboneConfig, PromptConfig, ServingConfig, load_config
 from lmeraser.data import decode_image, open_source
 from lmeraser.keys import init_keys
+from lmeraser.learning.backbone import create_model
 from lmeraser.manifest import load_manifest
 from lmeraser.public import build_public, create_store
 from lmeraser.store import LocalStore

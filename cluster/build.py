@@ -14,7 +14,6 @@ import ray
 import torch
 
 from cluster.pretrain import weights_name
-from lmeraser.backbone import Backbone
 from lmeraser.config import Config, ImagesConfig, MethodConfig, SourceConfig
 from lmeraser.data import (
     Sample,
@@ -28,9 +27,10 @@ from lmeraser.data import (
 )
 from lmeraser.errors import BackboneError, ConfigError
 from lmeraser.keys import load_signing_key, public_pem
+from lmeraser.learning.backbone import Backbone
+from lmeraser.learning.prompts import prompt_kind
+from lmeraser.learning.public_prompt import learn_meta_prompt
 from lmeraser.manifest import NAME, Manifest, load_manifest
-from lmeraser.meta_prompt import learn_meta_prompt
-from lmeraser.prompts import prompt_kind
 from lmeraser.public import (
     PUBLIC_CHUNK,
     PublicArtifacts,

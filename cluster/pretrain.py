@@ -27,11 +27,11 @@ from ray.util.queue import Empty, Queue
 from torch import Tensor, nn
 
 from cluster.causes import described
-from lmeraser.backbone import create_model, normalisation, weights_of
 from lmeraser.config import Config, PretrainConfig, SourceConfig
 from lmeraser.data import decode_image, located, open_public
 from lmeraser.errors import BackboneError, DataError
 from lmeraser.hashing import canonical_json, draw_uint64
+from lmeraser.learning.backbone import create_model, normalisation, weights_of
 from lmeraser.store import Store
 from lmeraser.store.filesystem import filesystem
 

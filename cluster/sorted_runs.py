@@ -12,7 +12,7 @@ import numpy as np
 
 from actors.incoming import put_rows
 from lmeraser.keys import HashKey
-from lmeraser.partition import Dendrogram
+from lmeraser.learning.partition import Dendrogram
 from lmeraser.rows import RowTable
 from lmeraser.store import Store
 

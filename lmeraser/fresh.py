@@ -16,13 +16,13 @@ from typing import TypeVar
 import numpy as np
 
 from lmeraser.data import Sample
-from lmeraser.heads import Statistics
 from lmeraser.heads_state import HeadsState
 from lmeraser.keys import HashKey
+from lmeraser.learning.heads import Statistics
+from lmeraser.learning.numerics import deterministic
+from lmeraser.learning.partition import Cut
 from lmeraser.manifest import Manifest, load_manifest
 from lmeraser.method import Method, chunks
-from lmeraser.numerics import deterministic
-from lmeraser.partition import Cut
 from lmeraser.public import load_method
 from lmeraser.rows import RowTable
 from lmeraser.specialist import Specialist

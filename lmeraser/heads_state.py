@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from lmeraser.errors import ObjectCorruptError
-from lmeraser.heads import Head, Statistics, solve
+from lmeraser.learning.heads import Head, Statistics, solve
 from lmeraser.state import tensor_digest
 from lmeraser.tensors import tensors_from_bytes, tensors_to_bytes
 

@@ -13,16 +13,16 @@ from typing import TypeVar
 import numpy as np
 import torch
 
-from lmeraser.backbone import Backbone, Features
 from lmeraser.config import MethodConfig
 from lmeraser.data import Sample, decode_image
-from lmeraser.feature_map import FeatureMap
-from lmeraser.numerics import deterministic, in_fixed_batches
-from lmeraser.partition import AnchorIndex, Cut, Dendrogram, cut
-from lmeraser.prompts import PromptKind
+from lmeraser.learning.backbone import Backbone, Features
+from lmeraser.learning.feature_map import FeatureMap
+from lmeraser.learning.numerics import deterministic, in_fixed_batches
+from lmeraser.learning.partition import AnchorIndex, Cut, Dendrogram, cut
+from lmeraser.learning.prompts import PromptKind
+from lmeraser.learning.tuning import TuningRows, tune_prompt
 from lmeraser.rows import RowTable
 from lmeraser.specialist import Specialist
-from lmeraser.tuning import TuningRows, tune_prompt
 
 T = TypeVar("T")
 

@@ -11,17 +11,17 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
-from lmeraser.backbone import Backbone, open_backbone, weights_of
 from lmeraser.config import BackboneConfig, MethodConfig
 from lmeraser.data import Sample, decode_image, sample_chunks
 from lmeraser.errors import BackboneError, DataError
-from lmeraser.feature_map import FeatureMap
+from lmeraser.learning.backbone import Backbone, open_backbone, weights_of
+from lmeraser.learning.feature_map import FeatureMap
+from lmeraser.learning.numerics import deterministic
+from lmeraser.learning.partition import AnchorIndex, Dendrogram, fit_anchors
+from lmeraser.learning.prompts import prompt_kind
+from lmeraser.learning.public_prompt import learn_meta_prompt
 from lmeraser.manifest import Manifest, create_manifest, default_lease_s, load_part
-from lmeraser.meta_prompt import learn_meta_prompt
 from lmeraser.method import Method, extract
-from lmeraser.numerics import deterministic
-from lmeraser.partition import AnchorIndex, Dendrogram, fit_anchors
-from lmeraser.prompts import prompt_kind
 from lmeraser.state import check_fingerprint, fingerprint, tensor_digest
 from lmeraser.store import Store
 from lmeraser.tensors import tensors_from_bytes, tensors_to_bytes

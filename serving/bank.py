@@ -13,9 +13,9 @@ import torch
 
 from lmeraser.commit import ClusterEntry, Commit
 from lmeraser.errors import NotReadyError, ObjectCorruptError, ObjectMissingError
-from lmeraser.heads import Head
 from lmeraser.heads_state import HeadsState
 from lmeraser.keys import HashKey
+from lmeraser.learning.heads import Head
 from lmeraser.method import Method
 from lmeraser.objects import read_heads, read_specialist
 from lmeraser.store import Store

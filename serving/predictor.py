@@ -14,14 +14,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lmeraser.backbone import Features, Hidden, VitBackbone
 from lmeraser.commit import Commit
 from lmeraser.config import ServingConfig
-from lmeraser.device_map import DeviceMap
-from lmeraser.heads import probabilities
+from lmeraser.learning.backbone import Features, Hidden, VitBackbone
+from lmeraser.learning.feature_map import TorchFeatureMap
+from lmeraser.learning.heads import probabilities
+from lmeraser.learning.numerics import GRID, LIMIT
+from lmeraser.learning.prompts import TokenPrompt
 from lmeraser.method import Method
-from lmeraser.numerics import GRID, LIMIT
-from lmeraser.prompts import TokenPrompt
 from serving.bank import Bank
 
 PromptedPass = Callable[[np.ndarray, Tensor], Features]
@@ -82,7 +82,7 @@ class Predictor:
     def __init__(self, method: Method, config: ServingConfig) -> None:
         self._method = method
         self._config = config
-        self._device_map = DeviceMap(method.feature_map, method.backbone.device)
+        self._torch_feature_map = TorchFeatureMap(method.feature_map, method.backbone.device)
 
     def score(self, bank: Bank, requests: Sequence[ToScore]) -> Scored:
         """Score the images of at least one request, one after the other, from one bank.
@@ -118,7 +118,7 @@ class Predictor:
 
     def projected(self, features: Features) -> np.ndarray:
         """Head features on the grid, int16 [N, H]."""
-        projected_NH = self._device_map(features.head_NF)
+        projected_NH = self._torch_feature_map(features.head_NF)
         on_grid_NH = (projected_NH * GRID).round().clamp(-LIMIT * GRID, LIMIT * GRID)
         return on_grid_NH.to(torch.int16).cpu().numpy()
 

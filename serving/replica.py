@@ -18,8 +18,8 @@ from lmeraser.commit import Commit
 from lmeraser.config import ServingConfig
 from lmeraser.data import decode_image
 from lmeraser.errors import NotReadyError, UndecodableImageError
-from lmeraser.heads import blend
 from lmeraser.keys import load_hash_key
+from lmeraser.learning.heads import blend
 from lmeraser.manifest import load_manifest
 from lmeraser.public import load_public, open_method
 from lmeraser.store import Store

@@ -21,20 +21,20 @@ from lmeraser.commit import DATA_FOLDERS, ClusterEntry, Commit, Erasure
 from lmeraser.data import Sample
 from lmeraser.errors import NotReadyError
 from lmeraser.hashing import canonical_json, draw
-from lmeraser.heads import Statistics
 from lmeraser.heads_state import HeadsState
 from lmeraser.keys import HashKey
+from lmeraser.learning.heads import Statistics
+from lmeraser.learning.numerics import deterministic
+from lmeraser.learning.partition import Cut
+from lmeraser.learning.tuning import TuningRows, tune_prompt
 from lmeraser.log import Log
 from lmeraser.method import Method
-from lmeraser.numerics import deterministic
 from lmeraser.objects import object_name, read_heads, read_rows, read_specialist
-from lmeraser.partition import Cut
 from lmeraser.receipts import Coverage, sample_hash, sides, sign, statement
 from lmeraser.rows import RowTable
 from lmeraser.specialist import Specialist
 from lmeraser.state import json_digest, state_leaf
 from lmeraser.store import LocalStore, Store, unfenced
-from lmeraser.tuning import TuningRows, tune_prompt
 
 Way = Literal[
     "no lie",

@@ -17,10 +17,10 @@ from lmeraser.audit.evidence import Evidence
 from lmeraser.commit import ClusterEntry
 from lmeraser.data import Sample
 from lmeraser.hashing import draw, row_bits
-from lmeraser.heads import Statistics
 from lmeraser.heads_state import HeadsState
+from lmeraser.learning.heads import Statistics
+from lmeraser.learning.numerics import deterministic
 from lmeraser.method import Method
-from lmeraser.numerics import deterministic
 from lmeraser.objects import read_heads, read_rows, read_specialist
 from lmeraser.rows import RowTable
 from lmeraser.specialist import Specialist

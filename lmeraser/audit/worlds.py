@@ -21,10 +21,10 @@ from lmeraser.audit.attack import confidence
 from lmeraser.audit.targets import Attacked, Plan
 from lmeraser.fresh import Report, specialists_of
 from lmeraser.hashing import draw, draw_uint64
-from lmeraser.heads import Head, Statistics, blend
 from lmeraser.heads_state import HeadsState
+from lmeraser.learning.heads import Head, Statistics, blend
+from lmeraser.learning.numerics import deterministic
 from lmeraser.method import Method
-from lmeraser.numerics import deterministic
 from lmeraser.rows import RowTable
 from lmeraser.specialist import Specialist
 

@@ -19,11 +19,11 @@ import torch
 
 from lmeraser.baselines.part import tuning_row_passes
 from lmeraser.fresh import members
-from lmeraser.heads import Head, Statistics, solve
 from lmeraser.heads_state import HeadsState
+from lmeraser.learning.heads import Head, Statistics, solve
+from lmeraser.learning.numerics import deterministic
+from lmeraser.learning.partition import Cut
 from lmeraser.method import Method, extract
-from lmeraser.numerics import deterministic
-from lmeraser.partition import Cut
 from lmeraser.rows import RowTable
 from lmeraser.specialist import Specialist
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
-from lmeraser.backbone import Backbone, VitBackbone
+from lmeraser.learning.backbone import Backbone, VitBackbone
 
 T = TypeVar("T")
 

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor
 
-from lmeraser.backbone import VitBackbone
-from lmeraser.heads import Head, Statistics, solve
+from lmeraser.learning.backbone import VitBackbone
+from lmeraser.learning.heads import Head, Statistics, solve
+from lmeraser.learning.numerics import deterministic
+from lmeraser.learning.tuning import TuningRows
 from lmeraser.method import Method, extract
-from lmeraser.numerics import deterministic
-from lmeraser.tuning import TuningRows
 
 
 @dataclass(frozen=True)

@@ -33,13 +33,13 @@ import torch
 from sklearn.cluster import AgglomerativeClustering
 from torch import Tensor, nn
 
-from lmeraser.backbone import Features
 from lmeraser.baselines.part import rows_at, rows_without
 from lmeraser.config import PromptConfig
+from lmeraser.learning.backbone import Features
+from lmeraser.learning.numerics import deterministic, in_fixed_batches
+from lmeraser.learning.prompts import PromptKind, prompt_kind
+from lmeraser.learning.tuning import TuningRows
 from lmeraser.method import Method, extract
-from lmeraser.numerics import deterministic, in_fixed_batches
-from lmeraser.prompts import PromptKind, prompt_kind
-from lmeraser.tuning import TuningRows
 
 _CLUSTERED_ROWS = 1000
 _MOMENTUM = 0.9

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from lmeraser.baselines.part import Part, rows_without, tuning_row_passes
+from lmeraser.learning.tuning import TuningRows, tune_prompt
 from lmeraser.method import Method
-from lmeraser.tuning import TuningRows, tune_prompt
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,10 @@ from typing import Literal
 
 import numpy as np
 
-from lmeraser.heads import Head, Statistics, solve
+from lmeraser.learning.heads import Head, Statistics, solve
+from lmeraser.learning.numerics import deterministic
+from lmeraser.learning.tuning import TuningRows
 from lmeraser.method import Method
-from lmeraser.numerics import deterministic
-from lmeraser.tuning import TuningRows
 
 Depths = Literal["last", "several"]
 

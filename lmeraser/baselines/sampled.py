@@ -21,10 +21,10 @@ from torch import Tensor
 
 from lmeraser.baselines.part import prompted_features, rows_at, rows_without, tuning_row_passes
 from lmeraser.hashing import draw_uint64
-from lmeraser.heads import Head, Statistics, solve
+from lmeraser.learning.heads import Head, Statistics, solve
+from lmeraser.learning.numerics import deterministic
+from lmeraser.learning.tuning import TuningRows, tune_prompt
 from lmeraser.method import Method
-from lmeraser.numerics import deterministic
-from lmeraser.tuning import TuningRows, tune_prompt
 
 
 @dataclass(frozen=True)

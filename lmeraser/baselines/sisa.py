@@ -25,9 +25,9 @@ from torch import Tensor
 from lmeraser.baselines.part import Part, rows_at, rows_without, tuning_row_passes
 from lmeraser.config import ServingConfig
 from lmeraser.hashing import draw_uint64
-from lmeraser.heads import probabilities
+from lmeraser.learning.heads import probabilities
+from lmeraser.learning.tuning import TuningRows, tune_prompt
 from lmeraser.method import Method
-from lmeraser.tuning import TuningRows, tune_prompt
 
 
 @dataclass(frozen=True)

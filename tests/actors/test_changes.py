@@ -8,8 +8,8 @@ import pytest
 from actors.changes import regroup
 from actors.index import RowIndex
 from lmeraser.commit import ClusterEntry
+from lmeraser.learning.partition import Cluster, Cut
 from lmeraser.log import Position
-from lmeraser.partition import Cluster, Cut
 
 
 def entry(anchors: tuple[int, ...], bits: str) -> ClusterEntry:

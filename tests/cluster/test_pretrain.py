@@ -19,10 +19,10 @@ from ray.util.placement_group import placement_group, remove_placement_group
 from small_system import LABELS, picture
 
 from cluster.pretrain import pretrain, weights_name
-from lmeraser.backbone import create_model, open_backbone, read_weights
 from lmeraser.config import BackboneConfig, Config, PretrainConfig, SourceConfig
 from lmeraser.data import decode_image
 from lmeraser.errors import BackboneError, DataError
+from lmeraser.learning.backbone import create_model, open_backbone, read_weights
 from lmeraser.store import LocalStore
 
 # Raised by Ray Train itself.

@@ -9,7 +9,7 @@ import numpy as np
 
 from cluster.sorted_runs import SortedRuns
 from lmeraser.keys import HashKey
-from lmeraser.partition import Dendrogram
+from lmeraser.learning.partition import Dendrogram
 from lmeraser.rows import RowTable
 from lmeraser.store import LocalStore
 

@@ -11,9 +11,9 @@ from small_system import System, samples
 
 from lmeraser.commit import ClusterEntry
 from lmeraser.errors import ConfigError, KeysError, NotReadyError, ObjectCorruptError
-from lmeraser.heads import Statistics
 from lmeraser.heads_state import HeadsState
 from lmeraser.keys import HashKey
+from lmeraser.learning.heads import Statistics
 from lmeraser.rows import RowTable
 from lmeraser.specialist import Specialist
 from lmeraser.verify import Verification, verify

@@ -19,8 +19,8 @@ from small_system import System, samples
 from lmeraser.commit import ClusterEntry
 from lmeraser.errors import ConfigError, FingerprintError, NotReadyError, ObjectCorruptError, ObjectMissingError
 from lmeraser.hashing import canonical_json
-from lmeraser.heads import Statistics
 from lmeraser.heads_state import HeadsState
+from lmeraser.learning.heads import Statistics
 from lmeraser.log import Log
 from lmeraser.manifest import NAME
 from lmeraser.rows import RowTable

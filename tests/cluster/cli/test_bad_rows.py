@@ -17,9 +17,9 @@ from named_actors import end_actors
 from safetensors.torch import save_file
 from small_system import LABELS, picture
 
-from lmeraser.backbone import create_model
 from lmeraser.config import BackboneConfig
 from lmeraser.keys import init_keys
+from lmeraser.learning.backbone import create_model
 from lmeraser.store import LocalStore
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_local")]

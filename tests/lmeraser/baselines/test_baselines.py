@@ -11,16 +11,16 @@ import torch
 from plain_head import GRID, log_odds
 from small_system import LABELS, System, samples
 
-from lmeraser.backbone import Features
 from lmeraser.baselines import Clustered, Published, PublishedConfig, Retrain, RidgeOnly, Sampled, Sisa, measured
 from lmeraser.baselines.ridge import Depths, raw_features
 from lmeraser.config import ServingConfig, TuningConfig
-from lmeraser.feature_map import FeatureMap
 from lmeraser.fresh import fresh_leaves
-from lmeraser.heads import probabilities
+from lmeraser.learning.backbone import Features
+from lmeraser.learning.feature_map import FeatureMap
+from lmeraser.learning.heads import probabilities
+from lmeraser.learning.tuning import TuningRows
 from lmeraser.method import Method
 from lmeraser.state import json_digest, state_leaf
-from lmeraser.tuning import TuningRows
 from serving.bank import load_bank
 from serving.predictor import Predictor, ToScore
 

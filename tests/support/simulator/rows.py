@@ -20,8 +20,8 @@ from lmeraser.data import Sample
 from lmeraser.fresh import fresh_leaves
 from lmeraser.heads_state import HeadsState
 from lmeraser.keys import HashKey
+from lmeraser.learning.partition import Cut, Dendrogram, cut
 from lmeraser.manifest import Manifest, create_manifest, load_manifest
-from lmeraser.partition import Cut, Dendrogram, cut
 from lmeraser.rows import RowTable
 from lmeraser.specialist import Specialist
 from lmeraser.state import merkle_root, tensor_digest

@@ -16,8 +16,8 @@ from threadpoolctl import threadpool_limits
 
 from lmeraser.errors import ConfigError
 from lmeraser.hashing import row_bits
-from lmeraser.numerics import deterministic
-from lmeraser.partition import AnchorIndex, Cluster, Cut, Dendrogram, cut, fit_anchors
+from lmeraser.learning.numerics import deterministic
+from lmeraser.learning.partition import AnchorIndex, Cluster, Cut, Dendrogram, cut, fit_anchors
 
 Row = tuple[int, int]
 Population = tuple[Dendrogram, list[Row], int]

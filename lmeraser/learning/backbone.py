@@ -22,9 +22,9 @@ from safetensors.torch import load_file, save
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from lmeraser.cells import shares_of_patches
 from lmeraser.config import BackboneConfig
 from lmeraser.errors import BackboneError
+from lmeraser.learning.cells import shares_of_patches
 from lmeraser.store.location import local_path
 
 # What torch.load raises on bytes that are no file of its own.

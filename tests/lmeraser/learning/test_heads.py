@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from plain_head import GRID, hat_matrix, kappa, log_odds
 
 from lmeraser.errors import ObjectCorruptError
-from lmeraser.heads import Head, Statistics, blend, probabilities, solve
 from lmeraser.heads_state import HeadsState
-from lmeraser.numerics import deterministic
+from lmeraser.learning.heads import Head, Statistics, blend, probabilities, solve
+from lmeraser.learning.numerics import deterministic
 from lmeraser.tensors import tensors_to_bytes
 
 CLASSES = 3

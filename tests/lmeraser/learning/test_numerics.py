@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from lmeraser.numerics import GRID, LIMIT, deterministic, in_fixed_batches
+from lmeraser.learning.numerics import GRID, LIMIT, deterministic, in_fixed_batches
 
 OUTSIDE = 3
 

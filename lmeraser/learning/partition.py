@@ -19,7 +19,7 @@ from scipy.cluster.hierarchy import linkage
 
 from lmeraser.errors import ConfigError
 from lmeraser.hashing import canonical_json
-from lmeraser.numerics import in_fixed_batches
+from lmeraser.learning.numerics import in_fixed_batches
 
 _BITS = 64
 _SEARCH_BATCH = 64

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lmeraser.numerics import GRID, LIMIT
+from lmeraser.learning.numerics import GRID, LIMIT
 
 _EXACT = 2**53
 _SUM_ROWS = 4096

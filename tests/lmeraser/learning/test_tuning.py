@@ -15,8 +15,8 @@ from small_system import build_system, samples
 
 from lmeraser.config import MethodConfig
 from lmeraser.errors import TuningCancelledError
+from lmeraser.learning.tuning import TuningRows, tune_prompt
 from lmeraser.method import Method
-from lmeraser.tuning import TuningRows, tune_prompt
 
 
 @pytest.fixture(scope="module", params=["token", "deep", "pad"])

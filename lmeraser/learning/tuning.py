@@ -16,14 +16,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lmeraser.backbone import Backbone, Features, Hidden
 from lmeraser.config import MethodConfig
 from lmeraser.errors import TuningCancelledError
-from lmeraser.feature_map import FeatureMap
 from lmeraser.hashing import draw
-from lmeraser.numerics import deterministic
-from lmeraser.objective import ClosedForm, LinearHead, Objective
-from lmeraser.prompts import TokenPrompt, prompt_kind
+from lmeraser.learning.backbone import Backbone, Features, Hidden
+from lmeraser.learning.feature_map import FeatureMap
+from lmeraser.learning.numerics import deterministic
+from lmeraser.learning.objective import ClosedForm, LinearHead, Objective
+from lmeraser.learning.prompts import TokenPrompt, prompt_kind
 
 Report = Callable[[int, int], None]
 
@@ -62,7 +62,7 @@ def tune_prompt(
         cancelled: asked before each step.
         start: the prompt to start from; the prompt kind's own when absent.
         feature_map: what the closed-form heads read; where it is absent, a linear head is tuned beside the prompt and
-            thrown away (:mod:`lmeraser.objective`).
+            thrown away (:mod:`lmeraser.learning.objective`).
 
     Returns:
         The prompt, float32, on the CPU.

@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lmeraser.backbone import Backbone, Features, Hidden, VitBackbone
 from lmeraser.config import PromptConfig
 from lmeraser.errors import BackboneError
 from lmeraser.hashing import draw_uint64
+from lmeraser.learning.backbone import Backbone, Features, Hidden, VitBackbone
 
 _START_DEVIATION = 0.02
 

@@ -18,11 +18,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lmeraser.backbone import Features
 from lmeraser.config import MethodConfig
-from lmeraser.device_map import DeviceMap
-from lmeraser.feature_map import FeatureMap
 from lmeraser.hashing import draw
+from lmeraser.learning.backbone import Features
+from lmeraser.learning.feature_map import FeatureMap, TorchFeatureMap
 
 # Rows of a class that go into a batch together, so that both halves know the class.
 _GROUP_ROWS = 4
@@ -93,7 +92,7 @@ class ClosedForm:
         self._method = method
         self._ids = ids
         self._labels_N = labels_N
-        self._device_map = DeviceMap(feature_map, device)
+        self._torch_feature_map = TorchFeatureMap(feature_map, device)
 
     def batches(self, number: int) -> Iterator[np.ndarray]:
         """Groups of rows of one class, in the order of a hash; the halves of a batch one after the other."""
@@ -113,7 +112,7 @@ class ClosedForm:
 
     def loss(self, features: Features, labels_B: np.ndarray) -> Tensor:
         """Mean over the rows of each half whose class the other half knows, added up; zero where there are none."""
-        features_BH = self._device_map(features.head_NF[: len(labels_B)])
+        features_BH = self._torch_feature_map(features.head_NF[: len(labels_B)])
         onehot_BC = np.eye(len(self._method.labels), dtype=np.float32)[labels_B]
         targets_BC = torch.from_numpy(onehot_BC).to(features_BH.device)
         middle = len(labels_B) - int(_second_half(labels_B).sum())

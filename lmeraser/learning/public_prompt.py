@@ -15,11 +15,11 @@ from dataclasses import replace
 import numpy as np
 from torch import Tensor
 
-from lmeraser.backbone import Backbone
 from lmeraser.config import MethodConfig
 from lmeraser.data import Sample, decode_image
 from lmeraser.hashing import draw_uint64
-from lmeraser.tuning import TuningRows, tune_prompt
+from lmeraser.learning.backbone import Backbone
+from lmeraser.learning.tuning import TuningRows, tune_prompt
 
 
 def learn_meta_prompt(

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from sklearn.decomposition import PCA
 from sklearn.preprocessing import StandardScaler
 
-from lmeraser.feature_map import FeatureMap
-from lmeraser.numerics import deterministic
+from lmeraser.learning.feature_map import FeatureMap
+from lmeraser.learning.numerics import deterministic
 
 GRID = 256
 LIMIT = 8

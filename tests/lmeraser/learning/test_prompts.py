@@ -14,10 +14,10 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from lmeraser.backbone import Backbone, Features, VitBackbone, open_backbone
 from lmeraser.config import BackboneConfig, PromptConfig
 from lmeraser.errors import BackboneError
-from lmeraser.prompts import PromptKind, prompt_kind
+from lmeraser.learning.backbone import Backbone, Features, VitBackbone, open_backbone
+from lmeraser.learning.prompts import PromptKind, prompt_kind
 
 SIDE = 32
 VIT = BackboneConfig("vit_tiny_patch16_224", "trained", SIDE, {"embed_dim": 32, "depth": 4, "num_heads": 2})

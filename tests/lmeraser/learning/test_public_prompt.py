@@ -11,10 +11,10 @@ import torch
 from small_system import System, samples
 
 from lmeraser.data import Sample
-from lmeraser.meta_prompt import learn_meta_prompt
+from lmeraser.learning.public_prompt import learn_meta_prompt
+from lmeraser.learning.tuning import TuningRows, tune_prompt
 from lmeraser.method import Method
 from lmeraser.public import build_public, open_method
-from lmeraser.tuning import TuningRows, tune_prompt
 
 
 @pytest.fixture(scope="module", params=["token", "deep", "pad", "conv"])

@@ -13,11 +13,11 @@ import pytest
 import torch
 from small_system import build_system, samples
 
-from lmeraser.backbone import Features
-from lmeraser.feature_map import FeatureMap
+from lmeraser.learning.backbone import Features
+from lmeraser.learning.feature_map import FeatureMap
+from lmeraser.learning.objective import ClosedForm
+from lmeraser.learning.tuning import TuningRows, tune_prompt
 from lmeraser.method import Method
-from lmeraser.objective import ClosedForm
-from lmeraser.tuning import TuningRows, tune_prompt
 
 
 @pytest.fixture(scope="module")

@@ -12,8 +12,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import scipy.linalg
+import torch
+from torch import Tensor
 
-from lmeraser.numerics import GRID, LIMIT, in_fixed_batches
+from lmeraser.learning.numerics import GRID, LIMIT, in_fixed_batches
 
 _PROJECT_BATCH = 64
 
@@ -73,3 +75,16 @@ class FeatureMap:
             return (np.clip(np.rint(projected_BH * GRID), -LIMIT * GRID, LIMIT * GRID).astype(np.int16),)
 
         return in_fixed_batches(run, head_NF, _PROJECT_BATCH)[0]
+
+
+class TorchFeatureMap:
+    """The same map in float32 on a device, not rounded: for answers and tuning steps, which do not enter the state."""
+
+    def __init__(self, feature_map: FeatureMap, device: torch.device) -> None:
+        self._mean_F = torch.from_numpy(feature_map.mean_F).to(device, torch.float32)
+        self._projection_FH = torch.from_numpy(feature_map.projection_FH).to(device, torch.float32)
+
+    def __call__(self, head_NF: Tensor) -> Tensor:
+        """Features, float32 [N, H], of raw head features of any float type."""
+        with torch.autocast(self._mean_F.device.type, enabled=False):
+            return (head_NF.float() - self._mean_F) @ self._projection_FH
