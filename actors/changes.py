@@ -14,16 +14,16 @@ import numpy as np
 from actors.boundaries import Boundary, reached
 from actors.index import RowIndex
 from actors.owner import Region, RowObject, RowsJob, Written
-from lmeraser.commit import ClusterEntry, Commit
-from lmeraser.heads_state import HeadsState
-from lmeraser.keys import HashKey
+from lmeraser.hashing import HashKey
 from lmeraser.learning.heads import Statistics
 from lmeraser.learning.partition import Cluster, Cut
-from lmeraser.log import Position
-from lmeraser.objects import object_name
-from lmeraser.rows import RowTable
-from lmeraser.specialist import Specialist
-from lmeraser.state import json_digest, state_leaf
+from lmeraser.state.commit import ClusterEntry, Commit
+from lmeraser.state.digests import json_digest, state_leaf
+from lmeraser.state.heads_state import HeadsState
+from lmeraser.state.log import Position
+from lmeraser.state.rows import RowTable
+from lmeraser.state.specialist import Specialist
+from lmeraser.state.stored_objects import object_name
 from lmeraser.store import Store
 
 

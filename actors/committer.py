@@ -14,17 +14,17 @@ from actors.inspection import heads_of, inspect
 from actors.intake import Resolution
 from actors.journal import Journal
 from actors.owners import Owners, TuningResult
-from lmeraser.commit import ClusterEntry, Commit, Erasure
 from lmeraser.errors import ObjectMissingError
-from lmeraser.heads_state import HeadsState
-from lmeraser.keys import HashKey
+from lmeraser.hashing import HashKey
 from lmeraser.learning.heads import Statistics
 from lmeraser.learning.numerics import deterministic
 from lmeraser.learning.partition import Dendrogram, cut
-from lmeraser.manifest import Manifest, load_part
-from lmeraser.objects import check_objects, read_rows, read_specialist
-from lmeraser.rows import RowTable
-from lmeraser.specialist import Specialist
+from lmeraser.state.commit import ClusterEntry, Commit, Erasure
+from lmeraser.state.heads_state import HeadsState
+from lmeraser.state.manifest import Manifest, load_part
+from lmeraser.state.rows import RowTable
+from lmeraser.state.specialist import Specialist
+from lmeraser.state.stored_objects import check_objects, read_rows, read_specialist
 from lmeraser.store import Store
 
 _log = logging.getLogger(__name__)

@@ -6,10 +6,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from lmeraser.commit import Commit, Erasure
 from lmeraser.deletion import Deletion
 from lmeraser.errors import UnknownDeletionError
-from lmeraser.log import Record
+from lmeraser.state.commit import Commit, Erasure
+from lmeraser.state.log import Record
 
 
 @dataclass(frozen=True)

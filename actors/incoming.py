@@ -19,15 +19,15 @@ from actors.changes import ClustersOfRows
 from actors.history import History
 from actors.index import RowIndex
 from actors.owner import RowObject
-from lmeraser.commit import Commit
 from lmeraser.config import MethodConfig
 from lmeraser.errors import DuplicateSampleError, ObjectMissingError
-from lmeraser.keys import HashKey
+from lmeraser.hashing import HashKey
 from lmeraser.learning.heads import Statistics
-from lmeraser.objects import read_rows
 from lmeraser.receipts import row_hashes
-from lmeraser.rows import RowTable
-from lmeraser.state import state_leaf
+from lmeraser.state.commit import Commit
+from lmeraser.state.digests import state_leaf
+from lmeraser.state.rows import RowTable
+from lmeraser.state.stored_objects import read_rows
 from lmeraser.store import Store
 
 INCOMING = "incoming"

@@ -16,7 +16,7 @@ import numpy as np
 
 from lmeraser.errors import DuplicateSampleError
 from lmeraser.ids import comparable
-from lmeraser.rows import RowTable
+from lmeraser.state.rows import RowTable
 
 
 @dataclass(frozen=True)

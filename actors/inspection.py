@@ -9,15 +9,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from actors import changes
-from lmeraser.commit import ClusterEntry, Commit
 from lmeraser.errors import ObjectCorruptError, ObjectMissingError
-from lmeraser.heads_state import HeadsState
-from lmeraser.keys import HashKey
+from lmeraser.hashing import HashKey
 from lmeraser.learning.heads import Statistics
 from lmeraser.learning.numerics import deterministic
-from lmeraser.objects import read_heads, read_specialist
-from lmeraser.rows import RowTable
-from lmeraser.specialist import Specialist
+from lmeraser.state.commit import ClusterEntry, Commit
+from lmeraser.state.heads_state import HeadsState
+from lmeraser.state.rows import RowTable
+from lmeraser.state.specialist import Specialist
+from lmeraser.state.stored_objects import read_heads, read_specialist
 from lmeraser.store import Store
 
 

@@ -17,13 +17,12 @@ from actors.allowance import Allowance
 from actors.boundaries import Boundary, reached
 from actors.index import RowIndex
 from actors.journal import Journal
-from lmeraser.commit import DATA_FOLDERS
 from lmeraser.deletion import Deletion
 from lmeraser.errors import IdempotencyConflictError, LogError, ObjectMissingError, RequestError, StoreError
-from lmeraser.hashing import canonical_json
+from lmeraser.hashing import HashKey, canonical_json
 from lmeraser.ids import fault_of_id, is_text
-from lmeraser.keys import HashKey
 from lmeraser.receipts import sample_hash, subject_hash
+from lmeraser.state.commit import DATA_FOLDERS
 from lmeraser.store import Store, unfenced
 
 MAX_IDS = 100_000
@@ -38,7 +37,8 @@ class Resolution:
     Attributes:
         id, object: the request and its object.
         rows: sample ids of the rows that it covers and that the system holds.
-        samples, subjects: keyed hashes that it covers beyond those of its record, see :class:`lmeraser.commit.Erasure`.
+        samples, subjects: keyed hashes that it covers beyond those of its record, see
+            :class:`lmeraser.state.commit.Erasure`.
     """
 
     id: str

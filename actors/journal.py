@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from actors.history import History
-from lmeraser.commit import Commit
 from lmeraser.errors import FencedError, LogError, LostRaceError
-from lmeraser.log import Kind, Log, Position, Record
+from lmeraser.state.commit import Commit
+from lmeraser.state.log import Kind, Log, Position, Record
 
 
 class Journal:

@@ -19,17 +19,17 @@ import numpy as np
 
 from actors.boundaries import Boundary, reached
 from lmeraser.errors import FencedError, LMEraserError, OwnerFailedError, TuningCancelledError
+from lmeraser.hashing import HashKey
 from lmeraser.ids import comparable
-from lmeraser.keys import HashKey
-from lmeraser.log import Position, check_term
-from lmeraser.manifest import Manifest
-from lmeraser.objects import read_rows
-from lmeraser.rows import RowTable
-from lmeraser.state import state_leaf
+from lmeraser.state.digests import state_leaf
+from lmeraser.state.log import Position, check_term
+from lmeraser.state.manifest import Manifest
+from lmeraser.state.rows import RowTable
+from lmeraser.state.stored_objects import read_rows
 from lmeraser.store import Store, unfenced
 
 if TYPE_CHECKING:
-    from lmeraser.method import Method
+    from lmeraser.state.pipeline import Method
 
 _LONGEST_REASON = 300
 _log = logging.getLogger(__name__)

@@ -22,12 +22,12 @@ from actors.names import owner_name
 from actors.nodes import ACCELERATOR_LABEL, Placement
 from actors.owner import Owner, RowsJob, TuningJob, Written
 from actors.process import Place, await_end
-from lmeraser.keys import load_hash_key
-from lmeraser.manifest import load_manifest
+from lmeraser.state.keys import load_hash_key
+from lmeraser.state.manifest import load_manifest
 from lmeraser.store import open_store
 
 if TYPE_CHECKING:
-    from lmeraser.method import Method
+    from lmeraser.state.pipeline import Method
 
 NAMESPACE = "lmeraser"
 _ANSWERS_WITHIN_S = 2.0
@@ -51,7 +51,7 @@ class OwnerProcess:
 
         @functools.cache
         def method() -> Method:
-            from lmeraser.public import load_method
+            from lmeraser.state.public_artifacts import load_method
 
             return load_method(store, manifest)
 

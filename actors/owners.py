@@ -19,12 +19,12 @@ from lmeraser.errors import (
     StoreFormatError,
     TuningCancelledError,
 )
-from lmeraser.keys import HashKey
-from lmeraser.manifest import Manifest
+from lmeraser.hashing import HashKey
+from lmeraser.state.manifest import Manifest
 from lmeraser.store import Store
 
 if TYPE_CHECKING:
-    from lmeraser.method import Method
+    from lmeraser.state.pipeline import Method
 
 # How often an owner is asked to write its rows before the whole change is put off.
 _TRIES = 3

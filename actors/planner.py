@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from actors.history import Attempts
 from actors.owner import TuningJob
-from lmeraser.commit import ClusterEntry, Commit
+from lmeraser.state.commit import ClusterEntry, Commit
 
 # An owner that died needs seconds to be back, and its calls fail at once until then: six attempts take 15 s.
 ATTEMPTS = 6

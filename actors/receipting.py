@@ -9,12 +9,11 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from actors.boundaries import Boundary, reached
 from actors.journal import Journal
-from lmeraser.commit import Commit
-from lmeraser.hashing import canonical_json
-from lmeraser.keys import HashKey
-from lmeraser.manifest import Manifest
-from lmeraser.objects import object_name
+from lmeraser.hashing import HashKey, canonical_json
 from lmeraser.receipts import Coverage, sides, sign, statement
+from lmeraser.state.commit import Commit
+from lmeraser.state.manifest import Manifest
+from lmeraser.state.stored_objects import object_name
 from lmeraser.store import Store
 
 

@@ -27,7 +27,6 @@ from actors.prefixes import Prefixes
 from actors.receipting import Receipting
 from actors.sweep import sweep
 from actors.tunings import Tunings
-from lmeraser.commit import Commit
 from lmeraser.deletion import Deletion
 from lmeraser.errors import (
     DataError,
@@ -39,9 +38,10 @@ from lmeraser.errors import (
     RequestError,
     StoreError,
 )
-from lmeraser.keys import HashKey
-from lmeraser.log import Log
-from lmeraser.manifest import Manifest
+from lmeraser.hashing import HashKey
+from lmeraser.state.commit import Commit
+from lmeraser.state.log import Log
+from lmeraser.state.manifest import Manifest
 from lmeraser.store import Store
 
 _NOTHING = Applied((), frozenset())

@@ -24,9 +24,9 @@ from actors.registrar import Registrar
 from actors.remote_owners import RemoteOwners
 from lmeraser.deletion import Deletion
 from lmeraser.errors import FencedError, StoreError
-from lmeraser.keys import load_hash_key, load_signing_key
-from lmeraser.manifest import load_manifest
-from lmeraser.state import check_fingerprint, fingerprint
+from lmeraser.state.fingerprint import check_fingerprint, fingerprint
+from lmeraser.state.keys import load_hash_key, load_signing_key
+from lmeraser.state.manifest import load_manifest
 from lmeraser.store import open_store
 
 _IDLE_S = 0.02

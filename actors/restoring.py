@@ -16,16 +16,15 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from actors.intake import MAX_IDS
 from actors.owners import InProcessOwners
 from actors.registrar import Registrar
-from lmeraser.commit import Commit
 from lmeraser.errors import LogError, NotReadyError, OwnerFailedError
-from lmeraser.hashing import canonical_json
-from lmeraser.keys import HashKey
-from lmeraser.log import Log, Record, record_name
-from lmeraser.manifest import RESTORING, Manifest, load_manifest
+from lmeraser.hashing import HashKey, canonical_json
 from lmeraser.mirror import copy_record, in_common, read_mirror
-from lmeraser.public import load_method
 from lmeraser.receipts import row_hashes
-from lmeraser.state import check_fingerprint, fingerprint
+from lmeraser.state.commit import Commit
+from lmeraser.state.fingerprint import check_fingerprint, fingerprint
+from lmeraser.state.log import Log, Record, record_name
+from lmeraser.state.manifest import RESTORING, Manifest, load_manifest
+from lmeraser.state.public_artifacts import load_method
 from lmeraser.store import Store, unfenced
 
 _NAMED = ("samples", "subjects", "unknown_samples", "unknown_subjects")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from lmeraser.commit import DATA_FOLDERS, Commit
+from lmeraser.state.commit import DATA_FOLDERS, Commit
 from lmeraser.store import Fence, Store
 
 

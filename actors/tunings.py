@@ -11,7 +11,7 @@ from actors.owner import TuningJob
 from actors.owners import Owners, TuningResult
 from actors.planner import Planner
 from lmeraser.config import MethodConfig
-from lmeraser.objects import object_name
+from lmeraser.state.stored_objects import object_name
 
 _log = logging.getLogger(__name__)
 

@@ -38,11 +38,11 @@ from lmeraser.audit.attack import confidence
 from lmeraser.config import load_config
 from lmeraser.data import Sample, open_source
 from lmeraser.hashing import draw
-from lmeraser.keys import load_hash_key, load_signing_key
 from lmeraser.learning.heads import blend
-from lmeraser.log import Log
-from lmeraser.method import Method
-from lmeraser.objects import read_heads, read_rows, read_specialist
+from lmeraser.state.keys import load_hash_key, load_signing_key
+from lmeraser.state.log import Log
+from lmeraser.state.pipeline import Method
+from lmeraser.state.stored_objects import read_heads, read_rows, read_specialist
 from lmeraser.store import LocalStore
 from lmeraser.verify import newest_commit
 

@@ -27,7 +27,6 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from lmeraser.baselines import Clustered, Published, PublishedConfig, Retrain, RidgeOnly, Sampled, Sisa, measured
 from lmeraser.baselines.ridge import raw_features
-from lmeraser.commit import ClusterEntry, Commit
 from lmeraser.config import Config, PromptConfig, ServingConfig, SourceConfig, load_config
 from lmeraser.data import Sample, open_source
 from lmeraser.hashing import draw, draw_uint64
@@ -36,9 +35,10 @@ from lmeraser.learning.feature_map import FeatureMap
 from lmeraser.learning.heads import blend
 from lmeraser.learning.numerics import deterministic
 from lmeraser.learning.tuning import TuningRows
-from lmeraser.manifest import NAME, load_manifest
-from lmeraser.method import Method
-from lmeraser.public import accelerator_name, build_public, create_store, load_method
+from lmeraser.state.commit import ClusterEntry, Commit
+from lmeraser.state.manifest import NAME, load_manifest
+from lmeraser.state.pipeline import Method
+from lmeraser.state.public_artifacts import accelerator_name, build_public, create_store, load_method
 from lmeraser.store import LocalStore
 from serving.bank import Bank
 from serving.predictor import Predictor, ToScore

@@ -41,10 +41,10 @@ from cluster.demo import CONFIG
 from lmeraser.config import MethodConfig, load_config
 from lmeraser.data import open_source
 from lmeraser.deletion import Deletion, Status
-from lmeraser.keys import init_keys
 from lmeraser.learning.backbone import create_model
-from lmeraser.method import Method, chunks
-from lmeraser.public import build_public, create_store
+from lmeraser.state.keys import init_keys
+from lmeraser.state.pipeline import Method, chunks
+from lmeraser.state.public_artifacts import build_public, create_store
 from lmeraser.store import LocalStore
 
 # In the order of a deletion; rows are written only where a cluster is left.

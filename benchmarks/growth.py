@@ -21,7 +21,7 @@ from drawing import COLOURS, DOCS, NAMES, axes, save
 
 from lmeraser.baselines.part import tuning_row_passes
 from lmeraser.baselines.sisa import stage_passes
-from lmeraser.method import Method
+from lmeraser.state.pipeline import Method
 
 ROWS = (1_000, 2_000, 5_000, 10_000, 20_000, 50_000, 200_000, 1_000_000, 10_000_000)
 REAL_ROWS = 2_000

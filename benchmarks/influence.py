@@ -27,7 +27,7 @@ from drawing import COLOURS, DOCS, NAMES, axes, save
 from frontier import ESSENTIAL, RETRAIN
 from stores import prepared
 
-from lmeraser.keys import init_keys
+from lmeraser.state.keys import init_keys
 from lmeraser.store import LocalStore
 
 # Rows at which retrain alone is timed too, for what grows with the rows; it takes a third of an hour.

@@ -50,11 +50,11 @@ from cluster.service import start_service, stop_service
 from lmeraser.config import Config, OwnersConfig, ServingConfig, load_config
 from lmeraser.data import open_source
 from lmeraser.deletion import Deletion
-from lmeraser.keys import init_keys, load_hash_key
 from lmeraser.learning.backbone import create_model
-from lmeraser.manifest import load_manifest
-from lmeraser.public import PublicArtifacts, build_public, create_store
-from lmeraser.rows import RowTable
+from lmeraser.state.keys import init_keys, load_hash_key
+from lmeraser.state.manifest import load_manifest
+from lmeraser.state.public_artifacts import PublicArtifacts, build_public, create_store
+from lmeraser.state.rows import RowTable
 from lmeraser.store import LocalStore
 from lmeraser.verify import verify
 

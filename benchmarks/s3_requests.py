@@ -35,10 +35,10 @@ from actors.registrar import Registrar
 from cluster.demo import CONFIG
 from lmeraser.config import ServingConfig, load_config
 from lmeraser.data import open_source
-from lmeraser.keys import init_keys, load_hash_key, load_signing_key
 from lmeraser.learning.backbone import create_model
-from lmeraser.manifest import load_manifest
-from lmeraser.public import build_public, create_store, load_method
+from lmeraser.state.keys import init_keys, load_hash_key, load_signing_key
+from lmeraser.state.manifest import load_manifest
+from lmeraser.state.public_artifacts import build_public, create_store, load_method
 from lmeraser.store import LocalStore, Store, open_store
 from serving.replica import Replica
 

@@ -38,15 +38,15 @@ from torch import nn
 # As a script this file would hide the package of the same name.
 sys.path.remove(str(Path(__file__).parent))
 
-from lmeraser.commit import ClusterEntry, Commit
 from lmeraser.config import BackboneConfig, MethodConfig, PromptConfig, ServingConfig
 from lmeraser.learning.backbone import VitBackbone, create_model
 from lmeraser.learning.feature_map import FeatureMap
 from lmeraser.learning.heads import Head, probabilities
 from lmeraser.learning.partition import AnchorIndex, Dendrogram
 from lmeraser.learning.prompts import TokenPrompt, prompt_kind
-from lmeraser.method import Method, extract
-from lmeraser.public import open_routed
+from lmeraser.state.commit import ClusterEntry, Commit
+from lmeraser.state.pipeline import Method, extract
+from lmeraser.state.public_artifacts import open_routed
 from serving.bank import Bank
 from serving.predictor import Predictor, ToScore
 from serving.router import routes

@@ -50,10 +50,10 @@ from cluster.service import start_service, stop_service
 from lmeraser.client import Client
 from lmeraser.config import BackboneConfig, PromptConfig, ServingConfig, load_config
 from lmeraser.data import decode_image, open_source
-from lmeraser.keys import init_keys
 from lmeraser.learning.backbone import create_model
-from lmeraser.manifest import load_manifest
-from lmeraser.public import build_public, create_store
+from lmeraser.state.keys import init_keys
+from lmeraser.state.manifest import load_manifest
+from lmeraser.state.public_artifacts import build_public, create_store
 from lmeraser.store import LocalStore
 from serving.batching import Batching
 

@@ -25,17 +25,17 @@ from PIL import Image
 from actors.incoming import put_rows
 from actors.owners import InProcessOwners
 from actors.registrar import Registrar
-from lmeraser.commit import Commit
 from lmeraser.config import Config
 from lmeraser.data import Sample, open_source
 from lmeraser.hashing import draw_uint64
-from lmeraser.keys import load_hash_key, load_signing_key
-from lmeraser.log import Log
-from lmeraser.manifest import load_manifest
-from lmeraser.method import Method, chunks
-from lmeraser.public import load_method
-from lmeraser.rows import RowTable
-from lmeraser.specialist import Specialist
+from lmeraser.state.commit import Commit
+from lmeraser.state.keys import load_hash_key, load_signing_key
+from lmeraser.state.log import Log
+from lmeraser.state.manifest import load_manifest
+from lmeraser.state.pipeline import Method, chunks
+from lmeraser.state.public_artifacts import load_method
+from lmeraser.state.rows import RowTable
+from lmeraser.state.specialist import Specialist
 from lmeraser.store import LocalStore
 
 _POLL_S = 0.02

@@ -26,12 +26,12 @@ from lmeraser.data import (
     sample_chunks,
 )
 from lmeraser.errors import BackboneError, ConfigError
-from lmeraser.keys import load_signing_key, public_pem
 from lmeraser.learning.backbone import Backbone
 from lmeraser.learning.prompts import prompt_kind
 from lmeraser.learning.public_prompt import learn_meta_prompt
-from lmeraser.manifest import NAME, Manifest, load_manifest
-from lmeraser.public import (
+from lmeraser.state.keys import load_signing_key, public_pem
+from lmeraser.state.manifest import NAME, Manifest, load_manifest
+from lmeraser.state.public_artifacts import (
     PUBLIC_CHUNK,
     PublicArtifacts,
     PublicFeatures,
@@ -42,8 +42,8 @@ from lmeraser.public import (
     open_routed,
     public_features,
 )
+from lmeraser.state.tensors import tensors_from_bytes
 from lmeraser.store import Store
-from lmeraser.tensors import tensors_from_bytes
 
 Report = Callable[[str, int, int], None]
 PUBLIC_KEY = "public/signing-key.pem"

@@ -9,7 +9,7 @@ from lmeraser.client import Client, FailedImage
 from lmeraser.config import Config
 from lmeraser.data import declared_labels, open_source
 from lmeraser.errors import ConfigError
-from lmeraser.method import chunks
+from lmeraser.state.pipeline import chunks
 
 _IMAGES_PER_REQUEST = 32
 Report = Callable[[str, int, int], None]

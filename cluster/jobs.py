@@ -25,9 +25,9 @@ from lmeraser.data import (
     sample_chunks,
 )
 from lmeraser.errors import DataError, LMEraserError
-from lmeraser.keys import load_hash_key
-from lmeraser.manifest import Manifest, load_manifest
-from lmeraser.public import load_method
+from lmeraser.state.keys import load_hash_key
+from lmeraser.state.manifest import Manifest, load_manifest
+from lmeraser.state.public_artifacts import load_method
 from lmeraser.store import open_store
 
 _CHUNK_ROWS = 256

@@ -14,7 +14,7 @@ from ray.exceptions import RayError
 
 from actors.nodes import ACCELERATOR_LABEL, OWNERS_PART_OF_GPU, Placement
 from lmeraser.config import MethodConfig, OwnersConfig
-from lmeraser.manifest import Manifest, load_part
+from lmeraser.state.manifest import Manifest, load_part
 from lmeraser.store import Store
 
 # Ray counts in ten-thousandths. The registrar bounds the tunings at a time, so an owner reserves next to no CPU.

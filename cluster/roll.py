@@ -16,7 +16,7 @@ from cluster.runtime import registrar_of, running_registrar
 from cluster.service import check_room, replace_service
 from lmeraser.config import Config
 from lmeraser.errors import NotReadyError
-from lmeraser.manifest import load_manifest
+from lmeraser.state.manifest import load_manifest
 from lmeraser.store import open_store
 
 _POLL_S = 0.1

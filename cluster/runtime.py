@@ -19,13 +19,13 @@ from actors.remote_registrar import open_registrar
 from cluster.address import cluster_address, stay_on_loopback
 from cluster.authentication import authenticate, token_path
 from cluster.placement import owner_placement
-from lmeraser.commit import Commit
 from lmeraser.config import OwnersConfig
 from lmeraser.errors import LMEraserError, StoreError
-from lmeraser.keys import load_hash_key, load_signing_key
-from lmeraser.log import Log
-from lmeraser.manifest import Manifest
-from lmeraser.state import check_fingerprint, fingerprint
+from lmeraser.state.commit import Commit
+from lmeraser.state.fingerprint import check_fingerprint, fingerprint
+from lmeraser.state.keys import load_hash_key, load_signing_key
+from lmeraser.state.log import Log
+from lmeraser.state.manifest import Manifest
 from lmeraser.store import LocalStore, open_store
 from serving.front import CALLBACK, CALLBACK_VARIABLE
 

@@ -16,7 +16,7 @@ from cluster.applications import RunningServe, running_serve, shut_down, this_jo
 from lmeraser.api_keys import check_listening
 from lmeraser.config import ServingConfig
 from lmeraser.errors import ConfigError, LMEraserError, NotReadyError
-from lmeraser.manifest import load_manifest
+from lmeraser.state.manifest import load_manifest
 from lmeraser.store import Store
 from serving.app import application, reserved
 from serving.problems import LONGEST_BODY_S

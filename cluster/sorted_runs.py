@@ -11,9 +11,9 @@ from __future__ import annotations
 import numpy as np
 
 from actors.incoming import put_rows
-from lmeraser.keys import HashKey
+from lmeraser.hashing import HashKey
 from lmeraser.learning.partition import Dendrogram
-from lmeraser.rows import RowTable
+from lmeraser.state.rows import RowTable
 from lmeraser.store import Store
 
 _RUN_ROWS = 8192

@@ -22,8 +22,8 @@ from typing import Annotated, Literal, get_args
 from pydantic import Field, TypeAdapter, ValidationError
 
 from lmeraser.errors import ConfigError, KeysError
-from lmeraser.keys import read_private
 from lmeraser.loopback import is_loopback
+from lmeraser.state.keys import read_private
 
 Scope = Literal["predict", "delete", "admin"]
 SCOPES: tuple[Scope, ...] = get_args(Scope)

@@ -16,17 +16,17 @@ from typing import TypeVar
 import numpy as np
 
 from lmeraser.data import Sample
-from lmeraser.heads_state import HeadsState
-from lmeraser.keys import HashKey
+from lmeraser.hashing import HashKey
 from lmeraser.learning.heads import Statistics
 from lmeraser.learning.numerics import deterministic
 from lmeraser.learning.partition import Cut
-from lmeraser.manifest import Manifest, load_manifest
-from lmeraser.method import Method, chunks
-from lmeraser.public import load_method
-from lmeraser.rows import RowTable
-from lmeraser.specialist import Specialist
-from lmeraser.state import json_digest, state_leaf
+from lmeraser.state.digests import json_digest, state_leaf
+from lmeraser.state.heads_state import HeadsState
+from lmeraser.state.manifest import Manifest, load_manifest
+from lmeraser.state.pipeline import Method, chunks
+from lmeraser.state.public_artifacts import load_method
+from lmeraser.state.rows import RowTable
+from lmeraser.state.specialist import Specialist
 from lmeraser.store import open_store
 
 _CHUNK = 128

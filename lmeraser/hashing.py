@@ -1,9 +1,11 @@
-"""Draws and digests that depend on nothing but their arguments."""
+"""Canonical bytes, draws and keyed hashes that depend on nothing but their arguments."""
 
 from __future__ import annotations
 
 import hashlib
+import hmac
 import json
+from dataclasses import dataclass
 from typing import Any
 
 from lmeraser.ids import comparable
@@ -39,3 +41,14 @@ def row_bits(seed: int, sample_id: str, subject_id: str | None) -> int:
     if subject_id is None:
         return draw_uint64(seed, "no subject", comparable(sample_id))
     return draw_uint64(seed, "subject", comparable(subject_id))
+
+
+@dataclass(frozen=True, repr=False)
+class HashKey:
+    """Thirty-two secret bytes under which ids and digests are hashed before they are written down."""
+
+    secret: bytes
+
+    def of(self, *parts: str | int) -> str:
+        """HMAC-SHA256 of the parts, as hex digits."""
+        return hmac.digest(self.secret, canonical_json(list(parts)), "sha256").hex()

@@ -12,8 +12,8 @@ from itertools import takewhile
 
 from lmeraser.errors import ConfigError, LogError, LostRaceError, ObjectMissingError, StoreFormatError
 from lmeraser.hashing import canonical_json
-from lmeraser.log import Log, Record, record_name
-from lmeraser.manifest import load_manifest
+from lmeraser.state.log import Log, Record, record_name
+from lmeraser.state.manifest import load_manifest
 from lmeraser.store import Store
 
 NAME = "mirror.json"

@@ -13,14 +13,13 @@ from typing import Any
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from lmeraser.commit import Commit, Erasure
 from lmeraser.errors import KeysError, ReceiptError
-from lmeraser.hashing import canonical_json
+from lmeraser.hashing import HashKey, canonical_json
 from lmeraser.ids import comparable
-from lmeraser.keys import HashKey
-from lmeraser.manifest import Manifest
 from lmeraser.receipt_content import FORMAT, Told, read_content
-from lmeraser.state import MerklePath, merkle_paths
+from lmeraser.state.commit import Commit, Erasure
+from lmeraser.state.manifest import Manifest
+from lmeraser.state.merkle import MerklePath, merkle_paths
 
 
 def sample_hash(hash_key: HashKey, sample_id: str) -> str:

@@ -6,18 +6,19 @@ from collections.abc import Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass
 
-from lmeraser.commit import ClusterEntry, Commit
 from lmeraser.data import Sample, check_samples
 from lmeraser.errors import ConfigError, DataError, NotReadyError, ObjectCorruptError, ObjectMissingError
 from lmeraser.fresh import Report, fresh_leaves, rows_of, specialists_of, worker_processes
-from lmeraser.heads_state import HeadsState
-from lmeraser.keys import HashKey
-from lmeraser.log import Log
-from lmeraser.manifest import Manifest, load_manifest
-from lmeraser.public import load_method
-from lmeraser.rows import RowTable
-from lmeraser.specialist import Specialist
-from lmeraser.state import merkle_root, state_leaf
+from lmeraser.hashing import HashKey
+from lmeraser.state.commit import ClusterEntry, Commit
+from lmeraser.state.digests import state_leaf
+from lmeraser.state.heads_state import HeadsState
+from lmeraser.state.log import Log
+from lmeraser.state.manifest import Manifest, load_manifest
+from lmeraser.state.merkle import merkle_root
+from lmeraser.state.public_artifacts import load_method
+from lmeraser.state.rows import RowTable
+from lmeraser.state.specialist import Specialist
 from lmeraser.store import Store
 
 

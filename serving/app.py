@@ -22,8 +22,8 @@ from lmeraser.api_keys import ApiKeys, read_api_keys
 from lmeraser.config import ServingConfig
 from lmeraser.config.validation import validated
 from lmeraser.errors import LMEraserError
-from lmeraser.keys import default_folder
-from lmeraser.manifest import load_manifest
+from lmeraser.state.keys import default_folder
+from lmeraser.state.manifest import load_manifest
 from lmeraser.store import open_store
 from lmeraser.store.location import local_path
 from serving.admission import most_requests

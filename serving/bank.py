@@ -11,13 +11,13 @@ from dataclasses import dataclass
 
 import torch
 
-from lmeraser.commit import ClusterEntry, Commit
 from lmeraser.errors import NotReadyError, ObjectCorruptError, ObjectMissingError
-from lmeraser.heads_state import HeadsState
-from lmeraser.keys import HashKey
+from lmeraser.hashing import HashKey
 from lmeraser.learning.heads import Head
-from lmeraser.method import Method
-from lmeraser.objects import read_heads, read_specialist
+from lmeraser.state.commit import ClusterEntry, Commit
+from lmeraser.state.heads_state import HeadsState
+from lmeraser.state.pipeline import Method
+from lmeraser.state.stored_objects import read_heads, read_specialist
 from lmeraser.store import Store
 from serving.router import Routes, routes
 

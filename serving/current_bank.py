@@ -7,8 +7,8 @@ import threading
 import time
 from collections.abc import Callable
 
-from lmeraser.commit import Commit
 from lmeraser.errors import LMEraserError, NotReadyError
+from lmeraser.state.commit import Commit
 from serving.bank import Bank
 from serving.lease import Lease
 from serving.renewal import Renewal

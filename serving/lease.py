@@ -14,8 +14,8 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
 
-from lmeraser.commit import Commit
-from lmeraser.log import Log, Record
+from lmeraser.state.commit import Commit
+from lmeraser.state.log import Log, Record
 from lmeraser.store import Store
 
 MOST_LOOKS = 8

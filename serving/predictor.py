@@ -14,14 +14,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lmeraser.commit import Commit
 from lmeraser.config import ServingConfig
 from lmeraser.learning.backbone import Features, Hidden, VitBackbone
 from lmeraser.learning.feature_map import TorchFeatureMap
 from lmeraser.learning.heads import probabilities
 from lmeraser.learning.numerics import GRID, LIMIT
 from lmeraser.learning.prompts import TokenPrompt
-from lmeraser.method import Method
+from lmeraser.state.commit import Commit
+from lmeraser.state.pipeline import Method
 from serving.bank import Bank
 
 PromptedPass = Callable[[np.ndarray, Tensor], Features]

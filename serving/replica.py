@@ -14,14 +14,14 @@ from typing import Literal
 
 import numpy as np
 
-from lmeraser.commit import Commit
 from lmeraser.config import ServingConfig
 from lmeraser.data import decode_image
 from lmeraser.errors import NotReadyError, UndecodableImageError
-from lmeraser.keys import load_hash_key
 from lmeraser.learning.heads import blend
-from lmeraser.manifest import load_manifest
-from lmeraser.public import load_public, open_method
+from lmeraser.state.commit import Commit
+from lmeraser.state.keys import load_hash_key
+from lmeraser.state.manifest import load_manifest
+from lmeraser.state.public_artifacts import load_public, open_method
 from lmeraser.store import Store
 from serving.bank import Bank, load_bank
 from serving.current_bank import CurrentBank

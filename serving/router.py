@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lmeraser.commit import ClusterEntry
+from lmeraser.state.commit import ClusterEntry
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,9 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from lmeraser.commit import ClusterState
 from lmeraser.deletion import Deletion
 from lmeraser.ids import MAX_CHARACTERS
+from lmeraser.state.commit import ClusterState
 
 Id = Annotated[str, Field(min_length=1, max_length=MAX_CHARACTERS)]
 # Text, which the registrar reads: pydantic would take a number for seconds since 1970.

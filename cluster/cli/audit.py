@@ -28,7 +28,7 @@ from cluster.cli.output import print_json, print_pairs, progress
 from cluster.cli.residue import folders_of
 from lmeraser.config import Config
 from lmeraser.errors import ConfigError
-from lmeraser.keys import load_hash_key, parse_public_pem
+from lmeraser.state.keys import load_hash_key, parse_public_pem
 
 if TYPE_CHECKING:
     from lmeraser.data import Sample
@@ -77,7 +77,7 @@ def audit(
     """
     from lmeraser.audit import Plan, Question, to_html
     from lmeraser.audit import audit as run
-    from lmeraser.manifest import load_manifest
+    from lmeraser.state.manifest import load_manifest
 
     if 0 < shadows < LEAST_SHADOWS:
         raise ConfigError(f"--shadows is {shadows}; allowed is 0, or {LEAST_SHADOWS} and more")

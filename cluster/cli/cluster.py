@@ -17,7 +17,7 @@ from cluster.cli.options import (
     read_settings,
 )
 from cluster.cli.output import leave_stdout_to_results, print_json, print_pairs, progress
-from lmeraser.manifest import load_manifest
+from lmeraser.state.manifest import load_manifest
 
 group = typer.Typer(help="The actors that run on the Ray cluster.", no_args_is_help=True)
 

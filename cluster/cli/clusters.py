@@ -8,10 +8,10 @@ import typer
 
 from cluster.cli.options import AsJson, ConfigFile, S3Endpoint, StoreUri, find_store
 from cluster.cli.output import leave_stdout_to_results, print_json, print_pairs, print_rows
-from lmeraser.commit import ClusterEntry, Commit
 from lmeraser.errors import ConfigError
-from lmeraser.log import Log
-from lmeraser.manifest import Manifest, load_manifest
+from lmeraser.state.commit import ClusterEntry, Commit
+from lmeraser.state.log import Log
+from lmeraser.state.manifest import Manifest, load_manifest
 from lmeraser.store import Store
 
 group = typer.Typer(help="The prompt clusters of the newest commit.", no_args_is_help=True)

@@ -25,8 +25,8 @@ from cluster.cli.output import leave_stdout_to_results, print_json, print_pairs,
 from lmeraser.deletion import Deletion, Status
 from lmeraser.errors import ConfigError, LMEraserError, WaitTimeoutError
 from lmeraser.ids import is_text
-from lmeraser.log import Log
-from lmeraser.manifest import load_manifest
+from lmeraser.state.log import Log
+from lmeraser.state.manifest import load_manifest
 from lmeraser.store import Store
 
 group = typer.Typer(help="Deletions and how far they have come.", no_args_is_help=True)

@@ -25,7 +25,7 @@ from cluster.cli.options import (
 from cluster.cli.output import leave_stdout_to_results, print_json, print_pairs, progress
 from lmeraser.api_keys import check_listening
 from lmeraser.errors import NotReadyError
-from lmeraser.manifest import load_manifest
+from lmeraser.state.manifest import load_manifest
 from lmeraser.store import Store
 
 _LOOK_S = 2.0

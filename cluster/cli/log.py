@@ -13,10 +13,10 @@ import typer
 
 from cluster.cli.options import AsJson, ConfigFile, S3Endpoint, StoreUri, find_store
 from cluster.cli.output import print_json, print_pairs, print_rows
-from lmeraser.commit import Commit
 from lmeraser.errors import LogError
-from lmeraser.log import Log, Record
-from lmeraser.manifest import load_manifest
+from lmeraser.state.commit import Commit
+from lmeraser.state.log import Log, Record
+from lmeraser.state.manifest import load_manifest
 from lmeraser.store import open_store
 
 _FOLLOW_S = 1.0
@@ -58,7 +58,7 @@ def check(
 
     Example: lmeraser log check --store /data/gtsrb-store
     """
-    from lmeraser.objects import missing_now
+    from lmeraser.state.stored_objects import missing_now
 
     target = find_store(store, s3_endpoint, config)
     load_manifest(target)

@@ -10,7 +10,7 @@ import typer
 
 from lmeraser.config import Config, SourceConfig, load_config
 from lmeraser.errors import ConfigError
-from lmeraser.keys import default_folder
+from lmeraser.state.keys import default_folder
 from lmeraser.store import Store, open_store
 from lmeraser.store.location import SCHEME, local_path, with_endpoint
 

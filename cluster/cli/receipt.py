@@ -13,11 +13,11 @@ from cluster.cli.ids_file import IdsFile, SubjectsFile, check_given, read_ids
 from cluster.cli.options import AsJson, ConfigFile, KeyFolder, S3Endpoint, StoreUri, find_store, key_folder, read_file
 from cluster.cli.output import print_json, print_pairs, warn
 from lmeraser.errors import ConfigError, ObjectMissingError, ReceiptError
-from lmeraser.keys import load_hash_key, parse_public_pem, read_hash_key
-from lmeraser.log import Log
-from lmeraser.manifest import load_manifest
 from lmeraser.receipt_content import parse_receipt
 from lmeraser.receipts import covers, verify_receipt
+from lmeraser.state.keys import load_hash_key, parse_public_pem, read_hash_key
+from lmeraser.state.log import Log
+from lmeraser.state.manifest import load_manifest
 from lmeraser.store import Store
 
 group = typer.Typer(help="Signed statements that rows were erased.", no_args_is_help=True)

@@ -14,7 +14,7 @@ from cluster.cli.ids_file import IdsFile, SubjectsFile, read_ids
 from cluster.cli.options import AsJson, ConfigFile, KeyFolder, S3Endpoint, StoreUri, find_store, key_folder
 from cluster.cli.output import print_json, print_pairs, print_rows, warn
 from lmeraser.errors import ConfigError
-from lmeraser.keys import load_hash_key
+from lmeraser.state.keys import load_hash_key
 
 if TYPE_CHECKING:
     from lmeraser.residue import Residue

@@ -9,7 +9,7 @@ import typer
 
 from cluster.cli.options import AsJson, ConfigFile, KeyFolder, S3Endpoint, StoreUri, find_store, key_folder
 from cluster.cli.output import print_json, print_pairs
-from lmeraser.keys import load_hash_key, load_signing_key
+from lmeraser.state.keys import load_hash_key, load_signing_key
 from lmeraser.store import open_store
 
 

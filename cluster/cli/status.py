@@ -10,8 +10,8 @@ import typer
 from actors.history import History
 from cluster.cli.options import AsJson, ConfigFile, S3Endpoint, StoreUri, find_store
 from cluster.cli.output import print_json, print_pairs, warn
-from lmeraser.log import Log
-from lmeraser.manifest import load_manifest
+from lmeraser.state.log import Log
+from lmeraser.state.manifest import load_manifest
 
 
 def register(app: typer.Typer) -> None:
@@ -29,7 +29,7 @@ def status(
 
     Example: lmeraser status --store /data/gtsrb-store
     """
-    from lmeraser.objects import missing_now
+    from lmeraser.state.stored_objects import missing_now
 
     target = find_store(store, s3_endpoint, config)
     manifest = load_manifest(target)

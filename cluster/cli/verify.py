@@ -10,7 +10,7 @@ import typer
 
 from cluster.cli.options import AsJson, ConfigFile, KeyFolder, S3Endpoint, StoreUri, find_store, key_folder
 from cluster.cli.output import print_json, print_pairs, progress
-from lmeraser.keys import load_hash_key
+from lmeraser.state.keys import load_hash_key
 
 
 def register(app: typer.Typer) -> None:

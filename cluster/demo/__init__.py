@@ -25,12 +25,12 @@ from cluster.pretrain import pretrain
 from cluster.runtime import connect, free_port, registrar_of
 from cluster.service import start_service, stop_service
 from lmeraser.client import Client
-from lmeraser.commit import Commit
 from lmeraser.config import Config, load_config
 from lmeraser.errors import LMEraserError
-from lmeraser.keys import init_keys
-from lmeraser.log import Log
-from lmeraser.rows import RowTable
+from lmeraser.state.commit import Commit
+from lmeraser.state.keys import init_keys
+from lmeraser.state.log import Log
+from lmeraser.state.rows import RowTable
 from lmeraser.store import Store, open_store
 from lmeraser.verify import newest_commit
 

@@ -11,9 +11,9 @@ from lmeraser.audit.report import Section, Table, section
 from lmeraser.audit.targets import Attacked, Plan
 from lmeraser.audit.worlds import Answers, tune_all
 from lmeraser.fresh import Report
-from lmeraser.heads_state import HeadsState
 from lmeraser.learning.numerics import deterministic
-from lmeraser.method import Method
+from lmeraser.state.heads_state import HeadsState
+from lmeraser.state.pipeline import Method
 
 NAME, TITLE = "answers", "Are the answers those of a model that never saw the rows?"
 

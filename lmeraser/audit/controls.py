@@ -15,7 +15,7 @@ from lmeraser.audit.sections import Question, sections_of
 from lmeraser.audit.targets import Plan
 from lmeraser.errors import FingerprintError, NotReadyError, ObjectCorruptError, ObjectMissingError
 from lmeraser.fresh import Report
-from lmeraser.public import load_method
+from lmeraser.state.public_artifacts import load_method
 
 NAME, TITLE = "controls", "Would this audit see a deletion that is faked?"
 

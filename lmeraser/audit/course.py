@@ -14,8 +14,8 @@ from lmeraser.audit.report import Audit, Section, section
 from lmeraser.audit.sections import Question, sections_of
 from lmeraser.errors import ConfigError, LogError
 from lmeraser.fresh import Report, worker_processes
-from lmeraser.keys import HashKey
-from lmeraser.manifest import Manifest, load_manifest
+from lmeraser.hashing import HashKey
+from lmeraser.state.manifest import Manifest, load_manifest
 from lmeraser.store import Store
 
 

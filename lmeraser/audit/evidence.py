@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from lmeraser.commit import ClusterEntry, Commit, Erasure
 from lmeraser.errors import ConfigError, LogError, NotReadyError
-from lmeraser.keys import HashKey
-from lmeraser.log import Log, Record
-from lmeraser.manifest import Manifest
+from lmeraser.hashing import HashKey
 from lmeraser.receipts import Coverage, row_hashes
+from lmeraser.state.commit import ClusterEntry, Commit, Erasure
+from lmeraser.state.log import Log, Record
+from lmeraser.state.manifest import Manifest
 from lmeraser.store import Store
 
 _NOTHING = Erasure("")

@@ -17,23 +17,22 @@ import torch
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from lmeraser.audit.evidence import Evidence, read_evidence
-from lmeraser.commit import DATA_FOLDERS, ClusterEntry, Commit, Erasure
 from lmeraser.data import Sample
 from lmeraser.errors import NotReadyError
-from lmeraser.hashing import canonical_json, draw
-from lmeraser.heads_state import HeadsState
-from lmeraser.keys import HashKey
+from lmeraser.hashing import HashKey, canonical_json, draw
 from lmeraser.learning.heads import Statistics
 from lmeraser.learning.numerics import deterministic
 from lmeraser.learning.partition import Cut
 from lmeraser.learning.tuning import TuningRows, tune_prompt
-from lmeraser.log import Log
-from lmeraser.method import Method
-from lmeraser.objects import object_name, read_heads, read_rows, read_specialist
 from lmeraser.receipts import Coverage, sample_hash, sides, sign, statement
-from lmeraser.rows import RowTable
-from lmeraser.specialist import Specialist
-from lmeraser.state import json_digest, state_leaf
+from lmeraser.state.commit import DATA_FOLDERS, ClusterEntry, Commit, Erasure
+from lmeraser.state.digests import json_digest, state_leaf
+from lmeraser.state.heads_state import HeadsState
+from lmeraser.state.log import Log
+from lmeraser.state.pipeline import Method
+from lmeraser.state.rows import RowTable
+from lmeraser.state.specialist import Specialist
+from lmeraser.state.stored_objects import object_name, read_heads, read_rows, read_specialist
 from lmeraser.store import LocalStore, Store, unfenced
 
 Way = Literal[

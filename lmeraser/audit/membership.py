@@ -17,7 +17,7 @@ from lmeraser.audit.report import Section, Table, not_done, section
 from lmeraser.audit.targets import Attacked, Plan
 from lmeraser.audit.worlds import STAGES, Stage, Worlds, run_worlds
 from lmeraser.fresh import Report
-from lmeraser.method import Method
+from lmeraser.state.pipeline import Method
 
 NAME, TITLE = "membership", "Can an attacker tell that the rows were there?"
 

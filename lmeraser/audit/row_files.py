@@ -7,10 +7,10 @@ from collections.abc import Iterator
 
 from lmeraser.audit.evidence import Evidence
 from lmeraser.audit.report import Section, section
-from lmeraser.commit import ClusterEntry
 from lmeraser.errors import ObjectCorruptError, ObjectMissingError
-from lmeraser.objects import read_rows
-from lmeraser.rows import RowTable
+from lmeraser.state.commit import ClusterEntry
+from lmeraser.state.rows import RowTable
+from lmeraser.state.stored_objects import read_rows
 
 
 def row_files(evidence: Evidence) -> Section:

@@ -18,9 +18,9 @@ from lmeraser.audit.targets import Attacked, Plan, attacked
 from lmeraser.data import Sample
 from lmeraser.errors import FingerprintError, ObjectCorruptError, ObjectMissingError
 from lmeraser.fresh import Report
-from lmeraser.method import Method
-from lmeraser.public import load_method
 from lmeraser.receipts import sample_hash, subject_hash
+from lmeraser.state.pipeline import Method
+from lmeraser.state.public_artifacts import load_method
 
 
 @dataclass(frozen=True)

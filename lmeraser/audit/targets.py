@@ -14,16 +14,16 @@ from dataclasses import dataclass
 import numpy as np
 
 from lmeraser.audit.evidence import Evidence
-from lmeraser.commit import ClusterEntry
 from lmeraser.data import Sample
 from lmeraser.hashing import draw, row_bits
-from lmeraser.heads_state import HeadsState
 from lmeraser.learning.heads import Statistics
 from lmeraser.learning.numerics import deterministic
-from lmeraser.method import Method
-from lmeraser.objects import read_heads, read_rows, read_specialist
-from lmeraser.rows import RowTable
-from lmeraser.specialist import Specialist
+from lmeraser.state.commit import ClusterEntry
+from lmeraser.state.heads_state import HeadsState
+from lmeraser.state.pipeline import Method
+from lmeraser.state.rows import RowTable
+from lmeraser.state.specialist import Specialist
+from lmeraser.state.stored_objects import read_heads, read_rows, read_specialist
 
 
 @dataclass(frozen=True)

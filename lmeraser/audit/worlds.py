@@ -21,12 +21,12 @@ from lmeraser.audit.attack import confidence
 from lmeraser.audit.targets import Attacked, Plan
 from lmeraser.fresh import Report, specialists_of
 from lmeraser.hashing import draw, draw_uint64
-from lmeraser.heads_state import HeadsState
 from lmeraser.learning.heads import Head, Statistics, blend
 from lmeraser.learning.numerics import deterministic
-from lmeraser.method import Method
-from lmeraser.rows import RowTable
-from lmeraser.specialist import Specialist
+from lmeraser.state.heads_state import HeadsState
+from lmeraser.state.pipeline import Method
+from lmeraser.state.rows import RowTable
+from lmeraser.state.specialist import Specialist
 
 Stage = Literal["before", "erased", "completed", "control"]
 STAGES: tuple[Stage, ...] = ("before", "erased", "completed", "control")

@@ -19,13 +19,13 @@ import torch
 
 from lmeraser.baselines.part import tuning_row_passes
 from lmeraser.fresh import members
-from lmeraser.heads_state import HeadsState
 from lmeraser.learning.heads import Head, Statistics, solve
 from lmeraser.learning.numerics import deterministic
 from lmeraser.learning.partition import Cut
-from lmeraser.method import Method, extract
-from lmeraser.rows import RowTable
-from lmeraser.specialist import Specialist
+from lmeraser.state.heads_state import HeadsState
+from lmeraser.state.pipeline import Method, extract
+from lmeraser.state.rows import RowTable
+from lmeraser.state.specialist import Specialist
 
 
 @dataclass(frozen=True)

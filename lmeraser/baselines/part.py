@@ -15,7 +15,7 @@ from lmeraser.learning.backbone import VitBackbone
 from lmeraser.learning.heads import Head, Statistics, solve
 from lmeraser.learning.numerics import deterministic
 from lmeraser.learning.tuning import TuningRows
-from lmeraser.method import Method, extract
+from lmeraser.state.pipeline import Method, extract
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,7 @@ from lmeraser.learning.backbone import Features
 from lmeraser.learning.numerics import deterministic, in_fixed_batches
 from lmeraser.learning.prompts import PromptKind, prompt_kind
 from lmeraser.learning.tuning import TuningRows
-from lmeraser.method import Method, extract
+from lmeraser.state.pipeline import Method, extract
 
 _CLUSTERED_ROWS = 1000
 _MOMENTUM = 0.9

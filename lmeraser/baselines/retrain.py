@@ -15,7 +15,7 @@ import numpy as np
 
 from lmeraser.baselines.part import Part, rows_without, tuning_row_passes
 from lmeraser.learning.tuning import TuningRows, tune_prompt
-from lmeraser.method import Method
+from lmeraser.state.pipeline import Method
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ import numpy as np
 from lmeraser.learning.heads import Head, Statistics, solve
 from lmeraser.learning.numerics import deterministic
 from lmeraser.learning.tuning import TuningRows
-from lmeraser.method import Method
+from lmeraser.state.pipeline import Method
 
 Depths = Literal["last", "several"]
 

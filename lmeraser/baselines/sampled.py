@@ -24,7 +24,7 @@ from lmeraser.hashing import draw_uint64
 from lmeraser.learning.heads import Head, Statistics, solve
 from lmeraser.learning.numerics import deterministic
 from lmeraser.learning.tuning import TuningRows, tune_prompt
-from lmeraser.method import Method
+from lmeraser.state.pipeline import Method
 
 
 @dataclass(frozen=True)

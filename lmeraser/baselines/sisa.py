@@ -27,7 +27,7 @@ from lmeraser.config import ServingConfig
 from lmeraser.hashing import draw_uint64
 from lmeraser.learning.heads import probabilities
 from lmeraser.learning.tuning import TuningRows, tune_prompt
-from lmeraser.method import Method
+from lmeraser.state.pipeline import Method
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,8 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 
-from lmeraser.hashing import canonical_json
+from lmeraser.hashing import HashKey, canonical_json
 from lmeraser.ids import comparable
-from lmeraser.keys import HashKey
 
 
 class ContentNames:

@@ -22,8 +22,8 @@ from lmeraser.data.parquet_schema import COLUMNS, check_columns, image_leaf, lab
 from lmeraser.data.sample import Sample, SourceReport
 from lmeraser.data.splits import same_split, split_of
 from lmeraser.errors import DataError
+from lmeraser.hashing import HashKey
 from lmeraser.ids import comparable, fault_of_id
-from lmeraser.keys import HashKey
 from lmeraser.store.filesystem import filesystem
 
 # So few because an image may be large.

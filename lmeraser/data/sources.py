@@ -14,9 +14,8 @@ from lmeraser.data.parquet import ParquetSource
 from lmeraser.data.sample import Sample, Source, SourceReport
 from lmeraser.data.torchvision_dataset import TorchvisionSource
 from lmeraser.errors import ConfigError, DataError, DuplicateSampleError, UndecodableImageError, UnknownLabelError
-from lmeraser.hashing import draw_uint64
+from lmeraser.hashing import HashKey, draw_uint64
 from lmeraser.ids import comparable
-from lmeraser.keys import HashKey
 from lmeraser.store.location import SCHEME, local_path
 
 _NAMED_IN_MESSAGE = 10

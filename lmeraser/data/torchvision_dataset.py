@@ -14,8 +14,8 @@ from lmeraser.data.content_names import ContentNames
 from lmeraser.data.labels import LabelPlaces
 from lmeraser.data.sample import Sample, SourceReport
 from lmeraser.errors import ConfigError, DataError
+from lmeraser.hashing import HashKey
 from lmeraser.ids import comparable
-from lmeraser.keys import HashKey
 
 _TRAIN_OR_TEST = ("train", "test")
 

@@ -12,9 +12,9 @@ import numpy as np
 from PIL import Image
 
 from lmeraser.data import Sample
-from lmeraser.method import Method
 from lmeraser.residue.needles import REGION, held_elsewhere, regions
-from lmeraser.rows import RowTable
+from lmeraser.state.pipeline import Method
+from lmeraser.state.rows import RowTable
 
 # Fewer distinct bytes are a plain surface, as any file may hold.
 _LEAST_DISTINCT = 16

@@ -18,18 +18,18 @@ from typing import BinaryIO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from lmeraser.commit import DATA_FOLDERS, Commit
 from lmeraser.errors import NotReadyError, ObjectCorruptError, ObjectMissingError
+from lmeraser.hashing import HashKey
 from lmeraser.ids import comparable
-from lmeraser.keys import HashKey
-from lmeraser.log import Log
-from lmeraser.manifest import load_manifest
-from lmeraser.public import load_method
 from lmeraser.receipts import sample_hash, subject_hash
 from lmeraser.residue.appearance import appearances
 from lmeraser.residue.files import Entry, UnpackError, entries, packed_otherwise, pieces
 from lmeraser.residue.needles import SHORTEST_ANYWHERE, Needles
-from lmeraser.rows import RowTable
+from lmeraser.state.commit import DATA_FOLDERS, Commit
+from lmeraser.state.log import Log
+from lmeraser.state.manifest import load_manifest
+from lmeraser.state.public_artifacts import load_method
+from lmeraser.state.rows import RowTable
 from lmeraser.store import Store
 
 NOT_LOOKED_FOR = (

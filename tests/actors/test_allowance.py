@@ -9,7 +9,7 @@ from small_system import System, finish
 
 from actors.allowance import Allowance
 from lmeraser.errors import RateLimitError
-from lmeraser.log import Log
+from lmeraser.state.log import Log
 
 SystemOf = Callable[..., System]
 

@@ -7,9 +7,9 @@ import pytest
 
 from actors.changes import regroup
 from actors.index import RowIndex
-from lmeraser.commit import ClusterEntry
 from lmeraser.learning.partition import Cluster, Cut
-from lmeraser.log import Position
+from lmeraser.state.commit import ClusterEntry
+from lmeraser.state.log import Position
 
 
 def entry(anchors: tuple[int, ...], bits: str) -> ClusterEntry:

@@ -13,8 +13,8 @@ from until import until
 from actors.owners import InProcessOwners
 from actors.registrar import Registrar
 from lmeraser.errors import StoreError
-from lmeraser.keys import load_signing_key
-from lmeraser.rows import RowTable
+from lmeraser.state.keys import load_signing_key
+from lmeraser.state.rows import RowTable
 from lmeraser.store import LocalStore
 
 SystemOf = Callable[..., System]

@@ -23,13 +23,13 @@ from actors.incoming import IngestOutcome, put_rows
 from actors.owner import TuningJob
 from actors.owners import InProcessOwners, TuningResult
 from actors.registrar import Registrar
-from lmeraser.commit import DATA_FOLDERS
 from lmeraser.data import Sample
 from lmeraser.errors import FencedError, RequestError
 from lmeraser.fresh import fresh_leaves
-from lmeraser.keys import load_signing_key
-from lmeraser.method import Method
-from lmeraser.state import merkle_root
+from lmeraser.state.commit import DATA_FOLDERS
+from lmeraser.state.keys import load_signing_key
+from lmeraser.state.merkle import merkle_root
+from lmeraser.state.pipeline import Method
 from lmeraser.store import LocalStore
 
 EXAMPLES = int(os.environ.get("LMERASER_EXAMPLES", "200"))

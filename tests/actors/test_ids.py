@@ -11,9 +11,9 @@ from small_system import System, finish, samples
 from actors.index import RowIndex
 from lmeraser.data import Sample
 from lmeraser.errors import DuplicateSampleError, RequestError
-from lmeraser.method import Method
 from lmeraser.receipts import covers
-from lmeraser.rows import RowTable
+from lmeraser.state.pipeline import Method
+from lmeraser.state.rows import RowTable
 
 SystemOf = Callable[..., System]
 COMPOSED, APART = "Zo\u00eb", "Zoe\u0308"

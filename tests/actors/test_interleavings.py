@@ -21,7 +21,7 @@ from actors.registrar import Registrar
 from lmeraser.data import Sample
 from lmeraser.errors import RequestError
 from lmeraser.receipts import covers
-from lmeraser.rows import RowTable
+from lmeraser.state.rows import RowTable
 from lmeraser.store import LocalStore
 
 # Of the rows that are there, s3 and s10 are the person's; of those that come, s30 and s31.

@@ -24,14 +24,14 @@ from actors.owners import InProcessOwners
 from actors.planner import ATTEMPTS
 from actors.registrar import Registrar
 from actors.restoring import restore
-from lmeraser.commit import ClusterEntry
 from lmeraser.errors import OwnerFailedError
-from lmeraser.keys import load_signing_key
-from lmeraser.log import Log
-from lmeraser.method import Method
 from lmeraser.mirror import LogMirror
 from lmeraser.receipts import verify_receipt
-from lmeraser.rows import RowTable
+from lmeraser.state.commit import ClusterEntry
+from lmeraser.state.keys import load_signing_key
+from lmeraser.state.log import Log
+from lmeraser.state.pipeline import Method
+from lmeraser.state.rows import RowTable
 from lmeraser.store import LocalStore
 
 SystemOf = Callable[..., System]

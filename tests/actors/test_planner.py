@@ -13,11 +13,11 @@ from actors.owner import TuningJob
 from actors.owners import InProcessOwners, TuningResult
 from actors.planner import ATTEMPTS, STORE_PAUSE_S, Planner
 from actors.registrar import Registrar
-from lmeraser.commit import ClusterEntry, Commit
 from lmeraser.errors import RequestError
-from lmeraser.keys import load_signing_key
-from lmeraser.log import Position
 from lmeraser.receipts import verify_receipt
+from lmeraser.state.commit import ClusterEntry, Commit
+from lmeraser.state.keys import load_signing_key
+from lmeraser.state.log import Position
 
 SystemOf = Callable[..., System]
 

@@ -9,7 +9,6 @@ import pytest
 from small_system import System, finish, picture, samples
 
 from actors.incoming import IngestOutcome
-from lmeraser.commit import Commit
 from lmeraser.errors import (
     DuplicateSampleError,
     FencedError,
@@ -18,10 +17,11 @@ from lmeraser.errors import (
     RequestError,
     UnknownDeletionError,
 )
-from lmeraser.heads_state import HeadsState
-from lmeraser.keys import load_signing_key
 from lmeraser.receipts import covers, verify_receipt
-from lmeraser.rows import RowTable
+from lmeraser.state.commit import Commit
+from lmeraser.state.heads_state import HeadsState
+from lmeraser.state.keys import load_signing_key
+from lmeraser.state.rows import RowTable
 
 SystemOf = Callable[..., System]
 both = pytest.mark.parametrize("medium", ["folder", pytest.param("s3", marks=pytest.mark.slow)])

@@ -16,8 +16,8 @@ from actors.owner import TuningJob
 from actors.owners import InProcessOwners, TuningResult
 from actors.registrar import Registrar
 from lmeraser.errors import FencedError
-from lmeraser.keys import load_signing_key
-from lmeraser.log import Log
+from lmeraser.state.keys import load_signing_key
+from lmeraser.state.log import Log
 from lmeraser.store import LocalStore
 
 SystemOf = Callable[..., System]

@@ -19,13 +19,13 @@ from lmeraser.errors import (
     StoreFormatError,
     UnfinishedRestoreError,
 )
-from lmeraser.keys import load_signing_key
-from lmeraser.log import Log
-from lmeraser.manifest import RESTORING
 from lmeraser.mirror import LogMirror
 from lmeraser.receipts import covers, verify_receipt
 from lmeraser.residue import scan
-from lmeraser.rows import RowTable
+from lmeraser.state.keys import load_signing_key
+from lmeraser.state.log import Log
+from lmeraser.state.manifest import RESTORING
+from lmeraser.state.rows import RowTable
 from lmeraser.store import LocalStore
 
 SystemOf = Callable[..., System]

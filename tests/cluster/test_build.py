@@ -13,10 +13,10 @@ from cluster.build import open_or_build
 from lmeraser.config import BackboneConfig, Config, HeadsConfig, PromptConfig, SourceConfig, TuningConfig
 from lmeraser.data import open_public, open_source
 from lmeraser.errors import BackboneError, ConfigError
-from lmeraser.keys import init_keys
 from lmeraser.learning.backbone import create_model, open_backbone, weights_of
-from lmeraser.public import backbone_digest, build_public
-from lmeraser.state import tensor_digest
+from lmeraser.state.digests import tensor_digest
+from lmeraser.state.keys import init_keys
+from lmeraser.state.public_artifacts import backbone_digest, build_public
 from lmeraser.store import LocalStore
 
 

@@ -23,7 +23,7 @@ from ray.serve.schema import ServeDeploySchema
 from small_system import System
 
 from lmeraser.config import ServingConfig
-from lmeraser.keys import init_keys, load_hash_key, load_signing_key
+from lmeraser.state.keys import init_keys, load_hash_key, load_signing_key
 from serving.problems import LONGEST_BODY_S
 
 ROOT = Path(__file__).parent.parent.parent

@@ -33,8 +33,8 @@ from lmeraser.client import Client
 from lmeraser.config import ServingConfig, SourceConfig
 from lmeraser.data import Sample
 from lmeraser.errors import ConfigError
-from lmeraser.keys import load_signing_key, public_pem
-from lmeraser.log import Log
+from lmeraser.state.keys import load_signing_key, public_pem
+from lmeraser.state.log import Log
 from lmeraser.store import LocalStore
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_local")]

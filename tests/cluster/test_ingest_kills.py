@@ -22,7 +22,7 @@ from cluster.jobs import Ingested, ingest
 from cluster.runtime import registrar_of
 from lmeraser.config import SourceConfig
 from lmeraser.data import Sample
-from lmeraser.rows import RowTable
+from lmeraser.state.rows import RowTable
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_local")]
 ROWS = 600
@@ -34,7 +34,7 @@ from actors.owner_process import Site
 from cluster.jobs import ingest
 from cluster.runtime import connect, registrar_of
 from lmeraser.config import SourceConfig
-from lmeraser.manifest import load_manifest
+from lmeraser.state.manifest import load_manifest
 from lmeraser.store import open_store
 store, keys, images = sys.argv[1:]
 connect()

@@ -14,7 +14,7 @@ import pytest
 from small_system import LABELS, System, samples
 
 from lmeraser.data import Sample
-from lmeraser.log import Log
+from lmeraser.state.log import Log
 
 pytestmark = pytest.mark.ray
 SystemOf = Callable[..., System]

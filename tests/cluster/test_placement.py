@@ -18,9 +18,9 @@ from small_system import System, samples
 from actors.nodes import OWNERS_PART_OF_GPU, Placement
 from cluster.placement import gpu_share, owner_placement, tuning_bytes
 from lmeraser.config import OwnersConfig
-from lmeraser.log import Log
-from lmeraser.manifest import load_part
-from lmeraser.rows import RowTable
+from lmeraser.state.log import Log
+from lmeraser.state.manifest import load_part
+from lmeraser.state.rows import RowTable
 
 SystemOf = Callable[..., System]
 SUPPORT = Path(__file__).parent.parent / "support"

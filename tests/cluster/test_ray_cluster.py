@@ -15,7 +15,7 @@ import yaml
 from ray.autoscaler._private.util import prepare_config, validate_config
 
 from cluster.authentication import token_path
-from lmeraser.keys import default_folder
+from lmeraser.state.keys import default_folder
 
 ROOT = Path(__file__).parent.parent.parent
 FILE = ROOT / "ray_cluster.yaml"

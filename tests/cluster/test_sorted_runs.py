@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from cluster.sorted_runs import SortedRuns
-from lmeraser.keys import HashKey
+from lmeraser.hashing import HashKey
 from lmeraser.learning.partition import Dendrogram
-from lmeraser.rows import RowTable
+from lmeraser.state.rows import RowTable
 from lmeraser.store import LocalStore
 
 ANCHORS = 128

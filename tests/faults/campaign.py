@@ -33,11 +33,11 @@ from small_system import System, build_system, finish, samples
 from actors.boundaries import EVENT, Boundary
 from actors.owners import InProcessOwners
 from actors.registrar import Registrar
-from lmeraser.commit import DATA_FOLDERS
-from lmeraser.keys import load_signing_key
-from lmeraser.log import Log
-from lmeraser.method import Method
 from lmeraser.receipts import verify_receipt
+from lmeraser.state.commit import DATA_FOLDERS
+from lmeraser.state.keys import load_signing_key
+from lmeraser.state.log import Log
+from lmeraser.state.pipeline import Method
 from lmeraser.store import LocalStore
 
 ROWS = samples(0, 24)

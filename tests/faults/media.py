@@ -35,8 +35,8 @@ from actors.owners import InProcessOwners
 from actors.registrar import Registrar
 from cluster.cli import main as command_line
 from lmeraser.errors import StoreError
-from lmeraser.keys import load_signing_key
-from lmeraser.log import Log
+from lmeraser.state.keys import load_signing_key
+from lmeraser.state.log import Log
 from lmeraser.store import LocalStore
 
 MIB = 1024 * 1024

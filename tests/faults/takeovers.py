@@ -31,13 +31,13 @@ from actors.boundaries import Boundary
 from actors.incoming import put_rows
 from actors.owners import InProcessOwners
 from actors.registrar import Registrar
-from lmeraser.commit import DATA_FOLDERS
 from lmeraser.data import Sample
 from lmeraser.errors import FencedError
-from lmeraser.keys import load_signing_key
-from lmeraser.method import Method
 from lmeraser.receipts import verify_receipt
-from lmeraser.rows import RowTable
+from lmeraser.state.commit import DATA_FOLDERS
+from lmeraser.state.keys import load_signing_key
+from lmeraser.state.pipeline import Method
+from lmeraser.state.rows import RowTable
 from lmeraser.store import LocalStore
 
 ROWS = samples(0, 24)

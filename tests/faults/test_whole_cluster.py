@@ -14,7 +14,7 @@ import pytest
 from processes import descendants, kill
 from small_system import System, finish, samples
 
-from lmeraser.log import Log
+from lmeraser.state.log import Log
 
 pytestmark = pytest.mark.ray
 SystemOf = Callable[..., System]

@@ -43,9 +43,9 @@ from cluster.service import start_service, stop_service
 from lmeraser.client import Client
 from lmeraser.config import ServingConfig
 from lmeraser.errors import ServiceError
-from lmeraser.keys import load_signing_key
-from lmeraser.log import Log
 from lmeraser.receipts import verify_receipt
+from lmeraser.state.keys import load_signing_key
+from lmeraser.state.log import Log
 from lmeraser.store import LocalStore
 
 CLUSTER = Path(__file__).parents[1] / "support" / "one_cluster.py"

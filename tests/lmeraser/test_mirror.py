@@ -11,8 +11,8 @@ import pytest
 from small_system import System
 
 from lmeraser.errors import LogError, StoreError
-from lmeraser.log import Log
 from lmeraser.mirror import LogMirror
+from lmeraser.state.log import Log
 from lmeraser.store import LocalStore
 
 SystemOf = Callable[..., System]

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from lmeraser.errors import ReceiptError
-from lmeraser.keys import parse_public_pem
 from lmeraser.receipt_content import parse_receipt
 from lmeraser.receipts import verify_receipt
+from lmeraser.state.keys import parse_public_pem
 
 FOLDER = Path(__file__).parent / "receipts"
 KEY = parse_public_pem((FOLDER / "signing-key.pub.pem").read_bytes())

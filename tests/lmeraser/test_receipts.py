@@ -13,9 +13,9 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from lmeraser.errors import KeysError, ReceiptError
-from lmeraser.keys import HashKey
+from lmeraser.hashing import HashKey
 from lmeraser.receipts import covers, key_check, row_hashes, row_paths, sample_hash, sign, subject_hash, verify_receipt
-from lmeraser.state import merkle_root
+from lmeraser.state.merkle import merkle_root
 
 HASH_KEY = HashKey(bytes(range(32)))
 KEY = Ed25519PrivateKey.from_private_bytes(b"k" * 32)

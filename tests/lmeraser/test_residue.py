@@ -12,9 +12,9 @@ import pytest
 from small_system import System, finish, samples
 
 from lmeraser.errors import KeysError, StoreFormatError
-from lmeraser.keys import HashKey
+from lmeraser.hashing import HashKey
 from lmeraser.residue import Finding, Residue, scan
-from lmeraser.rows import RowTable
+from lmeraser.state.rows import RowTable
 from lmeraser.store import LocalStore
 
 FIRST = "the id in place 1 of the list"

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from small_system import System, samples
 
-from lmeraser.commit import ClusterEntry
 from lmeraser.errors import ConfigError, KeysError, NotReadyError, ObjectCorruptError
-from lmeraser.heads_state import HeadsState
-from lmeraser.keys import HashKey
+from lmeraser.hashing import HashKey
 from lmeraser.learning.heads import Statistics
-from lmeraser.rows import RowTable
-from lmeraser.specialist import Specialist
+from lmeraser.state.commit import ClusterEntry
+from lmeraser.state.heads_state import HeadsState
+from lmeraser.state.rows import RowTable
+from lmeraser.state.specialist import Specialist
 from lmeraser.verify import Verification, verify
 
 SystemOf = Callable[..., System]

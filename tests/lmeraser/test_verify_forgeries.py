@@ -16,16 +16,16 @@ import numpy as np
 import pytest
 from small_system import System, samples
 
-from lmeraser.commit import ClusterEntry
 from lmeraser.errors import ConfigError, FingerprintError, NotReadyError, ObjectCorruptError, ObjectMissingError
 from lmeraser.hashing import canonical_json
-from lmeraser.heads_state import HeadsState
 from lmeraser.learning.heads import Statistics
-from lmeraser.log import Log
-from lmeraser.manifest import NAME
-from lmeraser.rows import RowTable
-from lmeraser.specialist import Specialist
-from lmeraser.state import state_leaf
+from lmeraser.state.commit import ClusterEntry
+from lmeraser.state.digests import state_leaf
+from lmeraser.state.heads_state import HeadsState
+from lmeraser.state.log import Log
+from lmeraser.state.manifest import NAME
+from lmeraser.state.rows import RowTable
+from lmeraser.state.specialist import Specialist
 from lmeraser.store import unfenced
 from lmeraser.verify import Verification, verify
 

@@ -9,7 +9,7 @@ from s3_proxy import HALF, LOST, S3Proxy, s3_proxy
 from s3_server import S3Server
 
 from lmeraser.errors import LostRaceError, ObjectMissingError, StoreError
-from lmeraser.log import Log
+from lmeraser.state.log import Log
 from lmeraser.store import Store, open_store, unfenced
 
 

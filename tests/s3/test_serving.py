@@ -19,8 +19,8 @@ from until import until
 
 from lmeraser.config import ServingConfig
 from lmeraser.errors import NotReadyError
-from lmeraser.log import Log, record_name
-from lmeraser.manifest import default_lease_s
+from lmeraser.state.log import Log, record_name
+from lmeraser.state.manifest import default_lease_s
 from lmeraser.store import open_store
 from serving.batching import Batching
 from serving.predictor import Scored, ToScore

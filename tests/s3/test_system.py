@@ -23,9 +23,9 @@ from lmeraser.client import Client
 from lmeraser.config import BackboneConfig, Config, PretrainConfig, ServingConfig, SourceConfig
 from lmeraser.data import located, open_source
 from lmeraser.errors import ConfigError, DataError
-from lmeraser.keys import load_signing_key, public_pem
+from lmeraser.state.keys import load_signing_key, public_pem
+from lmeraser.state.tensors import tensors_from_bytes
 from lmeraser.store import Store, open_store
-from lmeraser.tensors import tensors_from_bytes
 from lmeraser.verify import verify
 
 SystemOf = Callable[..., System]

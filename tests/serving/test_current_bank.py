@@ -15,8 +15,8 @@ import pytest
 from commits import append_commit, append_other
 from until import until
 
-from lmeraser.commit import Commit
 from lmeraser.errors import NotReadyError, ObjectMissingError, StoreError
+from lmeraser.state.commit import Commit
 from lmeraser.store import LocalStore
 from serving import current_bank
 from serving.current_bank import CurrentBank

@@ -13,7 +13,7 @@ from small_system import LABELS, System, picture, samples
 
 from actors.incoming import IngestOutcome, put_rows
 from lmeraser.data import Sample
-from lmeraser.rows import RowTable
+from lmeraser.state.rows import RowTable
 
 SystemOf = Callable[..., System]
 EVERYTHING = [row.sample_id for row in samples(0, 90)]

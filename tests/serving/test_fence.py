@@ -24,7 +24,7 @@ from until import until
 from actors.owners import InProcessOwners
 from actors.registrar import Registrar
 from cluster.runtime import free_port
-from lmeraser.keys import load_signing_key
+from lmeraser.state.keys import load_signing_key
 from lmeraser.store import LocalStore
 
 pytestmark = pytest.mark.slow

@@ -18,10 +18,10 @@ from small_system import LABELS, System, picture, samples
 from lmeraser.client import FailedImage
 from lmeraser.config import ImagesConfig, ServingConfig
 from lmeraser.errors import KeysError, NotReadyError
-from lmeraser.heads_state import HeadsState
-from lmeraser.keys import init_keys, load_signing_key, public_pem
-from lmeraser.rows import RowTable
-from lmeraser.specialist import Specialist
+from lmeraser.state.heads_state import HeadsState
+from lmeraser.state.keys import init_keys, load_signing_key, public_pem
+from lmeraser.state.rows import RowTable
+from lmeraser.state.specialist import Specialist
 from serving.replica import Replica
 
 SystemOf = Callable[..., System]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from lmeraser.commit import Commit, Erasure
-from lmeraser.log import Log
+from lmeraser.state.commit import Commit, Erasure
+from lmeraser.state.log import Log
 from lmeraser.store import Store
 
 

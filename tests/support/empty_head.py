@@ -23,7 +23,7 @@ from actors.remote_registrar import open_registrar
 from cluster.authentication import authenticate
 from cluster.placement import owner_placement
 from lmeraser.config import OwnersConfig
-from lmeraser.manifest import load_manifest
+from lmeraser.state.manifest import load_manifest
 from lmeraser.store import open_store
 
 REGISTRARS = 4

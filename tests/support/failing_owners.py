@@ -20,8 +20,8 @@ from until import until
 from actors.owner_process import NAMESPACE, Site
 from cluster.authentication import authenticate
 from cluster.runtime import registrar_of
-from lmeraser.log import Log
-from lmeraser.manifest import load_manifest
+from lmeraser.state.log import Log
+from lmeraser.state.manifest import load_manifest
 from lmeraser.store import open_store
 
 LONGEST_S = 150.0

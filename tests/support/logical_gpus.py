@@ -20,7 +20,7 @@ from cluster.cli import output
 from cluster.cli.clusters import list_all
 from cluster.runtime import registrar_of
 from lmeraser.config import OwnersConfig
-from lmeraser.manifest import load_manifest
+from lmeraser.state.manifest import load_manifest
 from lmeraser.store import open_store
 
 GPUS, SHARE = 4, 0.35

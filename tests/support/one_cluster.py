@@ -12,7 +12,7 @@ import ray
 
 from actors.owner_process import Site
 from cluster.runtime import connect, registrar_of
-from lmeraser.manifest import load_manifest
+from lmeraser.state.manifest import load_manifest
 from lmeraser.store import open_store
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ from cluster.service import start_service, stop_service
 from lmeraser.client import Client
 from lmeraser.config import ServingConfig, SourceConfig
 from lmeraser.errors import ServiceUnavailableError, StoreError
-from lmeraser.manifest import load_manifest
+from lmeraser.state.manifest import load_manifest
 from lmeraser.store import open_store
 
 LONGEST_S = 150.0

@@ -17,17 +17,17 @@ from actors.history import History
 from actors.incoming import IngestOutcome, put_rows
 from actors.owners import InProcessOwners
 from actors.registrar import Registrar
-from lmeraser.commit import Commit
 from lmeraser.config import BackboneConfig, HeadsConfig, MethodConfig, PartitionConfig, PromptConfig, TuningConfig
 from lmeraser.data import Sample
 from lmeraser.fresh import fresh_leaves
-from lmeraser.hashing import canonical_json
-from lmeraser.keys import HashKey, init_keys, load_hash_key, load_signing_key
-from lmeraser.log import Log
-from lmeraser.manifest import NAME, Manifest, load_manifest
-from lmeraser.method import Method
-from lmeraser.public import build_public, create_store, load_method
-from lmeraser.state import merkle_root
+from lmeraser.hashing import HashKey, canonical_json
+from lmeraser.state.commit import Commit
+from lmeraser.state.keys import init_keys, load_hash_key, load_signing_key
+from lmeraser.state.log import Log
+from lmeraser.state.manifest import NAME, Manifest, load_manifest
+from lmeraser.state.merkle import merkle_root
+from lmeraser.state.pipeline import Method
+from lmeraser.state.public_artifacts import build_public, create_store, load_method
 from lmeraser.store import LocalStore, Store
 
 # "cuda" has every test that builds such a system run on a GPU.

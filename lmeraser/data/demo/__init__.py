@@ -1,1 +1,1 @@
-"""Bundled rows for the demo, imported only when a configuration asks for them: they bring scikit-learn and matplotlib."""
+"""Bundled rows for the demo, imported only on demand: they bring scikit-learn and matplotlib."""

@@ -17,8 +17,8 @@ from small_system import System, picture, samples
 
 from actors.incoming import put_rows
 from cluster import runtime
-from lmeraser.keys import init_keys
-from lmeraser.manifest import FORMAT
+from lmeraser.state.keys import init_keys
+from lmeraser.state.manifest import FORMAT
 
 SystemOf = Callable[..., System]
 

@@ -18,8 +18,8 @@ from safetensors.torch import save_file
 from small_system import LABELS, picture
 
 from lmeraser.config import BackboneConfig
-from lmeraser.keys import init_keys
 from lmeraser.learning.backbone import create_model
+from lmeraser.state.keys import init_keys
 from lmeraser.store import LocalStore
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_local")]

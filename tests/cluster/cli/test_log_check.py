@@ -10,10 +10,10 @@ import pytest
 from command_line import Run
 from small_system import System, finish
 
-from lmeraser.commit import Commit
 from lmeraser.errors import ObjectMissingError
-from lmeraser.log import Log
-from lmeraser.objects import check_objects, missing_now, missing_objects
+from lmeraser.state.commit import Commit
+from lmeraser.state.log import Log
+from lmeraser.state.stored_objects import check_objects, missing_now, missing_objects
 
 SystemOf = Callable[..., System]
 

@@ -18,8 +18,8 @@ from commits import receipts_of
 from small_system import System
 
 from cluster.cli import app
-from lmeraser.keys import init_keys
-from lmeraser.specialist import Specialist
+from lmeraser.state.keys import init_keys
+from lmeraser.state.specialist import Specialist
 from lmeraser.store import LocalStore
 
 COMMANDS = {

@@ -18,7 +18,7 @@ from small_system import System, finish, samples
 from until import until
 
 from lmeraser.errors import StoreError
-from lmeraser.rows import RowTable
+from lmeraser.state.rows import RowTable
 from lmeraser.store import LocalStore
 
 SystemOf = Callable[..., System]

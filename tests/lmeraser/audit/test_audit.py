@@ -23,8 +23,9 @@ from lmeraser.audit.targets import attacked
 from lmeraser.audit.worlds import STAGES, run_worlds
 from lmeraser.data import Sample
 from lmeraser.errors import ConfigError, KeysError
-from lmeraser.keys import HashKey, load_signing_key
-from lmeraser.log import Log
+from lmeraser.hashing import HashKey
+from lmeraser.state.keys import load_signing_key
+from lmeraser.state.log import Log
 from lmeraser.store import LocalStore
 
 QUICK = Plan(worlds=0, targets=8, clusters=2, specialist_weight=0.5, temperature=2.0)

@@ -13,7 +13,7 @@ from lmeraser.audit import Plan
 from lmeraser.audit.controls import caught_by, controls
 from lmeraser.audit.evidence import read_evidence
 from lmeraser.audit.fakes import WAYS, Scene, Way, set_scene
-from lmeraser.keys import load_signing_key
+from lmeraser.state.keys import load_signing_key
 
 PLAN = Plan(worlds=0, targets=8, clusters=2, specialist_weight=0.5, temperature=2.0)
 SEEN_BY: dict[Way, set[str]] = {

@@ -19,8 +19,8 @@ from lmeraser.learning.backbone import Features
 from lmeraser.learning.feature_map import FeatureMap
 from lmeraser.learning.heads import probabilities
 from lmeraser.learning.tuning import TuningRows
-from lmeraser.method import Method
-from lmeraser.state import json_digest, state_leaf
+from lmeraser.state.digests import json_digest, state_leaf
+from lmeraser.state.pipeline import Method
 from serving.bank import load_bank
 from serving.predictor import Predictor, ToScore
 

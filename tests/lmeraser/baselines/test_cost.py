@@ -12,7 +12,7 @@ from small_system import SIDE, VIT, System, samples
 
 from lmeraser.baselines import Cost, measured
 from lmeraser.learning.tuning import TuningRows, tune_prompt
-from lmeraser.method import Method, extract
+from lmeraser.state.pipeline import Method, extract
 
 BLOCKS, WIDTH, PATCH_PX = VIT.model_args["depth"], VIT.model_args["embed_dim"], 16
 TOKENS = 1 + (SIDE // PATCH_PX) ** 2

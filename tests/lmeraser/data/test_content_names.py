@@ -15,7 +15,7 @@ from PIL import Image
 
 from lmeraser.config import SourceConfig
 from lmeraser.data import Sample, SourceReport, open_source
-from lmeraser.keys import HashKey
+from lmeraser.hashing import HashKey
 
 LABELS = ("cat", "dog", "eel")
 KEY = HashKey(bytes(range(32)))

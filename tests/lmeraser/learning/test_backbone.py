@@ -23,7 +23,7 @@ from lmeraser.config import BackboneConfig, PromptConfig
 from lmeraser.errors import BackboneError
 from lmeraser.learning.backbone import VitBackbone, create_model, open_backbone, read_weights, weights_of
 from lmeraser.learning.prompts import prompt_kind
-from lmeraser.method import extract
+from lmeraser.state.pipeline import extract
 
 SMALL = {"embed_dim": 32, "depth": 5, "num_heads": 2}
 VIT = BackboneConfig("vit_tiny_patch16_224", "trained", 32, SMALL)

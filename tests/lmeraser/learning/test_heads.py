@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from plain_head import GRID, hat_matrix, kappa, log_odds
 
 from lmeraser.errors import ObjectCorruptError
-from lmeraser.heads_state import HeadsState
 from lmeraser.learning.heads import Head, Statistics, blend, probabilities, solve
 from lmeraser.learning.numerics import deterministic
-from lmeraser.tensors import tensors_to_bytes
+from lmeraser.state.heads_state import HeadsState
+from lmeraser.state.tensors import tensors_to_bytes
 
 CLASSES = 3
 FEATURES = 6

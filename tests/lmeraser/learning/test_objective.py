@@ -17,7 +17,7 @@ from lmeraser.learning.backbone import Features
 from lmeraser.learning.feature_map import FeatureMap
 from lmeraser.learning.objective import ClosedForm
 from lmeraser.learning.tuning import TuningRows, tune_prompt
-from lmeraser.method import Method
+from lmeraser.state.pipeline import Method
 
 
 @pytest.fixture(scope="module")

@@ -13,8 +13,8 @@ from small_system import System, samples
 from lmeraser.data import Sample
 from lmeraser.learning.public_prompt import learn_meta_prompt
 from lmeraser.learning.tuning import TuningRows, tune_prompt
-from lmeraser.method import Method
-from lmeraser.public import build_public, open_method
+from lmeraser.state.pipeline import Method
+from lmeraser.state.public_artifacts import build_public, open_method
 
 
 @pytest.fixture(scope="module", params=["token", "deep", "pad", "conv"])

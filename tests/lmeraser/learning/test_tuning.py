@@ -16,7 +16,7 @@ from small_system import build_system, samples
 from lmeraser.config import MethodConfig
 from lmeraser.errors import TuningCancelledError
 from lmeraser.learning.tuning import TuningRows, tune_prompt
-from lmeraser.method import Method
+from lmeraser.state.pipeline import Method
 
 
 @pytest.fixture(scope="module", params=["token", "deep", "pad"])

@@ -7,10 +7,10 @@ from typing import Any
 
 from actors.incoming import put_rows
 from actors.registrar import Registrar
-from lmeraser.commit import Commit
 from lmeraser.deletion import Deletion
 from lmeraser.errors import DuplicateSampleError, LMEraserError, NotReadyError, RequestError
-from lmeraser.objects import read_heads
+from lmeraser.state.commit import Commit
+from lmeraser.state.stored_objects import read_heads
 from serving.bank import Bank
 from serving.current_bank import CurrentBank
 from serving.lease import Lease

@@ -7,11 +7,11 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from lmeraser.commit import DATA_FOLDERS
 from lmeraser.errors import LMEraserError, ObjectMissingError
-from lmeraser.log import Log
 from lmeraser.receipts import verify_receipt
-from lmeraser.rows import RowTable
+from lmeraser.state.commit import DATA_FOLDERS
+from lmeraser.state.log import Log
+from lmeraser.state.rows import RowTable
 from simulator.ledger import Asked, Ledger, rows_in
 from simulator.registrars import SIGNING_KEY
 from simulator.rows import ROWS, Ground, held_in

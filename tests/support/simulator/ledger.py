@@ -8,8 +8,8 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from lmeraser.commit import Commit
-from lmeraser.log import Record
+from lmeraser.state.commit import Commit
+from lmeraser.state.log import Record
 from simulator.rows import ALL, HASH_KEY, SUBJECTS, Row
 
 

@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from actors.owners import may_pass
 from actors.registrar import Registrar
 from lmeraser.errors import FencedError
-from lmeraser.manifest import load_manifest
+from lmeraser.state.manifest import load_manifest
 from simulator.owners import Cluster, SimulatedOwners
 from simulator.rows import HASH_KEY, LEASE_S, Ground
 from simulator.scheduler import Process, Scheduler

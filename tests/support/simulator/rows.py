@@ -18,14 +18,15 @@ import numpy as np
 from lmeraser.config import HeadsConfig, MethodConfig, PartitionConfig, TuningConfig
 from lmeraser.data import Sample
 from lmeraser.fresh import fresh_leaves
-from lmeraser.heads_state import HeadsState
-from lmeraser.keys import HashKey
+from lmeraser.hashing import HashKey
 from lmeraser.learning.partition import Cut, Dendrogram, cut
-from lmeraser.manifest import Manifest, create_manifest, load_manifest
-from lmeraser.rows import RowTable
-from lmeraser.specialist import Specialist
-from lmeraser.state import merkle_root, tensor_digest
-from lmeraser.tensors import tensors_to_bytes
+from lmeraser.state.digests import tensor_digest
+from lmeraser.state.heads_state import HeadsState
+from lmeraser.state.manifest import Manifest, create_manifest, load_manifest
+from lmeraser.state.merkle import merkle_root
+from lmeraser.state.rows import RowTable
+from lmeraser.state.specialist import Specialist
+from lmeraser.state.tensors import tensors_to_bytes
 from simulator.choices import Given
 from simulator.scheduler import Scheduler
 from simulator.store import MemoryStore
@@ -80,7 +81,7 @@ def held_in(data: bytes, heads: bool) -> frozenset[int]:
 
 
 class SimulatedMethod:
-    """Stands for ``lmeraser.method.Method``: features and specialists are functions of the rows alone."""
+    """Stands for ``lmeraser.state.pipeline.Method``: features and specialists are functions of the rows alone."""
 
     def __init__(self, config: MethodConfig, dendrogram: Dendrogram) -> None:
         self.config = config
@@ -121,7 +122,7 @@ class SimulatedMethod:
 
 
 def simulated_method(_store: Any, manifest: Manifest) -> SimulatedMethod:
-    """Stands for ``lmeraser.public.load_method``."""
+    """Stands for ``lmeraser.state.public_artifacts.load_method``."""
     return SimulatedMethod(manifest.method, DENDROGRAM)
 
 

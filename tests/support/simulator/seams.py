@@ -17,9 +17,9 @@ from unittest.mock import patch
 from actors.backlog import Backlog
 from actors.intake import Intake
 from actors.planner import Planner
-from lmeraser import state
-from lmeraser.keys import HashKey
-from lmeraser.rows import RowTable
+from lmeraser.hashing import HashKey
+from lmeraser.state import merkle
+from lmeraser.state.rows import RowTable
 from simulator import threads
 from simulator.rows import FINGERPRINT, simulated_method
 from simulator.scheduler import Scheduler
@@ -34,8 +34,8 @@ LOCKS = (
     "serving.current_bank",
     "serving.renewal",
 )
-NAMES = ("actors.intake", "actors.prefixes", "lmeraser.objects")
-DATES = ("lmeraser.log",)
+NAMES = ("actors.intake", "actors.prefixes", "lmeraser.state.stored_objects")
+DATES = ("lmeraser.state.log",)
 STEPS = (
     "actors.registrar",
     "actors.committer",
@@ -44,7 +44,7 @@ STEPS = (
     "actors.intake",
     "actors.receipting",
 )
-EXECUTORS = ("lmeraser.log", "lmeraser.heads_state")
+EXECUTORS = ("lmeraser.state.log", "lmeraser.state.heads_state")
 NUMERICS = ("actors.committer", "actors.inspection", "lmeraser.fresh")
 
 
@@ -138,7 +138,7 @@ def seams() -> Iterator[Current]:
         ("actors.tunings", "Planner", partial(Planner, clock=CURRENT.monotonic)),
         ("serving.lease", "Future", partial(threads.Waiting, CURRENT.now)),
         ("lmeraser.receipts", "version", lambda _package: "simulated"),
-        ("lmeraser.state", "_leaf_hash", lru_cache(maxsize=1 << 15)(state._leaf_hash)),
+        ("lmeraser.state.merkle", "_leaf_hash", lru_cache(maxsize=1 << 15)(merkle._leaf_hash)),
         ("actors.restoring", "fingerprint", lambda *_: FINGERPRINT),
         ("actors.restoring", "load_method", simulated_method),
     ]

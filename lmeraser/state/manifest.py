@@ -19,12 +19,11 @@ from lmeraser.errors import (
     StoreFormatError,
     UnfinishedRestoreError,
 )
-from lmeraser.hashing import canonical_json
-from lmeraser.keys import HashKey
-from lmeraser.state import json_digest, state_leaf, tensor_digest
+from lmeraser.hashing import HashKey, canonical_json
+from lmeraser.state.digests import json_digest, state_leaf, tensor_digest
+from lmeraser.state.tensors import tensors_from_bytes
 from lmeraser.store import Store
 from lmeraser.store.location import SCHEME
-from lmeraser.tensors import tensors_from_bytes
 
 FORMAT = 6
 NAME = "store.json"

@@ -10,7 +10,7 @@ import pytest
 from small_system import System
 
 from lmeraser.errors import ConfigError, StoreFormatError
-from lmeraser.manifest import NAME, create_manifest, default_lease_s, load_manifest
+from lmeraser.state.manifest import NAME, create_manifest, default_lease_s, load_manifest
 from lmeraser.store import LocalStore, open_store
 
 SystemOf = Callable[..., System]

@@ -18,10 +18,10 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from lmeraser.errors import KeysError
-from lmeraser.keys import (
+from lmeraser.hashing import HashKey
+from lmeraser.state.keys import (
     HASH_KEY_VARIABLE,
     KEYS_VARIABLE,
-    HashKey,
     default_folder,
     init_keys,
     load_hash_key,

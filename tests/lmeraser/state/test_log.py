@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from lmeraser.errors import LogError, LostRaceError
-from lmeraser.log import GENESIS, Log
+from lmeraser.state.log import GENESIS, Log
 from lmeraser.store import Store, unfenced
 
 both = pytest.mark.parametrize("medium", ["folder", "s3"])

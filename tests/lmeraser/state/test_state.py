@@ -13,16 +13,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lmeraser.errors import FingerprintError, ReceiptError
-from lmeraser.keys import HashKey
-from lmeraser.state import (
-    check_fingerprint,
-    fingerprint,
-    json_digest,
-    merkle_paths,
-    merkle_root,
-    state_leaf,
-    tensor_digest,
-)
+from lmeraser.hashing import HashKey
+from lmeraser.state.digests import json_digest, state_leaf, tensor_digest
+from lmeraser.state.fingerprint import check_fingerprint, fingerprint
+from lmeraser.state.merkle import merkle_paths, merkle_root
 
 NAMES = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 DIGESTS = st.binary(min_size=32, max_size=32).map(bytes.hex)

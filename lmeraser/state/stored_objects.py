@@ -9,17 +9,17 @@ from __future__ import annotations
 import uuid
 from typing import TYPE_CHECKING
 
-from lmeraser.commit import DATA_FOLDERS, Commit
 from lmeraser.errors import ObjectCorruptError, ObjectMissingError
-from lmeraser.keys import HashKey
-from lmeraser.log import Log
-from lmeraser.rows import RowTable
-from lmeraser.specialist import Specialist
-from lmeraser.state import state_leaf
+from lmeraser.hashing import HashKey
+from lmeraser.state.commit import DATA_FOLDERS, Commit
+from lmeraser.state.digests import state_leaf
+from lmeraser.state.log import Log
+from lmeraser.state.rows import RowTable
+from lmeraser.state.specialist import Specialist
 from lmeraser.store import Store
 
 if TYPE_CHECKING:
-    from lmeraser.heads_state import HeadsState
+    from lmeraser.state.heads_state import HeadsState
 
 # How many missing objects an error names.
 _NAMED = 10
@@ -47,7 +47,7 @@ def read_specialist(store: Store, hash_key: HashKey, key: str, name: str, leaf: 
 def read_heads(store: Store, hash_key: HashKey, commit: Commit) -> HeadsState:
     """The heads of a commit."""
     # Owners read rows alone, and solve nothing.
-    from lmeraser.heads_state import HeadsState
+    from lmeraser.state.heads_state import HeadsState
 
     heads = HeadsState.from_safetensors(store.get(commit.heads_object), commit.heads_object)
     _check(hash_key, commit.heads_object, "heads", heads.digest(), commit.heads_leaf)

@@ -8,8 +8,8 @@ from functools import cached_property
 from typing import Any, Literal
 
 from lmeraser.errors import LogError
-from lmeraser.log import Record
-from lmeraser.state import merkle_root
+from lmeraser.state.log import Record
+from lmeraser.state.merkle import merkle_root
 
 # Folders of the store whose objects count only while the newest commit names them.
 DATA_FOLDERS = ("rows/", "specialists/", "heads/", "incoming/")

@@ -6,10 +6,8 @@ A key folder holds ``hash.key`` (64 hex digits), ``signing-key.pem`` (Ed25519, P
 
 from __future__ import annotations
 
-import hmac
 import os
 import secrets
-from dataclasses import dataclass
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -23,22 +21,11 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from lmeraser.errors import ConfigError, KeysError
-from lmeraser.hashing import canonical_json
+from lmeraser.hashing import HashKey
 from lmeraser.store.location import local_path
 
 HASH_KEY_VARIABLE = "LMERASER_HASH_KEY"
 KEYS_VARIABLE = "LMERASER_KEYS"
-
-
-@dataclass(frozen=True, repr=False)
-class HashKey:
-    """Thirty-two secret bytes under which ids and digests are hashed before they are written down."""
-
-    secret: bytes
-
-    def of(self, *parts: str | int) -> str:
-        """HMAC-SHA256 of the parts, as hex digits."""
-        return hmac.digest(self.secret, canonical_json(list(parts)), "sha256").hex()
 
 
 def default_folder() -> Path:

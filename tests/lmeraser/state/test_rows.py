@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from lmeraser.data import Sample
 from lmeraser.errors import ObjectCorruptError
-from lmeraser.rows import RowTable
+from lmeraser.state.rows import RowTable
 
 WIDTH = 5
 

@@ -20,11 +20,12 @@ from lmeraser.learning.numerics import deterministic
 from lmeraser.learning.partition import AnchorIndex, Dendrogram, fit_anchors
 from lmeraser.learning.prompts import prompt_kind
 from lmeraser.learning.public_prompt import learn_meta_prompt
-from lmeraser.manifest import Manifest, create_manifest, default_lease_s, load_part
-from lmeraser.method import Method, extract
-from lmeraser.state import check_fingerprint, fingerprint, tensor_digest
+from lmeraser.state.digests import tensor_digest
+from lmeraser.state.fingerprint import check_fingerprint, fingerprint
+from lmeraser.state.manifest import Manifest, create_manifest, default_lease_s, load_part
+from lmeraser.state.pipeline import Method, extract
+from lmeraser.state.tensors import tensors_from_bytes, tensors_to_bytes
 from lmeraser.store import Store
-from lmeraser.tensors import tensors_from_bytes, tensors_to_bytes
 
 FEATURE_BATCH = 32
 PUBLIC_CHUNK = 256

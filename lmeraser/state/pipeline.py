@@ -21,8 +21,8 @@ from lmeraser.learning.numerics import deterministic, in_fixed_batches
 from lmeraser.learning.partition import AnchorIndex, Cut, Dendrogram, cut
 from lmeraser.learning.prompts import PromptKind
 from lmeraser.learning.tuning import TuningRows, tune_prompt
-from lmeraser.rows import RowTable
-from lmeraser.specialist import Specialist
+from lmeraser.state.rows import RowTable
+from lmeraser.state.specialist import Specialist
 
 T = TypeVar("T")
 

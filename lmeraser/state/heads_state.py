@@ -9,8 +9,8 @@ import numpy as np
 
 from lmeraser.errors import ObjectCorruptError
 from lmeraser.learning.heads import Head, Statistics, solve
-from lmeraser.state import tensor_digest
-from lmeraser.tensors import tensors_from_bytes, tensors_to_bytes
+from lmeraser.state.digests import tensor_digest
+from lmeraser.state.tensors import tensors_from_bytes, tensors_to_bytes
 
 
 @dataclass(frozen=True)

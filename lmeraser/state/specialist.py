@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from lmeraser.errors import ObjectCorruptError
-from lmeraser.state import tensor_digest
-from lmeraser.tensors import tensors_from_bytes, tensors_to_bytes
+from lmeraser.state.digests import tensor_digest
+from lmeraser.state.tensors import tensors_from_bytes, tensors_to_bytes
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,60 @@
+"""Everything besides the inputs that can change a result's bits."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+
+from lmeraser.errors import FingerprintError
+
+_LIBRARIES = ("numpy", "pillow", "scipy", "timm", "torch")
+
+
+def fingerprint(feature_batch: int, accelerator: str = "") -> dict[str, str]:
+    """What the bits of every result hang on besides the inputs: processor, libraries, threads, dtype.
+
+    Args:
+        feature_batch: rows in one batch of the feature extraction.
+        accelerator: the GPU's name; empty where rows stay on the CPU.
+    """
+    # Owners need the digests alone, and FAISS with its CUDA kernels takes 100 MB of a process.
+    import faiss
+
+    return {
+        "processor": _processor(),
+        "accelerator": accelerator,
+        "threads": "1",
+        "dtype": "float32",
+        "feature_batch": str(feature_batch),
+        "faiss": str(faiss.__version__),
+        **{name: version(name) for name in _LIBRARIES},
+    }
+
+
+def check_fingerprint(stored: Mapping[str, str], here: Mapping[str, str]) -> None:
+    """Refuse to compute where the bits may come out otherwise.
+
+    Raises:
+        FingerprintError: when the two differ; the message names what differs.
+    """
+    differing = [
+        f"{name} is {here.get(name)!r} here, {stored.get(name)!r} in the store"
+        for name in sorted(set(stored) | set(here))
+        if stored.get(name) != here.get(name)
+    ]
+    if differing:
+        raise FingerprintError("the store was made under other numerics: " + "; ".join(differing))
+
+
+def _processor() -> str:
+    """Model and instruction sets, because math libraries choose their kernels by both."""
+    fields: dict[str, str] = {}
+    info = Path("/proc/cpuinfo")
+    for line in info.read_text().splitlines() if info.exists() else ():
+        name, _, value = line.partition(":")
+        fields.setdefault(name.strip(), value.strip())
+    flags = hashlib.sha256(" ".join(sorted(fields.get("flags", "").split())).encode()).hexdigest()[:8]
+    return f"{platform.machine()} {fields.get('model name', platform.processor())} flags {flags}"
