@@ -23,7 +23,7 @@ from lmeraser.config import MethodConfig
 from lmeraser.errors import DuplicateSampleError, ObjectMissingError
 from lmeraser.hashing import HashKey
 from lmeraser.learning.heads import Statistics
-from lmeraser.receipts import row_hashes
+from lmeraser.proof.receipts import row_hashes
 from lmeraser.state.commit import Commit
 from lmeraser.state.digests import state_leaf
 from lmeraser.state.rows import RowTable

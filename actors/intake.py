@@ -21,7 +21,7 @@ from lmeraser.deletion import Deletion
 from lmeraser.errors import IdempotencyConflictError, LogError, ObjectMissingError, RequestError, StoreError
 from lmeraser.hashing import HashKey, canonical_json
 from lmeraser.ids import fault_of_id, is_text
-from lmeraser.receipts import sample_hash, subject_hash
+from lmeraser.proof.receipts import sample_hash, subject_hash
 from lmeraser.state.commit import DATA_FOLDERS
 from lmeraser.store import Store, unfenced
 

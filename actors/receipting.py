@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from actors.boundaries import Boundary, reached
 from actors.journal import Journal
 from lmeraser.hashing import HashKey, canonical_json
-from lmeraser.receipts import Coverage, sides, sign, statement
+from lmeraser.proof.receipts import Coverage, sides, sign, statement
 from lmeraser.state.commit import Commit
 from lmeraser.state.manifest import Manifest
 from lmeraser.state.stored_objects import object_name

@@ -18,8 +18,8 @@ from actors.owners import InProcessOwners
 from actors.registrar import Registrar
 from lmeraser.errors import LogError, NotReadyError, OwnerFailedError
 from lmeraser.hashing import HashKey, canonical_json
-from lmeraser.mirror import copy_record, in_common, read_mirror
-from lmeraser.receipts import row_hashes
+from lmeraser.proof.mirror import copy_record, in_common, read_mirror
+from lmeraser.proof.receipts import row_hashes
 from lmeraser.state.commit import Commit
 from lmeraser.state.fingerprint import check_fingerprint, fingerprint
 from lmeraser.state.log import Log, Record, record_name

@@ -39,12 +39,12 @@ from lmeraser.config import load_config
 from lmeraser.data import Sample, open_source
 from lmeraser.hashing import draw
 from lmeraser.learning.heads import blend
+from lmeraser.proof.verify import newest_commit
 from lmeraser.state.keys import load_hash_key, load_signing_key
 from lmeraser.state.log import Log
 from lmeraser.state.pipeline import Method
 from lmeraser.state.stored_objects import read_heads, read_rows, read_specialist
 from lmeraser.store import LocalStore
-from lmeraser.verify import newest_commit
 
 _ROUNDS, _EACH = 5, 4
 _DRAWN = {"1": 1, "10": 10, "100": 100}

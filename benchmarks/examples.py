@@ -118,7 +118,7 @@ def some_samples(config: Path, data: str, count: int) -> list[str]:
 
 def wait_until_ready(url: str) -> None:
     """Return once the service answers."""
-    from lmeraser.client import Client
+    from lmeraser.client.client import Client
     from lmeraser.errors import ServiceError
 
     until = time.monotonic() + 180

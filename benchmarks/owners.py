@@ -51,12 +51,12 @@ from lmeraser.config import Config, OwnersConfig, ServingConfig, load_config
 from lmeraser.data import open_source
 from lmeraser.deletion import Deletion
 from lmeraser.learning.backbone import create_model
+from lmeraser.proof.verify import verify
 from lmeraser.state.keys import init_keys, load_hash_key
 from lmeraser.state.manifest import load_manifest
 from lmeraser.state.public_artifacts import PublicArtifacts, build_public, create_store
 from lmeraser.state.rows import RowTable
 from lmeraser.store import LocalStore
-from lmeraser.verify import verify
 
 ROWS, MANY_ROWS, ADDED = 2_000, 3_000, 40
 # Clusters that this gives of so many rows are counted, not asked for.

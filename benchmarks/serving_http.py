@@ -47,7 +47,7 @@ from actors.owner_process import Site
 from cluster.demo import CONFIG
 from cluster.runtime import connect, free_port, registrar_of
 from cluster.service import start_service, stop_service
-from lmeraser.client import Client
+from lmeraser.client.client import Client
 from lmeraser.config import BackboneConfig, PromptConfig, ServingConfig, load_config
 from lmeraser.data import decode_image, open_source
 from lmeraser.learning.backbone import create_model

@@ -107,13 +107,13 @@ def ray_local() -> Iterator[None]:
 @pytest.fixture
 def recomputed_in_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     """Fresh runs in a thread of the test's process; worker processes take long to start."""
-    from lmeraser import fresh
+    from lmeraser.proof import recompute
 
     def executor(count: int, _context: object, **options: Any) -> ThreadPoolExecutor:
         return ThreadPoolExecutor(count, **options)
 
-    monkeypatch.setattr(fresh, "ProcessPoolExecutor", executor)
-    monkeypatch.setattr(fresh, "_loaded", [])
+    monkeypatch.setattr(recompute, "ProcessPoolExecutor", executor)
+    monkeypatch.setattr(recompute, "_loaded", [])
 
 
 @pytest.fixture

@@ -95,7 +95,7 @@ def _owners(manifest: Manifest, commit: Commit, store_uri: str) -> dict[str, dic
 
 def _read(store: Store) -> tuple[Manifest, Commit]:
     # Loads torch, which commands that compute nothing do without.
-    from lmeraser.verify import newest_commit
+    from lmeraser.proof.verify import newest_commit
 
     return load_manifest(store), newest_commit(Log(store))
 

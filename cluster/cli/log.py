@@ -98,7 +98,7 @@ def mirror(
 
     Example: lmeraser log mirror --to /mnt/other/gtsrb-log --follow --store /data/gtsrb-store
     """
-    from lmeraser.mirror import LogMirror
+    from lmeraser.proof.mirror import LogMirror
 
     mirrored = LogMirror(find_store(store, s3_endpoint, config), open_store(to))
     found = mirrored.copy()

@@ -13,8 +13,8 @@ from cluster.cli.ids_file import IdsFile, SubjectsFile, check_given, read_ids
 from cluster.cli.options import AsJson, ConfigFile, KeyFolder, S3Endpoint, StoreUri, find_store, key_folder, read_file
 from cluster.cli.output import print_json, print_pairs, warn
 from lmeraser.errors import ConfigError, ObjectMissingError, ReceiptError
-from lmeraser.receipt_content import parse_receipt
-from lmeraser.receipts import covers, verify_receipt
+from lmeraser.proof.receipt_content import parse_receipt
+from lmeraser.proof.receipts import covers, verify_receipt
 from lmeraser.state.keys import load_hash_key, parse_public_pem, read_hash_key
 from lmeraser.state.log import Log
 from lmeraser.state.manifest import load_manifest

@@ -17,7 +17,7 @@ from lmeraser.errors import ConfigError
 from lmeraser.state.keys import load_hash_key
 
 if TYPE_CHECKING:
-    from lmeraser.residue import Residue
+    from lmeraser.proof.residue import Residue
 
 
 def register(app: typer.Typer) -> None:
@@ -50,7 +50,7 @@ def residue(
     Example: lmeraser residue --ids-file erased.txt --store /data/gtsrb-store
     """
     from cluster.job_table import job_table
-    from lmeraser.residue import NOT_LOOKED_FOR, Finding, scan
+    from lmeraser.proof.residue import NOT_LOOKED_FOR, Finding, scan
 
     target = find_store(store, s3_endpoint, config)
     samples, subjects = read_ids(ids_file, subjects_file)

@@ -31,7 +31,7 @@ def verify(
 
     Example: lmeraser verify --store /data/gtsrb-store
     """
-    from lmeraser.verify import verify as run
+    from lmeraser.proof.verify import verify as run
 
     target = find_store(store, s3_endpoint, config)
     with progress() as report:

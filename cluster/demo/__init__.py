@@ -24,15 +24,15 @@ from cluster.jobs import ingest, tune
 from cluster.pretrain import pretrain
 from cluster.runtime import connect, free_port, registrar_of
 from cluster.service import start_service, stop_service
-from lmeraser.client import Client
+from lmeraser.client.client import Client
 from lmeraser.config import Config, load_config
 from lmeraser.errors import LMEraserError
+from lmeraser.proof.verify import newest_commit
 from lmeraser.state.commit import Commit
 from lmeraser.state.keys import init_keys
 from lmeraser.state.log import Log
 from lmeraser.state.rows import RowTable
 from lmeraser.store import Store, open_store
-from lmeraser.verify import newest_commit
 
 Report = Callable[[str, int, int], None]
 CONFIG = Path(__file__).parent / "digits.yaml"

@@ -10,8 +10,8 @@ import numpy as np
 from lmeraser.audit.report import Section, Table, section
 from lmeraser.audit.targets import Attacked, Plan
 from lmeraser.audit.worlds import Answers, tune_all
-from lmeraser.fresh import Report
 from lmeraser.learning.numerics import deterministic
+from lmeraser.proof.recompute import Report
 from lmeraser.state.heads_state import HeadsState
 from lmeraser.state.pipeline import Method
 

@@ -14,7 +14,7 @@ from lmeraser.audit.report import Section, Table, not_done, section
 from lmeraser.audit.sections import Question, sections_of
 from lmeraser.audit.targets import Plan
 from lmeraser.errors import FingerprintError, NotReadyError, ObjectCorruptError, ObjectMissingError
-from lmeraser.fresh import Report
+from lmeraser.proof.recompute import Report
 from lmeraser.state.public_artifacts import load_method
 
 NAME, TITLE = "controls", "Would this audit see a deletion that is faked?"

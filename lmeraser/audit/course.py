@@ -13,8 +13,8 @@ from lmeraser.audit.evidence import read_evidence
 from lmeraser.audit.report import Audit, Section, section
 from lmeraser.audit.sections import Question, sections_of
 from lmeraser.errors import ConfigError, LogError
-from lmeraser.fresh import Report, worker_processes
 from lmeraser.hashing import HashKey
+from lmeraser.proof.recompute import Report, worker_processes
 from lmeraser.state.manifest import Manifest, load_manifest
 from lmeraser.store import Store
 

@@ -24,7 +24,7 @@ from lmeraser.learning.heads import Statistics
 from lmeraser.learning.numerics import deterministic
 from lmeraser.learning.partition import Cut
 from lmeraser.learning.tuning import TuningRows, tune_prompt
-from lmeraser.receipts import Coverage, sample_hash, sides, sign, statement
+from lmeraser.proof.receipts import Coverage, sample_hash, sides, sign, statement
 from lmeraser.state.commit import DATA_FOLDERS, ClusterEntry, Commit, Erasure
 from lmeraser.state.digests import json_digest, state_leaf
 from lmeraser.state.heads_state import HeadsState

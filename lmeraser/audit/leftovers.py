@@ -8,8 +8,8 @@ from pathlib import Path
 from lmeraser.audit.evidence import Evidence
 from lmeraser.audit.report import Section, Table, not_done, section
 from lmeraser.data import Sample
-from lmeraser.receipts import sample_hash, subject_hash
-from lmeraser.residue import NOT_LOOKED_FOR, scan
+from lmeraser.proof.receipts import sample_hash, subject_hash
+from lmeraser.proof.residue import NOT_LOOKED_FOR, scan
 
 NAME, TITLE = "residue", "Is a byte of the rows left in the files?"
 _SHOWN = 20

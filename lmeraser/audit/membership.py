@@ -16,7 +16,7 @@ from lmeraser.audit.plots import histograms, roc
 from lmeraser.audit.report import Section, Table, not_done, section
 from lmeraser.audit.targets import Attacked, Plan
 from lmeraser.audit.worlds import STAGES, Stage, Worlds, run_worlds
-from lmeraser.fresh import Report
+from lmeraser.proof.recompute import Report
 from lmeraser.state.pipeline import Method
 
 NAME, TITLE = "membership", "Can an attacker tell that the rows were there?"

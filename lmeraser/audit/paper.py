@@ -10,7 +10,7 @@ from typing import Any
 from lmeraser.audit.evidence import Asked, Evidence
 from lmeraser.audit.report import Section, Table, section
 from lmeraser.errors import ObjectMissingError, ReceiptError
-from lmeraser.receipts import key_check, sides, verify_receipt
+from lmeraser.proof.receipts import key_check, sides, verify_receipt
 
 LOG_TITLE = "Is the log whole?"
 

@@ -7,9 +7,9 @@ from concurrent.futures import Executor
 from lmeraser.audit.evidence import Evidence
 from lmeraser.audit.report import Section, Table, not_done, section
 from lmeraser.errors import FingerprintError, ObjectCorruptError, ObjectMissingError
-from lmeraser.fresh import Report
+from lmeraser.proof.recompute import Report
+from lmeraser.proof.verify import compare
 from lmeraser.state.merkle import merkle_paths, merkle_root
-from lmeraser.verify import compare
 
 NAME, TITLE = "recomputation", "Is the state what the remaining rows give?"
 _SHOWN = 16

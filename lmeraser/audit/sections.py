@@ -17,8 +17,8 @@ from lmeraser.audit.row_files import row_files
 from lmeraser.audit.targets import Attacked, Plan, attacked
 from lmeraser.data import Sample
 from lmeraser.errors import FingerprintError, ObjectCorruptError, ObjectMissingError
-from lmeraser.fresh import Report
-from lmeraser.receipts import sample_hash, subject_hash
+from lmeraser.proof.receipts import sample_hash, subject_hash
+from lmeraser.proof.recompute import Report
 from lmeraser.state.pipeline import Method
 from lmeraser.state.public_artifacts import load_method
 

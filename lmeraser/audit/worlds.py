@@ -19,10 +19,10 @@ import torch
 
 from lmeraser.audit.attack import confidence
 from lmeraser.audit.targets import Attacked, Plan
-from lmeraser.fresh import Report, specialists_of
 from lmeraser.hashing import draw, draw_uint64
 from lmeraser.learning.heads import Head, Statistics, blend
 from lmeraser.learning.numerics import deterministic
+from lmeraser.proof.recompute import Report, specialists_of
 from lmeraser.state.heads_state import HeadsState
 from lmeraser.state.pipeline import Method
 from lmeraser.state.rows import RowTable

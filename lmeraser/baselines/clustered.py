@@ -18,10 +18,10 @@ import numpy as np
 import torch
 
 from lmeraser.baselines.part import tuning_row_passes
-from lmeraser.fresh import members
 from lmeraser.learning.heads import Head, Statistics, solve
 from lmeraser.learning.numerics import deterministic
 from lmeraser.learning.partition import Cut
+from lmeraser.proof.recompute import members
 from lmeraser.state.heads_state import HeadsState
 from lmeraser.state.pipeline import Method, extract
 from lmeraser.state.rows import RowTable

@@ -25,7 +25,7 @@ from actors.owners import InProcessOwners, TuningResult
 from actors.registrar import Registrar
 from lmeraser.data import Sample
 from lmeraser.errors import FencedError, RequestError
-from lmeraser.fresh import fresh_leaves
+from lmeraser.proof.recompute import fresh_leaves
 from lmeraser.state.commit import DATA_FOLDERS
 from lmeraser.state.keys import load_signing_key
 from lmeraser.state.merkle import merkle_root

@@ -11,7 +11,7 @@ from small_system import System, finish, samples
 from actors.index import RowIndex
 from lmeraser.data import Sample
 from lmeraser.errors import DuplicateSampleError, RequestError
-from lmeraser.receipts import covers
+from lmeraser.proof.receipts import covers
 from lmeraser.state.pipeline import Method
 from lmeraser.state.rows import RowTable
 

@@ -20,7 +20,7 @@ from actors.incoming import put_rows
 from actors.registrar import Registrar
 from lmeraser.data import Sample
 from lmeraser.errors import RequestError
-from lmeraser.receipts import covers
+from lmeraser.proof.receipts import covers
 from lmeraser.state.rows import RowTable
 from lmeraser.store import LocalStore
 

@@ -25,8 +25,8 @@ from actors.planner import ATTEMPTS
 from actors.registrar import Registrar
 from actors.restoring import restore
 from lmeraser.errors import OwnerFailedError
-from lmeraser.mirror import LogMirror
-from lmeraser.receipts import verify_receipt
+from lmeraser.proof.mirror import LogMirror
+from lmeraser.proof.receipts import verify_receipt
 from lmeraser.state.commit import ClusterEntry
 from lmeraser.state.keys import load_signing_key
 from lmeraser.state.log import Log

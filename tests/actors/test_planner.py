@@ -14,7 +14,7 @@ from actors.owners import InProcessOwners, TuningResult
 from actors.planner import ATTEMPTS, STORE_PAUSE_S, Planner
 from actors.registrar import Registrar
 from lmeraser.errors import RequestError
-from lmeraser.receipts import verify_receipt
+from lmeraser.proof.receipts import verify_receipt
 from lmeraser.state.commit import ClusterEntry, Commit
 from lmeraser.state.keys import load_signing_key
 from lmeraser.state.log import Position

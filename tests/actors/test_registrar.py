@@ -17,7 +17,7 @@ from lmeraser.errors import (
     RequestError,
     UnknownDeletionError,
 )
-from lmeraser.receipts import covers, verify_receipt
+from lmeraser.proof.receipts import covers, verify_receipt
 from lmeraser.state.commit import Commit
 from lmeraser.state.heads_state import HeadsState
 from lmeraser.state.keys import load_signing_key

@@ -19,9 +19,9 @@ from lmeraser.errors import (
     StoreFormatError,
     UnfinishedRestoreError,
 )
-from lmeraser.mirror import LogMirror
-from lmeraser.receipts import covers, verify_receipt
-from lmeraser.residue import scan
+from lmeraser.proof.mirror import LogMirror
+from lmeraser.proof.receipts import covers, verify_receipt
+from lmeraser.proof.residue import scan
 from lmeraser.state.keys import load_signing_key
 from lmeraser.state.log import Log
 from lmeraser.state.manifest import RESTORING

@@ -29,7 +29,7 @@ from actors.owner_process import NAMESPACE, Site
 from cluster.jobs import ingest, tune
 from cluster.runtime import free_port, registrar_of
 from cluster.service import start_service, stop_service
-from lmeraser.client import Client
+from lmeraser.client.client import Client
 from lmeraser.config import ServingConfig, SourceConfig
 from lmeraser.data import Sample
 from lmeraser.errors import ConfigError

@@ -20,7 +20,7 @@ from small_system import System, picture, samples
 
 from cluster.runtime import free_port
 from lmeraser.api_keys import create_api_key
-from lmeraser.client import Client, Prediction
+from lmeraser.client.client import Client, Prediction
 from lmeraser.errors import AuthenticationError
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]

@@ -23,7 +23,7 @@ from actors.owner_process import Site
 from cluster.roll import roll
 from cluster.runtime import free_port, registrar_of
 from cluster.service import start_service, stop_service
-from lmeraser.client import Client
+from lmeraser.client.client import Client
 from lmeraser.config import Config, ServingConfig
 from lmeraser.errors import NotReadyError
 

@@ -33,7 +33,7 @@ from small_system import System, build_system, finish, samples
 from actors.boundaries import EVENT, Boundary
 from actors.owners import InProcessOwners
 from actors.registrar import Registrar
-from lmeraser.receipts import verify_receipt
+from lmeraser.proof.receipts import verify_receipt
 from lmeraser.state.commit import DATA_FOLDERS
 from lmeraser.state.keys import load_signing_key
 from lmeraser.state.log import Log

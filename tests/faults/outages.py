@@ -43,7 +43,7 @@ from cluster.authentication import authenticate
 from cluster.placement import owner_placement
 from cluster.runtime import free_port
 from cluster.service import start_service, stop_service
-from lmeraser.client import Client
+from lmeraser.client.client import Client
 from lmeraser.config import OwnersConfig, ServingConfig
 from lmeraser.errors import ServiceError
 

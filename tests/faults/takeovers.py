@@ -33,7 +33,7 @@ from actors.owners import InProcessOwners
 from actors.registrar import Registrar
 from lmeraser.data import Sample
 from lmeraser.errors import FencedError
-from lmeraser.receipts import verify_receipt
+from lmeraser.proof.receipts import verify_receipt
 from lmeraser.state.commit import DATA_FOLDERS
 from lmeraser.state.keys import load_signing_key
 from lmeraser.state.pipeline import Method

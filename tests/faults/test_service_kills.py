@@ -12,7 +12,7 @@ from small_system import System, picture, samples
 from actors.owner_process import Site
 from cluster.runtime import free_port, registrar_of
 from cluster.service import start_service, stop_service
-from lmeraser.client import Client, Prediction
+from lmeraser.client.client import Client, Prediction
 from lmeraser.config import ServingConfig
 from lmeraser.errors import ServiceError
 

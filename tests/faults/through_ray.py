@@ -40,10 +40,10 @@ from small_system import System, build_system, picture, samples
 from actors.owner_process import Site
 from cluster.runtime import connect, free_port, registrar_of
 from cluster.service import start_service, stop_service
-from lmeraser.client import Client
+from lmeraser.client.client import Client
 from lmeraser.config import ServingConfig
 from lmeraser.errors import ServiceError
-from lmeraser.receipts import verify_receipt
+from lmeraser.proof.receipts import verify_receipt
 from lmeraser.state.keys import load_signing_key
 from lmeraser.state.log import Log
 from lmeraser.store import LocalStore

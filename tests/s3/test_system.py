@@ -19,14 +19,14 @@ from cluster.cli.options import read_config
 from cluster.pretrain import pretrain
 from cluster.runtime import free_port, registrar_of
 from cluster.service import start_service, stop_service
-from lmeraser.client import Client
+from lmeraser.client.client import Client
 from lmeraser.config import BackboneConfig, Config, PretrainConfig, ServingConfig, SourceConfig
 from lmeraser.data import located, open_source
 from lmeraser.errors import ConfigError, DataError
+from lmeraser.proof.verify import verify
 from lmeraser.state.keys import load_signing_key, public_pem
 from lmeraser.state.tensors import tensors_from_bytes
 from lmeraser.store import Store, open_store
-from lmeraser.verify import verify
 
 SystemOf = Callable[..., System]
 in_a_bucket = pytest.mark.parametrize("medium", ["s3 versioned"])

@@ -10,7 +10,7 @@ import pytest
 from direct_service import Service
 from small_system import System, picture
 
-from lmeraser.client import FailedImage, Prediction
+from lmeraser.client.client import FailedImage, Prediction
 from lmeraser.config import ServingConfig
 from serving.bank import load_bank
 from serving.predictor import Predictor, ToScore

@@ -15,7 +15,7 @@ from direct_service import Service
 from PIL import Image
 from small_system import LABELS, System, picture, samples
 
-from lmeraser.client import FailedImage
+from lmeraser.client.client import FailedImage
 from lmeraser.config import ImagesConfig, ServingConfig
 from lmeraser.errors import KeysError, NotReadyError
 from lmeraser.state.heads_state import HeadsState

@@ -14,7 +14,7 @@ from actors.owner_process import Site
 from cluster.runtime import registrar_of
 from cluster.service import start_service, stop_service
 from lmeraser.api_keys import FILE, create_api_key
-from lmeraser.client import Client, Prediction
+from lmeraser.client.client import Client, Prediction
 from lmeraser.config import ServingConfig
 from lmeraser.errors import AuthenticationError, ServiceError, ServiceUnavailableError
 from serving.front import MAX_HEAD_BYTES

@@ -12,7 +12,7 @@ from until import until
 
 from actors.registrar import Registrar
 from lmeraser.api_keys import ApiKeys
-from lmeraser.client import AsyncClient
+from lmeraser.client.client import AsyncClient
 from lmeraser.config import ServingConfig
 from lmeraser.deletion import Deletion
 from lmeraser.errors import NotReadyError

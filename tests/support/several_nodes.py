@@ -26,7 +26,7 @@ from cluster.authentication import authenticate
 from cluster.jobs import ingest
 from cluster.runtime import free_port, registrar_of
 from cluster.service import start_service, stop_service
-from lmeraser.client import Client
+from lmeraser.client.client import Client
 from lmeraser.config import ServingConfig, SourceConfig
 from lmeraser.errors import ServiceUnavailableError, StoreError
 from lmeraser.state.manifest import load_manifest

@@ -19,8 +19,8 @@ from actors.owners import InProcessOwners
 from actors.registrar import Registrar
 from lmeraser.config import BackboneConfig, HeadsConfig, MethodConfig, PartitionConfig, PromptConfig, TuningConfig
 from lmeraser.data import Sample
-from lmeraser.fresh import fresh_leaves
 from lmeraser.hashing import HashKey, canonical_json
+from lmeraser.proof.recompute import fresh_leaves
 from lmeraser.state.commit import Commit
 from lmeraser.state.keys import init_keys, load_hash_key, load_signing_key
 from lmeraser.state.log import Log

@@ -15,7 +15,6 @@ import pytest
 from commits import receipts_of
 from small_system import System, samples
 
-from lmeraser import fresh
 from lmeraser.audit import Audit, Plan, Question, Section, audit, to_html
 from lmeraser.audit.attack import Gaussians, strength
 from lmeraser.audit.evidence import read_evidence
@@ -24,6 +23,7 @@ from lmeraser.audit.worlds import STAGES, run_worlds
 from lmeraser.data import Sample
 from lmeraser.errors import ConfigError, KeysError
 from lmeraser.hashing import HashKey
+from lmeraser.proof import recompute
 from lmeraser.state.keys import load_signing_key
 from lmeraser.state.log import Log
 from lmeraser.store import LocalStore
@@ -187,7 +187,7 @@ def test_the_attack_sees_rows_before_their_deletion_and_not_after(system_of: Sys
     key = load_signing_key(system.keys).public_key()
     evidence = read_evidence(system.store, system.manifest, system.hash_key, key, [deletion])
     method = system.method()
-    fresh._loaded.append(method)
+    recompute._loaded.append(method)
     plan = Plan(worlds=160, targets=8, clusters=1, specialist_weight=0.5, temperature=2.0)
     cluster = attacked(evidence, method, samples(3, 4), plan)[0]
     assert cluster.deleted_T.any() and not cluster.deleted_T.all()

@@ -8,11 +8,11 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 import pytest
 from small_system import System
 
-from lmeraser import fresh
 from lmeraser.audit import Plan
 from lmeraser.audit.controls import caught_by, controls
 from lmeraser.audit.evidence import read_evidence
 from lmeraser.audit.fakes import WAYS, Scene, Way, set_scene
+from lmeraser.proof import recompute
 from lmeraser.state.keys import load_signing_key
 
 PLAN = Plan(worlds=0, targets=8, clusters=2, specialist_weight=0.5, temperature=2.0)
@@ -38,7 +38,7 @@ def scene(built: Callable[[str, int], System]) -> Scene:
 def workers(scene: Scene) -> Iterator[Executor]:
     """A thread in place of a process, which would take long to start."""
     with pytest.MonkeyPatch.context() as patch, ThreadPoolExecutor(1) as threads:
-        patch.setattr(fresh, "_loaded", [scene.method])
+        patch.setattr(recompute, "_loaded", [scene.method])
         yield threads
 
 

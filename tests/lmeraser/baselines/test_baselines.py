@@ -14,11 +14,11 @@ from small_system import LABELS, System, samples
 from lmeraser.baselines import Clustered, Published, PublishedConfig, Retrain, RidgeOnly, Sampled, Sisa, measured
 from lmeraser.baselines.ridge import Depths, raw_features
 from lmeraser.config import ServingConfig, TuningConfig
-from lmeraser.fresh import fresh_leaves
 from lmeraser.learning.backbone import Features
 from lmeraser.learning.feature_map import FeatureMap
 from lmeraser.learning.heads import probabilities
 from lmeraser.learning.tuning import TuningRows
+from lmeraser.proof.recompute import fresh_leaves
 from lmeraser.state.digests import json_digest, state_leaf
 from lmeraser.state.pipeline import Method
 from serving.bank import load_bank

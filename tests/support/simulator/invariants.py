@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from lmeraser.errors import LMEraserError, ObjectMissingError
-from lmeraser.receipts import verify_receipt
+from lmeraser.proof.receipts import verify_receipt
 from lmeraser.state.commit import DATA_FOLDERS
 from lmeraser.state.log import Log
 from lmeraser.state.rows import RowTable

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from actors.restoring import restore
 from lmeraser.errors import LMEraserError
-from lmeraser.mirror import LogMirror
+from lmeraser.proof.mirror import LogMirror
 from simulator.invariants import Invariants, WrongError
 from simulator.ledger import Ledger
 from simulator.plan import Restore

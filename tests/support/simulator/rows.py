@@ -17,9 +17,9 @@ import numpy as np
 
 from lmeraser.config import HeadsConfig, MethodConfig, PartitionConfig, TuningConfig
 from lmeraser.data import Sample
-from lmeraser.fresh import fresh_leaves
 from lmeraser.hashing import HashKey
 from lmeraser.learning.partition import Cut, Dendrogram, cut
+from lmeraser.proof.recompute import fresh_leaves
 from lmeraser.state.digests import tensor_digest
 from lmeraser.state.heads_state import HeadsState
 from lmeraser.state.manifest import Manifest, create_manifest, load_manifest

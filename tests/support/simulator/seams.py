@@ -45,7 +45,7 @@ STEPS = (
     "actors.receipting",
 )
 EXECUTORS = ("lmeraser.state.log", "lmeraser.state.heads_state")
-NUMERICS = ("actors.committer", "actors.inspection", "lmeraser.fresh")
+NUMERICS = ("actors.committer", "actors.inspection", "lmeraser.proof.recompute")
 
 
 class Inline:
@@ -137,7 +137,7 @@ def seams() -> Iterator[Current]:
         ("actors.registrar", "Backlog", partial(Backlog, clock=CURRENT.monotonic)),
         ("actors.tunings", "Planner", partial(Planner, clock=CURRENT.monotonic)),
         ("serving.lease", "Future", partial(threads.Waiting, CURRENT.now)),
-        ("lmeraser.receipts", "version", lambda _package: "simulated"),
+        ("lmeraser.proof.receipts", "version", lambda _package: "simulated"),
         ("lmeraser.state.merkle", "_leaf_hash", lru_cache(maxsize=1 << 15)(merkle._leaf_hash)),
         ("actors.restoring", "fingerprint", lambda *_: FINGERPRINT),
         ("actors.restoring", "load_method", simulated_method),

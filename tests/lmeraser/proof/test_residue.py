@@ -13,7 +13,7 @@ from small_system import System, finish, samples
 
 from lmeraser.errors import KeysError, StoreFormatError
 from lmeraser.hashing import HashKey
-from lmeraser.residue import Finding, Residue, scan
+from lmeraser.proof.residue import Finding, Residue, scan
 from lmeraser.state.rows import RowTable
 from lmeraser.store import LocalStore
 
@@ -98,7 +98,7 @@ def test_a_short_id_counts_only_as_a_word_of_its_own(system: System, tmp_path: P
 
 
 def test_an_id_across_two_chunks_is_found(system: System, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lmeraser.residue.files.PIECE", 1000)
+    monkeypatch.setattr("lmeraser.proof.residue.files.PIECE", 1000)
     logs = tmp_path / "logs"
     logs.mkdir()
     (logs / "spilled").write_bytes(b"." * 995 + b"photo-1" + b"." * 2000)

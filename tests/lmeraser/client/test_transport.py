@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from lmeraser.client import AsyncClient, Client
+from lmeraser.client.client import AsyncClient, Client
+from lmeraser.client.transport import checked_url, is_local, proxy_of
 from lmeraser.errors import ConfigError, ServiceError, ServiceUnavailableError
-from lmeraser.transport import checked_url, is_local, proxy_of
 
 VARIABLES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
 
@@ -23,7 +23,7 @@ VARIABLES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
 def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in (*VARIABLES, *map(str.lower, VARIABLES)):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr("lmeraser.calls.FIRST_PAUSE_S", 0.0)
+    monkeypatch.setattr("lmeraser.client.calls.FIRST_PAUSE_S", 0.0)
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from small_system import System, samples
 from lmeraser.errors import ConfigError, FingerprintError, NotReadyError, ObjectCorruptError, ObjectMissingError
 from lmeraser.hashing import canonical_json
 from lmeraser.learning.heads import Statistics
+from lmeraser.proof.verify import Verification, verify
 from lmeraser.state.commit import ClusterEntry
 from lmeraser.state.digests import state_leaf
 from lmeraser.state.heads_state import HeadsState
@@ -27,7 +28,6 @@ from lmeraser.state.manifest import NAME
 from lmeraser.state.rows import RowTable
 from lmeraser.state.specialist import Specialist
 from lmeraser.store import unfenced
-from lmeraser.verify import Verification, verify
 
 SystemOf = Callable[..., System]
 pytestmark = pytest.mark.usefixtures("recomputed_in_a_thread")

@@ -17,8 +17,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lmeraser.residue.files import UnpackError, entries, packed_otherwise, pieces
-from lmeraser.residue.needles import Needles, held_elsewhere, regions
+from lmeraser.proof.residue.files import UnpackError, entries, packed_otherwise, pieces
+from lmeraser.proof.residue.needles import Needles, held_elsewhere, regions
 
 FIRST = "the id in place 1 of the list"
 PLAIN, FOREIGN = "patient-0417", "José-1"
@@ -147,7 +147,7 @@ def test_rotated_logs_are_unpacked_also_where_several_follow_each_other() -> Non
 
 
 def test_a_damaged_or_endless_gzip_file_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lmeraser.residue.files.MAX_UNPACKED", 1 << 20)
+    monkeypatch.setattr("lmeraser.proof.residue.files.MAX_UNPACKED", 1 << 20)
     packed = gzip.compress(bytes(NOISE) * 50)
     for data in (gzip.compress(bytes(3 << 20)), packed[:3000] + b"\xff" * 500 + packed[3500:]):
         with pytest.raises(UnpackError):
@@ -163,7 +163,7 @@ def test_other_kinds_of_compression_are_named() -> None:
 def test_an_id_is_found_and_told_from_a_longer_one_wherever_a_file_is_cut(
     place: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lmeraser.residue.files.PIECE", 1000)
+    monkeypatch.setattr("lmeraser.proof.residue.files.PIECE", 1000)
     needles = Needles([PLAIN], {}, ["patient-04178"])
     assert in_file(b"." * place + b" " + PLAIN.encode() + b" " + b"." * 3000, needles) == {FIRST}
     assert in_file(b"word " * (place // 5) + b"patient-04178 " + b"word " * 600, needles) == set()
@@ -198,7 +198,7 @@ def test_the_name_of_a_file_tells() -> None:
 
 
 def test_pixels_are_found_in_a_bitmap_and_raw() -> None:
-    from lmeraser.residue.appearance import _pixels
+    from lmeraser.proof.residue.appearance import _pixels
 
     pixels = np.random.default_rng(3).integers(0, 256, (24, 32, 3), np.uint8)
     png, bitmap = io.BytesIO(), io.BytesIO()

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from lmeraser.data import Sample, check_samples
 from lmeraser.errors import ConfigError, DataError, NotReadyError, ObjectCorruptError, ObjectMissingError
-from lmeraser.fresh import Report, fresh_leaves, rows_of, specialists_of, worker_processes
 from lmeraser.hashing import HashKey
+from lmeraser.proof.recompute import Report, fresh_leaves, rows_of, specialists_of, worker_processes
 from lmeraser.state.commit import ClusterEntry, Commit
 from lmeraser.state.digests import state_leaf
 from lmeraser.state.heads_state import HeadsState

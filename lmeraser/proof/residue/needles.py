@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from ahocorasick_rs import BytesAhoCorasick, Implementation
 
-from lmeraser.residue.forms import binaries, texts
+from lmeraser.proof.residue.forms import binaries, texts
 
 # A shorter id is met by chance in binary files: it counts in row files, and in text as a word of its own.
 SHORTEST_ANYWHERE = 6

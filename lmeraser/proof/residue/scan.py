@@ -1,8 +1,8 @@
 """The scan: what is looked through, and what counts as a finding.
 
 Ids, and where images are given their bytes, pixels and features, are looked for as they are and in the forms of
-:mod:`lmeraser.residue.forms`; so are objects that no commit names. Keyed hashes are allowed to stay. The scan fails
-closed: what it cannot read counts as a finding.
+:mod:`lmeraser.proof.residue.forms`; so are objects that no commit names. Keyed hashes are allowed to stay. The scan
+fails closed: what it cannot read counts as a finding.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ import pyarrow.parquet as pq
 from lmeraser.errors import NotReadyError, ObjectCorruptError, ObjectMissingError
 from lmeraser.hashing import HashKey
 from lmeraser.ids import comparable
-from lmeraser.receipts import sample_hash, subject_hash
-from lmeraser.residue.appearance import appearances
-from lmeraser.residue.files import Entry, UnpackError, entries, packed_otherwise, pieces
-from lmeraser.residue.needles import SHORTEST_ANYWHERE, Needles
+from lmeraser.proof.receipts import sample_hash, subject_hash
+from lmeraser.proof.residue.appearance import appearances
+from lmeraser.proof.residue.files import Entry, UnpackError, entries, packed_otherwise, pieces
+from lmeraser.proof.residue.needles import SHORTEST_ANYWHERE, Needles
 from lmeraser.state.commit import DATA_FOLDERS, Commit
 from lmeraser.state.log import Log
 from lmeraser.state.manifest import load_manifest

@@ -15,7 +15,7 @@ from direct_service import Service
 from live_service import live
 from small_system import System, picture
 
-import lmeraser.client
+import lmeraser.client.client
 from lmeraser import AsyncClient, Client
 from lmeraser.api_keys import create_api_key, revoke_api_key
 from lmeraser.errors import AuthenticationError, PermissionDeniedError, ServiceError
@@ -46,7 +46,7 @@ def test_the_examples_of_the_client_hold(service: Service, url: str) -> None:
         "np": np,
     }
     with Client(url, api_key=examples["key"]) as client:
-        found = doctest.testmod(lmeraser.client, extraglobs={**examples, "client": client})
+        found = doctest.testmod(lmeraser.client.client, extraglobs={**examples, "client": client})
     assert (found.failed, found.attempted) == (0, 13)
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from lmeraser.errors import ReceiptError
-from lmeraser.receipt_content import parse_receipt
-from lmeraser.receipts import verify_receipt
+from lmeraser.proof.receipt_content import parse_receipt
+from lmeraser.proof.receipts import verify_receipt
 from lmeraser.state.keys import parse_public_pem
 
 FOLDER = Path(__file__).parent / "receipts"

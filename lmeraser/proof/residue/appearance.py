@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from lmeraser.data import Sample
-from lmeraser.residue.needles import REGION, held_elsewhere, regions
+from lmeraser.proof.residue.needles import REGION, held_elsewhere, regions
 from lmeraser.state.pipeline import Method
 from lmeraser.state.rows import RowTable
 

@@ -68,7 +68,7 @@ class Receipt:
             ReceiptError: when the signature or a path does not hold.
         """
         # A client that verifies no receipts does not load the libraries behind the state.
-        from lmeraser.receipts import verify_receipt
+        from lmeraser.proof.receipts import verify_receipt
         from lmeraser.state.keys import parse_public_pem
 
         verify_receipt(self.content, parse_public_pem(public_key_pem))

@@ -11,7 +11,7 @@ import pytest
 from small_system import System
 
 from lmeraser.errors import LogError, StoreError
-from lmeraser.mirror import LogMirror
+from lmeraser.proof.mirror import LogMirror
 from lmeraser.state.log import Log
 from lmeraser.store import LocalStore
 

@@ -1,7 +1,7 @@
 """What the client asks of the service, as programs that do no input or output of their own.
 
 A program is a generator: it yields a :class:`Call` and is sent the :class:`Answer`, or yields a
-:class:`Pause`. ``lmeraser.client`` has one driver that blocks and one that awaits.
+:class:`Pause`. ``lmeraser.client.client`` has one driver that blocks and one that awaits.
 """
 
 from __future__ import annotations
@@ -19,7 +19,15 @@ from itertools import islice
 from typing import Any, Literal, TypeVar
 from urllib.parse import quote
 
-from lmeraser.answers import (
+from lmeraser.client.arguments import (
+    checked_deadline,
+    checked_deletion_id,
+    checked_idempotency_key,
+    checked_ids,
+    checked_weight,
+)
+from lmeraser.client.encoding import ImageLike, encoded_image, is_one_image, not_an_image
+from lmeraser.client.responses import (
     Cluster,
     FailedImage,
     Prediction,
@@ -28,15 +36,7 @@ from lmeraser.answers import (
     deletion_of,
     prediction_of,
 )
-from lmeraser.arguments import (
-    checked_deadline,
-    checked_deletion_id,
-    checked_idempotency_key,
-    checked_ids,
-    checked_weight,
-)
 from lmeraser.deletion import Deletion
-from lmeraser.encoding import ImageLike, encoded_image, is_one_image, not_an_image
 from lmeraser.errors import (
     AuthenticationError,
     ConfigError,

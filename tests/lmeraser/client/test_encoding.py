@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from PIL.ExifTags import Base
 
-from lmeraser.encoding import encoded_image, is_one_image
+from lmeraser.client.encoding import encoded_image, is_one_image
 from lmeraser.errors import DataError
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (5, 7, 3), np.uint8)

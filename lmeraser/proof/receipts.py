@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from lmeraser.errors import KeysError, ReceiptError
 from lmeraser.hashing import HashKey, canonical_json
 from lmeraser.ids import comparable
-from lmeraser.receipt_content import FORMAT, Told, read_content
+from lmeraser.proof.receipt_content import FORMAT, Told, read_content
 from lmeraser.state.commit import Commit, Erasure
 from lmeraser.state.manifest import Manifest
 from lmeraser.state.merkle import MerklePath, merkle_paths

@@ -1,4 +1,4 @@
-"""The Python client of the service: the programs of ``lmeraser.calls``, blocking and async."""
+"""The Python client of the service: the programs of ``lmeraser.client.calls``, blocking and async."""
 
 from __future__ import annotations
 
@@ -11,12 +11,20 @@ from typing import Literal, Self, TypeVar, cast, overload
 
 import httpx2
 
-from lmeraser import calls
-from lmeraser.answers import Cluster, FailedImage, Prediction, Receipt
-from lmeraser.calls import Answer, Call, Pause, Program
+from lmeraser.client import calls
+from lmeraser.client.calls import Answer, Call, Pause, Program
+from lmeraser.client.encoding import ImageLike
+from lmeraser.client.responses import Cluster, FailedImage, Prediction, Receipt
+from lmeraser.client.transport import (
+    answer_of,
+    authorization,
+    checked_url,
+    is_local,
+    no_answer,
+    proxy_of,
+    request_arguments,
+)
 from lmeraser.deletion import Deletion
-from lmeraser.encoding import ImageLike
-from lmeraser.transport import answer_of, authorization, checked_url, is_local, no_answer, proxy_of, request_arguments
 
 __all__ = ["AsyncClient", "Client", "Cluster", "Deletion", "FailedImage", "ImageLike", "Prediction", "Receipt"]
 

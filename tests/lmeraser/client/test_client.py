@@ -17,8 +17,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lmeraser import client as client_module
-from lmeraser.client import AsyncClient, Client, Deletion, FailedImage, Prediction
+from lmeraser.client import client as client_module
+from lmeraser.client.client import AsyncClient, Client, Deletion, FailedImage, Prediction
 from lmeraser.errors import (
     ConfigError,
     DataError,
@@ -351,7 +351,7 @@ def test_the_package_offers_both_clients_and_loads_them_when_asked() -> None:
 
 
 def test_the_client_loads_neither_torch_nor_faiss_nor_ray() -> None:
-    code = "import sys, lmeraser.client; print(sorted({'torch', 'faiss', 'ray', 'scipy'} & set(sys.modules)))"
+    code = "import sys, lmeraser.client.client; print(sorted({'torch', 'faiss', 'ray', 'scipy'} & set(sys.modules)))"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert found.stdout.strip() == "[]"
 

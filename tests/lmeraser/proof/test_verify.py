@@ -12,11 +12,11 @@ from small_system import System, samples
 from lmeraser.errors import ConfigError, KeysError, NotReadyError, ObjectCorruptError
 from lmeraser.hashing import HashKey
 from lmeraser.learning.heads import Statistics
+from lmeraser.proof.verify import Verification, verify
 from lmeraser.state.commit import ClusterEntry
 from lmeraser.state.heads_state import HeadsState
 from lmeraser.state.rows import RowTable
 from lmeraser.state.specialist import Specialist
-from lmeraser.verify import Verification, verify
 
 SystemOf = Callable[..., System]
 

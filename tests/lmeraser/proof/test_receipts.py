@@ -14,7 +14,16 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from lmeraser.errors import KeysError, ReceiptError
 from lmeraser.hashing import HashKey
-from lmeraser.receipts import covers, key_check, row_hashes, row_paths, sample_hash, sign, subject_hash, verify_receipt
+from lmeraser.proof.receipts import (
+    covers,
+    key_check,
+    row_hashes,
+    row_paths,
+    sample_hash,
+    sign,
+    subject_hash,
+    verify_receipt,
+)
 from lmeraser.state.merkle import merkle_root
 
 HASH_KEY = HashKey(bytes(range(32)))

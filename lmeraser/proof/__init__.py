@@ -1,0 +1,1 @@
+"""Proof that rows are gone: recomputation, verification, residue scans, receipts and the mirror of the log."""
