@@ -21,7 +21,7 @@ from lmeraser.api_keys import create_api_key, revoke_api_key
 from lmeraser.errors import AuthenticationError, PermissionDeniedError, ServiceError
 
 SystemOf = Callable[..., System]
-README = Path(__file__).parent.parent.parent / "README.md"
+README = Path(__file__).parents[3] / "README.md"
 
 
 @pytest.fixture

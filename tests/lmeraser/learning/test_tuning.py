@@ -109,7 +109,7 @@ def test_another_process_with_more_threads_gives_the_same_bits(tmp_path: Path) -
     program = f"""
 import hashlib, sys
 from pathlib import Path
-sys.path.insert(0, {str(Path(__file__).parents[1] / "support")!r})
+sys.path.insert(0, {str(Path(__file__).parents[2] / "support")!r})
 from small_system import build_system, samples
 method = build_system(Path(sys.argv[1]), "token", 0).method()
 print(method.specialist(method.rows(samples(0, 40))).digest())

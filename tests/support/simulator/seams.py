@@ -6,7 +6,10 @@ What computes stays as it is; what only costs time, such as Parquet and limits o
 from __future__ import annotations
 
 import importlib
+import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager, nullcontext
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache, partial
@@ -84,6 +87,18 @@ class Current:
     def __init__(self) -> None:
         self.scheduler: Scheduler | None = None
         self._names = 0
+        self._thread = threading.get_ident()
+
+    def enter(self) -> None:
+        self._thread = threading.get_ident()
+
+    def here(self, simulated: Callable[..., Any], real: Callable[..., Any]) -> Callable[..., Any]:
+        """The simulated one in the thread of the simulator; services of other tests keep threads of their own."""
+
+        def either(*values: Any, **named: Any) -> Any:
+            return (simulated if threading.get_ident() == self._thread else real)(*values, **named)
+
+        return either
 
     def now(self) -> Scheduler | None:
         return self.scheduler
@@ -117,17 +132,19 @@ CURRENT = Current()
 @contextmanager
 def seams() -> Iterator[Current]:
     """The modules under test run in the simulator inside the block."""
-    time = SimpleNamespace(sleep=CURRENT.sleep, monotonic=CURRENT.monotonic)
-    threading = SimpleNamespace(
-        Lock=partial(threads.Lock, CURRENT.now),
-        RLock=partial(threads.Lock, CURRENT.now, True),
-        Condition=partial(threads.Condition, CURRENT.now),
-        Event=partial(threads.Event, CURRENT.now),
-        Thread=partial(threads.Thread, CURRENT.now),
+    CURRENT.enter()
+    here = CURRENT.here
+    clock = SimpleNamespace(sleep=here(CURRENT.sleep, time.sleep), monotonic=here(CURRENT.monotonic, time.monotonic))
+    locks = SimpleNamespace(
+        Lock=here(partial(threads.Lock, CURRENT.now), threading.Lock),
+        RLock=here(partial(threads.Lock, CURRENT.now, True), threading.RLock),
+        Condition=here(partial(threads.Condition, CURRENT.now), threading.Condition),
+        Event=here(partial(threads.Event, CURRENT.now), threading.Event),
+        Thread=here(partial(threads.Thread, CURRENT.now), threading.Thread),
     )
     replaced: list[tuple[str, str, Any]] = [
-        *((module, "time", time) for module in TIME),
-        *((module, "threading", threading) for module in LOCKS),
+        *((module, "time", clock) for module in TIME),
+        *((module, "threading", locks) for module in LOCKS),
         *((module, "uuid", SimpleNamespace(uuid4=CURRENT.name)) for module in NAMES),
         *((module, "datetime", Dates(CURRENT)) for module in DATES),
         *((module, "reached", CURRENT.reached) for module in STEPS),
@@ -136,7 +153,7 @@ def seams() -> Iterator[Current]:
         ("actors.registrar", "Intake", partial(Intake, clock=CURRENT.monotonic)),
         ("actors.registrar", "Backlog", partial(Backlog, clock=CURRENT.monotonic)),
         ("actors.tunings", "Planner", partial(Planner, clock=CURRENT.monotonic)),
-        ("serving.lease", "Future", partial(threads.Waiting, CURRENT.now)),
+        ("serving.lease", "Future", here(partial(threads.Waiting, CURRENT.now), Future)),
         ("lmeraser.proof.receipts", "version", lambda _package: "simulated"),
         ("lmeraser.state.merkle", "_leaf_hash", lru_cache(maxsize=1 << 15)(merkle._leaf_hash)),
         ("actors.restoring", "fingerprint", lambda *_: FINGERPRINT),

@@ -112,9 +112,6 @@ class Waiting:
         self._done = False
         self._error: BaseException | None = None
 
-    def __class_getitem__(cls, _item: Any) -> type[Waiting]:
-        return cls
-
     def set_result(self, _result: Any) -> None:
         self._done = True
 
