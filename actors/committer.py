@@ -6,14 +6,14 @@ import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from actors import changes
-from actors.boundaries import Boundary, reached
-from actors.incoming import Arrived
-from actors.index import RowIndex
-from actors.inspection import heads_of, inspect
-from actors.intake import Resolution
+from actors import regroup
+from actors.fail_points import Boundary, reached
+from actors.ingests import Arrived
 from actors.journal import Journal
 from actors.owners import Owners, TuningResult
+from actors.repair import heads_of, inspect
+from actors.requests import Resolution
+from actors.row_index import RowIndex
 from lmeraser.errors import ObjectMissingError
 from lmeraser.hashing import HashKey
 from lmeraser.learning.heads import Statistics
@@ -113,7 +113,7 @@ class Committer:
             new_cut = cut(
                 self._dendrogram, index.anchors_N, index.bits_N, self._manifest.method.partition.max_cluster_rows
             )
-        regrouping = changes.regroup(
+        regrouping = regroup.regroup(
             before,
             new_cut,
             going,
@@ -126,11 +126,11 @@ class Committer:
         heads = self._heads_after(regrouping.left, set(going.sample_ids), arrived)
         self._put(
             Commit(
-                clusters=changes.regrouped_entries(regrouping, written),
+                clusters=regroup.regrouped_entries(regrouping, written),
                 heads_object="",
                 heads_leaf="",
                 fixed_leaves=self._manifest.leaves(self._hash_key),
-                cut_leaf=changes.cut_leaf(self._hash_key, new_cut),
+                cut_leaf=regroup.cut_leaf(self._hash_key, new_cut),
                 erasures=self._erasures(requests, before),
             ),
             heads,
@@ -148,18 +148,18 @@ class Committer:
             if result.written is None or entry is None or entry.rows_leaf != result.job.rows_leaf:
                 continue
             tuned = replace(entry, specialist_object=result.job.target, specialist_leaf=result.written.leaf)
-            commit = changes.with_entry(commit, tuned)
+            commit = regroup.with_entry(commit, tuned)
             specialists.append(self._specialist(tuned))
         if not specialists:
             return
-        pooled = self._heads.pooled + changes.statistics_of_specialists(specialists, self._heads.pooled)
+        pooled = self._heads.pooled + regroup.statistics_of_specialists(specialists, self._heads.pooled)
         with deterministic():
             heads = self._heads.with_pooled(pooled)
         self._put(commit, heads)
         reached(Boundary.SPECIALIST_COMMITTED)
 
     def _erasures(self, requests: Sequence[Resolution], before: Iterable[ClusterEntry]) -> tuple[Erasure, ...]:
-        clusters = changes.ClustersOfRows(before)
+        clusters = regroup.ClustersOfRows(before)
         return tuple(
             Erasure(
                 request.id,
@@ -179,7 +179,7 @@ class Committer:
                 self._heads = HeadsState.empty(len(arrived.statistics.sums_H), len(self._manifest.method.labels))
             shared = self._heads.shared
             if going:
-                shared = shared - changes.statistics_of_rows(map(self._rows_of, left), going, shared)
+                shared = shared - regroup.statistics_of_rows(map(self._rows_of, left), going, shared)
             if arrived is not None and arrived.statistics is not None:
                 shared = shared + arrived.statistics
             return HeadsState.of(shared, self._pooled_without(left))
@@ -194,12 +194,12 @@ class Committer:
         ending = [entry for entry in tuned if entry.key in gone]
         staying = [entry for entry in tuned if entry.key not in gone]
         fewer = min(ending, staying, key=lambda entries: sum(entry.rows for entry in entries))
-        statistics = changes.statistics_of_specialists(map(self._specialist, fewer), self._heads.pooled)
+        statistics = regroup.statistics_of_specialists(map(self._specialist, fewer), self._heads.pooled)
         return self._heads.pooled - statistics if fewer is ending else statistics
 
     def _put(self, commit: Commit, heads: HeadsState) -> None:
         """Write the heads, and append the commit that names them."""
-        heads_object, heads_leaf = changes.put_heads(self._store, self._hash_key, heads)
+        heads_object, heads_leaf = regroup.put_heads(self._store, self._hash_key, heads)
         self._journal.append("commit", replace(commit, heads_object=heads_object, heads_leaf=heads_leaf).to_body())
         self._heads = heads
         reached(Boundary.COMMIT_APPENDED)

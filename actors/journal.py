@@ -6,7 +6,7 @@ import threading
 from collections.abc import Sequence
 from typing import Any
 
-from actors.history import History
+from actors.log_replay import History
 from lmeraser.errors import FencedError, LogError, LostRaceError
 from lmeraser.state.commit import Commit
 from lmeraser.state.log import Kind, Log, Position, Record

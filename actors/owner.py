@@ -1,6 +1,6 @@
 """The owner: works alone on one cluster's rows and tunes its prompt.
 
-A plain class; ``actors.owner_process`` makes it a Ray actor. It reads and writes immutable objects, so a call
+A plain class; ``actors.remote.owner_processes`` makes it a Ray actor. It reads and writes immutable objects, so a call
 that is made twice does no harm: what counts is only what a commit names.
 """
 
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from actors.boundaries import Boundary, reached
+from actors.fail_points import Boundary, reached
 from lmeraser.errors import FencedError, LMEraserError, OwnerFailedError, TuningCancelledError
 from lmeraser.hashing import HashKey
 from lmeraser.ids import comparable

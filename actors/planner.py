@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from actors.history import Attempts
+from actors.log_replay import Attempts
 from actors.owner import TuningJob
 from lmeraser.state.commit import ClusterEntry, Commit
 

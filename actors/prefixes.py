@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from actors.incoming import COMPANION, INCOMING, short_hashes
+from actors.ingests import COMPANION, INCOMING, short_hashes
 from lmeraser.errors import RequestError
 from lmeraser.store import Store
 

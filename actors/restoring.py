@@ -13,9 +13,9 @@ from dataclasses import asdict, dataclass
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from actors.intake import MAX_IDS
+from actors.coordinator import Registrar
 from actors.owners import InProcessOwners
-from actors.registrar import Registrar
+from actors.requests import MAX_IDS
 from lmeraser.errors import LogError, NotReadyError, OwnerFailedError
 from lmeraser.hashing import HashKey, canonical_json
 from lmeraser.proof.mirror import copy_record, in_common, read_mirror

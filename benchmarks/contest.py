@@ -40,9 +40,9 @@ from lmeraser.state.manifest import NAME, load_manifest
 from lmeraser.state.pipeline import Method
 from lmeraser.state.public_artifacts import accelerator_name, build_public, create_store, load_method
 from lmeraser.store import LocalStore
-from serving.bank import Bank
 from serving.predictor import Predictor, ToScore
-from serving.router import routes
+from serving.routing_table import routes
+from serving.snapshot import Bank
 
 ROOT = Path(__file__).parent.parent
 PROMPT_SETTINGS = ("kind", "depth", "pad_px", "meta_passes")

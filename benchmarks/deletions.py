@@ -35,8 +35,8 @@ from stores import Prepared, a_copy, at_work, commits, lease_of, prepared, rows_
 # The script serving.py beside this one would hide the package of the same name.
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from actors.boundaries import EVENT, Boundary
-from actors.registrar import Registrar
+from actors.coordinator import Registrar
+from actors.fail_points import EVENT, Boundary
 from cluster.demo import CONFIG
 from lmeraser.config import MethodConfig, load_config
 from lmeraser.data import open_source

@@ -42,8 +42,8 @@ sys.path.append(str(Path(__file__).parent.parent / "tests" / "support"))
 from meanwhile import meanwhile
 from processes import descendants
 
-from actors.incoming import put_rows
-from actors.owner_process import NAMESPACE, Site
+from actors.ingests import put_rows
+from actors.remote.owner_processes import NAMESPACE, Site
 from cluster.demo import CONFIG
 from cluster.runtime import free_port, registrar_of
 from cluster.service import start_service, stop_service

@@ -30,8 +30,8 @@ sys.path.append(str(Path(__file__).parent.parent / "tests" / "support"))
 
 from s3_server import CREDENTIALS, S3Server, s3_server
 
+from actors.coordinator import Registrar
 from actors.owners import InProcessOwners
-from actors.registrar import Registrar
 from cluster.demo import CONFIG
 from lmeraser.config import ServingConfig, load_config
 from lmeraser.data import open_source

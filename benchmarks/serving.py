@@ -47,9 +47,9 @@ from lmeraser.learning.prompts import TokenPrompt, prompt_kind
 from lmeraser.state.commit import ClusterEntry, Commit
 from lmeraser.state.pipeline import Method, extract
 from lmeraser.state.public_artifacts import open_routed
-from serving.bank import Bank
 from serving.predictor import Predictor, ToScore
-from serving.router import routes
+from serving.routing_table import routes
+from serving.snapshot import Bank
 
 IMAGES, IMAGE_PX, CLASSES, ANCHORS, WIDTH = 64, 96, 43, 1024, 192
 THREADS = 1

@@ -43,7 +43,7 @@ sys.path.append(str(Path(__file__).parent.parent / "tests" / "support"))
 
 from meanwhile import meanwhile
 
-from actors.owner_process import Site
+from actors.remote.owner_processes import Site
 from cluster.demo import CONFIG
 from cluster.runtime import connect, free_port, registrar_of
 from cluster.service import start_service, stop_service
@@ -55,7 +55,7 @@ from lmeraser.state.keys import init_keys
 from lmeraser.state.manifest import load_manifest
 from lmeraser.state.public_artifacts import build_public, create_store
 from lmeraser.store import LocalStore
-from serving.batching import Batching
+from serving.batcher import Batching
 
 if TYPE_CHECKING:
     from starlette.requests import Request

@@ -33,7 +33,7 @@ from lmeraser.config import ServingConfig, load_config
 from lmeraser.data import open_source
 from lmeraser.errors import NotReadyError
 from lmeraser.store import LocalStore, open_store
-from serving.batching import Batching
+from serving.batcher import Batching
 from serving.predictor import Scored, ToScore
 from serving.replica import Replica
 

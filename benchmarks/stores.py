@@ -22,9 +22,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from actors.incoming import put_rows
+from actors.coordinator import Registrar
+from actors.ingests import put_rows
 from actors.owners import InProcessOwners
-from actors.registrar import Registrar
 from lmeraser.config import Config
 from lmeraser.data import Sample, open_source
 from lmeraser.hashing import draw_uint64

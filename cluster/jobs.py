@@ -10,9 +10,9 @@ from typing import Any
 
 import ray
 
-from actors.incoming import IngestOutcome
-from actors.nodes import OTHERS_PART_OF_GPU
-from actors.owner_process import Site
+from actors.ingests import IngestOutcome
+from actors.remote.nodes import OTHERS_PART_OF_GPU
+from actors.remote.owner_processes import Site
 from cluster.sorted_runs import SortedRuns
 from lmeraser.config import ImagesConfig, SourceConfig
 from lmeraser.data import (

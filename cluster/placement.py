@@ -12,7 +12,7 @@ import numpy as np
 import ray
 from ray.exceptions import RayError
 
-from actors.nodes import ACCELERATOR_LABEL, OWNERS_PART_OF_GPU, Placement
+from actors.remote.nodes import ACCELERATOR_LABEL, OWNERS_PART_OF_GPU, Placement
 from lmeraser.config import MethodConfig, OwnersConfig
 from lmeraser.state.manifest import Manifest, load_part
 from lmeraser.store import Store

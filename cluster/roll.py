@@ -10,8 +10,8 @@ from typing import Any
 
 import ray
 
-from actors.owner_process import Site
-from actors.process import await_end
+from actors.remote.owner_processes import Site
+from actors.remote.process import await_end
 from cluster.runtime import registrar_of, running_registrar
 from cluster.service import check_room, replace_service
 from lmeraser.config import Config

@@ -13,9 +13,9 @@ from typing import Any
 import ray
 from ray._common.utils import get_default_ray_temp_dir
 
-from actors.names import registrar_name
-from actors.owner_process import NAMESPACE, Site
-from actors.remote_registrar import open_registrar
+from actors.remote.coordinator_actor import open_registrar
+from actors.remote.names import registrar_name
+from actors.remote.owner_processes import NAMESPACE, Site
 from cluster.address import cluster_address, stay_on_loopback
 from cluster.authentication import authenticate, token_path
 from cluster.placement import owner_placement

@@ -11,13 +11,13 @@ from ray import serve
 from ray.serve.exceptions import RayServeException
 from ray.util.placement_group import placement_group, remove_placement_group
 
-from actors.names import service_name
+from actors.remote.names import service_name
 from cluster.applications import RunningServe, running_serve, shut_down, this_job, url_of
-from lmeraser.api_keys import check_listening
 from lmeraser.config import ServingConfig
 from lmeraser.errors import ConfigError, LMEraserError, NotReadyError
 from lmeraser.state.manifest import load_manifest
 from lmeraser.store import Store
+from serving.api_keys import check_listening
 from serving.app import application, reserved
 from serving.problems import LONGEST_BODY_S
 

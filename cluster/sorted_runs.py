@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from actors.incoming import put_rows
+from actors.ingests import put_rows
 from lmeraser.hashing import HashKey
 from lmeraser.learning.partition import Dendrogram
 from lmeraser.state.rows import RowTable

@@ -15,8 +15,8 @@ from fastapi.routing import APIRoute
 from fastapi.security import HTTPBearer
 from starlette.exceptions import HTTPException
 
-from lmeraser.api_keys import ApiKeys, Scope
 from lmeraser.loopback import is_loopback
+from serving.api_keys import ApiKeys, Scope
 from serving.json_bodies import check_json
 from serving.schemas import Problem
 

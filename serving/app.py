@@ -17,8 +17,7 @@ from ray import serve
 from ray.serve import Application
 from ray.serve.config import BackpressureConfig
 
-from actors.nodes import OTHERS_PART_OF_GPU
-from lmeraser.api_keys import ApiKeys, read_api_keys
+from actors.remote.nodes import OTHERS_PART_OF_GPU
 from lmeraser.config import ServingConfig
 from lmeraser.config.validation import validated
 from lmeraser.errors import LMEraserError
@@ -27,10 +26,11 @@ from lmeraser.state.manifest import load_manifest
 from lmeraser.store import open_store
 from lmeraser.store.location import local_path
 from serving.admission import most_requests
-from serving.batching import Batching
+from serving.api_keys import ApiKeys, read_api_keys
+from serving.batcher import Batching
+from serving.coordinator_proxy import NamedRegistrar
+from serving.http_routes import create_app
 from serving.problems import RETRY_AFTER_S
-from serving.registrar import NamedRegistrar
-from serving.routes import create_app
 
 if TYPE_CHECKING:
     from serving.predictor import Scored, ToScore

@@ -22,7 +22,7 @@ from lmeraser.learning.numerics import GRID, LIMIT
 from lmeraser.learning.prompts import TokenPrompt
 from lmeraser.state.commit import Commit
 from lmeraser.state.pipeline import Method
-from serving.bank import Bank
+from serving.snapshot import Bank
 
 PromptedPass = Callable[[np.ndarray, Tensor], Features]
 

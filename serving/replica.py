@@ -23,13 +23,13 @@ from lmeraser.state.keys import load_hash_key
 from lmeraser.state.manifest import load_manifest
 from lmeraser.state.public_artifacts import load_public, open_method
 from lmeraser.store import Store
-from serving.bank import Bank, load_bank
-from serving.current_bank import CurrentBank
-from serving.intake import EncodedImage
+from serving.current_snapshot import CurrentBank
 from serving.lease import Lease
 from serving.predictor import Predictor, Scored, ToScore
 from serving.problems import problem_of, too_large
+from serving.request_body import EncodedImage
 from serving.schemas import FailedPrediction, ImagePrediction, PredictAnswer, Problem
+from serving.snapshot import Bank, load_bank
 
 Forward = Callable[[ToScore], Awaitable[Scored]]
 

@@ -41,7 +41,7 @@ def roll(
 
     Example: lmeraser cluster roll --config signs.yaml
     """
-    from actors.owner_process import Site
+    from actors.remote.owner_processes import Site
     from cluster.roll import roll as run
     from cluster.runtime import connect
 

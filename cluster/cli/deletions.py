@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from actors.history import History
+from actors.log_replay import History
 from cluster.cli.ids_file import IdsFile, SubjectsFile, check_given, odd_ids, read_ids
 from cluster.cli.options import (
     AsJson,
@@ -174,7 +174,7 @@ def _asked(store: Store, config: Path | None, keys: Path | None, method: str, *a
     import ray
     from ray._raylet import setproctitle  # type: ignore[attr-defined]  # its stub leaves it out
 
-    from actors.owner_process import Site
+    from actors.remote.owner_processes import Site
     from cluster.runtime import connect, registrar_of
 
     manifest = load_manifest(store)

@@ -23,10 +23,10 @@ from cluster.cli.options import (
     read_settings,
 )
 from cluster.cli.output import leave_stdout_to_results, print_json, print_pairs, progress
-from lmeraser.api_keys import check_listening
 from lmeraser.errors import NotReadyError
 from lmeraser.state.manifest import load_manifest
 from lmeraser.store import Store
+from serving.api_keys import check_listening
 
 _LOOK_S = 2.0
 
@@ -195,7 +195,7 @@ def serve(
 
 
 def _site(store: Store, keys: Path | None) -> Any:
-    from actors.owner_process import Site
+    from actors.remote.owner_processes import Site
 
     return Site(store.uri, str(key_folder(keys)))
 

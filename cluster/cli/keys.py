@@ -8,8 +8,8 @@ import typer
 
 from cluster.cli.options import AsJson, KeyFolder, key_folder
 from cluster.cli.output import print_json, print_pairs, print_rows
-from lmeraser.api_keys import ApiKey, create_api_key, read_api_keys, revoke_api_key
 from lmeraser.state.keys import init_keys
+from serving.api_keys import ApiKey, create_api_key, read_api_keys, revoke_api_key
 
 group = typer.Typer(help="The hash key, the signing key, and API keys.", no_args_is_help=True)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import typer
 
-from actors.history import History
+from actors.log_replay import History
 from cluster.cli.options import AsJson, ConfigFile, S3Endpoint, StoreUri, find_store
 from cluster.cli.output import print_json, print_pairs, warn
 from lmeraser.state.log import Log

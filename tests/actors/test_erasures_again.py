@@ -10,8 +10,8 @@ import pytest
 from small_system import System
 from until import until
 
+from actors.coordinator import Registrar
 from actors.owners import InProcessOwners
-from actors.registrar import Registrar
 from lmeraser.errors import StoreError
 from lmeraser.state.keys import load_signing_key
 from lmeraser.state.rows import RowTable

@@ -19,10 +19,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from small_system import System, build_system, samples
 
-from actors.incoming import IngestOutcome, put_rows
+from actors.coordinator import Registrar
+from actors.ingests import IngestOutcome, put_rows
 from actors.owner import TuningJob
 from actors.owners import InProcessOwners, TuningResult
-from actors.registrar import Registrar
 from lmeraser.data import Sample
 from lmeraser.errors import FencedError, RequestError
 from lmeraser.proof.recompute import fresh_leaves

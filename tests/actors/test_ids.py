@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 from small_system import System, finish, samples
 
-from actors.index import RowIndex
+from actors.row_index import RowIndex
 from lmeraser.data import Sample
 from lmeraser.errors import DuplicateSampleError, RequestError
 from lmeraser.proof.receipts import covers

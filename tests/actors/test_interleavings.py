@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 from small_system import System, build_system, finish, picture, samples
 
-from actors.incoming import put_rows
-from actors.registrar import Registrar
+from actors.coordinator import Registrar
+from actors.ingests import put_rows
 from lmeraser.data import Sample
 from lmeraser.errors import RequestError
 from lmeraser.proof.receipts import covers

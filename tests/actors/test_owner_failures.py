@@ -19,10 +19,10 @@ from small_system import System, samples
 from until import until
 
 from actors import backlog
+from actors.coordinator import Registrar
 from actors.owner import Owner, RowObject
 from actors.owners import InProcessOwners
 from actors.planner import ATTEMPTS
-from actors.registrar import Registrar
 from actors.restoring import restore
 from lmeraser.errors import OwnerFailedError
 from lmeraser.proof.mirror import LogMirror

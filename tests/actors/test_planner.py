@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from small_system import System, finish, samples
 
-from actors.history import Attempts
+from actors.coordinator import Registrar
+from actors.log_replay import Attempts
 from actors.owner import TuningJob
 from actors.owners import InProcessOwners, TuningResult
 from actors.planner import ATTEMPTS, STORE_PAUSE_S, Planner
-from actors.registrar import Registrar
 from lmeraser.errors import RequestError
 from lmeraser.proof.receipts import verify_receipt
 from lmeraser.state.commit import ClusterEntry, Commit

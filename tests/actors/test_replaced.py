@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from small_system import System, finish, samples
 
-from actors.incoming import put_rows
+from actors.coordinator import Registrar
+from actors.ingests import put_rows
 from actors.journal import Journal
 from actors.owner import TuningJob
 from actors.owners import InProcessOwners, TuningResult
-from actors.registrar import Registrar
 from lmeraser.errors import FencedError
 from lmeraser.state.keys import load_signing_key
 from lmeraser.state.log import Log

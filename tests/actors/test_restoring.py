@@ -11,7 +11,7 @@ import pytest
 from small_system import System, samples
 
 from actors import restoring
-from actors.incoming import IngestOutcome, put_rows
+from actors.ingests import IngestOutcome, put_rows
 from actors.owner import Owner
 from actors.restoring import Restored, restore
 from lmeraser.errors import (

@@ -24,8 +24,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from small_system import LABELS, System, picture, samples
 from until import until
 
-from actors.names import owner_name, registrar_name
-from actors.owner_process import NAMESPACE, Site
+from actors.remote.names import owner_name, registrar_name
+from actors.remote.owner_processes import NAMESPACE, Site
 from cluster.jobs import ingest, tune
 from cluster.runtime import free_port, registrar_of
 from cluster.service import start_service, stop_service

@@ -16,8 +16,8 @@ import ray
 from processes import kill, named
 from small_system import LABELS, System, samples
 
-from actors.names import registrar_name
-from actors.owner_process import NAMESPACE, Site
+from actors.remote.names import registrar_name
+from actors.remote.owner_processes import NAMESPACE, Site
 from cluster.jobs import Ingested, ingest
 from cluster.runtime import registrar_of
 from lmeraser.config import SourceConfig
@@ -29,8 +29,8 @@ ROWS = 600
 # Ingests with a Ray that runs already, and says so when the first rows lie in the store.
 DRIVER = """
 import sys, threading
-from actors.names import registrar_name
-from actors.owner_process import Site
+from actors.remote.names import registrar_name
+from actors.remote.owner_processes import Site
 from cluster.jobs import ingest
 from cluster.runtime import connect, registrar_of
 from lmeraser.config import SourceConfig

@@ -16,7 +16,7 @@ from processes import named
 from small_system import System, samples
 from until import until
 
-from actors.owner_process import Site
+from actors.remote.owner_processes import Site
 from cluster.runtime import registrar_of
 from lmeraser.config import OwnersConfig
 from lmeraser.data import Sample

@@ -15,7 +15,7 @@ import pytest
 import torch
 from small_system import System, samples
 
-from actors.nodes import OWNERS_PART_OF_GPU, Placement
+from actors.remote.nodes import OWNERS_PART_OF_GPU, Placement
 from cluster.placement import gpu_share, owner_placement, tuning_bytes
 from lmeraser.config import OwnersConfig
 from lmeraser.state.log import Log

@@ -19,7 +19,7 @@ from named_actors import end_actors
 from processes import named
 from small_system import System, picture, samples
 
-from actors.owner_process import Site
+from actors.remote.owner_processes import Site
 from cluster.roll import roll
 from cluster.runtime import free_port, registrar_of
 from cluster.service import start_service, stop_service

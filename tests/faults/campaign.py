@@ -30,9 +30,9 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 from commits import receipts_of
 from small_system import System, build_system, finish, samples
 
-from actors.boundaries import EVENT, Boundary
+from actors.coordinator import Registrar
+from actors.fail_points import EVENT, Boundary
 from actors.owners import InProcessOwners
-from actors.registrar import Registrar
 from lmeraser.proof.receipts import verify_receipt
 from lmeraser.state.commit import DATA_FOLDERS
 from lmeraser.state.keys import load_signing_key

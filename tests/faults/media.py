@@ -31,8 +31,8 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 from campaign import GOING, IDEMPOTENCY_KEY, Campaign, Tally
 from small_system import System
 
+from actors.coordinator import Registrar
 from actors.owners import InProcessOwners
-from actors.registrar import Registrar
 from cluster.cli import main as command_line
 from lmeraser.errors import StoreError
 from lmeraser.state.keys import load_signing_key

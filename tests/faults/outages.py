@@ -37,8 +37,8 @@ from ray.cluster_utils import Cluster
 from small_system import build_system, picture
 from until import until
 
-from actors.owner_process import NAMESPACE, Site
-from actors.remote_registrar import open_registrar
+from actors.remote.coordinator_actor import open_registrar
+from actors.remote.owner_processes import NAMESPACE, Site
 from cluster.authentication import authenticate
 from cluster.placement import owner_placement
 from cluster.runtime import free_port

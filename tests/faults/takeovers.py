@@ -27,10 +27,10 @@ from commits import receipts_of
 from paused import Paused
 from small_system import System, build_system, finish, samples
 
-from actors.boundaries import Boundary
-from actors.incoming import put_rows
+from actors.coordinator import Registrar
+from actors.fail_points import Boundary
+from actors.ingests import put_rows
 from actors.owners import InProcessOwners
-from actors.registrar import Registrar
 from lmeraser.data import Sample
 from lmeraser.errors import FencedError
 from lmeraser.proof.receipts import verify_receipt

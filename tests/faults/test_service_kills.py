@@ -9,7 +9,7 @@ import pytest
 from processes import kill, named
 from small_system import System, picture, samples
 
-from actors.owner_process import Site
+from actors.remote.owner_processes import Site
 from cluster.runtime import free_port, registrar_of
 from cluster.service import start_service, stop_service
 from lmeraser.client.client import Client, Prediction

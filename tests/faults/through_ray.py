@@ -37,7 +37,7 @@ from media import Disk, small_disk
 from processes import descendants, kill, named
 from small_system import System, build_system, picture, samples
 
-from actors.owner_process import Site
+from actors.remote.owner_processes import Site
 from cluster.runtime import connect, free_port, registrar_of
 from cluster.service import start_service, stop_service
 from lmeraser.client.client import Client

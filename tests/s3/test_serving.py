@@ -22,7 +22,7 @@ from lmeraser.errors import NotReadyError
 from lmeraser.state.log import Log, record_name
 from lmeraser.state.manifest import default_lease_s
 from lmeraser.store import open_store
-from serving.batching import Batching
+from serving.batcher import Batching
 from serving.predictor import Scored, ToScore
 from serving.renewal import LOOKS_A_LEASE
 from serving.replica import Replica

@@ -14,7 +14,7 @@ from s3_server import S3Server
 from small_system import LABELS, System, finish, picture, samples
 from until import until
 
-from actors.owner_process import NAMESPACE, Site
+from actors.remote.owner_processes import NAMESPACE, Site
 from cluster.cli.options import read_config
 from cluster.pretrain import pretrain
 from cluster.runtime import free_port, registrar_of

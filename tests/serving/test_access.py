@@ -14,8 +14,8 @@ import pytest
 from direct_service import URL, Service
 from small_system import System, picture
 
-from lmeraser.api_keys import FILE, ApiKeys, create_api_key, revoke_api_key
 from lmeraser.errors import KeysError
+from serving.api_keys import FILE, ApiKeys, create_api_key, revoke_api_key
 from serving.app import build
 
 SystemOf = Callable[..., System]

@@ -12,7 +12,7 @@ from direct_service import Service, post
 from small_system import System, picture
 from starlette.exceptions import HTTPException
 
-from actors.intake import MAX_IDS
+from actors.requests import MAX_IDS
 from lmeraser.config import ImagesConfig
 from serving.bodies import Bodies, Body
 

@@ -11,7 +11,7 @@ import pytest
 from direct_service import Service
 from small_system import LABELS, System, picture, samples
 
-from actors.incoming import IngestOutcome, put_rows
+from actors.ingests import IngestOutcome, put_rows
 from lmeraser.data import Sample
 from lmeraser.state.rows import RowTable
 

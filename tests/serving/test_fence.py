@@ -21,8 +21,8 @@ from s3_server import S3Server
 from small_system import System, picture
 from until import until
 
+from actors.coordinator import Registrar
 from actors.owners import InProcessOwners
-from actors.registrar import Registrar
 from cluster.runtime import free_port
 from lmeraser.state.keys import load_signing_key
 from lmeraser.store import LocalStore

@@ -14,7 +14,7 @@ from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import content_type_conformance, status_code_conformance
 from small_system import System
 
-from lmeraser.api_keys import create_api_key
+from serving.api_keys import create_api_key
 
 pytestmark = pytest.mark.slow
 SystemOf = Callable[..., System]

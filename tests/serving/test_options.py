@@ -12,8 +12,8 @@ from small_system import System, picture
 
 from lmeraser.client.client import FailedImage, Prediction
 from lmeraser.config import ServingConfig
-from serving.bank import load_bank
 from serving.predictor import Predictor, ToScore
+from serving.snapshot import load_bank
 
 SystemOf = Callable[..., System]
 IMAGES = [picture(number) for number in range(300, 316)]

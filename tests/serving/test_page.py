@@ -21,8 +21,8 @@ from live_service import live
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 from small_system import System, picture, samples
 
-from lmeraser.api_keys import create_api_key
 from lmeraser.client.client import Client, Prediction
+from serving.api_keys import create_api_key
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = [

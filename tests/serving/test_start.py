@@ -15,9 +15,9 @@ from until import until
 
 from lmeraser.config import ServingConfig
 from lmeraser.store import LocalStore
-from serving.bank import load_bank
 from serving.predictor import ToScore
 from serving.replica import Replica
+from serving.snapshot import load_bank
 
 SystemOf = Callable[..., System]
 

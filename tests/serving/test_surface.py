@@ -15,8 +15,8 @@ from direct_service import Service
 from PIL import Image
 from small_system import System, picture
 
-from lmeraser.api_keys import ApiKeys
-from serving.routes import create_app
+from serving.api_keys import ApiKeys
+from serving.http_routes import create_app
 
 SystemOf = Callable[..., System]
 JSON = {"content-type": "application/json"}

@@ -10,13 +10,13 @@ import httpx2
 import pytest
 from small_system import System, picture
 
-from actors.owner_process import Site
+from actors.remote.owner_processes import Site
 from cluster.runtime import registrar_of
 from cluster.service import start_service, stop_service
-from lmeraser.api_keys import FILE, create_api_key
 from lmeraser.client.client import Client, Prediction
 from lmeraser.config import ServingConfig
 from lmeraser.errors import AuthenticationError, ServiceError, ServiceUnavailableError
+from serving.api_keys import FILE, create_api_key
 from serving.front import MAX_HEAD_BYTES
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_local"), pytest.mark.timeout(600)]

@@ -10,15 +10,15 @@ import httpx2
 from small_system import System
 from until import until
 
-from actors.registrar import Registrar
-from lmeraser.api_keys import ApiKeys
+from actors.coordinator import Registrar
 from lmeraser.client.client import AsyncClient
 from lmeraser.config import ServingConfig
 from lmeraser.deletion import Deletion
 from lmeraser.errors import NotReadyError
+from serving.api_keys import ApiKeys
+from serving.http_routes import create_app
 from serving.predictor import Scored, ToScore
 from serving.replica import Replica
-from serving.routes import create_app
 
 T = TypeVar("T")
 URL = "http://127.0.0.1:8000"

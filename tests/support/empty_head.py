@@ -17,9 +17,9 @@ import ray
 from ray.cluster_utils import Cluster
 from until import until
 
-from actors.owner_process import NAMESPACE, Site
-from actors.process import Place
-from actors.remote_registrar import open_registrar
+from actors.remote.coordinator_actor import open_registrar
+from actors.remote.owner_processes import NAMESPACE, Site
+from actors.remote.process import Place
 from cluster.authentication import authenticate
 from cluster.placement import owner_placement
 from lmeraser.config import OwnersConfig

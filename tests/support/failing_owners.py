@@ -17,7 +17,7 @@ from typing import Any
 import ray
 from until import until
 
-from actors.owner_process import NAMESPACE, Site
+from actors.remote.owner_processes import NAMESPACE, Site
 from cluster.authentication import authenticate
 from cluster.runtime import registrar_of
 from lmeraser.state.log import Log

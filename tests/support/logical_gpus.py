@@ -14,8 +14,8 @@ from typing import Any
 import ray
 from until import until
 
-from actors.names import owner_name
-from actors.owner_process import NAMESPACE, Site
+from actors.remote.names import owner_name
+from actors.remote.owner_processes import NAMESPACE, Site
 from cluster.cli import output
 from cluster.cli.clusters import list_all
 from cluster.runtime import registrar_of

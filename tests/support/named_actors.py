@@ -7,7 +7,7 @@ import time
 
 import ray
 
-from actors.owner_process import NAMESPACE
+from actors.remote.owner_processes import NAMESPACE
 
 
 def end_actors(store_id: str) -> None:

@@ -10,7 +10,7 @@ import time
 
 import ray
 
-from actors.owner_process import Site
+from actors.remote.owner_processes import Site
 from cluster.runtime import connect, registrar_of
 from lmeraser.state.manifest import load_manifest
 from lmeraser.store import open_store

@@ -13,14 +13,14 @@ from pathlib import Path
 
 import uvicorn
 
-from lmeraser.api_keys import ApiKeys
 from lmeraser.config import ServingConfig
 from lmeraser.store import open_store
-from serving.batching import Batching
+from serving.api_keys import ApiKeys
+from serving.batcher import Batching
+from serving.coordinator_proxy import NamedRegistrar
+from serving.http_routes import create_app
 from serving.predictor import Scored, ToScore
-from serving.registrar import NamedRegistrar
 from serving.replica import Replica
-from serving.routes import create_app
 
 if __name__ == "__main__":
     replica = Replica(open_store(sys.argv[1]), Path(sys.argv[2]), ServingConfig())

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from actors.boundaries import EVENT
+from actors.fail_points import EVENT
 
 _reached: dict[int, Callable[[str], None]] = {}
 _hooked = False

@@ -21,7 +21,7 @@ import ray
 from ray.cluster_utils import Cluster
 from until import until
 
-from actors.owner_process import NAMESPACE, Site
+from actors.remote.owner_processes import NAMESPACE, Site
 from cluster.authentication import authenticate
 from cluster.jobs import ingest
 from cluster.runtime import free_port, registrar_of

@@ -13,10 +13,10 @@ import timm
 import torch
 from PIL import Image
 
-from actors.history import History
-from actors.incoming import IngestOutcome, put_rows
+from actors.coordinator import Registrar
+from actors.ingests import IngestOutcome, put_rows
+from actors.log_replay import History
 from actors.owners import InProcessOwners
-from actors.registrar import Registrar
 from lmeraser.config import BackboneConfig, HeadsConfig, MethodConfig, PartitionConfig, PromptConfig, TuningConfig
 from lmeraser.data import Sample
 from lmeraser.hashing import HashKey, canonical_json

@@ -15,7 +15,7 @@ import yaml
 from command_line import Run
 from small_system import System, picture, samples
 
-from actors.incoming import put_rows
+from actors.ingests import put_rows
 from cluster import runtime
 from lmeraser.state.keys import init_keys
 from lmeraser.state.manifest import FORMAT

@@ -11,7 +11,7 @@ from direct_service import Service
 from live_service import live
 from small_system import System, picture
 
-from lmeraser.api_keys import ApiKeys, create_api_key
+from serving.api_keys import ApiKeys, create_api_key
 
 SystemOf = Callable[..., System]
 

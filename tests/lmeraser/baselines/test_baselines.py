@@ -21,8 +21,8 @@ from lmeraser.learning.tuning import TuningRows
 from lmeraser.proof.recompute import fresh_leaves
 from lmeraser.state.digests import json_digest, state_leaf
 from lmeraser.state.pipeline import Method
-from serving.bank import load_bank
 from serving.predictor import Predictor, ToScore
+from serving.snapshot import load_bank
 
 pytestmark = pytest.mark.slow
 ROWS = 40

@@ -17,8 +17,8 @@ from small_system import System, picture
 
 import lmeraser.client.client
 from lmeraser import AsyncClient, Client
-from lmeraser.api_keys import create_api_key, revoke_api_key
 from lmeraser.errors import AuthenticationError, PermissionDeniedError, ServiceError
+from serving.api_keys import create_api_key, revoke_api_key
 
 SystemOf = Callable[..., System]
 README = Path(__file__).parents[3] / "README.md"

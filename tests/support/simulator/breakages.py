@@ -35,7 +35,7 @@ class Breakage:
 BREAKAGES = (
     Breakage(
         "a sweep asks no fence",
-        "actors.registrar:Registrar._sweep",
+        "actors.coordinator:Registrar._sweep",
         "self._journal.check)",
         "lambda: None)",
     ),
@@ -47,25 +47,25 @@ BREAKAGES = (
     ),
     Breakage(
         "a registrar that was told of its replacement goes on",
-        "actors.registrar:Registrar.step",
+        "actors.coordinator:Registrar.step",
         "            self._journal.heed()\n",
         "",
     ),
     Breakage(
         "an ingest is told what became of its rows without a look at the log",
-        "actors.registrar:Registrar._add",
+        "actors.coordinator:Registrar._add",
         "        self._journal.check()\n",
         "",
     ),
     Breakage(
         "the lease is not waited out",
-        "actors.registrar:Registrar._erase",
+        "actors.coordinator:Registrar._erase",
         "        time.sleep(self._lease_s)\n",
         "",
     ),
     Breakage(
         "nothing is swept before a deletion counts as erased",
-        "actors.registrar:Registrar._erase",
+        "actors.coordinator:Registrar._erase",
         "        self._sweep()\n",
         "",
     ),
@@ -77,19 +77,19 @@ BREAKAGES = (
     ),
     Breakage(
         "an ingest heeds only what was erased before it began",
-        "actors.incoming:_erased",
+        "actors.ingests:_erased",
         ">= heeded_from for",
         "in range(heeded_from, ingest.begun + 1) for",
     ),
     Breakage(
         "ids that the system did not hold are not remembered",
-        "actors.history:History.named",
+        "actors.log_replay:History.named",
         ', *body["unknown_samples"], *body["unknown_subjects"])',
         ")",
     ),
     Breakage(
         "rows are those that the request named when it was accepted",
-        "actors.intake:Intake.resolve",
+        "actors.requests:Intake.resolve",
         "for each in _rows_of(request, index)}",
         'for each in _rows_of(request, index) if sample_hash(self._hash_key, each) in recorded["samples"]}',
     ),
@@ -104,7 +104,7 @@ BREAKAGES = (
         "actors.sweep:sweep",
         "store.purge_partial(unfinished, fence)",
         "store.purge_partial(lambda name: name in named or unfinished(name), fence)",
-        used_in="actors.registrar",
+        used_in="actors.coordinator",
     ),
     Breakage(
         "a restore forgets what was asked for after the copy",
@@ -114,7 +114,7 @@ BREAKAGES = (
     ),
     Breakage(
         "a request that its registrar did not live to record is left",
-        "actors.intake:Intake.adopt",
+        "actors.requests:Intake.adopt",
         'self._store.names("requests/")',
         "[]",
     ),

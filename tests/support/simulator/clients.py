@@ -5,19 +5,19 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
-from actors.incoming import put_rows
-from actors.registrar import Registrar
+from actors.coordinator import Registrar
+from actors.ingests import put_rows
 from lmeraser.deletion import Deletion
 from lmeraser.errors import DuplicateSampleError, LMEraserError, NotReadyError, RequestError
 from lmeraser.state.commit import Commit
 from lmeraser.state.stored_objects import read_heads
-from serving.bank import Bank
-from serving.current_bank import CurrentBank
+from serving.current_snapshot import CurrentBank
 from serving.lease import Lease
+from serving.snapshot import Bank
 from simulator.invariants import Invariants, WrongError
 from simulator.ledger import Asked, Ingested, Ledger
 from simulator.plan import Delete, Ingest, Serve
-from simulator.registrars import DiedError, RegistrarProcess
+from simulator.coordinators import DiedError, RegistrarProcess
 from simulator.rows import HASH_KEY, LEASE_S, Ground
 from simulator.scheduler import Scheduler
 from simulator.store import MemoryStore
@@ -141,7 +141,7 @@ class Clients:
         current.stop()
 
     def _bank(self, commit: Commit, _previous: Bank | None) -> Bank:
-        """Stands for ``serving.bank.load_bank``."""
+        """Stands for ``serving.snapshot.load_bank``."""
         read_heads(self._store, HASH_KEY, commit)
         bank: Any = SimpleNamespace(commit=commit)
         return bank

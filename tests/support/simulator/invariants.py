@@ -13,7 +13,7 @@ from lmeraser.state.commit import DATA_FOLDERS
 from lmeraser.state.log import Log
 from lmeraser.state.rows import RowTable
 from simulator.ledger import Asked, Ledger, rows_in
-from simulator.registrars import SIGNING_KEY
+from simulator.coordinators import SIGNING_KEY
 from simulator.rows import ROWS, Ground, held_in
 from simulator.scheduler import Process, Scheduler
 from simulator.store import MemoryStore

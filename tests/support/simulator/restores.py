@@ -10,7 +10,7 @@ from lmeraser.proof.mirror import LogMirror
 from simulator.invariants import Invariants, WrongError
 from simulator.ledger import Ledger
 from simulator.plan import Restore
-from simulator.registrars import SIGNING_KEY, RegistrarProcess
+from simulator.coordinators import SIGNING_KEY, RegistrarProcess
 from simulator.rows import HASH_KEY
 from simulator.scheduler import Process, Scheduler
 from simulator.store import MemoryStore

@@ -18,8 +18,8 @@ from typing import Any
 from unittest.mock import patch
 
 from actors.backlog import Backlog
-from actors.intake import Intake
 from actors.planner import Planner
+from actors.requests import Intake
 from lmeraser.hashing import HashKey
 from lmeraser.state import merkle
 from lmeraser.state.rows import RowTable
@@ -27,28 +27,28 @@ from simulator import threads
 from simulator.rows import FINGERPRINT, simulated_method
 from simulator.scheduler import Scheduler
 
-TIME = ("actors.registrar", "actors.prefixes", "serving.current_bank", "serving.renewal")
+TIME = ("actors.coordinator", "actors.prefixes", "serving.current_snapshot", "serving.renewal")
 LOCKS = (
-    "actors.intake",
+    "actors.requests",
     "actors.prefixes",
     "actors.journal",
     "actors.owner",
     "serving.lease",
-    "serving.current_bank",
+    "serving.current_snapshot",
     "serving.renewal",
 )
-NAMES = ("actors.intake", "actors.prefixes", "lmeraser.state.stored_objects")
+NAMES = ("actors.requests", "actors.prefixes", "lmeraser.state.stored_objects")
 DATES = ("lmeraser.state.log",)
 STEPS = (
-    "actors.registrar",
+    "actors.coordinator",
     "actors.committer",
-    "actors.changes",
+    "actors.regroup",
     "actors.owner",
-    "actors.intake",
-    "actors.receipting",
+    "actors.requests",
+    "actors.receipt_writer",
 )
 EXECUTORS = ("lmeraser.state.log", "lmeraser.state.heads_state")
-NUMERICS = ("actors.committer", "actors.inspection", "lmeraser.proof.recompute")
+NUMERICS = ("actors.committer", "actors.repair", "lmeraser.proof.recompute")
 
 
 class Inline:
@@ -150,8 +150,8 @@ def seams() -> Iterator[Current]:
         *((module, "reached", CURRENT.reached) for module in STEPS),
         *((module, "ThreadPoolExecutor", Inline) for module in EXECUTORS),
         *((module, "deterministic", nullcontext) for module in NUMERICS),
-        ("actors.registrar", "Intake", partial(Intake, clock=CURRENT.monotonic)),
-        ("actors.registrar", "Backlog", partial(Backlog, clock=CURRENT.monotonic)),
+        ("actors.coordinator", "Intake", partial(Intake, clock=CURRENT.monotonic)),
+        ("actors.coordinator", "Backlog", partial(Backlog, clock=CURRENT.monotonic)),
         ("actors.tunings", "Planner", partial(Planner, clock=CURRENT.monotonic)),
         ("serving.lease", "Future", here(partial(threads.Waiting, CURRENT.now), Future)),
         ("lmeraser.proof.receipts", "version", lambda _package: "simulated"),

@@ -14,9 +14,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from actors.allowance import Allowance
-from actors.boundaries import Boundary, reached
-from actors.index import RowIndex
+from actors.fail_points import Boundary, reached
 from actors.journal import Journal
+from actors.row_index import RowIndex
 from lmeraser.deletion import Deletion
 from lmeraser.errors import IdempotencyConflictError, LogError, ObjectMissingError, RequestError, StoreError
 from lmeraser.hashing import HashKey, canonical_json

@@ -18,8 +18,8 @@ from until import until
 from lmeraser.errors import NotReadyError, ObjectMissingError, StoreError
 from lmeraser.state.commit import Commit
 from lmeraser.store import LocalStore
-from serving import current_bank
-from serving.current_bank import CurrentBank
+from serving import current_snapshot
+from serving.current_snapshot import CurrentBank
 from serving.lease import Lease
 
 LEASE_S = 4.0
@@ -172,7 +172,7 @@ def test_a_store_that_fails_is_told_at_once_and_answers_go_on_when_it_is_back(st
 def test_a_store_that_does_not_answer_costs_one_request_its_patience_and_not_each(
     store: CountingStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(current_bank, "_PATIENCE_S", 0.05)
+    monkeypatch.setattr(current_snapshot, "_PATIENCE_S", 0.05)
     may_answer = threading.Event()
     may_answer.set()
 
@@ -188,7 +188,7 @@ def test_a_store_that_does_not_answer_costs_one_request_its_patience_and_not_eac
         clock.now += 1.0
         until(lambda: sum(thread.name == "look" for thread in threading.enumerate()) >= 8 or None, 30)
         for patience_s in (0.05, 600.0):
-            monkeypatch.setattr(current_bank, "_PATIENCE_S", patience_s)
+            monkeypatch.setattr(current_snapshot, "_PATIENCE_S", patience_s)
             with pytest.raises(NotReadyError, match="no commit could be seen"):
                 current.awaited()
         may_answer.set()
@@ -199,7 +199,7 @@ def test_a_store_that_does_not_answer_costs_one_request_its_patience_and_not_eac
 def test_a_commit_that_cannot_be_loaded_is_tried_again(
     store: CountingStore, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    monkeypatch.setattr(current_bank, "_AGAIN_S", 0.01)
+    monkeypatch.setattr(current_snapshot, "_AGAIN_S", 0.01)
     may_load = threading.Event()
 
     def failing(commit: Commit, previous: Any) -> Any:

@@ -12,7 +12,7 @@ import pytest
 from small_system import System, finish, picture, samples
 
 from actors import prefixes
-from actors.incoming import IngestOutcome, put_rows
+from actors.ingests import IngestOutcome, put_rows
 from lmeraser.errors import DuplicateSampleError, ObjectMissingError, RequestError, StoreError
 from lmeraser.store import Fence, LocalStore
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from serving.batching import Batching
+from serving.batcher import Batching
 
 
 class Held:

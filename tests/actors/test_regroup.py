@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from actors.changes import regroup
-from actors.index import RowIndex
+from actors.regroup import regroup
+from actors.row_index import RowIndex
 from lmeraser.learning.partition import Cluster, Cut
 from lmeraser.state.commit import ClusterEntry
 from lmeraser.state.log import Position

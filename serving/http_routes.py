@@ -7,21 +7,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import APIRouter, FastAPI, Header, Query, Request, Response
 
-from actors.intake import MAX_IDS
-from lmeraser.api_keys import ApiKeys
+from actors.requests import MAX_IDS
 from lmeraser.config import ServingConfig
 from lmeraser.deletion import Deletion
 from lmeraser.errors import UnknownDeletionError
 from lmeraser.ids import MAX_CHARACTERS
 from serving.access import guarded_router
 from serving.admission import Admission, most_requests
+from serving.api_keys import ApiKeys
 from serving.bodies import SMALL_BODY_BYTES, Bodies
+from serving.coordinator_proxy import Registrar
 from serving.description import describe_problems
 from serving.edge import Edge
-from serving.intake import REQUEST_BODY, asked_of, is_one_image
 from serving.page import page_router
 from serving.problems import register_problems, request_id_of
-from serving.registrar import Registrar
+from serving.request_body import REQUEST_BODY, asked_of, is_one_image
 from serving.schemas import (
     ClusterAnswer,
     ClustersAnswer,

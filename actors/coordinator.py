@@ -1,7 +1,7 @@
 """The registrar: accepts requests, orders them, plans and commits.
 
-A plain class that does one piece of work at each :meth:`Registrar.step`; ``actors.remote_registrar`` makes it a Ray
-actor whose thread calls it. Requests may come from other threads at any time.
+A plain class that does one piece of work at each :meth:`Registrar.step`; ``actors.remote.coordinator_actor`` makes it a
+Ray actor whose thread calls it. Requests may come from other threads at any time.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from actors.backlog import Backlog
-from actors.boundaries import Boundary, reached
 from actors.committer import Applied, Committer
-from actors.incoming import Incoming, IngestOutcome, read_incoming
-from actors.intake import Intake
+from actors.fail_points import Boundary, reached
+from actors.ingests import Incoming, IngestOutcome, read_incoming
 from actors.journal import Journal
 from actors.owners import Owners
 from actors.prefixes import Prefixes
-from actors.receipting import Receipting
+from actors.receipt_writer import Receipting
+from actors.requests import Intake
 from actors.sweep import sweep
 from actors.tunings import Tunings
 from lmeraser.deletion import Deletion

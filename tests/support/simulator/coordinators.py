@@ -1,4 +1,4 @@
-"""A registrar in a process, as ``actors.remote_registrar`` has it: one thread works, and calls come on others."""
+"""A registrar in a process, as in ``actors.remote.coordinator_actor``: one thread works, and calls come on others."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from actors.coordinator import Registrar
 from actors.owners import may_pass
-from actors.registrar import Registrar
 from lmeraser.errors import FencedError
 from lmeraser.state.manifest import load_manifest
 from simulator.owners import Cluster, SimulatedOwners

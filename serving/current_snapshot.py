@@ -9,9 +9,9 @@ from collections.abc import Callable
 
 from lmeraser.errors import LMEraserError, NotReadyError
 from lmeraser.state.commit import Commit
-from serving.bank import Bank
 from serving.lease import Lease
 from serving.renewal import Renewal
+from serving.snapshot import Bank
 
 # A request waits so long for a bank that may answer, and a commit that cannot be loaded so long for its next attempt.
 _PATIENCE_S = 5.0

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from lmeraser.api_keys import (
+from lmeraser.errors import ConfigError, KeysError
+from serving.api_keys import (
     FILE,
     SCOPES,
     ApiKeys,
@@ -22,7 +23,6 @@ from lmeraser.api_keys import (
     read_api_keys,
     revoke_api_key,
 )
-from lmeraser.errors import ConfigError, KeysError
 
 
 def test_the_file_holds_the_digest_and_not_the_key(tmp_path: Path) -> None:

@@ -11,12 +11,12 @@ from typing import Any
 import ray
 from ray.exceptions import RayError, RayTaskError
 
-from actors.nodes import Nodes, Placement
 from actors.owner import RowsJob, TuningJob, Written
-from actors.owner_process import OwnerProcesses, Site
 from actors.owners import TuningResult, may_pass, written_rows
-from actors.process import Place
-from actors.residency import Residency
+from actors.remote.nodes import Nodes, Placement
+from actors.remote.owner_processes import OwnerProcesses, Site
+from actors.remote.process import Place
+from actors.remote.residency import Residency
 from lmeraser.errors import LMEraserError, OwnerFailedError, TuningCancelledError
 
 _ANSWERS_WITHIN_S = 2.0

@@ -13,15 +13,15 @@ import ray
 from ray.actor import ActorHandle
 from ray.exceptions import RayError
 
-from actors.incoming import IngestOutcome
-from actors.metrics import RegistrarMetrics
-from actors.names import registrar_name
-from actors.nodes import Placement
-from actors.owner_process import DETACHED, Site, where
+from actors.coordinator import Registrar
+from actors.ingests import IngestOutcome
 from actors.owners import may_pass
-from actors.process import Place
-from actors.registrar import Registrar
-from actors.remote_owners import RemoteOwners
+from actors.remote.metrics import RegistrarMetrics
+from actors.remote.names import registrar_name
+from actors.remote.nodes import Placement
+from actors.remote.owner_pool import RemoteOwners
+from actors.remote.owner_processes import DETACHED, Site, where
+from actors.remote.process import Place
 from lmeraser.deletion import Deletion
 from lmeraser.errors import FencedError, StoreError
 from lmeraser.state.fingerprint import check_fingerprint, fingerprint

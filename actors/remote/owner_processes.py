@@ -18,10 +18,10 @@ from ray.actor import ActorHandle
 from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from actors.names import owner_name
-from actors.nodes import ACCELERATOR_LABEL, Placement
 from actors.owner import Owner, RowsJob, TuningJob, Written
-from actors.process import Place, await_end
+from actors.remote.names import owner_name
+from actors.remote.nodes import ACCELERATOR_LABEL, Placement
+from actors.remote.process import Place, await_end
 from lmeraser.state.keys import load_hash_key
 from lmeraser.state.manifest import load_manifest
 from lmeraser.store import open_store

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 from small_system import System, finish, picture, samples
 
-from actors.incoming import IngestOutcome
+from actors.ingests import IngestOutcome
 from lmeraser.errors import (
     DuplicateSampleError,
     FencedError,

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from actors import changes
+from actors import regroup
 from lmeraser.errors import ObjectCorruptError, ObjectMissingError
 from lmeraser.hashing import HashKey
 from lmeraser.learning.heads import Statistics
@@ -66,6 +66,6 @@ def heads_of(tables: Sequence[RowTable], specialists: Sequence[Specialist], head
     nothing = Statistics.zero(head_dim, classes)
     with deterministic():
         return HeadsState.of(
-            changes.statistics_of_rows(tables, None, nothing),
-            changes.statistics_of_specialists(specialists, nothing),
+            regroup.statistics_of_rows(tables, None, nothing),
+            regroup.statistics_of_specialists(specialists, nothing),
         )

@@ -11,9 +11,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from actors.boundaries import Boundary, reached
-from actors.index import RowIndex
+from actors.fail_points import Boundary, reached
 from actors.owner import Region, RowObject, RowsJob, Written
+from actors.row_index import RowIndex
 from lmeraser.hashing import HashKey
 from lmeraser.learning.heads import Statistics
 from lmeraser.learning.partition import Cluster, Cut

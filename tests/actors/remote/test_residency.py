@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from actors.residency import Residency
+from actors.remote.residency import Residency
 
 KEYS = "abcdefgh"
 

@@ -19,7 +19,7 @@ from lmeraser.state.heads_state import HeadsState
 from lmeraser.state.pipeline import Method
 from lmeraser.state.stored_objects import read_heads, read_specialist
 from lmeraser.store import Store
-from serving.router import Routes, routes
+from serving.routing_table import Routes, routes
 
 logger = logging.getLogger(__name__)
 # A bucket takes tens of milliseconds for each specialist, and there may be thousands.

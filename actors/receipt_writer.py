@@ -7,7 +7,7 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from actors.boundaries import Boundary, reached
+from actors.fail_points import Boundary, reached
 from actors.journal import Journal
 from lmeraser.hashing import HashKey, canonical_json
 from lmeraser.proof.receipts import Coverage, sides, sign, statement

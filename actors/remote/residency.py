@@ -1,6 +1,6 @@
 """Which owners have a process, and which of them goes when another one needs the room.
 
-A plain class; ``actors.remote_owners`` starts and ends the processes. A resident owner has a process, a passive one
+A plain class; ``actors.remote.owner_pool`` starts and ends the processes. A resident owner has a process, a passive one
 comes back at the next call to it.
 """
 

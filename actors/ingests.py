@@ -15,10 +15,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from actors.changes import ClustersOfRows
-from actors.history import History
-from actors.index import RowIndex
+from actors.log_replay import History
 from actors.owner import RowObject
+from actors.regroup import ClustersOfRows
+from actors.row_index import RowIndex
 from lmeraser.config import MethodConfig
 from lmeraser.errors import DuplicateSampleError, ObjectMissingError
 from lmeraser.hashing import HashKey

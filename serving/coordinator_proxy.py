@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import ray
 from ray.exceptions import RayActorError, RayTaskError
 
-from actors.names import registrar_name
+from actors.remote.names import registrar_name
 from lmeraser.deletion import Deletion
 from lmeraser.errors import LMEraserError, NotReadyError
 

@@ -1,0 +1,1 @@
+"""Everything in ``actors`` that knows Ray: coordinator and owners as actors, their processes, and where they run."""
