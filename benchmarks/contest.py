@@ -126,7 +126,7 @@ def arena(
 
 
 def _config(name: str, data: Path) -> Config:
-    digits = load_config(ROOT / "cluster" / "demo" / "digits.yaml")
+    digits = load_config(ROOT / "cluster" / "demo.yaml")
     if name == "digits":
         return digits
     if name == "mnist":
@@ -171,7 +171,7 @@ def _glyph_weights(folder: Path) -> Any:
     from cluster.pretrain import pretrain, weights_name
     from cluster.runtime import connect
 
-    config = load_config(ROOT / "cluster" / "demo" / "digits.yaml")
+    config = load_config(ROOT / "cluster" / "demo.yaml")
     store = LocalStore(folder / "glyphs")
     if not store.exists(weights_name(config)):
         os.environ.setdefault("RAY_ADDRESS", "local")

@@ -22,7 +22,10 @@ from serving.schemas import Problem
 
 # Names the scheme in the OpenAPI document; the check itself is made by the route, before its body is read.
 _BEARER = HTTPBearer(
-    scheme_name="API key", description="Made by `lmeraser keys create`.", auto_error=False, bearerFormat="lmeraser_…"
+    scheme_name="API key",
+    description="Made by `lmeraser api-keys create`.",
+    auto_error=False,
+    bearerFormat="lmeraser_…",
 )
 _RESPONSES: dict[int | str, dict[str, Any]] = {
     401: {"model": Problem},
@@ -108,7 +111,7 @@ def _check_no_foreign_page(request: Request) -> None:
         raise HTTPException(
             421,
             f"the header Host is {host!r}; while there is no API key, allowed is localhost, 127.0.0.1 or [::1], with "
-            "any port: `lmeraser keys create` makes a key",
+            "any port: `lmeraser api-keys create` makes a key",
         )
     origin = request.headers.get("origin")
     if origin is not None and origin.lower() not in (f"http://{host}".lower(), f"https://{host}".lower()):

@@ -88,7 +88,7 @@ def revoke_api_key(folder: Path, key_id: str) -> ApiKey:
     with _locked(folder):
         keys = {key.id: key for key in read_api_keys(folder)}
         if key_id not in keys:
-            raise ConfigError(f"{folder} has no API key {key_id!r}; `lmeraser keys list` names them")
+            raise ConfigError(f"{folder} has no API key {key_id!r}; `lmeraser api-keys list` names them")
         if keys[key_id].revoked_at is None:
             keys[key_id] = replace(keys[key_id], revoked_at=_now())
             _write(folder, tuple(keys.values()))
@@ -119,8 +119,8 @@ def check_listening(folder: Path, host: str) -> None:
     """
     if not read_api_keys(folder) and not is_loopback(host):
         raise ConfigError(
-            f"listening on {host} needs API keys, and {folder} has none: `lmeraser keys create --scope predict` makes "
-            "one; without keys allowed is 127.0.0.1, ::1 or localhost"
+            f"listening on {host} needs API keys, and {folder} has none: "
+            "`lmeraser api-keys create --scope predict` makes one; without keys allowed is 127.0.0.1, ::1 or localhost"
         )
 
 

@@ -8,8 +8,8 @@ import typer
 from rich.console import Console
 
 from cluster.cli import (
+    api_keys,
     audit,
-    cluster,
     clusters,
     deletions,
     demo,
@@ -20,6 +20,7 @@ from cluster.cli import (
     receipt,
     residue,
     restore,
+    rollout,
     status,
     verify,
 )
@@ -33,18 +34,17 @@ app = typer.Typer(
     help="Machine unlearning as a running service.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    add_completion=False,
     rich_markup_mode=None,
 )
-for module in (demo, jobs, predict, deletions, status, verify, residue, audit, restore):
+for module in (demo, jobs, predict, deletions, status, verify, residue, audit, restore, rollout):
     module.register(app)
 for name, group in {
     "deletions": deletions.group,
     "receipt": receipt.group,
-    "cluster": cluster.group,
     "clusters": clusters.group,
     "log": log.group,
     "keys": keys.group,
+    "api-keys": api_keys.group,
 }.items():
     app.add_typer(group, name=name)
 

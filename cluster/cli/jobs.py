@@ -48,7 +48,7 @@ def pretrain(
 ) -> None:
     """Train the backbone on the public rows with Ray Train.
 
-    Example: lmeraser pretrain --config cluster/demo/digits.yaml --store /data/digits
+    Example: lmeraser pretrain --config cluster/demo.yaml --store /data/digits
     """
     from cluster.pretrain import pretrain as run
     from cluster.runtime import connect

@@ -10,7 +10,7 @@ from pydantic.dataclasses import dataclass
 class OwnersConfig:
     """Where owners run, and how many of them have a process.
 
-    The command that starts the registrar decides; ``lmeraser cluster roll`` changes it.
+    The command that starts the registrar decides; ``lmeraser rollout`` changes it.
 
     Attributes:
         gpus_per_owner: the part of a GPU that Ray reserves for an owner that tunes; one that only writes rows needs

@@ -126,7 +126,7 @@ def test_keys_that_are_made_at_once_are_all_kept(tmp_path: Path) -> None:
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.1", "example.org", "", "127.0.0.1.example.org", "128.0.0.1"])
 def test_listening_for_strangers_needs_a_key(tmp_path: Path, host: str) -> None:
     assert not is_loopback(host)
-    with pytest.raises(ConfigError, match="lmeraser keys create"):
+    with pytest.raises(ConfigError, match="lmeraser api-keys create"):
         check_listening(tmp_path, host)
     create_api_key(tmp_path, ["predict"])
     check_listening(tmp_path, host)

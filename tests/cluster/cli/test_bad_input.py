@@ -88,7 +88,7 @@ def test_a_lease_that_is_not_the_stores_is_refused_before_anything_starts(
 ) -> None:
     system = system_of()
     (tmp_path / "config.yaml").write_text(f"store: {system.store.uri}\nlease_s: 3\n")
-    for command in ("serve", "cluster roll"):
+    for command in ("serve", "rollout"):
         done = lmeraser(*command.split(), "--config", tmp_path / "config.yaml", "--keys", system.keys)
         done.failed(2, "lease_s is 3 in the configuration and 0.4 in the store", "leave lease_s out")
 
@@ -198,17 +198,17 @@ def test_a_home_folder_in_the_stores_and_the_keys_place_is_found(
     for options in (("--config", config), ("--store", f"~/{name}"), ("--store", f"file:~/{name}/")):
         assert lmeraser("status", *options, "--json").json["store"] == system.store.uri
     keys = f"~/{system.keys.name}"
-    assert lmeraser("keys", "create", "--scope", "predict", "--keys", keys).code == 0
+    assert lmeraser("api-keys", "create", "--scope", "predict", "--keys", keys).code == 0
     # As a service manager sets it, which expands nothing.
     monkeypatch.setenv("LMERASER_KEYS", keys)
-    assert len(lmeraser("keys", "list", "--json").json["keys"]) == 1
+    assert len(lmeraser("api-keys", "list", "--json").json["keys"]) == 1
     assert not list(tmp_path.rglob("~*"))
 
 
 def test_where_there_is_no_home_the_error_says_what_to_set(lmeraser: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("HOME")
     monkeypatch.setattr("os.getuid", lambda: 54321)
-    lmeraser("keys", "list").failed(2, "set HOME, or LMERASER_KEYS, or pass --keys")
+    lmeraser("api-keys", "list").failed(2, "set HOME, or LMERASER_KEYS, or pass --keys")
 
 
 def test_a_disk_without_hard_links_is_told_before_any_public_row_is_read(

@@ -25,7 +25,7 @@ from lmeraser.store import LocalStore
 COMMANDS = {
     *("demo", "pretrain", "ingest", "tune", "serve", "predict", "delete", "status", "verify"),
     *("deletions list", "deletions show", "deletions wait", "receipt show", "receipt verify"),
-    *("cluster roll", "clusters list", "clusters show", "log show", "log check", "keys init"),
+    *("rollout", "clusters list", "clusters show", "log show", "log check", "keys init"),
 }
 
 

@@ -14,10 +14,10 @@ from lmeraser.state.stored_objects import read_heads
 from serving.current_snapshot import CurrentBank
 from serving.lease import Lease
 from serving.snapshot import Bank
+from simulator.coordinators import DiedError, RegistrarProcess
 from simulator.invariants import Invariants, WrongError
 from simulator.ledger import Asked, Ingested, Ledger
 from simulator.plan import Delete, Ingest, Serve
-from simulator.coordinators import DiedError, RegistrarProcess
 from simulator.rows import HASH_KEY, LEASE_S, Ground
 from simulator.scheduler import Scheduler
 from simulator.store import MemoryStore

@@ -9,11 +9,11 @@ from functools import lru_cache
 
 from simulator.choices import Choices, Deviation, Drawn, Given
 from simulator.clients import Clients
+from simulator.coordinators import RegistrarProcess
 from simulator.invariants import Invariants, WrongError
 from simulator.ledger import Ingested, Ledger
 from simulator.owners import Cluster
 from simulator.plan import Delete, Event, Ingest, Plan, Restore, Serve, Start, draw_plan, draw_rates
-from simulator.coordinators import RegistrarProcess
 from simulator.restores import Disaster
 from simulator.rows import Row, ground
 from simulator.scheduler import NoRestError, Process, Scheduler, Task

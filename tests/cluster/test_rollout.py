@@ -20,7 +20,7 @@ from processes import named
 from small_system import System, picture, samples
 
 from actors.remote.owner_processes import Site
-from cluster.roll import roll
+from cluster.rollout import roll
 from cluster.runtime import free_port, registrar_of
 from cluster.service import start_service, stop_service
 from lmeraser.client.client import Client
@@ -89,7 +89,7 @@ def rolled(system: System) -> dict[str, Any]:
     """What the command says; in a process of its own, whose code is what is rolled out."""
     ran = subprocess.run(
         [
-            *(sys.executable, "-m", "cluster.cli", "cluster", "roll", "--json"),
+            *(sys.executable, "-m", "cluster.cli", "rollout", "--json"),
             *("--store", system.store.uri, "--keys", str(system.keys)),
         ],
         env={**os.environ, "RAY_ADDRESS": ray.get_runtime_context().gcs_address},

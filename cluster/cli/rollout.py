@@ -1,4 +1,4 @@
-"""``lmeraser cluster``."""
+"""``lmeraser rollout``."""
 
 from __future__ import annotations
 
@@ -19,16 +19,8 @@ from cluster.cli.options import (
 from cluster.cli.output import leave_stdout_to_results, print_json, print_pairs, progress
 from lmeraser.state.manifest import load_manifest
 
-group = typer.Typer(help="The actors that run on the Ray cluster.", no_args_is_help=True)
 
-
-@group.callback()
-def _group() -> None:
-    """The actors that run on the Ray cluster."""
-
-
-@group.command("roll")
-def roll(
+def rollout(
     store: StoreUri = "",
     s3_endpoint: S3Endpoint = "",
     config: ConfigFile = None,
@@ -39,10 +31,10 @@ def roll(
 
     Predictions are answered meanwhile, and the state stays as it is. Give the same --config as to `lmeraser serve`.
 
-    Example: lmeraser cluster roll --config signs.yaml
+    Example: lmeraser rollout --config signs.yaml
     """
     from actors.remote.owner_processes import Site
-    from cluster.roll import roll as run
+    from cluster.rollout import roll
     from cluster.runtime import connect
 
     target = find_store(store, s3_endpoint, config)
@@ -52,8 +44,13 @@ def roll(
     leave_stdout_to_results()
     connect()
     with progress() as report:
-        rolled = run(Site(target.uri, str(key_folder(keys))), settings, report)
+        rolled = roll(Site(target.uri, str(key_folder(keys))), settings, report)
     if as_json:
         print_json(asdict(rolled))
     else:
         print_pairs(asdict(rolled).items())
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("rollout")(rollout)

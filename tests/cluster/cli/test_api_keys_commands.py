@@ -1,4 +1,4 @@
-"""``lmeraser keys create``, ``list`` and ``revoke``, and what ``serve`` says without keys."""
+"""``lmeraser api-keys create``, ``list`` and ``revoke``, and what ``serve`` says without keys."""
 
 from __future__ import annotations
 
@@ -19,41 +19,41 @@ SystemOf = Callable[..., System]
 def test_a_key_is_printed_once_and_works_until_it_is_revoked(lmeraser: Run, tmp_path: Path) -> None:
     folder = ("--keys", tmp_path / "keys")
     options = ("--scope", "predict", "--scope", "delete", "--name", "shop front")
-    made = lmeraser("keys", "create", *options, *folder, "--json").json
+    made = lmeraser("api-keys", "create", *options, *folder, "--json").json
     assert (made["name"], made["scopes"]) == ("shop front", ["predict", "delete"])
     found = ApiKeys(tmp_path / "keys").find(made["key"])
     assert found is not None and found.id == made["id"]
-    listed = lmeraser("keys", "list", *folder, "--json")
+    listed = lmeraser("api-keys", "list", *folder, "--json")
     assert made["key"] not in listed.out
     assert listed.json == {"keys": [{name: made[name] for name in made if name != "key"}]}
-    assert lmeraser("keys", "revoke", made["id"], *folder, "--json").json["revoked_at"]
+    assert lmeraser("api-keys", "revoke", made["id"], *folder, "--json").json["revoked_at"]
     assert ApiKeys(tmp_path / "keys").find(made["key"]) is None
-    assert lmeraser("keys", "list", *folder, "--json").json["keys"][0]["revoked_at"]
+    assert lmeraser("api-keys", "list", *folder, "--json").json["keys"][0]["revoked_at"]
 
 
 def test_keys_are_shown_as_tables(lmeraser: Run, tmp_path: Path) -> None:
     folder = ("--keys", tmp_path / "keys")
-    printed = lmeraser("keys", "create", "--scope", "admin", "--name", "ops", *folder).out
+    printed = lmeraser("api-keys", "create", "--scope", "admin", "--name", "ops", *folder).out
     secret = printed.split()[-1]
     found = ApiKeys(tmp_path / "keys").find(secret)
     assert found is not None
-    listed = lmeraser("keys", "list", *folder).out
+    listed = lmeraser("api-keys", "list", *folder).out
     assert all(word in listed for word in (found.id, "ops", "admin", found.created_at))
     assert secret not in listed
-    assert found.id in lmeraser("keys", "revoke", found.id, *folder).out
+    assert found.id in lmeraser("api-keys", "revoke", found.id, *folder).out
 
 
 def test_mistakes_are_told(lmeraser: Run, tmp_path: Path) -> None:
     folder = ("--keys", tmp_path / "keys")
-    lmeraser("keys", "create", *folder).failed(2, "--scope")
-    lmeraser("keys", "create", "--scope", "all", *folder).failed(2, "'all'", "predict, delete, admin")
-    lmeraser("keys", "revoke", "none", *folder).failed(2, "'none'", "lmeraser keys list")
+    lmeraser("api-keys", "create", *folder).failed(2, "--scope")
+    lmeraser("api-keys", "create", "--scope", "all", *folder).failed(2, "'all'", "predict, delete, admin")
+    lmeraser("api-keys", "revoke", "none", *folder).failed(2, "'none'", "lmeraser api-keys list")
 
 
 def test_serving_strangers_without_keys_is_refused(lmeraser: Run, system_of: SystemOf, tmp_path: Path) -> None:
     options = ("--store", system_of().store.uri, "--keys", tmp_path / "keys")
     for host in ("0.0.0.0", "::", "example.org"):
-        lmeraser("serve", *options, "--host", host).failed(2, host, "lmeraser keys create", "127.0.0.1")
+        lmeraser("serve", *options, "--host", host).failed(2, host, "lmeraser api-keys create", "127.0.0.1")
 
 
 def test_predict_takes_its_key_from_the_environment(

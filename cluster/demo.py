@@ -35,7 +35,7 @@ from lmeraser.state.rows import RowTable
 from lmeraser.store import Store, open_store
 
 Report = Callable[[str, int, int], None]
-CONFIG = Path(__file__).parent / "digits.yaml"
+CONFIG = Path(__file__).parent / "demo.yaml"
 
 
 @dataclass(frozen=True)
