@@ -189,7 +189,7 @@ def _compare(name: str, here: Mapping[str, str], found: Digests) -> None:
         if recorded.get(array) != computed.get(array)
     ]
     if differing:
-        told = f"{len(differing)} of {len(recorded)} arrays differ from {name}.json:"
+        told = f"{len(differing)} arrays differ from {name}.json, which has {len(recorded)}:"
         pytest.fail("\n".join([told, *differing]), pytrace=False)
 
 
