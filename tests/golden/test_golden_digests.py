@@ -22,18 +22,18 @@ import pytest
 import torch
 from small_system import VARIANTS, System
 
-from lmeraser.backbone import create_model
-from lmeraser.commit import ClusterEntry
 from lmeraser.config import BackboneConfig, load_config
 from lmeraser.data import open_public, open_source
-from lmeraser.heads import Head, Statistics
-from lmeraser.heads_state import HeadsState
-from lmeraser.keys import init_keys
-from lmeraser.method import Method
-from lmeraser.public import accelerator_name, build_public, create_store
-from lmeraser.rows import RowTable
-from lmeraser.specialist import Specialist
-from lmeraser.state import fingerprint
+from lmeraser.learning.backbone import create_model
+from lmeraser.learning.heads import Head, Statistics
+from lmeraser.state.commit import ClusterEntry
+from lmeraser.state.fingerprint import fingerprint
+from lmeraser.state.heads_state import HeadsState
+from lmeraser.state.keys import init_keys
+from lmeraser.state.pipeline import Method
+from lmeraser.state.public_artifacts import accelerator_name, build_public, create_store
+from lmeraser.state.rows import RowTable
+from lmeraser.state.specialist import Specialist
 from lmeraser.store import LocalStore
 
 WRITE = "LMERASER_WRITE_GOLDEN"
