@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from actors.owners import may_pass
+from actors.owners import is_transient
 from lmeraser.errors import LMEraserError, OwnerFailedError
 
 FIRST_PAUSE_S = 1.0
@@ -69,8 +69,8 @@ class Backlog:
                 request.not_before = self.clock() + request.pause_s
 
     def put_off(self, request_ids: Sequence[str], error: LMEraserError) -> bool:
-        """See :meth:`failed`; False for an error that only a new start of the registrar may mend."""
-        if not (isinstance(error, OwnerFailedError) or may_pass(error)):
+        """See :meth:`failed`; False for an error that only a new start of the coordinator may mend."""
+        if not (isinstance(error, OwnerFailedError) or is_transient(error)):
             return False
         _log.error("%d erasure(s) could not be made and are tried again: %s", len(request_ids), error)
         self.failed(request_ids, str(error), LONGEST_PAUSE_S if isinstance(error, OwnerFailedError) else STORE_PAUSE_S)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from actors import regroup
-from actors.fail_points import Boundary, reached
+from actors.fail_points import FailPoint, fail_point
 from actors.ingests import Arrived
 from actors.journal import Journal
 from actors.owners import Owners, TuningResult
@@ -31,7 +31,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Applied:
+class ApplyResult:
     """What one change of rows did.
 
     Attributes:
@@ -93,7 +93,7 @@ class Committer:
         else:
             self._heads = found.heads
 
-    def apply(self, requests: Sequence[Resolution] = (), arrived: Arrived | None = None) -> Applied:
+    def apply(self, requests: Sequence[Resolution] = (), arrived: Arrived | None = None) -> ApplyResult:
         """Commit the state without the rows of the requests and with the incoming ones.
 
         Args:
@@ -136,7 +136,7 @@ class Committer:
             heads,
         )
         self.index = index
-        return Applied(regrouping.left, frozenset(written))
+        return ApplyResult(regrouping.left, frozenset(written))
 
     def take_specialists(self, results: Iterable[TuningResult]) -> None:
         """Commit the specialists of clusters whose rows are still those that were tuned on."""
@@ -156,7 +156,7 @@ class Committer:
         with deterministic():
             heads = self._heads.with_pooled(pooled)
         self._put(commit, heads)
-        reached(Boundary.SPECIALIST_COMMITTED)
+        fail_point(FailPoint.SPECIALIST_COMMITTED)
 
     def _erasures(self, requests: Sequence[Resolution], before: Iterable[ClusterEntry]) -> tuple[Erasure, ...]:
         clusters = regroup.ClustersOfRows(before)
@@ -202,7 +202,7 @@ class Committer:
         heads_object, heads_leaf = regroup.put_heads(self._store, self._hash_key, heads)
         self._journal.append("commit", replace(commit, heads_object=heads_object, heads_leaf=heads_leaf).to_body())
         self._heads = heads
-        reached(Boundary.COMMIT_APPENDED)
+        fail_point(FailPoint.COMMIT_APPENDED)
 
     def _rows_of(self, entry: ClusterEntry) -> RowTable:
         return read_rows(self._store, self._hash_key, entry.rows_object, f"rows/{entry.key}", entry.rows_leaf)

@@ -1,7 +1,7 @@
-"""The registrar: accepts requests, orders them, plans and commits.
+"""The coordinator: accepts requests, orders them, plans and commits.
 
-A plain class that does one piece of work at each :meth:`Registrar.step`; ``actors.remote.coordinator_actor`` makes it a
-Ray actor whose thread calls it. Requests may come from other threads at any time.
+A plain class that does one piece of work at each :meth:`Coordinator.step`; ``actors.remote.coordinator_actor`` makes it
+a Ray actor whose thread calls it. Requests may come from other threads at any time.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from actors.backlog import Backlog
-from actors.committer import Applied, Committer
-from actors.fail_points import Boundary, reached
-from actors.ingests import Incoming, IngestOutcome, read_incoming
+from actors.committer import ApplyResult, Committer
+from actors.fail_points import FailPoint, fail_point
+from actors.ingests import IngestOutcome, PendingIngest, read_incoming
 from actors.journal import Journal
 from actors.owners import Owners
 from actors.prefixes import Prefixes
-from actors.receipt_writer import Receipting
+from actors.receipt_writer import ReceiptWriter
 from actors.requests import Intake
 from actors.sweep import sweep
 from actors.tunings import Tunings
@@ -44,10 +44,10 @@ from lmeraser.state.log import Log
 from lmeraser.state.manifest import Manifest
 from lmeraser.store import Store
 
-_NOTHING = Applied((), frozenset())
+_NOTHING = ApplyResult((), frozenset())
 
 
-class Registrar:
+class Coordinator:
     """The one that commits. Requests are durable before they are acknowledged."""
 
     def __init__(
@@ -73,14 +73,14 @@ class Registrar:
         self._intake = Intake(store, hash_key, self._journal)
         self._intake.adopt(self._committer.index)
         self._retries: deque[str] = deque()
-        self._receipting = Receipting(store, manifest, hash_key, signing_key, self._journal)
+        self._receipting = ReceiptWriter(store, manifest, hash_key, signing_key, self._journal)
         self._receipting.tidy()
         self._tunings = Tunings(manifest.method, self._journal, self._committer, owners)
         self._requests = Backlog()
         for deletion in self._journal.history.deletions.values():
             if deletion.status == "accepted":
                 self._requests.add(deletion.id)
-        self._ingests: deque[Incoming] = deque()
+        self._ingests: deque[PendingIngest] = deque()
         self.prefixes = Prefixes(store)
         self._owed: frozenset[str] = frozenset()
         commit = self._committer.commit
@@ -162,7 +162,7 @@ class Registrar:
         Raises:
             RequestError: when the ingest can no longer be finished, and must start again.
         """
-        ingest = Incoming(prefix, self.prefixes.hand_over(prefix), force)
+        ingest = PendingIngest(prefix, self.prefixes.hand_over(prefix), force)
         self._ingests.append(ingest)
         return ingest.outcome
 
@@ -186,14 +186,14 @@ class Registrar:
         """Do one piece of work; False when there was none to do.
 
         Raises:
-            FencedError: when a newer registrar has taken over; this one must not go on.
+            FencedError: when a newer coordinator has taken over; this one must not go on.
         """
         try:
             # A refused request may have told it so, and it has nothing to add of its own that would tell it again.
             self._journal.heed()
             return self._step()
         except LMEraserError:
-            # An object that is gone may have been swept by a successor, and then this registrar must not start again.
+            # An object that is gone may have been swept by a successor, and then this coordinator must not start again.
             with suppress(StoreError):
                 self._journal.check()
             raise
@@ -234,27 +234,27 @@ class Registrar:
         self._tunings.forget(applied.left_keys)
         # Until the lease of every replica has run out, one may still answer from the commit before.
         time.sleep(self._lease_s)
-        reached(Boundary.LEASE_WAITED)
+        fail_point(FailPoint.LEASE_WAITED)
         self._retire(applied)
-        reached(Boundary.OWNERS_RETIRED)
+        fail_point(FailPoint.OWNERS_RETIRED)
         self._sweep()
-        reached(Boundary.SWEPT)
+        fail_point(FailPoint.SWEPT)
         for request_id in ids:
             # A step that failed after this record is done again, and must not write it twice.
             if self._journal.history.deletion(request_id).status == "accepted":
                 self._receipting.erased(request_id)
             self._intake.forget(request_id)
-            reached(Boundary.REQUEST_PURGED)
+            fail_point(FailPoint.REQUEST_PURGED)
             self._requests.done(request_id)
 
-    def _add(self, ingest: Incoming) -> None:
+    def _add(self, ingest: PendingIngest) -> None:
         history, index = self._journal.history, self._committer.index
         try:
             self.prefixes.check(ingest.prefix)
             arrived = read_incoming(self._store, ingest, history, self._hash_key, self._manifest.method, index)
         except (DataError, ObjectCorruptError, ObjectMissingError, RequestError) as error:
             return self._ended(ingest, error)
-        # What another registrar has swept away was not there to be read, and must not count as nothing to add.
+        # What another coordinator has swept away was not there to be read, and must not count as nothing to add.
         self._journal.check()
         outcome = IngestOutcome(len(arrived.index), arrived.present, arrived.erased)
         try:
@@ -263,7 +263,9 @@ class Registrar:
             return self._ended(ingest, error)
         return self._ended(ingest, outcome, applied)
 
-    def _ended(self, ingest: Incoming, outcome: IngestOutcome | Exception, applied: Applied = _NOTHING) -> None:
+    def _ended(
+        self, ingest: PendingIngest, outcome: IngestOutcome | Exception, applied: ApplyResult = _NOTHING
+    ) -> None:
         """Sweep what lies under the prefix, and tell what became of the rows or why none was added."""
         # A later step that fails is done again, and must not add the rows a second time.
         self._ingests.popleft()
@@ -276,7 +278,7 @@ class Registrar:
         finally:
             ingest.tell(outcome)
 
-    def _retire(self, applied: Applied) -> None:
+    def _retire(self, applied: ApplyResult) -> None:
         """End the owners of clusters that are no more; what fails is owed by the next step that erases or adds."""
         self._owed |= applied.left_keys - applied.touched
         self._owners.retire(self._owed)

@@ -12,7 +12,7 @@ from enum import StrEnum
 EVENT = "lmeraser.boundary"
 
 
-class Boundary(StrEnum):
+class FailPoint(StrEnum):
     """What has just been done, in the order of a deletion."""
 
     REQUEST_WRITTEN = "request written"
@@ -34,6 +34,6 @@ class Boundary(StrEnum):
     COMPLETED_RECORDED = "completed recorded"
 
 
-def reached(boundary: Boundary) -> None:
+def fail_point(boundary: FailPoint) -> None:
     """Announce that a step is done."""
     sys.audit(EVENT, boundary.value)

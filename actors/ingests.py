@@ -53,7 +53,7 @@ class IngestOutcome:
 
 
 @dataclass(frozen=True)
-class Incoming:
+class PendingIngest:
     """One ingest that waits to be added.
 
     Attributes:
@@ -78,7 +78,7 @@ class Incoming:
 
 @dataclass(frozen=True)
 class Arrived:
-    """What the registrar needs to know of the new rows of an ingest: everything but their images and features.
+    """What the coordinator needs to know of the new rows of an ingest: everything but their images and features.
 
     Attributes:
         objects: the row objects, each with the index of its rows.
@@ -107,7 +107,7 @@ def short_hashes(hashes: Iterable[str]) -> np.ndarray:
 
 def read_incoming(
     store: Store,
-    ingest: Incoming,
+    ingest: PendingIngest,
     history: History,
     hash_key: HashKey,
     method: MethodConfig,
@@ -182,7 +182,7 @@ def _check_same(
         )
 
 
-def _erased(table: RowTable, ingest: Incoming, history: History, hash_key: HashKey) -> np.ndarray:
+def _erased(table: RowTable, ingest: PendingIngest, history: History, hash_key: HashKey) -> np.ndarray:
     """Which rows were named in a deletion, or their subjects; a forced ingest heeds only those after it began."""
     heeded_from = ingest.begun + 1 if ingest.force else 0
     return np.array(

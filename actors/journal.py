@@ -1,4 +1,4 @@
-"""The registrar's hold on the log: one term, appends in order, and the history that follows from it."""
+"""The coordinator's hold on the log: one term, appends in order, and the history that follows from it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Journal:
     """Appends records under one term. Safe to use from several threads.
 
     Raises:
-        FencedError: from every method, once a newer registrar has written to the log.
+        FencedError: from every method, once a newer coordinator has written to the log.
         LogError: when an append of its own had seemed to fail and did not; read the log anew.
     """
 
@@ -56,7 +56,7 @@ class Journal:
             return record
 
     def check(self) -> None:
-        """The fence of every removal: raises once another registrar has written to the log."""
+        """The fence of every removal: raises once another coordinator has written to the log."""
         with self._lock:
             self._refuse(self._log.advance())
 
@@ -67,7 +67,7 @@ class Journal:
 
     @property
     def position(self) -> Position:
-        """Where those stand who work for this registrar."""
+        """Where those stand who work for this coordinator."""
         with self._lock:
             self._refuse(())
             return Position(self.term, self._log.head.number if self._log.head is not None else 0)
@@ -79,13 +79,13 @@ class Journal:
     def _refuse(self, foreign: Sequence[Record], cause: Exception | None = None) -> None:
         """Raise if there are records of others, now or ever before.
 
-        Once the log was read to its end, nothing else would keep a registrar that was replaced from adding to it.
+        Once the log was read to its end, nothing else would keep a coordinator that was replaced from adding to it.
         """
         self.history.replay(foreign)
         self._behind |= bool(foreign)
         if self.history.term > self.term:
             raise FencedError(
-                f"a registrar of term {self.history.term} has taken over from term {self.term}"
+                f"a coordinator of term {self.history.term} has taken over from term {self.term}"
             ) from cause
         if self._behind:
             # Its own append, which seemed to fail: what this process holds in memory is behind the log.

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from actors.fail_points import Boundary, reached
+from actors.fail_points import FailPoint, fail_point
 from lmeraser.errors import FencedError, LMEraserError, OwnerFailedError, TuningCancelledError
 from lmeraser.hashing import HashKey
 from lmeraser.ids import comparable
@@ -62,7 +62,7 @@ class RowsJob:
         sources: where to take them from.
         requests: request objects that name the rows to leave out.
         target: name of the object to write.
-        position: where in the log the registrar stood that asks for it.
+        position: where in the log the coordinator stood that asks for it.
     """
 
     region: Region
@@ -80,7 +80,7 @@ class TuningJob:
         key: the cluster.
         rows_object, rows_leaf: its rows, and their keyed digest.
         target: name of the object to write.
-        position: where in the log the registrar stood that asks for it.
+        position: where in the log the coordinator stood that asks for it.
     """
 
     key: str
@@ -91,7 +91,7 @@ class TuningJob:
 
 
 @dataclass(frozen=True)
-class Written:
+class WrittenObject:
     """An object that was written: how many rows it is about, and its keyed digest."""
 
     rows: int
@@ -133,12 +133,12 @@ class Owner:
         self._progress = (0, 0)
 
     @_failing()
-    def write_rows(self, job: RowsJob) -> Written:
+    def write_rows(self, job: RowsJob) -> WrittenObject:
         """Write the cluster's rows from the sources, without the rows that the requests name.
 
         Raises:
             ObjectMissingError, ObjectCorruptError: when a source cannot be read or is damaged.
-            FencedError: when another registrar has taken over; what was written is gone then.
+            FencedError: when another coordinator has taken over; what was written is gone then.
             OwnerFailedError: at any error that is not raised on purpose; what this process holds is not to be trusted.
         """
         requests = [json.loads(self._store.get(name)) for name in job.requests]
@@ -148,31 +148,31 @@ class Owner:
             keep_N = _within(table, job.region, self._manifest.method.seed)
             keep_N &= ~_named(table, requests)
             parts.append(table.where(keep_N))
-        reached(Boundary.ROWS_READ)
+        fail_point(FailPoint.ROWS_READ)
         rows = RowTable.concatenate(parts, head_dim=parts[0].features_NH.shape[1] if parts else 0)
         self._put(job.target, rows.to_parquet(), job.position)
-        reached(Boundary.ROWS_WRITTEN)
-        return Written(len(rows), state_leaf(self._hash_key, f"rows/{self._key}", rows.digest()))
+        fail_point(FailPoint.ROWS_WRITTEN)
+        return WrittenObject(len(rows), state_leaf(self._hash_key, f"rows/{self._key}", rows.digest()))
 
     @_failing()
-    def tune(self, job: TuningJob) -> Written:
+    def tune(self, job: TuningJob) -> WrittenObject:
         """Tune the cluster's prompt on its rows, and write the specialist.
 
         Raises:
             ObjectMissingError, ObjectCorruptError: when the rows cannot be read or are not the cluster's.
             TuningCancelledError: when a newer change made the tuning pointless.
-            FencedError: when another registrar has taken over; what was written is gone then.
+            FencedError: when another coordinator has taken over; what was written is gone then.
             OwnerFailedError: at any error that is not raised on purpose; what this process holds is not to be trusted.
         """
-        reached(Boundary.TUNING_STARTED)
+        fail_point(FailPoint.TUNING_STARTED)
         rows = self._read(RowObject(job.rows_object, f"rows/{self._key}", job.rows_leaf))
         specialist = self._method().specialist(rows, self._report, lambda: job.target in self._cancelled)
         with self._putting:
             if job.target in self._cancelled:
                 raise TuningCancelledError("the tuning was cancelled before its specialist was written")
             self._put(job.target, specialist.to_safetensors(), job.position)
-        reached(Boundary.SPECIALIST_WRITTEN)
-        return Written(len(rows), state_leaf(self._hash_key, f"specialist/{self._key}", specialist.digest()))
+        fail_point(FailPoint.SPECIALIST_WRITTEN)
+        return WrittenObject(len(rows), state_leaf(self._hash_key, f"specialist/{self._key}", specialist.digest()))
 
     def cancel(self, target: str) -> None:
         """Stop the tuning that would write ``target``; when this returns, it writes nothing any more."""
@@ -184,7 +184,7 @@ class Owner:
         return self._progress
 
     def _put(self, name: str, data: bytes, position: Position) -> None:
-        """Write an object, unless another registrar has taken over: it may have erased rows that are in it."""
+        """Write an object, unless another coordinator has taken over: it may have erased rows that are in it."""
         self._store.put(name, data)
         try:
             check_term(self._store, position)

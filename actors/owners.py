@@ -1,4 +1,4 @@
-"""What the registrar asks of the owners, and owners that live in the same process."""
+"""What the coordinator asks of the owners, and owners that live in the same process."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from actors.owner import Owner, RowsJob, TuningJob, Written
+from actors.owner import Owner, RowsJob, TuningJob, WrittenObject
 from lmeraser.errors import (
     FingerprintError,
     LMEraserError,
@@ -43,20 +43,20 @@ class TuningResult:
     """
 
     job: TuningJob
-    written: Written | None
+    written: WrittenObject | None
     reason: str | None = None
-    may_pass: bool = False
+    is_transient: bool = False
 
 
-def may_pass(error: Exception) -> bool:
+def is_transient(error: Exception) -> bool:
     """Whether the same may succeed later: the store's medium fails, and nothing that it holds is damaged."""
     lasting = ObjectCorruptError | ObjectMissingError | StoreFormatError | FingerprintError
     return isinstance(error, StoreError) and not isinstance(error, lasting)
 
 
 def written_rows(
-    jobs: Iterable[RowsJob], write: Callable[[Mapping[str, RowsJob]], Mapping[str, Written | Exception]]
-) -> dict[str, Written]:
+    jobs: Iterable[RowsJob], write: Callable[[Mapping[str, RowsJob]], Mapping[str, WrittenObject | Exception]]
+) -> dict[str, WrittenObject]:
     """Have every job done; an owner that failed at it is asked again.
 
     Row objects count only once a commit names them, so writing one twice does no harm.
@@ -72,10 +72,10 @@ def written_rows(
     """
     pending = {job.region.key: job for job in jobs}
     failures: Counter[str] = Counter()
-    done: dict[str, Written] = {}
+    done: dict[str, WrittenObject] = {}
     while pending:
         for key, outcome in write(pending).items():
-            if isinstance(outcome, Written):
+            if isinstance(outcome, WrittenObject):
                 done[key] = outcome
                 del pending[key]
                 continue
@@ -89,14 +89,14 @@ def written_rows(
 
 
 class Owners(Protocol):
-    """All owners, as the registrar sees them."""
+    """All owners, as the coordinator sees them."""
 
     @property
     def slots(self) -> int:
         """How many clusters can be tuned at a time."""
 
     def prepare(self, rows: Mapping[str, int]) -> None:
-        """Have owners for these clusters, and none of them at work: a new registrar takes over.
+        """Have owners for these clusters, and none of them at work: a new coordinator takes over.
 
         Args:
             rows: rows by cluster key.
@@ -105,7 +105,7 @@ class Owners(Protocol):
     def start_ahead(self) -> None:
         """While there is nothing else to do: have owners ready that may be asked for, and end idle ones."""
 
-    def write_rows(self, jobs: Iterable[RowsJob]) -> dict[str, Written]:
+    def write_rows(self, jobs: Iterable[RowsJob]) -> dict[str, WrittenObject]:
         """Have every job's owner write its rows; by cluster key. Raises what :func:`written_rows` raises."""
 
     def start_tuning(self, job: TuningJob) -> None:
@@ -140,7 +140,7 @@ class InProcessOwners:
     def start_ahead(self) -> None:
         pass
 
-    def write_rows(self, jobs: Iterable[RowsJob]) -> dict[str, Written]:
+    def write_rows(self, jobs: Iterable[RowsJob]) -> dict[str, WrittenObject]:
         return written_rows(jobs, lambda pending: {key: self._outcome(job) for key, job in pending.items()})
 
     def start_tuning(self, job: TuningJob) -> None:
@@ -157,7 +157,7 @@ class InProcessOwners:
         except TuningCancelledError:
             return [TuningResult(job, None)]
         except LMEraserError as error:
-            return [TuningResult(job, None, str(error), may_pass(error))]
+            return [TuningResult(job, None, str(error), is_transient(error))]
 
     def stop_tuning(self, keys: Collection[str]) -> None:
         self._cancelled += [job for job in self._queue if job.key in keys]
@@ -166,7 +166,7 @@ class InProcessOwners:
     def retire(self, keys: Collection[str]) -> None:
         pass
 
-    def _outcome(self, job: RowsJob) -> Written | LMEraserError:
+    def _outcome(self, job: RowsJob) -> WrittenObject | LMEraserError:
         try:
             return self._owner(job.region.key).write_rows(job)
         except LMEraserError as error:

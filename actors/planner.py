@@ -26,13 +26,13 @@ class Planner:
 
     Attributes:
         min_tuned_rows: a cluster with fewer rows is never tuned.
-        passes: passes of one tuning.
+        epochs: passes of one tuning.
         attempts: what the log says of tunings that failed, by the digest of the rows.
         clock: seconds that only grow.
     """
 
     min_tuned_rows: int
-    passes: int
+    epochs: int
     attempts: Mapping[str, Attempts]
     clock: Callable[[], float] = time.monotonic
     _not_before: dict[str, float] = field(default_factory=dict)
@@ -42,7 +42,7 @@ class Planner:
         return [entry for entry in self._untuned(commit) if self._count(entry.rows_leaf) < ATTEMPTS]
 
     def ready(self, commit: Commit, deadlines: Mapping[str, str]) -> list[ClusterEntry]:
-        """Clusters that can be tuned now: by deadline, then the cheapest (rows × passes) first.
+        """Clusters that can be tuned now: by deadline, then the cheapest (rows × `epochs`) first.
 
         Args:
             commit: the newest.
@@ -51,15 +51,15 @@ class Planner:
         now = self.clock()
         ready = (entry for entry in self.awaiting(commit) if self._not_before.get(entry.rows_leaf, now) <= now)
         return sorted(
-            ready, key=lambda entry: (deadlines.get(entry.key, _NO_DEADLINE), entry.rows * self.passes, entry.key)
+            ready, key=lambda entry: (deadlines.get(entry.key, _NO_DEADLINE), entry.rows * self.epochs, entry.key)
         )
 
-    def pause(self, job: TuningJob, may_pass: bool = False) -> None:
+    def pause(self, job: TuningJob, is_transient: bool = False) -> None:
         """Leave these rows alone for a while: after their first failed attempt 0.5 s, then twice as long each time.
 
         A failure that may pass, such as a full disk, is no attempt: it is tried again until it succeeds.
         """
-        pause_s = STORE_PAUSE_S if may_pass else FIRST_PAUSE_S * 2 ** (self._count(job.rows_leaf) - 1)
+        pause_s = STORE_PAUSE_S if is_transient else FIRST_PAUSE_S * 2 ** (self._count(job.rows_leaf) - 1)
         now = self.clock()
         self._not_before = {leaf: until for leaf, until in self._not_before.items() if until > now}
         self._not_before[job.rows_leaf] = now + pause_s

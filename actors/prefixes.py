@@ -157,6 +157,6 @@ class Prefixes:
 
 def _dropped() -> RequestError:
     return RequestError(
-        "the ingest cannot go on: the registrar started anew, a row of it was erased meanwhile, or nothing was heard "
+        "the ingest cannot go on: the coordinator started anew, a row of it was erased meanwhile, or nothing was heard "
         f"of it for {SILENCE_S:.0f} s. None of its rows was added; start it again"
     )

@@ -7,7 +7,7 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from actors.fail_points import Boundary, reached
+from actors.fail_points import FailPoint, fail_point
 from actors.journal import Journal
 from lmeraser.hashing import HashKey, canonical_json
 from lmeraser.proof.receipts import Coverage, sides, sign, statement
@@ -17,7 +17,7 @@ from lmeraser.state.stored_objects import object_name
 from lmeraser.store import Store
 
 
-class Receipting:
+class ReceiptWriter:
     """Signs receipts at "erased" and again at "completed"."""
 
     def __init__(
@@ -52,7 +52,7 @@ class Receipting:
         changed = sides(*self._around(committed.before, committed.after), clusters)
         receipt = statement(self._manifest, self._hash_key, deletion_id, coverage, times, changed)
         name = self._put(deletion_id, receipt)
-        reached(Boundary.RECEIPT_WRITTEN)
+        fail_point(FailPoint.RECEIPT_WRITTEN)
         self._journal.append(
             "erased",
             {
@@ -64,7 +64,7 @@ class Receipting:
             },
         )
         del self._unrecorded[deletion_id]
-        reached(Boundary.ERASED_RECORDED)
+        fail_point(FailPoint.ERASED_RECORDED)
 
     def completed(self, deletion_id: str) -> None:
         """Add to the receipt that the touched clusters are tuned again, and record it."""
@@ -74,10 +74,10 @@ class Receipting:
         receipt["completed_at"] = self._journal.now()
         receipt["completed"] = {"log": commit.number, "root": commit.root}
         name = self._put(deletion_id, receipt)
-        reached(Boundary.RECEIPT_COMPLETED)
+        fail_point(FailPoint.RECEIPT_COMPLETED)
         self._journal.append("completed", {"id": deletion_id, "receipt": name})
         del self._unrecorded[deletion_id]
-        reached(Boundary.COMPLETED_RECORDED)
+        fail_point(FailPoint.COMPLETED_RECORDED)
 
     def _around(self, before: int, after: int) -> tuple[Commit, Commit]:
         """The commits with these record numbers."""
@@ -89,7 +89,7 @@ class Receipting:
         return self._commits[before], self._commits[after]
 
     def _put(self, deletion_id: str, receipt: dict[str, Any]) -> str:
-        """Write a receipt under a name of its own: one that a replaced registrar writes late overwrites no other."""
+        """Write a receipt under a name of its own: one that a replaced coordinator writes late overwrites no other."""
         # A step that failed before its record is done again, and leaves no second receipt behind.
         name = self._unrecorded.setdefault(deletion_id, object_name(f"receipts/{deletion_id}", "json"))
         self._store.put(name, canonical_json(sign(receipt, self._signing_key)))

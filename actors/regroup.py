@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from actors.fail_points import Boundary, reached
-from actors.owner import Region, RowObject, RowsJob, Written
+from actors.fail_points import FailPoint, fail_point
+from actors.owner import Region, RowObject, RowsJob, WrittenObject
 from actors.row_index import RowIndex
 from lmeraser.hashing import HashKey
 from lmeraser.learning.heads import Statistics
@@ -60,7 +60,7 @@ def regroup(
         going: the rows that go.
         coming: row objects of the rows that come, each with its rows.
         requests: request objects that name the rows that go.
-        position: where in the log the registrar stands.
+        position: where in the log the coordinator stands.
     """
     entries = {entry.key: entry for entry in before}
     incoming: dict[str, list[RowObject]] = defaultdict(list)
@@ -153,11 +153,11 @@ def put_heads(store: Store, hash_key: HashKey, heads: HeadsState) -> tuple[str, 
     """Write the heads; their object's name and their keyed digest."""
     name = object_name("heads", "safetensors")
     store.put(name, heads.to_safetensors())
-    reached(Boundary.HEADS_WRITTEN)
+    fail_point(FailPoint.HEADS_WRITTEN)
     return name, state_leaf(hash_key, "heads", heads.digest())
 
 
-def regrouped_entries(regrouping: Regrouping, written: Mapping[str, Written]) -> tuple[ClusterEntry, ...]:
+def regrouped_entries(regrouping: Regrouping, written: Mapping[str, WrittenObject]) -> tuple[ClusterEntry, ...]:
     """The entries after the change; touched clusters have no specialist."""
     fresh = (
         ClusterEntry(

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from actors.allowance import Allowance
-from actors.fail_points import Boundary, reached
+from actors.fail_points import FailPoint, fail_point
 from actors.journal import Journal
 from actors.row_index import RowIndex
 from lmeraser.deletion import Deletion
@@ -108,18 +108,18 @@ class Intake:
             self._allowance.take(unknown, rows=len(record["samples"]))
             name = self.object_of(request["id"])
             self._store.put(name, canonical_json(request))
-            reached(Boundary.REQUEST_WRITTEN)
+            fail_point(FailPoint.REQUEST_WRITTEN)
             try:
                 self._journal.append("request", record)
             except (StoreError, LogError):
                 # Refused, so it must not be adopted later. Had the append only seemed to fail, the log makes it anew.
-                # A registrar that took over may have adopted it already; then it is that one's.
+                # A coordinator that took over may have adopted it already; then it is that one's.
                 if request["id"] not in self._journal.history.deletions:
                     self._refused.append(name)
                     with suppress(StoreError):
                         self._purge_refused()
                 raise
-            reached(Boundary.REQUEST_RECORDED)
+            fail_point(FailPoint.REQUEST_RECORDED)
             return self._answer(request["id"], request), True
 
     def adopt(self, index: RowIndex) -> None:
@@ -177,7 +177,7 @@ class Intake:
 
     def _purge_refused(self) -> None:
         while self._refused:
-            # Nobody was told that it is accepted. A registrar that adopts it at this moment makes it anew.
+            # Nobody was told that it is accepted. A coordinator that adopts it at this moment makes it anew.
             self._store.purge(self._refused[-1], unfenced)
             self._refused.pop()
 

@@ -1,7 +1,7 @@
 """Restoring: a newer log is applied to an older copy of the store, so that nothing that was deleted since comes back.
 
 The copy is marked first, and nothing opens it while the mark is there. Then the newer records are added to its log. The
-commits among them name objects that the copy does not hold, so a registrar goes on from the copy's own newest commit;
+commits among them name objects that the copy does not hold, so a coordinator goes on from the copy's own newest commit;
 it erases, as for any deletion, the rows that the newer log has as erased, and its commit follows the newer log.
 """
 
@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from actors.coordinator import Registrar
+from actors.coordinator import Coordinator
 from actors.owners import InProcessOwners
 from actors.requests import MAX_IDS
 from lmeraser.errors import LogError, NotReadyError, OwnerFailedError
@@ -31,7 +31,7 @@ _NAMED = ("samples", "subjects", "unknown_samples", "unknown_subjects")
 
 
 @dataclass(frozen=True)
-class Restored:
+class RestoreResult:
     """What a restore did.
 
     Attributes:
@@ -51,8 +51,8 @@ class Restored:
     deletions: tuple[str, ...]
 
 
-class RestoringRegistrar(Registrar):
-    """A registrar over a copy that is being restored."""
+class RestoringCoordinator(Coordinator):
+    """A coordinator over a copy that is being restored."""
 
     def held(self, hashes: Collection[str]) -> list[str]:
         """Ids of the samples that are held and whose keyed hash, or whose subject's, is among these."""
@@ -81,7 +81,7 @@ class _Mark:
     last: int
 
 
-def restore(store: Store, mirror: Store, hash_key: HashKey, signing_key: Ed25519PrivateKey) -> Restored:
+def restore(store: Store, mirror: Store, hash_key: HashKey, signing_key: Ed25519PrivateKey) -> RestoreResult:
     """Apply the mirrored log to the store; one that was broken off is finished.
 
     Raises:
@@ -100,7 +100,7 @@ def restore(store: Store, mirror: Store, hash_key: HashKey, signing_key: Ed25519
     mark = _read_mark(store) or _make_mark(store, manifest, hash_key, newer)
     if mark is None:
         commit = _commits(Log(store).advance())[-1]
-        return Restored(0, 0, commit.rows, commit.rows, commit.root, ())
+        return RestoreResult(0, 0, commit.rows, commit.rows, commit.root, ())
     _cut(store, newer, mark)
     have = len(Log(store).advance())
     for record in newer[max(mark.own, have) : mark.last]:
@@ -163,27 +163,27 @@ def _erase_again(
     signing_key: Ed25519PrivateKey,
     mark: _Mark,
     newer: list[Record],
-) -> Restored:
+) -> RestoreResult:
     log = Log(store).advance()
     own = [commit for commit in _commits(log) if commit.number > mark.last]
     base = own[-1] if own else Commit.from_record(log[mark.commit - 1])
     owners = InProcessOwners(store, manifest, hash_key, lambda: load_method(store, manifest))
-    registrar = RestoringRegistrar(store, manifest, hash_key, signing_key, owners, manifest.lease_s, base)
-    found = registrar.held(set(_erased_since(newer, mark.commit)))
+    coordinator = RestoringCoordinator(store, manifest, hash_key, signing_key, owners, manifest.lease_s, base)
+    found = coordinator.held(set(_erased_since(newer, mark.commit)))
     for start in range(0, len(found), MAX_IDS):
-        registrar.delete(found[start : start + MAX_IDS], [])
-    while any(deletion.status == "accepted" for deletion in registrar.deletions()):
-        registrar.step()
-        for reason in registrar.status()["held_up"].values():
+        coordinator.delete(found[start : start + MAX_IDS], [])
+    while any(deletion.status == "accepted" for deletion in coordinator.deletions()):
+        coordinator.step()
+        for reason in coordinator.status()["held_up"].values():
             raise OwnerFailedError(f"{reason}; mend the cause, and give the same command again")
     commits = _commits(Log(store).advance())
     if commits[-1].number <= mark.last:
-        registrar.commit_again()
+        coordinator.commit_again()
         commits = _commits(Log(store).advance())
     made = [commit for commit in commits if commit.number > mark.last]
     before = Commit.from_record(log[mark.commit - 1])
-    registrar.unmark()
-    return Restored(
+    coordinator.unmark()
+    return RestoreResult(
         records=mark.last - mark.own,
         erased=before.rows - made[-1].rows,
         rows=made[-1].rows,

@@ -16,10 +16,10 @@ def sweep(store: Store, commit: Commit | None, writing: Callable[[str], bool], f
         commit: the newest commit; None before the first.
         writing: whether an object of this name is being written now; asked after the objects were listed, so that one
             whose writing began meanwhile is safe.
-        fence: raises when another registrar has taken over, whose objects this one's commit does not name.
+        fence: raises when another coordinator has taken over, whose objects this one's commit does not name.
 
     Raises:
-        FencedError: when another registrar has taken over; nothing is removed then.
+        FencedError: when another coordinator has taken over; nothing is removed then.
         StoreError: when something that should be gone is still listed.
     """
     named = commit.objects() if commit is not None else set()

@@ -17,7 +17,7 @@ _log = logging.getLogger(__name__)
 
 
 class Tunings:
-    """The tunings of one registrar.
+    """The tunings of one coordinator.
 
     Attributes:
         made: how many gave a specialist.
@@ -27,7 +27,7 @@ class Tunings:
         self._journal = journal
         self._committer = committer
         self._owners = owners
-        self._planner = Planner(method.partition.min_tuned_rows, method.tuning.passes, journal.history.attempts)
+        self._planner = Planner(method.partition.min_tuned_rows, method.tuning.epochs, journal.history.attempts)
         self._running: dict[str, TuningJob] = {}
         self.made = 0
 
@@ -67,7 +67,7 @@ class Tunings:
         self._committer.take_specialists(current)
         for result in results:
             if result.reason is not None:
-                self._failed(result.job, result.reason, result.may_pass)
+                self._failed(result.job, result.reason, result.is_transient)
 
     def start(self) -> bool:
         """Start as many as there is room for; whether any was."""
@@ -96,13 +96,13 @@ class Tunings:
         self._journal.append("retry", {"id": deletion_id})
         self._planner.hurry()
 
-    def _failed(self, job: TuningJob, reason: str, may_pass: bool) -> None:
+    def _failed(self, job: TuningJob, reason: str, is_transient: bool) -> None:
         """Try it again after a pause. An attempt is recorded, so that a restart forgets none."""
         commit = self._committer.commit
         entry = commit.entry(job.key) if commit is not None else None
         if entry is None or entry.rows_leaf != job.rows_leaf:
             return
         _log.warning("the tuning of cluster %s failed: %s", job.key, reason)
-        if not may_pass:
+        if not is_transient:
             self._journal.append("attempt", {"key": job.key, "rows": job.rows_leaf, "reason": reason})
-        self._planner.pause(job, may_pass)
+        self._planner.pause(job, is_transient)

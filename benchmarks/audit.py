@@ -1,7 +1,7 @@
 """Does the audit see rows before their deletion, and nothing after 1, 10 and 100 deletions, or after chosen ones?
 
 The demo's configuration: handwritten digits under a small Vision Transformer that `lmeraser pretrain` trains on glyphs.
-The store is made by the command line; deletions go through the registrar's own class with its owners in this process.
+The store is made by the command line; deletions go through the coordinator's own class with its owners in this process.
 Prints one JSON object for each case, and leaves each case's report in the folder. The store is kept there for the next
 run.
 
@@ -99,12 +99,12 @@ def prepare(folder: Path) -> None:
 def drawn(copy: Path, sample_ids: Sequence[str], count: int) -> list[str]:
     """Delete rows drawn by hash, each erased before the next is asked for, then have all tuned."""
     names = sorted(sample_ids, key=lambda name: draw(0, "audited", name))[:count]
-    with _registrar(copy) as registrar:
+    with _coordinator(copy) as coordinator:
         requests = []
         for name in names:
-            requests.append(registrar.delete([name], []).id)
-            wait(lambda: registrar.deletion(requests[-1]).status != "accepted")
-        wait(registrar.idle)
+            requests.append(coordinator.delete([name], []).id)
+            wait(lambda: coordinator.deletion(requests[-1]).status != "accepted")
+        wait(coordinator.idle)
     return requests
 
 
@@ -113,9 +113,9 @@ def chosen(copy: Path, plan: Plan) -> list[str]:
     requests: list[str] = []
     for _ in range(_ROUNDS):
         names = [name for name, _ in sorted(_published(copy, plan), key=lambda pair: pair[1])[:_EACH]]
-        with _registrar(copy) as registrar:
-            requests.append(registrar.delete(names, []).id)
-            wait(registrar.idle)
+        with _coordinator(copy) as coordinator:
+            requests.append(coordinator.delete(names, []).id)
+            wait(coordinator.idle)
     return requests
 
 
@@ -166,7 +166,7 @@ def _method(copy: Path) -> Method:
     return Prepared(copy, ()).method
 
 
-def _registrar(copy: Path) -> Any:
+def _coordinator(copy: Path) -> Any:
     return at_work(copy, _method(copy), _LEASE_S)
 
 

@@ -25,7 +25,7 @@ import torch
 # The script serving.py beside this one would hide the package of the same name.
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from lmeraser.baselines import Clustered, Published, PublishedConfig, Retrain, RidgeOnly, Sampled, Sisa, measured
+from lmeraser.baselines import Clustered, Published, PublishedConfig, Retrain, Sampled, SharedHeadOnly, Sisa, measured
 from lmeraser.baselines.ridge import raw_features
 from lmeraser.config import Config, PromptConfig, ServingConfig, SourceConfig, load_config
 from lmeraser.data import Sample, open_source
@@ -40,12 +40,12 @@ from lmeraser.state.manifest import NAME, load_manifest
 from lmeraser.state.pipeline import Method
 from lmeraser.state.public_artifacts import accelerator_name, build_public, create_store, load_method
 from lmeraser.store import LocalStore
-from serving.predictor import Predictor, ToScore
+from serving.predictor import Predictor, ScoreRequest
 from serving.routing_table import routes
-from serving.snapshot import Bank
+from serving.snapshot import Snapshot
 
 ROOT = Path(__file__).parent.parent
-PROMPT_SETTINGS = ("kind", "depth", "pad_px", "meta_passes")
+PROMPT_SETTINGS = ("kind", "depth", "pad_px", "public_epochs")
 # Rows and test rows; of GTSRB and the digits all test rows.
 SIZES = {"digits": (600, 292), "mnist": (20_000, 5_000), "gtsrb": (2_000, 1_760), "cifar10": (1_000, 1_000)}
 WEIGHTS = (0.25, 0.5, 0.75, 1.0)
@@ -150,7 +150,7 @@ def method_of(place: Arena, folder: Path, seed: int, entry: Entry) -> Method:
         create_store(store, settled, build_public(settled, state, public.samples(public.labels)))
     method = load_method(store, load_manifest(store))
     partition = replace(settled.partition, max_cluster_rows=entry.get("bound", settled.partition.max_cluster_rows))
-    tuning = replace(settled.tuning, passes=entry.get("passes", settled.tuning.passes))
+    tuning = replace(settled.tuning, epochs=entry.get("epochs", settled.tuning.epochs))
     return replace(method, config=replace(settled, partition=partition, tuning=tuning))
 
 
@@ -246,7 +246,7 @@ def run(place: Arena, entry: Entry, seed: int, folder: Path, deleted: float) -> 
         "settings": dict(entry.settings),
         "rows": len(train),
         "test_rows": len(test),
-        "passes": method.config.tuning.passes,
+        "epochs": method.config.tuning.epochs,
         "image_px": method.backbone.image_px,
         "accuracy": accuracies,
         "unexplained": unexplained(fit),
@@ -278,12 +278,12 @@ def fitted(entry: Entry, method: Method, place: Arena, train: list[Sample]) -> A
     if entry.method == "ridge":
         if entry["depths"] == "last":
             method = replace(method, feature_map=_last_map(method, place))
-        return RidgeOnly.fit(method, rows, entry["depths"])
+        return SharedHeadOnly.fit(method, rows, entry["depths"])
     assert entry.method == "published"
     # The published frame is 30 of 224 pixels.
     pad_px = round(method.backbone.image_px * 30 / 224)
     config = PublishedConfig(
-        entry["clusters"], method.config.tuning.passes, pad_px, method.config.tuning.batch_rows, entry["rate"]
+        entry["clusters"], method.config.tuning.epochs, pad_px, method.config.tuning.batch_rows, entry["rate"]
     )
     # The first rows are the first in the order of a hash, as in a shuffled loader.
     order = sorted(range(len(ids)), key=lambda row: draw(method.config.seed, "loader", ids[row]))
@@ -340,7 +340,7 @@ def answering(fit: Any, images_N3PP: np.ndarray) -> Callable[[], object]:
     keys = list(fit.specialists)
     entries = [ClusterEntry(one.key, one.anchors, one.bits, one.rows, "rows", "leaf") for one in fit.cut.clusters]
     prompts = [torch.from_numpy(fit.specialists[key].prompt) for key in keys]
-    bank = Bank(
+    snapshot = Snapshot(
         commit=Commit(tuple(entries), "heads", "leaf", {}, "leaf"),
         prompts_K=torch.stack(prompts) if prompts else torch.zeros(0, *fit.method.prompt_kind.shape),
         specialists=tuple(keys),
@@ -354,7 +354,7 @@ def answering(fit: Any, images_N3PP: np.ndarray) -> Callable[[], object]:
     def answer() -> None:
         with deterministic():
             for batch in batches:
-                predictor.score(bank, [ToScore(batch)])
+                predictor.score(snapshot, [ScoreRequest(batch)])
 
     return answer
 

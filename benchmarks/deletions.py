@@ -1,7 +1,7 @@
 """What does a deletion cost: seconds until erased and until completed, tunings, and rows passed?
 
-The registrar's own class, stepped by a thread as its Ray actor does it, over a store on the local disk; owners live in
-the same process (no Ray). Configuration and features are the demo's. Prints one JSON object for each figure. Takes
+The coordinator's own class, stepped by a thread as its Ray actor does it, over a store on the local disk; owners live
+in the same process (no Ray). Configuration and features are the demo's. Prints one JSON object for each figure. Takes
 about 20 minutes on two cores; ``--quick`` takes a minute, and its figures say nothing.
 
     python benchmarks/deletions.py --out /tmp/deletions
@@ -35,8 +35,8 @@ from stores import Prepared, a_copy, at_work, commits, lease_of, prepared, rows_
 # The script serving.py beside this one would hide the package of the same name.
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from actors.coordinator import Registrar
-from actors.fail_points import EVENT, Boundary
+from actors.coordinator import Coordinator
+from actors.fail_points import EVENT, FailPoint
 from cluster.demo import CONFIG
 from lmeraser.config import MethodConfig, load_config
 from lmeraser.data import open_source
@@ -49,13 +49,13 @@ from lmeraser.store import LocalStore
 
 # In the order of a deletion; rows are written only where a cluster is left.
 STEPS = (
-    Boundary.REQUEST_RECORDED,
-    Boundary.ROWS_WRITTEN,
-    Boundary.HEADS_WRITTEN,
-    Boundary.COMMIT_APPENDED,
-    Boundary.LEASE_WAITED,
-    Boundary.SWEPT,
-    Boundary.ERASED_RECORDED,
+    FailPoint.REQUEST_RECORDED,
+    FailPoint.ROWS_WRITTEN,
+    FailPoint.HEADS_WRITTEN,
+    FailPoint.COMMIT_APPENDED,
+    FailPoint.LEASE_WAITED,
+    FailPoint.SWEPT,
+    FailPoint.ERASED_RECORDED,
 )
 
 
@@ -66,7 +66,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="few rows, few repetitions")
     arguments = parser.parse_args()
     shutil.rmtree(arguments.out, ignore_errors=True)
-    # The registrar's own process has no torch: what belongs to it is kept out of garbage collections here.
+    # The coordinator's own process has no torch: what belongs to it is kept out of garbage collections here.
     gc.collect()
     gc.freeze()
     for figure in figures(arguments.out, arguments.quick):
@@ -127,17 +127,17 @@ def erasing(store: Prepared, ids: int, count: int) -> dict[str, Any]:
     while len(deletions) < count:
         in_a_copy = min(max(1, len(store.sample_ids) // (100 * ids)), count - len(deletions))
         with a_copy(store) as folder:
-            with at_work(folder, method, lease_of(folder)) as registrar:
+            with at_work(folder, method, lease_of(folder)) as coordinator:
                 for wanted in chunks(chance.sample(store.sample_ids, ids * in_a_copy), ids):
                     MOMENTS.clear()
                     asked = time.monotonic()
-                    deletion = registrar.delete(wanted, ())
+                    deletion = coordinator.delete(wanted, ())
                     asked_s.append(time.monotonic() - asked)
-                    until(registrar, deletion.id, "erased")
+                    until(coordinator, deletion.id, "erased")
                     steps.append(since_before(MOMENTS))
-                    deletions.append(registrar.deletion(deletion.id))
+                    deletions.append(coordinator.deletion(deletion.id))
                     if len(deletions) < count and in_a_copy > 1:
-                        wait(registrar.idle)
+                        wait(coordinator.idle)
             tuned_rows += rows_to_tune(folder, method)
     return {
         "figure": "accepted to erased",
@@ -159,12 +159,12 @@ def completing(store: Prepared, ids: int, count: int) -> dict[str, Any]:
     took_s: list[float] = []
     tunings: list[int] = []
     for number in range(count):
-        with a_copy(store) as folder, at_work(folder, method, lease_of(folder)) as registrar:
-            deletion = registrar.delete(random.Random(number).sample(store.sample_ids, ids), ())
-            until(registrar, deletion.id, "completed")
-            deletion = registrar.deletion(deletion.id)
+        with a_copy(store) as folder, at_work(folder, method, lease_of(folder)) as coordinator:
+            deletion = coordinator.delete(random.Random(number).sample(store.sample_ids, ids), ())
+            until(coordinator, deletion.id, "completed")
+            deletion = coordinator.deletion(deletion.id)
             took_s.append(between(deletion.erased_at, deletion.completed_at))
-            tunings.append(registrar.status()["tunings"])
+            tunings.append(coordinator.status()["tunings"])
     return {
         "figure": "erased to completed",
         "rows": len(store.sample_ids),
@@ -178,23 +178,23 @@ def completing(store: Prepared, ids: int, count: int) -> dict[str, Any]:
 def planned(store: Prepared, requests: int, together: bool) -> dict[str, Any]:
     """Tunings that deletions of one row each cost: sent at once, or each after the one before is completed."""
     method = stand_in(store.method)
-    with a_copy(store) as folder, at_work(folder, method, lease_of(folder) if together else 0.0) as registrar:
-        clusters = registrar.status()["clusters"]
+    with a_copy(store) as folder, at_work(folder, method, lease_of(folder) if together else 0.0) as coordinator:
+        clusters = coordinator.status()["clusters"]
         begun = time.monotonic()
         for name in random.Random(0).sample(store.sample_ids, requests):
-            registrar.delete([name], ())
+            coordinator.delete([name], ())
             if not together:
-                wait(registrar.idle)
+                wait(coordinator.idle)
         sent_s = time.monotonic() - begun
-        wait(registrar.idle)
-        erased_s = spread([between(one.accepted_at, one.erased_at) for one in registrar.deletions()])
+        wait(coordinator.idle)
+        erased_s = spread([between(one.accepted_at, one.erased_at) for one in coordinator.deletions()])
         return {
             "figure": "tunings",
             "rows": len(store.sample_ids),
             "requests": requests,
             "sent": "at once" if together else "each after the one before is completed",
             "clusters": clusters,
-            "tunings": registrar.status()["tunings"],
+            "tunings": coordinator.status()["tunings"],
             "commits_that_erase": len([one for one in commits(folder) if one.requests]),
             "sending_s": round(sent_s, 1) if together else None,
             "accepted_to_erased_s": erased_s if together else None,
@@ -219,23 +219,23 @@ def cost(store: Prepared, tuned_rows: Sequence[int], ids: int, method: Method) -
     """Row-passes as counted, as expected of ids drawn without replacement, and the bound.
 
     A cluster of n rows of N loses none of m ids with probability C(N-n, m) / C(N, m); otherwise the rows that it has
-    left are tuned again. All m rows go from touched clusters, so passes × (Σ n · (1 - C(N-n, m) / C(N, m)) - m) is
-    expected; for one id that is passes × (N · Σp² - 1), with p = n / N.
+    left are tuned again. All m rows go from touched clusters, so epochs × (Σ n · (1 - C(N-n, m) / C(N, m)) - m) is
+    expected; for one id that is epochs × (N · Σp² - 1), with p = n / N.
     """
-    passes = method.config.tuning.passes
+    epochs = method.config.tuning.epochs
     rows = [entry.rows for entry in commits(store.folder)[-1].clusters]
     total = sum(rows)
     touched = sum(n * (1 - math.comb(total - n, ids) / math.comb(total, ids)) for n in rows)
-    counted = [passes * one for one in tuned_rows]
+    counted = [epochs * one for one in tuned_rows]
     return {
-        "passes": passes,
+        "epochs": epochs,
         "sum_of_squared_shares": round(sum((n / total) ** 2 for n in rows), 5),
-        "expected": round(passes * (touched - ids)),
+        "expected": round(epochs * (touched - ids)),
         "mean": round(statistics.mean(counted)),
         "standard_error": round(statistics.stdev(counted) / len(counted) ** 0.5) if len(counted) > 1 else None,
         "max": max(counted),
-        "bound": passes * min(ids * method.config.partition.max_cluster_rows, total - ids),
-        "all_rows": passes * (total - ids),
+        "bound": epochs * min(ids * method.config.partition.max_cluster_rows, total - ids),
+        "all_rows": epochs * (total - ids),
     }
 
 
@@ -271,9 +271,9 @@ def since_before(moments: Sequence[Moment]) -> dict[str, tuple[float, float]]:
     }
 
 
-def until(registrar: Registrar, deletion_id: str, status: Status) -> None:
+def until(coordinator: Coordinator, deletion_id: str, status: Status) -> None:
     """Return once the deletion is there; what came before it counts as passed."""
-    wait(lambda: registrar.deletion(deletion_id).status in (status, "completed"))
+    wait(lambda: coordinator.deletion(deletion_id).status in (status, "completed"))
 
 
 def between(before: str | None, after: str | None) -> float:

@@ -133,9 +133,9 @@ def wait_until_ready(url: str) -> None:
             time.sleep(1)
 
 
-def seconds(deletion: dict[str, Any], reached: str) -> float:
+def seconds(deletion: dict[str, Any], fail_point: str) -> float:
     """From acceptance to a later step."""
-    begun, ended = (datetime.fromisoformat(deletion[name]) for name in ("accepted_at", reached))
+    begun, ended = (datetime.fromisoformat(deletion[name]) for name in ("accepted_at", fail_point))
     return round((ended - begun).total_seconds(), 3)
 
 

@@ -32,21 +32,21 @@ ESSENTIAL = (
     Entry("ours"),
     Entry("sampled", (("tuned_rows", 300),)),
 )
-# One prompt for all rows, tuned from the meta-prompt and for the closed-form head, as ours are.
+# One prompt for all rows, tuned from the public prompt and for the closed-form head, as ours are.
 RETRAIN_AS_OURS = Entry("retrain", (("tuned", "as_ours"),))
-RIDGE_PLAIN = Entry("ridge", (("depths", "several"), ("meta_passes", 0)))
+RIDGE_PLAIN = Entry("ridge", (("depths", "several"), ("public_epochs", 0)))
 MORE = (
     RIDGE_PLAIN,
-    Entry("ours", (("meta_passes", 0),)),
-    Entry("ridge", (("depths", "last"), ("meta_passes", 0))),
+    Entry("ours", (("public_epochs", 0),)),
+    Entry("ridge", (("depths", "last"), ("public_epochs", 0))),
     Entry("ours", (("bound", 150),)),
     Entry("ours", (("bound", 300),)),
     Entry("ours", (("bound", 1000),)),
-    Entry("ours", (("passes", 2),)),
-    Entry("retrain", (("passes", 2),)),
+    Entry("ours", (("epochs", 2),)),
+    Entry("retrain", (("epochs", 2),)),
     Entry("sisa", (("shards", 20), ("slices", 3))),
     Entry("published", (("clusters", 14), ("rate", RATE))),
-    Entry("ours", (("kind", "pad"), ("pad_px", 4), ("meta_passes", 0))),
+    Entry("ours", (("kind", "pad"), ("pad_px", 4), ("public_epochs", 0))),
 )
 # Where labels stand: on the left of what is on the right, and below what has a neighbour above.
 DEAREST = ("retrain", "published")
@@ -59,7 +59,7 @@ DEEP = {
     "cifar10": (6, 9),
 }
 SEEDS = {"digits": 5, "mnist": 5, "gtsrb": 5, "cifar10": 5}
-# Their backbone was trained on the public rows of the meta-prompt.
+# Their backbone was trained on the public rows of the public prompt.
 GLYPHS = ("digits", "mnist")
 # So many rows that a lower bound on clusters leaves many of them.
 LARGE = ("mnist",)
@@ -79,7 +79,7 @@ def entries(place: str, settings: bool) -> list[Entry]:
 
 def deep(place: str) -> list[Entry]:
     """Ours with tokens that enter half-way up, and at three quarters."""
-    return [Entry("ours", (("depth", depth), ("meta_passes", 0))) for depth in DEEP[place]]
+    return [Entry("ours", (("depth", depth), ("public_epochs", 0))) for depth in DEEP[place]]
 
 
 def main() -> None:
@@ -122,7 +122,7 @@ def summary(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [
         {
             **{
-                key: group[0][key] for key in ("entry", "method", "settings", "rows", "test_rows", "passes", "image_px")
+                key: group[0][key] for key in ("entry", "method", "settings", "rows", "test_rows", "epochs", "image_px")
             },
             "seeds": len(group),
             "accuracy": {name: interval([one["accuracy"][name] for one in group]) for name in group[0]["accuracy"]},
@@ -165,7 +165,7 @@ def draw(found: dict[str, list[dict[str, Any]]], figure: str, docs: Path) -> Non
             colour = COLOURS[row["method"]]
             if row["method"] == "ridge":
                 style = "--" if row["settings"]["depths"] == "several" else ":"
-                plain = ", no meta-prompt" if row["settings"].get("meta_passes") == 0 else ""
+                plain = ", no public prompt" if row["settings"].get("public_epochs") == 0 else ""
                 style = "-." if plain and style == "--" else style
                 said = f"ridge only, {row['settings']['depths']}{plain}"
                 plot.axhline(value["mean"], color=colour, linestyle=style, label=said)
@@ -199,19 +199,19 @@ def draw(found: dict[str, list[dict[str, Any]]], figure: str, docs: Path) -> Non
 def label(row: dict[str, Any]) -> str:
     """A method and its settings, short."""
     settings = row["settings"]
-    passes = f"{settings['passes']} passes" if "passes" in settings else ""
+    epochs = f"{settings['epochs']} epochs" if "epochs" in settings else ""
     said = {
-        "retrain": lambda: "tuned as ours" if "tuned" in settings else passes,
+        "retrain": lambda: "tuned as ours" if "tuned" in settings else epochs,
         "sisa": lambda: f"S = {settings['shards']}",
         "sampled": lambda: f"{settings['tuned_rows']} rows",
         "published": lambda: f"{settings['clusters']} clusters",
         "ours": lambda: " ".join(
             [
                 *([f"≤ {settings['bound']}"] if "bound" in settings else []),
-                *([passes] if passes else []),
+                *([epochs] if epochs else []),
                 *(["pad"] if settings.get("kind") == "pad" else []),
                 *([f"at block {settings['depth']}"] if "depth" in settings else []),
-                *(["no meta-prompt"] if settings.keys() == {"meta_passes"} else []),
+                *(["no public prompt"] if settings.keys() == {"public_epochs"} else []),
             ]
         ),
     }

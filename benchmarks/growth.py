@@ -20,7 +20,7 @@ from contest import Entry, arena, method_of
 from drawing import COLOURS, DOCS, NAMES, axes, save
 
 from lmeraser.baselines.part import tuning_row_passes
-from lmeraser.baselines.sisa import stage_passes
+from lmeraser.baselines.sisa import stage_epochs
 from lmeraser.state.pipeline import Method
 
 ROWS = (1_000, 2_000, 5_000, 10_000, 20_000, 50_000, 200_000, 1_000_000, 10_000_000)
@@ -70,7 +70,7 @@ def costs(method: Method, anchors_N: np.ndarray, rows: int) -> dict[str, Any]:
 
 def sisa(method: Method, rows: int, shards: int) -> float:
     """The formula of ``lmeraser.baselines.sisa``."""
-    stage = tuning_row_passes(method, 1, stage_passes(method.config.tuning.passes, SLICES))
+    stage = tuning_row_passes(method, 1, stage_epochs(method.config.tuning.epochs, SLICES))
     again = (SLICES + 1) * (2 * SLICES + 1) / 6
     return stage * rows / (shards * SLICES) * again + rows / shards
 

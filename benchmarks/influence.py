@@ -1,7 +1,7 @@
 """How long do deleted rows go on having an influence on answers, and what does an answer cost?
 
 Two figures from one set of results. *Influence*: seconds from the request until nothing that answers has seen the rows.
-Ours is measured on a store with the registrar's own class (``accepted`` to ``erased``: rows written, sums subtracted,
+Ours is measured on a store with the coordinator's own class (``accepted`` to ``erased``: rows written, sums subtracted,
 heads solved, commit, lease, sweep, receipt), by the clock; the others are the processor's seconds that their deletion
 takes in this process, without any store (on a GPU, seconds by the clock). The published way never gets there.
 *Serving*: what an image costs.

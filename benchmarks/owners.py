@@ -43,9 +43,9 @@ from meanwhile import meanwhile
 from processes import descendants
 
 from actors.ingests import put_rows
-from actors.remote.owner_processes import NAMESPACE, Site
+from actors.remote.owner_processes import NAMESPACE, StoreRef
 from cluster.demo import CONFIG
-from cluster.runtime import free_port, registrar_of
+from cluster.runtime import coordinator_of, free_port
 from cluster.service import start_service, stop_service
 from lmeraser.config import Config, OwnersConfig, ServingConfig, load_config
 from lmeraser.data import open_source
@@ -71,7 +71,7 @@ class Stores:
         config: Config = load_config(CONFIG)
         method = config.method(open_source(config.private).labels)
         # Two passes, because what is timed here is not the tuning.
-        self._method = replace(method, tuning=replace(method.tuning, passes=2))
+        self._method = replace(method, tuning=replace(method.tuning, epochs=2))
         self._out = out
         torch.manual_seed(0)
         public = open_source(config.public)
@@ -84,9 +84,9 @@ class Stores:
         """A store whose clusters hold at most the bound of its name, tuned in this process."""
         store = self._empty(name, BOUNDS[name], min_tuned_rows)
         table = self._table.where(np.arange(len(self._table)) < rows)
-        with at_work(store.folder, store.method, lease_s=0.0) as registrar:
-            put(registrar.begin_ingest, registrar.ingest, store, table)
-            wait(registrar.idle)
+        with at_work(store.folder, store.method, lease_s=0.0) as coordinator:
+            put(coordinator.begin_ingest, coordinator.ingest, store, table)
+            wait(coordinator.idle)
         return replace(store, sample_ids=table.sample_ids)
 
     def more(self) -> RowTable:
@@ -113,7 +113,7 @@ def put(begin: Callable[[], str], ingest: Callable[[str], Any], store: Prepared,
 
 @contextmanager
 def running(store: Prepared, cores: int, most: int) -> Iterator[Any]:
-    """The registrar, as an actor of a Ray of its own."""
+    """The coordinator, as an actor of a Ray of its own."""
     ray.init(
         address="local",
         num_cpus=cores,
@@ -124,8 +124,8 @@ def running(store: Prepared, cores: int, most: int) -> Iterator[Any]:
     )
     uri, keys = str(store.folder / "store"), str(store.folder / "keys")
     try:
-        yield registrar_of(
-            Site(uri, keys), load_manifest(LocalStore(Path(uri))), OwnersConfig(max_resident_owners=most)
+        yield coordinator_of(
+            StoreRef(uri, keys), load_manifest(LocalStore(Path(uri))), OwnersConfig(max_resident_owners=most)
         )
     finally:
         ray.shutdown()
@@ -140,9 +140,9 @@ def until(done: Callable[[], bool], poll_s: float = 0.02) -> None:
         time.sleep(poll_s)
 
 
-def status(registrar: Any) -> dict[str, Any]:
-    """What the registrar says."""
-    said: dict[str, Any] = ray.get(registrar.status.remote())
+def status(coordinator: Any) -> dict[str, Any]:
+    """What the coordinator says."""
+    said: dict[str, Any] = ray.get(coordinator.status.remote())
     return said
 
 
@@ -165,31 +165,31 @@ class Watch:
         while not left.wait(1.0):
             used, count = memory()
             self.most_mib = max(self.most_mib, sum(used.values()))
-            self.most_owners = max(self.most_owners, count["OwnerProcess"])
+            self.most_owners = max(self.most_owners, count["OwnerActor"])
 
 
 def serving(stores: Stores, name: str) -> dict[str, Any]:
     """From nothing but the store to a service that is ready, and until the owners ahead are there."""
     store = stores.of(name, min_tuned_rows=BOUNDS[name] + 1)
     begun = time.monotonic()
-    with running(store, 2, 16) as registrar:
-        clusters = status(registrar)["clusters"]
-        registrar_s = time.monotonic() - begun
+    with running(store, 2, 16) as coordinator:
+        clusters = status(coordinator)["clusters"]
+        coordinator_s = time.monotonic() - begun
         start_service(
             LocalStore(store.folder / "store"), store.folder / "keys", ServingConfig(), "127.0.0.1", free_port()
         )
         ready_s = time.monotonic() - begun
-        until(lambda: len(ray.get(registrar.owner_places.remote())) == min(16, clusters))
+        until(lambda: len(ray.get(coordinator.owner_places.remote())) == min(16, clusters))
         owners_s = time.monotonic() - begun
         used, count = memory()
         stop_service()
     return {
         "figure": "start",
         "clusters": clusters,
-        "registrar_s": round(registrar_s, 1),
+        "coordinator_s": round(coordinator_s, 1),
         "service_s": round(ready_s, 1),
         "owners_ahead_s": round(owners_s, 1),
-        "owners": count["OwnerProcess"],
+        "owners": count["OwnerActor"],
         "mib_by_kind": used,
     }
 
@@ -199,17 +199,17 @@ def erasing(stores: Stores, name: str, count: int) -> dict[str, Any]:
     store = stores.of(name, min_tuned_rows=BOUNDS[name] + 1)
     entries = sorted(newest(store), key=lambda entry: entry.rows)
     found: dict[str, list[float]] = {"resident": [], "passive": []}
-    with running(store, 2, 16) as registrar:
-        until(lambda: len(ray.get(registrar.owner_places.remote())) == 16)
+    with running(store, 2, 16) as coordinator:
+        until(lambda: len(ray.get(coordinator.owner_places.remote())) == 16)
         for number in range(count):
             for kind in found:
-                places = ray.get(registrar.owner_places.remote())
+                places = ray.get(coordinator.owner_places.remote())
                 chosen = [
                     entry for entry in entries if (entry.key in places) == (kind == "resident") and entry.rows > 2
                 ]
                 entry = chosen[-1 - number] if kind == "resident" else chosen[number]
                 row = ids_of(store, entry)[number]
-                done = erased(registrar, [row])
+                done = erased(coordinator, [row])
                 found[kind].append(seconds(done))
                 entries = sorted(newest(store), key=lambda entry: entry.rows)
                 time.sleep(0.5)
@@ -218,7 +218,7 @@ def erasing(stores: Stores, name: str, count: int) -> dict[str, Any]:
         "figure": "erased, no tunings",
         "clusters": len(entries),
         **{f"{kind}_s": spread(values) for kind, values in found.items()},
-        "owner_mib": round(used["OwnerProcess"] / processes["OwnerProcess"], 1),
+        "owner_mib": round(used["OwnerActor"] / processes["OwnerActor"], 1),
     }
 
 
@@ -226,18 +226,18 @@ def an_hour(stores: Stores, workers: int, count: int) -> dict[str, Any]:
     """Deletions of one row each, sent at once, until all are completed; owners tune one a worker."""
     store = stores.of("64", min_tuned_rows=8)
     seen = Watch()
-    with running(store, workers, 16) as registrar, meanwhile(seen.until):
-        until(lambda: len(ray.get(registrar.owner_places.remote())) == 16)
+    with running(store, workers, 16) as coordinator, meanwhile(seen.until):
+        until(lambda: len(ray.get(coordinator.owner_places.remote())) == 16)
         rows = random.Random(0).sample(store.sample_ids, count)
         begun = time.monotonic()
         asked = []
         for row in rows:
-            asked.append(ray.get(registrar.delete.remote([row], [])).id)
+            asked.append(ray.get(coordinator.delete.remote([row], [])).id)
             time.sleep(0.5)
-        until(lambda: status(registrar)["idle"], 0.1)
+        until(lambda: status(coordinator)["idle"], 0.1)
         took_s = time.monotonic() - begun
-        done = [ray.get(registrar.deletion.remote(one)) for one in asked]
-        tunings = status(registrar)["tunings"]
+        done = [ray.get(coordinator.deletion.remote(one)) for one in asked]
+        tunings = status(coordinator)["tunings"]
         used, processes = memory()
     return {
         "figure": "deletions an hour",
@@ -247,7 +247,7 @@ def an_hour(stores: Stores, workers: int, count: int) -> dict[str, Any]:
         "seconds": round(took_s, 1),
         "an_hour": round(count / took_s * 3600),
         "accepted_to_erased_s": spread([seconds(one) for one in done]),
-        "owner_that_tuned_mib": round(used["OwnerProcess"] / processes["OwnerProcess"], 1),
+        "owner_that_tuned_mib": round(used["OwnerActor"] / processes["OwnerActor"], 1),
         "most_mib": round(seen.most_mib),
     }
 
@@ -258,23 +258,23 @@ def many(stores: Stores) -> dict[str, Any]:
     seen = Watch()
     with meanwhile(seen.until):
         begun = time.monotonic()
-        with running(store, 2, 16) as registrar:
-            clusters = status(registrar)["clusters"]
+        with running(store, 2, 16) as coordinator:
+            clusters = status(coordinator)["clusters"]
             started_s = time.monotonic() - begun
             begun = time.monotonic()
             put(
-                lambda: ray.get(registrar.begin_ingest.remote()),
-                lambda prefix: ray.get(registrar.ingest.remote(prefix)) and None,
+                lambda: ray.get(coordinator.begin_ingest.remote()),
+                lambda prefix: ray.get(coordinator.ingest.remote(prefix)) and None,
                 store,
                 stores.more(),
             )
             added_s = time.monotonic() - begun
-            until(lambda: status(registrar)["idle"], 0.1)
+            until(lambda: status(coordinator)["idle"], 0.1)
             tuned_s = time.monotonic() - begun
-            tunings = status(registrar)["tunings"]
-            done = [erased(registrar, [row]) for row in random.Random(0).sample(store.sample_ids, 30)]
-            until(lambda: status(registrar)["idle"], 0.1)
-            after = status(registrar)["clusters"]
+            tunings = status(coordinator)["tunings"]
+            done = [erased(coordinator, [row]) for row in random.Random(0).sample(store.sample_ids, 30)]
+            until(lambda: status(coordinator)["idle"], 0.1)
+            after = status(coordinator)["clusters"]
             used, _ = memory()
     equal = verify(LocalStore(store.folder / "store"), load_hash_key(store.folder / "keys")).equal
     return {
@@ -304,11 +304,11 @@ def ids_of(store: Prepared, entry: Any) -> tuple[str, ...]:
     return RowTable.from_parquet(LocalStore(store.folder / "store").get(name), name).sample_ids
 
 
-def erased(registrar: Any, rows: Sequence[str]) -> Deletion:
+def erased(coordinator: Any, rows: Sequence[str]) -> Deletion:
     """A deletion, once its rows are erased."""
-    asked = ray.get(registrar.delete.remote(list(rows), [])).id
-    until(lambda: ray.get(registrar.deletion.remote(asked)).erased_at is not None)
-    done: Deletion = ray.get(registrar.deletion.remote(asked))
+    asked = ray.get(coordinator.delete.remote(list(rows), [])).id
+    until(lambda: ray.get(coordinator.deletion.remote(asked)).erased_at is not None)
+    done: Deletion = ray.get(coordinator.deletion.remote(asked))
     return done
 
 

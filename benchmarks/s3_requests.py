@@ -1,7 +1,7 @@
 """How many requests does S3 get: for a deletion, for a start, and from a replica that waits or answers?
 
 Requests are counted in the log of moto's server on loopback, so they are those that a bill would list; its seconds are
-not those of S3 and are not given. Owners live in the registrar's process (no Ray), and a stand-in tunes. Prices are
+not those of S3 and are not given. Owners live in the coordinator's process (no Ray), and a stand-in tunes. Prices are
 those of S3 Standard in us-east-1 in 2025: $5 per million of PUT, POST and LIST, $0.40 of GET and HEAD, DELETE free.
 
     python benchmarks/s3_requests.py --out /tmp/s3-requests
@@ -30,7 +30,7 @@ sys.path.append(str(Path(__file__).parent.parent / "tests" / "support"))
 
 from s3_server import CREDENTIALS, S3Server, s3_server
 
-from actors.coordinator import Registrar
+from actors.coordinator import Coordinator
 from actors.owners import InProcessOwners
 from cluster.demo import CONFIG
 from lmeraser.config import ServingConfig, load_config
@@ -80,18 +80,18 @@ def figures(server: S3Server, built: Prepared, rows: int) -> Iterator[dict[str, 
     store = open_store(server.uri(server.bucket(versioned=True)))
     for name in local.names():
         store.put(name, local.get(name))
-    registrars: list[Registrar] = []
-    started = counted(server, lambda: registrars.append(registrar_of(store, built)))
-    registrar = registrars[0]
-    shown = {"rows": rows, "clusters": registrar.status()["clusters"]}
-    yield {"what": "a registrar's check of the bucket and start", **shown, **told(started)}
-    waiting = counted(server, lambda: steps(registrar, 5.0))
-    yield {"what": "a registrar that waits, for a second", **told(waiting, 5.0)}
+    coordinators: list[Coordinator] = []
+    started = counted(server, lambda: coordinators.append(coordinator_of(store, built)))
+    coordinator = coordinators[0]
+    shown = {"rows": rows, "clusters": coordinator.status()["clusters"]}
+    yield {"what": "a coordinator's check of the bucket and start", **shown, **told(started)}
+    waiting = counted(server, lambda: steps(coordinator, 5.0))
+    yield {"what": "a coordinator that waits, for a second", **told(waiting, 5.0)}
     for ids in (1, 10):
         chosen = [built.sample_ids[place] for place in range(0, rows, rows // ids)][:ids]
-        erased = counted(server, lambda chosen=chosen: registrar.delete(chosen, []) and registrar.step())
-        completed = counted(server, lambda: until_idle(registrar))
-        clusters = len(registrar.deletions()[-1].clusters)
+        erased = counted(server, lambda chosen=chosen: coordinator.delete(chosen, []) and coordinator.step())
+        completed = counted(server, lambda: until_idle(coordinator))
+        clusters = len(coordinator.deletions()[-1].clusters)
         yield {"what": "accepted to erased", "ids": ids, "clusters touched": clusters, **told(erased)}
         yield {"what": "erased to completed", "ids": ids, "clusters touched": clusters, **told(completed)}
     replicas: list[Replica] = []
@@ -103,34 +103,34 @@ def figures(server: S3Server, built: Prepared, rows: int) -> Iterator[dict[str, 
     yield {"what": "a replica that answers without a pause, for a second", **told(busy, 20 + _LOGGED_WITHIN_S)}
 
 
-def registrar_of(store: Store, built: Prepared) -> Registrar:
-    """A registrar that has checked the bucket and taken over."""
+def coordinator_of(store: Store, built: Prepared) -> Coordinator:
+    """A coordinator that has checked the bucket and taken over."""
     store.check()
     manifest, keys = load_manifest(store), built.folder / "keys"
     method = stand_in(load_method(store, manifest))
     owners = InProcessOwners(store, manifest, load_hash_key(keys), lambda: method)
-    return Registrar(store, manifest, load_hash_key(keys), load_signing_key(keys), owners, lease_s=0.0)
+    return Coordinator(store, manifest, load_hash_key(keys), load_signing_key(keys), owners, lease_s=0.0)
 
 
-def steps(registrar: Registrar, seconds: float) -> None:
+def steps(coordinator: Coordinator, seconds: float) -> None:
     """Have it look for work for so long."""
     until = time.monotonic() + seconds
     while time.monotonic() < until:
-        registrar.step()
+        coordinator.step()
         time.sleep(0.02)
 
 
-def until_idle(registrar: Registrar) -> None:
+def until_idle(coordinator: Coordinator) -> None:
     """Have it do all of its work."""
-    while not registrar.idle():
-        registrar.step()
+    while not coordinator.idle():
+        coordinator.step()
 
 
 def asked(replica: Replica, seconds: float) -> None:
-    """Ask for a bank as often as batches could."""
+    """Ask for a snapshot as often as batches could."""
     until = time.monotonic() + seconds
     while time.monotonic() < until:
-        replica.bank()
+        replica.snapshot()
         time.sleep(0.001)
 
 

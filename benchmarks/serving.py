@@ -47,9 +47,9 @@ from lmeraser.learning.prompts import TokenPrompt, prompt_kind
 from lmeraser.state.commit import ClusterEntry, Commit
 from lmeraser.state.pipeline import Method, extract
 from lmeraser.state.public_artifacts import open_routed
-from serving.predictor import Predictor, ToScore
+from serving.predictor import Predictor, ScoreRequest
 from serving.routing_table import routes
-from serving.snapshot import Bank
+from serving.snapshot import Snapshot
 
 IMAGES, IMAGE_PX, CLASSES, ANCHORS, WIDTH = 64, 96, 43, 1024, 192
 THREADS = 1
@@ -77,12 +77,12 @@ class Setting:
     images_N3PP: np.ndarray
 
     @property
-    def asked(self) -> list[ToScore]:
+    def asked(self) -> list[ScoreRequest]:
         """One request, for the specialists too: heads that were drawn are not better one than the other."""
-        return [ToScore(self.images_N3PP, with_specialists=True)]
+        return [ScoreRequest(self.images_N3PP, with_specialists=True)]
 
-    def bank(self, clusters: int) -> Bank:
-        """A bank of K random prompts; the batch falls evenly on the clusters, or each image on one of its own."""
+    def snapshot(self, clusters: int) -> Snapshot:
+        """A snapshot of K random prompts; the batch falls evenly on the clusters, or each image on one of its own."""
         generator = np.random.default_rng(clusters)
         # Image i lies at anchor i; the anchors that no image meets go round.
         step = max(1, clusters // IMAGES)
@@ -94,7 +94,7 @@ class Setting:
             for place, key in enumerate(keys)
         )
         shape = (clusters, *self.method.prompt_kind.shape)
-        return Bank(
+        return Snapshot(
             commit=Commit(entries, "heads", "leaf", {}, "leaf"),
             prompts_K=torch.from_numpy(generator.normal(0, 0.02, shape).astype(np.float32)).to(
                 self.method.backbone.device
@@ -155,10 +155,10 @@ def routed_to_owners(rounds: int) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for variant in ("pad", "token at 0"):
         setting = opened(VARIANTS[variant])
-        bank = setting.bank(OWNERS)
+        snapshot = setting.snapshot(OWNERS)
         owners = [OwnerOfCluster.remote(variant, cluster) for cluster in range(OWNERS)]
-        together = partial(Predictor(setting.method, ServingConfig()).score, bank, setting.asked)
-        apart = partial(ask_owners, setting, bank, owners)
+        together = partial(Predictor(setting.method, ServingConfig()).score, snapshot, setting.asked)
+        apart = partial(ask_owners, setting, snapshot, owners)
         difference = np.abs(together().pooled_NC - apart()).max()
         assert difference < 1e-3, f"the actors' scores differ by {difference}"
         pairs = []
@@ -213,19 +213,19 @@ def all_cases(device: Device) -> dict[str, Callable[[], object]]:
         if PLAIN not in cases:
             cases[PLAIN] = partial(plain_forward, setting)
         for clusters in CLUSTERS:
-            name, bank = case_name(variant, clusters), setting.bank(clusters)
-            met = len(np.unique(predictor.score(bank, setting.asked).cluster_N))
+            name, snapshot = case_name(variant, clusters), setting.snapshot(clusters)
+            met = len(np.unique(predictor.score(snapshot, setting.asked).cluster_N))
             assert met == min(clusters, IMAGES), f"the batch meets {met} clusters of {clusters}"
-            cases[name] = partial(predictor.score, bank, setting.asked)
+            cases[name] = partial(predictor.score, snapshot, setting.asked)
             if clusters == COMPARED:
-                cases[f"{variant}, passes alone"] = partial(passes_alone, setting, bank)
-                skipping = Predictor(setting.method, ServingConfig(skip_above=threshold(predictor, bank, setting)))
-                cases[f"{name}, half skipped"] = partial(skipping.score, bank, setting.asked)
+                cases[f"{variant}, passes alone"] = partial(passes_alone, setting, snapshot)
+                skipping = Predictor(setting.method, ServingConfig(skip_above=threshold(predictor, snapshot, setting)))
+                cases[f"{name}, half skipped"] = partial(skipping.score, snapshot, setting.asked)
             if prompt.depth == 0 and clusters == COMPARED:
-                cases[f"{name}, one pass a cluster"] = partial(pass_by_cluster, setting, predictor, bank)
+                cases[f"{name}, one pass a cluster"] = partial(pass_by_cluster, setting, predictor, snapshot)
             if prompt.kind == "pad" and clusters == COMPARED:
                 heads_K = [nn.Linear(WIDTH, CLASSES, device=device) for _ in range(clusters)]
-                cases[f"{name}, as published"] = partial(loop_over_images, setting, bank, heads_K)
+                cases[f"{name}, as published"] = partial(loop_over_images, setting, snapshot, heads_K)
     return cases
 
 
@@ -268,9 +268,9 @@ def random_head(generator: np.random.Generator) -> Head:
     return Head(generator.normal(0, 0.01, (head_dim, CLASSES)), generator.normal(0, 0.01, CLASSES), 1.0, 1.0)
 
 
-def threshold(predictor: Predictor, bank: Bank, setting: Setting) -> float:
+def threshold(predictor: Predictor, snapshot: Snapshot, setting: Setting) -> float:
     """The ``skip_above`` that leaves half of the batch to the shared head."""
-    scored = predictor.score(bank, setting.asked)
+    scored = predictor.score(snapshot, setting.asked)
     surest_N = probabilities(scored.shared_NC, ServingConfig().temperature).max(axis=1)
     return float(np.quantile(surest_N, 1 - SKIPPED_SHARE))
 
@@ -284,10 +284,10 @@ def plain_forward(setting: Setting) -> torch.Tensor:
         return answer.cpu()
 
 
-def passes_alone(setting: Setting, bank: Bank) -> torch.Tensor:
+def passes_alone(setting: Setting, snapshot: Snapshot) -> torch.Tensor:
     """What the blocks alone cost, prompts included: no search, no projection, no head."""
     kind, backbone = setting.method.prompt_kind, setting.method.backbone
-    prompts_N = bank.prompts_K[:IMAGES]
+    prompts_N = snapshot.prompts_K[:IMAGES]
     with torch.inference_mode():
         pixels_N3PP = backbone.normalise(torch.from_numpy(setting.images_N3PP))
         if not isinstance(kind, TokenPrompt):
@@ -299,25 +299,25 @@ def passes_alone(setting: Setting, bank: Bank) -> torch.Tensor:
         return kind.features_from(lower, prompts_N).head_NF.cpu()
 
 
-def routed(setting: Setting, bank: Bank) -> tuple[torch.Tensor, np.ndarray]:
+def routed(setting: Setting, snapshot: Snapshot) -> tuple[torch.Tensor, np.ndarray]:
     """Pixels of the batch, and by an un-prompted pass the cluster of each image."""
     method = setting.method
     pixels_N3PP = method.backbone.normalise(torch.from_numpy(setting.images_N3PP))
     routing_NR = method.backbone.features_of_pixels(pixels_N3PP).routing_NR.cpu().numpy()
-    return pixels_N3PP, bank.routes.specialist_A[method.anchor_index.nearest(routing_NR)]
+    return pixels_N3PP, snapshot.routes.specialist_A[method.anchor_index.nearest(routing_NR)]
 
 
-def pass_by_cluster(setting: Setting, predictor: Predictor, bank: Bank) -> np.ndarray:
+def pass_by_cluster(setting: Setting, predictor: Predictor, snapshot: Snapshot) -> np.ndarray:
     """The un-prompted pass, then one prompted pass for each cluster that the batch meets."""
     method = setting.method
     scores_NC = np.zeros((IMAGES, CLASSES))
     with torch.inference_mode():
-        pixels_N3PP, cluster_N = routed(setting, bank)
+        pixels_N3PP, cluster_N = routed(setting, snapshot)
         for cluster in np.unique(cluster_N):
             rows_M = np.flatnonzero(cluster_N == cluster)
-            prompts_M = bank.prompts_K[cluster].expand(len(rows_M), *method.prompt_kind.shape)
+            prompts_M = snapshot.prompts_K[cluster].expand(len(rows_M), *method.prompt_kind.shape)
             features = method.prompt_kind.features(pixels_N3PP[rows_M], prompts_M)
-            scores_NC[rows_M] = bank.pooled_head.scores(predictor.projected(features))
+            scores_NC[rows_M] = snapshot.pooled_head.scores(predictor.projected(features))
     return scores_NC
 
 
@@ -329,23 +329,23 @@ class OwnerOfCluster:
         torch.set_num_threads(THREADS)
         self._setting = opened(VARIANTS[variant])
         self._predictor = Predictor(self._setting.method, ServingConfig())
-        self._bank = self._setting.bank(OWNERS)
+        self._snapshot = self._setting.snapshot(OWNERS)
         self._cluster = cluster
 
     def scores(self, pixels_M3PP: np.ndarray) -> np.ndarray:
         """Of the pooled head, (M, C)."""
         method = self._setting.method
         with torch.inference_mode():
-            prompts_M = self._bank.prompts_K[self._cluster].expand(len(pixels_M3PP), *method.prompt_kind.shape)
+            prompts_M = self._snapshot.prompts_K[self._cluster].expand(len(pixels_M3PP), *method.prompt_kind.shape)
             features = method.prompt_kind.features(torch.from_numpy(pixels_M3PP.copy()), prompts_M)
-            return self._bank.pooled_head.scores(self._predictor.projected(features))
+            return self._snapshot.pooled_head.scores(self._predictor.projected(features))
 
 
-def ask_owners(setting: Setting, bank: Bank, owners: Sequence[Any]) -> np.ndarray:
+def ask_owners(setting: Setting, snapshot: Snapshot, owners: Sequence[Any]) -> np.ndarray:
     """The un-prompted pass here, then each cluster's images to its actor, all at once."""
     scores_NC = np.zeros((IMAGES, CLASSES))
     with torch.inference_mode():
-        pixels_N3PP, cluster_N = routed(setting, bank)
+        pixels_N3PP, cluster_N = routed(setting, snapshot)
     asked = {
         cluster: owners[cluster].scores.remote(pixels_N3PP.numpy()[cluster_N == cluster])
         for cluster in np.unique(cluster_N)
@@ -355,14 +355,14 @@ def ask_owners(setting: Setting, bank: Bank, owners: Sequence[Any]) -> np.ndarra
     return scores_NC
 
 
-def loop_over_images(setting: Setting, bank: Bank, heads_K: Sequence[nn.Linear]) -> torch.Tensor:
+def loop_over_images(setting: Setting, snapshot: Snapshot, heads_K: Sequence[nn.Linear]) -> torch.Tensor:
     """As published: the prompt is put on image by image, one pass takes all, and each goes through its cluster's head.
 
     The published head sees the final class token only, and there is no shared head.
     """
     with torch.inference_mode():
-        pixels_N3PP, cluster_N = routed(setting, bank)
-        prompted = [pixels_N3PP[n : n + 1] + bank.prompts_K[cluster] for n, cluster in enumerate(cluster_N)]
+        pixels_N3PP, cluster_N = routed(setting, snapshot)
+        prompted = [pixels_N3PP[n : n + 1] + snapshot.prompts_K[cluster] for n, cluster in enumerate(cluster_N)]
         model: Any = setting.method.backbone.model
         tokens_NSD = model.forward_features(torch.cat(prompted))
         return torch.stack([heads_K[cluster](tokens_NSD[n, 0]) for n, cluster in enumerate(cluster_N)]).cpu()

@@ -43,9 +43,9 @@ sys.path.append(str(Path(__file__).parent.parent / "tests" / "support"))
 
 from meanwhile import meanwhile
 
-from actors.remote.owner_processes import Site
+from actors.remote.owner_processes import StoreRef
 from cluster.demo import CONFIG
-from cluster.runtime import connect, free_port, registrar_of
+from cluster.runtime import connect, coordinator_of, free_port
 from cluster.service import start_service, stop_service
 from lmeraser.client.client import Client
 from lmeraser.config import BackboneConfig, PromptConfig, ServingConfig, load_config
@@ -55,7 +55,7 @@ from lmeraser.state.keys import init_keys
 from lmeraser.state.manifest import load_manifest
 from lmeraser.state.public_artifacts import build_public, create_store
 from lmeraser.store import LocalStore
-from serving.batcher import Batching
+from serving.batcher import Batcher
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -93,7 +93,7 @@ def main() -> None:
 def both_up(folder: Path) -> Iterator[str]:
     """The service and the bare application, each under its own route; the address."""
     store = LocalStore(folder / "store")
-    registrar_of(Site(store.uri, str(folder / "keys")), load_manifest(store))
+    coordinator_of(StoreRef(store.uri, str(folder / "keys")), load_manifest(store))
     config = ServingConfig()
     url = start_service(store, folder / "keys", config, "127.0.0.1", free_port())
     serve.run(
@@ -120,7 +120,7 @@ class Bare:
 
         torch.set_num_threads(threads)
         self._model = create_model(BackboneConfig(image_px=IMAGE_PX)).eval()
-        self._batching = Batching(self._greatest, max_images=64)
+        self._batching = Batcher(self._greatest, max_images=64)
 
     async def __call__(self, request: Request) -> dict[str, int]:
         image_3PP = await asyncio.to_thread(decode_image, await request.body(), IMAGE_PX)

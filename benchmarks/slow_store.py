@@ -33,8 +33,8 @@ from lmeraser.config import ServingConfig, load_config
 from lmeraser.data import open_source
 from lmeraser.errors import NotReadyError
 from lmeraser.store import LocalStore, open_store
-from serving.batcher import Batching
-from serving.predictor import Scored, ToScore
+from serving.batcher import Batcher
+from serving.predictor import ScoreRequest, Scores
 from serving.replica import Replica
 
 DELAYS_MS = (0, 20, 80, 150, 300, 600)
@@ -95,7 +95,7 @@ def asked(replica: Replica, image: bytes, clients: int, seconds: float) -> Count
     """How many requests of so many clients were answered and refused."""
     found: Counter[str] = Counter()
 
-    async def ask(batching: Batching[ToScore, Scored], until: float) -> None:
+    async def ask(batching: Batcher[ScoreRequest, Scores], until: float) -> None:
         while time.monotonic() < until:
             try:
                 await replica.predict([image], batching, "benchmark")
@@ -104,7 +104,7 @@ def asked(replica: Replica, image: bytes, clients: int, seconds: float) -> Count
                 found["refused"] += 1
 
     async def run() -> None:
-        batching = Batching(replica.score, replica.config.max_batch_images)
+        batching = Batcher(replica.score, replica.config.max_batch_images)
         until = time.monotonic() + seconds
         await asyncio.gather(*(ask(batching, until) for _ in range(clients)))
 

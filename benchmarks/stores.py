@@ -1,4 +1,4 @@
-"""Stores of digits from which the benchmarks delete, and a registrar at work over them without Ray.
+"""Stores of digits from which the benchmarks delete, and a coordinator at work over them without Ray.
 
 Rows are scikit-learn's digits; from the 1506th on each is one of them again, moved by up to a pixel and with noise of
 its own. The backbone is not trained: seconds do not hang on its weights.
@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from actors.coordinator import Registrar
+from actors.coordinator import Coordinator
 from actors.ingests import put_rows
 from actors.owners import InProcessOwners
 from lmeraser.config import Config
@@ -93,13 +93,13 @@ def rows_of(method: Method, source: Iterator[Sample]) -> RowTable:
 def prepared(folder: Path, table: RowTable) -> Prepared:
     """Ingest the rows in pieces, and let the stand-in tune every cluster."""
     store = Prepared(folder, table.sample_ids)
-    with at_work(folder, stand_in(store.method), lease_s=0.0) as registrar:
+    with at_work(folder, stand_in(store.method), lease_s=0.0) as coordinator:
         for start in range(0, len(table), _PUT_ROWS):
             piece = table.where((np.arange(len(table)) >= start) & (np.arange(len(table)) < start + _PUT_ROWS))
-            prefix = registrar.begin_ingest()
+            prefix = coordinator.begin_ingest()
             put_rows(LocalStore(folder / "store"), load_hash_key(folder / "keys"), f"{prefix}rows", piece)
-            registrar.ingest(prefix).result()
-        wait(registrar.idle)
+            coordinator.ingest(prefix).result()
+        wait(coordinator.idle)
     return store
 
 
@@ -114,18 +114,18 @@ def lease_of(folder: Path) -> float:
 
 
 @contextmanager
-def at_work(folder: Path, method: Method, lease_s: float) -> Iterator[Registrar]:
-    """A registrar that a thread steps, pausing when there is nothing to do, as ``RegistrarProcess`` does."""
+def at_work(folder: Path, method: Method, lease_s: float) -> Iterator[Coordinator]:
+    """A coordinator that a thread steps, pausing when there is nothing to do, as ``CoordinatorActor`` does."""
     store = LocalStore(folder / "store")
     manifest, hash_key = load_manifest(store), load_hash_key(folder / "keys")
     owners = InProcessOwners(store, manifest, hash_key, lambda: method)
-    registrar = Registrar(store, manifest, hash_key, load_signing_key(folder / "keys"), owners, lease_s)
+    coordinator = Coordinator(store, manifest, hash_key, load_signing_key(folder / "keys"), owners, lease_s)
     ended = threading.Event()
 
     def work() -> None:
         try:
             while not ended.is_set():
-                if not registrar.step():
+                if not coordinator.step():
                     time.sleep(_POLL_S)
         except BaseException:
             _thread.interrupt_main()  # it waits for what will not come
@@ -134,7 +134,7 @@ def at_work(folder: Path, method: Method, lease_s: float) -> Iterator[Registrar]
     with ThreadPoolExecutor(1) as thread:
         working = thread.submit(work)
         try:
-            yield registrar
+            yield coordinator
         finally:
             ended.set()
             working.result()

@@ -28,7 +28,7 @@ from lmeraser.data import (
 from lmeraser.errors import BackboneError, ConfigError
 from lmeraser.learning.backbone import Backbone
 from lmeraser.learning.prompts import prompt_kind
-from lmeraser.learning.public_prompt import learn_meta_prompt
+from lmeraser.learning.public_prompt import learn_public_prompt
 from lmeraser.state.keys import load_signing_key, public_pem
 from lmeraser.state.manifest import NAME, Manifest, load_manifest
 from lmeraser.state.public_artifacts import (
@@ -52,7 +52,7 @@ _STEPS_TOLD = 10
 
 
 @dataclass(frozen=True)
-class Built:
+class BuildResult:
     """A store, and what its making just now left out.
 
     Attributes:
@@ -66,7 +66,7 @@ class Built:
     source: SourceReport = field(default_factory=SourceReport)
 
 
-def open_or_build(config: Config, store: Store, keys: Path, report: Report, *, skip_bad: bool = False) -> Built:
+def open_or_build(config: Config, store: Store, keys: Path, report: Report, *, skip_bad: bool = False) -> BuildResult:
     """Open the store; where there is none yet, make it from the public rows.
 
     Args:
@@ -92,7 +92,7 @@ def open_or_build(config: Config, store: Store, keys: Path, report: Report, *, s
         _check_same(manifest.method, method, store.uri, labels_are_listed=bool(config.labels))
         manifest.check_lease(config.lease_s)
         _check_digest(manifest.public_digests["backbone"], config.backbone_digest)
-        return Built(manifest)
+        return BuildResult(manifest)
     public_key = load_signing_key(keys).public_key()
     store.check()
     public = located(config.public)
@@ -106,7 +106,7 @@ def open_or_build(config: Config, store: Store, keys: Path, report: Report, *, s
     _check_digest(backbone_digest(backbone), config.backbone_digest)
     artifacts = _artifacts(method, backbone, _Public(public, config.images, skipped), rows, report)
     store.put(PUBLIC_KEY, public_pem(public_key))
-    return Built(create_store(store, method, artifacts, config.lease_s), check.skipped, said)
+    return BuildResult(create_store(store, method, artifacts, config.lease_s), check.skipped, said)
 
 
 @dataclass(frozen=True)
@@ -131,10 +131,10 @@ def _artifacts(method: MethodConfig, backbone: Backbone, public: _Public, rows: 
     # The weights go to each node once.
     state = ray.put(backbone.model.state_dict())
     device = {"num_cpus": 1, "num_gpus": 1 if on_gpu else 0}
-    meta_prompt = _meta_prompt(method, public, state, device, report)
+    public_prompt = _public_prompt(method, public, state, device, report)
     workers = max(1, int(ray.cluster_resources().get("GPU" if on_gpu else "CPU", 1)))
     extract = _extract_public.options(**device)
-    streams = [extract.remote(method, public, state, meta_prompt, place, workers) for place in range(workers)]
+    streams = [extract.remote(method, public, state, public_prompt, place, workers) for place in range(workers)]
     while streams:
         ready, _ = ray.wait(streams, num_returns=1, timeout=1.0)
         for stream in ready:
@@ -145,40 +145,40 @@ def _artifacts(method: MethodConfig, backbone: Backbone, public: _Public, rows: 
                 continue
             parts[number] = part
             report("public rows", sum(len(part.routing_NR) for part in parts.values()), rows)
-    return fit_public(method, backbone, meta_prompt, [parts[number] for number in sorted(parts)])
+    return fit_public(method, backbone, public_prompt, [parts[number] for number in sorted(parts)])
 
 
-def _meta_prompt(
+def _public_prompt(
     method: MethodConfig,
     public: _Public,
     state: ray.ObjectRef[State],
     device: dict[str, int],
     report: Report,
 ) -> torch.Tensor | None:
-    """The meta-prompt, tuned by one worker: its steps follow from each other."""
-    if method.prompt.meta_passes == 0:
+    """The public prompt, tuned by one worker: its steps follow from each other."""
+    if method.prompt.public_epochs == 0:
         return None
-    meta_prompt: torch.Tensor | None = None
-    for told in _learn_meta_prompt.options(**device).remote(method, public, state):
+    public_prompt: torch.Tensor | None = None
+    for told in _learn_public_prompt.options(**device).remote(method, public, state):
         step = ray.get(told)
         if isinstance(step, tuple):
-            report("meta-prompt, steps", *step)
+            report("public prompt, steps", *step)
         else:
-            meta_prompt = step
-    return meta_prompt
+            public_prompt = step
+    return public_prompt
 
 
 @ray.remote
-def _learn_meta_prompt(
+def _learn_public_prompt(
     method: MethodConfig, public: _Public, state: State
 ) -> Iterator[tuple[int, int] | torch.Tensor | None]:
-    """Steps done and steps in all, now and then; last the meta-prompt."""
+    """Steps done and steps in all, now and then; last the public prompt."""
     backbone = open_routed(method, method.backbone, state)
     steps: Queue[tuple[int, int] | None] = Queue()
 
     def learn() -> torch.Tensor | None:
         try:
-            return learn_meta_prompt(backbone, method, public.samples(), lambda *step: steps.put(step))
+            return learn_public_prompt(backbone, method, public.samples(), lambda *step: steps.put(step))
         finally:
             steps.put(None)
 
@@ -195,7 +195,7 @@ def _extract_public(
     method: MethodConfig,
     public: _Public,
     state: State,
-    meta_prompt: torch.Tensor | None,
+    public_prompt: torch.Tensor | None,
     place: int,
     workers: int,
 ) -> Iterator[tuple[int, PublicFeatures]]:
@@ -204,7 +204,7 @@ def _extract_public(
     batch = None
     for number, chunk in enumerate(sample_chunks(public.samples(), PUBLIC_CHUNK)):
         if number % workers == place:
-            part = public_features(method, backbone, meta_prompt, chunk, batch)
+            part = public_features(method, backbone, public_prompt, chunk, batch)
             batch = part.feature_batch
             yield number, part
 

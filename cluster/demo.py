@@ -17,12 +17,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from actors.remote.owner_processes import Site
+from actors.remote.owner_processes import StoreRef
 from cluster.build import open_or_build
 from cluster.evaluate import accuracies
 from cluster.jobs import ingest, tune
 from cluster.pretrain import pretrain
-from cluster.runtime import connect, free_port, registrar_of
+from cluster.runtime import connect, coordinator_of, free_port
 from cluster.service import start_service, stop_service
 from lmeraser.client.client import Client
 from lmeraser.config import Config, load_config
@@ -67,10 +67,10 @@ def run_demo(workdir: Path, report: Report) -> DemoReport:
     store = _new_store(workdir.absolute(), config, report)
     keys = workdir.absolute() / "keys"
     manifest = open_or_build(config, store, keys, report).manifest
-    site = Site(store.uri, str(keys))
-    registrar = registrar_of(site, manifest, config.owners)
-    ingest(registrar, site, manifest, config.private, skip_bad=False, force=False, report=report)
-    tune(registrar, report)
+    site = StoreRef(store.uri, str(keys))
+    coordinator = coordinator_of(site, manifest, config.owners)
+    ingest(coordinator, site, manifest, config.private, skip_bad=False, force=False, report=report)
+    tune(coordinator, report)
     before = newest_commit(Log(store))
     url = start_service(store, keys, config.serving, "127.0.0.1", free_port())
     try:

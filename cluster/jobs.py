@@ -12,7 +12,7 @@ import ray
 
 from actors.ingests import IngestOutcome
 from actors.remote.nodes import OTHERS_PART_OF_GPU
-from actors.remote.owner_processes import Site
+from actors.remote.owner_processes import StoreRef
 from cluster.sorted_runs import SortedRuns
 from lmeraser.config import ImagesConfig, SourceConfig
 from lmeraser.data import (
@@ -40,7 +40,7 @@ Report = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
-class Ingested:
+class IngestSummary:
     """What an ingest did.
 
     Attributes:
@@ -55,8 +55,8 @@ class Ingested:
 
 
 def ingest(
-    registrar: Any,
-    site: Site,
+    coordinator: Any,
+    site: StoreRef,
     manifest: Manifest,
     source: SourceConfig,
     *,
@@ -64,13 +64,13 @@ def ingest(
     force: bool,
     report: Report,
     images: ImagesConfig | None = None,
-) -> Ingested:
-    """Check the source, have Ray workers write its rows into the store, and have the registrar commit them.
+) -> IngestSummary:
+    """Check the source, have Ray workers write its rows into the store, and have the coordinator commit them.
 
     Every worker reads the source itself: rows never pass through Ray's object store.
 
     Args:
-        registrar: the registrar's actor handle.
+        coordinator: the coordinator's actor handle.
         site: where workers find the store.
         manifest: the store's.
         source: where the rows come from.
@@ -91,12 +91,12 @@ def ingest(
     if rows == 0:
         left_out = f"; files that were left out: {said.told()}" if said.left_out else ""
         raise DataError(f"the private source holds no rows that can be used{left_out}")
-    prefix = ray.get(registrar.begin_ingest.remote())
+    prefix = ray.get(coordinator.begin_ingest.remote())
     try:
-        _write_all(registrar, site, reading, prefix, rows, report)
-        return Ingested(ray.get(registrar.ingest.remote(prefix, force)), check.skipped, said)
+        _write_all(coordinator, site, reading, prefix, rows, report)
+        return IngestSummary(ray.get(coordinator.ingest.remote(prefix, force)), check.skipped, said)
     except BaseException:
-        ray.get(registrar.abandon_ingest.remote(prefix))
+        ray.get(coordinator.abandon_ingest.remote(prefix))
         raise
 
 
@@ -108,7 +108,7 @@ class _Reading:
     images: ImagesConfig
     skip_bad: bool
 
-    def samples(self, site: Site, labels: tuple[str, ...], report: SourceReport | None = None) -> Iterator[Sample]:
+    def samples(self, site: StoreRef, labels: tuple[str, ...], report: SourceReport | None = None) -> Iterator[Sample]:
         key = load_hash_key(Path(site.keys_folder))
         return open_source(self.source, images=self.images, name_key=key, report=report).samples(labels)
 
@@ -116,7 +116,7 @@ class _Reading:
         return check_samples(samples, labels, skip_bad=self.skip_bad, images=self.images)
 
 
-def _write_all(registrar: Any, site: Site, reading: _Reading, prefix: str, rows: int, report: Report) -> None:
+def _write_all(coordinator: Any, site: StoreRef, reading: _Reading, prefix: str, rows: int, report: Report) -> None:
     """Have workers write all rows of the source under the prefix; when this returns or raises, none writes any more."""
     on_gpu = load_manifest(open_store(site.store_uri)).method.backbone.device == "cuda"
     cores = int(ray.cluster_resources().get("GPU" if on_gpu else "CPU", 1))
@@ -127,7 +127,7 @@ def _write_all(registrar: Any, site: Site, reading: _Reading, prefix: str, rows:
     try:
         while streams:
             ready, _ = ray.wait(list(streams), timeout=_RENEW_S)
-            ray.get(registrar.renew_ingest.remote(prefix))
+            ray.get(coordinator.renew_ingest.remote(prefix))
             for stream in ready:
                 try:
                     done[streams[stream]] = ray.get(next(stream))
@@ -142,18 +142,18 @@ def _write_all(registrar: Any, site: Site, reading: _Reading, prefix: str, rows:
             ray.wait(ended, num_returns=len(ended), timeout=_CANCEL_S)
 
 
-def tune(registrar: Any, report: Report) -> dict[str, Any]:
-    """Wait until no cluster awaits a tuning; the registrar has them tuned by itself.
+def tune(coordinator: Any, report: Report) -> dict[str, Any]:
+    """Wait until no cluster awaits a tuning; the coordinator has them tuned by itself.
 
     Returns:
-        The registrar's status.
+        The coordinator's status.
 
     Raises:
         LMEraserError: when a cluster's tuning keeps failing.
     """
     total = 0
     while True:
-        status: dict[str, Any] = ray.get(registrar.status.remote())
+        status: dict[str, Any] = ray.get(coordinator.status.remote())
         awaiting = len(status["awaiting"])
         total = max(total, awaiting)
         report("tunings", total - awaiting, total)
@@ -168,7 +168,7 @@ def tune(registrar: Any, report: Report) -> dict[str, Any]:
 
 # The worker ends with its task: an idle one would keep torch and its arrays, a gigabyte.
 @ray.remote(max_calls=1)
-def _write_incoming(site: Site, reading: _Reading, prefix: str, place: int, workers: int) -> Iterator[int]:
+def _write_incoming(site: StoreRef, reading: _Reading, prefix: str, place: int, workers: int) -> Iterator[int]:
     """Write every ``workers``-th chunk of the source, from the ``place``-th on; gives how many rows it has taken in."""
     store = open_store(site.store_uri)
     manifest = load_manifest(store)

@@ -17,7 +17,7 @@ from lmeraser.config import MethodConfig, OwnersConfig
 from lmeraser.state.manifest import Manifest, load_part
 from lmeraser.store import Store
 
-# Ray counts in ten-thousandths. The registrar bounds the tunings at a time, so an owner reserves next to no CPU.
+# Ray counts in ten-thousandths. The coordinator bounds the tunings at a time, so an owner reserves next to no CPU.
 _CPU_SHARE = 0.001
 # CUDA's context and kernels, before any tensor.
 _CONTEXT_BYTES = 600_000_000

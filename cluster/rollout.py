@@ -10,9 +10,9 @@ from typing import Any
 
 import ray
 
-from actors.remote.owner_processes import Site
+from actors.remote.owner_processes import StoreRef
 from actors.remote.process import await_end
-from cluster.runtime import registrar_of, running_registrar
+from cluster.runtime import coordinator_of, running_coordinator
 from cluster.service import check_room, replace_service
 from lmeraser.config import Config
 from lmeraser.errors import NotReadyError
@@ -23,13 +23,13 @@ _POLL_S = 0.1
 
 
 @dataclass(frozen=True)
-class Rolled:
+class RolloutResult:
     """What was replaced.
 
     Attributes:
         owners: owners that had a process.
         service: whether a service ran.
-        term: the new registrar's.
+        term: the new coordinator's.
         state_root: the same as before.
     """
 
@@ -39,11 +39,11 @@ class Rolled:
     state_root: str | None
 
 
-def roll(site: Site, config: Config, report: Callable[[str, int, int], None]) -> Rolled:
-    """End the owners once they are idle, then the registrar, and start both with the code of this process.
+def roll(site: StoreRef, config: Config, report: Callable[[str, int, int], None]) -> RolloutResult:
+    """End the owners once they are idle, then the coordinator, and start both with the code of this process.
 
     Then the service's replicas are replaced, each new one before an old one ends. Predictions are answered all the
-    while. Deletions are accepted and erased, but for the moment between the registrars; tunings wait.
+    while. Deletions are accepted and erased, but for the moment between the coordinators; tunings wait.
 
     Args:
         site: where the store lies.
@@ -51,32 +51,32 @@ def roll(site: Site, config: Config, report: Callable[[str, int, int], None]) ->
         report: called with what is being done, how much of it is done, and how much there is.
 
     Raises:
-        NotReadyError: when no registrar runs, or a new replica finds no room beside the old ones. Nothing was ended.
+        NotReadyError: when no coordinator runs, or a new replica finds no room beside the old ones. Nothing was ended.
     """
     store = open_store(site.store_uri)
     manifest = load_manifest(store)
-    before = running_registrar(manifest.store_id, site.store_uri)
+    before = running_coordinator(manifest.store_id, site.store_uri)
     if before is None:
-        raise NotReadyError(f"no registrar of {site.store_uri} runs on this Ray cluster: there is nothing to roll")
+        raise NotReadyError(f"no coordinator of {site.store_uri} runs on this Ray cluster: there is nothing to roll")
     check_room(store, config.serving)
     owners = _drain(before, report)
     place = ray.get(before.place.remote())
     ray.kill(before)
     await_end(place)
-    after = registrar_of(site, manifest, config.owners)
+    after = coordinator_of(site, manifest, config.owners)
     status: dict[str, Any] = ray.get(after.status.remote())
-    report("registrar", 1, 1)
+    report("coordinator", 1, 1)
     service = replace_service(store, Path(site.keys_folder), config.serving)
     report("service", 1, 1)
-    return Rolled(owners, service, status["term"], status["state_root"])
+    return RolloutResult(owners, service, status["term"], status["state_root"])
 
 
-def _drain(registrar: Any, report: Callable[[str, int, int], None]) -> int:
+def _drain(coordinator: Any, report: Callable[[str, int, int], None]) -> int:
     """Return once no owner has a process; how many there were."""
-    ray.get(registrar.drain.remote())
+    ray.get(coordinator.drain.remote())
     most = 0
     while True:
-        status, places = ray.get([registrar.status.remote(), registrar.owner_places.remote()])
+        status, places = ray.get([coordinator.status.remote(), coordinator.owner_places.remote()])
         most = max(most, len(places))
         report("owners", most - len(places), most)
         if not places and not status["running"]:

@@ -1,4 +1,4 @@
-"""Starting Ray, or connecting to it, and finding the registrar of a store."""
+"""Starting Ray, or connecting to it, and finding the coordinator of a store."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from typing import Any
 import ray
 from ray._common.utils import get_default_ray_temp_dir
 
-from actors.remote.coordinator_actor import open_registrar
-from actors.remote.names import registrar_name
-from actors.remote.owner_processes import NAMESPACE, Site
+from actors.remote.coordinator_actor import open_coordinator
+from actors.remote.names import coordinator_name
+from actors.remote.owner_processes import NAMESPACE, StoreRef
 from cluster.address import cluster_address, stay_on_loopback
 from cluster.authentication import authenticate, token_path
 from cluster.placement import owner_placement
@@ -86,8 +86,8 @@ def _start(options: dict[str, Any]) -> None:
         ) from error
 
 
-def registrar_of(site: Site, manifest: Manifest, owners: OwnersConfig = _DEFAULTS) -> Any:
-    """The registrar's actor handle; it is started where none runs, with its owners placed so.
+def coordinator_of(site: StoreRef, manifest: Manifest, owners: OwnersConfig = _DEFAULTS) -> Any:
+    """The coordinator's actor handle; it is started where none runs, with its owners placed so.
 
     Raises:
         StoreError: when the store is a local folder, but Ray has several nodes; or a bucket that Store.check refuses.
@@ -106,25 +106,25 @@ def registrar_of(site: Site, manifest: Manifest, owners: OwnersConfig = _DEFAULT
     nodes = sum(node["Alive"] for node in ray.nodes())
     if nodes > 1 and isinstance(store, LocalStore):
         raise StoreError(f"{site.store_uri} is a local folder, but Ray has {nodes} nodes: they cannot all see it")
-    running = running_registrar(manifest.store_id, site.store_uri)
+    running = running_coordinator(manifest.store_id, site.store_uri)
     if running is not None:
         return running
-    return open_registrar(site, manifest.store_id, owner_placement(owners, store, manifest))
+    return open_coordinator(site, manifest.store_id, owner_placement(owners, store, manifest))
 
 
-def running_registrar(store_id: str, store_uri: str) -> Any | None:
-    """The actor handle of a store's registrar; None where none runs."""
+def running_coordinator(store_id: str, store_uri: str) -> Any | None:
+    """The actor handle of a store's coordinator; None where none runs."""
     try:
-        return ray.get_actor(registrar_name(store_id, store_uri), namespace=NAMESPACE)
+        return ray.get_actor(coordinator_name(store_id, store_uri), namespace=NAMESPACE)
     except ValueError:
         return None
 
 
 @contextmanager
-def connected_registrar(store_id: str, store_uri: str) -> Iterator[Any | None]:
-    """The actor handle of a store's registrar, where there is a Ray with one; starts nothing."""
+def connected_coordinator(store_id: str, store_uri: str) -> Iterator[Any | None]:
+    """The actor handle of a store's coordinator, where there is a Ray with one; starts nothing."""
     if ray.is_initialized():
-        yield running_registrar(store_id, store_uri)
+        yield running_coordinator(store_id, store_uri)
         return
     authenticate()
     try:
@@ -137,7 +137,7 @@ def connected_registrar(store_id: str, store_uri: str) -> Iterator[Any | None]:
         yield None
         return
     try:
-        yield running_registrar(store_id, store_uri)
+        yield running_coordinator(store_id, store_uri)
     finally:
         ray.shutdown()
 

@@ -101,7 +101,7 @@ class LogError(LMEraserError):
 
 
 class FencedError(LogError):
-    """Raised when a registrar finds that a newer one has taken over its store."""
+    """Raised when a coordinator finds that a newer one has taken over its store."""
 
 
 class ReceiptError(LMEraserError):

@@ -27,13 +27,13 @@ from lmeraser.store import open_store
 from lmeraser.store.location import local_path
 from serving.admission import most_requests
 from serving.api_keys import ApiKeys, read_api_keys
-from serving.batcher import Batching
-from serving.coordinator_proxy import NamedRegistrar
+from serving.batcher import Batcher
+from serving.coordinator_proxy import CoordinatorProxy
 from serving.http_routes import create_app
 from serving.problems import RETRY_AFTER_S
 
 if TYPE_CHECKING:
-    from serving.predictor import Scored, ToScore
+    from serving.predictor import ScoreRequest, Scores
 
 # The replica turns away what is too much with a problem document; Serve, with plain text, only what is far beyond.
 # So many bodies may be arriving, so many predictions under way, and the rest is room for all else.
@@ -63,26 +63,26 @@ class Service:
         self._metrics = ServingMetrics()
         self._keys = ApiKeys(Path(keys), keys_expected)
         self._replica = Replica(open_store(store), Path(keys), config, "cuda" if ray.get_gpu_ids() else "cpu")
-        self._batching = Batching(self._score, config.max_batch_images)
+        self._batching = Batcher(self._score, config.max_batch_images)
 
     def __serve_build_asgi_app__(self) -> FastAPI:
-        registrar = NamedRegistrar(self._replica.store_id, self._store_uri)
-        return create_app(self._replica, self._batching, registrar, self._keys, names_requests=False)
+        coordinator = CoordinatorProxy(self._replica.store_id, self._store_uri)
+        return create_app(self._replica, self._batching, coordinator, self._keys, names_requests=False)
 
     def reconfigure(self, told: dict[str, str]) -> None:
         """Serve demands it of what has a ``user_config``; here that is for others to read."""
 
     async def check_health(self) -> None:
-        """Ray asks regularly; what is reported is how old the bank is that answers."""
+        """Ray asks regularly; what is reported is how old the snapshot is that answers."""
         try:
-            bank = self._replica.bank()
+            snapshot = self._replica.snapshot()
         except LMEraserError:
             # Not being ready is no reason to be restarted.
             return
-        if (age_s := self._replica.lease_age_s(bank)) is not None:
-            self._metrics.seen(bank.commit.number, age_s)
+        if (age_s := self._replica.lease_age_s(snapshot)) is not None:
+            self._metrics.seen(snapshot.commit.number, age_s)
 
-    def _score(self, requests: Sequence[ToScore]) -> list[Scored]:
+    def _score(self, requests: Sequence[ScoreRequest]) -> list[Scores]:
         begun = time.perf_counter()
         scored = self._replica.score(requests)
         self._metrics.scored(scored, time.perf_counter() - begun)

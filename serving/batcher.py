@@ -16,7 +16,7 @@ R = TypeVar("R", bound=Sized)
 T = TypeVar("T")
 
 
-class Batching(Generic[R, T]):
+class Batcher(Generic[R, T]):
     """Passes requests to a function that blocks, in its own thread, one batch at a time. Used on one event loop."""
 
     def __init__(self, answer: Callable[[Sequence[R]], list[T]], max_images: int) -> None:

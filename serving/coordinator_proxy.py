@@ -1,4 +1,4 @@
-"""The registrar as a replica sees it: looked up by name at every call, never created."""
+"""The coordinator as a replica sees it: looked up by name at every call, never created."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Any, Protocol
 import ray
 from ray.exceptions import RayActorError, RayTaskError
 
-from actors.remote.names import registrar_name
+from actors.remote.names import coordinator_name
 from lmeraser.deletion import Deletion
 from lmeraser.errors import LMEraserError, NotReadyError
 
 
-class Registrar(Protocol):
-    """What the service asks of the registrar. Every method raises NotReadyError when none is running."""
+class Coordinator(Protocol):
+    """What the service asks of the coordinator. Every method raises NotReadyError when none is running."""
 
     async def delete(
         self, sample_ids: Sequence[str], subject_ids: Sequence[str], idempotency_key: str | None, deadline: str | None
@@ -35,11 +35,11 @@ class Registrar(Protocol):
         """A deletion's receipt. Raises UnknownDeletionError; NotReadyError before its rows are erased."""
 
 
-class NamedRegistrar:
-    """The registrar of one store, through Ray."""
+class CoordinatorProxy:
+    """The coordinator of one store, through Ray."""
 
     def __init__(self, store_id: str, store_uri: str) -> None:
-        self._name = registrar_name(store_id, store_uri)
+        self._name = coordinator_name(store_id, store_uri)
 
     async def delete(
         self, sample_ids: Sequence[str], subject_ids: Sequence[str], idempotency_key: str | None, deadline: str | None
@@ -73,4 +73,4 @@ class NamedRegistrar:
                 raise error.cause from None
             raise
         except (ValueError, RayActorError) as error:
-            raise NotReadyError("the registrar is not running; `lmeraser serve` starts it") from error
+            raise NotReadyError("the coordinator is not running; `lmeraser serve` starts it") from error

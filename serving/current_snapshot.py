@@ -1,4 +1,4 @@
-"""The bank that answers now: loaded in the background, and given out only while its commit's lease holds."""
+"""The snapshot that answers now: loaded in the background, and given out only while its commit's lease holds."""
 
 from __future__ import annotations
 
@@ -11,31 +11,33 @@ from lmeraser.errors import LMEraserError, NotReadyError
 from lmeraser.state.commit import Commit
 from serving.lease import Lease
 from serving.renewal import Renewal
-from serving.snapshot import Bank
+from serving.snapshot import Snapshot
 
-# A request waits so long for a bank that may answer, and a commit that cannot be loaded so long for its next attempt.
+# A request waits so long for a snapshot that may answer, and a commit that cannot be loaded so long for its next
+# attempt.
 _PATIENCE_S = 5.0
 _AGAIN_S = 2.0
 
 logger = logging.getLogger(__name__)
 
 
-class CurrentBank:
-    """Keeps the bank of the newest commit loaded, on threads of its own. Used by several threads."""
+class CurrentSnapshot:
+    """Keeps the snapshot of the newest commit loaded, on threads of its own. Used by several threads."""
 
-    def __init__(self, lease: Lease, load: Callable[[Commit, Bank | None], Bank]) -> None:
+    def __init__(self, lease: Lease, load: Callable[[Commit, Snapshot | None], Snapshot]) -> None:
         """Nothing is done before :meth:`start`.
 
         Args:
             lease: says which commit is the newest, and which may answer.
-            load: gives the bank of a commit, and may take parts from the one before.
+            load: gives the snapshot of a commit, and may take parts from the one before.
         """
         self._lease = lease
         self._load = load
         self._renewal = Renewal(lease, self._looked)
         self._changed = threading.Condition()
-        self._bank: Bank | None = None
-        # When the latest look was sent that succeeded, that failed (and why), and which commit has no bank (and why).
+        self._snapshot: Snapshot | None = None
+        # When the latest look was sent that succeeded, that failed (and why), and which commit has no snapshot (and
+        # why).
         self._seen_at = -1.0
         self._unseen: tuple[float, Exception] | None = None
         self._unloadable: tuple[int, Exception] | None = None
@@ -44,11 +46,11 @@ class CurrentBank:
         self._stopped = False
 
     def start(self) -> None:
-        """Begin; returns once there is a bank, or a reason why there is none yet."""
+        """Begin; returns once there is a snapshot, or a reason why there is none yet."""
         self._renewal.start()
-        threading.Thread(target=self._keep_loaded, name="bank", daemon=True).start()
+        threading.Thread(target=self._keep_loaded, name="snapshot", daemon=True).start()
         with self._changed:
-            self._changed.wait_for(lambda: self._bank is not None or self._reason(0.0) is not None)
+            self._changed.wait_for(lambda: self._snapshot is not None or self._reason(0.0) is not None)
 
     def stop(self) -> None:
         """End the threads. What they wait for of the store is not waited for."""
@@ -57,30 +59,30 @@ class CurrentBank:
             self._stopped = True
             self._changed.notify_all()
 
-    def get(self) -> Bank:
-        """A bank that may answer now; waits for nothing.
+    def get(self) -> Snapshot:
+        """A snapshot that may answer now; waits for nothing.
 
         Raises:
             NotReadyError: when there is none.
         """
         with self._changed:
-            if (bank := self._usable()) is not None:
-                return bank
+            if (snapshot := self._usable()) is not None:
+                return snapshot
             raise self._reason(0.0) or NotReadyError("the newest commit is being loaded")
 
-    def awaited(self) -> Bank:
-        """A bank that may answer now; waits some seconds for it where a look or a bank is on its way.
+    def awaited(self) -> Snapshot:
+        """A snapshot that may answer now; waits some seconds for it where a look or a snapshot is on its way.
 
         Raises:
             NotReadyError: when there is none.
         """
         asked_at = time.monotonic()
         with self._changed:
-            while (bank := self._usable()) is None:
+            while (snapshot := self._usable()) is None:
                 if (reason := self._reason(asked_at)) is not None:
                     raise reason
                 self._wait(asked_at)
-            return bank
+            return snapshot
 
     def newest(self) -> Commit:
         """The newest commit, as seen by a look that was sent after this was called.
@@ -98,12 +100,12 @@ class CurrentBank:
                 raise _no_rows()
             return self._lease.newest
 
-    def _usable(self) -> Bank | None:
-        bank = self._bank
-        return bank if bank is not None and self._lease.holds(bank.commit.number) else None
+    def _usable(self) -> Snapshot | None:
+        snapshot = self._snapshot
+        return snapshot if snapshot is not None and self._lease.holds(snapshot.commit.number) else None
 
     def _reason(self, asked_at: float) -> NotReadyError | None:
-        """Why no bank may answer; None where what has come since ``asked_at`` leaves hope."""
+        """Why no snapshot may answer; None where what has come since ``asked_at`` leaves hope."""
         newest = self._lease.newest
         if self._unseen is not None and self._unseen[0] >= max(asked_at, self._seen_at):
             return _unreadable(self._unseen[1])
@@ -133,7 +135,7 @@ class CurrentBank:
         while (commit := self._next_commit()) is not None:
             failure: Exception | None = None
             try:
-                bank = self._load(commit, self._bank)
+                snapshot = self._load(commit, self._snapshot)
             except LMEraserError as error:
                 failure = error
             except Exception as error:
@@ -141,20 +143,20 @@ class CurrentBank:
                 failure = error
             with self._changed:
                 if failure is None:
-                    self._bank, self._unloadable = bank, None
+                    self._snapshot, self._unloadable = snapshot, None
                     self._changed.notify_all()
                 else:
                     self._failed(commit, failure)
 
     def _next_commit(self) -> Commit | None:
-        """The newest commit, once it is not the bank's; None at the end."""
+        """The newest commit, once it is not the snapshot's; None at the end."""
         with self._changed:
             self._changed.wait_for(lambda: self._stopped or self._is_behind())
             return None if self._stopped else self._lease.newest
 
     def _is_behind(self) -> bool:
         newest = self._lease.newest
-        return newest is not None and (self._bank is None or self._bank.commit.number != newest.number)
+        return newest is not None and (self._snapshot is None or self._snapshot.commit.number != newest.number)
 
     def _failed(self, commit: Commit, error: Exception) -> None:
         """Go on to a newer commit, which may have swept this one's objects away; without one, wait a while."""
@@ -169,10 +171,10 @@ class CurrentBank:
         if not is_newest():
             return
         self._unloadable = commit.number, error
-        superseded = self._bank is not None and self._lease.superseded(self._bank.commit.number)
+        superseded = self._snapshot is not None and self._lease.superseded(self._snapshot.commit.number)
         if superseded and isinstance(error, NotReadyError):
             # What was erased does not stay in memory because there is nothing to take its place.
-            self._bank = None
+            self._snapshot = None
         self._changed.notify_all()
         self._changed.wait_for(lambda: self._stopped or not is_newest(), timeout=_AGAIN_S)
 

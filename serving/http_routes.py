@@ -16,7 +16,7 @@ from serving.access import guarded_router
 from serving.admission import Admission, most_requests
 from serving.api_keys import ApiKeys
 from serving.bodies import SMALL_BODY_BYTES, Bodies
-from serving.coordinator_proxy import Registrar
+from serving.coordinator_proxy import Coordinator
 from serving.description import describe_problems
 from serving.edge import Edge
 from serving.page import page_router
@@ -53,14 +53,14 @@ _NOT_READY: dict[int | str, dict[str, Any]] = {422: {"model": Problem}, 503: {"m
 
 
 def create_app(
-    replica: Replica, forward: Forward, registrar: Registrar, keys: ApiKeys, names_requests: bool = True
+    replica: Replica, forward: Forward, coordinator: Coordinator, keys: ApiKeys, names_requests: bool = True
 ) -> FastAPI:
     """The HTTP surface over one replica.
 
     Args:
         replica: answers predictions.
         forward: passes images to it, in batches.
-        registrar: takes deletions.
+        coordinator: takes deletions.
         keys: who may call.
         names_requests: whether answers get the header X-Request-ID here; Serve's proxy adds it by itself.
     """
@@ -80,7 +80,7 @@ def create_app(
     bodies = Bodies(most_requests(replica.config), _BODIES_TOGETHER * longest)
     app.add_middleware(Edge, bodies=bodies, names_requests=names_requests)
     app.include_router(_predicting(replica, forward, keys))
-    app.include_router(_deleting(registrar, guarded_router(keys, "delete", _most_of_deletion)))
+    app.include_router(_deleting(coordinator, guarded_router(keys, "delete", _most_of_deletion)))
     app.include_router(_looking(replica, guarded_router(keys, "admin")))
     app.include_router(_health(replica))
     app.include_router(page_router())
@@ -123,7 +123,7 @@ def _predicting(replica: Replica, forward: Forward, keys: ApiKeys) -> APIRouter:
     return router
 
 
-def _deleting(registrar: Registrar, router: APIRouter) -> APIRouter:
+def _deleting(coordinator: Coordinator, router: APIRouter) -> APIRouter:
     @router.post("/v1/deletions", status_code=202, responses=_BODY | {409: {"model": Problem}})
     async def delete(
         body: DeletionRequest,
@@ -131,7 +131,7 @@ def _deleting(registrar: Registrar, router: APIRouter) -> APIRouter:
         idempotency_key: Annotated[str | None, Header(min_length=1, max_length=255)] = None,
     ) -> Deletion:
         """Accept a deletion. The same key and body again get the same answer."""
-        deletion = await registrar.delete(
+        deletion = await coordinator.delete(
             body.sample_ids,
             body.subject_ids,
             idempotency_key,
@@ -147,7 +147,7 @@ def _deleting(registrar: Registrar, router: APIRouter) -> APIRouter:
         before: Annotated[str | None, Query(description="Those older than this one: `next` of a page.")] = None,
     ) -> DeletionsAnswer:
         """Deletions, newest first, a page at a time."""
-        found = await registrar.deletions()
+        found = await coordinator.deletions()
         if before is not None:
             place = next((place for place, deletion in enumerate(found) if deletion.id == before), None)
             if place is None:
@@ -159,17 +159,17 @@ def _deleting(registrar: Registrar, router: APIRouter) -> APIRouter:
     @router.get("/v1/deletions/{deletion_id}", responses=_NOT_FOUND)
     async def show_deletion(deletion_id: str) -> Deletion:
         """How far a deletion has come."""
-        return await registrar.deletion(deletion_id)
+        return await coordinator.deletion(deletion_id)
 
     @router.post("/v1/deletions/{deletion_id}/retry", status_code=202, responses=_NOT_FOUND)
     async def retry(deletion_id: str) -> Deletion:
         """Have the clusters of a failed deletion tuned again; 422 when it has not failed."""
-        return await registrar.retry(deletion_id)
+        return await coordinator.retry(deletion_id)
 
     @router.get("/v1/deletions/{deletion_id}/receipt", responses=_NOT_FOUND)
     async def receipt(deletion_id: str) -> dict[str, Any]:
         """The signed statement that the rows were erased; 503 before they are."""
-        return await registrar.receipt(deletion_id)
+        return await coordinator.receipt(deletion_id)
 
     return router
 
@@ -219,7 +219,7 @@ def _health(replica: Replica) -> APIRouter:
     @router.get("/readyz")
     async def readyz() -> ReadyAnswer:
         """200 while predictions can be answered."""
-        bank = await asyncio.to_thread(replica.bank)
-        return ReadyAnswer(commit=bank.commit.number)
+        snapshot = await asyncio.to_thread(replica.snapshot)
+        return ReadyAnswer(commit=snapshot.commit.number)
 
     return router

@@ -1,7 +1,7 @@
 """The serving fence: which commit a replica may answer from now.
 
 A replica answers from commit n only if within the last ``lease_s`` it saw in the store that no commit after n erases
-anything. The registrar waits ``lease_s`` after it has appended a commit that does, so that no answer from a commit
+anything. The coordinator waits ``lease_s`` after it has appended a commit that does, so that no answer from a commit
 before it is given after that, whether or not the replica is known, frozen, new or cut off. A commit that erases
 nothing, such as one of a new specialist, ends no other: the one before may answer until the new one is loaded.
 """

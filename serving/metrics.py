@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from ray.util.metrics import Counter, Gauge, Histogram
 
-from serving.predictor import Scored
+from serving.predictor import Scores
 
 _IMAGES = [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 4096]
 _SECONDS = [0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10]
@@ -23,14 +23,14 @@ class ServingMetrics:
         self._predictions = Counter("lmeraser_predictions", "Images predicted, by route.", tag_keys=("route",))
         self._batch_images = Histogram("lmeraser_batch_images", "Images in one forward pass.", boundaries=_IMAGES)
         self._forward_s = Histogram(
-            "lmeraser_forward_seconds", "Seconds of one batch, from its bank to its scores.", boundaries=_SECONDS
+            "lmeraser_forward_seconds", "Seconds of one batch, from its snapshot to its scores.", boundaries=_SECONDS
         )
         self._commit = Gauge("lmeraser_commit", "Number of the commit that the replica answers from.")
         self._lease_age_s = Gauge(
             "lmeraser_lease_age_seconds", "Seconds since the replica saw that nothing was erased after its commit."
         )
 
-    def scored(self, requests: Sequence[Scored], seconds: float) -> None:
+    def scored(self, requests: Sequence[Scores], seconds: float) -> None:
         """Report one batch and how long it took."""
         images = sum(len(request.cluster_N) for request in requests)
         self._batch_images.observe(images)

@@ -22,13 +22,13 @@ from lmeraser.learning.numerics import GRID, LIMIT
 from lmeraser.learning.prompts import TokenPrompt
 from lmeraser.state.commit import Commit
 from lmeraser.state.pipeline import Method
-from serving.snapshot import Bank
+from serving.snapshot import Snapshot
 
 PromptedPass = Callable[[np.ndarray, Tensor], Features]
 
 
 @dataclass(frozen=True)
-class ToScore:
+class ScoreRequest:
     """The images of one request, on their way to a batch; as long as it has images.
 
     Attributes:
@@ -44,7 +44,7 @@ class ToScore:
 
 
 @dataclass(frozen=True)
-class Scored:
+class Scores:
     """Scores of N images from one commit.
 
     Attributes:
@@ -63,10 +63,10 @@ class Scored:
     specialist_N: np.ndarray
     skipped_N: np.ndarray
 
-    def part(self, start: int, end: int) -> Scored:
+    def part(self, start: int, end: int) -> Scores:
         """The images from ``start`` up to ``end``."""
         within = slice(start, end)
-        return Scored(
+        return Scores(
             self.commit,
             self.shared_NC[within],
             self.pooled_NC[within],
@@ -84,10 +84,10 @@ class Predictor:
         self._config = config
         self._torch_feature_map = TorchFeatureMap(method.feature_map, method.backbone.device)
 
-    def score(self, bank: Bank, requests: Sequence[ToScore]) -> Scored:
-        """Score the images of at least one request, one after the other, from one bank.
+    def score(self, snapshot: Snapshot, requests: Sequence[ScoreRequest]) -> Scores:
+        """Score the images of at least one request, one after the other, from one snapshot.
 
-        One pass, with the meta-prompt where there is one, gives routing features and shared scores, one search finds
+        One pass, with the public prompt where there is one, gives routing features and shared scores, one search finds
         all clusters, and one pass takes the images that have a specialist, each with the prompt of its own cluster.
         Both passes share the blocks below the one that tokens enter. Images of which the shared head is sure enough
         take no second pass, and where cross-validation finds the pooled head no better than the shared one, none do
@@ -96,11 +96,11 @@ class Predictor:
         images_N3PP = np.concatenate([request.images_N3PP for request in requests])
         if len(images_N3PP) == 0:
             nothing_N, nothing_NC = np.zeros(0, np.int32), np.zeros((0, len(self._method.config.labels)))
-            return Scored(bank.commit, nothing_NC, nothing_NC, nothing_N, nothing_N > 0, nothing_N > 0)
+            return Scores(snapshot.commit, nothing_NC, nothing_NC, nothing_N, nothing_N > 0, nothing_N > 0)
         with self._inference():
-            better = bank.pooled_head.better_than(bank.shared_head)
+            better = snapshot.pooled_head.better_than(snapshot.shared_head)
             needed_N = np.repeat([better or one.with_specialists for one in requests], [len(one) for one in requests])
-            return self._scored(bank, self._on_device(images_N3PP), needed_N)
+            return self._scored(snapshot, self._on_device(images_N3PP), needed_N)
 
     def warm_up(self) -> None:
         """Run both passes once, so that no request waits for compilation or for the device to be set up."""
@@ -122,23 +122,23 @@ class Predictor:
         on_grid_NH = (projected_NH * GRID).round().clamp(-LIMIT * GRID, LIMIT * GRID)
         return on_grid_NH.to(torch.int16).cpu().numpy()
 
-    def _scored(self, bank: Bank, images_N3PP: Tensor, needed_N: np.ndarray) -> Scored:
+    def _scored(self, snapshot: Snapshot, images_N3PP: Tensor, needed_N: np.ndarray) -> Scores:
         pixels_N3PP = self._method.backbone.normalise(images_N3PP)
         plain, prompted = self._passes(pixels_N3PP)
         anchors_N = self._method.anchor_index.nearest(plain.routing_NR.float().cpu().numpy())
-        place_N = bank.routes.specialist_A[anchors_N]
-        shared_NC = bank.shared_head.scores(self.projected(plain))
+        place_N = snapshot.routes.specialist_A[anchors_N]
+        shared_NC = snapshot.shared_head.scores(self.projected(plain))
         pooled_NC = np.zeros_like(shared_NC)
         specialist_N = (place_N >= 0) & needed_N & ~self._sure(shared_NC)
         places_M = np.flatnonzero(specialist_N)
         if len(places_M):
-            features = prompted(places_M, bank.prompts_K[self._index(place_N[places_M])])
-            pooled_NC[places_M] = bank.pooled_head.scores(self.projected(features))
-        return Scored(
-            commit=bank.commit,
+            features = prompted(places_M, snapshot.prompts_K[self._index(place_N[places_M])])
+            pooled_NC[places_M] = snapshot.pooled_head.scores(self.projected(features))
+        return Scores(
+            commit=snapshot.commit,
             shared_NC=shared_NC,
             pooled_NC=pooled_NC,
-            cluster_N=bank.routes.cluster_A[anchors_N],
+            cluster_N=snapshot.routes.cluster_A[anchors_N],
             specialist_N=specialist_N,
             skipped_N=(place_N >= 0) & ~specialist_N,
         )
@@ -150,9 +150,9 @@ class Predictor:
         return sure_N
 
     def _passes(self, pixels_N3PP: Tensor) -> tuple[Features, PromptedPass]:
-        """Features with the meta-prompt, and what gives those of some of the same images with other prompts."""
+        """Features with the public prompt, and what gives those of some of the same images with other prompts."""
         kind, backbone = self._method.prompt_kind, self._method.backbone
-        meta = self._method.meta_prompt
+        meta = self._method.public_prompt
         meta_N = None if meta is None else meta.to(backbone.device).expand(len(pixels_N3PP), *meta.shape)
         if not isinstance(kind, TokenPrompt):
             plain = backbone.features_of_pixels(pixels_N3PP) if meta_N is None else kind.features(pixels_N3PP, meta_N)

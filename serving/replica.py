@@ -23,25 +23,25 @@ from lmeraser.state.keys import load_hash_key
 from lmeraser.state.manifest import load_manifest
 from lmeraser.state.public_artifacts import load_public, open_method
 from lmeraser.store import Store
-from serving.current_snapshot import CurrentBank
+from serving.current_snapshot import CurrentSnapshot
 from serving.lease import Lease
-from serving.predictor import Predictor, Scored, ToScore
+from serving.predictor import Predictor, ScoreRequest, Scores
 from serving.problems import problem_of, too_large
 from serving.request_body import EncodedImage
 from serving.schemas import FailedPrediction, ImagePrediction, PredictAnswer, Problem
-from serving.snapshot import Bank, load_bank
+from serving.snapshot import Snapshot, load_snapshot
 
-Forward = Callable[[ToScore], Awaitable[Scored]]
+Forward = Callable[[ScoreRequest], Awaitable[Scores]]
 
 _ATTEMPTS = 5
 _TOP = 5
 
 
 class Replica:
-    """Holds the bank of the newest commit. May be used from several threads; its own end once it is let go."""
+    """Holds the snapshot of the newest commit. May be used from several threads; its own end once it is let go."""
 
     def __init__(self, store: Store, keys: Path, config: ServingConfig, device: Literal["cpu", "cuda"] = "cpu") -> None:
-        """Load the public artifacts, run a first batch, and load the first bank where there is one.
+        """Load the public artifacts, run a first batch, and load the first snapshot where there is one.
 
         Raises:
             StoreFormatError: when there is no store.
@@ -60,8 +60,8 @@ class Replica:
         self._predictor = Predictor(method, config)
         self._predictor.warm_up()
         self._lease = Lease(store, manifest.lease_s)
-        self._current = CurrentBank(
-            self._lease, lambda commit, previous: load_bank(store, method, commit, hash_key, previous)
+        self._current = CurrentSnapshot(
+            self._lease, lambda commit, previous: load_snapshot(store, method, commit, hash_key, previous)
         )
         self._config = config
         self.store_id = manifest.store_id
@@ -78,23 +78,24 @@ class Replica:
         """
         return self._current.newest()
 
-    def bank(self) -> Bank:
-        """A bank that may answer now; waits for nothing.
+    def snapshot(self) -> Snapshot:
+        """A snapshot that may answer now; waits for nothing.
 
         Raises:
             NotReadyError: when there is none.
         """
         return self._current.get()
 
-    def lease_age_s(self, bank: Bank) -> float | None:
-        """Seconds since nothing was seen to be erased after the bank's commit; None when that was too long ago."""
-        return self._lease.age_s(bank.commit.number)
+    def lease_age_s(self, snapshot: Snapshot) -> float | None:
+        """Seconds since nothing was seen to be erased after the snapshot's commit; None when that was too long ago."""
+        return self._lease.age_s(snapshot.commit.number)
 
-    def score(self, requests: Sequence[ToScore]) -> list[Scored]:
-        """Scores of several requests' images in one heterogeneous batch; waits some seconds for a bank that is coming.
+    def score(self, requests: Sequence[ScoreRequest]) -> list[Scores]:
+        """Scores of several requests' images in one heterogeneous batch; waits some seconds for a snapshot that is
+        coming.
 
         Raises:
-            NotReadyError: when no bank may answer.
+            NotReadyError: when no snapshot may answer.
         """
         scored = self._predictor.score(self._current.awaited(), requests)
         ends = np.cumsum([len(request) for request in requests])
@@ -118,7 +119,7 @@ class Replica:
         weight = self._config.specialist_weight if specialist_weight is None else specialist_weight
         images_N3PP = self._stacked([image for image in decoded if isinstance(image, np.ndarray)])
         for _ in range(_ATTEMPTS):
-            scored = await forward(ToScore(images_N3PP, with_specialists=specialist_weight is not None))
+            scored = await forward(ScoreRequest(images_N3PP, with_specialists=specialist_weight is not None))
             predictions = iter(self._predictions(scored, weight))
             answer = PredictAnswer(
                 predictions=[
@@ -151,7 +152,7 @@ class Replica:
         size = self._method.config.backbone.image_px
         return np.stack(images) if images else np.zeros((0, 3, size, size), np.uint8)
 
-    def _predictions(self, scored: Scored, weight: float) -> list[ImagePrediction]:
+    def _predictions(self, scored: Scores, weight: float) -> list[ImagePrediction]:
         labels = self._method.config.labels
         probabilities_NC = blend(
             scored.shared_NC, scored.pooled_NC, scored.specialist_N, weight, self._config.temperature

@@ -41,7 +41,7 @@ REQUEST_BODY = {
 
 
 @dataclass(frozen=True)
-class Asked:
+class PredictInput:
     """What a request to predict holds.
 
     Attributes:
@@ -58,7 +58,7 @@ def is_one_image(request: Request) -> bool:
     return _content_type(request).startswith("image/")
 
 
-async def asked_of(request: Request, max_images: int) -> Asked:
+async def asked_of(request: Request, max_images: int) -> PredictInput:
     """Read a request's body.
 
     Raises:
@@ -85,7 +85,7 @@ async def asked_of(request: Request, max_images: int) -> Asked:
         )
     if len(images) > max_images:
         raise HTTPException(413, f"{len(images)} images in one request; at most {max_images} are allowed")
-    return Asked(images, weight)
+    return PredictInput(images, weight)
 
 
 def _content_type(request: Request) -> str:

@@ -14,19 +14,19 @@ from lmeraser.state.commit import ClusterEntry
 
 
 @dataclass(frozen=True)
-class Routes:
+class RoutingTable:
     """What an image at each anchor meets.
 
     Attributes:
         cluster_A: int32, position of the cluster among the commit's clusters; -1 where there is none.
-        specialist_A: int32, position of the specialist among those of the bank; -1 where there is none.
+        specialist_A: int32, position of the specialist among those of the snapshot; -1 where there is none.
     """
 
     cluster_A: np.ndarray
     specialist_A: np.ndarray
 
 
-def routes(clusters: Sequence[ClusterEntry], with_specialist: Sequence[str], anchors: int) -> Routes:
+def routes(clusters: Sequence[ClusterEntry], with_specialist: Sequence[str], anchors: int) -> RoutingTable:
     """The routes over the clusters of one commit.
 
     Where several clusters share an anchor, one with a specialist goes before one without, then the one with
@@ -34,7 +34,7 @@ def routes(clusters: Sequence[ClusterEntry], with_specialist: Sequence[str], anc
 
     Args:
         clusters: of the commit.
-        with_specialist: keys of the clusters whose specialist the bank holds, in its order.
+        with_specialist: keys of the clusters whose specialist the snapshot holds, in its order.
         anchors: how many anchors there are.
     """
     places = {key: place for place, key in enumerate(with_specialist)}
@@ -49,7 +49,7 @@ def routes(clusters: Sequence[ClusterEntry], with_specialist: Sequence[str], anc
         anchors_of_cluster = np.array(clusters[place].anchors, np.int64)
         cluster_A[anchors_of_cluster] = place
         specialist_A[anchors_of_cluster] = places.get(clusters[place].key, -1)
-    return Routes(cluster_A, specialist_A)
+    return RoutingTable(cluster_A, specialist_A)
 
 
 def _reversed(key: str) -> int:

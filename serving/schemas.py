@@ -11,7 +11,7 @@ from lmeraser.ids import MAX_CHARACTERS
 from lmeraser.state.commit import ClusterState
 
 Id = Annotated[str, Field(min_length=1, max_length=MAX_CHARACTERS)]
-# Text, which the registrar reads: pydantic would take a number for seconds since 1970.
+# Text, which the coordinator reads: pydantic would take a number for seconds since 1970.
 Moment = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
 
 

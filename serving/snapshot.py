@@ -1,4 +1,4 @@
-"""The bank: all that a replica answers from, of one commit. Immutable, replaced whole.
+"""The snapshot: all that a replica answers from, of one commit. Immutable, replaced whole.
 
 Legend: K specialists, A anchors.
 """
@@ -19,7 +19,7 @@ from lmeraser.state.heads_state import HeadsState
 from lmeraser.state.pipeline import Method
 from lmeraser.state.stored_objects import read_heads, read_specialist
 from lmeraser.store import Store
-from serving.routing_table import Routes, routes
+from serving.routing_table import RoutingTable, routes
 
 logger = logging.getLogger(__name__)
 # A bucket takes tens of milliseconds for each specialist, and there may be thousands.
@@ -27,7 +27,7 @@ _READERS = 32
 
 
 @dataclass(frozen=True)
-class Bank:
+class Snapshot:
     """What answers from one commit.
 
     Attributes:
@@ -41,13 +41,15 @@ class Bank:
     commit: Commit
     prompts_K: torch.Tensor
     specialists: tuple[str, ...]
-    routes: Routes
+    routes: RoutingTable
     shared_head: Head
     pooled_head: Head
 
 
-def load_bank(store: Store, method: Method, commit: Commit, hash_key: HashKey, previous: Bank | None = None) -> Bank:
-    """Read the bank of a commit; specialists that ``previous`` holds are taken from it.
+def load_snapshot(
+    store: Store, method: Method, commit: Commit, hash_key: HashKey, previous: Snapshot | None = None
+) -> Snapshot:
+    """Read the snapshot of a commit; specialists that ``previous`` holds are taken from it.
 
     A specialist that is missing or does not have the digest that the commit names is left out and logged:
     the shared head answers for its cluster.
@@ -78,7 +80,7 @@ def load_bank(store: Store, method: Method, commit: Commit, hash_key: HashKey, p
     prompts = [prompt for _, prompt in read if prompt is not None]
     answering = [entry for entry, prompt in read if prompt is not None]
     empty = torch.zeros((0, *method.prompt_kind.shape), device=method.backbone.device)
-    return Bank(
+    return Snapshot(
         commit=commit,
         prompts_K=torch.stack(prompts) if prompts else empty,
         specialists=tuple(str(entry.specialist_object) for entry in answering),

@@ -77,13 +77,13 @@ def test_commands_and_their_options_exist(document: Path) -> None:
 @pytest.mark.slow
 def test_the_privacy_officers_guide_explains_every_field_of_a_receipt(system_of: Callable[..., System]) -> None:
     system = system_of("minute", 30)
-    registrar = system.registrar()
-    deletion = registrar.delete((), ("u12",))
-    while registrar.step():
+    coordinator = system.coordinator()
+    deletion = coordinator.delete((), ("u12",))
+    while coordinator.step():
         pass
     guide = (ROOT / "docs" / "guides" / "privacy-officer.md").read_text()
     table = guide.partition("| field | what it says |")[2].partition("\n\n")[0]
     explained = {
         name for row in table.splitlines() for name in re.findall(r"`(\w+)`", row.split("|")[1] if row else "")
     }
-    assert explained == set(registrar.receipt(deletion.id))
+    assert explained == set(coordinator.receipt(deletion.id))

@@ -45,7 +45,7 @@ def write_site(folder: Path) -> None:
         },
         "partition": {"anchors": 12, "max_cluster_rows": 24, "min_tuned_rows": 8},
         "prompt": {"kind": "token", "tokens": 2},
-        "tuning": {"passes": 2},
+        "tuning": {"epochs": 2},
         "heads": {"head_dim": 32},
         "public": {"kind": "image_folder", "path": str(folder / "public")},
         "private": {"kind": "image_folder", "path": str(folder / "private")},

@@ -1,4 +1,4 @@
-"""What the registrar reports to Ray's metrics. Never an id of a row, a subject or a request."""
+"""What the coordinator reports to Ray's metrics. Never an id of a row, a subject or a request."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from lmeraser.deletion import Deletion, Status
 _SECONDS = [0.2, 0.5, 1, 2, 5, 10, 30, 60, 300]
 
 
-class RegistrarMetrics:
-    """The metrics of one registrar."""
+class CoordinatorMetrics:
+    """The metrics of one coordinator."""
 
     def __init__(self, deletions: Sequence[Deletion]) -> None:
         """Start from the deletions that there are; their times were reported when they came to pass."""
@@ -34,7 +34,7 @@ class RegistrarMetrics:
         self._clusters = Gauge("lmeraser_clusters", "Prompt clusters of the newest commit.")
 
     def report(self, deletions: Sequence[Deletion], figures: Mapping[str, Any]) -> None:
-        """Report all deletions and the registrar's figures as they stand."""
+        """Report all deletions and the coordinator's figures as they stand."""
         tally = Tally(deletion.status for deletion in deletions)
         for state in get_args(Status):
             self._deletions.set(tally[state], {"state": state})
@@ -54,5 +54,5 @@ class RegistrarMetrics:
 
 
 def _seconds(start: str, end: str) -> float:
-    # The clock of the registrar may be set back between the two.
+    # The clock of the coordinator may be set back between the two.
     return max(0.0, (datetime.fromisoformat(end) - datetime.fromisoformat(start)).total_seconds())

@@ -8,9 +8,9 @@ from __future__ import annotations
 import hashlib
 
 
-def registrar_name(store_id: str, store_uri: str) -> str:
-    """The Ray name of a store's registrar."""
-    return f"registrar/{_store_name(store_id, store_uri)}"
+def coordinator_name(store_id: str, store_uri: str) -> str:
+    """The Ray name of a store's coordinator."""
+    return f"coordinator/{_store_name(store_id, store_uri)}"
 
 
 def owner_name(store_id: str, store_uri: str, key: str) -> str:

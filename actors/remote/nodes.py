@@ -20,10 +20,10 @@ _LOOK_S = 1.0
 
 @dataclass(frozen=True)
 class Placement:
-    """Where owners run. Ray persists it with the registrar.
+    """Where owners run. Ray persists it with the coordinator.
 
     Attributes:
-        num_cpus: what Ray reserves for one owner, and for the registrar.
+        num_cpus: what Ray reserves for one owner, and for the coordinator.
         num_gpus: what Ray reserves for an owner that tunes; one that does not holds nothing of a GPU.
         accelerator: type of GPU that their node must have; any when empty.
         max_resident: owners that have a process at a time; None for 16, or one more than fit on the GPUs.

@@ -1,4 +1,4 @@
-"""Owners as Ray actors, as the registrar sees them: at most so many have a process at a time."""
+"""Owners as Ray actors, as the coordinator sees them: at most so many have a process at a time."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from typing import Any
 import ray
 from ray.exceptions import RayError, RayTaskError
 
-from actors.owner import RowsJob, TuningJob, Written
-from actors.owners import TuningResult, may_pass, written_rows
+from actors.owner import RowsJob, TuningJob, WrittenObject
+from actors.owners import TuningResult, is_transient, written_rows
 from actors.remote.nodes import Nodes, Placement
-from actors.remote.owner_processes import OwnerProcesses, Site
-from actors.remote.process import Place
+from actors.remote.owner_processes import OwnerProcesses, StoreRef
+from actors.remote.process import ProcessLocation
 from actors.remote.residency import Residency
 from lmeraser.errors import LMEraserError, OwnerFailedError, TuningCancelledError
 
@@ -29,24 +29,24 @@ class _OwnerGoneError(OwnerFailedError):
     """Raised when an owner's process ended before it answered."""
 
 
-class RemoteOwners:
+class OwnerPool:
     """Owners as named, detached actors, one a cluster. One thread calls it; ``places`` and ``drain`` any."""
 
-    def __init__(self, site: Site, store_id: str, placement: Placement) -> None:
+    def __init__(self, site: StoreRef, store_id: str, placement: Placement) -> None:
         self._processes = OwnerProcesses(site, store_id, placement)
         self._nodes = Nodes(placement)
         self._residency = Residency(self._nodes.most_residents, self._nodes.most_tuned, placement.idle_s)
         self._tunes_on_gpu = placement.num_gpus > 0
         self._preferred: dict[str, str] = {}
-        self._tunings: dict[ray.ObjectRef[Written], TuningJob] = {}
+        self._tunings: dict[ray.ObjectRef[WrittenObject], TuningJob] = {}
         # A tuning that was cancelled may go on until its next step, but writes nothing.
         self._cancelled: set[str] = set()
-        self._starting: ray.ObjectRef[Place] | None = None
+        self._starting: ray.ObjectRef[ProcessLocation] | None = None
         self._draining = False
 
     def prepare(self, rows: Mapping[str, int]) -> None:
         self._residency.expect(rows)
-        # What they do, they were told by a registrar that is no more.
+        # What they do, they were told by a coordinator that is no more.
         self._end(self._processes.named())
 
     def start_ahead(self) -> None:
@@ -72,12 +72,12 @@ class RemoteOwners:
         """Start no tunings any more, and end the owners one after the other while there is nothing else to do."""
         self._draining = True
 
-    def places(self) -> dict[str, Place]:
+    def places(self) -> dict[str, ProcessLocation]:
         """Where the resident owners run."""
         found = {key: self._processes.place(key) for key in self._residency.resident}
         return {key: place for key, place in found.items() if place is not None}
 
-    def write_rows(self, jobs: Iterable[RowsJob]) -> dict[str, Written]:
+    def write_rows(self, jobs: Iterable[RowsJob]) -> dict[str, WrittenObject]:
         done = written_rows(jobs, self._write_wave)
         self._residency.expect({key: written.rows for key, written in done.items()})
         return done
@@ -112,7 +112,7 @@ class RemoteOwners:
         self._end(keys)
         self._residency.forget(keys)
 
-    def _write_wave(self, pending: Mapping[str, RowsJob]) -> dict[str, Written | Exception]:
+    def _write_wave(self, pending: Mapping[str, RowsJob]) -> dict[str, WrittenObject | Exception]:
         """Have as many owners write their rows as may be resident at a time."""
         wave = self._residency.wave(pending, self._at_work())
         self._make_room(wave)
@@ -164,14 +164,14 @@ class RemoteOwners:
             self._processes.settle()
             self._residency.ended(keys)
 
-    def _result(self, call: ray.ObjectRef[Written], job: TuningJob) -> TuningResult:
+    def _result(self, call: ray.ObjectRef[WrittenObject], job: TuningJob) -> TuningResult:
         cancelled = job.target in self._cancelled
         self._cancelled.discard(job.target)
         if job.key in self._residency.resident:
             # It is idle from now on.
             self._residency.called(job.key)
         outcome = _outcome(call)
-        if isinstance(outcome, Written):
+        if isinstance(outcome, WrittenObject):
             return TuningResult(job, outcome)
         if isinstance(outcome, OwnerFailedError) and not (cancelled and isinstance(outcome, _OwnerGoneError)):
             # What it holds is not to be trusted: an error of CUDA breaks its context for good. Where its node is gone,
@@ -180,7 +180,7 @@ class RemoteOwners:
             self._residency.ended([job.key])
         if cancelled or isinstance(outcome, TuningCancelledError):
             return TuningResult(job, None)
-        return TuningResult(job, None, str(outcome), may_pass(outcome))
+        return TuningResult(job, None, str(outcome), is_transient(outcome))
 
 
 def _wait_for_all(calls: Mapping[str, ray.ObjectRef[Any]]) -> None:

@@ -18,10 +18,10 @@ from ray.actor import ActorHandle
 from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from actors.owner import Owner, RowsJob, TuningJob, Written
+from actors.owner import Owner, RowsJob, TuningJob, WrittenObject
 from actors.remote.names import owner_name
 from actors.remote.nodes import ACCELERATOR_LABEL, Placement
-from actors.remote.process import Place, await_end
+from actors.remote.process import ProcessLocation, await_end
 from lmeraser.state.keys import load_hash_key
 from lmeraser.state.manifest import load_manifest
 from lmeraser.store import open_store
@@ -35,17 +35,17 @@ _ENDED_AFTER_S = 6.0
 
 
 @dataclass(frozen=True)
-class Site:
+class StoreRef:
     """Where an actor finds its store and its keys. Ray persists it, so it holds neither rows nor secrets."""
 
     store_uri: str
     keys_folder: str
 
 
-class OwnerProcess:
+class OwnerActor:
     """An owner in its own process."""
 
-    def __init__(self, site: Site, key: str) -> None:
+    def __init__(self, site: StoreRef, key: str) -> None:
         store = open_store(site.store_uri)
         manifest = load_manifest(store)
 
@@ -58,12 +58,12 @@ class OwnerProcess:
         self._owner = Owner(store, manifest, load_hash_key(Path(site.keys_folder)), key, method)
 
     @ray.method(concurrency_group="control")
-    def place(self) -> Place:
+    def place(self) -> ProcessLocation:
         """Where this process runs."""
-        return Place.here()
+        return ProcessLocation.here()
 
     @ray.method(concurrency_group="control")
-    def write_rows(self, job: RowsJob) -> Written:
+    def write_rows(self, job: RowsJob) -> WrittenObject:
         """See Owner.write_rows."""
         return self._owner.write_rows(job)
 
@@ -78,7 +78,7 @@ class OwnerProcess:
         return self._owner.progress()
 
     @ray.method(concurrency_group="work")
-    def tune(self, job: TuningJob) -> Written:
+    def tune(self, job: TuningJob) -> WrittenObject:
         """See Owner.tune."""
         return self._owner.tune(job)
 
@@ -86,14 +86,14 @@ class OwnerProcess:
 class OwnerProcesses:
     """The processes of one store's owners."""
 
-    def __init__(self, site: Site, store_id: str, placement: Placement) -> None:
+    def __init__(self, site: StoreRef, store_id: str, placement: Placement) -> None:
         self._site = site
         self._store_id = store_id
         self._placement = placement
         # All places of an owner: where its node is gone and Ray has restarted it, the process before may live on.
-        self._asked: dict[str, list[ray.ObjectRef[Place]]] = {}
+        self._asked: dict[str, list[ray.ObjectRef[ProcessLocation]]] = {}
         self._never_worked: set[str] = set()
-        self._ended: list[Place] = []
+        self._ended: list[ProcessLocation] = []
         self._certain_from_s = 0.0
 
     def named(self) -> set[str]:
@@ -102,14 +102,14 @@ class OwnerProcesses:
         named = ray.util.list_named_actors(all_namespaces=True)
         return {actor["name"].removeprefix(prefix) for actor in named if actor["name"].startswith(prefix)}
 
-    def start(self, key: str, node_id: str | None) -> ray.ObjectRef[Place]:
+    def start(self, key: str, node_id: str | None) -> ray.ObjectRef[ProcessLocation]:
         """Start an owner ahead of its first call, preferably on this node; the reference is ready when it is there."""
         if key not in self._asked:
             self._never_worked.add(key)
         self._reach(key, node_id, gpus=0.0)
         return self._asked[key][-1]
 
-    def to_call(self, key: str, node_id: str | None, *, to_tune: bool) -> ActorHandle[OwnerProcess]:
+    def to_call(self, key: str, node_id: str | None, *, to_tune: bool) -> ActorHandle[OwnerActor]:
         """The owner, to be called; it is started where it has no process, preferably on this node.
 
         Args:
@@ -120,14 +120,14 @@ class OwnerProcesses:
         self._never_worked.discard(key)
         return self._reach(key, node_id, gpus=self._placement.num_gpus if to_tune else 0.0)
 
-    def place(self, key: str) -> Place | None:
+    def place(self, key: str) -> ProcessLocation | None:
         """Where an owner runs, as far as it has said so."""
         asked = self._asked.get(key)
         return _answer(asked[-1]) if asked else None
 
     def kill(self, keys: Collection[str]) -> None:
         """End owners; after :meth:`settle` it is certain that they are gone."""
-        owners: dict[str, ActorHandle[OwnerProcess]] = {}
+        owners: dict[str, ActorHandle[OwnerActor]] = {}
         for key in keys:
             with suppress(ValueError):
                 owners[key] = ray.get_actor(self._name(key), namespace=NAMESPACE)
@@ -165,7 +165,7 @@ class OwnerProcesses:
         # process to see that its node is gone.
         self._certain_from_s = time.monotonic() + _ENDED_AFTER_S
 
-    def _reach(self, key: str, node_id: str | None, gpus: float) -> ActorHandle[OwnerProcess]:
+    def _reach(self, key: str, node_id: str | None, gpus: float) -> ActorHandle[OwnerActor]:
         owner = _OWNER.options(
             **DETACHED,
             **where(self._placement, node_id),
@@ -184,9 +184,9 @@ class OwnerProcesses:
         return owner_name(self._store_id, self._site.store_uri, key)
 
 
-def _answer(asked: ray.ObjectRef[Place]) -> Place | None:
+def _answer(asked: ray.ObjectRef[ProcessLocation]) -> ProcessLocation | None:
     try:
-        place: Place = ray.get(asked, timeout=0)
+        place: ProcessLocation = ray.get(asked, timeout=0)
         return place
     except RayError:
         return None
@@ -204,7 +204,7 @@ def where(placement: Placement, node_id: str | None = None) -> Mapping[str, Any]
 
 
 # Mutations are never repeated by Ray (max_task_retries 0): the caller decides, and every call is idempotent.
-_OWNER = ray.remote(concurrency_groups={"control": 4, "work": 1}, max_task_retries=0)(OwnerProcess)
+_OWNER = ray.remote(concurrency_groups={"control": 4, "work": 1}, max_task_retries=0)(OwnerActor)
 DETACHED: dict[str, Any] = {
     "namespace": NAMESPACE,
     "lifetime": "detached",

@@ -24,7 +24,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Place:
+class ProcessLocation:
     """A process on a node of the Ray cluster, and the ids of the GPUs that Ray gave it."""
 
     node_id: str
@@ -32,12 +32,12 @@ class Place:
     gpus: tuple[int | str, ...] = ()
 
     @staticmethod
-    def here() -> Place:
+    def here() -> ProcessLocation:
         """This process."""
-        return Place(ray.get_runtime_context().get_node_id(), os.getpid(), tuple(ray.get_gpu_ids()))
+        return ProcessLocation(ray.get_runtime_context().get_node_id(), os.getpid(), tuple(ray.get_gpu_ids()))
 
 
-def await_end(place: Place) -> bool:
+def await_end(place: ProcessLocation) -> bool:
     """Return True once the process is gone; False where its node cannot be asked, because it is gone itself.
 
     Raises:

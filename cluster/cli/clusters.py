@@ -24,7 +24,7 @@ def list_all(
     config: ConfigFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """All clusters, largest first; where a registrar runs, with what their owners do, and where.
+    """All clusters, largest first; where a coordinator runs, with what their owners do, and where.
 
     Example: lmeraser clusters list --store /data/gtsrb-store
     """
@@ -68,15 +68,15 @@ def show(
 
 
 def _owners(manifest: Manifest, commit: Commit, store_uri: str) -> dict[str, dict[str, Any]]:
-    """What the running registrar says of the owners, by cluster key; nothing where none runs."""
+    """What the running coordinator says of the owners, by cluster key; nothing where none runs."""
     import ray
 
-    from cluster.runtime import connected_registrar
+    from cluster.runtime import connected_coordinator
 
-    with connected_registrar(manifest.store_id, store_uri) as registrar:
-        if registrar is None:
+    with connected_coordinator(manifest.store_id, store_uri) as coordinator:
+        if coordinator is None:
             return {}
-        status, places = ray.get([registrar.status.remote(), registrar.owner_places.remote()])
+        status, places = ray.get([coordinator.status.remote(), coordinator.owner_places.remote()])
         addresses = {node["NodeID"]: node["NodeManagerAddress"] for node in ray.nodes()}
     found: dict[str, dict[str, Any]] = {}
     for entry in commit.clusters:

@@ -78,11 +78,11 @@ def delete(
         raise ConfigError("nothing to delete: give --ids-file, --subjects-file, --sample-id or --subject-id")
     target = find_store(store, s3_endpoint, config)
     accepted = _asked(target, config, keys, "delete", samples, subjects, idempotency_key, deadline)
-    reached = _awaited(target, accepted.id, wait, timeout_s)
+    fail_point = _awaited(target, accepted.id, wait, timeout_s)
     named, unknown = {*samples, *subjects}, list(accepted.unknown_ids)
     nothing_known = named <= set(unknown)
-    _show({**asdict(reached), "unknown_ids": unknown, "nothing_known": nothing_known}, as_json)
-    _check_not_failed(reached)
+    _show({**asdict(fail_point), "unknown_ids": unknown, "nothing_known": nothing_known}, as_json)
+    _check_not_failed(fail_point)
     if not unknown:
         return
     told = f"{len(unknown)} of {len(named)} id(s) are not held, such as {unknown[0]!r}{odd_ids(unknown)}"
@@ -142,9 +142,9 @@ def retry(
     target = find_store(store, s3_endpoint, config)
     number = _newest_record(target)
     _asked(target, config, keys, "retry", deletion_id)
-    reached = _awaited(target, deletion_id, "completed", timeout_s, after=number)
-    _show(asdict(reached), as_json)
-    _check_not_failed(reached)
+    fail_point = _awaited(target, deletion_id, "completed", timeout_s, after=number)
+    _show(asdict(fail_point), as_json)
+    _check_not_failed(fail_point)
 
 
 @group.command("wait")
@@ -164,26 +164,26 @@ def wait_for(
     _check_awaited(wait)
     target = find_store(store, s3_endpoint, config)
     load_manifest(target)
-    reached = _awaited(target, deletion_id, wait, timeout_s)
-    _show(asdict(reached), as_json)
-    _check_not_failed(reached)
+    fail_point = _awaited(target, deletion_id, wait, timeout_s)
+    _show(asdict(fail_point), as_json)
+    _check_not_failed(fail_point)
 
 
 def _asked(store: Store, config: Path | None, keys: Path | None, method: str, *arguments: Any) -> Deletion:
-    """What the registrar, which is started where none runs, answers."""
+    """What the coordinator, which is started where none runs, answers."""
     import ray
     from ray._raylet import setproctitle  # type: ignore[attr-defined]  # its stub leaves it out
 
-    from actors.remote.owner_processes import Site
-    from cluster.runtime import connect, registrar_of
+    from actors.remote.owner_processes import StoreRef
+    from cluster.runtime import connect, coordinator_of
 
     manifest = load_manifest(store)
     leave_stdout_to_results()
     # Ray keeps the command line of whoever connects in its table of jobs, and any user may list processes.
     setproctitle(f"lmeraser {method}")
     connect()
-    registrar = registrar_of(Site(store.uri, str(key_folder(keys))), manifest, read_settings(config).owners)
-    answer: Deletion = ray.get(getattr(registrar, method).remote(*arguments))
+    coordinator = coordinator_of(StoreRef(store.uri, str(key_folder(keys))), manifest, read_settings(config).owners)
+    answer: Deletion = ray.get(getattr(coordinator, method).remote(*arguments))
     return answer
 
 

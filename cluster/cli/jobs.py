@@ -82,7 +82,7 @@ def ingest(
     """
     from cluster.build import open_or_build
     from cluster.jobs import ingest as run
-    from cluster.runtime import connect, registrar_of
+    from cluster.runtime import connect, coordinator_of
 
     settings = read_config(config, data, s3_endpoint)
     target = find_store(store, s3_endpoint, config, data)
@@ -93,9 +93,9 @@ def ingest(
         built = open_or_build(settings, target, key_folder(keys), report, skip_bad=skip_bad)
         built_s = _since(begun)
         site = _site(target, keys)
-        registrar = registrar_of(site, built.manifest, settings.owners)
+        coordinator = coordinator_of(site, built.manifest, settings.owners)
         done = run(
-            registrar,
+            coordinator,
             site,
             built.manifest,
             settings.private,
@@ -140,7 +140,7 @@ def tune(
     Example: lmeraser tune --store /data/gtsrb-store
     """
     from cluster.jobs import tune as run
-    from cluster.runtime import connect, registrar_of
+    from cluster.runtime import connect, coordinator_of
 
     target = find_store(store, s3_endpoint, config)
     manifest = load_manifest(target)
@@ -148,7 +148,7 @@ def tune(
     connect()
     begun = time.monotonic()
     with progress() as report:
-        status = run(registrar_of(_site(target, keys), manifest, read_settings(config).owners), report)
+        status = run(coordinator_of(_site(target, keys), manifest, read_settings(config).owners), report)
     shown = {name: status[name] for name in ("rows", "clusters", "tunings", "commit", "state_root")}
     _print({**shown, "seconds": _since(begun)}, as_json)
 
@@ -167,7 +167,7 @@ def serve(
     Example: lmeraser serve --store /data/gtsrb-store --port 8000
     """
     from cluster.applications import serves
-    from cluster.runtime import connect, registrar_of
+    from cluster.runtime import connect, coordinator_of
     from cluster.service import check_address, start_service, stop_service
 
     target = find_store(store, s3_endpoint, config)
@@ -178,9 +178,9 @@ def serve(
     check_listening(key_folder(keys), host)
     leave_stdout_to_results()
     connect()
-    # Before a registrar is started: where another service runs, nothing is begun.
+    # Before a coordinator is started: where another service runs, nothing is begun.
     check_address(target, key_folder(keys), host, port)
-    registrar_of(_site(target, keys), manifest, settings.owners)
+    coordinator_of(_site(target, keys), manifest, settings.owners)
     # How a service manager ends it, also while it starts: as an interrupt does.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
@@ -195,9 +195,9 @@ def serve(
 
 
 def _site(store: Store, keys: Path | None) -> Any:
-    from actors.remote.owner_processes import Site
+    from actors.remote.owner_processes import StoreRef
 
-    return Site(store.uri, str(key_folder(keys)))
+    return StoreRef(store.uri, str(key_folder(keys)))
 
 
 def _counted(reasons: Mapping[str, int], as_json: bool) -> Any:

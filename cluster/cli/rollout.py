@@ -27,13 +27,13 @@ def rollout(
     keys: KeyFolder = None,
     as_json: AsJson = False,
 ) -> None:
-    """Replace owners, registrar and replicas by new ones with the code and configuration of this command.
+    """Replace owners, coordinator and replicas by new ones with the code and configuration of this command.
 
     Predictions are answered meanwhile, and the state stays as it is. Give the same --config as to `lmeraser serve`.
 
     Example: lmeraser rollout --config signs.yaml
     """
-    from actors.remote.owner_processes import Site
+    from actors.remote.owner_processes import StoreRef
     from cluster.rollout import roll
     from cluster.runtime import connect
 
@@ -44,7 +44,7 @@ def rollout(
     leave_stdout_to_results()
     connect()
     with progress() as report:
-        rolled = roll(Site(target.uri, str(key_folder(keys))), settings, report)
+        rolled = roll(StoreRef(target.uri, str(key_folder(keys))), settings, report)
     if as_json:
         print_json(asdict(rolled))
     else:

@@ -8,7 +8,7 @@ from concurrent.futures import Executor
 import numpy as np
 
 from lmeraser.audit.report import Section, Table, section
-from lmeraser.audit.targets import Attacked, Plan
+from lmeraser.audit.targets import AttackedCluster, Plan
 from lmeraser.audit.worlds import Answers, tune_all
 from lmeraser.learning.numerics import deterministic
 from lmeraser.proof.recompute import Report
@@ -19,7 +19,7 @@ NAME, TITLE = "answers", "Are the answers those of a model that never saw the ro
 
 
 def answers(
-    method: Method, clusters: Sequence[Attacked], plan: Plan, workers: Executor, report: Report | None
+    method: Method, clusters: Sequence[AttackedCluster], plan: Plan, workers: Executor, report: Report | None
 ) -> Section:
     """Ask the stored state and a retrained one for every target, and compare the bits of the confidences."""
     # A cluster that awaits its tuning is compared without a specialist.

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from lmeraser.audit.evidence import Evidence
-from lmeraser.audit.fakes import WAYS, Scene, Way, fake, set_scene
+from lmeraser.audit.fakes import WAYS, Scenario, Way, fake, set_scene
 from lmeraser.audit.report import Section, Table, not_done, section
 from lmeraser.audit.sections import Question, sections_of
 from lmeraser.audit.targets import Plan
@@ -48,7 +48,7 @@ def controls(evidence: Evidence, plan: Plan, workers: Executor, report: Report |
     )
 
 
-def caught_by(scene: Scene, way: Way, plan: Plan, workers: Executor) -> tuple[str, ...]:
+def caught_by(scene: Scenario, way: Way, plan: Plan, workers: Executor) -> tuple[str, ...]:
     """Names of the sections that fail on a deletion that is faked in this way."""
     with tempfile.TemporaryDirectory(prefix="lmeraser-control-") as folder:
         faked = fake(scene, way, Path(folder))

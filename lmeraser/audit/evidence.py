@@ -19,7 +19,7 @@ _NOTHING = Erasure("")
 
 
 @dataclass(frozen=True)
-class Asked:
+class AuditedDeletion:
     """One deletion.
 
     Attributes:
@@ -90,8 +90,8 @@ class Evidence:
     records: tuple[Record, ...]
     commits: Mapping[int, Commit]
     commit: Commit
-    everything: Mapping[str, Asked]
-    asked: tuple[Asked, ...]
+    everything: Mapping[str, AuditedDeletion]
+    asked: tuple[AuditedDeletion, ...]
 
     def touched(self) -> tuple[ClusterEntry, ...]:
         """The clusters of the newest commit that hold what the touched clusters held."""
@@ -129,7 +129,7 @@ def read_evidence(
     """
     records = tuple(Log(store).advance())
     commits: dict[int, Commit] = {}
-    everything: dict[str, Asked] = {}
+    everything: dict[str, AuditedDeletion] = {}
     newest: Commit | None = None
     origin: Commit | None = None
     for record in records:
@@ -141,7 +141,7 @@ def read_evidence(
                 everything[erasure.id] = replace(one, before=origin or newest, after=newest, erasure=erasure)
             origin = newest
         elif record.kind == "request":
-            everything[str(record.body["id"])] = Asked(record)
+            everything[str(record.body["id"])] = AuditedDeletion(record)
         elif record.kind == "term":
             # A restore goes on from an earlier commit.
             origin = _commit_at(commits, record) if "base" in record.body else origin
@@ -165,7 +165,7 @@ def _commit_at(commits: Mapping[int, Commit], term: Record) -> Commit:
     return commits[base]
 
 
-def _followed(one: Asked, record: Record) -> Asked:
+def _followed(one: AuditedDeletion, record: Record) -> AuditedDeletion:
     """The deletion after one more record about it."""
     match record.kind:
         case "erased":

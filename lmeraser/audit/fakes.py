@@ -47,7 +47,7 @@ WAYS: tuple[Way, ...] = get_args(Way)
 
 
 @dataclass(frozen=True)
-class Scene:
+class Scenario:
     """A row whose deletion is faked, and what an honest deletion of it gives.
 
     Attributes:
@@ -80,7 +80,7 @@ class Scene:
         return Sample(row.sample_ids[0], row.subject_ids[0], int(row.labels_N[0]), row.images[0])
 
 
-def set_scene(evidence: Evidence, method: Method) -> Scene:
+def set_scene(evidence: Evidence, method: Method) -> Scenario:
     """Choose a row of a tuned cluster, a touched one where there is one, whose deletion leaves all other clusters be.
 
     Raises:
@@ -99,7 +99,7 @@ def set_scene(evidence: Evidence, method: Method) -> Scene:
             table = tables[entry.key]
             mine_N = np.array([name == chosen for name in table.sample_ids])
             kept = table.where(~mine_N)
-            return Scene(
+            return Scenario(
                 evidence=evidence,
                 method=method,
                 entry=entry,
@@ -115,7 +115,7 @@ def set_scene(evidence: Evidence, method: Method) -> Scene:
     raise NotReadyError("no row of a tuned cluster can be deleted without changing the cut: nothing can be faked")
 
 
-def fake(scene: Scene, way: Way, folder: Path) -> Evidence:
+def fake(scene: Scenario, way: Way, folder: Path) -> Evidence:
     """Copy the store into the folder, delete the scene's row there, and lie in this way."""
     evidence = scene.evidence
     store = LocalStore(folder)
@@ -133,7 +133,7 @@ def fake(scene: Scene, way: Way, folder: Path) -> Evidence:
     return newest
 
 
-def _committed(scene: Scene, way: Way, store: Store) -> Commit:
+def _committed(scene: Scenario, way: Way, store: Store) -> Commit:
     """The objects of the fake, and the commit that names them."""
     evidence, commit = scene.evidence, scene.evidence.commit
     if way == "request recorded but rows kept":
@@ -168,7 +168,7 @@ def _committed(scene: Scene, way: Way, store: Store) -> Commit:
     )
 
 
-def _recorded(scene: Scene, commit: Commit, store: Store, signing_key: Ed25519PrivateKey) -> str:
+def _recorded(scene: Scenario, commit: Commit, store: Store, signing_key: Ed25519PrivateKey) -> str:
     """The log and the receipt of a deletion that is completed; its id."""
     evidence = scene.evidence
     log = Log(store)
@@ -207,15 +207,15 @@ def _removable(method: Method, tables: dict[str, RowTable], entry: ClusterEntry)
             yield name, cut
 
 
-def _with_prompt(scene: Scene, prompt: torch.Tensor) -> Specialist:
+def _with_prompt(scene: Scenario, prompt: torch.Tensor) -> Specialist:
     features_NH = scene.method.prompted(scene.method.decode(scene.kept.images), prompt)
     return Specialist(prompt.numpy(), features_NH, scene.kept.labels_N)
 
 
-def _fine_tuned(scene: Scene) -> torch.Tensor:
+def _fine_tuned(scene: Scenario) -> torch.Tensor:
     """The old prompt after one more pass over the rows that are left."""
     method, kept = scene.method, scene.kept
-    config = replace(method.config, tuning=replace(method.config.tuning, passes=1))
+    config = replace(method.config, tuning=replace(method.config.tuning, epochs=1))
     rows = TuningRows(kept.sample_ids, method.decode(kept.images), kept.labels_N)
     start = torch.from_numpy(scene.old.prompt)
     return tune_prompt(method.backbone, config, rows, start=start, feature_map=method.feature_map)

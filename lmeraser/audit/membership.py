@@ -14,8 +14,8 @@ import numpy as np
 from lmeraser.audit.attack import RATES, Gaussians, Strength, strength
 from lmeraser.audit.plots import histograms, roc
 from lmeraser.audit.report import Section, Table, not_done, section
-from lmeraser.audit.targets import Attacked, Plan
-from lmeraser.audit.worlds import STAGES, Stage, Worlds, run_worlds
+from lmeraser.audit.targets import AttackedCluster, Plan
+from lmeraser.audit.worlds import STAGES, ShadowModels, Stage, run_worlds
 from lmeraser.proof.recompute import Report
 from lmeraser.state.pipeline import Method
 
@@ -23,7 +23,7 @@ NAME, TITLE = "membership", "Can an attacker tell that the rows were there?"
 
 
 def membership(
-    method: Method, clusters: Sequence[Attacked], plan: Plan, workers: Executor, report: Report | None
+    method: Method, clusters: Sequence[AttackedCluster], plan: Plan, workers: Executor, report: Report | None
 ) -> Section:
     """Run the attack at each stage, with the retrained models as the null."""
     if not plan.worlds:
@@ -85,7 +85,7 @@ def membership(
     )
 
 
-def _scores(worlds: Sequence[Worlds], stage: Stage) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _scores(worlds: Sequence[ShadowModels], stage: Stage) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Scores, memberships and worlds [K] of the half of each cluster's worlds that test."""
     scores, members, places = [], [], []
     for cluster, one in enumerate(worlds):

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
-from lmeraser.audit.evidence import Asked, Evidence
+from lmeraser.audit.evidence import AuditedDeletion, Evidence
 from lmeraser.audit.report import Section, Table, section
 from lmeraser.errors import ObjectMissingError, ReceiptError
 from lmeraser.proof.receipts import key_check, sides, verify_receipt
@@ -101,7 +101,7 @@ def log(evidence: Evidence, known_head: str | None) -> Section:
     )
 
 
-def _wrong_with_receipt(evidence: Evidence, one: Asked) -> Iterator[str]:
+def _wrong_with_receipt(evidence: Evidence, one: AuditedDeletion) -> Iterator[str]:
     if one.before is None or one.after is None or one.erased is None:
         yield "it has no receipt, because it is not erased"
         return
@@ -120,7 +120,9 @@ def _wrong_with_receipt(evidence: Evidence, one: Asked) -> Iterator[str]:
     yield from _contradictions(evidence, one, receipt, sides(one.before, one.after, one.erasure.clusters))
 
 
-def _contradictions(evidence: Evidence, one: Asked, receipt: dict[str, Any], changed: dict[str, Any]) -> Iterator[str]:
+def _contradictions(
+    evidence: Evidence, one: AuditedDeletion, receipt: dict[str, Any], changed: dict[str, Any]
+) -> Iterator[str]:
     coverage = one.coverage
     expected = {
         "deletion": one.id,

@@ -14,7 +14,7 @@ from lmeraser.audit import answers, leftovers, membership, paper, recomputation
 from lmeraser.audit.evidence import Evidence
 from lmeraser.audit.report import Section, not_done, section
 from lmeraser.audit.row_files import row_files
-from lmeraser.audit.targets import Attacked, Plan, attacked
+from lmeraser.audit.targets import AttackedCluster, Plan, attacked
 from lmeraser.data import Sample
 from lmeraser.errors import FingerprintError, ObjectCorruptError, ObjectMissingError
 from lmeraser.proof.receipts import sample_hash, subject_hash
@@ -75,7 +75,7 @@ def _attacks(
         return first, second
     if not clusters:
         return _undone(parts, "no cluster holds rows where the deleted ones were: there is no model left to ask")
-    asking: tuple[Callable[[Method, Sequence[Attacked], Plan, Executor, Report | None], Section], ...]
+    asking: tuple[Callable[[Method, Sequence[AttackedCluster], Plan, Executor, Report | None], Section], ...]
     asking = (answers.answers, membership.membership)
     first, second = (ask(method, clusters, plan, workers, report) for ask in asking)
     return first, second

@@ -45,7 +45,7 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Attacked:
+class AttackedCluster:
     """One cluster under attack, within a system whose other clusters stay as they are.
 
     Attributes:
@@ -74,7 +74,7 @@ class Attacked:
         return RowTable.concatenate([self.base, stand_ins], self.targets.features_NH.shape[1])
 
 
-def attacked(evidence: Evidence, method: Method, deleted: Sequence[Sample], plan: Plan) -> list[Attacked]:
+def attacked(evidence: Evidence, method: Method, deleted: Sequence[Sample], plan: Plan) -> list[AttackedCluster]:
     """The touched clusters with most deleted rows, then the largest.
 
     Features of remaining rows and the specialists of other clusters are taken from the store; whether they are what the
@@ -121,7 +121,7 @@ def attacked(evidence: Evidence, method: Method, deleted: Sequence[Sample], plan
         targets = RowTable.concatenate([own, table.where(stand_in_N)], method.feature_map.width)
         deleted_ids = set(own.sample_ids)
         found.append(
-            Attacked(
+            AttackedCluster(
                 entry=entry,
                 base=table.where(~stand_in_N),
                 targets=targets,

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from lmeraser.audit.attack import confidence
-from lmeraser.audit.targets import Attacked, Plan
+from lmeraser.audit.targets import AttackedCluster, Plan
 from lmeraser.hashing import draw, draw_uint64
 from lmeraser.learning.heads import Head, Statistics, blend
 from lmeraser.learning.numerics import deterministic
@@ -35,7 +35,7 @@ _KEPT = 0.75
 
 
 @dataclass(frozen=True)
-class Worlds:
+class ShadowModels:
     """What the targets' confidences are.
 
     Attributes:
@@ -53,7 +53,9 @@ class Worlds:
     tunings: int
 
 
-def run_worlds(method: Method, cluster: Attacked, plan: Plan, workers: Executor, report: Report | None) -> Worlds:
+def run_worlds(
+    method: Method, cluster: AttackedCluster, plan: Plan, workers: Executor, report: Report | None
+) -> ShadowModels:
     """Train, delete and retrain in every world."""
     kept_WN, member_WT = _drawn(method.config.seed, cluster, plan.worlds)
     width = method.feature_map.width
@@ -89,13 +91,13 @@ def run_worlds(method: Method, cluster: Attacked, plan: Plan, workers: Executor,
             )
     stacked = {stage: np.stack(rows) for stage, rows in found.items()}
     tunings = sum(specialist is not None for specialist in tuned)
-    return Worlds(member_WT, stacked, erased_equal, completed_equal, tunings)
+    return ShadowModels(member_WT, stacked, erased_equal, completed_equal, tunings)
 
 
 class Answers:
     """The targets' confidences under a state: those of the blend at the plan's λ."""
 
-    def __init__(self, method: Method, cluster: Attacked, plan: Plan) -> None:
+    def __init__(self, method: Method, cluster: AttackedCluster, plan: Plan) -> None:
         self._method = method
         self._plan = plan
         self._targets = cluster.targets
@@ -137,7 +139,7 @@ def tune_all(
     return [next(tuned) if enough else None for enough in large]
 
 
-def _drawn(seed: int, cluster: Attacked, worlds: int) -> tuple[np.ndarray, np.ndarray]:
+def _drawn(seed: int, cluster: AttackedCluster, worlds: int) -> tuple[np.ndarray, np.ndarray]:
     """Which rows of the base are kept [W, N], and which targets are members [W, T].
 
     A target is a member in exactly half of the worlds that fit, and in half of those that test.

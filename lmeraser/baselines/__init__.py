@@ -10,8 +10,18 @@ from lmeraser.baselines.clustered import Clustered
 from lmeraser.baselines.cost import Cost, measured
 from lmeraser.baselines.published import Published, PublishedConfig
 from lmeraser.baselines.retrain import Retrain
-from lmeraser.baselines.ridge import RidgeOnly
+from lmeraser.baselines.ridge import SharedHeadOnly
 from lmeraser.baselines.sampled import Sampled
 from lmeraser.baselines.sisa import Sisa
 
-__all__ = ["Clustered", "Cost", "Published", "PublishedConfig", "Retrain", "RidgeOnly", "Sampled", "Sisa", "measured"]
+__all__ = [
+    "Clustered",
+    "Cost",
+    "Published",
+    "PublishedConfig",
+    "Retrain",
+    "Sampled",
+    "SharedHeadOnly",
+    "Sisa",
+    "measured",
+]

@@ -1,7 +1,7 @@
 """Our own method in one process, without store, log and owners: what it computes, to be measured like the others.
 
 Expected cost of deleting one of n rows, in row-passes, over the clusters that have a specialist, p their shares of the
-rows: ``Σ p · (n p - 1) · (2 · passes · (L - r) / L + r / L + 1)`` for a prompt that enters at block r of L; the last 1
+rows: ``Σ p · (n p - 1) · (2 · epochs · (L - r) / L + r / L + 1)`` for a prompt that enters at block r of L; the last 1
 is the pass that gives the rows their prompted features. :meth:`Clustered.row_passes_of` counts it for given rows, and
 adds what a cut costs that changes with them.
 

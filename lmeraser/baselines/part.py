@@ -61,13 +61,13 @@ def rows_without(rows: TuningRows, sample_ids: Collection[str]) -> TuningRows:
     return rows_at(rows, np.flatnonzero([name not in gone for name in rows.sample_ids]))
 
 
-def tuning_row_passes(method: Method, rows: int, passes: int | None = None) -> float:
+def tuning_row_passes(method: Method, rows: int, epochs: int | None = None) -> float:
     """Row-passes of one tuning: each pass goes forward and backward through the blocks above the prompt.
 
-    For n rows and a prompt that enters at block r of L: ``2 · passes · n · (L - r) / L``, and once ``n · r / L`` for
+    For n rows and a prompt that enters at block r of L: ``2 · epochs · n · (L - r) / L``, and once ``n · r / L`` for
     the blocks below it.
     """
     kind, backbone = method.prompt_kind, method.backbone
     below = kind.enters_at / backbone.block_count if isinstance(backbone, VitBackbone) else 0.0
-    passes = method.config.tuning.passes if passes is None else passes
-    return rows * (2 * passes * (1 - below) + below)
+    epochs = method.config.tuning.epochs if epochs is None else epochs
+    return rows * (2 * epochs * (1 - below) + below)

@@ -17,7 +17,7 @@ What differs here: the last pass is taken, not the best on validation rows; the 
 published code has a distance threshold found by hand; the head keeps its own rate, where the published schedule
 overwrites it with the prompt's; it reads the class token and the mean patch token, as our scaffolding head does.
 
-Expected cost of deleting one of n rows, in row-passes: ``2 · passes · n · Σ p²``, p the clusters' shares of the rows.
+Expected cost of deleting one of n rows, in row-epochs: ``2 · epochs · n · Σ p²``, p the clusters' shares of the rows.
 
 Legend: N rows, B rows of a batch, P pixels a side, C classes, K clusters, D features a head reads, R routing features.
 """
@@ -52,7 +52,7 @@ class PublishedConfig:
 
     Attributes:
         clusters: how many.
-        passes: sweeps over all rows.
+        epochs: sweeps over all rows.
         batch_rows: rows in one step; the published code takes 128.
         learning_rate: peak rate of the prompts.
         head_learning_rate: peak rate of the heads.
@@ -60,7 +60,7 @@ class PublishedConfig:
     """
 
     clusters: int
-    passes: int
+    epochs: int
     pad_px: int
     batch_rows: int = 128
     learning_rate: float = 10.0
@@ -123,7 +123,7 @@ class Published:
         gone = frozenset(sample_ids)
         left_N = np.array([name not in gone for name in self.rows.sample_ids])
         touched = np.unique(self.cluster_N[~left_N])
-        return float(2 * self.config.passes * np.isin(self.cluster_N[left_N], touched).sum())
+        return float(2 * self.config.epochs * np.isin(self.cluster_N[left_N], touched).sum())
 
     def scores(self, images_N3PP: np.ndarray) -> np.ndarray:
         """Scores, float64 [N, C], of uint8 images: nearest prototype, its prompt, its head."""
@@ -179,8 +179,8 @@ def _tuned_together(
         )
         # As published: a generator whose draws depend on how many rows there are.
         shuffle = np.random.default_rng(method.config.seed)
-        total, step = config.passes * math.ceil(len(cluster_N) / config.batch_rows), 0
-        for _ in range(config.passes):
+        total, step = config.epochs * math.ceil(len(cluster_N) / config.batch_rows), 0
+        for _ in range(config.epochs):
             order_N = shuffle.permutation(len(cluster_N))
             for start in range(0, len(order_N), config.batch_rows):
                 batch_B = order_N[start : start + config.batch_rows]

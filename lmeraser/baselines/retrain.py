@@ -1,6 +1,6 @@
 """Retrain: one prompt and one head for all rows; each deletion tunes them again from the start.
 
-Exact by definition. Expected cost of deleting one of n rows, in row-passes: ``2 · passes · (n - 1)`` for the tuning, as
+Exact by definition. Expected cost of deleting one of n rows, in row-epochs: ``2 · epochs · (n - 1)`` for the tuning, as
 many forward as backward, and ``n - 1`` forward for the head.
 
 Legend: N rows, P pixels a side, C classes.

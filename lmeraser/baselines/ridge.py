@@ -23,11 +23,12 @@ Depths = Literal["last", "several"]
 
 
 @dataclass(frozen=True)
-class RidgeOnly:
+class SharedHeadOnly:
     """The closed-form head over features before any specialist.
 
     Attributes:
-        method: its backbone, meta-prompt and feature map are used; the map must be fitted on features of these depths.
+        method: its backbone, public prompt and feature map are used; the map must be fitted on features of these
+            depths.
         depths: "last" takes the class token and the mean patch token of the last block, "several" those of the
             quarter depths and the cells.
         statistics: sums over the rows that are left.
@@ -44,15 +45,15 @@ class RidgeOnly:
     labels_N: np.ndarray = field(repr=False)
 
     @staticmethod
-    def fit(method: Method, rows: TuningRows, depths: Depths = "several") -> RidgeOnly:
+    def fit(method: Method, rows: TuningRows, depths: Depths = "several") -> SharedHeadOnly:
         """Pass all rows once through the backbone and add them up."""
         features_NH = _features(method, rows.images_N3PP, depths)
         with deterministic():
             statistics = Statistics.of(features_NH, rows.labels_N, len(method.config.labels))
         places = {name: place for place, name in enumerate(rows.sample_ids)}
-        return RidgeOnly(method, depths, statistics, places, features_NH, rows.labels_N)
+        return SharedHeadOnly(method, depths, statistics, places, features_NH, rows.labels_N)
 
-    def without(self, sample_ids: Collection[str]) -> RidgeOnly:
+    def without(self, sample_ids: Collection[str]) -> SharedHeadOnly:
         """Subtract the rows with these ids; unknown ones are passed over."""
         gone = frozenset(sample_ids)
         places = [self.places[name] for name in sorted(gone) if name in self.places]

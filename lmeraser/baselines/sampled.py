@@ -4,8 +4,8 @@ The prompt sees the m rows with the lowest hashes of their sample ids. A deletio
 head's sums. A deletion of one of the m lets the next row in, tunes the prompt again and passes every row through the
 backbone. Exact: prompt and sums follow from the rows that are left.
 
-Expected cost of deleting one of n rows, in row-passes: ``m / n · (2 · passes · m + n)``, which tends to m as n grows.
-The worst row costs ``2 · passes · m + n``, and until that is done no row has features under the new prompt.
+Expected cost of deleting one of n rows, in row-epochs: ``m / n · (2 · epochs · m + n)``, which tends to m as n grows.
+The worst row costs ``2 · epochs · m + n``, and until that is done no row has features under the new prompt.
 
 Legend: N rows, P pixels a side, C classes, H head features.
 """

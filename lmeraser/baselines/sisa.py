@@ -5,8 +5,8 @@ shard's prompt is tuned on slice 1, then on slices 1 and 2, and so on; the promp
 checkpoint. A deletion goes back to the checkpoint before the slice that held the row. Each shard has a closed-form head
 over its own rows, and the shards' probabilities are averaged.
 
-So that tuning all slices costs as much as ``passes`` over the shard, each of the R stages makes
-``e = 2 · passes / (R + 1)`` passes (section VI), rounded to at least one. Expected cost of deleting one of n rows, in
+So that tuning all slices costs as much as ``epochs`` over the shard, each of the R stages makes
+``e = 2 · epochs / (R + 1)`` epochs (section VI), rounded to at least one. Expected cost of deleting one of n rows, in
 row-passes: the row is in slice r, uniform in 1 to R, and stages r to R come again, stage t over ``t · n / (S R)`` rows.
 That is ``2 · e · n / (S R) · (R + 1)(2R + 1) / 6``, as many forward as backward, and ``n / S`` forward for the shard's
 head.
@@ -96,9 +96,9 @@ class Sisa:
             return 0.0
         left_R = np.bincount(list(shard.slice_of.values()), minlength=self.slices)
         left_R -= np.bincount(held, minlength=self.slices)
-        passes = stage_passes(self.method.config.tuning.passes, self.slices)
+        epochs = stage_epochs(self.method.config.tuning.epochs, self.slices)
         stages = np.cumsum(left_R)[min(held) :].tolist()
-        return sum(tuning_row_passes(self.method, rows, passes) for rows in stages) + int(left_R.sum())
+        return sum(tuning_row_passes(self.method, rows, epochs) for rows in stages) + int(left_R.sum())
 
     def scores(self, images_N3PP: np.ndarray) -> np.ndarray:
         """The mean of the shards' probabilities, float64 [N, C], of uint8 images."""
@@ -114,9 +114,9 @@ class Sisa:
         return mean_NC
 
 
-def stage_passes(passes: int, slices: int) -> int:
-    """Passes of one stage, so that all stages together cost about as much as ``passes`` over the shard."""
-    return max(1, round(2 * passes / (slices + 1)))
+def stage_epochs(epochs: int, slices: int) -> int:
+    """Epochs of one stage, so that all stages together cost about as much as ``epochs`` over the shard."""
+    return max(1, round(2 * epochs / (slices + 1)))
 
 
 def _tuned(method: Method, slices: int, rows: TuningRows, kept: Sequence[Tensor | None]) -> Shard | None:
@@ -125,7 +125,7 @@ def _tuned(method: Method, slices: int, rows: TuningRows, kept: Sequence[Tensor 
         return None
     slice_of = {name: _place(method, "slice", name, slices) for name in rows.sample_ids}
     slice_N = np.array(list(slice_of.values()))
-    tuning = replace(method.config.tuning, passes=stage_passes(method.config.tuning.passes, slices))
+    tuning = replace(method.config.tuning, epochs=stage_epochs(method.config.tuning.epochs, slices))
     checkpoints = list(kept)
     for stage in range(len(kept), slices):
         prompt = checkpoints[-1] if checkpoints else None

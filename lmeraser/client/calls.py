@@ -165,14 +165,14 @@ def wait(
     """Look at a deletion until it has reached a status."""
     if status not in ("erased", "completed"):
         raise ConfigError(f"cannot wait for the status {status!r}; allowed is erased or completed")
-    reached = {"completed"} if status == "completed" else {"erased", "completed", "failed"}
+    fail_point = {"completed"} if status == "completed" else {"erased", "completed", "failed"}
     deadline = time.monotonic() + timeout_s
     pause_s = SHORTEST_LOOK_S
     while True:
         found = yield from deletion(deletion_id)
         if progress is not None:
             progress(found)
-        if found.status in reached:
+        if found.status in fail_point:
             return found
         if found.status == "failed":
             raise ServiceError(f"deletion {deletion_id} failed: {found.reason}", status=200)

@@ -10,13 +10,13 @@ from pydantic.dataclasses import dataclass
 class OwnersConfig:
     """Where owners run, and how many of them have a process.
 
-    The command that starts the registrar decides; ``lmeraser rollout`` changes it.
+    The command that starts the coordinator decides; ``lmeraser rollout`` changes it.
 
     Attributes:
         gpus_per_owner: the part of a GPU that Ray reserves for an owner that tunes; one that only writes rows needs
             none. When absent: with ``backbone.device: cuda`` what a tuning needs of a GPU's memory, else none. Owners
             share 0.7 of each GPU, or one has it whole.
-        accelerator: type of GPU that a node must have for owners and for the registrar, as Ray names it ("A10G"); any
+        accelerator: type of GPU that a node must have for owners and for the coordinator, as Ray names it ("A10G"); any
             when empty.
         max_resident_owners: owners that have a process at a time. The others are passive and come back when they are
             called; an erasure then waits about a second longer for the process. When absent: 16, or as many as can tune

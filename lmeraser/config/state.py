@@ -62,17 +62,17 @@ class PromptConfig:
         pad_px: width of the frame; only for "pad".
         tokens: how many learned tokens; only for "token".
         depth: block at which tokens enter; 0 is the input of the first block. Only for "token".
-        meta_passes: sweeps over public rows in which the meta-prompt is tuned; every row passes the backbone with it
-            where no specialist's prompt does. 0 for none.
-        meta_rows: how many public rows it is tuned on, drawn by a hash of the sample id; all when there are fewer.
+        public_epochs: sweeps over public rows in which the public prompt is tuned; every row passes the backbone with
+            it where no specialist's prompt does. 0 for none.
+        public_rows: how many public rows it is tuned on, drawn by a hash of the sample id; all when there are fewer.
     """
 
     kind: Literal["pad", "token"] = "token"
     pad_px: int = Field(default=8, ge=1)
     tokens: int = Field(default=16, ge=1, le=512)
     depth: int = Field(default=0, ge=0)
-    meta_passes: int = Field(default=3, ge=0)
-    meta_rows: int = Field(default=5000, ge=1)
+    public_epochs: int = Field(default=3, ge=0)
+    public_rows: int = Field(default=5000, ge=1)
 
     @model_validator(mode="after")
     def _depth_is_for_tokens(self) -> Self:
@@ -86,16 +86,16 @@ class TuningConfig:
     """The deterministic program that tunes one cluster's prompt.
 
     Attributes:
-        passes: sweeps over the cluster's rows.
+        epochs: sweeps over the cluster's rows.
         batch_rows: rows in one step.
         learning_rate: peak rate of the prompt; it falls to zero on a half cosine.
-        head_learning_rate: peak rate of the linear head that is tuned beside a meta-prompt and thrown away.
+        head_learning_rate: peak rate of the linear head that is tuned beside a public prompt and thrown away.
         weight_decay: decoupled weight decay of the prompt and that linear head.
         shift_px: augmentation: images are shifted by up to this many pixels each way.
         flip: augmentation: half of the images are mirrored.
     """
 
-    passes: int = Field(default=4, ge=1)
+    epochs: int = Field(default=4, ge=1)
     batch_rows: int = Field(default=32, ge=1)
     learning_rate: float = Field(default=0.01, gt=0)
     head_learning_rate: float = Field(default=0.01, gt=0)

@@ -1,4 +1,4 @@
-"""The meta-prompt: tuned on public rows (design 4.3), it goes with each row where no specialist's prompt does.
+"""The public prompt: tuned on public rows (design 4.3), it goes with each row where no specialist's prompt does.
 
 It fits the frozen backbone to its new image size and, as far as public rows show it, to being read by a linear head.
 No private row has a part in it, so a deletion leaves it as it is.
@@ -22,7 +22,7 @@ from lmeraser.learning.backbone import Backbone
 from lmeraser.learning.tuning import TuningRows, tune_prompt
 
 
-def learn_meta_prompt(
+def learn_public_prompt(
     backbone: Backbone,
     config: MethodConfig,
     samples: Iterable[Sample],
@@ -32,20 +32,20 @@ def learn_meta_prompt(
 
     Args:
         backbone: frozen.
-        config: prompt, tuning and seed are read; ``prompt.meta_passes`` are the passes.
-        samples: public rows; ``prompt.meta_rows`` of them are drawn by a hash of their sample ids.
+        config: prompt, tuning and seed are read; ``prompt.public_epochs`` are the passes.
+        samples: public rows; ``prompt.public_rows`` of them are drawn by a hash of their sample ids.
         report: called after each step with the steps done and the steps in all.
 
     Returns:
-        The prompt, float32, on the CPU; none where ``prompt.meta_passes`` is 0.
+        The prompt, float32, on the CPU; none where ``prompt.public_epochs`` is 0.
 
     Raises:
         UndecodableImageError: when an image cannot be decoded.
     """
-    if config.prompt.meta_passes == 0:
+    if config.prompt.public_epochs == 0:
         return None
     drawn = heapq.nsmallest(
-        config.prompt.meta_rows, samples, key=lambda sample: draw_uint64(config.seed, "rows", sample.sample_id)
+        config.prompt.public_rows, samples, key=lambda sample: draw_uint64(config.seed, "rows", sample.sample_id)
     )
     found, label_N = np.unique([sample.label for sample in drawn], return_inverse=True)
     rows = TuningRows(
@@ -55,5 +55,5 @@ def learn_meta_prompt(
     )
     # A head of one label would have nothing to learn, but is no error.
     labels = tuple(str(number) for number in range(max(2, len(found))))
-    tuning = replace(config.tuning, passes=config.prompt.meta_passes)
+    tuning = replace(config.tuning, epochs=config.prompt.public_epochs)
     return tune_prompt(backbone, replace(config, labels=labels, tuning=tuning), rows, report)

@@ -99,12 +99,12 @@ class _Tuning:
             if feature_map is None
             else ClosedForm(method, self._ids, self._labels_N, feature_map, backbone.device)
         )
-        self._steps = self._config.passes * math.ceil(len(order) / self._config.batch_rows)
+        self._steps = self._config.epochs * math.ceil(len(order) / self._config.batch_rows)
 
     def run(self, report: Report | None, cancelled: Callable[[], bool] | None) -> Tensor:
         optimiser: torch.optim.Optimizer | None = None
         step = 0
-        for number in range(self._config.passes):
+        for number in range(self._config.epochs):
             for batch_B in self._objective.batches(number):
                 if cancelled is not None and cancelled():
                     raise TuningCancelledError(f"the tuning was cancelled after {step} of {self._steps} steps")

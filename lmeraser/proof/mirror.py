@@ -21,7 +21,7 @@ _FORMAT = 1
 
 
 @dataclass(frozen=True)
-class Mirrored:
+class MirrorResult:
     """What was copied: records added, records in all, and the digest of the last; None where there is none."""
 
     added: int
@@ -60,7 +60,7 @@ class LogMirror:
         self._mirror = mirror
         self._lacking = here[len(there) :]
 
-    def copy(self) -> Mirrored:
+    def copy(self) -> MirrorResult:
         """Copy what the mirror lacks.
 
         Raises:
@@ -74,7 +74,7 @@ class LogMirror:
             del self._lacking[0]
             added += 1
         head = self._log.head
-        return Mirrored(added, head.number if head else 0, head.digest if head else None)
+        return MirrorResult(added, head.number if head else 0, head.digest if head else None)
 
 
 def read_mirror(mirror: Store, store_id: str) -> list[Record]:

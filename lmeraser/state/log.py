@@ -30,7 +30,7 @@ class Record:
     Attributes:
         number: 1, 2, 3, …
         kind: what the body says.
-        term: number of the registrar start that wrote it.
+        term: number of the coordinator start that wrote it.
         previous: SHA-256 of the record before it, as hex digits.
         at: when it was written, ISO 8601, UTC.
         body: what happened.
@@ -163,7 +163,7 @@ def check_term(store: Store, position: Position) -> None:
     number = position.number + 1
     while (record := _read(store, number)) is not None:
         if record.term > position.term:
-            raise FencedError(f"a registrar of term {record.term} has taken over from term {position.term}")
+            raise FencedError(f"a coordinator of term {record.term} has taken over from term {position.term}")
         number += 1
 
 

@@ -40,11 +40,11 @@ class Manifest:
         store_id: tells stores apart; part of the owners' names.
         method: the configuration that decides the state.
         public: names of the public artifacts' objects by part ("backbone", "partition", "features" and,
-            where there is a meta-prompt, "prompt").
+            where there is a public prompt, "prompt").
         public_digests: their digests.
         fingerprint: the numerics that the store was made with.
         lease_s: seconds for which a replica may answer after it asked whether anything newer was erased, and which
-            every erasure waits. Replicas and registrar take it from here, so that they never disagree.
+            every erasure waits. Replicas and coordinator take it from here, so that they never disagree.
     """
 
     store_id: str

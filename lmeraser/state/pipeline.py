@@ -39,7 +39,8 @@ class Method:
         dendrogram: Ward linkage over the anchors.
         feature_map: raw head features to the grid.
         feature_batch: rows in one batch of the feature extraction.
-        meta_prompt: with which rows pass the backbone where no specialist's prompt does; none where they pass without.
+        public_prompt: with which rows pass the backbone where no specialist's prompt does; none where they pass
+            without.
     """
 
     config: MethodConfig
@@ -49,10 +50,10 @@ class Method:
     dendrogram: Dendrogram
     feature_map: FeatureMap
     feature_batch: int
-    meta_prompt: torch.Tensor | None = None
+    public_prompt: torch.Tensor | None = None
 
     def rows(self, samples: Iterable[Sample]) -> RowTable:
-        """What the samples become: their nearest anchors and features, with the meta-prompt where there is one.
+        """What the samples become: their nearest anchors and features, with the public prompt where there is one.
 
         Raises:
             UndecodableImageError: when an image cannot be decoded.
@@ -72,7 +73,7 @@ class Method:
 
     def plain(self, images_N3PP: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Routing features [N, R] and raw head features [N, F], float32, before any specialist."""
-        return extract(self.backbone, images_N3PP, self.feature_batch, self.prompt_kind, self.meta_prompt)
+        return extract(self.backbone, images_N3PP, self.feature_batch, self.prompt_kind, self.public_prompt)
 
     def cut(self, anchors_N: np.ndarray, bits_N: np.ndarray) -> Cut:
         """The prompt clusters of rows at these anchors with these bits."""
@@ -100,12 +101,12 @@ class Method:
         report: Callable[[int, int], None] | None = None,
         cancelled: Callable[[], bool] | None = None,
     ) -> torch.Tensor:
-        """A prompt tuned on these rows for the closed-form heads, from the meta-prompt where there is one.
+        """A prompt tuned on these rows for the closed-form heads, from the public prompt where there is one.
 
         Raises:
             TuningCancelledError: when ``cancelled`` said so.
         """
-        return tune_prompt(self.backbone, self.config, rows, report, cancelled, self.meta_prompt, self.feature_map)
+        return tune_prompt(self.backbone, self.config, rows, report, cancelled, self.public_prompt, self.feature_map)
 
     def prompted(self, images_N3PP: np.ndarray, prompt: torch.Tensor) -> np.ndarray:
         """Prompted features on the grid, int16 [N, H], of images, uint8 [N, 3, P, P]."""

@@ -19,7 +19,7 @@ from lmeraser.learning.feature_map import FeatureMap
 from lmeraser.learning.numerics import deterministic
 from lmeraser.learning.partition import AnchorIndex, Dendrogram, fit_anchors
 from lmeraser.learning.prompts import prompt_kind
-from lmeraser.learning.public_prompt import learn_meta_prompt
+from lmeraser.learning.public_prompt import learn_public_prompt
 from lmeraser.state.digests import tensor_digest
 from lmeraser.state.fingerprint import check_fingerprint, fingerprint
 from lmeraser.state.manifest import Manifest, create_manifest, default_lease_s, load_part
@@ -41,7 +41,7 @@ class PublicArtifacts:
         partition: anchors and dendrogram.
         features: standardisation and projection of head features.
         feature_batch: rows in one batch of the feature extraction.
-        prompt: the meta-prompt; empty where there is none.
+        prompt: the public prompt; empty where there is none.
     """
 
     backbone: Tensors
@@ -71,14 +71,14 @@ def build_public(
     """
     backbone = open_routed(config, config.backbone, state)
     rows = list(samples)
-    meta_prompt = learn_meta_prompt(backbone, config, rows)
+    public_prompt = learn_public_prompt(backbone, config, rows)
     parts: list[PublicFeatures] = []
     for chunk in sample_chunks(rows, PUBLIC_CHUNK):
         batch = parts[0].feature_batch if parts else None
-        parts.append(public_features(config, backbone, meta_prompt, chunk, batch))
+        parts.append(public_features(config, backbone, public_prompt, chunk, batch))
         if report is not None:
             report(sum(len(part.routing_NR) for part in parts))
-    return fit_public(config, backbone, meta_prompt, parts)
+    return fit_public(config, backbone, public_prompt, parts)
 
 
 @dataclass(frozen=True)
@@ -99,11 +99,11 @@ class PublicFeatures:
 def public_features(
     config: MethodConfig,
     backbone: Backbone,
-    meta_prompt: torch.Tensor | None,
+    public_prompt: torch.Tensor | None,
     samples: Sequence[Sample],
     feature_batch: int | None = None,
 ) -> PublicFeatures:
-    """Features of public rows, with the meta-prompt; the batch is found by a self-check where it is not given.
+    """Features of public rows, with the public prompt; the batch is found by a self-check where it is not given.
 
     Raises:
         UndecodableImageError: when an image cannot be decoded.
@@ -111,7 +111,7 @@ def public_features(
     images_N3PP = np.stack([decode_image(sample.image, backbone.image_px) for sample in samples])
     batch = feature_batch or _neighbour_free_batch(backbone, images_N3PP)
     kind = prompt_kind(config.prompt, backbone)
-    return PublicFeatures(*extract(backbone, images_N3PP, batch, kind, meta_prompt), batch)
+    return PublicFeatures(*extract(backbone, images_N3PP, batch, kind, public_prompt), batch)
 
 
 def check_public_rows(config: MethodConfig, rows: int) -> None:
@@ -124,7 +124,7 @@ def check_public_rows(config: MethodConfig, rows: int) -> None:
 
 
 def fit_public(
-    config: MethodConfig, backbone: Backbone, meta_prompt: torch.Tensor | None, parts: Sequence[PublicFeatures]
+    config: MethodConfig, backbone: Backbone, public_prompt: torch.Tensor | None, parts: Sequence[PublicFeatures]
 ) -> PublicArtifacts:
     """The public artifacts from the features of all public rows, in the order of the rows.
 
@@ -145,7 +145,7 @@ def fit_public(
         partition={"anchors_AR": anchors_AR, **dendrogram.tensors()},
         features=feature_map.tensors(),
         feature_batch=min(part.feature_batch for part in parts),
-        prompt={} if meta_prompt is None else {"meta": meta_prompt.numpy()},
+        prompt={} if public_prompt is None else {"public": public_prompt.numpy()},
     )
 
 
@@ -220,7 +220,7 @@ def open_method(config: MethodConfig, artifacts: PublicArtifacts) -> Method:
         dendrogram=Dendrogram.from_tensors(artifacts.partition),
         feature_map=FeatureMap.from_tensors(artifacts.features),
         feature_batch=artifacts.feature_batch,
-        meta_prompt=torch.from_numpy(artifacts.prompt["meta"]) if artifacts.prompt else None,
+        public_prompt=torch.from_numpy(artifacts.prompt["public"]) if artifacts.prompt else None,
     )
 
 

@@ -57,7 +57,7 @@ def read_heads(store: Store, hash_key: HashKey, commit: Commit) -> HeadsState:
 def missing_objects(store: Store, commit: Commit) -> tuple[str, ...]:
     """The names of objects that the commit names and the store does not hold, sorted; none of them is read.
 
-    A registrar that works on the store may have purged them in favour of a newer commit: look for that one first.
+    A coordinator that works on the store may have purged them in favour of a newer commit: look for that one first.
     """
     held = {name for folder in DATA_FOLDERS for name in store.names(folder)}
     return tuple(sorted(commit.objects() - held))

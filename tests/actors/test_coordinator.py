@@ -1,4 +1,4 @@
-"""The registrar with owners in one process: what it promises to those who ask for deletions."""
+"""The coordinator with owners in one process: what it promises to those who ask for deletions."""
 
 from __future__ import annotations
 
@@ -47,30 +47,30 @@ def test_a_deletion_tunes_its_own_cluster_and_no_other(system_of: SystemOf) -> N
     before = system.newest()
     system.delete("s3")
     after = system.newest()
-    deletion = system.registrar().deletions()[0]
+    deletion = system.coordinator().deletions()[0]
     # The cut may join what the deletion made small; whatever did not hold the row keeps the very same object.
     untouched = set(objects(before)) - set(deletion.clusters)
     assert untouched
     assert {key: objects(after)[key] for key in untouched} == {key: objects(before)[key] for key in untouched}
-    assert system.registrar().status()["awaiting"] == []
+    assert system.coordinator().status()["awaiting"] == []
 
 
 @both
 def test_statuses_come_in_order_and_erased_means_no_specialist(system_of: SystemOf) -> None:
     system = system_of()
-    registrar = system.registrar()
-    accepted = registrar.delete(["s3"], [])
+    coordinator = system.coordinator()
+    accepted = coordinator.delete(["s3"], [])
     assert (accepted.status, accepted.rows, accepted.erased_at) == ("accepted", 1, None)
-    registrar.step()
-    erased = registrar.deletion(accepted.id)
+    coordinator.step()
+    erased = coordinator.deletion(accepted.id)
     assert erased.status == "erased"
     assert erased.completed_at is None
     commit = system.newest()
     assert commit.rows == 89
     untuned = [entry for entry in commit.clusters if entry.specialist_object is None and entry.rows >= 8]
     assert untuned
-    finish(registrar)
-    assert registrar.deletion(accepted.id).status == "completed"
+    finish(coordinator)
+    assert coordinator.deletion(accepted.id).status == "completed"
     assert all(entry.specialist_object for entry in system.newest().clusters if entry.rows >= 8)
 
 
@@ -78,10 +78,10 @@ def test_statuses_come_in_order_and_erased_means_no_specialist(system_of: System
 def test_at_erased_no_object_holds_the_row_or_its_ids(system_of: SystemOf) -> None:
     system = system_of()
     row = samples(3, 4)[0]
-    registrar = system.registrar()
-    registrar.delete([row.sample_id], [])
+    coordinator = system.coordinator()
+    coordinator.delete([row.sample_id], [])
     assert any(b"s3" in system.store.get(name) for name in system.store.names("requests/"))
-    registrar.step()
+    coordinator.step()
     for name in system.store.names():
         data = system.store.get(name)
         assert row.image not in data, name
@@ -95,73 +95,73 @@ def test_a_subject_is_deleted_with_all_its_samples(system_of: SystemOf) -> None:
     system = system_of(rows=0)
     rows = [replace(row, subject_id=f"person{number % 5}") for number, row in enumerate(samples(0, 40))]
     system.ingest(rows)
-    registrar = system.registrar()
-    deletion = registrar.delete([], ["person2", "nobody"])
+    coordinator = system.coordinator()
+    deletion = coordinator.delete([], ["person2", "nobody"])
     assert deletion.rows == 8
     assert deletion.unknown_ids == ("nobody",)
-    finish(registrar)
+    finish(coordinator)
     assert system.newest().root == system.fresh_root([row for row in rows if row.subject_id != "person2"])
 
 
 @both
 def test_unknown_ids_are_named_and_the_rest_is_deleted(system_of: SystemOf) -> None:
     system = system_of()
-    registrar = system.registrar()
-    deletion = registrar.delete(["s1", "missing"], [])
+    coordinator = system.coordinator()
+    deletion = coordinator.delete(["s1", "missing"], [])
     assert (deletion.rows, deletion.unknown_ids) == (1, ("missing",))
-    finish(registrar)
+    finish(coordinator)
     assert system.newest().rows == 89
 
 
 @both
 def test_a_request_for_nothing_is_refused(system_of: SystemOf) -> None:
     with pytest.raises(RequestError, match="id"):
-        system_of().registrar().delete([], [])
+        system_of().coordinator().delete([], [])
 
 
 @both
 def test_an_idempotency_key_deletes_once(system_of: SystemOf) -> None:
-    registrar = system_of().registrar()
-    first = registrar.delete(["s1"], [], "key-1")
-    assert registrar.delete(["s1"], [], "key-1").id == first.id
-    finish(registrar)
-    assert registrar.delete(["s1"], [], "key-1").id == first.id
-    assert len(registrar.deletions()) == 1
+    coordinator = system_of().coordinator()
+    first = coordinator.delete(["s1"], [], "key-1")
+    assert coordinator.delete(["s1"], [], "key-1").id == first.id
+    finish(coordinator)
+    assert coordinator.delete(["s1"], [], "key-1").id == first.id
+    assert len(coordinator.deletions()) == 1
 
 
 @both
 def test_an_idempotency_key_with_another_body_is_a_conflict(system_of: SystemOf) -> None:
-    registrar = system_of().registrar()
-    registrar.delete(["s1"], [], "key-1")
+    coordinator = system_of().coordinator()
+    coordinator.delete(["s1"], [], "key-1")
     with pytest.raises(IdempotencyConflictError):
-        registrar.delete(["s2"], [], "key-1")
+        coordinator.delete(["s2"], [], "key-1")
 
 
 @both
-def test_an_idempotency_key_is_remembered_by_the_next_registrar(system_of: SystemOf) -> None:
+def test_an_idempotency_key_is_remembered_by_the_next_coordinator(system_of: SystemOf) -> None:
     system = system_of()
-    first = system.registrar().delete(["s1"], [], "key-1")
-    again = system.registrar()
+    first = system.coordinator().delete(["s1"], [], "key-1")
+    again = system.coordinator()
     assert again.delete(["s1"], [], "key-1").id == first.id
     with pytest.raises(IdempotencyConflictError):
         again.delete(["s2"], [], "key-1")
 
 
 @both
-def test_a_request_that_was_accepted_survives_its_registrar(system_of: SystemOf) -> None:
+def test_a_request_that_was_accepted_survives_its_coordinator(system_of: SystemOf) -> None:
     system = system_of()
-    deletion = system.registrar().delete(["s3"], [])
-    successor = system.registrar()
+    deletion = system.coordinator().delete(["s3"], [])
+    successor = system.coordinator()
     finish(successor)
     assert successor.deletion(deletion.id).status == "completed"
     assert system.newest().root == system.fresh_root([row for row in samples(0, 90) if row.sample_id != "s3"])
 
 
 @both
-def test_an_older_registrar_is_fenced_off(system_of: SystemOf) -> None:
+def test_an_older_coordinator_is_fenced_off(system_of: SystemOf) -> None:
     system = system_of()
-    older = system.registrar()
-    newer = system.registrar()
+    older = system.coordinator()
+    newer = system.coordinator()
     with pytest.raises(FencedError):
         older.delete(["s1"], [])
     deletion = newer.delete(["s2"], [])
@@ -172,13 +172,13 @@ def test_an_older_registrar_is_fenced_off(system_of: SystemOf) -> None:
 @both
 def test_requests_that_wait_together_are_erased_by_one_commit_and_share_tunings(system_of: SystemOf) -> None:
     system = system_of()
-    registrar = system.registrar()
+    coordinator = system.coordinator()
     key = max(system.newest().clusters, key=lambda entry: entry.rows)
     ids = RowTable.from_parquet(system.store.get(key.rows_object), key.rows_object).sample_ids[:5]
-    deletions = [registrar.delete([name], []) for name in ids]
-    finish(registrar)
-    assert {registrar.deletion(deletion.id).status for deletion in deletions} == {"completed"}
-    assert registrar.status()["tunings"] <= 2
+    deletions = [coordinator.delete([name], []) for name in ids]
+    finish(coordinator)
+    assert {coordinator.deletion(deletion.id).status for deletion in deletions} == {"completed"}
+    assert coordinator.status()["tunings"] <= 2
     remaining = [row for row in samples(0, 90) if row.sample_id not in ids]
     assert system.newest().root == system.fresh_root(remaining)
 
@@ -252,34 +252,34 @@ def test_what_was_erased_does_not_come_back(system_of: SystemOf) -> None:
 @both
 def test_deleting_from_a_system_without_rows_is_refused(system_of: SystemOf) -> None:
     with pytest.raises(NotReadyError, match="ingest"):
-        system_of(rows=0).registrar().delete(["s1"], [])
+        system_of(rows=0).coordinator().delete(["s1"], [])
 
 
 @both
 def test_an_unknown_deletion_is_named(system_of: SystemOf) -> None:
-    registrar = system_of().registrar()
+    coordinator = system_of().coordinator()
     with pytest.raises(UnknownDeletionError, match="no-such-id"):
-        registrar.deletion("no-such-id")
+        coordinator.deletion("no-such-id")
     with pytest.raises(UnknownDeletionError, match="no-such-id"):
-        registrar.receipt("no-such-id")
+        coordinator.receipt("no-such-id")
 
 
 @both
 def test_a_receipt_is_signed_at_erased_and_completed_later(system_of: SystemOf) -> None:
     system = system_of()
-    registrar = system.registrar()
-    deletion = registrar.delete(["s3"], [])
+    coordinator = system.coordinator()
+    deletion = coordinator.delete(["s3"], [])
     with pytest.raises(NotReadyError, match="receipt"):
-        registrar.receipt(deletion.id)
-    registrar.step()
+        coordinator.receipt(deletion.id)
+    coordinator.step()
     public_key = load_signing_key(system.keys).public_key()
-    erased = registrar.receipt(deletion.id)
+    erased = coordinator.receipt(deletion.id)
     verify_receipt(erased, public_key)
     assert erased["completed"] is None
     assert covers(erased, system.hash_key, "s3")
     assert not covers(erased, system.hash_key, "s4")
-    finish(registrar)
-    completed = registrar.receipt(deletion.id)
+    finish(coordinator)
+    completed = coordinator.receipt(deletion.id)
     verify_receipt(completed, public_key)
     assert completed["completed"]["root"] == system.newest().root
 

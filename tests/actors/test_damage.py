@@ -50,9 +50,9 @@ def test_a_damaged_specialist_is_tuned_again_at_the_next_start(system_of: System
     before = system.newest()
     key, name = tuned_entry(system)
     damage(file_of(system, name))
-    registrar = system.registrar()
-    assert key in registrar.status()["awaiting"]
-    finish(registrar)
+    coordinator = system.coordinator()
+    assert key in coordinator.status()["awaiting"]
+    finish(coordinator)
     after = system.newest()
     assert after.root == before.root
     assert after.number > before.number
@@ -63,14 +63,14 @@ def test_damaged_heads_are_summed_anew(system_of: SystemOf, damage: Damage) -> N
     system = system_of()
     before = system.newest()
     damage(file_of(system, before.heads_object))
-    finish(system.registrar())
+    finish(system.coordinator())
     assert system.newest().root == before.root
     assert system.newest().heads_object != before.heads_object
 
 
 def test_a_specialist_that_is_damaged_later_is_not_subtracted(system_of: SystemOf) -> None:
     system = system_of()
-    registrar = system.registrar()
+    coordinator = system.coordinator()
     key, name = tuned_entry(system)
     entry = system.newest().entry(key)
     assert entry is not None
@@ -80,10 +80,10 @@ def test_a_specialist_that_is_damaged_later_is_not_subtracted(system_of: SystemO
         for row in samples(0, 90)
         if row.sample_id.encode() in system.store.get(entry.rows_object) and len(row.sample_id) == 3
     ]
-    deletion = registrar.delete(ids[:1], [])
+    deletion = coordinator.delete(ids[:1], [])
     with pytest.raises(ObjectCorruptError, match="specialists/"):
-        finish(registrar)
-    successor = system.registrar()
+        finish(coordinator)
+    successor = system.coordinator()
     finish(successor)
     assert successor.deletion(deletion.id).status == "completed"
     assert system.newest().root == system.fresh_root([row for row in samples(0, 90) if row.sample_id != ids[0]])
@@ -92,10 +92,10 @@ def test_a_specialist_that_is_damaged_later_is_not_subtracted(system_of: SystemO
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_request_is_read_back_from_the_hashes_of_its_record(system_of: SystemOf, damage: Damage) -> None:
     system = system_of()
-    registrar = system.registrar()
-    deletion = registrar.delete(["s3", "s40"], ["u7"])
+    coordinator = system.coordinator()
+    deletion = coordinator.delete(["s3", "s40"], ["u7"])
     damage(file_of(system, f"requests/{deletion.id}.json"))
-    successor = system.registrar()
+    successor = system.coordinator()
     finish(successor)
     assert successor.deletion(deletion.id).status == "completed"
     gone = {"s3", "s40", "s7"}
@@ -105,11 +105,11 @@ def test_a_damaged_request_is_read_back_from_the_hashes_of_its_record(system_of:
 
 def test_a_request_that_names_another_row_than_its_record_does_not_delete_it(system_of: SystemOf) -> None:
     system = system_of()
-    registrar = system.registrar()
-    deletion = registrar.delete(["s3"], [])
+    coordinator = system.coordinator()
+    deletion = coordinator.delete(["s3"], [])
     path = file_of(system, f"requests/{deletion.id}.json")
     path.write_text(json.dumps({**json.loads(path.read_text()), "sample_ids": ["s4"]}))
-    finish(registrar)
+    finish(coordinator)
     assert system.newest().root == system.fresh_root([row for row in samples(0, 90) if row.sample_id != "s3"])
 
 
@@ -120,13 +120,13 @@ def test_damaged_rows_are_named_and_nothing_is_committed(system_of: SystemOf, da
     name = before.clusters[0].rows_object
     damage(file_of(system, name))
     with pytest.raises((ObjectCorruptError, ObjectMissingError), match=name):
-        system.registrar()
+        system.coordinator()
     assert system.newest() == before
 
 
 def test_rows_that_are_damaged_later_are_not_copied_on(system_of: SystemOf) -> None:
     system = system_of()
-    registrar = system.registrar()
+    coordinator = system.coordinator()
     before = system.newest()
     entry = max(before.clusters, key=lambda entry: entry.rows)
     path = file_of(system, entry.rows_object)
@@ -134,9 +134,9 @@ def test_rows_that_are_damaged_later_are_not_copied_on(system_of: SystemOf) -> N
     row = next(row for row in samples(0, 90) if row.image in data)
     at = data.index(row.image) + 40
     path.write_bytes(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :])
-    registrar.delete([row.sample_id], [])
+    coordinator.delete([row.sample_id], [])
     with pytest.raises(ObjectCorruptError, match=entry.rows_object):
-        finish(registrar)
+        finish(coordinator)
     assert system.newest() == before
 
 
@@ -145,20 +145,20 @@ def test_a_damaged_log_stops_the_start(system_of: SystemOf, damage: Damage) -> N
     system = system_of()
     damage(file_of(system, "log/0000000002.json"))
     with pytest.raises(LogError, match="record"):
-        system.registrar()
+        system.coordinator()
 
 
 def test_a_request_that_lacks_its_record_is_adopted_and_one_that_is_erased_is_purged(system_of: SystemOf) -> None:
     system = system_of()
-    registrar = system.registrar()
-    deletion = registrar.delete(["s3"], [])
+    coordinator = system.coordinator()
+    deletion = coordinator.delete(["s3"], [])
     request = system.store.get(f"requests/{deletion.id}.json")
-    finish(registrar)
+    finish(coordinator)
     system.store.put(f"requests/{deletion.id}.json", request)
     orphan = {**json.loads(request), "id": "f" * 32, "sample_ids": ["s5"], "body": "other"}
     system.store.put(f"requests/{'f' * 32}.json", json.dumps(orphan).encode())
     system.store.put("requests/damaged.json", b"{")
-    successor = system.registrar()
+    successor = system.coordinator()
     finish(successor)
     assert {one.id: one.status for one in successor.deletions()} == {deletion.id: "completed", "f" * 32: "completed"}
     assert system.store.names("requests/") == []
@@ -167,7 +167,7 @@ def test_a_request_that_lacks_its_record_is_adopted_and_one_that_is_erased_is_pu
 
 def test_an_append_that_seemed_to_fail_is_noticed(system_of: SystemOf, monkeypatch: pytest.MonkeyPatch) -> None:
     system = system_of()
-    registrar = system.registrar()
+    coordinator = system.coordinator()
     put = type(system.store).put_if_absent
 
     def put_and_fail(self: object, name: str, data: bytes) -> None:
@@ -176,11 +176,11 @@ def test_an_append_that_seemed_to_fail_is_noticed(system_of: SystemOf, monkeypat
 
     monkeypatch.setattr(type(system.store), "put_if_absent", put_and_fail)
     with pytest.raises(LMEraserError, match="did not say"):
-        registrar.delete(["s3"], [])
+        coordinator.delete(["s3"], [])
     monkeypatch.undo()
     with pytest.raises(LogError, match="start again"):
-        registrar.delete(["s4"], [])
-    successor = system.registrar()
+        coordinator.delete(["s4"], [])
+    successor = system.coordinator()
     finish(successor)
     # The first is in the log, whatever its client was told; the second is not, and left nothing behind.
     assert system.newest().rows == 89
@@ -193,6 +193,6 @@ def test_a_start_tells_which_rows_are_gone_and_what_to_do(system_of: SystemOf) -
     for name in gone:
         system.store.purge(name, unfenced)
     with pytest.raises(ObjectMissingError, match=r"2 of the \d+ objects .* are gone") as caught:
-        system.registrar()
+        system.coordinator()
     assert all(name in str(caught.value) for name in gone)
     assert "lmeraser restore" in str(caught.value)

@@ -10,7 +10,7 @@ import pytest
 from small_system import System
 from until import until
 
-from actors.coordinator import Registrar
+from actors.coordinator import Coordinator
 from actors.owners import InProcessOwners
 from lmeraser.errors import StoreError
 from lmeraser.state.keys import load_signing_key
@@ -36,19 +36,19 @@ def test_a_row_object_that_cannot_be_read_holds_up_its_own_erasure_and_no_other(
     store = SickStore(Path(system.store.uri))
     entries = system.newest().clusters
     first, other = (RowTable.from_parquet(store.get(entry.rows_object), "").sample_ids[0] for entry in entries[:2])
-    registrar = replace(system, store=store).registrar()
+    coordinator = replace(system, store=store).coordinator()
     store.sick = entries[0].rows_object
-    held, free = (registrar.delete([name], []).id for name in (first, other))
+    held, free = (coordinator.delete([name], []).id for name in (first, other))
     for _ in range(20):
-        registrar.step()
-    assert registrar.deletion(held).status == "accepted"
-    assert "Input/output error" in registrar.status()["held_up"][held]
-    assert registrar.deletion(free).status != "accepted"
+        coordinator.step()
+    assert coordinator.deletion(held).status == "accepted"
+    assert "Input/output error" in coordinator.status()["held_up"][held]
+    assert coordinator.deletion(free).status != "accepted"
     store.sick = ""
 
     def completed() -> bool | None:
-        registrar.step()
-        return registrar.deletion(held).status == "completed" or None
+        coordinator.step()
+        return coordinator.deletion(held).status == "completed" or None
 
     until(completed, 30)
     assert system.newest().rows == 22
@@ -68,13 +68,13 @@ class StuckOwners(InProcessOwners):
 def test_owners_that_must_end_are_ended_before_a_step_that_failed_counts(system_of: SystemOf) -> None:
     system = system_of("minute", 24)
     owners = StuckOwners(system.store, system.manifest, system.hash_key, system.method)
-    registrar = Registrar(
+    coordinator = Coordinator(
         system.store, system.manifest, system.hash_key, load_signing_key(system.keys), owners, lease_s=0.0
     )
-    deletion = registrar.delete([f"s{number}" for number in range(12)], [])
+    deletion = coordinator.delete([f"s{number}" for number in range(12)], [])
     with pytest.raises(StoreError, match="still runs"):
-        registrar.step()
-    assert registrar.deletion(deletion.id).status == "accepted"
-    registrar.step()
-    assert registrar.deletion(deletion.id).status == "erased"
+        coordinator.step()
+    assert coordinator.deletion(deletion.id).status == "accepted"
+    coordinator.step()
+    assert coordinator.deletion(deletion.id).status == "erased"
     assert owners.retired[0] and owners.retired[1] == owners.retired[0]

@@ -1,8 +1,8 @@
 """The one law as a property: after any history the state is what the remaining rows give, byte for byte.
 
 Histories are made by Hypothesis: rows come and go by sample and by subject, in any grouping and order, some again and
-again, with restarts in between and owners that finish in any order. Registrars that were replaced work on beside their
-successors until they notice, with an ingest to sweep away. The truth is a fresh run that knows no history.
+again, with restarts in between and owners that finish in any order. Coordinators that were replaced work on beside
+their successors until they notice, with an ingest to sweep away. The truth is a fresh run that knows no history.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from small_system import System, build_system, samples
 
-from actors.coordinator import Registrar
+from actors.coordinator import Coordinator
 from actors.ingests import IngestOutcome, put_rows
 from actors.owner import TuningJob
 from actors.owners import InProcessOwners, TuningResult
@@ -82,13 +82,13 @@ class World:
         self.rows: dict[str, Sample] = {}
         self.erased: set[str] = set()
         self.waiting: set[str] = set()
-        self.replaced: list[Registrar] = []
-        self.registrar = self.start(1)
+        self.replaced: list[Coordinator] = []
+        self.coordinator = self.start(1)
 
-    def start(self, slots: int) -> Registrar:
+    def start(self, slots: int) -> Coordinator:
         store, manifest, hash_key = self.system.store, self.system.manifest, self.system.hash_key
         owners = AnyOrderOwners(slots, store, manifest, hash_key, lambda: self.method)
-        return Registrar(store, manifest, hash_key, load_signing_key(self.system.keys), owners, lease_s=0.0)
+        return Coordinator(store, manifest, hash_key, load_signing_key(self.system.keys), owners, lease_s=0.0)
 
     def ingest(self, names: list[str], force: bool) -> None:
         rows = [ROWS[name] for name in names]
@@ -106,17 +106,17 @@ class World:
 
     def outcome(self, rows: list[Sample], force: bool) -> IngestOutcome | Exception:
         """What became of an ingest."""
-        prefix = self.registrar.begin_ingest()
+        prefix = self.coordinator.begin_ingest()
         for part in (rows[::2], rows[1::2]):
             put_rows(self.system.store, self.system.hash_key, f"{prefix}{len(part)}-{id(part)}", self.method.rows(part))
-        done = self.registrar.ingest(prefix, force)
+        done = self.coordinator.ingest(prefix, force)
         while not done.done():
             self.step()
         return done.exception() or done.result()
 
     def delete(self, names: list[str], people: list[str]) -> None:
         going = {one for one, row in self.rows.items() if one in names or row.subject_id in people}
-        self.registrar.delete(names, people)
+        self.coordinator.delete(names, people)
         # What was named is remembered, whether the system held it or not.
         self.erased |= going.union(names, people)
         self.waiting |= going.union(names, people)
@@ -124,22 +124,22 @@ class World:
             del self.rows[one]
 
     def step(self) -> None:
-        for registrar in list(self.replaced):
+        for coordinator in list(self.replaced):
             try:
-                registrar.step()
+                coordinator.step()
             except FencedError:
-                self.replaced.remove(registrar)
-        self.registrar.step()
+                self.replaced.remove(coordinator)
+        self.coordinator.step()
         # Requests come first, and all at once.
         self.waiting.clear()
 
     def take_over(self, slots: int) -> None:
-        """A second registrar takes over, and the first one works on, with an ingest that was given up to sweep away."""
-        prefix = self.registrar.begin_ingest()
+        """A second coordinator takes over; the first works on, with an abandoned ingest to sweep away."""
+        prefix = self.coordinator.begin_ingest()
         put_rows(self.system.store, self.system.hash_key, f"{prefix}0", self.method.rows([ROWS["s0"]]))
-        self.registrar.prefixes.drop(prefix)
-        self.replaced.append(self.registrar)
-        self.registrar = self.start(slots)
+        self.coordinator.prefixes.drop(prefix)
+        self.replaced.append(self.coordinator)
+        self.coordinator = self.start(slots)
 
     def happen(self, event: tuple[Any, ...]) -> None:
         match event:
@@ -155,18 +155,18 @@ class World:
                 for _ in range(steps):
                     self.step()
             case ("restart", slots):
-                self.registrar = self.start(slots)
+                self.coordinator = self.start(slots)
             case ("take over", slots):
                 self.take_over(slots)
 
     def finish(self) -> None:
-        while self.registrar.step():
+        while self.coordinator.step():
             pass
         # One that has nothing to add or to remove any more does no harm, and need not notice.
         self.step()
-        while self.registrar.step():
+        while self.coordinator.step():
             pass
-        assert self.registrar.idle()
+        assert self.coordinator.idle()
 
 
 @pytest.fixture(scope="session")

@@ -26,9 +26,9 @@ def held(system: System) -> list[str]:
 
 
 def deleted(system: System, sample_ids: list[str], subject_ids: list[str]) -> tuple[int, tuple[str, ...], str]:
-    registrar = system.registrar()
-    deletion = registrar.delete(sample_ids, subject_ids)
-    finish(registrar)
+    coordinator = system.coordinator()
+    deletion = coordinator.delete(sample_ids, subject_ids)
+    finish(coordinator)
     return deletion.rows, deletion.unknown_ids, deletion.id
 
 
@@ -55,14 +55,14 @@ def test_what_no_row_is_called_is_refused_before_anything_is_written(system_of: 
     before = system.store.names()
     for samples_asked, subjects_asked in ((["s1", one], []), ([], ["u1", one])):
         with pytest.raises(RequestError, match=f"{said}.*; allowed are 1 to 1024 characters"):
-            system.registrar().delete(samples_asked, subjects_asked)
+            system.coordinator().delete(samples_asked, subjects_asked)
     with pytest.raises(RequestError, match="idempotency key"):
-        system.registrar().delete(["s1"], [], "\udce9")
-    assert system.registrar().deletions() == []
+        system.coordinator().delete(["s1"], [], "\udce9")
+    assert system.coordinator().deletions() == []
     assert [name for name in system.store.names() if name.startswith("requests/")] == [
         name for name in before if name.startswith("requests/")
     ]
-    assert system.registrar().delete(["x" * 1024], []).unknown == 1
+    assert system.coordinator().delete(["x" * 1024], []).unknown == 1
 
 
 @pytest.mark.parametrize(("kept", "asked"), [(COMPOSED, APART), (APART, COMPOSED)])
@@ -76,7 +76,7 @@ def test_an_id_finds_its_row_in_any_unicode_form(system_of: SystemOf, kept: str,
     count, unknown, deletion = deleted(system, [asked], [asked])
     assert (count, unknown) == (2, ())
     assert system.newest().root == system.fresh_root([*rows[:3], *rows[5:]])
-    receipt = system.registrar().receipt(deletion)
+    receipt = system.coordinator().receipt(deletion)
     assert covers(receipt, system.hash_key, asked) and covers(receipt, system.hash_key, kept)
     for again in (replace(rows[3], sample_id=asked), replace(rows[4], subject_id=asked)):
         assert system.ingest([again]).erased == 1

@@ -1,4 +1,4 @@
-"""Ingests that break off, or run into a deletion or a new registrar."""
+"""Ingests that break off, or run into a deletion or a new coordinator."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ def holders(system: System, number: int) -> list[str]:
 
 
 @both
-def test_an_ingest_that_a_new_registrar_does_not_know_is_refused_whole(system_of: SystemOf) -> None:
+def test_an_ingest_that_a_new_coordinator_does_not_know_is_refused_whole(system_of: SystemOf) -> None:
     system = system_of()
-    prefix = system.registrar().begin_ingest()
+    prefix = system.coordinator().begin_ingest()
     put(system, prefix, 200, 210, number=0)
-    successor = system.registrar()
+    successor = system.coordinator()
     put(system, prefix, 210, 220, number=1)
     with pytest.raises(RequestError, match="start it again"):
         successor.prefixes.renew(prefix)
@@ -56,61 +56,61 @@ def test_an_ingest_that_a_new_registrar_does_not_know_is_refused_whole(system_of
 @both
 def test_an_ingest_that_is_given_up_leaves_nothing(system_of: SystemOf) -> None:
     system = system_of()
-    registrar = system.registrar()
-    prefix = registrar.begin_ingest()
+    coordinator = system.coordinator()
+    prefix = coordinator.begin_ingest()
     put(system, prefix, 200, 210)
-    registrar.prefixes.drop(prefix)
-    finish(registrar)
+    coordinator.prefixes.drop(prefix)
+    finish(coordinator)
     assert system.store.names("incoming/") == []
 
 
 @both
 def test_an_ingest_that_falls_silent_is_given_up(system_of: SystemOf, monkeypatch: pytest.MonkeyPatch) -> None:
     system = system_of()
-    registrar = system.registrar()
-    silent, renewed = registrar.begin_ingest(), registrar.begin_ingest()
+    coordinator = system.coordinator()
+    silent, renewed = coordinator.begin_ingest(), coordinator.begin_ingest()
     for prefix, start in ((silent, 200), (renewed, 210)):
         put(system, prefix, start, start + 10)
     now = time.monotonic() + prefixes.SILENCE_S
     monkeypatch.setattr(time, "monotonic", lambda: now)
-    registrar.prefixes.renew(renewed)
+    coordinator.prefixes.renew(renewed)
     now += 1.0
-    finish(registrar)
+    finish(coordinator)
     assert system.store.names("incoming/") == [f"{renewed}0.ids", f"{renewed}0.parquet"]
     with pytest.raises(RequestError, match="start it again"):
-        registrar.ingest(silent)
-    done = registrar.ingest(renewed)
-    finish(registrar)
+        coordinator.ingest(silent)
+    done = coordinator.ingest(renewed)
+    finish(coordinator)
     assert (done.result(timeout=0).added, system.newest().rows) == (10, 100)
 
 
 @both
 def test_a_deletion_drops_an_ingest_that_holds_its_rows_and_no_other(system_of: SystemOf) -> None:
     system = system_of()
-    registrar = system.registrar()
-    holding, other = registrar.begin_ingest(), registrar.begin_ingest()
+    coordinator = system.coordinator()
+    holding, other = coordinator.begin_ingest(), coordinator.begin_ingest()
     put(system, holding, 3, 5)
     put(system, other, 200, 210)
-    registrar.delete(["s3"], [])
-    finish(registrar)
+    coordinator.delete(["s3"], [])
+    finish(coordinator)
     assert holders(system, 3) == []
     assert system.store.names("incoming/") == [f"{other}0.ids", f"{other}0.parquet"]
     with pytest.raises(RequestError, match="erased meanwhile"):
-        registrar.ingest(holding, force=True)
+        coordinator.ingest(holding, force=True)
 
 
 @both
 @pytest.mark.parametrize("force", [False, True])
 def test_a_row_that_is_written_after_its_deletion_is_left_out_even_by_force(system_of: SystemOf, force: bool) -> None:
     system = system_of()
-    registrar = system.registrar()
-    prefix = registrar.begin_ingest()
-    registrar.delete(["s3"], [])
-    finish(registrar)
+    coordinator = system.coordinator()
+    prefix = coordinator.begin_ingest()
+    coordinator.delete(["s3"], [])
+    finish(coordinator)
     put(system, prefix, 3, 4, number=1)
     put(system, prefix, 200, 210, number=2)
-    done = registrar.ingest(prefix, force=force)
-    finish(registrar)
+    done = coordinator.ingest(prefix, force=force)
+    finish(coordinator)
     assert done.result(timeout=0) == IngestOutcome(10, 0, 1)
     assert holders(system, 3) == []
     remaining = [row for row in (*samples(0, 90), *samples(200, 210)) if row.sample_id != "s3"]
@@ -120,12 +120,12 @@ def test_a_row_that_is_written_after_its_deletion_is_left_out_even_by_force(syst
 @both
 def test_an_ingest_that_waits_and_holds_a_row_that_is_erased_is_dropped(system_of: SystemOf) -> None:
     system = system_of()
-    registrar = system.registrar()
-    prefix = registrar.begin_ingest()
+    coordinator = system.coordinator()
+    prefix = coordinator.begin_ingest()
     put(system, prefix, 200, 210)
-    done = registrar.ingest(prefix)
-    registrar.delete([], ["u205"])
-    finish(registrar)
+    done = coordinator.ingest(prefix)
+    coordinator.delete([], ["u205"])
+    finish(coordinator)
     with pytest.raises(RequestError, match="erased meanwhile"):
         done.result(timeout=0)
     assert (holders(system, 205), system.newest().rows) == ([], 90)
@@ -133,11 +133,11 @@ def test_an_ingest_that_waits_and_holds_a_row_that_is_erased_is_dropped(system_o
 
 def test_a_row_object_without_its_companion_is_refused(system_of: SystemOf) -> None:
     system = system_of()
-    registrar = system.registrar()
-    prefix = registrar.begin_ingest()
+    coordinator = system.coordinator()
+    prefix = coordinator.begin_ingest()
     system.store.put(f"{prefix}0.parquet", system.method().rows(samples(200, 210)).to_parquet())
-    done = registrar.ingest(prefix)
-    finish(registrar)
+    done = coordinator.ingest(prefix)
+    finish(coordinator)
     with pytest.raises(ObjectMissingError, match="companion"):
         done.result(timeout=0)
 
@@ -145,13 +145,13 @@ def test_a_row_object_without_its_companion_is_refused(system_of: SystemOf) -> N
 @both
 def test_an_ingest_that_began_after_the_deletion_may_bring_the_row_back_by_force(system_of: SystemOf) -> None:
     system = system_of()
-    registrar = system.registrar()
-    registrar.delete(["s3"], [])
-    finish(registrar)
-    prefix = registrar.begin_ingest()
+    coordinator = system.coordinator()
+    coordinator.delete(["s3"], [])
+    finish(coordinator)
+    prefix = coordinator.begin_ingest()
     put(system, prefix, 3, 4)
-    registrar.ingest(prefix, force=True)
-    finish(registrar)
+    coordinator.ingest(prefix, force=True)
+    finish(coordinator)
     assert system.newest().root == system.fresh_root(samples(0, 90))
 
 
@@ -159,12 +159,12 @@ def test_an_ingest_that_began_after_the_deletion_may_bring_the_row_back_by_force
 def test_rows_that_are_all_there_already_the_same_in_every_byte_are_not_added_again(system_of: SystemOf) -> None:
     system = system_of()
     before = system.newest()
-    registrar = system.registrar()
-    prefix = registrar.begin_ingest()
+    coordinator = system.coordinator()
+    prefix = coordinator.begin_ingest()
     put(system, prefix, 20, 30, number=0)
     put(system, prefix, 3, 7, number=1)
-    done = registrar.ingest(prefix)
-    finish(registrar)
+    done = coordinator.ingest(prefix)
+    finish(coordinator)
     assert (done.result(timeout=0), system.newest()) == (IngestOutcome(0, 14, 0), before)
     assert system.store.names("incoming/") == []
 
@@ -174,20 +174,20 @@ def test_rows_that_are_all_there_already_the_same_in_every_byte_are_not_added_ag
 )
 def test_rows_that_are_there_otherwise_are_refused(system_of: SystemOf, changed: dict[str, Any]) -> None:
     system = system_of()
-    registrar = system.registrar()
-    prefix = registrar.begin_ingest()
+    coordinator = system.coordinator()
+    prefix = coordinator.begin_ingest()
     rows = [*samples(3, 7), replace(samples(7, 8)[0], **changed), samples(8, 9)[0]]
     put_rows(system.store, system.hash_key, f"{prefix}0", system.method().rows(rows))
-    done = registrar.ingest(prefix)
-    finish(registrar)
+    done = coordinator.ingest(prefix)
+    finish(coordinator)
     assert isinstance(done.exception(timeout=0), DuplicateSampleError)
     assert system.newest().rows == 90
 
 
 def test_an_ingest_of_nothing_adds_nothing(system_of: SystemOf) -> None:
-    registrar = system_of().registrar()
-    done = registrar.ingest(registrar.begin_ingest())
-    finish(registrar)
+    coordinator = system_of().coordinator()
+    done = coordinator.ingest(coordinator.begin_ingest())
+    finish(coordinator)
     assert done.result(timeout=0) == IngestOutcome(0, 0, 0)
 
 
@@ -198,16 +198,16 @@ def test_a_sweep_that_fails_after_an_ingest_is_done_again_and_adds_nothing_twice
     original = system_of()
     store = NoPurge(Path(original.store.uri))
     system = replace(original, store=store)
-    registrar = system.registrar()
-    prefix = registrar.begin_ingest()
+    coordinator = system.coordinator()
+    prefix = coordinator.begin_ingest()
     put(system, prefix, start, start + 10)
-    done = registrar.ingest(prefix)
+    done = coordinator.ingest(prefix)
     store.refuses = True
     with pytest.raises(StoreError, match="cannot purge"):
-        registrar.step()
+        coordinator.step()
     store.refuses = False
-    finish(registrar)
-    assert registrar.idle()
+    finish(coordinator)
+    assert coordinator.idle()
     added = 10 if start == 200 else 9
     assert (done.result(timeout=0), system.newest().rows) == (IngestOutcome(added, 10 - added, 0), 90 + added)
     assert system.store.names("incoming/") == []
@@ -216,27 +216,27 @@ def test_a_sweep_that_fails_after_an_ingest_is_done_again_and_adds_nothing_twice
 @both
 def test_an_ingest_that_began_between_a_deletion_and_its_erasure_is_dropped(system_of: SystemOf) -> None:
     system = system_of()
-    registrar = system.registrar()
-    registrar.delete([], ["u205"])
-    prefix = registrar.begin_ingest()
+    coordinator = system.coordinator()
+    coordinator.delete([], ["u205"])
+    prefix = coordinator.begin_ingest()
     put(system, prefix, 200, 210)
-    finish(registrar)
+    finish(coordinator)
     assert holders(system, 205) == []
     with pytest.raises(RequestError, match="erased meanwhile"):
-        registrar.ingest(prefix)
+        coordinator.ingest(prefix)
 
 
 def test_rows_that_a_running_ingest_writes_after_their_erasure_are_found_within_seconds(
     system_of: SystemOf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     system = system_of()
-    registrar = system.registrar()
-    prefix = registrar.begin_ingest()
-    registrar.delete(["s3"], [])
-    finish(registrar)
+    coordinator = system.coordinator()
+    prefix = coordinator.begin_ingest()
+    coordinator.delete(["s3"], [])
+    finish(coordinator)
     put(system, prefix, 3, 5)
     now = time.monotonic() + prefixes.WATCH_S
     monkeypatch.setattr(time, "monotonic", lambda: now)
-    registrar.prefixes.renew(prefix)
-    finish(registrar)
+    coordinator.prefixes.renew(prefix)
+    finish(coordinator)
     assert holders(system, 3) == []

@@ -1,7 +1,7 @@
 """A deletion and an ingest at once, at every step of each: no row of a deleted person stays.
 
 One of the two is interrupted before its first, second, third … call of the store, and the other one happens there, in a
-thread of its own as in the registrar's process.
+thread of its own as in the coordinator's process.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from small_system import System, build_system, finish, picture, samples
 
-from actors.coordinator import Registrar
+from actors.coordinator import Coordinator
 from actors.ingests import put_rows
 from lmeraser.data import Sample
 from lmeraser.errors import RequestError
@@ -85,23 +85,23 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> System:
 
 
 class World:
-    """A copy of the system, its registrar, and the ingest."""
+    """A copy of the system, its coordinator, and the ingest."""
 
     def __init__(self, original: System, folder: Path, rows: RowTable) -> None:
         self.store = InterruptedStore(folder)
         for name in original.store.names():
             self.store.put(name, original.store.get(name))
         self.system = replace(original, store=self.store)
-        self.registrar: Registrar = self.system.registrar()
-        self.prefix = self.registrar.begin_ingest()
+        self.coordinator: Coordinator = self.system.coordinator()
+        self.prefix = self.coordinator.begin_ingest()
         put_rows(self.store, self.system.hash_key, f"{self.prefix}0", rows)
         self.deletion = ""
 
     def ingest(self, force: bool) -> None:
-        self.registrar.ingest(self.prefix, force)
+        self.coordinator.ingest(self.prefix, force)
 
     def delete(self) -> None:
-        self.deletion = self.registrar.delete([NAMED], [PERSON]).id
+        self.deletion = self.coordinator.delete([NAMED], [PERSON]).id
 
     def check(self, roots: Callable[[list[Sample]], str]) -> None:
         """Nothing of the person, or of the sample that was named, is anywhere, and the receipt says so."""
@@ -112,7 +112,7 @@ class World:
         assert NAMED not in held
         assert newest.root == roots([row for row in (*THERE, *COMING) if row.sample_id in held])
         assert {row.sample_id for row in THERE if row.subject_id != PERSON} <= held
-        receipt = self.registrar.receipt(self.deletion)
+        receipt = self.coordinator.receipt(self.deletion)
         assert covers(receipt, self.system.hash_key, PERSON)
         images = [row.image for row in (*THERE, *COMING) if row.subject_id == PERSON] + [picture(33)]
         for name in self.store.names():
@@ -153,14 +153,14 @@ def test_no_interleaving_of_an_ingest_and_a_deletion_leaves_a_row_of_the_person(
         )
         interrupted = world.store.interrupted = Interrupted(call, happen)
         begin()
-        finish(world.registrar)
+        finish(world.coordinator)
         world.store.interrupted = None
         if interrupted.thread is None:
             # The work takes fewer calls: every one of them has been interrupted.
             assert call > 20
             break
         interrupted.thread.join()
-        finish(world.registrar)
+        finish(world.coordinator)
         # An ingest that holds a row which is being erased is refused whole.
         assert all(isinstance(error, RequestError) for error in interrupted.failures)
         world.check(roots)

@@ -1,4 +1,4 @@
-"""Whatever goes wrong in an owner is that job's failure: the registrar goes on, and a restart forgets no attempt."""
+"""Whatever goes wrong in an owner is that job's failure: the coordinator goes on, and a restart forgets no attempt."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from small_system import System, samples
 from until import until
 
 from actors import backlog
-from actors.coordinator import Registrar
+from actors.coordinator import Coordinator
 from actors.owner import Owner, RowObject
 from actors.owners import InProcessOwners
 from actors.planner import ATTEMPTS
@@ -63,10 +63,10 @@ class Broken:
         error: Exception = kind(*arguments)
         return error
 
-    def registrar(self) -> Registrar:
+    def coordinator(self) -> Coordinator:
         system = self.system
         owners = InProcessOwners(system.store, system.manifest, system.hash_key, system.method)
-        return Registrar(system.store, system.manifest, system.hash_key, load_signing_key(system.keys), owners, 0.0)
+        return Coordinator(system.store, system.manifest, system.hash_key, load_signing_key(system.keys), owners, 0.0)
 
 
 @pytest.fixture
@@ -109,15 +109,15 @@ def untuned(system: System) -> set[str]:
     return {entry.rows_object for entry in system.newest().clusters if entry.specialist_object is None}
 
 
-def work(registrar: Registrar, most: int = 200) -> None:
-    while most and registrar.step():
+def work(coordinator: Coordinator, most: int = 200) -> None:
+    while most and coordinator.step():
         most -= 1
     assert most
 
 
-def stepped(registrar: Registrar, done: Callable[[], bool]) -> None:
+def stepped(coordinator: Coordinator, done: Callable[[], bool]) -> None:
     def step() -> bool | None:
-        registrar.step()
+        coordinator.step()
         return done() or None
 
     until(step, 60)
@@ -129,41 +129,41 @@ def fresh(system: System, *gone: str) -> str:
 
 @each_error
 def test_a_tuning_that_fails_for_any_reason_is_given_up_with_that_reason(broken: Broken, reason: str) -> None:
-    system, registrar = broken.system, broken.registrar()
+    system, coordinator = broken.system, broken.coordinator()
     broken.reason = reason
     (_, bad), (_, good) = largest(system)[:2]
-    first = registrar.delete([bad], [])
-    registrar.step()
+    first = coordinator.delete([bad], [])
+    coordinator.step()
     broken.tunings = untuned(system)
-    second = registrar.delete([good], [])
-    work(registrar)
-    failed = registrar.deletion(first.id)
+    second = coordinator.delete([good], [])
+    work(coordinator)
+    failed = coordinator.deletion(first.id)
     assert failed.status == "failed"
     assert failed.reason is not None
     assert failed.reason.endswith(f"could not be tuned: {reason}")
-    assert registrar.deletion(second.id).status == "completed"
-    assert set(registrar.status()["failed"].values()) == {reason}
+    assert coordinator.deletion(second.id).status == "completed"
+    assert set(coordinator.status()["failed"].values()) == {reason}
     broken.tunings = set()
-    registrar.retry(first.id)
-    work(registrar)
-    assert registrar.deletion(first.id).status == "completed"
+    coordinator.retry(first.id)
+    work(coordinator)
+    assert coordinator.deletion(first.id).status == "completed"
     assert system.newest().root == fresh(system, bad, good)
 
 
 @pytest.mark.parametrize("between", [1, 2, 4])
 def test_a_restart_forgets_no_attempt(broken: Broken, between: int) -> None:
-    system, registrar = broken.system, broken.registrar()
-    deletion = registrar.delete([largest(system)[0][1]], [])
-    registrar.step()
+    system, coordinator = broken.system, broken.coordinator()
+    deletion = coordinator.delete([largest(system)[0][1]], [])
+    coordinator.step()
     broken.tunings = untuned(system)
-    clusters = len(registrar.status()["awaiting"])
-    while broken.registrar().deletion(deletion.id).status == "erased":
-        registrar, before = broken.registrar(), broken.tuned
-        while broken.tuned < before + between and registrar.step():
+    clusters = len(coordinator.status()["awaiting"])
+    while broken.coordinator().deletion(deletion.id).status == "erased":
+        coordinator, before = broken.coordinator(), broken.tuned
+        while broken.tuned < before + between and coordinator.step():
             pass
         assert broken.tuned <= ATTEMPTS * clusters
     assert broken.tuned == ATTEMPTS * clusters
-    again = broken.registrar()
+    again = broken.coordinator()
     work(again)
     assert again.deletion(deletion.id).status == "failed"
     assert broken.tuned == ATTEMPTS * clusters
@@ -172,24 +172,24 @@ def test_a_restart_forgets_no_attempt(broken: Broken, between: int) -> None:
     assert (broken.tuned, again.deletion(deletion.id).status) == (2 * ATTEMPTS * clusters, "failed")
 
 
-def test_a_deletion_fails_for_its_own_clusters_only_whenever_the_registrar_restarts(broken: Broken) -> None:
-    system, registrar = broken.system, broken.registrar()
+def test_a_deletion_fails_for_its_own_clusters_only_whenever_the_coordinator_restarts(broken: Broken) -> None:
+    system, coordinator = broken.system, broken.coordinator()
     (_, bad), (_, good) = largest(system)[:2]
-    first = registrar.delete([bad], [])
-    registrar.step()
-    broken.tunings, clusters = untuned(system), len(registrar.status()["awaiting"])
-    second = registrar.delete([good], [])
-    registrar.step()
+    first = coordinator.delete([bad], [])
+    coordinator.step()
+    broken.tunings, clusters = untuned(system), len(coordinator.status()["awaiting"])
+    second = coordinator.delete([good], [])
+    coordinator.step()
     # Given up, and nobody is told yet.
     while broken.tuned < ATTEMPTS * clusters:
-        registrar.step()
-    assert registrar.deletion(first.id).status == "erased"
-    again = broken.registrar()
+        coordinator.step()
+    assert coordinator.deletion(first.id).status == "erased"
+    again = broken.coordinator()
     work(again)
     assert (again.deletion(first.id).status, again.deletion(second.id).status) == ("failed", "completed")
     third = again.delete([largest(system)[2][1]], [])
     again.step()
-    work(later := broken.registrar())
+    work(later := broken.coordinator())
     assert [later.deletion(one.id).status for one in (first, second, third)] == ["failed", "completed", "completed"]
 
 
@@ -197,28 +197,28 @@ def test_a_deletion_fails_for_its_own_clusters_only_whenever_the_registrar_resta
 def test_an_erasure_whose_rows_cannot_be_written_is_tried_again_and_holds_up_no_other(
     broken: Broken, reason: str
 ) -> None:
-    system, registrar = broken.system, broken.registrar()
+    system, coordinator = broken.system, broken.coordinator()
     broken.reason = reason
     (entry, bad), (_, good), (_, later) = largest(system)[:3]
     broken.writes = {entry.rows_object}
     # Both wait together, so that one commit would erase both.
-    first, second = registrar.delete([bad], []), registrar.delete([good], [])
-    stepped(registrar, lambda: registrar.deletion(second.id).status == "completed")
-    told = registrar.deletion(first.id)
+    first, second = coordinator.delete([bad], []), coordinator.delete([good], [])
+    stepped(coordinator, lambda: coordinator.deletion(second.id).status == "completed")
+    told = coordinator.deletion(first.id)
     assert told.status == "accepted"
     assert told.reason == f"the rows of cluster {entry.key} could not be written: {reason}"
-    assert registrar.status()["held_up"] == {first.id: told.reason}
-    assert [one.reason for one in registrar.deletions()] == [told.reason, None]
-    assert not registrar.idle()
+    assert coordinator.status()["held_up"] == {first.id: told.reason}
+    assert [one.reason for one in coordinator.deletions()] == [told.reason, None]
+    assert not coordinator.idle()
     assert bad in rows_of(system, entry).sample_ids
     # What the tries have left is swept.
     named = system.newest().objects()
-    stepped(registrar, lambda: not registrar.step())
+    stepped(coordinator, lambda: not coordinator.step())
     assert {name for name in system.store.names() if name.startswith("rows/")} <= named
-    third = registrar.delete([later], [])
-    stepped(registrar, lambda: registrar.deletion(third.id).status == "completed")
+    third = coordinator.delete([later], [])
+    stepped(coordinator, lambda: coordinator.deletion(third.id).status == "completed")
     broken.writes = set()
-    again = broken.registrar()
+    again = broken.coordinator()
     work(again)
     assert again.idle()
     done = again.deletion(first.id)
@@ -228,7 +228,7 @@ def test_an_erasure_whose_rows_cannot_be_written_is_tried_again_and_holds_up_no_
 
 
 def test_an_owner_that_fails_once_is_asked_again_at_once(broken: Broken, monkeypatch: pytest.MonkeyPatch) -> None:
-    system, registrar = broken.system, broken.registrar()
+    system, coordinator = broken.system, broken.coordinator()
     entry, bad = largest(system)[0]
     write = Owner.write_rows
     left = [2]
@@ -239,9 +239,9 @@ def test_an_owner_that_fails_once_is_asked_again_at_once(broken: Broken, monkeyp
         return write(self, job)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Owner, "write_rows", fails_twice)
-    deletion = registrar.delete([bad], [])
-    registrar.step()
-    assert registrar.deletion(deletion.id).status == "erased"
+    deletion = coordinator.delete([bad], [])
+    coordinator.step()
+    assert coordinator.deletion(deletion.id).status == "erased"
 
 
 def test_an_ingest_whose_rows_cannot_be_written_is_refused_whole_and_may_come_again(broken: Broken) -> None:
@@ -274,13 +274,13 @@ def test_a_restore_whose_rows_cannot_be_written_says_so_and_can_be_finished(brok
 
 
 def test_the_log_names_the_digest_of_the_rows_and_no_id(broken: Broken) -> None:
-    system, registrar = broken.system, broken.registrar()
+    system, coordinator = broken.system, broken.coordinator()
     broken.reason = "KeyError"
     _, bad = largest(system)[0]
-    registrar.delete([bad], [])
-    registrar.step()
+    coordinator.delete([bad], [])
+    coordinator.step()
     broken.tunings = untuned(system)
-    work(registrar)
+    work(coordinator)
     attempts = [record.body for record in Log(system.store).advance() if record.kind == "attempt"]
     leaves = {entry.key: entry.rows_leaf for entry in system.newest().clusters}
     assert len(attempts) % ATTEMPTS == 0 != len(attempts)
@@ -303,7 +303,7 @@ def test_owners_in_processes_of_their_own_fail_alike_and_are_ended(system_of: Sy
     illegal = "RuntimeError: CUDA error: an illegal memory access was encountered"
     status, reason = told["held up"]
     assert (status, reason.endswith(f"could not be written: {illegal}")) == ("accepted", True)
-    # The same registrar all the while, but for the one that was killed.
+    # The same coordinator all the while, but for the one that was killed.
     assert told["term"] == told["then"] == told["at last"]
     assert told["after a restart"].endswith(f"could not be tuned: {illegal}")
     assert set(Counter(told["attempts"]).values()) == {ATTEMPTS}

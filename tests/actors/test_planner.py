@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from small_system import System, finish, samples
 
-from actors.coordinator import Registrar
+from actors.coordinator import Coordinator
 from actors.log_replay import Attempts
 from actors.owner import TuningJob
 from actors.owners import InProcessOwners, TuningResult
@@ -50,7 +50,7 @@ def failed(planner: Planner, attempts: dict[str, Attempts], key: str) -> None:
 
 
 def test_the_nearest_deadline_comes_first_and_then_the_cheapest() -> None:
-    planner = Planner(min_tuned_rows=2, passes=3, attempts={})
+    planner = Planner(min_tuned_rows=2, epochs=3, attempts={})
     ready = planner.ready(commit(a=50, b=10, c=30, d=20, e=1), {"a": "2026-01-02", "c": "2026-01-01"})
     assert keys(ready) == ["c", "a", "b", "d"]
 
@@ -90,7 +90,7 @@ def test_a_tuning_that_cannot_be_written_is_tried_again_for_ever() -> None:
     planner = Planner(1, 1, {}, clock)
     now = commit(a=5, b=6)
     for _ in range(3 * ATTEMPTS):
-        planner.pause(job("a"), may_pass=True)
+        planner.pause(job("a"), is_transient=True)
         assert keys(planner.ready(now, {})) == ["b"]
         clock.now += STORE_PAUSE_S
         assert keys(planner.ready(now, {})) == ["a", "b"]
@@ -109,19 +109,19 @@ class FailingOwners(InProcessOwners):
 
 
 @pytest.fixture
-def failing(system_of: SystemOf, monkeypatch: pytest.MonkeyPatch) -> tuple[System, FailingOwners, Registrar]:
+def failing(system_of: SystemOf, monkeypatch: pytest.MonkeyPatch) -> tuple[System, FailingOwners, Coordinator]:
     monkeypatch.setattr("actors.planner.FIRST_PAUSE_S", 0.0)
     system = system_of()
     arguments: Any = (system.store, system.manifest, system.hash_key, system.method)
     owners = FailingOwners(*arguments)
     signing_key = load_signing_key(system.keys)
-    return system, owners, Registrar(system.store, system.manifest, system.hash_key, signing_key, owners, 0.0)
+    return system, owners, Coordinator(system.store, system.manifest, system.hash_key, signing_key, owners, 0.0)
 
 
 def test_a_deletion_whose_tuning_keeps_failing_keeps_its_erasure_and_can_be_retried(
-    failing: tuple[System, FailingOwners, Registrar],
+    failing: tuple[System, FailingOwners, Coordinator],
 ) -> None:
-    system, owners, registrar = failing
+    system, owners, coordinator = failing
     first, second = (entry for entry in sorted(system.newest().clusters, key=lambda entry: -entry.rows)[:2])
     ids = {
         entry.key: next(
@@ -129,32 +129,32 @@ def test_a_deletion_whose_tuning_keeps_failing_keeps_its_erasure_and_can_be_retr
         )
         for entry in (first, second)
     }
-    bad = registrar.delete([ids[first.key]], [])
-    registrar.step()
-    owners.failing = frozenset(registrar.status()["awaiting"])
-    good = registrar.delete([ids[second.key]], [])
-    registrar.step()
-    finish(registrar)
-    assert registrar.deletion(good.id).status == "completed"
-    failed = registrar.deletion(bad.id)
+    bad = coordinator.delete([ids[first.key]], [])
+    coordinator.step()
+    owners.failing = frozenset(coordinator.status()["awaiting"])
+    good = coordinator.delete([ids[second.key]], [])
+    coordinator.step()
+    finish(coordinator)
+    assert coordinator.deletion(good.id).status == "completed"
+    failed = coordinator.deletion(bad.id)
     assert (failed.status, failed.reason is not None and "no memory" in failed.reason) == ("failed", True)
-    verify_receipt(registrar.receipt(bad.id), load_signing_key(system.keys).public_key())
+    verify_receipt(coordinator.receipt(bad.id), load_signing_key(system.keys).public_key())
     assert system.newest().rows == 88
     with pytest.raises(RequestError, match="completed"):
-        registrar.retry(good.id)
+        coordinator.retry(good.id)
     owners.failing = frozenset()
-    registrar.retry(bad.id)
-    finish(registrar)
-    done = registrar.deletion(bad.id)
+    coordinator.retry(bad.id)
+    finish(coordinator)
+    done = coordinator.deletion(bad.id)
     assert (done.status, done.reason) == ("completed", None)
-    assert registrar.receipt(bad.id)["completed"]["root"] == system.newest().root
+    assert coordinator.receipt(bad.id)["completed"]["root"] == system.newest().root
 
 
 def test_a_deadline_is_kept_in_utc_and_one_without_an_offset_is_refused(system_of: SystemOf) -> None:
-    registrar = system_of().registrar()
-    deletion = registrar.delete(["s1"], [], None, "2027-01-01T02:00:00+02:00")
-    assert registrar.deletion(deletion.id).deadline == "2027-01-01T00:00:00.000+00:00"
+    coordinator = system_of().coordinator()
+    deletion = coordinator.delete(["s1"], [], None, "2027-01-01T02:00:00+02:00")
+    assert coordinator.deletion(deletion.id).deadline == "2027-01-01T00:00:00.000+00:00"
     for wrong in ("2027-01-01T02:00:00", "soon"):
         with pytest.raises(RequestError, match=wrong):
-            registrar.delete(["s2"], [], None, wrong)
-    assert len(registrar.deletions()) == 1
+            coordinator.delete(["s2"], [], None, wrong)
+    assert len(coordinator.deletions()) == 1

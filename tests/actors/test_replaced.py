@@ -1,4 +1,4 @@
-"""A registrar that was replaced stays replaced, whoever told it first."""
+"""A coordinator that was replaced stays replaced, whoever told it first."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from small_system import System, finish, samples
 
-from actors.coordinator import Registrar
+from actors.coordinator import Coordinator
 from actors.ingests import put_rows
 from actors.journal import Journal
 from actors.owner import TuningJob
@@ -56,9 +56,9 @@ def test_a_journal_that_was_refused_once_is_refused_for_good(tmp_path: Path) -> 
     assert [record.term for record in Log(LocalStore(tmp_path)).advance()] == [1, 2]
 
 
-def test_a_registrar_whose_request_was_refused_accepts_none_and_ends(system_of: SystemOf) -> None:
+def test_a_coordinator_whose_request_was_refused_accepts_none_and_ends(system_of: SystemOf) -> None:
     system = system_of("minute", 12)
-    older, newer = system.registrar(), system.registrar()
+    older, newer = system.coordinator(), system.coordinator()
     for _ in range(2):
         with pytest.raises(FencedError):
             older.delete(["s3"], [])
@@ -71,15 +71,15 @@ def test_a_registrar_whose_request_was_refused_accepts_none_and_ends(system_of: 
     assert newer.status()["rows"] == 11
 
 
-def test_a_registrar_whose_incoming_rows_were_swept_does_not_say_that_there_was_nothing_to_add(
+def test_a_coordinator_whose_incoming_rows_were_swept_does_not_say_that_there_was_nothing_to_add(
     system_of: SystemOf,
 ) -> None:
     system = system_of("minute", 6)
-    older = system.registrar()
+    older = system.coordinator()
     prefix = older.begin_ingest()
     put_rows(system.store, system.hash_key, f"{prefix}rows", system.method().rows(samples(6, 8)))
     outcome = older.ingest(prefix)
-    system.registrar()
+    system.coordinator()
     with pytest.raises(FencedError):
         older.step()
     assert not outcome.done()
@@ -89,20 +89,20 @@ def test_the_tuning_of_a_cluster_that_was_regrouped_and_came_back_is_not_taken(s
     system = system_of("minute", 9)
     owners = ReadyTunings(system.store, system.manifest, system.hash_key, system.method)
     signing_key = load_signing_key(system.keys)
-    registrar = Registrar(system.store, system.manifest, system.hash_key, signing_key, owners, lease_s=0.0)
-    registrar.delete(["s3", "s4", "s5"], [])
+    coordinator = Coordinator(system.store, system.manifest, system.hash_key, signing_key, owners, lease_s=0.0)
+    coordinator.delete(["s3", "s4", "s5"], [])
     for _ in range(20):
-        registrar.step()
-    assert registrar.status()["running"]
-    prefix = registrar.begin_ingest()
+        coordinator.step()
+    assert coordinator.status()["running"]
+    prefix = coordinator.begin_ingest()
     put_rows(system.store, system.hash_key, f"{prefix}rows", system.method().rows(samples(9, 12)))
-    registrar.ingest(prefix)
-    registrar.step()
-    registrar.delete(["s9", "s10", "s11"], [])
-    registrar.step()
+    coordinator.ingest(prefix)
+    coordinator.step()
+    coordinator.delete(["s9", "s10", "s11"], [])
+    coordinator.step()
     owners.through = True
-    while not registrar.idle():
-        registrar.step()
+    while not coordinator.idle():
+        coordinator.step()
     assert system.newest().root == system.fresh_root([*samples(0, 3), *samples(6, 9)])
 
 
@@ -118,15 +118,15 @@ class LateStore(LocalStore):
         super().put(name, data)
 
 
-def test_a_receipt_that_a_replaced_registrar_writes_late_is_not_the_one_that_counts(system_of: SystemOf) -> None:
+def test_a_receipt_that_a_replaced_coordinator_writes_late_is_not_the_one_that_counts(system_of: SystemOf) -> None:
     system = system_of("minute", 24)
     store = LateStore(Path(system.store.uri))
-    first = replace(system, store=store).registrar()
+    first = replace(system, store=store).coordinator()
     deletion = first.delete(["s3"], [])
-    store.happens = lambda: finish(system.registrar())
+    store.happens = lambda: finish(system.coordinator())
     with pytest.raises(FencedError):
         finish(first)
-    successor = system.registrar()
+    successor = system.coordinator()
     assert successor.deletion(deletion.id).status == "completed"
     assert successor.receipt(deletion.id)["completed"] is not None
     # What the late one wrote is named by no record, and gone.

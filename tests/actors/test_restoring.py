@@ -13,7 +13,7 @@ from small_system import System, samples
 from actors import restoring
 from actors.ingests import IngestOutcome, put_rows
 from actors.owner import Owner
-from actors.restoring import Restored, restore
+from actors.restoring import RestoreResult, restore
 from lmeraser.errors import (
     LogError,
     StoreFormatError,
@@ -48,15 +48,15 @@ def mirrored(system: System, folder: Path) -> LocalStore:
     return mirror
 
 
-def restored(copy: System, mirror: LocalStore) -> Restored:
+def restored(copy: System, mirror: LocalStore) -> RestoreResult:
     return restore(copy.store, mirror, copy.hash_key, load_signing_key(copy.keys))
 
 
 def delete(system: System, samples: list[str], subjects: list[str] = [], steps: int | None = None) -> str:  # noqa: B006
-    registrar = system.registrar()
-    deletion = registrar.delete(samples, subjects).id
-    while not registrar.idle() and steps != 0:
-        registrar.step()
+    coordinator = system.coordinator()
+    deletion = coordinator.delete(samples, subjects).id
+    while not coordinator.idle() and steps != 0:
+        coordinator.step()
         steps = None if steps is None else steps - 1
     return deletion
 
@@ -72,9 +72,9 @@ def held(system: System) -> list[str]:
 
 
 def finished(system: System) -> None:
-    registrar = system.registrar()
-    while not registrar.idle():
-        registrar.step()
+    coordinator = system.coordinator()
+    while not coordinator.idle():
+        coordinator.step()
 
 
 def test_rows_that_were_deleted_after_the_copy_do_not_come_back(system: System, tmp_path: Path) -> None:
@@ -96,11 +96,11 @@ def test_rows_that_were_deleted_after_the_copy_do_not_come_back(system: System, 
     assert copy.newest().root == copy.fresh_root([row for row in ALL if row.sample_id in held(copy)])
     assert copy.newest().root == Log(mirror).record(max(r.number for r in records if r.kind == "commit")).body["root"]
     key = load_signing_key(copy.keys).public_key()
-    registrar = copy.registrar()
+    coordinator = copy.coordinator()
     for deletion in (before, *later, *found.deletions):
-        verify_receipt(registrar.receipt(deletion), key)
-        assert registrar.deletion(deletion).status == "completed"
-    assert all(covers(registrar.receipt(found.deletions[0]), copy.hash_key, name) for name in ("s3", "s4", "s10"))
+        verify_receipt(coordinator.receipt(deletion), key)
+        assert coordinator.deletion(deletion).status == "completed"
+    assert all(covers(coordinator.receipt(found.deletions[0]), copy.hash_key, name) for name in ("s3", "s4", "s10"))
     assert scan(copy.store, copy.hash_key, [], ["s3", "s4", "s10", "u10"], [ALL[3].image, ALL[10].image]).clean
 
 
@@ -137,18 +137,18 @@ def test_requests_that_were_pending_in_the_newer_log_are_carried_out(
     found = restored(copy, mirrored(system, tmp_path / "mirror"))
     assert held(copy) == without("s3", "s5") and found.erased == 2
     finished(copy)
-    assert copy.registrar_says(pending) == "completed"
+    assert copy.coordinator_says(pending) == "completed"
     assert copy.newest().root == copy.fresh_root([row for row in ALL if row.sample_id in held(copy)])
 
 
 def test_a_row_that_was_erased_and_ingested_again_before_the_copy_stays(system: System, tmp_path: Path) -> None:
     delete(system, ["s3"])
-    registrar = system.registrar()
-    prefix = registrar.begin_ingest()
+    coordinator = system.coordinator()
+    prefix = coordinator.begin_ingest()
     put_rows(system.store, system.hash_key, f"{prefix}rows", system.method().rows(samples(3, 4)))
-    done = registrar.ingest(prefix, force=True)
-    while not registrar.idle():
-        registrar.step()
+    done = coordinator.ingest(prefix, force=True)
+    while not coordinator.idle():
+        coordinator.step()
     assert done.result(timeout=0).added == 1
     copy = copied(system, tmp_path / "copy")
     delete(system, ["s4"])
@@ -164,9 +164,9 @@ def test_a_restore_that_is_broken_off_opens_for_nobody_until_it_is_finished(
     mirror = mirrored(system, tmp_path / "mirror")
     breaks: list[tuple[object, str]] = [
         (restoring, "copy_record"),
-        (restoring.RestoringRegistrar, "held"),
+        (restoring.RestoringCoordinator, "held"),
         (Owner, "write_rows"),
-        (restoring.RestoringRegistrar, "_sweep"),
+        (restoring.RestoringCoordinator, "_sweep"),
     ]
     for place, name in breaks:
         with monkeypatch.context() as patch:
@@ -174,7 +174,7 @@ def test_a_restore_that_is_broken_off_opens_for_nobody_until_it_is_finished(
             with pytest.raises(KeyboardInterrupt):
                 restored(copy, mirror)
         with pytest.raises(UnfinishedRestoreError, match="lmeraser restore"):
-            copy.registrar()
+            copy.coordinator()
     restored(copy, mirror)
     assert held(copy) == without("s3")
     finished(copy)
@@ -191,7 +191,7 @@ def test_a_log_that_is_not_newer_changes_nothing(system: System, tmp_path: Path)
     head = Log(system.store).advance()[-1]
     assert restored(system, mirror).records == 0
     assert Log(system.store).advance()[-1] == head
-    system.registrar()
+    system.coordinator()
 
 
 def test_mirrors_of_other_stores_and_of_other_histories_are_refused(
@@ -220,7 +220,7 @@ def test_a_copy_that_was_only_opened_can_be_restored_all_the_same(
     delete(system, ["s3"])
     mirror = mirrored(system, tmp_path / "mirror")
     for _ in range(starts):
-        copy.registrar()
+        copy.coordinator()
     assert [record.kind for record in Log(copy.store).advance()][-starts:] == ["term"] * starts
     if broken_off:
         with monkeypatch.context() as patch:
@@ -269,4 +269,4 @@ def test_a_mirror_holds_no_id_in_clear_and_nothing_serves_it(system: System, tmp
     assert b'"s3"' not in text and b'"u10"' not in text
     assert {name.partition("/")[0] for name in mirror.names()} == {"log", "receipts", "mirror.json"}
     with pytest.raises(StoreFormatError):
-        replace(system, store=mirror).registrar()
+        replace(system, store=mirror).coordinator()

@@ -1,4 +1,4 @@
-"""Registrars, owners, ingests, deletions, replicas and restores over one store, on the deterministic simulator.
+"""Coordinators, owners, ingests, deletions, replicas and restores over one store, on the deterministic simulator.
 
 ``tests/faults/simulator.py`` runs many more histories; the README of what is simulated is ``docs/faults.md``.
 """

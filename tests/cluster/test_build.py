@@ -34,8 +34,8 @@ def test_workers_make_the_artifacts_of_one_process(tmp_path: Path) -> None:
     config = Config(
         backbone=backbone,
         partition=SMALLEST["minute"],
-        prompt=PromptConfig("token", tokens=2, meta_passes=2, meta_rows=50),
-        tuning=TuningConfig(passes=1, batch_rows=4),
+        prompt=PromptConfig("token", tokens=2, public_epochs=2, public_rows=50),
+        tuning=TuningConfig(epochs=1, batch_rows=4),
         heads=HeadsConfig(head_dim=16),
         public=source,
         private=source,
@@ -61,7 +61,7 @@ def test_workers_make_the_artifacts_of_one_process(tmp_path: Path) -> None:
     }
     assert built.manifest.public_digests == expected
     # Fifty rows in batches of four, twice.
-    assert ("meta-prompt, steps", 20, 26) in told
+    assert ("public prompt, steps", 20, 26) in told
     assert built.manifest.lease_s == 1.5
     for lease_s in (None, 1.5):
         again = open_or_build(

@@ -102,7 +102,7 @@ def test_every_cluster_demands_a_token_and_this_ray() -> None:
         assert "nvidia.com/gpu" not in head["template"]["spec"]["containers"][0]["resources"]["limits"]
         assert worker["template"]["spec"]["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] == "1"
         assert 1 <= worker["minReplicas"] <= worker["replicas"] <= worker["maxReplicas"]
-        # The registrar, on whichever pod, refuses another processor than that of the workers.
+        # The coordinator, on whichever pod, refuses another processor than that of the workers.
         places = [group["template"]["spec"]["nodeSelector"] for group in (head, worker)]
         assert places[0] == places[1]
 
@@ -216,7 +216,7 @@ def keys_folder() -> str:
     return str(folder)
 
 
-def test_the_registrar_is_kept_for_the_store_that_is_served() -> None:
+def test_the_coordinator_is_kept_for_the_store_that_is_served() -> None:
     container = of_kind("CronJob")["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"][0]
     served = yaml.safe_load(of_kind("RayService")["spec"]["serveConfigV2"])["applications"][0]["args"]["store"]
     command = [*container["command"], *container["args"]]

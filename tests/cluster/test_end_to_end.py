@@ -24,10 +24,10 @@ from prometheus_client.parser import text_string_to_metric_families
 from small_system import LABELS, System, picture, samples
 from until import until
 
-from actors.remote.names import owner_name, registrar_name
-from actors.remote.owner_processes import NAMESPACE, Site
+from actors.remote.names import coordinator_name, owner_name
+from actors.remote.owner_processes import NAMESPACE, StoreRef
 from cluster.jobs import ingest, tune
-from cluster.runtime import free_port, registrar_of
+from cluster.runtime import coordinator_of, free_port
 from cluster.service import start_service, stop_service
 from lmeraser.client.client import Client
 from lmeraser.config import ServingConfig, SourceConfig
@@ -44,14 +44,14 @@ ROOT = Path(__file__).parent.parent.parent
 
 @pytest.fixture
 def running(system_of: SystemOf) -> Iterator[tuple[System, Any]]:
-    """A small system whose registrar and owners are Ray actors."""
+    """A small system whose coordinator and owners are Ray actors."""
     system = system_of()
     yield system, start(system)
     end_actors(system.manifest.store_id)
 
 
 def start(system: System) -> Any:
-    return registrar_of(Site(system.store.uri, str(system.keys)), system.manifest)
+    return coordinator_of(StoreRef(system.store.uri, str(system.keys)), system.manifest)
 
 
 def without(*names: str) -> list[Sample]:
@@ -75,11 +75,11 @@ def interrupt(*_: Any) -> None:
     raise KeyboardInterrupt
 
 
-def completed(registrar: Any, deletion_id: str) -> None:
+def completed(coordinator: Any, deletion_id: str) -> None:
     until = time.monotonic() + 200
     while time.monotonic() < until:
         try:
-            if ray.get(registrar.deletion.remote(deletion_id)).status == "completed":
+            if ray.get(coordinator.deletion.remote(deletion_id)).status == "completed":
                 return
         except ray.exceptions.RayActorError:
             pass
@@ -88,7 +88,7 @@ def completed(registrar: Any, deletion_id: str) -> None:
 
 
 def owner_that_starts(system: System, key: str) -> Any:
-    """An idle registrar starts the owners one after the other."""
+    """An idle coordinator starts the owners one after the other."""
     until = time.monotonic() + 120
     while True:
         try:
@@ -103,7 +103,7 @@ def pid_of(actor: Any) -> int:
 
 
 def test_a_client_predicts_deletes_and_gets_a_receipt_over_http(running: tuple[System, Any], tmp_path: Path) -> None:
-    system, registrar = running
+    system, coordinator = running
     with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(ConfigError, match="choose another"):
         start_service(system.store, system.keys, ServingConfig(), "127.0.0.1", taken.getsockname()[1])
     url = start_service(system.store, system.keys, ServingConfig(), "127.0.0.1", free_port())
@@ -132,9 +132,9 @@ def test_a_client_predicts_deletes_and_gets_a_receipt_over_http(running: tuple[S
         # Where the service and the owners hold much of the processors, workers that write rows find room.
         served = system.newest()
         source, more = image_folder(tmp_path / "images", samples(90, 100))
-        site = Site(system.store.uri, str(system.keys))
-        ingest(registrar, site, system.manifest, source, skip_bad=False, force=False, report=no_report)
-        tune(registrar, no_report)
+        site = StoreRef(system.store.uri, str(system.keys))
+        ingest(coordinator, site, system.manifest, source, skip_bad=False, force=False, report=no_report)
+        tune(coordinator, no_report)
     finally:
         stop_service()
     assert len(before) == len(after) == 40
@@ -181,12 +181,12 @@ def by_process(metrics: list[Metric], name: str) -> set[float]:
 def test_rows_are_ingested_by_ray_workers_and_tuned_by_their_owners(system_of: SystemOf, tmp_path: Path) -> None:
     system = system_of(rows=0)
     source, rows = image_folder(tmp_path / "images", samples(0, 60))
-    registrar = start(system)
-    site = Site(system.store.uri, str(system.keys))
+    coordinator = start(system)
+    site = StoreRef(system.store.uri, str(system.keys))
     with pytest.raises(KeyboardInterrupt):
-        ingest(registrar, site, system.manifest, source, skip_bad=False, force=False, report=interrupt)
-    done = ingest(registrar, site, system.manifest, source, skip_bad=False, force=False, report=no_report)
-    status = tune(registrar, no_report)
+        ingest(coordinator, site, system.manifest, source, skip_bad=False, force=False, report=interrupt)
+    done = ingest(coordinator, site, system.manifest, source, skip_bad=False, force=False, report=no_report)
+    status = tune(coordinator, no_report)
     end_actors(system.manifest.store_id)
     assert (done.outcome.added, status["rows"], status["awaiting"]) == (60, 60, [])
     assert system.store.names("incoming/") == []
@@ -194,44 +194,44 @@ def test_rows_are_ingested_by_ray_workers_and_tuned_by_their_owners(system_of: S
 
 
 def test_every_cluster_has_an_owner_of_its_own(running: tuple[System, Any]) -> None:
-    system, registrar = running
-    ray.get(registrar.status.remote())
+    system, coordinator = running
+    ray.get(coordinator.status.remote())
     owners = [owner_that_starts(system, entry.key) for entry in system.newest().clusters]
     assert len({pid_of(owner) for owner in owners}) == len(system.newest().clusters)
 
 
-def test_a_registrar_that_is_killed_finishes_what_it_accepted(running: tuple[System, Any]) -> None:
-    system, registrar = running
-    deletion = ray.get(registrar.delete.remote(["s3"], []))
-    os.kill(ray.get(registrar.place.remote()).pid, signal.SIGKILL)
-    completed(registrar, deletion.id)
+def test_a_coordinator_that_is_killed_finishes_what_it_accepted(running: tuple[System, Any]) -> None:
+    system, coordinator = running
+    deletion = ray.get(coordinator.delete.remote(["s3"], []))
+    os.kill(ray.get(coordinator.place.remote()).pid, signal.SIGKILL)
+    completed(coordinator, deletion.id)
     assert system.newest().root == system.fresh_root(without("s3"))
 
 
 def test_an_owner_that_is_killed_while_it_tunes_is_started_again(running: tuple[System, Any]) -> None:
-    system, registrar = running
-    deletion = ray.get(registrar.delete.remote(["s3"], []))
+    system, coordinator = running
+    deletion = ray.get(coordinator.delete.remote(["s3"], []))
     until = time.monotonic() + 120
-    while not (tuning := ray.get(registrar.status.remote())["running"]) and time.monotonic() < until:
+    while not (tuning := ray.get(coordinator.status.remote())["running"]) and time.monotonic() < until:
         time.sleep(0.005)
     owner = ray.get_actor(owner_name(system.manifest.store_id, system.store.uri, tuning[0]), namespace=NAMESPACE)
     os.kill(pid_of(owner), signal.SIGKILL)
-    completed(registrar, deletion.id)
+    completed(coordinator, deletion.id)
     assert system.newest().root == system.fresh_root(without("s3"))
 
 
 def test_an_owner_that_is_frozen_before_its_write_brings_nothing_back(running: tuple[System, Any]) -> None:
-    system, registrar = running
-    ray.get(registrar.delete.remote(["s3"], []))
+    system, coordinator = running
+    ray.get(coordinator.delete.remote(["s3"], []))
     until = time.monotonic() + 120
-    while not (tuning := ray.get(registrar.status.remote())["running"]) and time.monotonic() < until:
+    while not (tuning := ray.get(coordinator.status.remote())["running"]) and time.monotonic() < until:
         time.sleep(0.005)
     pid = pid_of(ray.get_actor(owner_name(system.manifest.store_id, system.store.uri, tuning[0]), namespace=NAMESPACE))
     os.kill(pid, signal.SIGSTOP)
     entry = system.newest().entry(tuning[0])
     assert entry is not None
-    second = ray.get(registrar.delete.remote(["s4", *(row.sample_id for row in samples(5, 30))], []))
-    completed(registrar, second.id)
+    second = ray.get(coordinator.delete.remote(["s4", *(row.sample_id for row in samples(5, 30))], []))
+    completed(coordinator, second.id)
     with pytest.raises(ProcessLookupError):
         os.kill(pid, signal.SIGCONT)
     rows = without("s3", "s4", *(row.sample_id for row in samples(5, 30)))
@@ -242,16 +242,16 @@ def test_an_owner_that_is_frozen_before_its_write_brings_nothing_back(running: t
 
 
 def test_a_copied_store_is_another_system(running: tuple[System, Any], tmp_path: Path) -> None:
-    system, registrar = running
+    system, coordinator = running
     copy = System(LocalStore(shutil.copytree(system.store.uri, tmp_path / "copy")), system.keys)
     deletion = ray.get(start(copy).delete.remote(["s3"], []))
     completed(start(copy), deletion.id)
     assert copy.newest().root == copy.fresh_root(without("s3"))
-    assert ray.get(registrar.status.remote())["rows"] == system.newest().rows == 90
+    assert ray.get(coordinator.status.remote())["rows"] == system.newest().rows == 90
 
 
-def test_a_registrar_has_one_name(running: tuple[System, Any]) -> None:
-    system, registrar = running
+def test_a_coordinator_has_one_name(running: tuple[System, Any]) -> None:
+    system, coordinator = running
     again = start(system)
-    assert ray.get(again.status.remote())["term"] == ray.get(registrar.status.remote())["term"]
-    assert ray.get_actor(registrar_name(system.manifest.store_id, system.store.uri), namespace=NAMESPACE)
+    assert ray.get(again.status.remote())["term"] == ray.get(coordinator.status.remote())["term"]
+    assert ray.get_actor(coordinator_name(system.manifest.store_id, system.store.uri), namespace=NAMESPACE)

@@ -16,10 +16,10 @@ import ray
 from processes import kill, named
 from small_system import LABELS, System, samples
 
-from actors.remote.names import registrar_name
-from actors.remote.owner_processes import NAMESPACE, Site
-from cluster.jobs import Ingested, ingest
-from cluster.runtime import registrar_of
+from actors.remote.names import coordinator_name
+from actors.remote.owner_processes import NAMESPACE, StoreRef
+from cluster.jobs import IngestSummary, ingest
+from cluster.runtime import coordinator_of
 from lmeraser.config import SourceConfig
 from lmeraser.data import Sample
 from lmeraser.state.rows import RowTable
@@ -29,10 +29,10 @@ ROWS = 600
 # Ingests with a Ray that runs already, and says so when the first rows lie in the store.
 DRIVER = """
 import sys, threading
-from actors.remote.names import registrar_name
+from actors.remote.names import coordinator_name
 from actors.remote.owner_processes import Site
 from cluster.jobs import ingest
-from cluster.runtime import connect, registrar_of
+from cluster.runtime import connect, coordinator_of
 from lmeraser.config import SourceConfig
 from lmeraser.state.manifest import load_manifest
 from lmeraser.store import open_store
@@ -40,7 +40,7 @@ store, keys, images = sys.argv[1:]
 connect()
 site, manifest = Site(store, keys), load_manifest(open_store(store))
 report = lambda what, done, rows: print(done, flush=True)
-ingest(registrar_of(site, manifest), site, manifest, SourceConfig("image_folder", images),
+ingest(coordinator_of(site, manifest), site, manifest, SourceConfig("image_folder", images),
        skip_bad=False, force=False, report=report)
 """
 
@@ -63,11 +63,11 @@ def system(system_of: Callable[..., System]) -> Iterator[System]:
             ray.kill(ray.get_actor(name, namespace=NAMESPACE))
 
 
-def ingested(system: System, images: Path, report: Callable[[str, int, int], None] = lambda *_: None) -> Ingested:
-    site = Site(system.store.uri, str(system.keys))
-    registrar: Any = registrar_of(site, system.manifest)
+def ingested(system: System, images: Path, report: Callable[[str, int, int], None] = lambda *_: None) -> IngestSummary:
+    site = StoreRef(system.store.uri, str(system.keys))
+    coordinator: Any = coordinator_of(site, system.manifest)
     source = SourceConfig("image_folder", str(images))
-    return ingest(registrar, site, system.manifest, source, skip_bad=False, force=False, report=report)
+    return ingest(coordinator, site, system.manifest, source, skip_bad=False, force=False, report=report)
 
 
 def check_each_row_is_there_once(system: System) -> None:
@@ -110,8 +110,8 @@ def test_an_ingest_whose_caller_was_killed_may_be_asked_for_again(system: System
     assert ingested(system, images).outcome.added == 0
     check_each_row_is_there_once(system)
     ended = time.monotonic() + 120
-    # Workers of the caller that was killed may have written to its end; the next registrar drops its prefix.
-    name = registrar_name(system.manifest.store_id, system.store.uri)
+    # Workers of the caller that was killed may have written to its end; the next coordinator drops its prefix.
+    name = coordinator_name(system.manifest.store_id, system.store.uri)
     ray.kill(ray.get_actor(name, namespace=NAMESPACE), no_restart=False)
     while system.store.names("incoming/"):
         assert time.monotonic() < ended

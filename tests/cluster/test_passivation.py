@@ -16,8 +16,8 @@ from processes import named
 from small_system import System, samples
 from until import until
 
-from actors.remote.owner_processes import Site
-from cluster.runtime import registrar_of
+from actors.remote.owner_processes import StoreRef
+from cluster.runtime import coordinator_of
 from lmeraser.config import OwnersConfig
 from lmeraser.data import Sample
 
@@ -29,11 +29,11 @@ LONGEST_S = 120.0
 
 @pytest.fixture
 def few(system_of: SystemOf) -> Iterator[tuple[System, Any]]:
-    """A system of more clusters than may be resident, whose registrar is a Ray actor."""
+    """A system of more clusters than may be resident, whose coordinator is a Ray actor."""
     system = system_of()
     assert len(system.newest().clusters) > 2 * MOST
     owners = OwnersConfig(max_resident_owners=MOST, idle_s=4.0)
-    yield system, registrar_of(Site(system.store.uri, str(system.keys)), system.manifest, owners)
+    yield system, coordinator_of(StoreRef(system.store.uri, str(system.keys)), system.manifest, owners)
     end_actors(system.manifest.store_id)
 
 
@@ -61,36 +61,36 @@ class Watch:
 
 
 def test_rows_go_from_many_clusters_and_all_are_tuned_by_few_processes(few: tuple[System, Any]) -> None:
-    system, registrar = few
+    system, coordinator = few
     # One row after the other while tunings run; then one of many clusters at once.
     numbers, at_once = range(3), [f"s{number}" for number in range(40, 50)]
     seen = Watch()
     with meanwhile(seen.until):
-        each = [ray.get(registrar.delete.remote([f"s{number}"], [])) for number in numbers]
-        completed(registrar, each[0].id)
-        last = ray.get(registrar.delete.remote(at_once, []))
-        completed(registrar, last.id)
+        each = [ray.get(coordinator.delete.remote([f"s{number}"], [])) for number in numbers]
+        completed(coordinator, each[0].id)
+        last = ray.get(coordinator.delete.remote(at_once, []))
+        completed(coordinator, last.id)
         for deletion in each:
-            completed(registrar, deletion.id)
+            completed(coordinator, deletion.id)
     assert 1 <= seen.most() <= MOST
     gone = [*(f"s{number}" for number in numbers), *at_once]
     assert system.newest().root == system.fresh_root(without(*gone))
     assert set(system.store.names("rows/")) == {entry.rows_object for entry in system.newest().clusters}
-    assert len(ray.get(registrar.owner_places.remote())) <= MOST
+    assert len(ray.get(coordinator.owner_places.remote())) <= MOST
 
 
 def test_an_owner_comes_back_after_it_was_idle(few: tuple[System, Any]) -> None:
-    system, registrar = few
-    first = ray.get(registrar.delete.remote(["s3"], []))
-    completed(registrar, first.id)
+    system, coordinator = few
+    first = ray.get(coordinator.delete.remote(["s3"], []))
+    completed(coordinator, first.id)
     assert any(map(has_torch, named("ray::OwnerProcess")))
     # One that has tuned goes; light ones of the largest clusters take its place.
     until(lambda: True if not any(map(has_torch, named("ray::OwnerProcess"))) else None, LONGEST_S)
     sizes = sorted(system.newest().clusters, key=lambda entry: (-entry.rows, entry.key))
     ready = {entry.key for entry in sizes[:MOST]}
-    until(lambda: set(ray.get(registrar.owner_places.remote())) == ready or None, LONGEST_S)
-    second = ray.get(registrar.delete.remote(["s4"], []))
-    completed(registrar, second.id)
+    until(lambda: set(ray.get(coordinator.owner_places.remote())) == ready or None, LONGEST_S)
+    second = ray.get(coordinator.delete.remote(["s4"], []))
+    completed(coordinator, second.id)
     assert system.newest().root == system.fresh_root(without("s3", "s4"))
 
 
@@ -105,5 +105,5 @@ def without(*names: str) -> list[Sample]:
     return [row for row in samples(0, 90) if row.sample_id not in names]
 
 
-def completed(registrar: Any, deletion_id: str) -> None:
-    until(lambda: True if ray.get(registrar.deletion.remote(deletion_id)).status == "completed" else None, LONGEST_S)
+def completed(coordinator: Any, deletion_id: str) -> None:
+    until(lambda: True if ray.get(coordinator.deletion.remote(deletion_id)).status == "completed" else None, LONGEST_S)

@@ -114,7 +114,7 @@ def test_an_owner_that_tunes_is_on_the_gpu_that_ray_gave_it_and_one_that_waits_h
 
 
 @pytest.mark.ray
-def test_the_registrar_and_the_owners_are_on_no_node_without_room(system_of: SystemOf) -> None:
+def test_the_coordinator_and_the_owners_are_on_no_node_without_room(system_of: SystemOf) -> None:
     system = system_of("minute", 24)
     ran = subprocess.run(
         [sys.executable, str(EMPTY_HEAD), system.store.uri, str(system.keys)],

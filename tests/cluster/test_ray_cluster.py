@@ -33,7 +33,7 @@ def test_rays_schema_takes_the_cluster_file(config: dict[str, Any]) -> None:
     nodes = config["available_node_types"]
     assert nodes["gpu"]["min_workers"] >= 1
     assert nodes["gpu"]["min_workers"] <= nodes["gpu"]["max_workers"] <= config["max_workers"]
-    # The registrar and `verify` refuse another processor than that of the workers.
+    # The coordinator and `verify` refuse another processor than that of the workers.
     assert len({node["node_config"]["InstanceType"] for node in nodes.values()}) == 1
 
 

@@ -19,9 +19,9 @@ from named_actors import end_actors
 from processes import named
 from small_system import System, picture, samples
 
-from actors.remote.owner_processes import Site
+from actors.remote.owner_processes import StoreRef
 from cluster.rollout import roll
-from cluster.runtime import free_port, registrar_of
+from cluster.runtime import coordinator_of, free_port
 from cluster.service import start_service, stop_service
 from lmeraser.client.client import Client
 from lmeraser.config import Config, ServingConfig
@@ -30,7 +30,7 @@ from lmeraser.errors import NotReadyError
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_local")]
 SystemOf = Callable[..., System]
 ROOT = Path(__file__).parent.parent.parent
-ACTORS = ("ray::RegistrarProcess", "ray::OwnerProcess", "ray::ServeReplica")
+ACTORS = ("ray::CoordinatorProcess", "ray::OwnerProcess", "ray::ServeReplica")
 
 
 class Caller:
@@ -58,9 +58,9 @@ def processes() -> set[int]:
 
 def test_all_processes_are_replaced_while_predictions_are_answered(system_of: SystemOf) -> None:
     system = system_of()
-    site = Site(system.store.uri, str(system.keys))
-    registrar = registrar_of(site, system.manifest)
-    term = ray.get(registrar.status.remote())["term"]
+    site = StoreRef(system.store.uri, str(system.keys))
+    coordinator = coordinator_of(site, system.manifest)
+    term = ray.get(coordinator.status.remote())["term"]
     url = start_service(system.store, system.keys, ServingConfig(), "127.0.0.1", free_port())
     try:
         caller = Caller(url)
@@ -102,7 +102,7 @@ def rolled(system: System) -> dict[str, Any]:
     return told
 
 
-def test_there_is_nothing_to_roll_where_no_registrar_runs(system_of: SystemOf) -> None:
+def test_there_is_nothing_to_roll_where_no_coordinator_runs(system_of: SystemOf) -> None:
     system = system_of()
     with pytest.raises(NotReadyError, match="nothing to roll"):
-        roll(Site(system.store.uri, str(system.keys)), Config(), lambda *_: None)
+        roll(StoreRef(system.store.uri, str(system.keys)), Config(), lambda *_: None)

@@ -105,9 +105,9 @@ def test_a_second_store_is_refused_and_the_first_goes_on(two: tuple[System, Syst
     assert f"{first.store.uri} is served at {url} already" in refused(again, free_port())
     assert named("ray::ServeReplica") == before
     assert rows(url) == 24
-    # A refused command has started no registrar, and a deletion goes to none but that of its store.
+    # A refused command has started no coordinator, and a deletion goes to none but that of its store.
     answer = httpx2.post(f"{url}/v1/deletions", json={"sample_ids": ["s4"]})
-    assert (answer.status_code, "registrar is not running" in answer.text) == (503, True)
+    assert (answer.status_code, "coordinator is not running" in answer.text) == (503, True)
     assert open_store(second.store.uri).names() == second.store.names()
 
 

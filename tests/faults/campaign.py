@@ -1,10 +1,10 @@
 """Kill the process that deletes, at every boundary of a deletion and at random moments, and look at what is left.
 
-Each run copies a small tuned store, and forks a process that starts the registrar with its owners, asks for a deletion
-and works it off. The process is killed with SIGKILL at the boundary or at a random moment, once or twice; then one that
-is not killed finishes, as an operator's restart would. The client asks again, with its idempotency key, where it got no
-answer. Afterwards: the root is that of a fresh run on the remaining rows, the chain checks, the request was carried out
-exactly once, its receipt holds, and no file holds the rows.
+Each run copies a small tuned store, and forks a process that starts the coordinator with its owners, asks for a
+deletion and works it off. The process is killed with SIGKILL at the boundary or at a random moment, once or twice; then
+one that is not killed finishes, as an operator's restart would. The client asks again, with its idempotency key, where
+it got no answer. Afterwards: the root is that of a fresh run on the remaining rows, the chain checks, the request was
+carried out exactly once, its receipt holds, and no file holds the rows.
 
     python tests/faults/campaign.py --runs 28 --out docs/kills.md
 """
@@ -30,8 +30,8 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 from commits import receipts_of
 from small_system import System, build_system, finish, samples
 
-from actors.coordinator import Registrar
-from actors.fail_points import EVENT, Boundary
+from actors.coordinator import Coordinator
+from actors.fail_points import EVENT, FailPoint
 from actors.owners import InProcessOwners
 from lmeraser.proof.receipts import verify_receipt
 from lmeraser.state.commit import DATA_FOLDERS
@@ -115,9 +115,9 @@ class Campaign:
     def _work(self, system: System) -> None:
         owners = InProcessOwners(system.store, system.manifest, system.hash_key, lambda: self._method)
         signing_key = load_signing_key(system.keys)
-        registrar = Registrar(system.store, system.manifest, system.hash_key, signing_key, owners, LEASE_S)
-        registrar.delete(GOING, (), IDEMPOTENCY_KEY)
-        finish(registrar)
+        coordinator = Coordinator(system.store, system.manifest, system.hash_key, signing_key, owners, LEASE_S)
+        coordinator.delete(GOING, (), IDEMPOTENCY_KEY)
+        finish(coordinator)
 
     def _at_boundary(self, where: str) -> Callable[[], None]:
         """Kill when the boundary is reached for the first or second time."""
@@ -173,7 +173,7 @@ def campaign(runs: int, seed: int) -> dict[str, Tally]:
     tallies: dict[str, Tally] = {}
     with tempfile.TemporaryDirectory(prefix="lmeraser-faults-") as folder:
         made = Campaign(Path(folder), seed)
-        for where in (*(boundary.value for boundary in Boundary), RANDOM):
+        for where in (*(boundary.value for boundary in FailPoint), RANDOM):
             tallies[where] = Tally()
             for _ in range(runs * (4 if where == RANDOM else 1)):
                 made.run(where, tallies[where])
@@ -190,8 +190,8 @@ def table(tallies: dict[str, Tally], runs: int, seed: int) -> str:
         "",
         f"`python tests/faults/campaign.py --runs {runs} --seed {seed}`, {datetime.now(UTC).date().isoformat()}, "
         f"{os.cpu_count()} CPU cores.",
-        "Registrar and owners run in one process that is killed with SIGKILL once or twice a run; the script says what",
-        "is looked at afterwards.",
+        "Coordinator and owners run in one process that is killed with SIGKILL once or twice a run; the script says",
+        "what is looked at afterwards.",
         "",
         "| killed at | runs | kills | finished | lost | wrong |",
         "| --- | ---: | ---: | ---: | ---: | ---: |",

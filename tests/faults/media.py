@@ -1,10 +1,10 @@
 """Let the disk run full, or become read-only, at every write of a deletion, and look at what is left afterwards.
 
 Each run copies a small tuned store onto a tmpfs of its own, and asks for a deletion. Before the n-th change of the
-store the tmpfs is filled up, or made read-only, for real. The registrar goes on trying, as its process does; then the
-medium is well again, and the same registrar, or a new one on the same store, goes on without a person. The client asks
-again, with its idempotency key, where it was refused. Afterwards it is looked at what ``campaign.py`` looks at after a
-kill.
+store the tmpfs is filled up, or made read-only, for real. The coordinator goes on trying, as its process does; then the
+medium is well again, and the same coordinator, or a new one on the same store, goes on without a person. The client
+asks again, with its idempotency key, where it was refused. Afterwards it is looked at what ``campaign.py`` looks at
+after a kill.
 
     python tests/faults/media.py --out docs/disk.md
 
@@ -31,7 +31,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 from campaign import GOING, IDEMPOTENCY_KEY, Campaign, Tally
 from small_system import System
 
-from actors.coordinator import Registrar
+from actors.coordinator import Coordinator
 from actors.owners import InProcessOwners
 from cluster.cli import main as command_line
 from lmeraser.errors import StoreError
@@ -128,26 +128,26 @@ class MediaCampaign(Campaign):
         """The changes of the store that a deletion without a fault makes, in their order."""
         system = self._on_disk()
         store = FailingStore(Path(system.store.uri), 0, lambda: None)
-        registrar = self._registrar(system, store)
+        coordinator = self._coordinator(system, store)
         store.changes.clear()
-        registrar.delete(GOING, (), IDEMPOTENCY_KEY)
-        finish_in_time(registrar)
+        coordinator.delete(GOING, (), IDEMPOTENCY_KEY)
+        finish_in_time(coordinator)
         return store.changes
 
     def fault(self, kind: str, at: int, free_pages: int, successor: bool, tally: Tally) -> None:
-        """One run: the medium fails at one change, is mended, and the same or a new registrar goes on."""
+        """One run: the medium fails at one change, is mended, and the same or a new coordinator goes on."""
         system = self._on_disk()
         counting = FailingStore(Path(system.store.uri), 0, lambda: None)
-        registrar = self._registrar(system, counting)
+        coordinator = self._coordinator(system, counting)
         counting.__init__(Path(system.store.uri), at, lambda: self._disk.fail(kind, free_pages))  # type: ignore[misc]
         tally.runs += 1
-        faults = self._while_it_fails(system, registrar, kind)
+        faults = self._while_it_fails(system, coordinator, kind)
         self._disk.mend()
         try:
             if successor:
-                registrar = self._registrar(system, system.store)
-            registrar.delete(GOING, (), IDEMPOTENCY_KEY)
-            finish_in_time(registrar)
+                coordinator = self._coordinator(system, system.store)
+            coordinator.delete(GOING, (), IDEMPOTENCY_KEY)
+            finish_in_time(coordinator)
         except Exception as error:
             tally.lost += 1
             tally.faults.append(f"{kind}, change {at}, {successor=}: {type(error).__name__}: {error}")
@@ -160,9 +160,9 @@ class MediaCampaign(Campaign):
     def read_only_commands(self, tally: Tally) -> None:
         """Run the commands that only read on a store that is read-only."""
         system = self._on_disk()
-        registrar = self._registrar(system, system.store)
-        deletion = registrar.delete(GOING, ())
-        finish_in_time(registrar)
+        coordinator = self._coordinator(system, system.store)
+        deletion = coordinator.delete(GOING, ())
+        finish_in_time(coordinator)
         self._disk.fail("read-only", 0)
         for command in READING:
             tally.runs += 1
@@ -174,10 +174,10 @@ class MediaCampaign(Campaign):
                 tally.faults.append(f"lmeraser {command} fails on a read-only store")
         self._disk.mend()
 
-    def _while_it_fails(self, system: System, registrar: Registrar, kind: str) -> list[str]:
+    def _while_it_fails(self, system: System, coordinator: Coordinator, kind: str) -> list[str]:
         faults = []
         try:
-            registrar.delete(GOING, (), IDEMPOTENCY_KEY)
+            coordinator.delete(GOING, (), IDEMPOTENCY_KEY)
         except StoreError as error:
             if REASONS[kind] not in str(error) or "cannot write " not in str(error):
                 faults.append(f"the refusal says {error}")
@@ -188,7 +188,7 @@ class MediaCampaign(Campaign):
         refused = 0
         for _ in range(1000):
             try:
-                if not registrar.step() and registrar.idle():
+                if not coordinator.step() and coordinator.idle():
                     break
             except StoreError as error:
                 if REASONS[kind] not in str(error):
@@ -196,7 +196,7 @@ class MediaCampaign(Campaign):
                 refused += 1
                 if refused == TRIES:
                     break
-            if registrar.status()["failed"]:
+            if coordinator.status()["failed"]:
                 faults.append("a cluster was given up")
         return faults
 
@@ -206,9 +206,9 @@ class MediaCampaign(Campaign):
         shutil.copytree(self._original.store.uri, self._disk.folder / "store")
         return replace(self._original, store=LocalStore(self._disk.folder / "store"))
 
-    def _registrar(self, system: System, store: LocalStore) -> Registrar:
+    def _coordinator(self, system: System, store: LocalStore) -> Coordinator:
         owners = InProcessOwners(store, system.manifest, system.hash_key, lambda: self._method)
-        return Registrar(store, system.manifest, system.hash_key, load_signing_key(system.keys), owners, 0.0)
+        return Coordinator(store, system.manifest, system.hash_key, load_signing_key(system.keys), owners, 0.0)
 
 
 def exit_code(*arguments: str) -> int:
@@ -227,11 +227,11 @@ def exit_code(*arguments: str) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
-def finish_in_time(registrar: Registrar) -> None:
+def finish_in_time(coordinator: Coordinator) -> None:
     """Have it do all of its work, pauses after a failed tuning included."""
     until = time.monotonic() + LONGEST_S
-    while registrar.step() or not registrar.idle():
-        assert time.monotonic() < until, f"not finished after {LONGEST_S:g} s: {registrar.status()}"
+    while coordinator.step() or not coordinator.idle():
+        assert time.monotonic() < until, f"not finished after {LONGEST_S:g} s: {coordinator.status()}"
 
 
 def campaign(every: int) -> dict[str, Tally]:

@@ -1,9 +1,9 @@
 """Kill parts of a service that answers predictions at a steady rate, and count what its clients notice.
 
 Ray has a head without processors, where Serve's controller runs, and two more nodes, each with a replica's room, all on
-this machine. The victims, one after the other: a replica, a proxy of Serve, its controller, the registrar, and last the
-raylet of a node with a replica. Clients are the project's own: they repeat what may pass. Ray notices a dead node after
-its default time.
+this machine. The victims, one after the other: a replica, a proxy of Serve, its controller, the coordinator, and last
+the raylet of a node with a replica. Clients are the project's own: they repeat what may pass. Ray notices a dead node
+after its default time.
 
     python tests/faults/outages.py --replicas 1 2 --out docs/outages.md
 
@@ -37,8 +37,8 @@ from ray.cluster_utils import Cluster
 from small_system import build_system, picture
 from until import until
 
-from actors.remote.coordinator_actor import open_registrar
-from actors.remote.owner_processes import NAMESPACE, Site
+from actors.remote.coordinator_actor import open_coordinator
+from actors.remote.owner_processes import NAMESPACE, StoreRef
 from cluster.authentication import authenticate
 from cluster.placement import owner_placement
 from cluster.runtime import free_port
@@ -51,7 +51,7 @@ VICTIMS = {
     "replica": "ray::ServeReplica",
     "Serve proxy": "ray::ProxyActor",
     "Serve controller": "ray::ServeController",
-    "registrar": "ray::RegistrarProcess",
+    "coordinator": "ray::CoordinatorProcess",
 }
 RAYLET = "raylet of a node with a replica"
 ROWS = 24
@@ -169,11 +169,11 @@ def outages(replicas: int, per_second: float) -> Iterator[Outage]:
         nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
         ray.init(address=cluster.address, namespace=NAMESPACE, log_to_driver=False, logging_level="ERROR")
         try:
-            site = Site(system.store.uri, str(system.keys))
+            site = StoreRef(system.store.uri, str(system.keys))
             placement = owner_placement(OwnersConfig(max_resident_owners=1), system.store, system.manifest)
             # All nodes are this machine and see its folder, so the check for it is left out.
-            registrar = open_registrar(site, system.manifest.store_id, placement)
-            ray.get(registrar.status.remote())
+            coordinator = open_coordinator(site, system.manifest.store_id, placement)
+            ray.get(coordinator.status.remote())
             config = ServingConfig(replicas=replicas)
             url = start_service(system.store, system.keys, config, "127.0.0.1", free_port())
             with steady(url, per_second) as load:
@@ -195,7 +195,7 @@ def everything() -> set[int]:
 
 def all_there(replicas: int) -> bool:
     """Whether every part of the service runs: a proxy on each node that has a replica, and one on the head."""
-    wanted = {"replica": replicas, "Serve proxy": replicas + 1, "Serve controller": 1, "registrar": 1}
+    wanted = {"replica": replicas, "Serve proxy": replicas + 1, "Serve controller": 1, "coordinator": 1}
     return all(len(named(VICTIMS[victim])) >= number for victim, number in wanted.items())
 
 

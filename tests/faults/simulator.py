@@ -1,6 +1,6 @@
-"""Thousands of histories of registrars, owners, ingests, deletions, replicas and restores, each from a seed.
+"""Thousands of histories of coordinators, owners, ingests, deletions, replicas and restores, each from a seed.
 
-A history runs in one process, on the simulator of ``tests/support/simulator``: two and more registrars on one store,
+A history runs in one process, on the simulator of ``tests/support/simulator``: two and more coordinators on one store,
 one of which is replaced while it still works; ingests that are forced, abandoned or fall silent; deletions by sample
 and by subject, of rows that are there and that are not; replicas that answer; a store that is lost and restored. Tasks
 take turns at every call of the store, the clock, a lock and the lease, and processes freeze and die there.
@@ -36,7 +36,7 @@ _PART = 100
 _ABOUT = """Lost: an accepted deletion that is not completed at rest, rows of an ingest that succeeded and are not
 there, a restore or a history that does not end. Wrong, looked at after every effect on the store:
 
-- an object that the newest commit names is gone, or a registrar adds to the log after its successor has begun;
+- an object that the newest commit names is gone, or a coordinator adds to the log after its successor has begun;
 - a replica answers from a commit that a deletion superseded, once that one is `erased`;
 - a row that an `erased` deletion names lies in any object under `rows/`, `specialists/`, `heads/` or `incoming/`. A
   forced ingest that began after the deletion was accepted may bring it back. An ingest that still runs may hold it
@@ -46,7 +46,7 @@ there, a restore or a history that does not end. Wrong, looked at after every ef
   object or a request that nothing names, an answer to an ingest whose numbers are not those of its rows, a receipt
   that does not hold.
 
-Not wrong, but counted above: heads, and requests in clear, that a registrar wrote while another took over, and what
+Not wrong, but counted above: heads, and requests in clear, that a coordinator wrote while another took over, and what
 its owners did not live to remove. No commit names them, and the next start or sweep removes them.
 
 The simulator is seen to fail: `tests/actors/test_simulator.py` breaks the code in one place at a time, and a
@@ -55,9 +55,9 @@ history that is kept there finds it:
 _LOST = ("lost request", "lost row", "no rest", "restore")
 _MOST_SHRUNK = 5
 KINDS = {
-    "one registrar": lambda outcome: _starts(outcome) == 1,
-    "two registrars": lambda outcome: _starts(outcome) == 2,
-    "three registrars": lambda outcome: _starts(outcome) == 3,
+    "one coordinator": lambda outcome: _starts(outcome) == 1,
+    "two coordinators": lambda outcome: _starts(outcome) == 2,
+    "three coordinators": lambda outcome: _starts(outcome) == 3,
     "… with a deletion": lambda outcome: _has(outcome, Delete),
     "… with an ingest": lambda outcome: _has(outcome, Ingest),
     "… with both": lambda outcome: _has(outcome, Delete) and _has(outcome, Ingest),
@@ -75,7 +75,7 @@ class Tally:
 
     Attributes:
         histories, lost, wrong: by kind.
-        totals: steps, switches, freezes, kills, objects that were written too late, registrars that began again.
+        totals: steps, switches, freezes, kills, objects that were written too late, coordinators that began again.
         failing: seeds, each with what did not hold.
     """
 
@@ -161,8 +161,8 @@ def table(tally: Tally, histories: int, seed: int, seconds: float) -> str:
         ),
         "",
         f"Steps {totals['points']:,}, switches {totals['switches']:,}, freezes {totals['freezes']:,}, "
-        f"kills {totals['kills']:,}. Objects that a replaced registrar left behind until the next sweep: "
-        f"{totals['late']:,}. Registrars that began again because a request object was taken from them: "
+        f"kills {totals['kills']:,}. Objects that a replaced coordinator left behind until the next sweep: "
+        f"{totals['late']:,}. Coordinators that began again because a request object was taken from them: "
         f"{totals['restarts']:,}.",
         "",
         _ABOUT,

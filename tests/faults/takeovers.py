@@ -1,7 +1,7 @@
-"""Two registrars on one store, with every pair of pauses between their steps.
+"""Two coordinators on one store, with every pair of pauses between their steps.
 
-The first registrar erases a row, tunes, and gives an ingest up. It is stopped at one boundary of a deletion, as a
-process that is frozen. A second registrar takes over, erases another row, and is stopped at a boundary as well. Then
+The first coordinator erases a row, tunes, and gives an ingest up. It is stopped at one boundary of a deletion, as a
+process that is frozen. A second coordinator takes over, erases another row, and is stopped at a boundary as well. Then
 the first goes on to its end, and after it the second. Nothing that was acknowledged may be lost, the root has to be
 that of a fresh run on the remaining rows, and every object of the newest commit has to be there.
 
@@ -27,8 +27,8 @@ from commits import receipts_of
 from paused import Paused
 from small_system import System, build_system, finish, samples
 
-from actors.coordinator import Registrar
-from actors.fail_points import Boundary
+from actors.coordinator import Coordinator
+from actors.fail_points import FailPoint
 from actors.ingests import put_rows
 from actors.owners import InProcessOwners
 from lmeraser.data import Sample
@@ -65,32 +65,32 @@ class Takeovers:
             store.put(name, self._original.store.get(name))
         system = replace(self._original, store=store)
         acknowledged: list[str] = []
-        first, second = self._registrar(system), None
+        first, second = self._coordinator(system), None
         # An ingest that the first one has to sweep away.
         prefix = first.begin_ingest()
         put_rows(store, system.hash_key, f"{prefix}0", self._abandoned)
         paused = Paused(lambda: self._work(first, FIRST, acknowledged, prefix), first_at)
         paused.start()
-        second = self._registrar(system)
+        second = self._coordinator(system)
         successor = Paused(lambda: self._work(second, SECOND, acknowledged, None), second_at)
         successor.start()
         paused.go_on()
         successor.go_on()
-        faults = [f"the second registrar failed: {successor.error!r}"] if successor.error is not None else []
+        faults = [f"the second coordinator failed: {successor.error!r}"] if successor.error is not None else []
         if paused.error is not None and not isinstance(paused.error, FencedError):
-            faults.append(f"the first registrar failed: {paused.error!r}")
+            faults.append(f"the first coordinator failed: {paused.error!r}")
         return [*faults, *self._faults(system, acknowledged)]
 
-    def _registrar(self, system: System) -> Registrar:
+    def _coordinator(self, system: System) -> Coordinator:
         owners = InProcessOwners(system.store, system.manifest, system.hash_key, lambda: self._method)
-        return Registrar(system.store, system.manifest, system.hash_key, load_signing_key(system.keys), owners, 0.0)
+        return Coordinator(system.store, system.manifest, system.hash_key, load_signing_key(system.keys), owners, 0.0)
 
-    def _work(self, registrar: Registrar, sample_id: str, acknowledged: list[str], prefix: str | None) -> None:
-        registrar.delete([sample_id], ())
+    def _work(self, coordinator: Coordinator, sample_id: str, acknowledged: list[str], prefix: str | None) -> None:
+        coordinator.delete([sample_id], ())
         acknowledged.append(sample_id)
         if prefix is not None:
-            registrar.prefixes.drop(prefix)
-        finish(registrar)
+            coordinator.prefixes.drop(prefix)
+        finish(coordinator)
 
     def _faults(self, system: System, acknowledged: Iterable[str]) -> Iterable[str]:
         store, newest = system.store, system.newest()
@@ -99,7 +99,7 @@ class Takeovers:
             yield f"{len(missing)} objects of the newest commit are gone, such as {missing[0]}"
             return
         # Started anew, as an operator would: whatever was asked for is carried out.
-        finish(self._registrar(system))
+        finish(self._coordinator(system))
         newest = system.newest()
         tables = [RowTable.from_parquet(store.get(entry.rows_object), "") for entry in newest.clusters]
         held = {name for table in tables for name in table.sample_ids}
@@ -129,13 +129,13 @@ class Takeovers:
 
 def pairs() -> list[tuple[str, str]]:
     """Every pair of boundaries."""
-    names = [boundary.value for boundary in Boundary]
+    names = [boundary.value for boundary in FailPoint]
     return list(itertools.product(names, names))
 
 
 def campaign(every: int, say: Callable[[str], None]) -> dict[str, list[str]]:
-    """Every so many pairs; the faults by the boundary at which the first registrar was stopped."""
-    faults: dict[str, list[str]] = {boundary.value: [] for boundary in Boundary}
+    """Every so many pairs; the faults by the boundary at which the first coordinator was stopped."""
+    faults: dict[str, list[str]] = {boundary.value: [] for boundary in FailPoint}
     with tempfile.TemporaryDirectory(prefix="lmeraser-takeovers-") as folder:
         takeovers = Takeovers(Path(folder))
         for first_at, second_at in pairs()[::every]:
@@ -147,13 +147,13 @@ def campaign(every: int, say: Callable[[str], None]) -> dict[str, list[str]]:
 
 def table(faults: dict[str, list[str]]) -> str:
     """The faults as a page."""
-    each = len(Boundary)
+    each = len(FailPoint)
     lines = [
-        "# Two registrars on one store",
+        "# Two coordinators on one store",
         "",
         f"`python tests/faults/takeovers.py`, {datetime.now(UTC).date().isoformat()}, {os.cpu_count()} CPU cores.",
-        "The first registrar is stopped at the boundary named, a second one takes over and is stopped at each boundary",
-        "in turn, then the first goes on, then the second; the script says what is looked at afterwards.",
+        "The first coordinator is stopped at the boundary named, a second one takes over and is stopped at each",
+        "boundary in turn, then the first goes on, then the second; the script says what is looked at afterwards.",
         "",
         "| the first is stopped at | runs | wrong |",
         "| --- | ---: | ---: |",

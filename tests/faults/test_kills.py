@@ -31,5 +31,5 @@ def test_a_deletion_that_is_killed_at_any_boundary_is_carried_out_once_and_exact
 
 
 @pytest.mark.slow
-def test_a_registrar_that_is_replaced_at_any_boundary_takes_nothing_of_its_successors() -> None:
+def test_a_coordinator_that_is_replaced_at_any_boundary_takes_nothing_of_its_successors() -> None:
     assert run(TAKEOVERS, "--every", 9).count("0 wrong") == 33

@@ -9,8 +9,8 @@ import pytest
 from processes import kill, named
 from small_system import System, picture, samples
 
-from actors.remote.owner_processes import Site
-from cluster.runtime import free_port, registrar_of
+from actors.remote.owner_processes import StoreRef
+from cluster.runtime import coordinator_of, free_port
 from cluster.service import start_service, stop_service
 from lmeraser.client.client import Client, Prediction
 from lmeraser.config import ServingConfig
@@ -24,7 +24,7 @@ VICTIMS = {"replica": "ray::ServeReplica", "controller": "ray::ServeController"}
 @pytest.fixture
 def served(system_of: SystemOf) -> Iterator[tuple[System, Client]]:
     system = system_of()
-    registrar_of(Site(system.store.uri, str(system.keys)), system.manifest)
+    coordinator_of(StoreRef(system.store.uri, str(system.keys)), system.manifest)
     url = start_service(system.store, system.keys, ServingConfig(), "127.0.0.1", free_port())
     with Client(url) as client:
         yield system, client
@@ -54,7 +54,7 @@ def test_a_service_that_is_killed_in_parts_during_a_deletion_comes_back(served: 
         for pid in victims:
             kill(pid)
         until = time.monotonic() + 120
-        while system.registrar_says(deletion.id) != "completed":
+        while system.coordinator_says(deletion.id) != "completed":
             assert time.monotonic() < until
             time.sleep(0.1)
         answered(client, system.last_that_erased())

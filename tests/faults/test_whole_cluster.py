@@ -46,9 +46,9 @@ def test_a_new_cluster_on_the_same_store_finishes_what_the_killed_one_accepted(s
     chance = random.Random(0)
     accepted = [start_and_kill(system, name, chance.uniform(0.0, 1.5)) for name in ("s3", "s40")]
     assert all(accepted)
-    registrar = system.registrar()
-    finish(registrar)
-    assert [registrar.deletion(one).status for one in accepted] == ["completed", "completed"]
+    coordinator = system.coordinator()
+    finish(coordinator)
+    assert [coordinator.deletion(one).status for one in accepted] == ["completed", "completed"]
     rows = [row for row in samples(0, 90) if row.sample_id not in ("s3", "s40")]
     assert system.newest().root == system.fresh_root(rows)
     kinds = [record.kind for record in Log(system.store).advance()]

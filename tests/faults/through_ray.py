@@ -1,6 +1,7 @@
 """Kill parts of a real Ray cluster while a deletion runs, and look at what is left.
 
-The victims: registrar, owners, Serve replicas and Serve controller of a running service; the registrar while the disk
+The victims: coordinator, owners, Serve replicas and Serve controller of a running service; the coordinator while the
+    disk
 is full; the raylet of the node; every process of the cluster. A new cluster on the same store follows the last two.
 Each kill comes at a random moment after the deletion was accepted. Nobody helps: the deletion completes by itself.
 Afterwards: the root is that of a fresh run on the remaining rows, the chain checks, the log has each step of the
@@ -37,8 +38,8 @@ from media import Disk, small_disk
 from processes import descendants, kill, named
 from small_system import System, build_system, picture, samples
 
-from actors.remote.owner_processes import Site
-from cluster.runtime import connect, free_port, registrar_of
+from actors.remote.owner_processes import StoreRef
+from cluster.runtime import connect, coordinator_of, free_port
 from cluster.service import start_service, stop_service
 from lmeraser.client.client import Client
 from lmeraser.config import ServingConfig
@@ -55,12 +56,12 @@ LONGEST_S = 300.0
 LATEST_KILL_S = 1.5
 FULL_S = 5.0
 OF_SERVICE = {
-    "registrar": "ray::RegistrarProcess",
+    "coordinator": "ray::CoordinatorProcess",
     "owners": "ray::OwnerProcess",
     "Serve replica": "ray::ServeReplica",
     "Serve controller": "ray::ServeController",
 }
-WHOLE, RAYLET, FULL = "whole cluster", "raylet", "registrar, disk full for 5 s"
+WHOLE, RAYLET, FULL = "whole cluster", "raylet", "coordinator, disk full for 5 s"
 
 
 class RayCampaign:
@@ -83,7 +84,7 @@ class RayCampaign:
         """Wait until the deletion completes by itself, and look at what is there."""
         tally.runs += 1
         until = time.monotonic() + LONGEST_S
-        while (status := self._system.registrar_says(deletion_id)) != "completed":
+        while (status := self._system.coordinator_says(deletion_id)) != "completed":
             if time.monotonic() > until or status == "failed":
                 tally.lost += 1
                 tally.faults.append(f"{name}: deletion {deletion_id} is {status}")
@@ -106,10 +107,10 @@ class RayCampaign:
 def of_service(made: RayCampaign, system: System, disk: Disk, runs: int, report: Callable[[str, Tally], None]) -> None:
     """Kill parts of a running service."""
     connect()
-    registrar_of(Site(system.store.uri, str(system.keys)), system.manifest)
+    coordinator_of(StoreRef(system.store.uri, str(system.keys)), system.manifest)
     url = start_service(system.store, system.keys, ServingConfig(), "127.0.0.1", free_port())
     with Client(url) as client:
-        for victim, prefix in (*OF_SERVICE.items(), (FULL, OF_SERVICE["registrar"])):
+        for victim, prefix in (*OF_SERVICE.items(), (FULL, OF_SERVICE["coordinator"])):
             tally = Tally()
             for _ in range(runs):
                 row = made.next_row()

@@ -93,8 +93,8 @@ def _public(method: Method) -> Digests:
         "feature map mean": _digest(method.feature_map.mean_F),
         "feature map projection": _digest(method.feature_map.projection_FH),
     }
-    if method.meta_prompt is not None:
-        digests["public prompt"] = _digest(method.meta_prompt.cpu().numpy())
+    if method.public_prompt is not None:
+        digests["public prompt"] = _digest(method.public_prompt.cpu().numpy())
     return digests
 
 

@@ -22,8 +22,8 @@ from lmeraser.errors import NotReadyError
 from lmeraser.state.log import Log, record_name
 from lmeraser.state.manifest import default_lease_s
 from lmeraser.store import open_store
-from serving.batcher import Batching
-from serving.predictor import Scored, ToScore
+from serving.batcher import Batcher
+from serving.predictor import ScoreRequest, Scores
 from serving.renewal import LOOKS_A_LEASE
 from serving.replica import Replica
 
@@ -48,7 +48,7 @@ def proxied(system_of: SystemOf, s3: S3Server) -> Iterator[tuple[System, S3Proxy
 def answered(replica: Replica, done: Callable[[int], bool], clients: int = 8) -> set[int]:
     """The commits of the answers that clients got, each asking again until the commit of its last one is enough."""
 
-    async def ask(batching: Batching[ToScore, Scored], commits: set[int]) -> None:
+    async def ask(batching: Batcher[ScoreRequest, Scores], commits: set[int]) -> None:
         commit = 0
         while not done(commit):
             body = await replica.predict([picture(500)], batching, "request")
@@ -56,7 +56,7 @@ def answered(replica: Replica, done: Callable[[int], bool], clients: int = 8) ->
             commits.add(commit)
 
     async def run() -> set[int]:
-        batching, commits = Batching(replica.score, 64), set[int]()
+        batching, commits = Batcher(replica.score, 64), set[int]()
         await asyncio.gather(*(ask(batching, commits) for _ in range(clients)))
         return commits
 
@@ -103,12 +103,12 @@ def test_a_replica_whose_bucket_is_gone_and_comes_back_answers_again(proxied: tu
     system, proxy = proxied
     system.with_lease(0.2)
     replica = Replica(system.store, system.keys, ServingConfig())
-    number = replica.bank().commit.number
+    number = replica.snapshot().commit.number
     proxy.fault = lambda _method, _path: (403, "AccessDenied")
 
     def ready() -> bool:
         try:
-            return replica.bank().commit.number == number
+            return replica.snapshot().commit.number == number
         except NotReadyError:
             return False
 

@@ -14,10 +14,10 @@ from s3_server import S3Server
 from small_system import LABELS, System, finish, picture, samples
 from until import until
 
-from actors.remote.owner_processes import NAMESPACE, Site
+from actors.remote.owner_processes import NAMESPACE, StoreRef
 from cluster.cli.options import read_config
 from cluster.pretrain import pretrain
-from cluster.runtime import free_port, registrar_of
+from cluster.runtime import coordinator_of, free_port
 from cluster.service import start_service, stop_service
 from lmeraser.client.client import Client
 from lmeraser.config import BackboneConfig, Config, PretrainConfig, ServingConfig, SourceConfig
@@ -39,7 +39,7 @@ def test_a_store_in_a_bucket_is_served_deleted_from_and_verified(system_of: Syst
     import ray
 
     system = system_of("minute", 24)
-    registrar_of(Site(system.store.uri, str(system.keys)), system.manifest)
+    coordinator_of(StoreRef(system.store.uri, str(system.keys)), system.manifest)
     url = start_service(system.store, system.keys, ServingConfig(), "127.0.0.1", free_port())
     try:
         with Client(url) as client:
@@ -132,7 +132,7 @@ def test_a_copy_in_another_bucket_is_restored_without_what_was_deleted_since(
     together = b"".join(data for data in kept.values() if data is not None)
     assert picture(3) not in together and picture(4) in together
     assert not any("restoring" in name for name in kept)
-    finish(copy.registrar())
+    finish(copy.coordinator())
     root = copy.fresh_root([row for row in samples(0, 24) if row.sample_id != "s3"])
     assert lmeraser("status", *at, "--json").json["state_root"] == root == system.newest().root
 

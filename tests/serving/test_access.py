@@ -169,7 +169,7 @@ def test_a_deletion_through_a_key_is_carried_out(service: Service) -> None:
     headers = {"authorization": f"bearer {made(service, 'delete')}"}
     accepted = service.http("POST", "/v1/deletions", json={"sample_ids": ["s3"]}, headers=headers)
     assert accepted.status_code == 202
-    service.registrar.finish()
+    service.coordinator.finish()
     followed = urljoin("/v1/deletions", accepted.headers["location"])
     assert followed == f"/v1/deletions/{accepted.json()['id']}"
     receipt = service.http("GET", f"{followed}/receipt", headers=headers)
@@ -316,7 +316,7 @@ def test_what_a_page_may_send_without_asking_deletes_nothing(service: Service, c
         answer = service.http("POST", path, content=b'{"sample_ids": ["s3"]}', headers=headers)
         assert answer.status_code in (400, 415, 422), path
         assert answer.headers["content-type"] == "application/problem+json"
-    assert service.registrar.registrar.deletions() == []
+    assert service.coordinator.coordinator.deletions() == []
     assert service.http("OPTIONS", "/v1/deletions", headers={"origin": "http://evil.example"}).status_code == 405
 
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from serving.batcher import Batching
+from serving.batcher import Batcher
 
 
 class Held:
@@ -34,7 +34,7 @@ def images(value: int, count: int = 1) -> np.ndarray:
     return np.full((count, 3, 2, 2), value, np.uint8)
 
 
-async def begun(batching: Batching[list[int]], held: Held, value: int, batches: int) -> asyncio.Task[list[int]]:
+async def begun(batching: Batcher[list[int]], held: Held, value: int, batches: int) -> asyncio.Task[list[int]]:
     """A request whose batch, the ``batches``-th of all, runs already."""
     task = asyncio.create_task(batching(images(value)))
     while len(held.sizes) < batches:
@@ -46,7 +46,7 @@ def test_requests_that_come_while_a_batch_runs_go_together_and_each_gets_its_own
     held = Held()
 
     async def run() -> list[list[int]]:
-        batching = Batching(held.answer, max_images=64)
+        batching = Batcher(held.answer, max_images=64)
         tasks = [await begun(batching, held, 0, 1)]
         tasks += [asyncio.create_task(batching(images(value, value))) for value in (1, 2, 3)]
         await asyncio.sleep(0)
@@ -62,7 +62,7 @@ def test_a_batch_holds_no_more_than_the_limit_and_the_order_stays() -> None:
     held = Held()
 
     async def run() -> None:
-        batching = Batching(held.answer, max_images=4)
+        batching = Batcher(held.answer, max_images=4)
         tasks = [await begun(batching, held, 0, 1)]
         tasks += [asyncio.create_task(batching(images(1, count))) for count in (3, 1, 2, 4, 1)]
         await asyncio.sleep(0)
@@ -77,7 +77,7 @@ def test_a_batch_that_fails_takes_only_its_own_requests_along() -> None:
     held = Held()
 
     async def run() -> list[list[int] | BaseException]:
-        batching = Batching(held.answer, max_images=2)
+        batching = Batcher(held.answer, max_images=2)
         tasks = [await begun(batching, held, 1, 1)]
         tasks += [asyncio.create_task(batching(images(value))) for value in (13, 2, 3, 4)]
         await asyncio.sleep(0)
@@ -94,7 +94,7 @@ def test_a_caller_that_hangs_up_holds_nobody_up(after: int) -> None:
     held = Held()
 
     async def run() -> list[list[int]]:
-        batching = Batching(held.answer, max_images=64)
+        batching = Batcher(held.answer, max_images=64)
         tasks = [await begun(batching, held, 0, 1), asyncio.create_task(batching(images(1)))]
         await asyncio.sleep(0)
         tasks.pop(after).cancel()

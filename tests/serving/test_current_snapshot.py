@@ -1,4 +1,5 @@
-"""The bank that answers now, kept loaded in the background, over a real log; banks are empty but for their commit."""
+"""The snapshot that answers now, kept loaded in the background, over a real log; snapshots are empty but for their
+commit."""
 
 from __future__ import annotations
 
@@ -19,7 +20,7 @@ from lmeraser.errors import NotReadyError, ObjectMissingError, StoreError
 from lmeraser.state.commit import Commit
 from lmeraser.store import LocalStore
 from serving import current_snapshot
-from serving.current_snapshot import CurrentBank
+from serving.current_snapshot import CurrentSnapshot
 from serving.lease import Lease
 
 LEASE_S = 4.0
@@ -48,7 +49,7 @@ class CountingStore(LocalStore):
 
 @dataclass(frozen=True)
 class Loaded:
-    """Stands for a bank: what it was loaded from."""
+    """Stands for a snapshot: what it was loaded from."""
 
     commit: Commit
     previous: int | None
@@ -61,8 +62,8 @@ def loaded(commit: Commit, previous: Any) -> Any:
 @contextmanager
 def kept(
     store: LocalStore, load: Callable[[Commit, Any], Any] = loaded, lease_s: float = LEASE_S, clock: Any = None
-) -> Iterator[CurrentBank]:
-    current = CurrentBank(Lease(store, lease_s, clock) if clock else Lease(store, lease_s), load)
+) -> Iterator[CurrentSnapshot]:
+    current = CurrentSnapshot(Lease(store, lease_s, clock) if clock else Lease(store, lease_s), load)
     current.start()
     try:
         yield current
@@ -75,7 +76,7 @@ def store(tmp_path: Path) -> CountingStore:
     return CountingStore(tmp_path)
 
 
-def number_of(current: CurrentBank) -> int | None:
+def number_of(current: CurrentSnapshot) -> int | None:
     try:
         return current.get().commit.number
     except NotReadyError:
@@ -227,7 +228,7 @@ def test_a_commit_whose_objects_a_newer_one_has_swept_away_is_passed_over(store:
 
     append_commit(store)
     with kept(store, swept, lease_s=0.2) as current:
-        # It starts with a bank, not with an error.
+        # It starts with a snapshot, not with an error.
         assert current.get().commit.number == newer[0]
 
 

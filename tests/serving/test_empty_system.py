@@ -20,12 +20,12 @@ EVERYTHING = [row.sample_id for row in samples(0, 90)]
 
 
 class Running:
-    """A registrar and a replica of one system in this process, which live on while rows come and go."""
+    """A coordinator and a replica of one system in this process, which live on while rows come and go."""
 
     def __init__(self, system: System) -> None:
         self.system = system
         self._service = Service(system)
-        self.registrar = self._service.registrar.registrar
+        self.coordinator = self._service.coordinator.coordinator
 
     def http(self, method: str, path: str, json: Any = None) -> httpx2.Response:
         return self._service.http(method, path, json=json)
@@ -49,15 +49,15 @@ class Running:
         return accepted
 
     def ingest(self, rows: list[Sample], force: bool = False) -> IngestOutcome:
-        prefix = self.registrar.begin_ingest()
+        prefix = self.coordinator.begin_ingest()
         put_rows(self.system.store, self.system.hash_key, f"{prefix}rows", self.system.method().rows(rows))
-        done = self.registrar.ingest(prefix, force)
+        done = self.coordinator.ingest(prefix, force)
         self.finish()
         return done.result(timeout=0)
 
     def finish(self) -> None:
-        while not self.registrar.idle():
-            self.registrar.step()
+        while not self.coordinator.idle():
+            self.coordinator.step()
         self._service.caught_up()
 
     def clusters(self) -> dict[str, int]:
@@ -177,7 +177,7 @@ def test_what_an_emptied_system_held_comes_back_only_by_force_and_then_is_what_i
     assert running.root() == root
 
 
-def test_a_new_registrar_and_replica_start_on_an_emptied_store(running: Running) -> None:
+def test_a_new_coordinator_and_replica_start_on_an_emptied_store(running: Running) -> None:
     running.delete(EVERYTHING)
     successor = Running(running.system)
     assert successor.clusters() == {}

@@ -21,7 +21,7 @@ from s3_server import S3Server
 from small_system import System, picture
 from until import until
 
-from actors.coordinator import Registrar
+from actors.coordinator import Coordinator
 from actors.owners import InProcessOwners
 from cluster.runtime import free_port
 from lmeraser.state.keys import load_signing_key
@@ -92,27 +92,27 @@ def replicas() -> Iterator[list[ReplicaProcess]]:
         replica.end()
 
 
-def registrar_of(system: System) -> Registrar:
+def coordinator_of(system: System) -> Coordinator:
     owners = InProcessOwners(system.store, system.manifest, system.hash_key, system.method)
     signing_key = load_signing_key(system.keys)
-    return Registrar(system.store, system.manifest, system.hash_key, signing_key, owners, system.manifest.lease_s)
+    return Coordinator(system.store, system.manifest, system.hash_key, signing_key, owners, system.manifest.lease_s)
 
 
-def answering(system_of: SystemOf, replicas: list[ReplicaProcess]) -> tuple[Registrar, ReplicaProcess]:
-    """A registrar, and a replica of its store that answers."""
+def answering(system_of: SystemOf, replicas: list[ReplicaProcess]) -> tuple[Coordinator, ReplicaProcess]:
+    """A coordinator, and a replica of its store that answers."""
     system = system_of("minute", 24)
-    registrar = registrar_of(system)
+    coordinator = coordinator_of(system)
     replicas.append(ReplicaProcess(system.store.uri, system))
     replicas[0].until_it_answers()
-    return registrar, replicas[0]
+    return coordinator, replicas[0]
 
 
-def erase(registrar: Registrar) -> tuple[float, int]:
+def erase(coordinator: Coordinator) -> tuple[float, int]:
     """Carry a deletion out until it is erased; when that was, and the commit without the rows."""
-    deletion = registrar.delete([f"s{registrar.status()['commit']}"], [])
-    registrar.step()
-    assert registrar.deletion(deletion.id).status == "erased"
-    number = registrar.status()["commit"]
+    deletion = coordinator.delete([f"s{coordinator.status()['commit']}"], [])
+    coordinator.step()
+    assert coordinator.deletion(deletion.id).status == "erased"
+    number = coordinator.status()["commit"]
     assert isinstance(number, int)
     return time.monotonic(), number
 
@@ -126,11 +126,11 @@ def answers_after(replica: ReplicaProcess, moment: float, seconds: float) -> lis
 def test_a_replica_that_is_frozen_during_a_deletion_never_answers_from_the_commit_before(
     system_of: SystemOf, replicas: list[ReplicaProcess]
 ) -> None:
-    registrar, replica = answering(system_of, replicas)
+    coordinator, replica = answering(system_of, replicas)
     for _ in range(3):
         frozen_at = time.monotonic()
         replica.process.send_signal(signal.SIGSTOP)
-        erased_at, newest = erase(registrar)
+        erased_at, newest = erase(coordinator)
         replica.process.send_signal(signal.SIGCONT)
         assert (200, newest) in answers_after(replica, erased_at, 3.0)
         # What was asked before may have been answered already, and stood in line to be sent (docs/threat-model.md).
@@ -142,11 +142,11 @@ def test_a_replica_that_is_frozen_during_a_deletion_never_answers_from_the_commi
 def test_an_answer_that_is_frozen_before_it_is_ready_never_comes_from_the_commit_before(
     system_of: SystemOf, replicas: list[ReplicaProcess]
 ) -> None:
-    registrar, replica = answering(system_of, replicas)
+    coordinator, replica = answering(system_of, replicas)
     for _ in range(3):
         replica.freeze.touch()
         until(lambda: not replica.freeze.exists() or None, 30)
-        erased_at, newest = erase(registrar)
+        erased_at, newest = erase(coordinator)
         replica.process.send_signal(signal.SIGCONT)
         found = answers_after(replica, erased_at, 3.0)
         assert (200, newest) in found
@@ -157,12 +157,12 @@ def test_a_replica_that_starts_during_a_deletion_never_answers_from_the_commit_b
     system_of: SystemOf, replicas: list[ReplicaProcess]
 ) -> None:
     system = system_of("minute", 24)
-    registrar = registrar_of(system)
-    # The commits fall into the seconds in which the process starts and loads its first bank.
+    coordinator = coordinator_of(system)
+    # The commits fall into the seconds in which the process starts and loads its first snapshot.
     replicas.append(ReplicaProcess(system.store.uri, system))
     newest = 0
     for _ in range(6):
-        erased_at, newest = erase(registrar)
+        erased_at, newest = erase(coordinator)
         assert all(commit is None or commit >= newest for _, commit in answers_after(replicas[0], erased_at, 0.3))
     replicas[0].until_it_answers()
     assert {a.commit for a in replicas[0].answers if a.status == 200} == {newest}
@@ -177,8 +177,8 @@ def test_a_replica_that_loses_sight_of_the_store_stops_answering(
     replicas.append(ReplicaProcess(str(seen), system))
     replicas[0].until_it_answers()
     seen.rename(elsewhere)
-    registrar = registrar_of(replace(system, store=LocalStore(elsewhere)))
-    erased_at, newest = erase(registrar)
+    coordinator = coordinator_of(replace(system, store=LocalStore(elsewhere)))
+    erased_at, newest = erase(coordinator)
     found = answers_after(replicas[0], erased_at, 2.0)
     assert found
     assert {status for status, _ in found} == {503}
@@ -192,11 +192,11 @@ def test_a_replica_to_which_the_bucket_does_not_answer_stops_answering(
 ) -> None:
     system = system_of("minute", 24)
     with s3_proxy(s3.endpoint) as proxy:
-        registrar = registrar_of(system)
+        coordinator = coordinator_of(system)
         replicas.append(ReplicaProcess(system.store.uri.replace(s3.endpoint, proxy.endpoint), system))
         replicas[0].until_it_answers()
         proxy.fault = lambda _method, _path: (503, "SlowDown")
-        erased_at, newest = erase(registrar)
+        erased_at, newest = erase(coordinator)
         replicas[0].until_it_answers(503, erased_at)
         proxy.fault = lambda _method, _path: None
         replicas[0].until_it_answers(200, erased_at)

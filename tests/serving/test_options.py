@@ -12,8 +12,8 @@ from small_system import System, picture
 
 from lmeraser.client.client import FailedImage, Prediction
 from lmeraser.config import ServingConfig
-from serving.predictor import Predictor, ToScore
-from serving.snapshot import load_bank
+from serving.predictor import Predictor, ScoreRequest
+from serving.snapshot import load_snapshot
 
 SystemOf = Callable[..., System]
 IMAGES = [picture(number) for number in range(300, 316)]
@@ -53,11 +53,13 @@ def test_the_better_head_by_cross_validation_answers_where_no_weight_is_named(sy
 def test_in_one_batch_only_requests_that_name_a_weight_ask_worse_specialists(system_of: SystemOf) -> None:
     system = system_of("minute")
     method, commit = system.method(), system.newest()
-    bank = load_bank(system.store, method, commit, system.hash_key)
+    snapshot = load_snapshot(system.store, method, commit, system.hash_key)
     images_N3PP = method.decode(IMAGES)
     predictor = Predictor(method, ServingConfig())
-    scored = predictor.score(bank, [ToScore(images_N3PP[:9]), ToScore(images_N3PP[9:], with_specialists=True)])
-    has_specialist_N = predictor.score(bank, [ToScore(images_N3PP, with_specialists=True)]).specialist_N
+    scored = predictor.score(
+        snapshot, [ScoreRequest(images_N3PP[:9]), ScoreRequest(images_N3PP[9:], with_specialists=True)]
+    )
+    has_specialist_N = predictor.score(snapshot, [ScoreRequest(images_N3PP, with_specialists=True)]).specialist_N
     assert has_specialist_N[:9].any() and has_specialist_N[9:].any()
     assert not scored.specialist_N[:9].any()
     assert np.array_equal(scored.specialist_N[9:], has_specialist_N[9:])

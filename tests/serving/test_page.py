@@ -167,7 +167,7 @@ def test_a_subject_is_deleted_and_followed_to_its_receipt(system_of: SystemOf, v
         assert seen.page.title() == "LMEraser"
         assert seen.errors == []
     assert receipt["completed_at"] is not None
-    assert system.registrar_says(receipt["deletion"]) == "completed"
+    assert system.coordinator_says(receipt["deletion"]) == "completed"
     assert system.newest().root == system.fresh_root([row for row in samples(0, 90) if row.subject_id != "u3"])
 
 

@@ -88,7 +88,7 @@ def test_after_erased_the_shared_head_answers_for_the_cluster(system_of: SystemO
     row = samples(3, 4)[0]
     assert service.client(lambda client: client.predict(row.image)).route == "specialist"
     service.client(lambda client: client.delete(sample_ids=[row.sample_id]))
-    service.registrar.registrar.step()
+    service.coordinator.coordinator.step()
     service.caught_up()
     answer = service.client(lambda client: client.predict(row.image))
     assert answer.route == "shared"
@@ -147,7 +147,7 @@ def test_a_deletion_goes_through_http_to_its_receipt(system_of: SystemOf) -> Non
     service = Service(system_of())
     deletion = service.client(lambda client: client.delete(sample_ids=["s3", "nowhere"]))
     assert (deletion.status, deletion.rows, deletion.unknown_ids) == ("accepted", 1, ("nowhere",))
-    service.registrar.finish()
+    service.coordinator.finish()
     assert service.client(lambda client: client.wait(deletion.id)).status == "completed"
     public_key = public_pem(load_signing_key(service.system.keys).public_key())
     service.client(lambda client: client.receipt(deletion.id)).verify(public_key)
@@ -207,8 +207,8 @@ def test_an_idempotency_conflict_is_409(system_of: SystemOf) -> None:
 
 def test_an_empty_system_answers_503_with_a_problem(system_of: SystemOf) -> None:
     service = Service(system_of())
-    service.registrar.registrar.delete([row.sample_id for row in samples(0, 90)], [])
-    service.registrar.finish()
+    service.coordinator.coordinator.delete([row.sample_id for row in samples(0, 90)], [])
+    service.coordinator.finish()
     service.caught_up()
     for method, path, body in (("POST", "/v1/predict", {"images": ["AAAA"]}), ("GET", "/readyz", None)):
         answer = service.http(method, path, json=body)
@@ -235,10 +235,10 @@ def test_a_corrupt_specialist_leaves_its_cluster_to_the_shared_head(system_of: S
     assert Service(system).client(lambda client: client.predict(row.image)).route == "shared"
 
 
-def test_a_registrar_refuses_a_hash_key_that_is_not_the_stores(system_of: SystemOf, tmp_path: Any) -> None:
+def test_a_coordinator_refuses_a_hash_key_that_is_not_the_stores(system_of: SystemOf, tmp_path: Any) -> None:
     init_keys(tmp_path / "other")
     with pytest.raises(KeysError, match="hash key"):
-        System(system_of().store, tmp_path / "other").registrar()
+        System(system_of().store, tmp_path / "other").coordinator()
 
 
 def test_a_replica_with_another_key_is_never_ready(system_of: SystemOf, tmp_path: Any) -> None:
@@ -247,7 +247,7 @@ def test_a_replica_with_another_key_is_never_ready(system_of: SystemOf, tmp_path
     init_keys(tmp_path / "other")
     replica = Replica(system.store, tmp_path / "other", ServingConfig())
     with pytest.raises(NotReadyError):
-        replica.bank()
+        replica.snapshot()
     assert service.http("GET", "/readyz").status_code == 200
 
 

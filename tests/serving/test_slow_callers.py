@@ -66,12 +66,12 @@ def test_a_body_that_does_not_come_to_its_end_is_408(
 def test_an_answer_may_take_longer_than_a_body(system_of: SystemOf, monkeypatch: pytest.MonkeyPatch) -> None:
     service = Service(system_of())
     monkeypatch.setattr(bodies, "LONGEST_BODY_S", 0.2)
-    delete = service.registrar.delete
+    delete = service.coordinator.delete
 
     async def slow(*arguments: Any) -> Any:
         await asyncio.sleep(0.5)
         return await delete(*arguments)
 
-    monkeypatch.setattr(service.registrar, "delete", slow)
+    monkeypatch.setattr(service.coordinator, "delete", slow)
     status, deletion = answer_to(service, "/v1/deletions", JSON, [part(b'{"sample_ids": ["s3"]}', False)])
     assert (status, deletion["rows"]) == (202, 1)

@@ -15,9 +15,9 @@ from until import until
 
 from lmeraser.config import ServingConfig
 from lmeraser.store import LocalStore
-from serving.predictor import ToScore
+from serving.predictor import ScoreRequest
 from serving.replica import Replica
-from serving.snapshot import load_bank
+from serving.snapshot import load_snapshot
 
 SystemOf = Callable[..., System]
 
@@ -35,8 +35,8 @@ def test_specialists_are_read_side_by_side(system_of: SystemOf) -> None:
                 all_asked.wait(30)
             return super().get(name)
 
-    together = load_bank(Together(Path(system.store.uri)), system.method(), commit, system.hash_key)
-    again = load_bank(system.store, system.method(), commit, system.hash_key, together)
+    together = load_snapshot(Together(Path(system.store.uri)), system.method(), commit, system.hash_key)
+    again = load_snapshot(system.store, system.method(), commit, system.hash_key, together)
     assert list(together.specialists) == list(again.specialists) == specialists
     assert np.array_equal(together.prompts_K.cpu().numpy(), again.prompts_K.cpu().numpy())
 
@@ -50,7 +50,7 @@ def test_a_replica_that_is_ready_has_compiled_what_requests_need(system_of: Syst
     assert compiled > 0
     asked = set()
     for images in (16, 5, 2, 1):
-        (scored,) = replica.score([ToScore(images_N3PP[-images:], with_specialists=True)])
+        (scored,) = replica.score([ScoreRequest(images_N3PP[-images:], with_specialists=True)])
         asked.add(int(scored.specialist_N.sum()))
     assert len(asked) == 4 and 1 in asked
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == compiled
@@ -60,7 +60,7 @@ def test_a_replica_is_ready_when_it_is_made_and_ends_with_its_last_user(system_o
     system = system_of("minute", 24)
     before = threading.active_count()
     replica = Replica(system.store, system.keys, ServingConfig())
-    assert replica.bank().commit == system.newest()
+    assert replica.snapshot().commit == system.newest()
     del replica
     gc.collect()
     until(lambda: threading.active_count() <= before or None, 30)

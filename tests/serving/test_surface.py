@@ -90,7 +90,7 @@ def test_a_key_that_stands_twice_is_named_and_nothing_is_taken(
     answer = service.http("POST", path, content=body, headers={"content-type": kind})
     assert (answer.status_code, answer.json()["type"]) == (422, "urn:lmeraser:problem:invalid-request")
     assert f"the key {key!r} stands twice" in answer.json()["detail"]
-    assert service.registrar.registrar.deletions() == []
+    assert service.coordinator.coordinator.deletions() == []
 
 
 def test_deletions_that_name_nothing_are_told_when_the_next_one_is_taken(system_of: SystemOf) -> None:
@@ -174,7 +174,7 @@ def test_where_the_proxy_names_requests_the_answer_leaves_it_to_it(system_of: Sy
         raise AssertionError("nothing is predicted here")
 
     keys = ApiKeys(service.system.keys)
-    service.transport.app = create_app(service.replica, forward, service.registrar, keys, names_requests=False)
+    service.transport.app = create_app(service.replica, forward, service.coordinator, keys, names_requests=False)
     behind = service.http("GET", "/v1/deletions/none", headers=given)
     assert ("x-request-id" in behind.headers, behind.json()["request_id"]) == (False, "mine-17")
 
@@ -199,7 +199,7 @@ def test_a_deadline_that_is_no_time_with_an_offset_is_the_callers_mistake(system
     service = Service(system_of())
     answer = service.http("POST", "/v1/deletions", json={"sample_ids": ["s3"], "deadline": deadline})
     assert (answer.status_code, answer.json()["type"]) == (422, "urn:lmeraser:problem:invalid-request")
-    assert service.registrar.registrar.deletions() == []
+    assert service.coordinator.coordinator.deletions() == []
 
 
 @pytest.mark.parametrize("deadline", ["0001-01-01T00:00:00-14:00", "9999-12-31T23:59:59+14:00"])

@@ -10,8 +10,8 @@ import httpx2
 import pytest
 from small_system import System, picture
 
-from actors.remote.owner_processes import Site
-from cluster.runtime import registrar_of
+from actors.remote.owner_processes import StoreRef
+from cluster.runtime import coordinator_of
 from cluster.service import start_service, stop_service
 from lmeraser.client.client import Client, Prediction
 from lmeraser.config import ServingConfig
@@ -32,7 +32,7 @@ def served(system_of: SystemOf) -> Iterator[tuple[System, int]]:
             pytest.skip("this machine has no IPv6")
         port: int = probe.getsockname()[1]
     system = system_of()
-    registrar_of(Site(system.store.uri, str(system.keys)), system.manifest)
+    coordinator_of(StoreRef(system.store.uri, str(system.keys)), system.manifest)
     start_service(system.store, system.keys, ServingConfig(), "::1", port)
     yield system, port
     stop_service()

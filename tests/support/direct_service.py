@@ -10,14 +10,14 @@ import httpx2
 from small_system import System
 from until import until
 
-from actors.coordinator import Registrar
+from actors.coordinator import Coordinator
 from lmeraser.client.client import AsyncClient
 from lmeraser.config import ServingConfig
 from lmeraser.deletion import Deletion
 from lmeraser.errors import NotReadyError
 from serving.api_keys import ApiKeys
 from serving.http_routes import create_app
-from serving.predictor import Scored, ToScore
+from serving.predictor import ScoreRequest, Scores
 from serving.replica import Replica
 
 T = TypeVar("T")
@@ -31,46 +31,46 @@ def post(path: str, content_type: str) -> dict[str, Any]:
     return scope | {"scheme": "http", "query_string": b"", "client": ("127.0.0.1", 1), "headers": headers}
 
 
-class DirectRegistrar:
-    """A registrar in this process, asked as the service asks."""
+class DirectCoordinator:
+    """A coordinator in this process, asked as the service asks."""
 
-    def __init__(self, registrar: Registrar) -> None:
-        self.registrar = registrar
+    def __init__(self, coordinator: Coordinator) -> None:
+        self.coordinator = coordinator
 
     async def delete(
         self, sample_ids: Sequence[str], subject_ids: Sequence[str], idempotency_key: str | None, deadline: str | None
     ) -> Deletion:
-        return self.registrar.delete(sample_ids, subject_ids, idempotency_key, deadline)
+        return self.coordinator.delete(sample_ids, subject_ids, idempotency_key, deadline)
 
     async def retry(self, deletion_id: str) -> Deletion:
-        return self.registrar.retry(deletion_id)
+        return self.coordinator.retry(deletion_id)
 
     async def deletion(self, deletion_id: str) -> Deletion:
-        return self.registrar.deletion(deletion_id)
+        return self.coordinator.deletion(deletion_id)
 
     async def deletions(self) -> list[Deletion]:
-        return self.registrar.deletions()
+        return self.coordinator.deletions()
 
     async def receipt(self, deletion_id: str) -> dict[str, Any]:
-        return self.registrar.receipt(deletion_id)
+        return self.coordinator.receipt(deletion_id)
 
     def finish(self) -> None:
-        while self.registrar.step():
+        while self.coordinator.step():
             pass
 
 
 class Service:
-    """One replica and one registrar of a system, reached without a network."""
+    """One replica and one coordinator of a system, reached without a network."""
 
     def __init__(self, system: System, **serving: Any) -> None:
         self.system = system
-        self.registrar = DirectRegistrar(system.registrar())
+        self.coordinator = DirectCoordinator(system.coordinator())
         self.replica = replica = Replica(system.store, system.keys, ServingConfig(**serving))
 
-        async def forward(asked: ToScore) -> Scored:
+        async def forward(asked: ScoreRequest) -> Scores:
             return await asyncio.to_thread(lambda: replica.score([asked])[0])
 
-        self.app = create_app(self.replica, forward, self.registrar, ApiKeys(system.keys))
+        self.app = create_app(self.replica, forward, self.coordinator, ApiKeys(system.keys))
         self.transport = httpx2.ASGITransport(self.app)
 
     def caught_up(self) -> None:
@@ -79,7 +79,7 @@ class Service:
 
         def answers() -> bool | None:
             try:
-                return self.replica.bank().commit.number >= newest.number or None
+                return self.replica.snapshot().commit.number >= newest.number or None
             except NotReadyError:
                 return newest.rows == 0 or None
 

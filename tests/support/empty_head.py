@@ -1,6 +1,6 @@
 """A Ray whose head offers no processor, and one other node: ``python empty_head.py STORE KEYS``.
 
-Prints on which nodes registrars and owners run; several registrars, because Ray may place an actor at random.
+Prints on which nodes coordinators and owners run; several coordinators, because Ray may place an actor at random.
 """
 
 from __future__ import annotations
@@ -17,36 +17,36 @@ import ray
 from ray.cluster_utils import Cluster
 from until import until
 
-from actors.remote.coordinator_actor import open_registrar
-from actors.remote.owner_processes import NAMESPACE, Site
-from actors.remote.process import Place
+from actors.remote.coordinator_actor import open_coordinator
+from actors.remote.owner_processes import NAMESPACE, StoreRef
+from actors.remote.process import ProcessLocation
 from cluster.authentication import authenticate
 from cluster.placement import owner_placement
 from lmeraser.config import OwnersConfig
 from lmeraser.state.manifest import load_manifest
 from lmeraser.store import open_store
 
-REGISTRARS = 4
+COORDINATORS = 4
 
 
 def places(store: str, keys: str, folder: str) -> list[str]:
     """Where they run."""
     found: list[str] = []
-    for number in range(REGISTRARS):
+    for number in range(COORDINATORS):
         copy = shutil.copytree(store, Path(folder) / f"store-{number}")
         opened = open_store(str(copy))
         manifest = load_manifest(opened)
         placement = owner_placement(OwnersConfig(max_resident_owners=1), opened, manifest)
-        registrar = open_registrar(Site(str(copy), keys), manifest.store_id, placement)
-        found.append(ray.get(registrar.place.remote()).node_id)
-        found += until(partial(nodes_of_owners, registrar), 120)
-        ray.kill(registrar)
+        coordinator = open_coordinator(StoreRef(str(copy), keys), manifest.store_id, placement)
+        found.append(ray.get(coordinator.place.remote()).node_id)
+        found += until(partial(nodes_of_owners, coordinator), 120)
+        ray.kill(coordinator)
     return found
 
 
-def nodes_of_owners(registrar: Any) -> list[str] | None:
+def nodes_of_owners(coordinator: Any) -> list[str] | None:
     """Where its owners run, once some do."""
-    places: dict[str, Place] = ray.get(registrar.owner_places.remote())
+    places: dict[str, ProcessLocation] = ray.get(coordinator.owner_places.remote())
     return [place.node_id for place in places.values()] or None
 
 

@@ -1,7 +1,7 @@
 """Owners as Ray actors that raise what nobody raises on purpose: ``python failing_owners.py STORE KEYS ROW ROW ROW``.
 
-A tuning that runs out of a GPU's memory, one with a broken context and a registrar that is killed in between, and rows
-that cannot be written. What happened goes to stdout, as JSON.
+A tuning that runs out of a GPU's memory, one with a broken context and a coordinator that is killed in between, and
+rows that cannot be written. What happened goes to stdout, as JSON.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from typing import Any
 import ray
 from until import until
 
-from actors.remote.owner_processes import NAMESPACE, Site
+from actors.remote.owner_processes import NAMESPACE, StoreRef
 from cluster.authentication import authenticate
-from cluster.runtime import registrar_of
+from cluster.runtime import coordinator_of
 from lmeraser.state.log import Log
 from lmeraser.state.manifest import load_manifest
 from lmeraser.store import open_store
@@ -56,19 +56,19 @@ def install() -> None:
     sys.addaudithook(hook)
 
 
-def fails(site: Site, folder: Path, rows: list[str], told: dict[str, Any]) -> None:
+def fails(site: StoreRef, folder: Path, rows: list[str], told: dict[str, Any]) -> None:
     """Everything, once Ray is there."""
     store = open_store(site.store_uri)
-    registrar = registrar_of(site, load_manifest(store))
+    coordinator = coordinator_of(site, load_manifest(store))
     how = folder / "how"
 
     def delete(row: str) -> str:
-        deletion: str = ray.get(registrar.delete.remote([row], [])).id
+        deletion: str = ray.get(coordinator.delete.remote([row], [])).id
         return deletion
 
     def reaches(deletion_id: str, status: str) -> Any:
         def found() -> Any | None:
-            one = ray.get(registrar.deletion.remote(deletion_id))
+            one = ray.get(coordinator.deletion.remote(deletion_id))
             return one if one.status == status else None
 
         return until(found, LONGEST_S)
@@ -76,43 +76,43 @@ def fails(site: Site, folder: Path, rows: list[str], told: dict[str, Any]) -> No
     def attempts() -> list[dict[str, Any]]:
         return [record.body for record in Log(store).advance() if record.kind == "attempt"]
 
-    told["term"] = ray.get(registrar.status.remote())["term"]
+    told["term"] = ray.get(coordinator.status.remote())["term"]
     how.write_text("tuning started|OutOfMemoryError|CUDA out of memory.")
     first = delete(rows[0])
     told["out of memory"] = until(lambda: attempts() or None, LONGEST_S)[0]["reason"]
     how.unlink()
     reaches(first, "completed")
-    told["then"] = ray.get(registrar.status.remote())["term"]
+    told["then"] = ray.get(coordinator.status.remote())["term"]
 
     how.write_text("rows read|RuntimeError|CUDA error: an illegal memory access was encountered")
     second = delete(rows[1])
-    until(lambda: ray.get(registrar.status.remote())["held_up"] or None, LONGEST_S)
-    held_up = ray.get(registrar.deletion.remote(second))
+    until(lambda: ray.get(coordinator.status.remote())["held_up"] or None, LONGEST_S)
+    held_up = ray.get(coordinator.deletion.remote(second))
     told["held up"] = [held_up.status, held_up.reason]
     how.unlink()
     reaches(second, "completed")
-    told["at last"] = ray.get(registrar.status.remote())["term"]
+    told["at last"] = ray.get(coordinator.status.remote())["term"]
 
     before = len(attempts())
     how.write_text("tuning started|RuntimeError|CUDA error: an illegal memory access was encountered")
     third = delete(rows[2])
     until(lambda: len(attempts()) >= before + 2 or None, LONGEST_S)
-    ray.kill(registrar, no_restart=False)
-    until(lambda: restarted(registrar, told["term"]), LONGEST_S)
+    ray.kill(coordinator, no_restart=False)
+    until(lambda: restarted(coordinator, told["term"]), LONGEST_S)
     told["after a restart"] = reaches(third, "failed").reason
     told["attempts"] = [one["rows"] for one in attempts()[before:]]
     how.unlink()
-    ray.get(registrar.retry.remote(third))
+    ray.get(coordinator.retry.remote(third))
     reaches(third, "completed")
     pids = [int(path.name.removeprefix("pid-")) for path in folder.glob("pid-*")]
     told["failed processes"] = len(pids)
     told["of them alive"] = [pid for pid in pids if Path(f"/proc/{pid}").exists()]
 
 
-def restarted(registrar: Any, term: int) -> bool | None:
+def restarted(coordinator: Any, term: int) -> bool | None:
     """Whether another term has begun."""
     try:
-        return ray.get(registrar.status.remote())["term"] > term or None
+        return ray.get(coordinator.status.remote())["term"] > term or None
     except ray.exceptions.RayActorError:
         time.sleep(0.2)
         return None
@@ -128,7 +128,7 @@ if __name__ == "__main__":
         quiet: Any = {"include_dashboard": False, "log_to_driver": False, "logging_level": "ERROR"}
         ray.init(num_cpus=2, namespace=NAMESPACE, runtime_env=environment, **quiet)
         try:
-            fails(Site(store, keys), Path(folder), rows, told)
+            fails(StoreRef(store, keys), Path(folder), rows, told)
         finally:
             ray.shutdown()
     print(json.dumps(told))

@@ -1,4 +1,4 @@
-"""The HTTP surface over a system in this process, on a port of its own, with a registrar that does its work."""
+"""The HTTP surface over a system in this process, on a port of its own, with a coordinator that does its work."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def live(service: Service) -> Iterator[str]:
 
     def work() -> None:
         while not stopped.is_set():
-            if not service.registrar.registrar.step():
+            if not service.coordinator.coordinator.step():
                 time.sleep(0.02)
 
     with socket.socket() as listening:

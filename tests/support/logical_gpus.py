@@ -15,10 +15,10 @@ import ray
 from until import until
 
 from actors.remote.names import owner_name
-from actors.remote.owner_processes import NAMESPACE, Site
+from actors.remote.owner_processes import NAMESPACE, StoreRef
 from cluster.cli import output
 from cluster.cli.clusters import list_all
-from cluster.runtime import registrar_of
+from cluster.runtime import coordinator_of
 from lmeraser.config import OwnersConfig
 from lmeraser.state.manifest import load_manifest
 from lmeraser.store import open_store
@@ -48,14 +48,14 @@ def tell(store: str, keys: str, rows: list[str]) -> dict[str, Any]:
     """Where the owners are while they wait, and once each has tuned that fits."""
     told: dict[str, Any] = {"node_id": ray.get_runtime_context().get_node_id()}
     manifest = load_manifest(open_store(store))
-    registrar = registrar_of(Site(store, keys), manifest, OwnersConfig(gpus_per_owner=SHARE, idle_s=600.0))
-    clusters = ray.get(registrar.status.remote())["clusters"]
-    until(lambda: len(ray.get(registrar.owner_places.remote())) == clusters or None, LONGEST_S)
+    coordinator = coordinator_of(StoreRef(store, keys), manifest, OwnersConfig(gpus_per_owner=SHARE, idle_s=600.0))
+    clusters = ray.get(coordinator.status.remote())["clusters"]
+    until(lambda: len(ray.get(coordinator.owner_places.remote())) == clusters or None, LONGEST_S)
     told["waiting"] = listed(store)
     told["free"] = ray.available_resources()["GPU"]
-    deletion = ray.get(registrar.delete.remote(rows, []))
-    until(lambda: ray.get(registrar.deletion.remote(deletion.id)).status == "completed" or None, LONGEST_S)
-    told["status"] = ray.get(registrar.status.remote())
+    deletion = ray.get(coordinator.delete.remote(rows, []))
+    until(lambda: ray.get(coordinator.deletion.remote(deletion.id)).status == "completed" or None, LONGEST_S)
+    told["status"] = ray.get(coordinator.status.remote())
     told["tuned"] = listed(store)
     owners = {
         one["key"]: ray.get_actor(owner_name(manifest.store_id, store, one["key"]), namespace=NAMESPACE)

@@ -11,9 +11,9 @@ from actors.remote.owner_processes import NAMESPACE
 
 
 def end_actors(store_id: str) -> None:
-    """End the registrar and the owners of a store and of its copies, until none is left."""
+    """End the coordinator and the owners of a store and of its copies, until none is left."""
     while mine := sorted(name for name in _named() if store_id in name):
-        # The registrar sorts last and goes first, for it starts owners. Ray lists what it ends for a while.
+        # The coordinator sorts last and goes first, for it starts owners. Ray lists what it ends for a while.
         with contextlib.suppress(ValueError):
             ray.kill(ray.get_actor(mine[-1], namespace=NAMESPACE))
         time.sleep(0.02)

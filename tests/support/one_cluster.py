@@ -10,17 +10,17 @@ import time
 
 import ray
 
-from actors.remote.owner_processes import Site
-from cluster.runtime import connect, registrar_of
+from actors.remote.owner_processes import StoreRef
+from cluster.runtime import connect, coordinator_of
 from lmeraser.state.manifest import load_manifest
 from lmeraser.store import open_store
 
 if __name__ == "__main__":
     store, keys, *sample_ids = sys.argv[1:]
     connect()
-    registrar = registrar_of(Site(store, keys), load_manifest(open_store(store)))
+    coordinator = coordinator_of(StoreRef(store, keys), load_manifest(open_store(store)))
     if sample_ids:
-        print(ray.get(registrar.delete.remote(sample_ids, [])).id, flush=True)
+        print(ray.get(coordinator.delete.remote(sample_ids, [])).id, flush=True)
     else:
-        print(ray.get(registrar.status.remote())["term"], flush=True)
+        print(ray.get(coordinator.status.remote())["term"], flush=True)
     time.sleep(600)

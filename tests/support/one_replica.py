@@ -16,22 +16,22 @@ import uvicorn
 from lmeraser.config import ServingConfig
 from lmeraser.store import open_store
 from serving.api_keys import ApiKeys
-from serving.batcher import Batching
-from serving.coordinator_proxy import NamedRegistrar
+from serving.batcher import Batcher
+from serving.coordinator_proxy import CoordinatorProxy
 from serving.http_routes import create_app
-from serving.predictor import Scored, ToScore
+from serving.predictor import ScoreRequest, Scores
 from serving.replica import Replica
 
 if __name__ == "__main__":
     replica = Replica(open_store(sys.argv[1]), Path(sys.argv[2]), ServingConfig())
 
-    def score(requests: Sequence[ToScore]) -> list[Scored]:
+    def score(requests: Sequence[ScoreRequest]) -> list[Scores]:
         scored = replica.score(requests)
         if (freeze := Path(sys.argv[4])).exists():
             freeze.unlink()
             os.kill(os.getpid(), signal.SIGSTOP)
         return scored
 
-    registrar = NamedRegistrar(replica.store_id, sys.argv[1])
-    app = create_app(replica, Batching(score, replica.config.max_batch_images), registrar, ApiKeys(Path(sys.argv[2])))
+    coordinator = CoordinatorProxy(replica.store_id, sys.argv[1])
+    app = create_app(replica, Batcher(score, replica.config.max_batch_images), coordinator, ApiKeys(Path(sys.argv[2])))
     uvicorn.run(app, host="127.0.0.1", port=int(sys.argv[3]), log_level="error")

@@ -21,10 +21,10 @@ import ray
 from ray.cluster_utils import Cluster
 from until import until
 
-from actors.remote.owner_processes import NAMESPACE, Site
+from actors.remote.owner_processes import NAMESPACE, StoreRef
 from cluster.authentication import authenticate
 from cluster.jobs import ingest
-from cluster.runtime import free_port, registrar_of
+from cluster.runtime import coordinator_of, free_port
 from cluster.service import start_service, stop_service
 from lmeraser.client.client import Client
 from lmeraser.config import ServingConfig, SourceConfig
@@ -45,24 +45,24 @@ HEALTH = {
 def deletes_and_loses_a_node(second: Any, told: dict[str, Any], arguments: list[str]) -> None:
     """Everything, once the nodes are there."""
     store_uri, keys, folder, images = arguments
-    site = Site(store_uri, keys)
+    site = StoreRef(store_uri, keys)
     store = open_store(store_uri)
     manifest = load_manifest(store)
     try:
-        registrar_of(Site(folder, keys), load_manifest(open_store(folder)))
+        coordinator_of(StoreRef(folder, keys), load_manifest(open_store(folder)))
     except StoreError as error:
         told["refused"] = str(error)
-    registrar = registrar_of(site, manifest)
+    coordinator = coordinator_of(site, manifest)
     url = start_service(store, Path(keys), ServingConfig(), "127.0.0.1", free_port())
     with Client(url) as client:
         source = SourceConfig("image_folder", images)
-        done = ingest(registrar, site, manifest, source, skip_bad=False, force=False, report=lambda *_: None)
+        done = ingest(coordinator, site, manifest, source, skip_bad=False, force=False, report=lambda *_: None)
         told["added"] = done.outcome.added
         picture = next(Path(images).rglob("*.png")).read_bytes()
         client.predict(picture)
 
         def place_of_tuning() -> Any | None:
-            status, places = ray.get([registrar.status.remote(), registrar.owner_places.remote()])
+            status, places = ray.get([coordinator.status.remote(), coordinator.owner_places.remote()])
             told["nodes"] = sorted({place.node_id for place in places.values()} | set(told.get("nodes", ())))
             running = [places[key] for key in status["running"] if key in places]
             return next((place for place in running if place.node_id == second.node_id), None)
@@ -80,11 +80,11 @@ def deletes_and_loses_a_node(second: Any, told: dict[str, Any], arguments: list[
                 return None
 
         until(completed, LONGEST_S)
-        until(lambda: ray.get(registrar.status.remote())["idle"] or None, LONGEST_S)
+        until(lambda: ray.get(coordinator.status.remote())["idle"] or None, LONGEST_S)
         told["seconds"] = round(time.monotonic() - killed, 1)
         told["alive"] = sum(node["Alive"] for node in ray.nodes())
         # A specialist's commit is not waited for by anybody: a replica loads it in the background.
-        newest = ray.get(registrar.status.remote())["commit"]
+        newest = ray.get(coordinator.status.remote())["commit"]
         told["commit"] = until(
             lambda: found if (found := client.predict(picture).commit) == newest else None, LONGEST_S
         )

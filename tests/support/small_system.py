@@ -13,7 +13,7 @@ import timm
 import torch
 from PIL import Image
 
-from actors.coordinator import Registrar
+from actors.coordinator import Coordinator
 from actors.ingests import IngestOutcome, put_rows
 from actors.log_replay import History
 from actors.owners import InProcessOwners
@@ -46,8 +46,8 @@ SMALLEST = {
     "coarse": PartitionConfig(anchors=6, max_cluster_rows=300, min_tuned_rows=1000),
 }
 VARIANTS = {
-    "minute": (MINUTE, PromptConfig("token", tokens=2, meta_passes=0)),
-    "coarse": (MINUTE, PromptConfig("token", tokens=2, meta_passes=0)),
+    "minute": (MINUTE, PromptConfig("token", tokens=2, public_epochs=0)),
+    "coarse": (MINUTE, PromptConfig("token", tokens=2, public_epochs=0)),
     "token": (VIT, PromptConfig("token", tokens=2)),
     "deep": (VIT, PromptConfig("token", tokens=2, depth=2)),
     "pad": (VIT, PromptConfig("pad", pad_px=4)),
@@ -73,15 +73,15 @@ def samples(start: int, stop: int) -> list[Sample]:
     return [Sample(f"s{number}", f"u{number}", number % 3, picture(number)) for number in range(start, stop)]
 
 
-def finish(registrar: Registrar) -> None:
+def finish(coordinator: Coordinator) -> None:
     """Have it do all of its work."""
-    while registrar.step():
+    while coordinator.step():
         pass
 
 
 @dataclass(frozen=True)
 class System:
-    """A store with its keys, and a registrar that does its work when told to."""
+    """A store with its keys, and a coordinator that does its work when told to."""
 
     store: Store
     keys: Path
@@ -97,9 +97,9 @@ class System:
     def method(self) -> Method:
         return load_method(self.store, self.manifest)
 
-    def registrar(self) -> Registrar:
+    def coordinator(self) -> Coordinator:
         owners = InProcessOwners(self.store, self.manifest, self.hash_key, self.method)
-        return Registrar(self.store, self.manifest, self.hash_key, load_signing_key(self.keys), owners, lease_s=0.0)
+        return Coordinator(self.store, self.manifest, self.hash_key, load_signing_key(self.keys), owners, lease_s=0.0)
 
     def with_lease(self, lease_s: float) -> System:
         """The same system as if its store had been made with this lease."""
@@ -107,23 +107,23 @@ class System:
         return self
 
     def ingest(self, rows: list[Sample], tuned: bool = True) -> IngestOutcome:
-        registrar = self.registrar()
-        prefix = registrar.begin_ingest()
+        coordinator = self.coordinator()
+        prefix = coordinator.begin_ingest()
         put_rows(self.store, self.hash_key, f"{prefix}rows", self.method().rows(rows))
-        done = registrar.ingest(prefix)
-        while not registrar.idle():
-            registrar.step()
+        done = coordinator.ingest(prefix)
+        while not coordinator.idle():
+            coordinator.step()
             if done.done() and not tuned:
                 break
         return done.result(timeout=0)
 
     def delete(self, *sample_ids: str) -> None:
-        registrar = self.registrar()
-        registrar.delete(sample_ids, ())
-        while not registrar.idle():
-            registrar.step()
+        coordinator = self.coordinator()
+        coordinator.delete(sample_ids, ())
+        while not coordinator.idle():
+            coordinator.step()
 
-    def registrar_says(self, deletion_id: str) -> str:
+    def coordinator_says(self, deletion_id: str) -> str:
         """The status of a deletion, from the log alone."""
         history = History()
         history.replay(Log(self.store).advance())
@@ -155,7 +155,7 @@ def build_system(folder: Path, variant: str, rows: int) -> System:
         backbone=backbone,
         partition=SMALLEST.get(variant, PARTITION),
         prompt=prompt,
-        tuning=TuningConfig(passes=2, batch_rows=2) if variant in SMALLEST else TuningConfig(passes=2, batch_rows=16),
+        tuning=TuningConfig(epochs=2, batch_rows=2) if variant in SMALLEST else TuningConfig(epochs=2, batch_rows=16),
         heads=HeadsConfig(head_dim=16 if variant in SMALLEST else 32),
     )
     store = LocalStore(folder / "store")

@@ -171,19 +171,19 @@ def test_what_is_asked_for_wrongly_is_told_by_its_name(
 
 def test_an_ingest_that_was_broken_off_leaves_no_image_behind_once_it_is_erased(system_of: SystemOf) -> None:
     system = system_of()
-    registrar = system.registrar()
+    coordinator = system.coordinator()
     rows = system.method().rows(samples(200, 210))
     # The first writer is interrupted before it asks for the commit; the second does what it had begun.
-    put_rows(system.store, system.hash_key, f"{registrar.begin_ingest()}rows", rows)
-    prefix = registrar.begin_ingest()
+    put_rows(system.store, system.hash_key, f"{coordinator.begin_ingest()}rows", rows)
+    prefix = coordinator.begin_ingest()
     put_rows(system.store, system.hash_key, f"{prefix}rows", rows)
-    done = registrar.ingest(prefix)
-    while not registrar.idle():
-        registrar.step()
+    done = coordinator.ingest(prefix)
+    while not coordinator.idle():
+        coordinator.step()
     assert done.result(timeout=0).added == 10
-    registrar.delete(["s203"], [])
-    while not registrar.idle():
-        registrar.step()
+    coordinator.delete(["s203"], [])
+    while not coordinator.idle():
+        coordinator.step()
     assert [name for name in system.store.names() if picture(203) in system.store.get(name)] == []
 
 

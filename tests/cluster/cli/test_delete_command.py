@@ -24,15 +24,15 @@ ODD = {0: "cust-000", 1: " lead", 2: "trail ", 3: 'say "hi"', 4: "two\nlines", 5
 
 @pytest.fixture
 def system(system_of: SystemOf, monkeypatch: pytest.MonkeyPatch) -> System:
-    """A store with odd ids whose registrar is in this process: deletions need no Ray."""
+    """A store with odd ids whose coordinator is in this process: deletions need no Ray."""
     system = system_of("minute", 0)
     rows = [replace(row, sample_id=ODD.get(place, row.sample_id)) for place, row in enumerate(samples(0, 24))]
     system.ingest(rows)
 
     def asked(_store: object, _config: object, _keys: object, method: str, *arguments: Any) -> Deletion:
-        registrar = system.registrar()
-        answer: Deletion = getattr(registrar, method)(*arguments)
-        finish(registrar)
+        coordinator = system.coordinator()
+        answer: Deletion = getattr(coordinator, method)(*arguments)
+        finish(coordinator)
         return answer
 
     monkeypatch.setattr(deletions, "_asked", asked)

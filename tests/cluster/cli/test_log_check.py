@@ -21,7 +21,7 @@ SystemOf = Callable[..., System]
 @pytest.fixture
 def system(system_of: SystemOf) -> System:
     system = system_of("minute", 24)
-    finish(system.registrar())
+    finish(system.coordinator())
     return system
 
 
@@ -61,9 +61,9 @@ def test_an_object_that_a_newer_commit_replaced_is_not_missing(system: System) -
 
 
 def test_a_receipt_of_nothing_says_so_loudly(lmeraser: Run, system: System, tmp_path: Path) -> None:
-    registrar = system.registrar()
-    deletion = registrar.delete(["nobody"], ["no one"]).id
-    finish(registrar)
+    coordinator = system.coordinator()
+    deletion = coordinator.delete(["nobody"], ["no one"]).id
+    finish(coordinator)
     receipt = tmp_path / "nothing.json"
     receipt.write_text(lmeraser("receipt", "show", deletion, "--store", system.store.uri).out)
     shown = lmeraser("receipt", "verify", receipt, "--public-key", system.keys / "signing-key.pub.pem", "--json")

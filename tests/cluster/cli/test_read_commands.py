@@ -43,11 +43,11 @@ def told(built: Callable[[str, int], System], tmp_path_factory: pytest.TempPathF
     folder = tmp_path_factory.mktemp("told") / "store"
     shutil.copytree(original.store.uri, folder)
     system = replace(original, store=LocalStore(folder))
-    registrar = system.registrar()
-    completed = registrar.delete(["s3"], ["u40"]).id
-    while not registrar.idle():
-        registrar.step()
-    return Told(system, completed, registrar.delete(["s5"], []).id)
+    coordinator = system.coordinator()
+    completed = coordinator.delete(["s3"], ["u40"]).id
+    while not coordinator.idle():
+        coordinator.step()
+    return Told(system, completed, coordinator.delete(["s5"], []).id)
 
 
 @pytest.fixture
@@ -155,8 +155,8 @@ def test_before_a_deletion_is_erased_waiting_runs_out_of_time_and_there_is_no_re
 ) -> None:
     store = ("--store", told.system.store.uri)
     for status in ("accepted", "erased", "completed"):
-        reached = lmeraser("deletions", "wait", told.completed, "--status", status, *store, "--json")
-        assert (reached.code, reached.json["status"]) == (0, "completed")
+        fail_point = lmeraser("deletions", "wait", told.completed, "--status", status, *store, "--json")
+        assert (fail_point.code, fail_point.json["status"]) == (0, "completed")
     late = lmeraser("deletions", "wait", told.accepted, "--status", "erased", "--timeout", 0.1, *store)
     assert late.code == 1
     assert "is accepted after 0.1 s, not erased" in late.err

@@ -40,10 +40,10 @@ def lost(system_of: SystemOf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     system = system_of("minute", 24)
     system.delete("s1")
     shutil.copytree(system.store.uri, tmp_path / "copy")
-    registrar = system.registrar()
+    coordinator = system.coordinator()
     for sample_ids, subject_ids in ((["s3", "s4"], []), ([], ["u10"])):
-        registrar.delete(sample_ids, subject_ids)
-        finish(registrar)
+        coordinator.delete(sample_ids, subject_ids)
+        finish(coordinator)
     return Lost(system, replace(system, store=LocalStore(tmp_path / "copy")), tmp_path / "mirror")
 
 
@@ -76,7 +76,7 @@ def test_what_was_deleted_after_the_copy_does_not_come_back(lmeraser: Run, lost:
     ids.write_text("s1\ns3\ns4\nu10\n")
     assert lmeraser("residue", *at, *keys, "--ids-file", ids).code == 0
 
-    finish(copy.registrar())
+    finish(copy.coordinator())
     status = lmeraser("status", *at, "--json").json
     assert status["state_root"] == copy.fresh_root([row for row in ALL if row.sample_id in held(copy)]) == root
     assert status["deletions"] == {"completed": 4}

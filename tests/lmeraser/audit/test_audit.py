@@ -45,12 +45,12 @@ class Deleted(NamedTuple):
 def deleted(system_of: SystemOf) -> Deleted:
     system = system_of("minute", 24)
     system.ingest(samples(40, 42))
-    registrar = system.registrar()
+    coordinator = system.coordinator()
     ids = []
     for sample_ids, subject_ids in ((["s3"], []), ([], ["u40"])):
-        ids.append(registrar.delete(sample_ids, subject_ids).id)
-        while not registrar.idle():
-            registrar.step()
+        ids.append(coordinator.delete(sample_ids, subject_ids).id)
+        while not coordinator.idle():
+            coordinator.step()
     return Deleted(system, (ids[0], ids[1]))
 
 
@@ -180,10 +180,10 @@ def workers() -> Iterator[Executor]:
 @pytest.mark.slow
 def test_the_attack_sees_rows_before_their_deletion_and_not_after(system_of: SystemOf, workers: Executor) -> None:
     system = system_of("minute", 24)
-    deletion = system.registrar().delete(["s3"], []).id
-    registrar = system.registrar()
-    while not registrar.idle():
-        registrar.step()
+    deletion = system.coordinator().delete(["s3"], []).id
+    coordinator = system.coordinator()
+    while not coordinator.idle():
+        coordinator.step()
     key = load_signing_key(system.keys).public_key()
     evidence = read_evidence(system.store, system.manifest, system.hash_key, key, [deletion])
     method = system.method()
@@ -204,10 +204,10 @@ def test_the_attack_sees_rows_before_their_deletion_and_not_after(system_of: Sys
 
 def test_a_store_without_the_deletion_s_cluster_is_told_apart(system_of: SystemOf) -> None:
     system = system_of("minute", 24)
-    registrar = system.registrar()
-    deletion = registrar.delete([f"s{number}" for number in range(24)], []).id
-    while not registrar.idle():
-        registrar.step()
+    coordinator = system.coordinator()
+    deletion = coordinator.delete([f"s{number}" for number in range(24)], []).id
+    while not coordinator.idle():
+        coordinator.step()
     store = LocalStore(Path(system.store.uri))
     question = Question((deletion,), QUICK)
     found = audit(store, system.hash_key, load_signing_key(system.keys).public_key(), question)

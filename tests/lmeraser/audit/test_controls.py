@@ -11,7 +11,7 @@ from small_system import System
 from lmeraser.audit import Plan
 from lmeraser.audit.controls import caught_by, controls
 from lmeraser.audit.evidence import read_evidence
-from lmeraser.audit.fakes import WAYS, Scene, Way, set_scene
+from lmeraser.audit.fakes import WAYS, Scenario, Way, set_scene
 from lmeraser.proof import recompute
 from lmeraser.state.keys import load_signing_key
 
@@ -27,7 +27,7 @@ SEEN_BY: dict[Way, set[str]] = {
 
 
 @pytest.fixture(scope="module")
-def scene(built: Callable[[str, int], System]) -> Scene:
+def scene(built: Callable[[str, int], System]) -> Scenario:
     system = built("token", 90)
     key = load_signing_key(system.keys).public_key()
     evidence = read_evidence(system.store, system.manifest, system.hash_key, key, [])
@@ -35,7 +35,7 @@ def scene(built: Callable[[str, int], System]) -> Scene:
 
 
 @pytest.fixture(scope="module")
-def workers(scene: Scene) -> Iterator[Executor]:
+def workers(scene: Scenario) -> Iterator[Executor]:
     """A thread in place of a process, which would take long to start."""
     with pytest.MonkeyPatch.context() as patch, ThreadPoolExecutor(1) as threads:
         patch.setattr(recompute, "_loaded", [scene.method])
@@ -44,13 +44,13 @@ def workers(scene: Scene) -> Iterator[Executor]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("way", WAYS)
-def test_each_lie_is_seen_by_these_sections(scene: Scene, workers: Executor, way: Way) -> None:
+def test_each_lie_is_seen_by_these_sections(scene: Scenario, workers: Executor, way: Way) -> None:
     assert set(caught_by(scene, way, PLAN, workers)) == SEEN_BY[way]
 
 
 @pytest.mark.slow
 def test_a_lie_that_no_section_sees_fails_the_controls(
-    scene: Scene, workers: Executor, monkeypatch: pytest.MonkeyPatch
+    scene: Scenario, workers: Executor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     blind = "request recorded but rows kept"
     seen = {way: () if way == blind else tuple(names) for way, names in SEEN_BY.items()}

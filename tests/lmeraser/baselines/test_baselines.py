@@ -11,7 +11,7 @@ import torch
 from plain_head import GRID, log_odds
 from small_system import LABELS, System, samples
 
-from lmeraser.baselines import Clustered, Published, PublishedConfig, Retrain, RidgeOnly, Sampled, Sisa, measured
+from lmeraser.baselines import Clustered, Published, PublishedConfig, Retrain, Sampled, SharedHeadOnly, Sisa, measured
 from lmeraser.baselines.ridge import Depths, raw_features
 from lmeraser.config import ServingConfig, TuningConfig
 from lmeraser.learning.backbone import Features
@@ -21,19 +21,19 @@ from lmeraser.learning.tuning import TuningRows
 from lmeraser.proof.recompute import fresh_leaves
 from lmeraser.state.digests import json_digest, state_leaf
 from lmeraser.state.pipeline import Method
-from serving.predictor import Predictor, ToScore
-from serving.snapshot import load_bank
+from serving.predictor import Predictor, ScoreRequest
+from serving.snapshot import load_snapshot
 
 pytestmark = pytest.mark.slow
 ROWS = 40
-PUBLISHED = PublishedConfig(clusters=3, passes=2, pad_px=4, batch_rows=8)
+PUBLISHED = PublishedConfig(clusters=3, epochs=2, pad_px=4, batch_rows=8)
 
 
 @pytest.fixture(scope="module")
 def method(built: Callable[[str, int], System]) -> Method:
     method = built("token", 0).method()
     # The scaffolding head starts at zero, so a prompt does not move before the second step: small batches.
-    return replace(method, config=replace(method.config, tuning=TuningConfig(passes=4, batch_rows=2)))
+    return replace(method, config=replace(method.config, tuning=TuningConfig(epochs=4, batch_rows=2)))
 
 
 def rows_of(method: Method, keep: Callable[[int], bool] = lambda _: True, count: int = ROWS) -> TuningRows:
@@ -42,10 +42,10 @@ def rows_of(method: Method, keep: Callable[[int], bool] = lambda _: True, count:
     return TuningRows(tuple(row.sample_id for row in rows), images_N3PP, np.array([row.label for row in rows]))
 
 
-def with_meta_prompt(method: Method, images_N3PP: np.ndarray) -> Features:
-    assert method.meta_prompt is not None
+def with_public_prompt(method: Method, images_N3PP: np.ndarray) -> Features:
+    assert method.public_prompt is not None
     pixels_N3PP = method.backbone.normalise(torch.from_numpy(images_N3PP))
-    prompts_N = method.meta_prompt.to(pixels_N3PP).expand(len(images_N3PP), *method.meta_prompt.shape)
+    prompts_N = method.public_prompt.to(pixels_N3PP).expand(len(images_N3PP), *method.public_prompt.shape)
     return method.prompt_kind.features(pixels_N3PP, prompts_N)
 
 
@@ -102,12 +102,12 @@ def test_a_shard_of_sisa_that_lost_all_rows_has_no_voice(method: Method) -> None
 
 
 def test_ridge_only_is_what_plain_numpy_gives(method: Method) -> None:
-    ridge = RidgeOnly.fit(method, rows_of(method)).without(["s3", "s9"])
+    ridge = SharedHeadOnly.fit(method, rows_of(method)).without(["s3", "s9"])
     images_N3PP = rows_of(method, lambda number: number not in (3, 9)).images_N3PP
     labels_N = rows_of(method, lambda number: number not in (3, 9)).labels_N
     with torch.no_grad():
         raw_NF, raw_MF = (
-            with_meta_prompt(method, images).head_NF.double().cpu().numpy()
+            with_public_prompt(method, images).head_NF.double().cpu().numpy()
             for images in (images_N3PP, images_of(method))
         )
     map_ = method.feature_map
@@ -123,11 +123,11 @@ def test_ridge_only_forgets_exactly_and_passes_no_row(method: Method) -> None:
     for depth in depths:
         public_NF = raw_features(method, rows_of(method, count=96).images_N3PP, depth)
         mapped = replace(method, feature_map=FeatureMap.fit(public_NF, 32))
-        ridge = RidgeOnly.fit(mapped, rows_of(method), depth)
+        ridge = SharedHeadOnly.fit(mapped, rows_of(method), depth)
         left, cost = measured(
             method.backbone, lambda ridge=ridge: ridge.without(["s3", "nobody"]).without(["s9", "s3"])
         )
-        fresh = RidgeOnly.fit(mapped, rows_of(method, lambda number: number not in (3, 9)), depth)
+        fresh = SharedHeadOnly.fit(mapped, rows_of(method, lambda number: number not in (3, 9)), depth)
         assert cost.row_passes == 0
         assert np.array_equal(left.scores(images_of(method)), fresh.scores(images_of(method)))
 
@@ -182,7 +182,7 @@ def test_published_is_not_exact(method: Method) -> None:
 
 
 def test_published_routes_by_its_prototypes_and_learns(method: Method) -> None:
-    config = replace(PUBLISHED, passes=20)
+    config = replace(PUBLISHED, epochs=20)
     published = Published.fit(method, config, rows_of(method))
     assert len(set(published.cluster_N.tolist())) > 1
     right = published.scores(published.rows.images_N3PP).argmax(axis=1) == published.rows.labels_N
@@ -215,8 +215,8 @@ def test_clustered_answers_as_a_replica_does(system_of: Callable[..., System]) -
     method = system.method()
     images_N3PP = images_of(method)
     answers = Clustered.fit(method, method.rows(samples(0, 60))).answers(images_N3PP, own=True)
-    bank = load_bank(system.store, method, system.newest(), system.hash_key)
-    scored = Predictor(method, ServingConfig()).score(bank, [ToScore(images_N3PP, with_specialists=True)])
+    snapshot = load_snapshot(system.store, method, system.newest(), system.hash_key)
+    scored = Predictor(method, ServingConfig()).score(snapshot, [ScoreRequest(images_N3PP, with_specialists=True)])
     assert np.array_equal(answers.specialist_N, scored.specialist_N)
     # The replica's batches have another shape.
     np.testing.assert_allclose(answers.shared_NC, scored.shared_NC, atol=0.02)
@@ -228,15 +228,15 @@ def test_clustered_answers_as_a_replica_does(system_of: Callable[..., System]) -
 def test_what_a_deletion_is_said_to_cost_is_what_is_counted(variant: str, built: Callable[[str, int], System]) -> None:
     """In batches of one row nothing is padded, so both are equal to the row."""
     method = built(variant, 0).method()
-    tuning = TuningConfig(passes=2, batch_rows=1)
+    tuning = TuningConfig(epochs=2, batch_rows=1)
     method = replace(method, config=replace(method.config, tuning=tuning), feature_batch=1)
-    config = PublishedConfig(clusters=3, passes=2, pad_px=4, batch_rows=1)
+    config = PublishedConfig(clusters=3, epochs=2, pad_px=4, batch_rows=1)
     rows = rows_of(method, count=30)
     fits = [
         Retrain.fit(method, rows),
         Sisa.fit(method, rows, shards=3, slices=3),
         Published.fit(method, config, rows),
-        RidgeOnly.fit(method, rows),
+        SharedHeadOnly.fit(method, rows),
         Sampled.fit(method, rows, tuned_rows=8),
         Clustered.fit(method, method.rows(samples(0, 30))),
     ]

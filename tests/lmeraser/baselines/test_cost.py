@@ -42,7 +42,7 @@ def test_an_extraction_counts_its_padding_and_nothing_backward(built: Callable[[
 
 def test_a_tuning_counts_as_many_rows_backward_as_forward(built: Callable[[str, int], System]) -> None:
     method = built("token", 0).method()
-    config = replace(method.config, tuning=replace(method.config.tuning, passes=3, batch_rows=4))
+    config = replace(method.config, tuning=replace(method.config.tuning, epochs=3, batch_rows=4))
     _, cost = measured(method.backbone, lambda: tune_prompt(method.backbone, config, rows_of(method, 10)))
     assert (cost.forward_row_passes, cost.backward_row_passes) == (36, 36)
     forward = 36 * BLOCKS * operations(TOKENS + 2)
@@ -52,7 +52,7 @@ def test_a_tuning_counts_as_many_rows_backward_as_forward(built: Callable[[str, 
 
 def test_blocks_below_the_prompt_count_once_for_each_row(built: Callable[[str, int], System]) -> None:
     method = built("deep", 0).method()
-    config = replace(method.config, tuning=replace(method.config.tuning, passes=3, batch_rows=5))
+    config = replace(method.config, tuning=replace(method.config.tuning, epochs=3, batch_rows=5))
     _, cost = measured(method.backbone, lambda: tune_prompt(method.backbone, config, rows_of(method, 10)))
     assert (cost.forward_row_passes, cost.backward_row_passes) == (10 / 2 + 30 / 2, 30 / 2)
 

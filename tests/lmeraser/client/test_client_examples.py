@@ -57,7 +57,7 @@ def test_the_example_of_the_readme_runs(service: Service, url: str) -> None:
     code = found[1].replace("http://127.0.0.1:8000", url).replace("stop/17.png", "s3")
     assert code != found[1]
     exec(compile(code, str(README), "exec"), {})
-    assert [(one.status, one.rows) for one in service.registrar.registrar.deletions()] == [("completed", 1)]
+    assert [(one.status, one.rows) for one in service.coordinator.coordinator.deletions()] == [("completed", 1)]
 
 
 def test_refusals_by_key_are_typed_and_carry_the_request_id(service: Service, url: str) -> None:

@@ -39,7 +39,7 @@ BOUNDS = [
     ("prompt.pad_px", (1,), (0,), "greater than or equal to 1"),
     ("prompt.tokens", (1, 512), (0, 513), "greater than or equal to 1|less than or equal to 512"),
     ("prompt.depth", (0, 3), (-1,), "greater than or equal to 0"),
-    ("tuning.passes", (1,), (0,), "greater than or equal to 1"),
+    ("tuning.epochs", (1,), (0,), "greater than or equal to 1"),
     ("tuning.batch_rows", (1,), (0,), "greater than or equal to 1"),
     ("tuning.learning_rate", (0.5, 1), (0, -1.0), "greater than 0"),
     ("tuning.head_learning_rate", (0.5,), (0.0,), "greater than 0"),
@@ -84,8 +84,8 @@ def test_an_empty_mapping_gives_the_defaults(tmp_path: Path) -> None:
 
 
 def test_values_in_the_file_replace_the_defaults_and_leave_the_others(tmp_path: Path) -> None:
-    config = loaded(tmp_path, {"seed": 5, "tuning": {"passes": 3}, "labels": ["cat", "dog"]})
-    assert config == Config(seed=5, tuning=TuningConfig(passes=3), labels=LABELS)
+    config = loaded(tmp_path, {"seed": 5, "tuning": {"epochs": 3}, "labels": ["cat", "dog"]})
+    assert config == Config(seed=5, tuning=TuningConfig(epochs=3), labels=LABELS)
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
@@ -147,7 +147,7 @@ def test_a_bad_value_is_named_with_its_key_and_what_is_allowed(
 
 def test_all_bad_values_are_named_at_once(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"backbone\.image_px.*tuning\.passes"):
-        loaded(tmp_path, {"backbone": {"image_px": 3}, "tuning": {"passes": 0}})
+        loaded(tmp_path, {"backbone": {"image_px": 3}, "tuning": {"epochs": 0}})
 
 
 @pytest.mark.parametrize("kind", ["parquet", "image_folder", "torchvision"])
@@ -259,8 +259,8 @@ def test_canonical_bytes_are_sorted_json_without_spaces() -> None:
 
 
 def test_canonical_bytes_do_not_hang_on_how_the_file_is_written(tmp_path: Path) -> None:
-    one = load_config(written(tmp_path, "seed: 3\ntuning: {learning_rate: 1, passes: 2}\nlabels: [a, b]"))
-    other = load_config(written(tmp_path, "labels:\n- a\n- b\ntuning: {passes: 2, learning_rate: 1.0}\nseed: 3"))
+    one = load_config(written(tmp_path, "seed: 3\ntuning: {learning_rate: 1, epochs: 2}\nlabels: [a, b]"))
+    other = load_config(written(tmp_path, "labels:\n- a\n- b\ntuning: {epochs: 2, learning_rate: 1.0}\nseed: 3"))
     assert one.method(()).canonical() == other.method(()).canonical()
 
 
@@ -302,7 +302,7 @@ def test_canonical_bytes_do_not_hang_on_what_may_change_from_run_to_run(tmp_path
         ({}, "labels: Field required"),
         ({"labels": ["a", "b"], "colour": 1}, "colour: Unexpected"),
         ({"labels": ["a", "a"]}, "labels repeats a"),
-        ({"labels": ["a", "b"], "tuning": {"passes": 0}}, r"tuning\.passes.*equal to 1 \(got 0\)"),
+        ({"labels": ["a", "b"], "tuning": {"epochs": 0}}, r"tuning\.passes.*equal to 1 \(got 0\)"),
     ],
 )
 def test_what_is_no_method_is_refused(value: Any, message: str) -> None:

@@ -60,8 +60,8 @@ def test_a_dollar_in_a_comment_means_nothing(tmp_path: Path) -> None:
     ("text", "told"),
     [
         ("seed: 1\nlabels: [a, b]\nseed: 2\n", "the key 'seed' in line 3 is there already, in line 1"),
-        ("tuning:\n  passes: 1\n  'passes': 2\n", "the key 'passes' in line 3 is there already, in line 2"),
-        ("tuning: {passes: 1}\ntuning: {batch_rows: 2}", "the key 'tuning' in line 2 is there already, in line 1"),
+        ("tuning:\n  epochs: 1\n  'epochs': 2\n", "the key 'epochs' in line 3 is there already, in line 2"),
+        ("tuning: {epochs: 1}\ntuning: {batch_rows: 2}", "the key 'tuning' in line 2 is there already, in line 1"),
     ],
 )
 def test_a_repeated_key_is_named_with_its_line(tmp_path: Path, text: str, told: str) -> None:

@@ -91,7 +91,7 @@ def test_rows_of_one_class_or_one_of_each_leave_the_prompt_where_it_starts(metho
 def test_tuning_lowers_what_it_makes_small(method: Method) -> None:
     labels_N = np.arange(60) % 3
     rows = rows_of(method, labels_N)
-    config = replace(method.config, tuning=replace(method.config.tuning, passes=12))
+    config = replace(method.config, tuning=replace(method.config.tuning, epochs=12))
     objective = ClosedForm(config, rows.sample_ids, labels_N, method.feature_map, torch.device("cpu"))
 
     def total(prompt: torch.Tensor) -> float:

@@ -1,4 +1,4 @@
-"""The meta-prompt comes from public rows alone, and every row passes with it where no specialist answers."""
+"""The public prompt comes from public rows alone, and serves every row that has no specialist."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from small_system import System, samples
 
 from lmeraser.data import Sample
-from lmeraser.learning.public_prompt import learn_meta_prompt
+from lmeraser.learning.public_prompt import learn_public_prompt
 from lmeraser.learning.tuning import TuningRows, tune_prompt
 from lmeraser.state.pipeline import Method
 from lmeraser.state.public_artifacts import build_public, open_method
@@ -26,42 +26,42 @@ def test_it_is_a_tuning_on_the_public_rows(method: Method) -> None:
     rows = samples(1000, 1096)
     images_N3PP = method.decode([row.image for row in rows])
     tuning = TuningRows(tuple(row.sample_id for row in rows), images_N3PP, np.array([row.label for row in rows]))
-    passes = replace(method.config.tuning, passes=method.config.prompt.meta_passes)
-    expected = tune_prompt(method.backbone, replace(method.config, tuning=passes), tuning)
-    assert method.meta_prompt is not None
-    assert torch.equal(method.meta_prompt, expected)
+    epochs = replace(method.config.tuning, epochs=method.config.prompt.public_epochs)
+    expected = tune_prompt(method.backbone, replace(method.config, tuning=epochs), tuning)
+    assert method.public_prompt is not None
+    assert torch.equal(method.public_prompt, expected)
     assert not torch.equal(expected, method.prompt_kind.start(method.config.seed))
 
 
 def test_labels_need_not_be_numbered_from_zero_and_order_does_not_matter(method: Method) -> None:
     def learned(rows: list[Sample]) -> torch.Tensor:
-        found = learn_meta_prompt(method.backbone, method.config, rows)
+        found = learn_public_prompt(method.backbone, method.config, rows)
         assert found is not None
         return found
 
     rows = samples(1000, 1040)
     first = learned(rows)
     assert torch.equal(first, learned([replace(row, label=100 + 7 * row.label) for row in reversed(rows)]))
-    fewer = replace(method.config, prompt=replace(method.config.prompt, meta_rows=20))
-    drawn = learn_meta_prompt(method.backbone, fewer, rows)
+    fewer = replace(method.config, prompt=replace(method.config.prompt, public_rows=20))
+    drawn = learn_public_prompt(method.backbone, fewer, rows)
     assert drawn is not None
-    assert torch.equal(drawn, learn_meta_prompt(method.backbone, fewer, rows[::-1]))
+    assert torch.equal(drawn, learn_public_prompt(method.backbone, fewer, rows[::-1]))
     assert not torch.equal(drawn, first)
 
 
 def test_a_specialist_starts_from_it(method: Method) -> None:
     slow = replace(method, config=replace(method.config, tuning=replace(method.config.tuning, learning_rate=1e-9)))
-    assert method.meta_prompt is not None
+    assert method.public_prompt is not None
     prompt = slow.specialist(slow.rows(samples(0, 20))).prompt
-    np.testing.assert_allclose(prompt, method.meta_prompt.numpy(), rtol=0, atol=1e-6)
+    np.testing.assert_allclose(prompt, method.public_prompt.numpy(), rtol=0, atol=1e-6)
 
 
 def test_rows_pass_with_it_before_any_specialist(method: Method) -> None:
     rows = samples(0, 12)
     pixels_N3PP = method.backbone.normalise(torch.from_numpy(method.decode([row.image for row in rows])))
-    assert method.meta_prompt is not None
+    assert method.public_prompt is not None
     with torch.no_grad():
-        prompts_N = method.meta_prompt.to(pixels_N3PP).expand(12, *method.meta_prompt.shape)
+        prompts_N = method.public_prompt.to(pixels_N3PP).expand(12, *method.public_prompt.shape)
         expected = method.prompt_kind.features(pixels_N3PP, prompts_N)
         bare = method.backbone.features_of_pixels(pixels_N3PP)
     table = method.rows(rows)
@@ -74,7 +74,7 @@ def test_rows_pass_with_it_before_any_specialist(method: Method) -> None:
 
 def test_without_passes_there_is_none(built: Callable[[str, int], System]) -> None:
     system = built("minute", 0)
-    assert system.method().meta_prompt is None
+    assert system.method().public_prompt is None
     assert "prompt" not in system.manifest.public
 
 
@@ -85,8 +85,8 @@ def test_private_rows_have_no_part_in_it(built: Callable[[str, int], System]) ->
 
 def test_it_lowers_the_loss_of_a_head_on_public_rows(method: Method) -> None:
     rows = samples(1000, 1096)
-    passes = replace(method.config.prompt, meta_passes=12)
-    config = replace(method.config, prompt=passes, tuning=replace(method.config.tuning, batch_rows=8))
+    epochs = replace(method.config.prompt, public_epochs=12)
+    config = replace(method.config, prompt=epochs, tuning=replace(method.config.tuning, batch_rows=8))
     pixels_N3PP = method.backbone.normalise(torch.from_numpy(method.decode([row.image for row in rows])))
 
     def residual(prompt: torch.Tensor) -> float:
@@ -99,7 +99,7 @@ def test_it_lowers_the_loss_of_a_head_on_public_rows(method: Method) -> None:
         weight_FC = np.linalg.solve(gram_FF, design_NF.T @ targets_NC)
         return float(((design_NF @ weight_FC - targets_NC) ** 2).sum())
 
-    learned = learn_meta_prompt(method.backbone, config, rows)
+    learned = learn_public_prompt(method.backbone, config, rows)
     assert learned is not None
     assert residual(learned) < residual(method.prompt_kind.start(config.seed))
 
@@ -108,5 +108,5 @@ def test_public_artifacts_with_it_open_to_the_same_method(built: Callable[[str, 
     method = built("token", 0).method()
     artifacts = build_public(method.config, method.backbone.model.state_dict(), samples(1000, 1096))
     opened = open_method(method.config, artifacts)
-    assert opened.meta_prompt is not None and method.meta_prompt is not None
-    assert torch.equal(opened.meta_prompt, method.meta_prompt)
+    assert opened.public_prompt is not None and method.public_prompt is not None
+    assert torch.equal(opened.public_prompt, method.public_prompt)

@@ -87,7 +87,7 @@ def test_a_cancelled_tuning_stops_at_its_next_step(method: Method) -> None:
 
 
 def test_tuning_lowers_the_loss_of_a_head_on_the_same_rows(method: Method) -> None:
-    config = replace(method.config, tuning=replace(method.config.tuning, passes=12, batch_rows=15))
+    config = replace(method.config, tuning=replace(method.config.tuning, epochs=12, batch_rows=15))
     rows = rows_of(method, 0, 60)
     pixels_N3PP = method.backbone.normalise(torch.from_numpy(rows.images_N3PP))
 

@@ -278,7 +278,7 @@ def test_a_store_that_was_made_elsewhere_is_refused_and_says_how_it_differs(syst
 
 def test_a_store_without_a_commit_is_not_ready_whatever_else_its_log_holds(system_of: SystemOf) -> None:
     system = system_of(rows=0)
-    system.registrar()
+    system.coordinator()
     assert [record.kind for record in Log(system.store).advance()] == ["term"]
     with pytest.raises(NotReadyError, match="ingest"):
         verified(system)

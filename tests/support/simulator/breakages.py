@@ -35,37 +35,37 @@ class Breakage:
 BREAKAGES = (
     Breakage(
         "a sweep asks no fence",
-        "actors.coordinator:Registrar._sweep",
+        "actors.coordinator:Coordinator._sweep",
         "self._journal.check)",
         "lambda: None)",
     ),
     Breakage(
-        "a registrar forgets that it was told of its replacement",
+        "a coordinator forgets that it was told of its replacement",
         "actors.journal:Journal._refuse",
         "        self.history.replay(foreign)\n",
         "        self.history.replay(foreign)\n        if not foreign:\n            return\n",
     ),
     Breakage(
-        "a registrar that was told of its replacement goes on",
-        "actors.coordinator:Registrar.step",
+        "a coordinator that was told of its replacement goes on",
+        "actors.coordinator:Coordinator.step",
         "            self._journal.heed()\n",
         "",
     ),
     Breakage(
         "an ingest is told what became of its rows without a look at the log",
-        "actors.coordinator:Registrar._add",
+        "actors.coordinator:Coordinator._add",
         "        self._journal.check()\n",
         "",
     ),
     Breakage(
         "the lease is not waited out",
-        "actors.coordinator:Registrar._erase",
+        "actors.coordinator:Coordinator._erase",
         "        time.sleep(self._lease_s)\n",
         "",
     ),
     Breakage(
         "nothing is swept before a deletion counts as erased",
-        "actors.coordinator:Registrar._erase",
+        "actors.coordinator:Coordinator._erase",
         "        self._sweep()\n",
         "",
     ),
@@ -113,7 +113,7 @@ BREAKAGES = (
         'record.kind == "request" and False and',
     ),
     Breakage(
-        "a request that its registrar did not live to record is left",
+        "a request that its coordinator did not live to record is left",
         "actors.requests:Intake.adopt",
         'self._store.names("requests/")',
         "[]",

@@ -5,18 +5,18 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
-from actors.coordinator import Registrar
+from actors.coordinator import Coordinator
 from actors.ingests import put_rows
 from lmeraser.deletion import Deletion
 from lmeraser.errors import DuplicateSampleError, LMEraserError, NotReadyError, RequestError
 from lmeraser.state.commit import Commit
 from lmeraser.state.stored_objects import read_heads
-from serving.current_snapshot import CurrentBank
+from serving.current_snapshot import CurrentSnapshot
 from serving.lease import Lease
-from serving.snapshot import Bank
-from simulator.coordinators import DiedError, RegistrarProcess
+from serving.snapshot import Snapshot
+from simulator.coordinators import CoordinatorActor, DiedError
 from simulator.invariants import Invariants, WrongError
-from simulator.ledger import Asked, Ingested, Ledger
+from simulator.ledger import Ingested, Ledger, RequestedDeletion
 from simulator.plan import Delete, Ingest, Serve
 from simulator.rows import HASH_KEY, LEASE_S, Ground
 from simulator.scheduler import Scheduler
@@ -36,29 +36,29 @@ class Clients:
         ground: Ground,
         ledger: Ledger,
         invariants: Invariants,
-        registrars: list[RegistrarProcess],
+        coordinators: list[CoordinatorActor],
     ) -> None:
         self._scheduler = scheduler
         self._store = store
         self._ground = ground
         self._ledger = ledger
         self._invariants = invariants
-        self._registrars = registrars
+        self._coordinators = coordinators
 
     def delete(self, event: Delete) -> None:
-        """Ask until there is an answer, of one registrar after the other, with the same idempotency key."""
-        asked = Asked(event.name, event.samples, event.subjects)
+        """Ask until there is an answer, of one coordinator after the other, with the same idempotency key."""
+        asked = RequestedDeletion(event.name, event.samples, event.subjects)
         self._ledger.asked.append(asked)
         names = [f"row-{number:02d}" for number in event.samples]
 
-        def ask(registrar: Registrar) -> Deletion:
-            deletion = registrar.delete(names, event.subjects, event.name)
+        def ask(coordinator: Coordinator) -> Deletion:
+            deletion = coordinator.delete(names, event.subjects, event.name)
             asked.answered = deletion.id
             return deletion
 
         for attempt in range(_ATTEMPTS):
             try:
-                found = self._registrar(event.cluster + attempt).call("delete", ask)
+                found = self._coordinator(event.cluster + attempt).call("delete", ask)
             except (DiedError, LMEraserError) as error:
                 self._scheduler.note(f"is told {type(error).__name__}: {error}")
                 self._scheduler.sleep(_PAUSE_S)
@@ -84,28 +84,28 @@ class Clients:
             return
 
     def _bring(self, event: Ingest, ingested: Ingested, cluster: int) -> Any:
-        registrar = self._registrar(cluster)
+        coordinator = self._coordinator(cluster)
 
-        def begin(one: Registrar) -> str:
+        def begin(one: Coordinator) -> str:
             ingested.asked_at = self._scheduler.points
             ingested.prefix = one.begin_ingest()
             ingested.began_at = self._scheduler.points
             return ingested.prefix
 
-        prefix = registrar.call("begin", begin)
+        prefix = coordinator.call("begin", begin)
         try:
             samples = [row.sample() for row in event.rows]
             for place in range(event.objects):
                 part = samples[place :: event.objects]
                 if part:
                     put_rows(self._store, HASH_KEY, f"{prefix}{place}", self._ground.method.rows(part))
-                registrar.call("renew", lambda one: one.prefixes.renew(prefix))
+                coordinator.call("renew", lambda one: one.prefixes.renew(prefix))
             if event.ending == "abandon":
                 raise RequestError("the client gives up")
             if event.ending == "silent":
                 return "nothing, and ends without a word"
-            future = registrar.call("ingest", lambda one: one.ingest(prefix, event.force))
-            process = registrar.process
+            future = coordinator.call("ingest", lambda one: one.ingest(prefix, event.force))
+            process = coordinator.process
             self._scheduler.wait(lambda: future.done() or not process.alive)
             if not future.done():
                 raise DiedError(process.name)
@@ -115,7 +115,7 @@ class Clients:
         except BaseException as error:
             if isinstance(error, DiedError | LMEraserError):
                 try:
-                    registrar.call("abandon", lambda one: one.prefixes.drop(prefix))
+                    coordinator.call("abandon", lambda one: one.prefixes.drop(prefix))
                 except DiedError:
                     pass
             raise
@@ -125,34 +125,34 @@ class Clients:
     def serve(self, event: Serve) -> None:
         """Look, answer, and look again, as ``Replica.predict`` does."""
         lease = Lease(self._store, LEASE_S, self._clock)
-        current = CurrentBank(lease, self._bank)
+        current = CurrentSnapshot(lease, self._snapshot)
         current.start()
         for _ in range(event.answers):
             try:
-                bank = current.awaited()
+                snapshot = current.awaited()
                 # The forward pass.
                 self._scheduler.sleep(0.02)
-                if lease.holds(bank.commit.number):
-                    self._invariants.answered(bank.commit.number)
-                    self._scheduler.note(f"answers from commit {bank.commit.number}")
+                if lease.holds(snapshot.commit.number):
+                    self._invariants.answered(snapshot.commit.number)
+                    self._scheduler.note(f"answers from commit {snapshot.commit.number}")
             except NotReadyError as error:
                 self._scheduler.note(f"does not answer: {error}")
             self._scheduler.sleep(0.15)
         current.stop()
 
-    def _bank(self, commit: Commit, _previous: Bank | None) -> Bank:
-        """Stands for ``serving.snapshot.load_bank``."""
+    def _snapshot(self, commit: Commit, _previous: Snapshot | None) -> Snapshot:
+        """Stands for ``serving.snapshot.load_snapshot``."""
         read_heads(self._store, HASH_KEY, commit)
-        bank: Any = SimpleNamespace(commit=commit)
-        return bank
+        snapshot: Any = SimpleNamespace(commit=commit)
+        return snapshot
 
     def _clock(self) -> float:
         self._scheduler.point("read the clock")
         return self._scheduler.now_s
 
-    def _registrar(self, cluster: int) -> RegistrarProcess:
+    def _coordinator(self, cluster: int) -> CoordinatorActor:
         """One that has not ended, once it is there or half a minute is over."""
-        living = [one for one in self._registrars if not one.ended] or self._registrars
+        living = [one for one in self._coordinators if not one.ended] or self._coordinators
         found = living[cluster % len(living)]
-        self._scheduler.wait(lambda: found.ended or found.registrar is not None, self._scheduler.now_s + 30.0)
+        self._scheduler.wait(lambda: found.ended or found.coordinator is not None, self._scheduler.now_s + 30.0)
         return found

@@ -1,4 +1,4 @@
-"""A registrar in a process, as in ``actors.remote.coordinator_actor``: one thread works, and calls come on others."""
+"""A coordinator in a process, as in ``actors.remote.coordinator_actor``: one thread works, and calls come on others."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from actors.coordinator import Registrar
-from actors.owners import may_pass
+from actors.coordinator import Coordinator
+from actors.owners import is_transient
 from lmeraser.errors import FencedError
 from lmeraser.state.manifest import load_manifest
 from simulator.owners import Cluster, SimulatedOwners
@@ -27,8 +27,8 @@ class DiedError(Exception):
     """Raised when a process ended during a call: what was asked for may have happened."""
 
 
-class RegistrarProcess:
-    """The registrar of one Ray cluster; one that dies is started again, but for one that was replaced."""
+class CoordinatorActor:
+    """The coordinator of one Ray cluster; one that dies is started again, but for one that was replaced."""
 
     def __init__(
         self,
@@ -51,7 +51,7 @@ class RegistrarProcess:
         self._called = False
         self.steps = 0
         self.ended = False
-        self.registrar: Registrar | None = None
+        self.coordinator: Coordinator | None = None
         self.start()
         ray = Process(f"{cluster.name}.ray", mortal=False)
         scheduler.spawn(ray, ray.name, self._keep)
@@ -59,25 +59,25 @@ class RegistrarProcess:
     def start(self) -> None:
         """Begin, or begin again, in a new process."""
         self._starts += 1
-        self.registrar = None
+        self.coordinator = None
         self.process = process = Process(f"{self._cluster.name}#{self._starts}")
         self._scheduler.spawn(process, f"{process.name}.work", self._work)
 
     def idle(self) -> bool:
         """Whether it has nothing to do."""
-        return self.ended or (self.registrar is not None and self.process.alive and self.registrar.idle())
+        return self.ended or (self.coordinator is not None and self.process.alive and self.coordinator.idle())
 
-    def call(self, verb: str, work: Callable[[Registrar], Any]) -> Any:
-        """Call a method of the registrar, on a thread of its process.
+    def call(self, verb: str, work: Callable[[Coordinator], Any]) -> Any:
+        """Call a method of the coordinator, on a thread of its process.
 
         Raises:
             DiedError: when the process is not there, or dies meanwhile.
         """
-        process, registrar = self.process, self.registrar
-        if registrar is None or not process.alive:
+        process, coordinator = self.process, self.coordinator
+        if coordinator is None or not process.alive:
             raise DiedError(process.name)
         self._calls += 1
-        task = self._scheduler.spawn(process, f"{process.name}.{verb}{self._calls}", lambda: work(registrar))
+        task = self._scheduler.spawn(process, f"{process.name}.{verb}{self._calls}", lambda: work(coordinator))
         self._scheduler.wait(lambda: task.ended or not process.alive)
         if not task.ended:
             raise DiedError(process.name)
@@ -91,27 +91,27 @@ class RegistrarProcess:
         try:
             load_manifest(self._store)
             owners = SimulatedOwners(self._scheduler, self._store, self._ground, self._cluster, self._slots)
-            registrar = Registrar(self._store, self._ground.manifest, HASH_KEY, SIGNING_KEY, owners, LEASE_S)
+            coordinator = Coordinator(self._store, self._ground.manifest, HASH_KEY, SIGNING_KEY, owners, LEASE_S)
         except Exception as error:
             self._scheduler.note(f"could not start: {type(error).__name__}: {error}")
-            if may_pass(error):
+            if is_transient(error):
                 self._scheduler.kill(process)
             if isinstance(error, FencedError):
                 error = None
             return self._end(process, error)
-        self.registrar = registrar
+        self.coordinator = coordinator
         pause_s = IDLE_S
         while True:
             try:
-                working = registrar.step()
+                working = coordinator.step()
                 self.steps += 1
-                pause_s = IDLE_S if working or not registrar.idle() else min(2 * pause_s, LONGEST_PAUSE_S)
+                pause_s = IDLE_S if working or not coordinator.idle() else min(2 * pause_s, LONGEST_PAUSE_S)
             except FencedError as error:
                 self._scheduler.note(f"was replaced: {error}")
                 return self._end(process, None)
             except Exception as error:
                 self._scheduler.note(f"{type(error).__name__}: {error}")
-                if may_pass(error):
+                if is_transient(error):
                     self._scheduler.sleep(1.0)
                     continue
                 self._unexpected(process, error)

@@ -9,7 +9,7 @@ from functools import lru_cache
 
 from simulator.choices import Choices, Deviation, Drawn, Given
 from simulator.clients import Clients
-from simulator.coordinators import RegistrarProcess
+from simulator.coordinators import CoordinatorActor
 from simulator.invariants import Invariants, WrongError
 from simulator.ledger import Ingested, Ledger
 from simulator.owners import Cluster
@@ -33,7 +33,7 @@ class Outcome:
         wrong: what did not hold, by kind, and in words; None where all did.
         deviations: the choices that were made.
         trace: what happened, line by line.
-        late: objects that a replaced registrar's owners wrote too late, and that lay there until the next start.
+        late: objects that a replaced coordinator's owners wrote too late, and that lay there until the next start.
     """
 
     plan: Plan
@@ -111,9 +111,11 @@ class World:
         self._invariants.store = self.store
         self._ledger.read((objects[name] for name in sorted(objects) if name.startswith("log/")), -1)
         self._ledger.ingested.append(Ingested(plan.first, False, succeeded=True))
-        self._registrars: list[RegistrarProcess] = []
-        self._clients = Clients(scheduler, self.store, self._ground, self._ledger, self._invariants, self._registrars)
-        self._disaster = Disaster(scheduler, self.store, self._ledger, self._invariants, self._registrars, self._start)
+        self._coordinators: list[CoordinatorActor] = []
+        self._clients = Clients(scheduler, self.store, self._ground, self._ledger, self._invariants, self._coordinators)
+        self._disaster = Disaster(
+            scheduler, self.store, self._ledger, self._invariants, self._coordinators, self._start
+        )
         self._late: set[str] = set()
 
     def run(self) -> Outcome:
@@ -169,14 +171,14 @@ class World:
 
     def _start(self, name: str) -> None:
         cluster = Cluster(name)
-        self._registrars.append(
-            RegistrarProcess(
+        self._coordinators.append(
+            CoordinatorActor(
                 self._scheduler, self.store, self._ground, cluster, self._plan.slots, self._invariants.unexpected
             )
         )
 
     def _close(self, tasks: list[Task]) -> None:
-        """Wait until all is at rest, and look; have a new registrar take over, and look again."""
+        """Wait until all is at rest, and look; have a new coordinator take over, and look again."""
         self._scheduler.wait(lambda: all(task.ended or not task.process.alive for task in tasks))
         self._await_rest()
         self._scheduler.sleep(_CLOSING_S)
@@ -191,7 +193,7 @@ class World:
 
     def _await_rest(self) -> None:
         """Until nobody has anything to do, and has looked for it."""
-        steps = {id(one): one.steps for one in self._registrars}
+        steps = {id(one): one.steps for one in self._coordinators}
         self._scheduler.wait(
-            lambda: all(one.idle() and (one.ended or one.steps > steps[id(one)] + 1) for one in self._registrars)
+            lambda: all(one.idle() and (one.ended or one.steps > steps[id(one)] + 1) for one in self._coordinators)
         )

@@ -13,7 +13,7 @@ from lmeraser.state.commit import DATA_FOLDERS
 from lmeraser.state.log import Log
 from lmeraser.state.rows import RowTable
 from simulator.coordinators import SIGNING_KEY
-from simulator.ledger import Asked, Ledger, rows_in
+from simulator.ledger import Ledger, RequestedDeletion, rows_in
 from simulator.rows import ROWS, Ground, held_in
 from simulator.scheduler import Process, Scheduler
 from simulator.store import MemoryStore
@@ -37,7 +37,7 @@ class Invariants:
         self._written_at: dict[str, int] = {}
         self.store: MemoryStore | None = None
         self.restarts = 0
-        # Objects that a replaced registrar's processes wrote too late, and which process it was.
+        # Objects that a replaced coordinator's processes wrote too late, and which process it was.
         self.late: dict[str, Process] = {}
 
     def watch(self, verb: str, name: str, data: bytes | None) -> None:
@@ -85,16 +85,16 @@ class Invariants:
                 self._scheduler.fail(WrongError("late answer", what))
 
     def unexpected(self, process: Process, error: BaseException) -> None:
-        """A registrar ended with an error that is neither a replacement nor a failure of the medium."""
+        """A coordinator ended with an error that is neither a replacement nor a failure of the medium."""
         told = f"{process.name}: {type(error).__name__}: {error}"
         if not isinstance(error, LMEraserError):
             self._scheduler.fail(WrongError("crash", told))
         elif isinstance(error, ObjectMissingError) and "requests/" in str(error):
-            # A registrar that was replaced has removed a request that it had refused, and the new one had adopted:
+            # A coordinator that was replaced has removed a request that it had refused, and the new one had adopted:
             # that one starts again, and makes it anew from the log.
             self.restarts += 1
         elif process.name == self._ledger.newest:
-            self._scheduler.fail(WrongError("registrar ended", told))
+            self._scheduler.fail(WrongError("coordinator ended", told))
 
     def _put(self, name: str, data: bytes) -> None:
         if name.startswith("log/"):
@@ -124,20 +124,20 @@ class Invariants:
             raise WrongError("object lost", f"commit {commit.number} names {sorted(missing)[0]}, which is not there")
 
     def _replaced(self) -> Process | None:
-        """The process that runs now, if it is of a registrar that was replaced."""
+        """The process that runs now, if it is of a coordinator that was replaced."""
         task = self._scheduler.task
         if task is None or _cluster(task.process.name) == _cluster(self._ledger.newest):
             return None
         return task.process
 
     def _excused(self) -> set[str]:
-        """What may lie there until the next start: heads and requests of a replaced registrar, and what its owners did
-        not live to remove."""
+        """What may lie there until the next start: heads and requests of a replaced coordinator, and what its owners
+        did not live to remove."""
         return {
             name for name, process in self.late.items() if "heads/" in name or "requests/" in name or not process.alive
         }
 
-    def _check_erased(self, deletion: Asked) -> None:
+    def _check_erased(self, deletion: RequestedDeletion) -> None:
         gone = {row for row in range(ROWS) if deletion.names(row)}
         gone = {row for row in gone if not self._ledger.may_hold(row, deletion)}
         for name, data in self._data():
@@ -159,7 +159,7 @@ class Invariants:
         )
         return receipt
 
-    def _may_wait(self, name: str, deletion: Asked) -> bool:
+    def _may_wait(self, name: str, deletion: RequestedDeletion) -> bool:
         """Whether an object of an ingest may hold an erased row: the ingest began after the deletion was accepted, so
         that the row is left out when the rows are added; or wrote it after the erasing commit, and must start again."""
         name = name.removeprefix(".partial/")
@@ -224,5 +224,5 @@ class Invariants:
 
 
 def _cluster(process: str) -> str:
-    """The Ray cluster of a registrar's or an owner's process."""
+    """The Ray cluster of a coordinator's or an owner's process."""
     return re.split("[#.]", process)[0]

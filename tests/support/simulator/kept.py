@@ -56,7 +56,7 @@ KEPT = (
     ),
     # Seed 11.
     Kept(
-        "a registrar forgets that it was told of its replacement",
+        "a coordinator forgets that it was told of its replacement",
         "fence",
         Plan(
             300,
@@ -73,7 +73,7 @@ KEPT = (
     ),
     # Seed 447.
     Kept(
-        "a registrar that was told of its replacement goes on",
+        "a coordinator that was told of its replacement goes on",
         "no rest",
         Plan(
             300,
@@ -274,7 +274,7 @@ KEPT = (
     ),
     # Seed 8.
     Kept(
-        "a request that its registrar did not live to record is left",
+        "a request that its coordinator did not live to record is left",
         "left over",
         Plan(
             300,

@@ -14,7 +14,7 @@ from simulator.rows import ALL, HASH_KEY, SUBJECTS, Row
 
 
 @dataclass(eq=False)
-class Asked:
+class RequestedDeletion:
     """One deletion that a client asks for.
 
     Attributes:
@@ -69,7 +69,7 @@ class Ledger:
         newest: name of the process that opened the newest term.
     """
 
-    asked: list[Asked] = field(default_factory=list)
+    asked: list[RequestedDeletion] = field(default_factory=list)
     ingested: list[Ingested] = field(default_factory=list)
     commit: Commit | None = None
     newest: str = ""
@@ -95,15 +95,15 @@ class Ledger:
         for data in log:
             self.record(data, self.newest, at)
 
-    def deletion(self, deletion_id: str) -> Asked | None:
+    def deletion(self, deletion_id: str) -> RequestedDeletion | None:
         """The deletion with this id, as far as a client asked for it."""
         return next((one for one in self.asked if one.id == deletion_id), None)
 
-    def record(self, data: bytes, process: str, at: int) -> tuple[str, list[Asked]]:
+    def record(self, data: bytes, process: str, at: int) -> tuple[str, list[RequestedDeletion]]:
         """Take in a record; its kind, and the deletions that it is about."""
         value = json.loads(data)
         kind, body = value["kind"], value["body"]
-        about: list[Asked] = []
+        about: list[RequestedDeletion] = []
         if kind == "term":
             self.newest, self.term = process, value["term"]
         elif kind == "request":
@@ -124,7 +124,7 @@ class Ledger:
             about.append(one)
         return kind, about
 
-    def may_hold(self, row: int, deletion: Asked) -> bool:
+    def may_hold(self, row: int, deletion: RequestedDeletion) -> bool:
         """Whether the row may be there although this deletion names it: it was brought back with force since."""
         assert deletion.recorded_at is not None
         return any(

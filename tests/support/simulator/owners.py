@@ -1,4 +1,4 @@
-"""Owners in processes of their own, as Ray has them: they outlive their registrar, until its successor ends them."""
+"""Owners in processes of their own, as Ray has them: they outlive their coordinator, until its successor ends them."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from actors.owner import Owner, RowsJob, TuningJob, Written
-from actors.owners import TuningResult, may_pass, written_rows
+from actors.owner import Owner, RowsJob, TuningJob, WrittenObject
+from actors.owners import TuningResult, is_transient, written_rows
 from lmeraser.errors import LMEraserError, OwnerFailedError, TuningCancelledError
 from simulator.rows import HASH_KEY, Ground
 from simulator.scheduler import Process, Scheduler, Task
@@ -15,7 +15,7 @@ from simulator.store import MemoryStore
 
 
 @dataclass
-class OwnerProcess:
+class OwnerActor:
     """One owner with its process."""
 
     owner: Owner
@@ -27,12 +27,12 @@ class Cluster:
     """A Ray cluster: the owners that run on it, whoever started them."""
 
     name: str
-    owners: dict[str, OwnerProcess] = field(default_factory=dict)
+    owners: dict[str, OwnerActor] = field(default_factory=dict)
     started: int = 0
 
 
 class SimulatedOwners:
-    """What ``RemoteOwners`` does, without Ray."""
+    """What ``OwnerPool`` does, without Ray."""
 
     def __init__(self, scheduler: Scheduler, store: MemoryStore, ground: Ground, cluster: Cluster, slots: int) -> None:
         self._scheduler = scheduler
@@ -52,10 +52,10 @@ class SimulatedOwners:
     def start_ahead(self) -> None:
         pass
 
-    def write_rows(self, jobs: Iterable[RowsJob]) -> dict[str, Written]:
+    def write_rows(self, jobs: Iterable[RowsJob]) -> dict[str, WrittenObject]:
         return written_rows(jobs, self._write_wave)
 
-    def _write_wave(self, pending: Mapping[str, RowsJob]) -> dict[str, Written | Exception]:
+    def _write_wave(self, pending: Mapping[str, RowsJob]) -> dict[str, WrittenObject | Exception]:
         calls = {
             key: self._call(key, "rows", lambda owner, job=job: owner.write_rows(job)) for key, job in pending.items()
         }
@@ -90,7 +90,7 @@ class SimulatedOwners:
             process = Process(f"{self._cluster.name}.owner{self._cluster.started}")
             method: Any = self._ground.method
             owner = Owner(self._store, self._ground.manifest, HASH_KEY, key, lambda: method)
-            found = self._cluster.owners[key] = OwnerProcess(owner, process)
+            found = self._cluster.owners[key] = OwnerActor(owner, process)
         owner = found.owner
         self._cluster.started += 1
         name = f"{found.process.name}.{verb}{self._cluster.started}"
@@ -114,8 +114,8 @@ def _outcome(call: Task) -> Any:
 
 def _result(task: Task, job: TuningJob) -> TuningResult:
     outcome = _outcome(task)
-    if isinstance(outcome, Written):
+    if isinstance(outcome, WrittenObject):
         return TuningResult(job, outcome)
     if isinstance(outcome, TuningCancelledError):
         return TuningResult(job, None)
-    return TuningResult(job, None, str(outcome), may_pass(outcome))
+    return TuningResult(job, None, str(outcome), is_transient(outcome))

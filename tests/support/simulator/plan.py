@@ -14,7 +14,7 @@ Ending = Literal["complete", "abandon", "silent"]
 
 @dataclass(frozen=True)
 class Start:
-    """A registrar begins on a Ray cluster of its own, and replaces whichever works on the store."""
+    """A coordinator begins on a Ray cluster of its own, and replaces whichever works on the store."""
 
     name: str
     at_s: float

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from actors.restoring import restore
 from lmeraser.errors import LMEraserError
 from lmeraser.proof.mirror import LogMirror
-from simulator.coordinators import SIGNING_KEY, RegistrarProcess
+from simulator.coordinators import SIGNING_KEY, CoordinatorActor
 from simulator.invariants import Invariants, WrongError
 from simulator.ledger import Ledger
 from simulator.plan import Restore
@@ -27,14 +27,14 @@ class Disaster:
         store: MemoryStore,
         ledger: Ledger,
         invariants: Invariants,
-        registrars: list[RegistrarProcess],
+        coordinators: list[CoordinatorActor],
         start: Callable[[str], None],
     ) -> None:
         self._scheduler = scheduler
         self._store = store
         self._ledger = ledger
         self._invariants = invariants
-        self._registrars = registrars
+        self._coordinators = coordinators
         self._start = start
 
     def happen(self, event: Restore) -> None:
@@ -50,8 +50,8 @@ class Disaster:
         self._scheduler.note(f"{records} records are mirrored")
         self._scheduler.sleep(event.lost_s)
         self._scheduler.note("the store is lost")
-        for registrar in self._registrars:
-            registrar.ended = True
+        for coordinator in self._coordinators:
+            coordinator.ended = True
         self._scheduler.kill_all()
         self._store.objects, self._store.partial = copy, {}
         self._ledger.forget(records, copied_at)

@@ -155,7 +155,7 @@ def ground(max_cluster_rows: int, min_tuned_rows: int) -> Ground:
     config = MethodConfig(
         labels=LABELS,
         partition=PartitionConfig(anchors=ANCHORS, max_cluster_rows=max_cluster_rows, min_tuned_rows=min_tuned_rows),
-        tuning=TuningConfig(passes=1),
+        tuning=TuningConfig(epochs=1),
         heads=HeadsConfig(head_dim=8),
     )
     parts = {"partition": DENDROGRAM.tensors(), "features": {"projection_FH": np.zeros((1, WIDTH), np.float32)}}

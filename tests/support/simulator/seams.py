@@ -121,7 +121,7 @@ class Current:
         self._names += 1
         return SimpleNamespace(hex=f"{self._names:032x}")
 
-    def reached(self, boundary: Any) -> None:
+    def fail_point(self, boundary: Any) -> None:
         if self.scheduler is not None:
             self.scheduler.point(str(boundary))
 
@@ -147,7 +147,7 @@ def seams() -> Iterator[Current]:
         *((module, "threading", locks) for module in LOCKS),
         *((module, "uuid", SimpleNamespace(uuid4=CURRENT.name)) for module in NAMES),
         *((module, "datetime", Dates(CURRENT)) for module in DATES),
-        *((module, "reached", CURRENT.reached) for module in STEPS),
+        *((module, "fail_point", CURRENT.fail_point) for module in STEPS),
         *((module, "ThreadPoolExecutor", Inline) for module in EXECUTORS),
         *((module, "deterministic", nullcontext) for module in NUMERICS),
         ("actors.coordinator", "Intake", partial(Intake, clock=CURRENT.monotonic)),
