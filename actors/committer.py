@@ -58,7 +58,7 @@ class Committer:
         self._journal = journal
         self._owners = owners
         self._dendrogram = Dendrogram.from_tensors(load_part(store, manifest, "partition"))
-        self.index = RowIndex.of((), manifest.method.seed)
+        self.index = RowIndex.of((), manifest.config.seed)
         self._heads: HeadsState | None = None
 
     @property
@@ -82,13 +82,13 @@ class Committer:
             # All that is gone, and what to do.
             check_objects(self._store, self.commit)
             raise
-        self.index = RowIndex.of(tables, self._manifest.method.seed)
+        self.index = RowIndex.of(tables, self._manifest.config.seed)
         found = inspect(self._store, self._hash_key, self.commit)
         if found.damaged:
             for reason in found.damaged:
                 _log.error("%s; it is made anew from the rows", reason)
             width = load_part(self._store, self._manifest, "features")["projection_FH"].shape[1]
-            heads = heads_of(tables, found.specialists, width, len(self._manifest.method.labels))
+            heads = heads_of(tables, found.specialists, width, len(self._manifest.config.labels))
             self._put(replace(self.commit, clusters=found.clusters, erasures=()), heads)
         else:
             self._heads = found.heads
@@ -111,7 +111,7 @@ class Committer:
         before = self.commit.clusters if self.commit is not None else ()
         with deterministic():
             new_cut = cut(
-                self._dendrogram, index.anchors_N, index.bits_N, self._manifest.method.partition.max_cluster_rows
+                self._dendrogram, index.anchors_N, index.bits_N, self._manifest.config.partition.max_cluster_rows
             )
         regrouping = regroup.regroup(
             before,
@@ -176,7 +176,7 @@ class Committer:
         with deterministic():
             if self._heads is None:
                 assert arrived is not None and arrived.statistics is not None
-                self._heads = HeadsState.empty(len(arrived.statistics.sums_H), len(self._manifest.method.labels))
+                self._heads = HeadsState.empty(len(arrived.statistics.sums_H), len(self._manifest.config.labels))
             shared = self._heads.shared
             if going:
                 shared = shared - regroup.statistics_of_rows(map(self._rows_of, left), going, shared)

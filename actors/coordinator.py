@@ -75,7 +75,7 @@ class Coordinator:
         self._retries: deque[str] = deque()
         self._receipting = ReceiptWriter(store, manifest, hash_key, signing_key, self._journal)
         self._receipting.tidy()
-        self._tunings = Tunings(manifest.method, self._journal, self._committer, owners)
+        self._tunings = Tunings(manifest.config, self._journal, self._committer, owners)
         self._requests = Backlog()
         for deletion in self._journal.history.deletions.values():
             if deletion.status == "accepted":
@@ -251,7 +251,7 @@ class Coordinator:
         history, index = self._journal.history, self._committer.index
         try:
             self.prefixes.check(ingest.prefix)
-            arrived = read_incoming(self._store, ingest, history, self._hash_key, self._manifest.method, index)
+            arrived = read_incoming(self._store, ingest, history, self._hash_key, self._manifest.config, index)
         except (DataError, ObjectCorruptError, ObjectMissingError, RequestError) as error:
             return self._ended(ingest, error)
         # What another coordinator has swept away was not there to be read, and must not count as nothing to add.

@@ -19,7 +19,7 @@ from actors.log_replay import History
 from actors.owner import RowObject
 from actors.regroup import ClustersOfRows
 from actors.row_index import RowIndex
-from lmeraser.config import MethodConfig
+from lmeraser.config import StateConfig
 from lmeraser.errors import DuplicateSampleError, ObjectMissingError
 from lmeraser.hashing import HashKey
 from lmeraser.learning.heads import Statistics
@@ -110,7 +110,7 @@ def read_incoming(
     ingest: PendingIngest,
     history: History,
     hash_key: HashKey,
-    method: MethodConfig,
+    config: StateConfig,
     index: RowIndex,
 ) -> Arrived:
     """The new rows of an ingest, read object by object.
@@ -148,8 +148,8 @@ def read_incoming(
                 store.put(name, new.to_parquet())
         if len(new):
             source = RowObject(name, INCOMING, state_leaf(hash_key, INCOMING, new.digest()))
-            objects.append((source, RowIndex.of((new,), method.seed)))
-            part = Statistics.of(new.features_NH, new.labels_N, len(method.labels))
+            objects.append((source, RowIndex.of((new,), config.seed)))
+            part = Statistics.of(new.features_NH, new.labels_N, len(config.labels))
             statistics = part if statistics is None else statistics + part
     _check_same(store, hash_key, digests, index, history.commit)
     rows = RowIndex.joining(part for _, part in objects)

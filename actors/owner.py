@@ -29,7 +29,7 @@ from lmeraser.state.stored_objects import read_rows
 from lmeraser.store import Store, unfenced
 
 if TYPE_CHECKING:
-    from lmeraser.state.pipeline import Method
+    from lmeraser.state.pipeline import Pipeline
 
 _LONGEST_REASON = 300
 _log = logging.getLogger(__name__)
@@ -119,14 +119,14 @@ class Owner:
     """Works on one cluster."""
 
     def __init__(
-        self, store: Store, manifest: Manifest, hash_key: HashKey, key: str, method: Callable[[], Method]
+        self, store: Store, manifest: Manifest, hash_key: HashKey, key: str, pipeline: Callable[[], Pipeline]
     ) -> None:
         self._store = store
         self._manifest = manifest
         self._hash_key = hash_key
         self._key = key
         # Called at the first tuning: an erasure must not wait for the import of torch.
-        self._method = method
+        self._pipeline = pipeline
         self._cancelled: set[str] = set()
         # Held while a specialist is put: once a tuning is cancelled, it writes nothing any more.
         self._putting = threading.Lock()
@@ -145,7 +145,7 @@ class Owner:
         parts = []
         for source in job.sources:
             table = self._read(source)
-            keep_N = _within(table, job.region, self._manifest.method.seed)
+            keep_N = _within(table, job.region, self._manifest.config.seed)
             keep_N &= ~_named(table, requests)
             parts.append(table.where(keep_N))
         fail_point(FailPoint.ROWS_READ)
@@ -166,7 +166,7 @@ class Owner:
         """
         fail_point(FailPoint.TUNING_STARTED)
         rows = self._read(RowObject(job.rows_object, f"rows/{self._key}", job.rows_leaf))
-        specialist = self._method().specialist(rows, self._report, lambda: job.target in self._cancelled)
+        specialist = self._pipeline().specialist(rows, self._report, lambda: job.target in self._cancelled)
         with self._putting:
             if job.target in self._cancelled:
                 raise TuningCancelledError("the tuning was cancelled before its specialist was written")

@@ -24,7 +24,7 @@ from lmeraser.state.manifest import Manifest
 from lmeraser.store import Store
 
 if TYPE_CHECKING:
-    from lmeraser.state.pipeline import Method
+    from lmeraser.state.pipeline import Pipeline
 
 # How often an owner is asked to write its rows before the whole change is put off.
 _TRIES = 3
@@ -124,9 +124,9 @@ class Owners(Protocol):
 class InProcessOwners:
     """Owners without Ray: a tuning runs when :meth:`finished` is called, one at each call."""
 
-    def __init__(self, store: Store, manifest: Manifest, hash_key: HashKey, method: Callable[[], Method]) -> None:
+    def __init__(self, store: Store, manifest: Manifest, hash_key: HashKey, pipeline: Callable[[], Pipeline]) -> None:
         self._context = (store, manifest, hash_key)
-        self._method = method
+        self._pipeline = pipeline
         self._queue: list[TuningJob] = []
         self._cancelled: list[TuningJob] = []
 
@@ -173,4 +173,4 @@ class InProcessOwners:
             return error
 
     def _owner(self, key: str) -> Owner:
-        return Owner(*self._context, key, self._method)
+        return Owner(*self._context, key, self._pipeline)

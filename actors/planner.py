@@ -26,7 +26,7 @@ class Planner:
 
     Attributes:
         min_tuned_rows: a cluster with fewer rows is never tuned.
-        epochs: passes of one tuning.
+        epochs: epochs of one tuning.
         attempts: what the log says of tunings that failed, by the digest of the rows.
         clock: seconds that only grow.
     """

@@ -24,7 +24,7 @@ from lmeraser.state.commit import Commit
 from lmeraser.state.fingerprint import check_fingerprint, fingerprint
 from lmeraser.state.log import Log, Record, record_name
 from lmeraser.state.manifest import RESTORING, Manifest, load_manifest
-from lmeraser.state.public_artifacts import load_method
+from lmeraser.state.public_artifacts import load_pipeline
 from lmeraser.store import Store, unfenced
 
 _NAMED = ("samples", "subjects", "unknown_samples", "unknown_subjects")
@@ -167,7 +167,7 @@ def _erase_again(
     log = Log(store).advance()
     own = [commit for commit in _commits(log) if commit.number > mark.last]
     base = own[-1] if own else Commit.from_record(log[mark.commit - 1])
-    owners = InProcessOwners(store, manifest, hash_key, lambda: load_method(store, manifest))
+    owners = InProcessOwners(store, manifest, hash_key, lambda: load_pipeline(store, manifest))
     coordinator = RestoringCoordinator(store, manifest, hash_key, signing_key, owners, manifest.lease_s, base)
     found = coordinator.held(set(_erased_since(newer, mark.commit)))
     for start in range(0, len(found), MAX_IDS):

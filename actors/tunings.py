@@ -10,7 +10,7 @@ from actors.journal import Journal
 from actors.owner import TuningJob
 from actors.owners import Owners, TuningResult
 from actors.planner import Planner
-from lmeraser.config import MethodConfig
+from lmeraser.config import StateConfig
 from lmeraser.state.stored_objects import object_name
 
 _log = logging.getLogger(__name__)
@@ -23,11 +23,11 @@ class Tunings:
         made: how many gave a specialist.
     """
 
-    def __init__(self, method: MethodConfig, journal: Journal, committer: Committer, owners: Owners) -> None:
+    def __init__(self, config: StateConfig, journal: Journal, committer: Committer, owners: Owners) -> None:
         self._journal = journal
         self._committer = committer
         self._owners = owners
-        self._planner = Planner(method.partition.min_tuned_rows, method.tuning.epochs, journal.history.attempts)
+        self._planner = Planner(config.partition.min_tuned_rows, config.tuning.epochs, journal.history.attempts)
         self._running: dict[str, TuningJob] = {}
         self.made = 0
 

@@ -57,15 +57,15 @@ def draw(found: dict[str, dict[str, dict[str, dict[str, float | int]]]], docs: P
     drawn, plots = axes(len(found))
     for plot, (name, by_share) in zip(plots, found.items(), strict=True):
         shares = [int(share) for share in by_share]
-        for method in next(iter(by_share.values())):
-            values = [by_share[str(share)][method] for share in shares]
+        for pipeline in next(iter(by_share.values())):
+            values = [by_share[str(share)][pipeline] for share in shares]
             plot.errorbar(
                 shares,
                 [value["mean"] for value in values],
                 [value["half_interval"] for value in values],
-                color=COLOURS[method],
-                marker=MARKERS[method],
-                label=NAMES[method],
+                color=COLOURS[pipeline],
+                marker=MARKERS[pipeline],
+                label=NAMES[pipeline],
                 capsize=2,
             )
         plot.set_title(f"{name}, {next(iter(next(iter(by_share.values())).values()))['n']} seed(s)")

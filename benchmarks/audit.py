@@ -42,7 +42,7 @@ from lmeraser.learning.heads import blend
 from lmeraser.proof.verify import newest_commit
 from lmeraser.state.keys import load_hash_key, load_signing_key
 from lmeraser.state.log import Log
-from lmeraser.state.pipeline import Method
+from lmeraser.state.pipeline import Pipeline
 from lmeraser.state.stored_objects import read_heads, read_rows, read_specialist
 from lmeraser.store import LocalStore
 
@@ -147,7 +147,7 @@ def shown(found: Audit) -> dict[str, Any]:
 def _published(copy: Path, plan: Plan) -> Iterator[tuple[str, float]]:
     """The published model's confidence in each row that remains."""
     store, key = LocalStore(copy / "store"), load_hash_key(copy / "keys")
-    method = _method(copy)
+    pipeline = _pipeline(copy)
     commit = newest_commit(Log(store))
     heads = read_heads(store, key, commit)
     for entry in commit.clusters:
@@ -156,18 +156,18 @@ def _published(copy: Path, plan: Plan) -> Iterator[tuple[str, float]]:
         pooled_NC, has_N = shared_NC, np.full(len(rows), entry.specialist_object is not None)
         if entry.specialist_object is not None:
             own = read_specialist(store, key, entry.key, entry.specialist_object, entry.specialist_leaf)
-            features_NH = method.prompted(method.decode(rows.images), torch.from_numpy(own.prompt))
+            features_NH = pipeline.prompted(pipeline.decode(rows.images), torch.from_numpy(own.prompt))
             pooled_NC = heads.pooled_head.scores(features_NH)
         mixed_NC = blend(shared_NC, pooled_NC, has_N, plan.specialist_weight, plan.temperature)
         yield from zip(rows.sample_ids, confidence(mixed_NC, rows.labels_N).tolist(), strict=True)
 
 
-def _method(copy: Path) -> Method:
-    return Prepared(copy, ()).method
+def _pipeline(copy: Path) -> Pipeline:
+    return Prepared(copy, ()).pipeline
 
 
 def _coordinator(copy: Path) -> Any:
-    return at_work(copy, _method(copy), _LEASE_S)
+    return at_work(copy, _pipeline(copy), _LEASE_S)
 
 
 def _report(what: str, done: int, total: int) -> None:

@@ -37,8 +37,8 @@ from lmeraser.learning.numerics import deterministic
 from lmeraser.learning.tuning import TuningRows
 from lmeraser.state.commit import ClusterEntry, Commit
 from lmeraser.state.manifest import NAME, load_manifest
-from lmeraser.state.pipeline import Method
-from lmeraser.state.public_artifacts import accelerator_name, build_public, create_store, load_method
+from lmeraser.state.pipeline import Pipeline
+from lmeraser.state.public_artifacts import accelerator_name, build_public, create_store, load_pipeline
 from lmeraser.store import LocalStore
 from serving.predictor import Predictor, ScoreRequest
 from serving.routing_table import routes
@@ -106,7 +106,7 @@ class Entry:
     @property
     def name(self) -> str:
         """Method and settings in one word."""
-        return "-".join([self.method, *(f"{key}_{value}" for key, value in self.settings)])
+        return "-".join([self.pipeline, *(f"{key}_{value}" for key, value in self.settings)])
 
     def __getitem__(self, key: str) -> Any:
         return dict(self.settings)[key]
@@ -139,19 +139,19 @@ def _config(name: str, data: Path) -> Config:
     return replace(config, private=private, test=test)
 
 
-def method_of(place: Arena, folder: Path, seed: int, entry: Entry) -> Method:
+def method_of(place: Arena, folder: Path, seed: int, entry: Entry) -> Pipeline:
     """The method with the entry's settings, over public artifacts that are made once for each prompt and seed."""
     config = place.config
-    settled = replace(config, seed=seed, prompt=prompt_of(place, entry)).method(place.labels)
+    settled = replace(config, seed=seed, prompt=prompt_of(place, entry)).state(place.labels)
     store = LocalStore(store_of(place, folder, seed, entry))
     if not store.exists(NAME):
         state = _glyph_weights(folder) if config.backbone.weights == "trained" else None
         public = open_source(config.public)
         create_store(store, settled, build_public(settled, state, public.samples(public.labels)))
-    method = load_method(store, load_manifest(store))
+    pipeline = load_pipeline(store, load_manifest(store))
     partition = replace(settled.partition, max_cluster_rows=entry.get("bound", settled.partition.max_cluster_rows))
     tuning = replace(settled.tuning, epochs=entry.get("epochs", settled.tuning.epochs))
-    return replace(method, config=replace(settled, partition=partition, tuning=tuning))
+    return replace(pipeline, config=replace(settled, partition=partition, tuning=tuning))
 
 
 def store_of(place: Arena, folder: Path, seed: int, entry: Entry) -> Path:
@@ -216,26 +216,26 @@ def told(result: dict[str, Any]) -> dict[str, Any]:
 
 def run(place: Arena, entry: Entry, seed: int, folder: Path, deleted: float) -> dict[str, Any]:
     """Fit, answer the test rows, work out what deletions cost, and do one."""
-    method = method_of(place, folder, seed, entry)
+    pipeline = method_of(place, folder, seed, entry)
     train = place.drawn(place.config.private, place.labels, place.rows, seed)
     assert place.config.test is not None
     test = place.drawn(place.config.test, place.labels, place.test_rows, seed)
     gone = frozenset(uniform(train, round(deleted * len(train)), seed))
     if entry.method == "published":
         # Its deletions do not lead to the state of a fresh fit.
-        fit, cost = measured(method.backbone, lambda: fitted(entry, method, place, train).without(gone))
+        fit, cost = measured(pipeline.backbone, lambda: fitted(entry, pipeline, place, train).without(gone))
         train = [sample for sample in train if sample.sample_id not in gone]
     else:
         train = [sample for sample in train if sample.sample_id not in gone]
-        fit, cost = measured(method.backbone, lambda: fitted(entry, method, place, train))
-    images_N3PP = method.decode([sample.image for sample in test])
+        fit, cost = measured(pipeline.backbone, lambda: fitted(entry, pipeline, place, train))
+    images_N3PP = pipeline.decode([sample.image for sample in test])
     labels_N = np.array([sample.label for sample in test])
     accuracies = accuracy(fit, images_N3PP, labels_N)
-    _, served = measured(method.backbone, answering(fit, images_N3PP[:SERVED_IMAGES]))
+    _, served = measured(pipeline.backbone, answering(fit, images_N3PP[:SERVED_IMAGES]))
     deletions = []
     if entry.method != "retrain" and seed == TIMED_SEED:
         deletions = [
-            asdict(measured(method.backbone, lambda name=name: fit.without([name]))[1])
+            asdict(measured(pipeline.backbone, lambda name=name: fit.without([name]))[1])
             for name in uniform(train, TIMED_DELETIONS, seed)
         ]
     return {
@@ -246,8 +246,8 @@ def run(place: Arena, entry: Entry, seed: int, folder: Path, deleted: float) -> 
         "settings": dict(entry.settings),
         "rows": len(train),
         "test_rows": len(test),
-        "epochs": method.config.tuning.epochs,
-        "image_px": method.backbone.image_px,
+        "epochs": pipeline.config.tuning.epochs,
+        "image_px": pipeline.backbone.image_px,
         "accuracy": accuracies,
         "unexplained": unexplained(fit),
         "fit": asdict(cost),
@@ -263,41 +263,41 @@ def run(place: Arena, entry: Entry, seed: int, folder: Path, deleted: float) -> 
     }
 
 
-def fitted(entry: Entry, method: Method, place: Arena, train: list[Sample]) -> Any:
+def fitted(entry: Entry, pipeline: Pipeline, place: Arena, train: list[Sample]) -> Any:
     """The entry's method on the training rows."""
     if entry.method == "ours":
-        return Clustered.fit(method, method.rows(train))
+        return Clustered.fit(pipeline, pipeline.rows(train))
     ids = tuple(sample.sample_id for sample in train)
-    rows = TuningRows(ids, method.decode([s.image for s in train]), np.array([s.label for s in train]))
+    rows = TuningRows(ids, pipeline.decode([s.image for s in train]), np.array([s.label for s in train]))
     if entry.method == "retrain":
-        return Retrain.fit(method, rows, entry.get("tuned", "") == "as_ours")
+        return Retrain.fit(pipeline, rows, entry.get("tuned", "") == "as_ours")
     if entry.method == "sisa":
-        return Sisa.fit(method, rows, entry["shards"], entry["slices"])
+        return Sisa.fit(pipeline, rows, entry["shards"], entry["slices"])
     if entry.method == "sampled":
-        return Sampled.fit(method, rows, entry["tuned_rows"])
+        return Sampled.fit(pipeline, rows, entry["tuned_rows"])
     if entry.method == "ridge":
         if entry["depths"] == "last":
-            method = replace(method, feature_map=_last_map(method, place))
-        return SharedHeadOnly.fit(method, rows, entry["depths"])
+            pipeline = replace(pipeline, feature_map=_last_map(pipeline, place))
+        return SharedHeadOnly.fit(pipeline, rows, entry["depths"])
     assert entry.method == "published"
     # The published frame is 30 of 224 pixels.
-    pad_px = round(method.backbone.image_px * 30 / 224)
+    pad_px = round(pipeline.backbone.image_px * 30 / 224)
     config = PublishedConfig(
-        entry["clusters"], method.config.tuning.epochs, pad_px, method.config.tuning.batch_rows, entry["rate"]
+        entry["clusters"], pipeline.config.tuning.epochs, pad_px, pipeline.config.tuning.batch_rows, entry["rate"]
     )
     # The first rows are the first in the order of a hash, as in a shuffled loader.
-    order = sorted(range(len(ids)), key=lambda row: draw(method.config.seed, "loader", ids[row]))
+    order = sorted(range(len(ids)), key=lambda row: draw(pipeline.config.seed, "loader", ids[row]))
     return Published.fit(
-        method, config, TuningRows(tuple(ids[row] for row in order), rows.images_N3PP[order], rows.labels_N[order])
+        pipeline, config, TuningRows(tuple(ids[row] for row in order), rows.images_N3PP[order], rows.labels_N[order])
     )
 
 
-def _last_map(method: Method, place: Arena) -> FeatureMap:
+def _last_map(pipeline: Pipeline, place: Arena) -> FeatureMap:
     public = open_source(replace(place.config.public, max_rows=PUBLIC_ROWS_OF_A_MAP))
-    images_N3PP = method.decode([sample.image for sample in public.samples(public.labels)])
-    raw_NF = raw_features(method, images_N3PP, "last")
+    images_N3PP = pipeline.decode([sample.image for sample in public.samples(public.labels)])
+    raw_NF = raw_features(pipeline, images_N3PP, "last")
     with deterministic():
-        return FeatureMap.fit(raw_NF, method.config.heads.head_dim)
+        return FeatureMap.fit(raw_NF, pipeline.config.heads.head_dim)
 
 
 def accuracy(fit: Any, images_N3PP: np.ndarray, labels_N: np.ndarray) -> dict[str, float]:
@@ -342,13 +342,13 @@ def answering(fit: Any, images_N3PP: np.ndarray) -> Callable[[], object]:
     prompts = [torch.from_numpy(fit.specialists[key].prompt) for key in keys]
     snapshot = Snapshot(
         commit=Commit(tuple(entries), "heads", "leaf", {}, "leaf"),
-        prompts_K=torch.stack(prompts) if prompts else torch.zeros(0, *fit.method.prompt_kind.shape),
+        prompts_K=torch.stack(prompts) if prompts else torch.zeros(0, *fit.pipeline.prompt_kind.shape),
         specialists=tuple(keys),
-        routes=routes(entries, keys, fit.method.dendrogram.anchors),
+        routes=routes(entries, keys, fit.pipeline.dendrogram.anchors),
         shared_head=fit.heads.shared_head,
         pooled_head=fit.heads.pooled_head,
     )
-    predictor = Predictor(fit.method, ServingConfig())
+    predictor = Predictor(fit.pipeline, ServingConfig())
     batches = [images_N3PP[start : start + BATCH_IMAGES] for start in range(0, len(images_N3PP), BATCH_IMAGES)]
 
     def answer() -> None:

@@ -38,12 +38,12 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from actors.coordinator import Coordinator
 from actors.fail_points import EVENT, FailPoint
 from cluster.demo import CONFIG
-from lmeraser.config import MethodConfig, load_config
+from lmeraser.config import StateConfig, load_config
 from lmeraser.data import open_source
 from lmeraser.deletion import Deletion, Status
 from lmeraser.learning.backbone import create_model
 from lmeraser.state.keys import init_keys
-from lmeraser.state.pipeline import Method, chunks
+from lmeraser.state.pipeline import Pipeline, chunks
 from lmeraser.state.public_artifacts import build_public, create_store
 from lmeraser.store import LocalStore
 
@@ -84,20 +84,22 @@ def figures(out: Path, quick: bool) -> Iterator[dict[str, Any]]:
     repetitions = {1: 5, 10: 3, 1000: 1} if quick else {1: 100, 10: 100, 1000: 5}
     requests = 20 if quick else 1_000
     config = load_config(CONFIG)
-    method = config.method(open_source(config.private).labels)
+    state_config = config.state(open_source(config.private).labels)
     torch.manual_seed(0)
     public = open_source(config.public)
-    artifacts = build_public(method, create_model(method.backbone).state_dict(), public.samples(public.labels))
-    one_cluster = replace(method, partition=replace(method.partition, max_cluster_rows=2_000))
+    artifacts = build_public(
+        state_config, create_model(state_config.backbone).state_dict(), public.samples(public.labels)
+    )
+    one_cluster = replace(state_config, partition=replace(state_config.partition, max_cluster_rows=2_000))
 
-    def empty(name: str, of: MethodConfig = method) -> Path:
+    def empty(name: str, of: StateConfig = state_config) -> Path:
         create_store(LocalStore(out / name / "store"), of, artifacts)
         init_keys(out / name / "keys")
         return out / name
 
-    table = rows_of(Prepared(empty("features"), ()).method, samples(config, sizes[-1]))
+    table = rows_of(Prepared(empty("features"), ()).pipeline, samples(config, sizes[-1]))
 
-    def holding(rows: int, of: MethodConfig = method) -> Prepared:
+    def holding(rows: int, of: StateConfig = state_config) -> Prepared:
         name = f"{rows}-rows-in-clusters-of-{of.partition.max_cluster_rows}"
         return prepared(empty(name, of), table.where(np.arange(len(table)) < rows))
 
@@ -118,7 +120,7 @@ def figures(out: Path, quick: bool) -> Iterator[dict[str, Any]]:
 
 def erasing(store: Prepared, ids: int, count: int) -> dict[str, Any]:
     """From accepted to erased, one deletion after the other; about 1 % of the rows go before a new copy is taken."""
-    method = stand_in(store.method)
+    pipeline = stand_in(store.pipeline)
     deletions: list[Deletion] = []
     asked_s: list[float] = []
     steps: list[dict[str, tuple[float, float]]] = []
@@ -127,7 +129,7 @@ def erasing(store: Prepared, ids: int, count: int) -> dict[str, Any]:
     while len(deletions) < count:
         in_a_copy = min(max(1, len(store.sample_ids) // (100 * ids)), count - len(deletions))
         with a_copy(store) as folder:
-            with at_work(folder, method, lease_of(folder)) as coordinator:
+            with at_work(folder, pipeline, lease_of(folder)) as coordinator:
                 for wanted in chunks(chance.sample(store.sample_ids, ids * in_a_copy), ids):
                     MOMENTS.clear()
                     asked = time.monotonic()
@@ -138,7 +140,7 @@ def erasing(store: Prepared, ids: int, count: int) -> dict[str, Any]:
                     deletions.append(coordinator.deletion(deletion.id))
                     if len(deletions) < count and in_a_copy > 1:
                         wait(coordinator.idle)
-            tuned_rows += rows_to_tune(folder, method)
+            tuned_rows += rows_to_tune(folder, pipeline)
     return {
         "figure": "accepted to erased",
         "rows": len(store.sample_ids),
@@ -149,17 +151,17 @@ def erasing(store: Prepared, ids: int, count: int) -> dict[str, Any]:
         "accepted_to_erased_s": spread([between(one.accepted_at, one.erased_at) for one in deletions]),
         "of_that_cpu_s": spread([sum(cpu_s for _, cpu_s in one.values()) for one in steps]),
         "median_s_by_step": {name: round(statistics.median(one[name][0] for one in steps), 3) for name in steps[0]},
-        "row_passes": cost(store, tuned_rows, ids, method),
+        "row_passes": cost(store, tuned_rows, ids, pipeline),
     }
 
 
 def completing(store: Prepared, ids: int, count: int) -> dict[str, Any]:
     """From erased to completed with real tunings, one after the other, each deletion on a copy of its own."""
-    method = store.method
+    pipeline = store.pipeline
     took_s: list[float] = []
     tunings: list[int] = []
     for number in range(count):
-        with a_copy(store) as folder, at_work(folder, method, lease_of(folder)) as coordinator:
+        with a_copy(store) as folder, at_work(folder, pipeline, lease_of(folder)) as coordinator:
             deletion = coordinator.delete(random.Random(number).sample(store.sample_ids, ids), ())
             until(coordinator, deletion.id, "completed")
             deletion = coordinator.deletion(deletion.id)
@@ -177,8 +179,8 @@ def completing(store: Prepared, ids: int, count: int) -> dict[str, Any]:
 
 def planned(store: Prepared, requests: int, together: bool) -> dict[str, Any]:
     """Tunings that deletions of one row each cost: sent at once, or each after the one before is completed."""
-    method = stand_in(store.method)
-    with a_copy(store) as folder, at_work(folder, method, lease_of(folder) if together else 0.0) as coordinator:
+    pipeline = stand_in(store.pipeline)
+    with a_copy(store) as folder, at_work(folder, pipeline, lease_of(folder) if together else 0.0) as coordinator:
         clusters = coordinator.status()["clusters"]
         begun = time.monotonic()
         for name in random.Random(0).sample(store.sample_ids, requests):
@@ -201,28 +203,28 @@ def planned(store: Prepared, requests: int, together: bool) -> dict[str, Any]:
         }
 
 
-def rows_to_tune(folder: Path, method: Method) -> list[int]:
+def rows_to_tune(folder: Path, pipeline: Pipeline) -> list[int]:
     """For each commit that erases: the rows of the clusters that have to be tuned again."""
     return [
         sum(
             entry.rows
             for entry in after.clusters
             if entry.rows_leaf not in {one.rows_leaf for one in before.clusters}
-            and entry.rows >= method.config.partition.min_tuned_rows
+            and entry.rows >= pipeline.config.partition.min_tuned_rows
         )
         for before, after in itertools.pairwise(commits(folder))
         if after.requests
     ]
 
 
-def cost(store: Prepared, tuned_rows: Sequence[int], ids: int, method: Method) -> dict[str, Any]:
+def cost(store: Prepared, tuned_rows: Sequence[int], ids: int, pipeline: Pipeline) -> dict[str, Any]:
     """Row-passes as counted, as expected of ids drawn without replacement, and the bound.
 
     A cluster of n rows of N loses none of m ids with probability C(N-n, m) / C(N, m); otherwise the rows that it has
     left are tuned again. All m rows go from touched clusters, so epochs × (Σ n · (1 - C(N-n, m) / C(N, m)) - m) is
     expected; for one id that is epochs × (N · Σp² - 1), with p = n / N.
     """
-    epochs = method.config.tuning.epochs
+    epochs = pipeline.config.tuning.epochs
     rows = [entry.rows for entry in commits(store.folder)[-1].clusters]
     total = sum(rows)
     touched = sum(n * (1 - math.comb(total - n, ids) / math.comb(total, ids)) for n in rows)
@@ -234,7 +236,7 @@ def cost(store: Prepared, tuned_rows: Sequence[int], ids: int, method: Method) -
         "mean": round(statistics.mean(counted)),
         "standard_error": round(statistics.stdev(counted) / len(counted) ** 0.5) if len(counted) > 1 else None,
         "max": max(counted),
-        "bound": epochs * min(ids * method.config.partition.max_cluster_rows, total - ids),
+        "bound": epochs * min(ids * pipeline.config.partition.max_cluster_rows, total - ids),
         "all_rows": epochs * (total - ids),
     }
 

@@ -21,7 +21,7 @@ from drawing import COLOURS, DOCS, NAMES, axes, save
 
 from lmeraser.baselines.part import tuning_row_passes
 from lmeraser.baselines.sisa import stage_epochs
-from lmeraser.state.pipeline import Method
+from lmeraser.state.pipeline import Pipeline
 
 ROWS = (1_000, 2_000, 5_000, 10_000, 20_000, 50_000, 200_000, 1_000_000, 10_000_000)
 REAL_ROWS = 2_000
@@ -40,21 +40,21 @@ def main() -> None:
     parser.add_argument("--most", type=int, default=ROWS[-1], help="leave out larger numbers of rows")
     arguments = parser.parse_args()
     place = arena(arguments.arena, arguments.data, None, None)
-    method = method_of(place, arguments.out, 0, Entry("ours"))
-    real = method.rows(place.drawn(place.config.private, place.labels, REAL_ROWS, 0))
+    pipeline = method_of(place, arguments.out, 0, Entry("ours"))
+    real = pipeline.rows(place.drawn(place.config.private, place.labels, REAL_ROWS, 0))
     counts = [rows for rows in ROWS if rows <= arguments.most]
-    draw([costs(method, real.anchors_N, rows) for rows in counts], place.name, arguments.docs)
+    draw([costs(pipeline, real.anchors_N, rows) for rows in counts], place.name, arguments.docs)
 
 
-def costs(method: Method, anchors_N: np.ndarray, rows: int) -> dict[str, Any]:
+def costs(pipeline: Pipeline, anchors_N: np.ndarray, rows: int) -> dict[str, Any]:
     """Expected row-passes of deleting one row, by method."""
     drawn = np.random.default_rng(rows)
     bits_N = drawn.integers(0, 2**64, rows, np.uint64)
-    found = method.cut(drawn.choice(anchors_N, rows), bits_N).clusters
+    found = pipeline.cut(drawn.choice(anchors_N, rows), bits_N).clusters
     counts_K = np.array([cluster.rows for cluster in found], np.float64)
-    tuned_K = counts_K >= method.config.partition.min_tuned_rows
-    per_row = tuning_row_passes(method, 1) + 1
-    shards = {f"sisa {count}": sisa(method, rows, count) for count in (5, 20)}
+    tuned_K = counts_K >= pipeline.config.partition.min_tuned_rows
+    per_row = tuning_row_passes(pipeline, 1) + 1
+    shards = {f"sisa {count}": sisa(pipeline, rows, count) for count in (5, 20)}
     return {
         "rows": rows,
         "clusters": len(found),
@@ -62,15 +62,15 @@ def costs(method: Method, anchors_N: np.ndarray, rows: int) -> dict[str, Any]:
         "ours": float((counts_K / rows * (counts_K - 1) * tuned_K).sum() * per_row),
         "retrain": (rows - 1) * per_row,
         **shards,
-        "published": tuning_row_passes(method, 1) * rows / PUBLISHED_CLUSTERS,
-        "sampled": min(rows, SAMPLED_ROWS) / rows * (tuning_row_passes(method, min(rows, SAMPLED_ROWS)) + rows),
+        "published": tuning_row_passes(pipeline, 1) * rows / PUBLISHED_CLUSTERS,
+        "sampled": min(rows, SAMPLED_ROWS) / rows * (tuning_row_passes(pipeline, min(rows, SAMPLED_ROWS)) + rows),
         "ridge": 0.0,
     }
 
 
-def sisa(method: Method, rows: int, shards: int) -> float:
+def sisa(pipeline: Pipeline, rows: int, shards: int) -> float:
     """The formula of ``lmeraser.baselines.sisa``."""
-    stage = tuning_row_passes(method, 1, stage_epochs(method.config.tuning.epochs, SLICES))
+    stage = tuning_row_passes(pipeline, 1, stage_epochs(pipeline.config.tuning.epochs, SLICES))
     again = (SLICES + 1) * (2 * SLICES + 1) / 6
     return stage * rows / (shards * SLICES) * again + rows / shards
 

@@ -36,7 +36,7 @@ def main() -> None:
         config = load_config(EXAMPLES / f"{example}.yaml", {"data": arguments.data})
         assert config.test is not None
         labels = open_source(config.private).labels
-        backbone = open_routed(config.method(labels), config.backbone, None)
+        backbone = open_routed(config.state(labels), config.backbone, None)
         public_NF, _ = features(backbone, config.public, PUBLIC_ROWS)
         train_NF, train_N = features(backbone, config.private, config.private.max_rows or 0)
         test_NF, test_N = features(backbone, config.test, TEST_ROWS)

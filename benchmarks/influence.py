@@ -79,10 +79,10 @@ def erased_s(place: Arena, out: Path, count: int) -> dict[str, Any]:
     """Deletions of one row each from a store of the arena's rows."""
     folder = out / f"erasing-{place.kept_as}"
     shutil.rmtree(folder, ignore_errors=True)
-    method, source = method_of(place, out, 0, OURS), store_of(place, out, 0, OURS)
+    pipeline, source = method_of(place, out, 0, OURS), store_of(place, out, 0, OURS)
     shutil.copytree(source, folder / "store")
     init_keys(folder / "keys")
-    table = method.rows(place.drawn(place.config.private, place.labels, place.rows, 0))
+    table = pipeline.rows(place.drawn(place.config.private, place.labels, place.rows, 0))
     assert LocalStore(folder / "store").exists("store.json")
     return erasing(prepared(folder, table), 1, count)
 
@@ -101,9 +101,9 @@ def draw_influence(found: dict[str, Any], docs: Path) -> None:
     """Bars of seconds on a logarithmic scale."""
     drawn, plots = axes(len(found))
     for plot, (name, by_method) in zip(plots, found.items(), strict=True):
-        methods = [method for method in NAMES if method in by_method]
-        seconds = [statistics.median([by_method[method]["median"]]) for method in methods]
-        plot.bar([NAMES[method] for method in methods], seconds, color=[COLOURS[method] for method in methods])
+        methods = [pipeline for pipeline in NAMES if pipeline in by_method]
+        seconds = [statistics.median([by_method[pipeline]["median"]]) for pipeline in methods]
+        plot.bar([NAMES[pipeline] for pipeline in methods], seconds, color=[COLOURS[pipeline] for pipeline in methods])
         plot.tick_params(axis="x", labelrotation=20, labelsize=6)
         plot.set_yscale("log")
         plot.set_title(f"{name}; as published: never", fontsize=7)

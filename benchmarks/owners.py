@@ -69,22 +69,22 @@ class Stores:
 
     def __init__(self, out: Path) -> None:
         config: Config = load_config(CONFIG)
-        method = config.method(open_source(config.private).labels)
+        state_config = config.state(open_source(config.private).labels)
         # Two passes, because what is timed here is not the tuning.
-        self._method = replace(method, tuning=replace(method.tuning, epochs=2))
+        self._pipeline = replace(state_config, tuning=replace(state_config.tuning, epochs=2))
         self._out = out
         torch.manual_seed(0)
         public = open_source(config.public)
         self._artifacts: PublicArtifacts = build_public(
-            self._method, create_model(method.backbone).state_dict(), public.samples(public.labels)
+            self._pipeline, create_model(state_config.backbone).state_dict(), public.samples(public.labels)
         )
-        self._table: RowTable = rows_of(self._empty("features", 300, 16).method, samples(config, MANY_ROWS + ADDED))
+        self._table: RowTable = rows_of(self._empty("features", 300, 16).pipeline, samples(config, MANY_ROWS + ADDED))
 
     def of(self, name: str, min_tuned_rows: int, rows: int = ROWS) -> Prepared:
         """A store whose clusters hold at most the bound of its name, tuned in this process."""
         store = self._empty(name, BOUNDS[name], min_tuned_rows)
         table = self._table.where(np.arange(len(self._table)) < rows)
-        with at_work(store.folder, store.method, lease_s=0.0) as coordinator:
+        with at_work(store.folder, store.pipeline, lease_s=0.0) as coordinator:
             put(coordinator.begin_ingest, coordinator.ingest, store, table)
             wait(coordinator.idle)
         return replace(store, sample_ids=table.sample_ids)
@@ -94,10 +94,10 @@ class Stores:
         return self._table.where(np.arange(len(self._table)) >= MANY_ROWS)
 
     def _empty(self, name: str, bound: int, min_tuned_rows: int) -> Prepared:
-        partition = replace(self._method.partition, max_cluster_rows=bound, min_tuned_rows=min_tuned_rows)
+        partition = replace(self._pipeline.partition, max_cluster_rows=bound, min_tuned_rows=min_tuned_rows)
         folder = self._out / name
         shutil.rmtree(folder, ignore_errors=True)
-        create_store(LocalStore(folder / "store"), replace(self._method, partition=partition), self._artifacts)
+        create_store(LocalStore(folder / "store"), replace(self._pipeline, partition=partition), self._artifacts)
         init_keys(folder / "keys")
         return Prepared(folder, ())
 

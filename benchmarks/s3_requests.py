@@ -38,7 +38,7 @@ from lmeraser.data import open_source
 from lmeraser.learning.backbone import create_model
 from lmeraser.state.keys import init_keys, load_hash_key, load_signing_key
 from lmeraser.state.manifest import load_manifest
-from lmeraser.state.public_artifacts import build_public, create_store, load_method
+from lmeraser.state.public_artifacts import build_public, create_store, load_pipeline
 from lmeraser.store import LocalStore, Store, open_store
 from serving.replica import Replica
 
@@ -65,13 +65,15 @@ def main() -> None:
 def built(out: Path, rows: int, lease_s: float) -> Prepared:
     """A store of digits on the local disk, in the demo's configuration and with this lease."""
     config = load_config(CONFIG)
-    method = config.method(open_source(config.private).labels)
+    state_config = config.state(open_source(config.private).labels)
     torch.manual_seed(0)
     public = open_source(config.public)
-    artifacts = build_public(method, create_model(method.backbone).state_dict(), public.samples(public.labels))
-    create_store(LocalStore(out / "store"), method, artifacts, lease_s)
+    artifacts = build_public(
+        state_config, create_model(state_config.backbone).state_dict(), public.samples(public.labels)
+    )
+    create_store(LocalStore(out / "store"), state_config, artifacts, lease_s)
     init_keys(out / "keys")
-    return prepared(out, rows_of(Prepared(out, ()).method, samples(config, rows)))
+    return prepared(out, rows_of(Prepared(out, ()).pipeline, samples(config, rows)))
 
 
 def figures(server: S3Server, built: Prepared, rows: int) -> Iterator[dict[str, Any]]:
@@ -107,8 +109,8 @@ def coordinator_of(store: Store, built: Prepared) -> Coordinator:
     """A coordinator that has checked the bucket and taken over."""
     store.check()
     manifest, keys = load_manifest(store), built.folder / "keys"
-    method = stand_in(load_method(store, manifest))
-    owners = InProcessOwners(store, manifest, load_hash_key(keys), lambda: method)
+    pipeline = stand_in(load_pipeline(store, manifest))
+    owners = InProcessOwners(store, manifest, load_hash_key(keys), lambda: pipeline)
     return Coordinator(store, manifest, load_hash_key(keys), load_signing_key(keys), owners, lease_s=0.0)
 
 

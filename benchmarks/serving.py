@@ -38,14 +38,14 @@ from torch import nn
 # As a script this file would hide the package of the same name.
 sys.path.remove(str(Path(__file__).parent))
 
-from lmeraser.config import BackboneConfig, MethodConfig, PromptConfig, ServingConfig
+from lmeraser.config import BackboneConfig, PromptConfig, ServingConfig, StateConfig
 from lmeraser.learning.backbone import VitBackbone, create_model
 from lmeraser.learning.feature_map import FeatureMap
 from lmeraser.learning.heads import Head, probabilities
 from lmeraser.learning.partition import AnchorIndex, Dendrogram
 from lmeraser.learning.prompts import TokenPrompt, prompt_kind
 from lmeraser.state.commit import ClusterEntry, Commit
-from lmeraser.state.pipeline import Method, extract
+from lmeraser.state.pipeline import Pipeline, extract
 from lmeraser.state.public_artifacts import open_routed
 from serving.predictor import Predictor, ScoreRequest
 from serving.routing_table import routes
@@ -73,7 +73,7 @@ Device = Literal["cpu", "cuda"]
 class Setting:
     """One prompt kind with what is needed to pass a batch through it."""
 
-    method: Method
+    pipeline: Pipeline
     images_N3PP: np.ndarray
 
     @property
@@ -93,11 +93,11 @@ class Setting:
             ClusterEntry(key, tuple(np.flatnonzero(np.array(places_A) == place).tolist()), "", 200, "rows", "leaf")
             for place, key in enumerate(keys)
         )
-        shape = (clusters, *self.method.prompt_kind.shape)
+        shape = (clusters, *self.pipeline.prompt_kind.shape)
         return Snapshot(
             commit=Commit(entries, "heads", "leaf", {}, "leaf"),
             prompts_K=torch.from_numpy(generator.normal(0, 0.02, shape).astype(np.float32)).to(
-                self.method.backbone.device
+                self.pipeline.backbone.device
             ),
             specialists=tuple(keys),
             routes=routes(entries, keys, ANCHORS),
@@ -157,7 +157,7 @@ def routed_to_owners(rounds: int) -> dict[str, Any]:
         setting = opened(VARIANTS[variant])
         snapshot = setting.snapshot(OWNERS)
         owners = [OwnerOfCluster.remote(variant, cluster) for cluster in range(OWNERS)]
-        together = partial(Predictor(setting.method, ServingConfig()).score, snapshot, setting.asked)
+        together = partial(Predictor(setting.pipeline, ServingConfig()).score, snapshot, setting.asked)
         apart = partial(ask_owners, setting, snapshot, owners)
         difference = np.abs(together().pooled_NC - apart()).max()
         assert difference < 1e-3, f"the actors' scores differ by {difference}"
@@ -209,7 +209,7 @@ def all_cases(device: Device) -> dict[str, Callable[[], object]]:
     cases: dict[str, Callable[[], object]] = {}
     for variant, prompt in VARIANTS.items():
         setting = opened(prompt, device)
-        predictor = Predictor(setting.method, ServingConfig())
+        predictor = Predictor(setting.pipeline, ServingConfig())
         if PLAIN not in cases:
             cases[PLAIN] = partial(plain_forward, setting)
         for clusters in CLUSTERS:
@@ -219,7 +219,9 @@ def all_cases(device: Device) -> dict[str, Callable[[], object]]:
             cases[name] = partial(predictor.score, snapshot, setting.asked)
             if clusters == COMPARED:
                 cases[f"{variant}, passes alone"] = partial(passes_alone, setting, snapshot)
-                skipping = Predictor(setting.method, ServingConfig(skip_above=threshold(predictor, snapshot, setting)))
+                skipping = Predictor(
+                    setting.pipeline, ServingConfig(skip_above=threshold(predictor, snapshot, setting))
+                )
                 cases[f"{name}, half skipped"] = partial(skipping.score, snapshot, setting.asked)
             if prompt.depth == 0 and clusters == COMPARED:
                 cases[f"{name}, one pass a cluster"] = partial(pass_by_cluster, setting, predictor, snapshot)
@@ -238,7 +240,7 @@ def opened(prompt: PromptConfig, device: Device = "cpu") -> Setting:
     """A method with random weights, of which the first anchors are the images' own routing features."""
     generator = np.random.default_rng(0)
     torch.manual_seed(0)
-    config = MethodConfig(
+    config = StateConfig(
         labels=tuple(f"class {number}" for number in range(CLASSES)),
         backbone=BackboneConfig(image_px=IMAGE_PX, device=device),
         prompt=prompt,
@@ -248,7 +250,7 @@ def opened(prompt: PromptConfig, device: Device = "cpu") -> Setting:
     routing_NR, head_NF = extract(backbone, images_N3PP, IMAGES)
     elsewhere_AR = 100 + generator.normal(0, 1, (ANCHORS - IMAGES, routing_NR.shape[1])).astype(np.float32)
     anchors_AR = np.concatenate([routing_NR, elsewhere_AR])
-    method = Method(
+    pipeline = Pipeline(
         config=config,
         backbone=backbone,
         prompt_kind=prompt_kind(config.prompt, backbone),
@@ -259,12 +261,12 @@ def opened(prompt: PromptConfig, device: Device = "cpu") -> Setting:
         ),
         feature_batch=IMAGES,
     )
-    return Setting(method, images_N3PP)
+    return Setting(pipeline, images_N3PP)
 
 
 def random_head(generator: np.random.Generator) -> Head:
     """A head of the size of a solved one."""
-    head_dim = MethodConfig(labels=("a", "b")).heads.head_dim
+    head_dim = StateConfig(labels=("a", "b")).heads.head_dim
     return Head(generator.normal(0, 0.01, (head_dim, CLASSES)), generator.normal(0, 0.01, CLASSES), 1.0, 1.0)
 
 
@@ -277,7 +279,7 @@ def threshold(predictor: Predictor, snapshot: Snapshot, setting: Setting) -> flo
 
 def plain_forward(setting: Setting) -> torch.Tensor:
     """What the model alone costs: timm's own forward of the batch, without any head."""
-    backbone = setting.method.backbone
+    backbone = setting.pipeline.backbone
     with torch.inference_mode():
         answer: torch.Tensor = backbone.model(backbone.normalise(torch.from_numpy(setting.images_N3PP)))
         # Where there is a GPU, this waits for it.
@@ -286,7 +288,7 @@ def plain_forward(setting: Setting) -> torch.Tensor:
 
 def passes_alone(setting: Setting, snapshot: Snapshot) -> torch.Tensor:
     """What the blocks alone cost, prompts included: no search, no projection, no head."""
-    kind, backbone = setting.method.prompt_kind, setting.method.backbone
+    kind, backbone = setting.pipeline.prompt_kind, setting.pipeline.backbone
     prompts_N = snapshot.prompts_K[:IMAGES]
     with torch.inference_mode():
         pixels_N3PP = backbone.normalise(torch.from_numpy(setting.images_N3PP))
@@ -301,22 +303,22 @@ def passes_alone(setting: Setting, snapshot: Snapshot) -> torch.Tensor:
 
 def routed(setting: Setting, snapshot: Snapshot) -> tuple[torch.Tensor, np.ndarray]:
     """Pixels of the batch, and by an un-prompted pass the cluster of each image."""
-    method = setting.method
-    pixels_N3PP = method.backbone.normalise(torch.from_numpy(setting.images_N3PP))
-    routing_NR = method.backbone.features_of_pixels(pixels_N3PP).routing_NR.cpu().numpy()
-    return pixels_N3PP, snapshot.routes.specialist_A[method.anchor_index.nearest(routing_NR)]
+    pipeline = setting.pipeline
+    pixels_N3PP = pipeline.backbone.normalise(torch.from_numpy(setting.images_N3PP))
+    routing_NR = pipeline.backbone.features_of_pixels(pixels_N3PP).routing_NR.cpu().numpy()
+    return pixels_N3PP, snapshot.routes.specialist_A[pipeline.anchor_index.nearest(routing_NR)]
 
 
 def pass_by_cluster(setting: Setting, predictor: Predictor, snapshot: Snapshot) -> np.ndarray:
     """The un-prompted pass, then one prompted pass for each cluster that the batch meets."""
-    method = setting.method
+    pipeline = setting.pipeline
     scores_NC = np.zeros((IMAGES, CLASSES))
     with torch.inference_mode():
         pixels_N3PP, cluster_N = routed(setting, snapshot)
         for cluster in np.unique(cluster_N):
             rows_M = np.flatnonzero(cluster_N == cluster)
-            prompts_M = snapshot.prompts_K[cluster].expand(len(rows_M), *method.prompt_kind.shape)
-            features = method.prompt_kind.features(pixels_N3PP[rows_M], prompts_M)
+            prompts_M = snapshot.prompts_K[cluster].expand(len(rows_M), *pipeline.prompt_kind.shape)
+            features = pipeline.prompt_kind.features(pixels_N3PP[rows_M], prompts_M)
             scores_NC[rows_M] = snapshot.pooled_head.scores(predictor.projected(features))
     return scores_NC
 
@@ -328,16 +330,16 @@ class OwnerOfCluster:
     def __init__(self, variant: str, cluster: int) -> None:
         torch.set_num_threads(THREADS)
         self._setting = opened(VARIANTS[variant])
-        self._predictor = Predictor(self._setting.method, ServingConfig())
+        self._predictor = Predictor(self._setting.pipeline, ServingConfig())
         self._snapshot = self._setting.snapshot(OWNERS)
         self._cluster = cluster
 
     def scores(self, pixels_M3PP: np.ndarray) -> np.ndarray:
         """Of the pooled head, (M, C)."""
-        method = self._setting.method
+        pipeline = self._setting.pipeline
         with torch.inference_mode():
-            prompts_M = self._snapshot.prompts_K[self._cluster].expand(len(pixels_M3PP), *method.prompt_kind.shape)
-            features = method.prompt_kind.features(torch.from_numpy(pixels_M3PP.copy()), prompts_M)
+            prompts_M = self._snapshot.prompts_K[self._cluster].expand(len(pixels_M3PP), *pipeline.prompt_kind.shape)
+            features = pipeline.prompt_kind.features(torch.from_numpy(pixels_M3PP.copy()), prompts_M)
             return self._snapshot.pooled_head.scores(self._predictor.projected(features))
 
 
@@ -363,7 +365,7 @@ def loop_over_images(setting: Setting, snapshot: Snapshot, heads_K: Sequence[nn.
     with torch.inference_mode():
         pixels_N3PP, cluster_N = routed(setting, snapshot)
         prompted = [pixels_N3PP[n : n + 1] + snapshot.prompts_K[cluster] for n, cluster in enumerate(cluster_N)]
-        model: Any = setting.method.backbone.model
+        model: Any = setting.pipeline.backbone.model
         tokens_NSD = model.forward_features(torch.cat(prompted))
         return torch.stack([heads_K[cluster](tokens_NSD[n, 0]) for n, cluster in enumerate(cluster_N)]).cpu()
 

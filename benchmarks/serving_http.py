@@ -203,20 +203,22 @@ async def load(url: str, clients: int, seconds: float, image: bytes) -> list[flo
 def make_store(folder: Path, prompt: PromptConfig) -> None:
     """A store of digits whose specialists were written without tuning."""
     config = load_config(CONFIG)
-    method = config.method(open_source(config.private).labels)
-    method = replace(
-        method,
+    state_config = config.state(open_source(config.private).labels)
+    state_config = replace(
+        state_config,
         backbone=BackboneConfig(image_px=IMAGE_PX),
         prompt=prompt,
-        partition=replace(method.partition, anchors=ANCHORS),
+        partition=replace(state_config.partition, anchors=ANCHORS),
     )
     public = open_source(config.public)
     rows = itertools.islice(public.samples(public.labels), PUBLIC_ROWS)
     create_store(
-        LocalStore(folder / "store"), method, build_public(method, create_model(method.backbone).state_dict(), rows)
+        LocalStore(folder / "store"),
+        state_config,
+        build_public(state_config, create_model(state_config.backbone).state_dict(), rows),
     )
     init_keys(folder / "keys")
-    prepared(folder, rows_of(Prepared(folder, ()).method, samples(config, ROWS)))
+    prepared(folder, rows_of(Prepared(folder, ()).pipeline, samples(config, ROWS)))
 
 
 if __name__ == "__main__":

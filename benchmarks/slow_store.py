@@ -87,7 +87,7 @@ def behind_proxies(server: S3Server, built: Prepared, opened: ExitStack) -> dict
         proxy = opened.enter_context(s3_proxy(server.endpoint))
         store = open_store(uri.replace(server.endpoint, proxy.endpoint))
         replicas[delay_ms] = Replica(store, built.folder / "keys", ServingConfig())
-        proxy.fault = lambda _method, _path, delay_ms=delay_ms: time.sleep(delay_ms / 1000)  # type: ignore[misc]
+        proxy.fault = lambda _pipeline, _path, delay_ms=delay_ms: time.sleep(delay_ms / 1000)  # type: ignore[misc]
     return replicas
 
 

@@ -32,8 +32,8 @@ from lmeraser.state.commit import Commit
 from lmeraser.state.keys import load_hash_key, load_signing_key
 from lmeraser.state.log import Log
 from lmeraser.state.manifest import load_manifest
-from lmeraser.state.pipeline import Method, chunks
-from lmeraser.state.public_artifacts import load_method
+from lmeraser.state.pipeline import Pipeline, chunks
+from lmeraser.state.public_artifacts import load_pipeline
 from lmeraser.state.rows import RowTable
 from lmeraser.state.specialist import Specialist
 from lmeraser.store import LocalStore
@@ -42,7 +42,7 @@ _POLL_S = 0.02
 _PUT_ROWS = 5000
 
 
-class StandIn(Method):
+class StandIn(Pipeline):
     """Writes a specialist of the right size without tuning anything."""
 
     def specialist(self, rows: RowTable, *_: Any) -> Specialist:
@@ -58,9 +58,9 @@ class Prepared:
     sample_ids: tuple[str, ...]
 
     @property
-    def method(self) -> Method:
+    def pipeline(self) -> Pipeline:
         store = LocalStore(self.folder / "store")
-        return load_method(store, load_manifest(store))
+        return load_pipeline(store, load_manifest(store))
 
 
 def samples(config: Config, count: int) -> Iterator[Sample]:
@@ -83,9 +83,9 @@ def altered(image: bytes, number: int) -> bytes:
     return buffer.getvalue()
 
 
-def rows_of(method: Method, source: Iterator[Sample]) -> RowTable:
+def rows_of(pipeline: Pipeline, source: Iterator[Sample]) -> RowTable:
     """The samples' rows; their images are distinct."""
-    table = RowTable.concatenate(map(method.rows, chunks(source, _PUT_ROWS)), method.feature_map.width)
+    table = RowTable.concatenate(map(pipeline.rows, chunks(source, _PUT_ROWS)), pipeline.feature_map.width)
     assert len(set(table.images)) == len(table)
     return table
 
@@ -93,7 +93,7 @@ def rows_of(method: Method, source: Iterator[Sample]) -> RowTable:
 def prepared(folder: Path, table: RowTable) -> Prepared:
     """Ingest the rows in pieces, and let the stand-in tune every cluster."""
     store = Prepared(folder, table.sample_ids)
-    with at_work(folder, stand_in(store.method), lease_s=0.0) as coordinator:
+    with at_work(folder, stand_in(store.pipeline), lease_s=0.0) as coordinator:
         for start in range(0, len(table), _PUT_ROWS):
             piece = table.where((np.arange(len(table)) >= start) & (np.arange(len(table)) < start + _PUT_ROWS))
             prefix = coordinator.begin_ingest()
@@ -103,9 +103,9 @@ def prepared(folder: Path, table: RowTable) -> Prepared:
     return store
 
 
-def stand_in(method: Method) -> Method:
+def stand_in(pipeline: Pipeline) -> Pipeline:
     """The method with a tuning that takes no time."""
-    return StandIn(**{field.name: getattr(method, field.name) for field in fields(method)})
+    return StandIn(**{field.name: getattr(pipeline, field.name) for field in fields(pipeline)})
 
 
 def lease_of(folder: Path) -> float:
@@ -114,11 +114,11 @@ def lease_of(folder: Path) -> float:
 
 
 @contextmanager
-def at_work(folder: Path, method: Method, lease_s: float) -> Iterator[Coordinator]:
+def at_work(folder: Path, pipeline: Pipeline, lease_s: float) -> Iterator[Coordinator]:
     """A coordinator that a thread steps, pausing when there is nothing to do, as ``CoordinatorActor`` does."""
     store = LocalStore(folder / "store")
     manifest, hash_key = load_manifest(store), load_hash_key(folder / "keys")
-    owners = InProcessOwners(store, manifest, hash_key, lambda: method)
+    owners = InProcessOwners(store, manifest, hash_key, lambda: pipeline)
     coordinator = Coordinator(store, manifest, hash_key, load_signing_key(folder / "keys"), owners, lease_s)
     ended = threading.Event()
 

@@ -14,7 +14,7 @@ import ray
 import torch
 
 from cluster.pretrain import weights_name
-from lmeraser.config import Config, ImagesConfig, MethodConfig, SourceConfig
+from lmeraser.config import Config, ImagesConfig, SourceConfig, StateConfig
 from lmeraser.data import (
     Sample,
     SourceReport,
@@ -86,10 +86,10 @@ def open_or_build(config: Config, store: Store, keys: Path, report: Report, *, s
     """
     # A private source that cannot be read is told before any work.
     opened = open_source(config.private, images=config.images)
-    method = config.method(config.labels or opened.labels or declared_labels(config.private))
+    state_config = config.state(config.labels or opened.labels or declared_labels(config.private))
     if store.exists(NAME):
         manifest = load_manifest(store)
-        _check_same(manifest.method, method, store.uri, labels_are_listed=bool(config.labels))
+        _check_same(manifest.config, state_config, store.uri, labels_are_listed=bool(config.labels))
         manifest.check_lease(config.lease_s)
         _check_digest(manifest.public_digests["backbone"], config.backbone_digest)
         return BuildResult(manifest)
@@ -100,13 +100,13 @@ def open_or_build(config: Config, store: Store, keys: Path, report: Report, *, s
     opened = open_public(public, config.images, said)
     check = check_samples(opened.samples(opened.labels), opened.labels, skip_bad=skip_bad, images=config.images)
     rows = sum(1 for _ in check)
-    check_public_rows(method, rows)
+    check_public_rows(state_config, rows)
     skipped = frozenset(check.skipped)
-    backbone = open_routed(method, replace(method.backbone, device="cpu"), _trained(config, store))
+    backbone = open_routed(state_config, replace(state_config.backbone, device="cpu"), _trained(config, store))
     _check_digest(backbone_digest(backbone), config.backbone_digest)
-    artifacts = _artifacts(method, backbone, _Public(public, config.images, skipped), rows, report)
+    artifacts = _artifacts(state_config, backbone, _Public(public, config.images, skipped), rows, report)
     store.put(PUBLIC_KEY, public_pem(public_key))
-    return BuildResult(create_store(store, method, artifacts, config.lease_s), check.skipped, said)
+    return BuildResult(create_store(store, state_config, artifacts, config.lease_s), check.skipped, said)
 
 
 @dataclass(frozen=True)
@@ -122,19 +122,19 @@ class _Public:
         return (sample for sample in opened.samples(opened.labels) if sample.sample_id not in self.skipped)
 
 
-def _artifacts(method: MethodConfig, backbone: Backbone, public: _Public, rows: int, report: Report) -> PublicArtifacts:
+def _artifacts(config: StateConfig, backbone: Backbone, public: _Public, rows: int, report: Report) -> PublicArtifacts:
     """Features of the public rows, extracted by as many workers as there are cores or GPUs; then the fit."""
-    on_gpu = method.backbone.device == "cuda"
+    on_gpu = config.backbone.device == "cuda"
     # A prompt that does not fit is told before any work.
-    prompt_kind(method.prompt, backbone)
+    prompt_kind(config.prompt, backbone)
     parts: dict[int, PublicFeatures] = {}
     # The weights go to each node once.
     state = ray.put(backbone.model.state_dict())
     device = {"num_cpus": 1, "num_gpus": 1 if on_gpu else 0}
-    public_prompt = _public_prompt(method, public, state, device, report)
+    public_prompt = _public_prompt(config, public, state, device, report)
     workers = max(1, int(ray.cluster_resources().get("GPU" if on_gpu else "CPU", 1)))
     extract = _extract_public.options(**device)
-    streams = [extract.remote(method, public, state, public_prompt, place, workers) for place in range(workers)]
+    streams = [extract.remote(config, public, state, public_prompt, place, workers) for place in range(workers)]
     while streams:
         ready, _ = ray.wait(streams, num_returns=1, timeout=1.0)
         for stream in ready:
@@ -145,21 +145,21 @@ def _artifacts(method: MethodConfig, backbone: Backbone, public: _Public, rows: 
                 continue
             parts[number] = part
             report("public rows", sum(len(part.routing_NR) for part in parts.values()), rows)
-    return fit_public(method, backbone, public_prompt, [parts[number] for number in sorted(parts)])
+    return fit_public(config, backbone, public_prompt, [parts[number] for number in sorted(parts)])
 
 
 def _public_prompt(
-    method: MethodConfig,
+    config: StateConfig,
     public: _Public,
     state: ray.ObjectRef[State],
     device: dict[str, int],
     report: Report,
 ) -> torch.Tensor | None:
     """The public prompt, tuned by one worker: its steps follow from each other."""
-    if method.prompt.public_epochs == 0:
+    if config.prompt.public_epochs == 0:
         return None
     public_prompt: torch.Tensor | None = None
-    for told in _learn_public_prompt.options(**device).remote(method, public, state):
+    for told in _learn_public_prompt.options(**device).remote(config, public, state):
         step = ray.get(told)
         if isinstance(step, tuple):
             report("public prompt, steps", *step)
@@ -170,15 +170,15 @@ def _public_prompt(
 
 @ray.remote
 def _learn_public_prompt(
-    method: MethodConfig, public: _Public, state: State
+    config: StateConfig, public: _Public, state: State
 ) -> Iterator[tuple[int, int] | torch.Tensor | None]:
     """Steps done and steps in all, now and then; last the public prompt."""
-    backbone = open_routed(method, method.backbone, state)
+    backbone = open_routed(config, config.backbone, state)
     steps: Queue[tuple[int, int] | None] = Queue()
 
     def learn() -> torch.Tensor | None:
         try:
-            return learn_public_prompt(backbone, method, public.samples(), lambda *step: steps.put(step))
+            return learn_public_prompt(backbone, config, public.samples(), lambda *step: steps.put(step))
         finally:
             steps.put(None)
 
@@ -192,7 +192,7 @@ def _learn_public_prompt(
 
 @ray.remote
 def _extract_public(
-    method: MethodConfig,
+    config: StateConfig,
     public: _Public,
     state: State,
     public_prompt: torch.Tensor | None,
@@ -200,11 +200,11 @@ def _extract_public(
     workers: int,
 ) -> Iterator[tuple[int, PublicFeatures]]:
     """Every ``workers``-th chunk of the public rows from the ``place``-th on, with its number."""
-    backbone = open_routed(method, method.backbone, state)
+    backbone = open_routed(config, config.backbone, state)
     batch = None
     for number, chunk in enumerate(sample_chunks(public.samples(), PUBLIC_CHUNK)):
         if number % workers == place:
-            part = public_features(method, backbone, public_prompt, chunk, batch)
+            part = public_features(config, backbone, public_prompt, chunk, batch)
             batch = part.feature_batch
             yield number, part
 
@@ -222,7 +222,7 @@ def _check_digest(digest: str, pinned: str) -> None:
         raise BackboneError(f"the backbone's weights have the digest {digest}, but backbone_digest is {pinned}")
 
 
-def _check_same(stored: MethodConfig, wanted: MethodConfig, uri: str, labels_are_listed: bool) -> None:
+def _check_same(stored: StateConfig, wanted: StateConfig, uri: str, labels_are_listed: bool) -> None:
     before, now = _flat(asdict(stored)), _flat(asdict(wanted))
     differing = [
         f"{name} is {before.get(name)!r} there and {now.get(name)!r} here"

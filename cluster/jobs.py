@@ -27,7 +27,7 @@ from lmeraser.data import (
 from lmeraser.errors import DataError, LMEraserError
 from lmeraser.state.keys import load_hash_key
 from lmeraser.state.manifest import Manifest, load_manifest
-from lmeraser.state.public_artifacts import load_method
+from lmeraser.state.public_artifacts import load_pipeline
 from lmeraser.store import open_store
 
 _CHUNK_ROWS = 256
@@ -84,7 +84,7 @@ def ingest(
         DuplicateSampleError: when a sample id is in the store with other content.
     """
     reading = _Reading(located(source), images or ImagesConfig(), skip_bad)
-    labels = manifest.method.labels
+    labels = manifest.config.labels
     said = SourceReport()
     check = reading.checked(reading.samples(site, labels, said), labels)
     rows = sum(1 for _ in check)
@@ -118,7 +118,7 @@ class _Reading:
 
 def _write_all(coordinator: Any, site: StoreRef, reading: _Reading, prefix: str, rows: int, report: Report) -> None:
     """Have workers write all rows of the source under the prefix; when this returns or raises, none writes any more."""
-    on_gpu = load_manifest(open_store(site.store_uri)).method.backbone.device == "cuda"
+    on_gpu = load_manifest(open_store(site.store_uri)).config.backbone.device == "cuda"
     cores = int(ray.cluster_resources().get("GPU" if on_gpu else "CPU", 1))
     workers = max(1, min(cores, -(-rows // _CHUNK_ROWS)))
     write = _write_incoming.options(num_cpus=_WRITER_CPUS, num_gpus=OTHERS_PART_OF_GPU if on_gpu else 0)
@@ -172,14 +172,14 @@ def _write_incoming(site: StoreRef, reading: _Reading, prefix: str, place: int, 
     """Write every ``workers``-th chunk of the source, from the ``place``-th on; gives how many rows it has taken in."""
     store = open_store(site.store_uri)
     manifest = load_manifest(store)
-    method = load_method(store, manifest)
-    labels = manifest.method.labels
+    pipeline = load_pipeline(store, manifest)
+    labels = manifest.config.labels
     # Named by worker and turn, so that a worker that Ray starts again puts no row twice.
-    runs = SortedRuns(store, load_hash_key(Path(site.keys_folder)), f"{prefix}{place:04d}-", method.dendrogram)
+    runs = SortedRuns(store, load_hash_key(Path(site.keys_folder)), f"{prefix}{place:04d}-", pipeline.dendrogram)
     read = 0
     for number, chunk in enumerate(sample_chunks(reading.samples(site, labels), _CHUNK_ROWS)):
         if number % workers == place:
-            table = method.rows(reading.checked(chunk, labels))
+            table = pipeline.rows(reading.checked(chunk, labels))
             runs.add(table)
             read += len(table)
             yield read

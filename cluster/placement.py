@@ -13,7 +13,7 @@ import ray
 from ray.exceptions import RayError
 
 from actors.remote.nodes import ACCELERATOR_LABEL, OWNERS_PART_OF_GPU, Placement
-from lmeraser.config import MethodConfig, OwnersConfig
+from lmeraser.config import OwnersConfig, StateConfig
 from lmeraser.state.manifest import Manifest, load_part
 from lmeraser.store import Store
 
@@ -28,7 +28,7 @@ def owner_placement(config: OwnersConfig, store: Store, manifest: Manifest) -> P
     """Where the store's owners run: what the configuration sets, and for the rest what a tuning needs."""
     gpus = config.gpus_per_owner
     if gpus is None:
-        gpus = _estimated_gpus(config, store, manifest) if manifest.method.backbone.device == "cuda" else 0.0
+        gpus = _estimated_gpus(config, store, manifest) if manifest.config.backbone.device == "cuda" else 0.0
     return Placement(_CPU_SHARE, gpus, config.accelerator, config.max_resident_owners, config.idle_s)
 
 
@@ -41,7 +41,7 @@ def gpu_share(needed_bytes: int | None, gpu_bytes: int | None) -> float:
     return math.floor(OWNERS_PART_OF_GPU / owners * 10_000) / 10_000
 
 
-def tuning_bytes(method: MethodConfig, weights: Mapping[str, np.ndarray]) -> int | None:
+def tuning_bytes(config: StateConfig, weights: Mapping[str, np.ndarray]) -> int | None:
     """Bytes that a tuning takes of a GPU's memory, at most; None where the backbone is no Vision Transformer.
 
     The weights in float32, and what one batch keeps for the backward pass: 34 S B D bytes a block in half precision,
@@ -57,17 +57,17 @@ def tuning_bytes(method: MethodConfig, weights: Mapping[str, np.ndarray]) -> int
     if not blocks or embedding is None or "cls_token" not in weights:
         return None
     width, _, _, patch_px = embedding.shape
-    prompt = method.prompt.tokens if method.prompt.kind == "token" else 0
-    tokens = (method.backbone.image_px // patch_px) ** 2 + weights["cls_token"].shape[1] + prompt
+    prompt = config.prompt.tokens if config.prompt.kind == "token" else 0
+    tokens = (config.backbone.image_px // patch_px) ** 2 + weights["cls_token"].shape[1] + prompt
     # timm's widths give a head 64 features, unless the configuration says otherwise.
-    heads = method.backbone.model_args.get("num_heads", max(1, width // 64))
-    kept = 2 * tokens * method.tuning.batch_rows * (34 * width + 5 * tokens * heads)
+    heads = config.backbone.model_args.get("num_heads", max(1, width // 64))
+    kept = 2 * tokens * config.tuning.batch_rows * (34 * width + 5 * tokens * heads)
     parameters = sum(array.size for array in weights.values())
     return _CONTEXT_BYTES + 4 * parameters + len(blocks) * kept
 
 
 def _estimated_gpus(config: OwnersConfig, store: Store, manifest: Manifest) -> float:
-    return gpu_share(tuning_bytes(manifest.method, load_part(store, manifest, "backbone")), _gpu_bytes(config))
+    return gpu_share(tuning_bytes(manifest.config, load_part(store, manifest, "backbone")), _gpu_bytes(config))
 
 
 def _gpu_bytes(config: OwnersConfig) -> int | None:

@@ -105,7 +105,7 @@ def check_room(store: Store, config: ServingConfig) -> None:
     """
     if (running := running_serve()) is None or running.of_store(store.uri) is None:
         return
-    needed = reserved(config, on_gpu=load_manifest(store).method.backbone.device == "cuda")
+    needed = reserved(config, on_gpu=load_manifest(store).config.backbone.device == "cuda")
     bundle = {"CPU": needed["num_cpus"], "GPU": needed["num_gpus"]}
     held = placement_group([{kind: amount for kind, amount in bundle.items() if amount}])
     fits = held.wait(_ROOM_WITHIN_S)

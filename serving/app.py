@@ -115,7 +115,7 @@ def application(args: dict[str, Any], started_by: str) -> Application:
     given = settings.pop("keys", None)
     keys = local_path(given) if given else default_folder()
     config = validated(ServingConfig, settings, "serving")
-    on_gpu = load_manifest(store).method.backbone.device == "cuda"
+    on_gpu = load_manifest(store).config.backbone.device == "cuda"
     ongoing = _SERVE_TAKES * most_requests(config)
     deployment = serve.deployment(
         name="lmeraser",

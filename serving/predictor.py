@@ -21,7 +21,7 @@ from lmeraser.learning.heads import probabilities
 from lmeraser.learning.numerics import GRID, LIMIT
 from lmeraser.learning.prompts import TokenPrompt
 from lmeraser.state.commit import Commit
-from lmeraser.state.pipeline import Method
+from lmeraser.state.pipeline import Pipeline
 from serving.snapshot import Snapshot
 
 PromptedPass = Callable[[np.ndarray, Tensor], Features]
@@ -79,10 +79,10 @@ class Scores:
 class Predictor:
     """The forward passes of one replica."""
 
-    def __init__(self, method: Method, config: ServingConfig) -> None:
-        self._method = method
+    def __init__(self, pipeline: Pipeline, config: ServingConfig) -> None:
+        self._pipeline = pipeline
         self._config = config
-        self._torch_feature_map = TorchFeatureMap(method.feature_map, method.backbone.device)
+        self._torch_feature_map = TorchFeatureMap(pipeline.feature_map, pipeline.backbone.device)
 
     def score(self, snapshot: Snapshot, requests: Sequence[ScoreRequest]) -> Scores:
         """Score the images of at least one request, one after the other, from one snapshot.
@@ -95,7 +95,7 @@ class Predictor:
         """
         images_N3PP = np.concatenate([request.images_N3PP for request in requests])
         if len(images_N3PP) == 0:
-            nothing_N, nothing_NC = np.zeros(0, np.int32), np.zeros((0, len(self._method.config.labels)))
+            nothing_N, nothing_NC = np.zeros(0, np.int32), np.zeros((0, len(self._pipeline.config.labels)))
             return Scores(snapshot.commit, nothing_NC, nothing_NC, nothing_N, nothing_N > 0, nothing_N > 0)
         with self._inference():
             better = snapshot.pooled_head.better_than(snapshot.shared_head)
@@ -104,14 +104,14 @@ class Predictor:
 
     def warm_up(self) -> None:
         """Run both passes once, so that no request waits for compilation or for the device to be set up."""
-        backbone, kind = self._method.backbone, self._method.prompt_kind
-        size = self._method.config.backbone.image_px
+        backbone, kind = self._pipeline.backbone, self._pipeline.prompt_kind
+        size = self._pipeline.config.backbone.image_px
         with self._inference():
             # One image is a case of its own to a compiler.
             for images in (1, 2):
                 images_N3PP = self._on_device(np.zeros((images, 3, size, size), np.uint8))
                 plain, prompted = self._passes(backbone.normalise(images_N3PP))
-                self._method.anchor_index.nearest(plain.routing_NR.float().cpu().numpy())
+                self._pipeline.anchor_index.nearest(plain.routing_NR.float().cpu().numpy())
                 self.projected(plain)
                 prompts_M = torch.zeros((images, *kind.shape), device=backbone.device)
                 self.projected(prompted(np.arange(images), prompts_M))
@@ -123,9 +123,9 @@ class Predictor:
         return on_grid_NH.to(torch.int16).cpu().numpy()
 
     def _scored(self, snapshot: Snapshot, images_N3PP: Tensor, needed_N: np.ndarray) -> Scores:
-        pixels_N3PP = self._method.backbone.normalise(images_N3PP)
+        pixels_N3PP = self._pipeline.backbone.normalise(images_N3PP)
         plain, prompted = self._passes(pixels_N3PP)
-        anchors_N = self._method.anchor_index.nearest(plain.routing_NR.float().cpu().numpy())
+        anchors_N = self._pipeline.anchor_index.nearest(plain.routing_NR.float().cpu().numpy())
         place_N = snapshot.routes.specialist_A[anchors_N]
         shared_NC = snapshot.shared_head.scores(self.projected(plain))
         pooled_NC = np.zeros_like(shared_NC)
@@ -151,8 +151,8 @@ class Predictor:
 
     def _passes(self, pixels_N3PP: Tensor) -> tuple[Features, PromptedPass]:
         """Features with the public prompt, and what gives those of some of the same images with other prompts."""
-        kind, backbone = self._method.prompt_kind, self._method.backbone
-        meta = self._method.public_prompt
+        kind, backbone = self._pipeline.prompt_kind, self._pipeline.backbone
+        meta = self._pipeline.public_prompt
         meta_N = None if meta is None else meta.to(backbone.device).expand(len(pixels_N3PP), *meta.shape)
         if not isinstance(kind, TokenPrompt):
             plain = backbone.features_of_pixels(pixels_N3PP) if meta_N is None else kind.features(pixels_N3PP, meta_N)
@@ -167,17 +167,17 @@ class Predictor:
 
     @contextmanager
     def _inference(self) -> Iterator[None]:
-        device = self._method.backbone.device
+        device = self._pipeline.backbone.device
         with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=self._config.bf16):
             yield
 
     def _on_device(self, images_N3PP: np.ndarray) -> Tensor:
-        images, device = torch.from_numpy(images_N3PP), self._method.backbone.device
+        images, device = torch.from_numpy(images_N3PP), self._pipeline.backbone.device
         # From pinned memory the copy runs beside what the GPU does already.
         return images.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else images
 
     def _index(self, places_M: np.ndarray) -> Tensor:
-        return torch.from_numpy(places_M).to(self._method.backbone.device)
+        return torch.from_numpy(places_M).to(self._pipeline.backbone.device)
 
 
 def _rows(hidden: Hidden, index_M: Tensor) -> Hidden:

@@ -21,7 +21,7 @@ from lmeraser.learning.heads import blend
 from lmeraser.state.commit import Commit
 from lmeraser.state.keys import load_hash_key
 from lmeraser.state.manifest import load_manifest
-from lmeraser.state.public_artifacts import load_public, open_method
+from lmeraser.state.public_artifacts import load_public, open_pipeline
 from lmeraser.store import Store
 from serving.current_snapshot import CurrentSnapshot
 from serving.lease import Lease
@@ -51,21 +51,21 @@ class Replica:
         """
         manifest = load_manifest(store)
         # Answers do not enter the state, so a replica may run under other numerics than the owners.
-        backbone = replace(manifest.method.backbone, device=device)
-        method = open_method(replace(manifest.method, backbone=backbone), load_public(store, manifest))
+        backbone = replace(manifest.config.backbone, device=device)
+        state_config = open_pipeline(replace(manifest.config, backbone=backbone), load_public(store, manifest))
         if config.compile:
-            method.backbone.compile()
+            state_config.backbone.compile()
         hash_key = load_hash_key(keys)
-        self._method = method
-        self._predictor = Predictor(method, config)
+        self._pipeline = state_config
+        self._predictor = Predictor(state_config, config)
         self._predictor.warm_up()
         self._lease = Lease(store, manifest.lease_s)
         self._current = CurrentSnapshot(
-            self._lease, lambda commit, previous: load_snapshot(store, method, commit, hash_key, previous)
+            self._lease, lambda commit, previous: load_snapshot(store, state_config, commit, hash_key, previous)
         )
         self._config = config
         self.store_id = manifest.store_id
-        self.min_tuned_rows = manifest.method.partition.min_tuned_rows
+        self.min_tuned_rows = manifest.config.partition.min_tuned_rows
         self.config = config
         self._current.start()
         weakref.finalize(self, self._current.stop)
@@ -144,16 +144,16 @@ class Replica:
         if len(image) > most:
             return too_large(f"the image has {len(image)} bytes; allowed is {most} (images.max_bytes)", request_id)
         try:
-            return decode_image(image, self._method.config.backbone.image_px, self._config.images)
+            return decode_image(image, self._pipeline.config.backbone.image_px, self._config.images)
         except UndecodableImageError as error:
             return problem_of(error, request_id)
 
     def _stacked(self, images: Sequence[np.ndarray]) -> np.ndarray:
-        size = self._method.config.backbone.image_px
+        size = self._pipeline.config.backbone.image_px
         return np.stack(images) if images else np.zeros((0, 3, size, size), np.uint8)
 
     def _predictions(self, scored: Scores, weight: float) -> list[ImagePrediction]:
-        labels = self._method.config.labels
+        labels = self._pipeline.config.labels
         probabilities_NC = blend(
             scored.shared_NC, scored.pooled_NC, scored.specialist_N, weight, self._config.temperature
         )

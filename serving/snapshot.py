@@ -16,7 +16,7 @@ from lmeraser.hashing import HashKey
 from lmeraser.learning.heads import Head
 from lmeraser.state.commit import ClusterEntry, Commit
 from lmeraser.state.heads_state import HeadsState
-from lmeraser.state.pipeline import Method
+from lmeraser.state.pipeline import Pipeline
 from lmeraser.state.stored_objects import read_heads, read_specialist
 from lmeraser.store import Store
 from serving.routing_table import RoutingTable, routes
@@ -47,7 +47,7 @@ class Snapshot:
 
 
 def load_snapshot(
-    store: Store, method: Method, commit: Commit, hash_key: HashKey, previous: Snapshot | None = None
+    store: Store, pipeline: Pipeline, commit: Commit, hash_key: HashKey, previous: Snapshot | None = None
 ) -> Snapshot:
     """Read the snapshot of a commit; specialists that ``previous`` holds are taken from it.
 
@@ -72,19 +72,19 @@ def load_snapshot(
         except (ObjectCorruptError, ObjectMissingError) as error:
             logger.error("cluster %s answers without its specialist: %s", entry.key, error)
             return None
-        return torch.from_numpy(specialist.prompt).to(method.backbone.device)
+        return torch.from_numpy(specialist.prompt).to(pipeline.backbone.device)
 
     tuned = [entry for entry in commit.clusters if entry.specialist_object is not None]
     with ThreadPoolExecutor(_READERS, thread_name_prefix="prompts") as readers:
         read = list(zip(tuned, readers.map(prompt_of, tuned), strict=True))
     prompts = [prompt for _, prompt in read if prompt is not None]
     answering = [entry for entry, prompt in read if prompt is not None]
-    empty = torch.zeros((0, *method.prompt_kind.shape), device=method.backbone.device)
+    empty = torch.zeros((0, *pipeline.prompt_kind.shape), device=pipeline.backbone.device)
     return Snapshot(
         commit=commit,
         prompts_K=torch.stack(prompts) if prompts else empty,
         specialists=tuple(str(entry.specialist_object) for entry in answering),
-        routes=routes(commit.clusters, [entry.key for entry in answering], method.dendrogram.anchors),
+        routes=routes(commit.clusters, [entry.key for entry in answering], pipeline.dendrogram.anchors),
         shared_head=heads.shared_head,
         pooled_head=heads.pooled_head,
     )

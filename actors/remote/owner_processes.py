@@ -27,7 +27,7 @@ from lmeraser.state.manifest import load_manifest
 from lmeraser.store import open_store
 
 if TYPE_CHECKING:
-    from lmeraser.state.pipeline import Method
+    from lmeraser.state.pipeline import Pipeline
 
 NAMESPACE = "lmeraser"
 _ANSWERS_WITHIN_S = 2.0
@@ -50,12 +50,12 @@ class OwnerActor:
         manifest = load_manifest(store)
 
         @functools.cache
-        def method() -> Method:
-            from lmeraser.state.public_artifacts import load_method
+        def pipeline() -> Pipeline:
+            from lmeraser.state.public_artifacts import load_pipeline
 
-            return load_method(store, manifest)
+            return load_pipeline(store, manifest)
 
-        self._owner = Owner(store, manifest, load_hash_key(Path(site.keys_folder)), key, method)
+        self._owner = Owner(store, manifest, load_hash_key(Path(site.keys_folder)), key, pipeline)
 
     @ray.method(concurrency_group="control")
     def place(self) -> ProcessLocation:

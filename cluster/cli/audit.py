@@ -82,7 +82,7 @@ def audit(
     if 0 < shadows < LEAST_SHADOWS:
         raise ConfigError(f"--shadows is {shadows}; allowed is 0, or {LEAST_SHADOWS} and more")
     target = find_store(store, s3_endpoint, config, data)
-    labels = load_manifest(target).method.labels
+    labels = load_manifest(target).config.labels
     settings = read_config(config, data) if config is not None or with_rows else Config()
     question = Question(
         requests=tuple(dict.fromkeys([*requests, *(more or [])])),

@@ -38,7 +38,7 @@ def status(
     history.replay(log.advance())
     commit = history.commit
     clusters = commit.clusters if commit is not None else ()
-    smallest = manifest.method.partition.min_tuned_rows
+    smallest = manifest.config.partition.min_tuned_rows
     found: dict[str, Any] = {
         "store": target.uri,
         "store_id": manifest.store_id,

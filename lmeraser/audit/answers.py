@@ -13,22 +13,22 @@ from lmeraser.audit.worlds import Answers, tune_all
 from lmeraser.learning.numerics import deterministic
 from lmeraser.proof.recompute import Report
 from lmeraser.state.heads_state import HeadsState
-from lmeraser.state.pipeline import Method
+from lmeraser.state.pipeline import Pipeline
 
 NAME, TITLE = "answers", "Are the answers those of a model that never saw the rows?"
 
 
 def answers(
-    method: Method, clusters: Sequence[AttackedCluster], plan: Plan, workers: Executor, report: Report | None
+    pipeline: Pipeline, clusters: Sequence[AttackedCluster], plan: Plan, workers: Executor, report: Report | None
 ) -> Section:
     """Ask the stored state and a retrained one for every target, and compare the bits of the confidences."""
     # A cluster that awaits its tuning is compared without a specialist.
     tables = [cluster.remaining for cluster in clusters if cluster.stored is not None]
-    tuned = iter(tune_all(method, tables, workers, report, "tunings to compare answers"))
+    tuned = iter(tune_all(pipeline, tables, workers, report, "tunings to compare answers"))
     findings, rows = [], []
     for cluster in clusters:
         fresh = next(tuned) if cluster.stored is not None else None
-        tell = Answers(method, cluster, plan)
+        tell = Answers(pipeline, cluster, plan)
         with deterministic():
             shared = cluster.rest_shared + tell.shared_of(cluster.remaining)
             retrained = HeadsState.of(shared, cluster.rest_pooled + tell.pooled_of(fresh))

@@ -15,7 +15,7 @@ from lmeraser.audit.sections import Question, sections_of
 from lmeraser.audit.targets import Plan
 from lmeraser.errors import FingerprintError, NotReadyError, ObjectCorruptError, ObjectMissingError
 from lmeraser.proof.recompute import Report
-from lmeraser.state.public_artifacts import load_method
+from lmeraser.state.public_artifacts import load_pipeline
 
 NAME, TITLE = "controls", "Would this audit see a deletion that is faked?"
 
@@ -23,7 +23,7 @@ NAME, TITLE = "controls", "Would this audit see a deletion that is faked?"
 def controls(evidence: Evidence, plan: Plan, workers: Executor, report: Report | None) -> Section:
     """Fake one deletion in every way, and audit each."""
     try:
-        scene = set_scene(evidence, load_method(evidence.store, evidence.manifest))
+        scene = set_scene(evidence, load_pipeline(evidence.store, evidence.manifest))
     except (FingerprintError, NotReadyError, ObjectMissingError, ObjectCorruptError) as error:
         return not_done(NAME, TITLE, str(error))
     caught: dict[Way, tuple[str, ...]] = {}

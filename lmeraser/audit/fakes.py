@@ -29,7 +29,7 @@ from lmeraser.state.commit import DATA_FOLDERS, ClusterEntry, Commit, Erasure
 from lmeraser.state.digests import json_digest, state_leaf
 from lmeraser.state.heads_state import HeadsState
 from lmeraser.state.log import Log
-from lmeraser.state.pipeline import Method
+from lmeraser.state.pipeline import Pipeline
 from lmeraser.state.rows import RowTable
 from lmeraser.state.specialist import Specialist
 from lmeraser.state.stored_objects import object_name, read_heads, read_rows, read_specialist
@@ -62,7 +62,7 @@ class Scenario:
     """
 
     evidence: Evidence
-    method: Method
+    pipeline: Pipeline
     entry: ClusterEntry
     table: RowTable
     kept: RowTable
@@ -80,7 +80,7 @@ class Scenario:
         return Sample(row.sample_ids[0], row.subject_ids[0], int(row.labels_N[0]), row.images[0])
 
 
-def set_scene(evidence: Evidence, method: Method) -> Scenario:
+def set_scene(evidence: Evidence, pipeline: Pipeline) -> Scenario:
     """Choose a row of a tuned cluster, a touched one where there is one, whose deletion leaves all other clusters be.
 
     Raises:
@@ -90,24 +90,24 @@ def set_scene(evidence: Evidence, method: Method) -> Scenario:
     store, key = evidence.store, evidence.hash_key
     tables = {entry.key: _rows(store, key, entry) for entry in evidence.commit.clusters}
     touched = {entry.key for entry in evidence.touched()}
-    smallest = method.config.partition.min_tuned_rows
+    smallest = pipeline.config.partition.min_tuned_rows
     for entry in sorted(evidence.commit.clusters, key=lambda entry: (entry.key not in touched, -entry.rows)):
         others = [other for other in evidence.commit.clusters if other.key != entry.key]
         if entry.specialist_object is None or entry.rows <= smallest or not others:
             continue
-        for chosen, cut in _removable(method, tables, entry):
+        for chosen, cut in _removable(pipeline, tables, entry):
             table = tables[entry.key]
             mine_N = np.array([name == chosen for name in table.sample_ids])
             kept = table.where(~mine_N)
             return Scenario(
                 evidence=evidence,
-                method=method,
+                pipeline=pipeline,
                 entry=entry,
                 table=table,
                 kept=kept,
                 row=table.where(mine_N),
                 old=read_specialist(store, key, entry.key, entry.specialist_object, entry.specialist_leaf),
-                new=method.specialist(kept),
+                new=pipeline.specialist(kept),
                 heads=read_heads(store, key, evidence.commit),
                 cut=cut,
                 other=max(others, key=lambda other: other.rows),
@@ -144,7 +144,7 @@ def _committed(scene: Scenario, way: Way, store: Store) -> Commit:
         specialist = _with_prompt(scene, torch.from_numpy(scene.old.prompt))
     elif way == "prompt fine-tuned instead of tuned again":
         specialist = _with_prompt(scene, _fine_tuned(scene))
-    classes = len(scene.method.config.labels)
+    classes = len(scene.pipeline.config.labels)
     with deterministic():
         shared = scene.heads.shared
         if way != "row kept in the head statistics only":
@@ -155,7 +155,7 @@ def _committed(scene: Scenario, way: Way, store: Store) -> Commit:
     changed = {scene.entry.key: _put_cluster(evidence.hash_key, store, scene.entry, scene.kept, specialist)}
     if way == "row kept in another cluster's file":
         other = _rows(evidence.store, evidence.hash_key, scene.other)
-        more = RowTable.concatenate([other, scene.row], scene.method.feature_map.width)
+        more = RowTable.concatenate([other, scene.row], scene.pipeline.feature_map.width)
         changed[scene.other.key] = _put_cluster(evidence.hash_key, store, scene.other, more, None)
     heads_object = object_name("heads", "safetensors")
     store.put(heads_object, heads.to_safetensors())
@@ -194,31 +194,31 @@ def _recorded(scene: Scenario, commit: Commit, store: Store, signing_key: Ed2551
     return request_id
 
 
-def _removable(method: Method, tables: dict[str, RowTable], entry: ClusterEntry) -> Iterator[tuple[str, Cut]]:
+def _removable(pipeline: Pipeline, tables: dict[str, RowTable], entry: ClusterEntry) -> Iterator[tuple[str, Cut]]:
     """Rows of the cluster without which the cut has the same clusters, each with that cut."""
-    seed = method.config.seed
-    together = RowTable.concatenate(tables.values(), method.feature_map.width)
+    seed = pipeline.config.seed
+    together = RowTable.concatenate(tables.values(), pipeline.feature_map.width)
     bits_N = together.bits(seed)
     for name in sorted(tables[entry.key].sample_ids, key=lambda name: draw(seed, "fake", name)):
         keep_N = np.array([other != name for other in together.sample_ids])
         with deterministic():
-            cut = method.cut(together.anchors_N[keep_N], bits_N[keep_N])
+            cut = pipeline.cut(together.anchors_N[keep_N], bits_N[keep_N])
         if {cluster.key for cluster in cut.clusters} == set(tables):
             yield name, cut
 
 
 def _with_prompt(scene: Scenario, prompt: torch.Tensor) -> Specialist:
-    features_NH = scene.method.prompted(scene.method.decode(scene.kept.images), prompt)
+    features_NH = scene.pipeline.prompted(scene.pipeline.decode(scene.kept.images), prompt)
     return Specialist(prompt.numpy(), features_NH, scene.kept.labels_N)
 
 
 def _fine_tuned(scene: Scenario) -> torch.Tensor:
     """The old prompt after one more pass over the rows that are left."""
-    method, kept = scene.method, scene.kept
-    config = replace(method.config, tuning=replace(method.config.tuning, epochs=1))
-    rows = TuningRows(kept.sample_ids, method.decode(kept.images), kept.labels_N)
+    pipeline, kept = scene.pipeline, scene.kept
+    config = replace(pipeline.config, tuning=replace(pipeline.config.tuning, epochs=1))
+    rows = TuningRows(kept.sample_ids, pipeline.decode(kept.images), kept.labels_N)
     start = torch.from_numpy(scene.old.prompt)
-    return tune_prompt(method.backbone, config, rows, start=start, feature_map=method.feature_map)
+    return tune_prompt(pipeline.backbone, config, rows, start=start, feature_map=pipeline.feature_map)
 
 
 def _rows(store: Store, hash_key: HashKey, entry: ClusterEntry) -> RowTable:

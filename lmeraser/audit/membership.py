@@ -17,19 +17,19 @@ from lmeraser.audit.report import Section, Table, not_done, section
 from lmeraser.audit.targets import AttackedCluster, Plan
 from lmeraser.audit.worlds import STAGES, ShadowModels, Stage, run_worlds
 from lmeraser.proof.recompute import Report
-from lmeraser.state.pipeline import Method
+from lmeraser.state.pipeline import Pipeline
 
 NAME, TITLE = "membership", "Can an attacker tell that the rows were there?"
 
 
 def membership(
-    method: Method, clusters: Sequence[AttackedCluster], plan: Plan, workers: Executor, report: Report | None
+    pipeline: Pipeline, clusters: Sequence[AttackedCluster], plan: Plan, workers: Executor, report: Report | None
 ) -> Section:
     """Run the attack at each stage, with the retrained models as the null."""
     if not plan.worlds:
         return not_done(NAME, TITLE, "no shadow worlds were asked for")
-    worlds = [run_worlds(method, cluster, plan, workers, report) for cluster in clusters]
-    found = {stage: strength(*_scores(worlds, stage), seed=method.config.seed) for stage in STAGES}
+    worlds = [run_worlds(pipeline, cluster, plan, workers, report) for cluster in clusters]
+    found = {stage: strength(*_scores(worlds, stage), seed=pipeline.config.seed) for stage in STAGES}
     count = plan.worlds * len(worlds)
     erased, completed = (sum(getattr(one, name) for one in worlds) for name in ("erased_equal", "completed_equal"))
     findings = []

@@ -19,8 +19,8 @@ from lmeraser.data import Sample
 from lmeraser.errors import FingerprintError, ObjectCorruptError, ObjectMissingError
 from lmeraser.proof.receipts import sample_hash, subject_hash
 from lmeraser.proof.recompute import Report
-from lmeraser.state.pipeline import Method
-from lmeraser.state.public_artifacts import load_method
+from lmeraser.state.pipeline import Pipeline
+from lmeraser.state.public_artifacts import load_pipeline
 
 
 @dataclass(frozen=True)
@@ -66,8 +66,8 @@ def _attacks(
     """The sections that ask the model itself."""
     parts = ((answers.NAME, answers.TITLE), (membership.NAME, membership.TITLE))
     try:
-        method = load_method(evidence.store, evidence.manifest)
-        clusters = attacked(evidence, method, deleted, plan)
+        pipeline = load_pipeline(evidence.store, evidence.manifest)
+        clusters = attacked(evidence, pipeline, deleted, plan)
     except FingerprintError as error:
         return _undone(parts, str(error))
     except (ObjectMissingError, ObjectCorruptError) as error:
@@ -75,9 +75,9 @@ def _attacks(
         return first, second
     if not clusters:
         return _undone(parts, "no cluster holds rows where the deleted ones were: there is no model left to ask")
-    asking: tuple[Callable[[Method, Sequence[AttackedCluster], Plan, Executor, Report | None], Section], ...]
+    asking: tuple[Callable[[Pipeline, Sequence[AttackedCluster], Plan, Executor, Report | None], Section], ...]
     asking = (answers.answers, membership.membership)
-    first, second = (ask(method, clusters, plan, workers, report) for ask in asking)
+    first, second = (ask(pipeline, clusters, plan, workers, report) for ask in asking)
     return first, second
 
 

@@ -20,7 +20,7 @@ from lmeraser.learning.heads import Statistics
 from lmeraser.learning.numerics import deterministic
 from lmeraser.state.commit import ClusterEntry
 from lmeraser.state.heads_state import HeadsState
-from lmeraser.state.pipeline import Method
+from lmeraser.state.pipeline import Pipeline
 from lmeraser.state.rows import RowTable
 from lmeraser.state.specialist import Specialist
 from lmeraser.state.stored_objects import read_heads, read_rows, read_specialist
@@ -74,7 +74,7 @@ class AttackedCluster:
         return RowTable.concatenate([self.base, stand_ins], self.targets.features_NH.shape[1])
 
 
-def attacked(evidence: Evidence, method: Method, deleted: Sequence[Sample], plan: Plan) -> list[AttackedCluster]:
+def attacked(evidence: Evidence, pipeline: Pipeline, deleted: Sequence[Sample], plan: Plan) -> list[AttackedCluster]:
     """The touched clusters with most deleted rows, then the largest.
 
     Features of remaining rows and the specialists of other clusters are taken from the store; whether they are what the
@@ -83,7 +83,7 @@ def attacked(evidence: Evidence, method: Method, deleted: Sequence[Sample], plan
     Raises:
         ObjectMissingError, ObjectCorruptError: when an object is not what the commit names.
     """
-    gone = method.rows(deleted)
+    gone = pipeline.rows(deleted)
     owner_N = np.array([_owner(evidence, gone, row) for row in range(len(gone))], object)
     touched = sorted(
         (entry for entry in evidence.touched() if entry.rows >= 2),
@@ -101,15 +101,15 @@ def attacked(evidence: Evidence, method: Method, deleted: Sequence[Sample], plan
                 store, key, entry.key, entry.specialist_object, entry.specialist_leaf
             )
     heads = read_heads(store, key, evidence.commit)
-    classes = len(method.config.labels)
-    nothing = Statistics.zero(method.feature_map.width, classes)
+    classes = len(pipeline.config.labels)
+    nothing = Statistics.zero(pipeline.feature_map.width, classes)
     found = []
     for entry in touched:
         own = gone.where(owner_N == entry.key)
         own = own.where(np.arange(len(own)) < plan.targets)
         table = tables[entry.key]
         count = min(plan.targets - len(own), max(1, len(table) // 3))
-        stand_in_N = _drawn(method.config.seed, table, count)
+        stand_in_N = _drawn(pipeline.config.seed, table, count)
         with deterministic():
             shared, pooled = nothing, nothing
             for other, rows in tables.items():
@@ -118,7 +118,7 @@ def attacked(evidence: Evidence, method: Method, deleted: Sequence[Sample], plan
             for other, specialist in specialists.items():
                 if other != entry.key:
                     pooled = pooled + Statistics.of(specialist.features_NH, specialist.labels_N, classes)
-        targets = RowTable.concatenate([own, table.where(stand_in_N)], method.feature_map.width)
+        targets = RowTable.concatenate([own, table.where(stand_in_N)], pipeline.feature_map.width)
         deleted_ids = set(own.sample_ids)
         found.append(
             AttackedCluster(
@@ -137,7 +137,7 @@ def attacked(evidence: Evidence, method: Method, deleted: Sequence[Sample], plan
 
 def _owner(evidence: Evidence, table: RowTable, row: int) -> str | None:
     """Key of the cluster at the row's place; None where no row remains there."""
-    bits = f"{row_bits(evidence.manifest.method.seed, table.sample_ids[row], table.subject_ids[row]):064b}"
+    bits = f"{row_bits(evidence.manifest.config.seed, table.sample_ids[row], table.subject_ids[row]):064b}"
     anchor = int(table.anchors_N[row])
     return next(
         (entry.key for entry in evidence.commit.clusters if anchor in entry.anchors and bits.startswith(entry.bits)),

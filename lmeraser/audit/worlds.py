@@ -24,7 +24,7 @@ from lmeraser.learning.heads import Head, Statistics, blend
 from lmeraser.learning.numerics import deterministic
 from lmeraser.proof.recompute import Report, specialists_of
 from lmeraser.state.heads_state import HeadsState
-from lmeraser.state.pipeline import Method
+from lmeraser.state.pipeline import Pipeline
 from lmeraser.state.rows import RowTable
 from lmeraser.state.specialist import Specialist
 
@@ -54,19 +54,19 @@ class ShadowModels:
 
 
 def run_worlds(
-    method: Method, cluster: AttackedCluster, plan: Plan, workers: Executor, report: Report | None
+    pipeline: Pipeline, cluster: AttackedCluster, plan: Plan, workers: Executor, report: Report | None
 ) -> ShadowModels:
     """Train, delete and retrain in every world."""
-    kept_WN, member_WT = _drawn(method.config.seed, cluster, plan.worlds)
-    width = method.feature_map.width
+    kept_WN, member_WT = _drawn(pipeline.config.seed, cluster, plan.worlds)
+    width = pipeline.feature_map.width
     after = [cluster.base.where(kept_N) for kept_N in kept_WN]
     gone = [cluster.targets.where(member_T) for member_T in member_WT]
     before = [RowTable.concatenate(pair, width) for pair in zip(after, gone, strict=True)]
     # "Completed" and the control are tuned each for itself, though on the same rows.
     what = f"shadow tunings of {cluster.entry.key}"
-    tuned = tune_all(method, [*before, *after, *after], workers, report, what)
+    tuned = tune_all(pipeline, [*before, *after, *after], workers, report, what)
     count = plan.worlds
-    tell = Answers(method, cluster, plan)
+    tell = Answers(pipeline, cluster, plan)
     found: dict[Stage, list[np.ndarray]] = {stage: [] for stage in STAGES}
     erased_equal = completed_equal = 0
     for world in range(count):
@@ -97,12 +97,12 @@ def run_worlds(
 class Answers:
     """The targets' confidences under a state: those of the blend at the plan's λ."""
 
-    def __init__(self, method: Method, cluster: AttackedCluster, plan: Plan) -> None:
-        self._method = method
+    def __init__(self, pipeline: Pipeline, cluster: AttackedCluster, plan: Plan) -> None:
+        self._pipeline = pipeline
         self._plan = plan
         self._targets = cluster.targets
-        self._images_T3PP = method.decode(cluster.targets.images)
-        self._classes = len(method.config.labels)
+        self._images_T3PP = pipeline.decode(cluster.targets.images)
+        self._classes = len(pipeline.config.labels)
 
     def __call__(self, heads: HeadsState, specialist: Specialist | None) -> np.ndarray:
         """Confidences, float64 [T]; without a specialist the shared head answers alone."""
@@ -121,21 +121,21 @@ class Answers:
     def pooled_of(self, specialist: Specialist | None) -> Statistics:
         """The pooled head's statistics of a specialist."""
         if specialist is None:
-            return Statistics.zero(self._method.feature_map.width, self._classes)
+            return Statistics.zero(self._pipeline.feature_map.width, self._classes)
         return Statistics.of(specialist.features_NH, specialist.labels_N, self._classes)
 
     def _pooled(self, head: Head, specialist: Specialist) -> np.ndarray:
-        prompt = torch.from_numpy(specialist.prompt).to(self._method.backbone.device)
-        return head.scores(self._method.prompted(self._images_T3PP, prompt))
+        prompt = torch.from_numpy(specialist.prompt).to(self._pipeline.backbone.device)
+        return head.scores(self._pipeline.prompted(self._images_T3PP, prompt))
 
 
 def tune_all(
-    method: Method, tables: list[RowTable], workers: Executor, report: Report | None, what: str
+    pipeline: Pipeline, tables: list[RowTable], workers: Executor, report: Report | None, what: str
 ) -> list[Specialist | None]:
     """A specialist of each table that is large enough for one; reported as ``what``."""
-    large = [len(table) >= method.config.partition.min_tuned_rows for table in tables]
+    large = [len(table) >= pipeline.config.partition.min_tuned_rows for table in tables]
     chosen = [table for table, enough in zip(tables, large, strict=True) if enough]
-    tuned = iter(specialists_of(method, chosen, workers, report, what))
+    tuned = iter(specialists_of(pipeline, chosen, workers, report, what))
     return [next(tuned) if enough else None for enough in large]
 
 

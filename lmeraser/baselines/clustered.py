@@ -23,7 +23,7 @@ from lmeraser.learning.numerics import deterministic
 from lmeraser.learning.partition import Cut
 from lmeraser.proof.recompute import members
 from lmeraser.state.heads_state import HeadsState
-from lmeraser.state.pipeline import Method, extract
+from lmeraser.state.pipeline import Pipeline, extract
 from lmeraser.state.rows import RowTable
 from lmeraser.state.specialist import Specialist
 
@@ -56,47 +56,49 @@ class Clustered:
         specialists: by cluster key; none for clusters below ``min_tuned_rows``.
     """
 
-    method: Method
+    pipeline: Pipeline
     table: RowTable
     cut: Cut
     clusters: dict[str, RowTable] = field(repr=False)
     specialists: dict[str, Specialist] = field(repr=False)
 
     @staticmethod
-    def fit(method: Method, table: RowTable, known: dict[str, tuple[RowTable, Specialist]] | None = None) -> Clustered:
+    def fit(
+        pipeline: Pipeline, table: RowTable, known: dict[str, tuple[RowTable, Specialist]] | None = None
+    ) -> Clustered:
         """Cut, and tune the clusters whose rows are not among those of the ``known`` specialists."""
-        cut, clusters = _clusters(method, table)
+        cut, clusters = _clusters(pipeline, table)
         specialists: dict[str, Specialist] = {}
         for key, rows in clusters.items():
-            if len(rows) < method.config.partition.min_tuned_rows:
+            if len(rows) < pipeline.config.partition.min_tuned_rows:
                 continue
             before = (known or {}).get(key)
             same = before is not None and before[0].sample_ids == rows.sample_ids
-            specialists[key] = before[1] if before is not None and same else method.specialist(rows)
-        return Clustered(method, table, cut, clusters, specialists)
+            specialists[key] = before[1] if before is not None and same else pipeline.specialist(rows)
+        return Clustered(pipeline, table, cut, clusters, specialists)
 
     def without(self, sample_ids: Collection[str]) -> Clustered:
         """Cut again; tune only clusters that have changed."""
         known = {key: (self.clusters[key], specialist) for key, specialist in self.specialists.items()}
-        return Clustered.fit(self.method, self._left(sample_ids), known)
+        return Clustered.fit(self.pipeline, self._left(sample_ids), known)
 
     def row_passes_of(self, sample_ids: Collection[str]) -> float:
         """Row-passes until this deletion is completed, forward and backward together; none until it is erased."""
         left_N = self._stays(sample_ids)
         with deterministic():
-            cut = self.method.cut(self.table.anchors_N[left_N], self._bits_of_rows[left_N])
+            cut = self.pipeline.cut(self.table.anchors_N[left_N], self._bits_of_rows[left_N])
         unchanged = self.clusters.keys() - {self._cluster_of.get(name) for name in sample_ids}
         rows = [
             cluster.rows
             for cluster in cut.clusters
-            if cluster.rows >= self.method.config.partition.min_tuned_rows and cluster.key not in unchanged
+            if cluster.rows >= self.pipeline.config.partition.min_tuned_rows and cluster.key not in unchanged
         ]
-        return sum(tuning_row_passes(self.method, count) + count for count in rows)
+        return sum(tuning_row_passes(self.pipeline, count) + count for count in rows)
 
     @cached_property
     def heads(self) -> HeadsState:
         """Shared and pooled head."""
-        classes = len(self.method.config.labels)
+        classes = len(self.pipeline.config.labels)
         with deterministic():
             pooled = Statistics.zero(self.table.features_NH.shape[1], classes)
             for specialist in self.specialists.values():
@@ -107,7 +109,7 @@ class Clustered:
     @cached_property
     def own_heads(self) -> dict[str, Head]:
         """A head on the rows of each cluster alone, by key: what the pooled head is compared with."""
-        classes = len(self.method.config.labels)
+        classes = len(self.pipeline.config.labels)
         with deterministic():
             return {
                 key: solve(Statistics.of(specialist.features_NH, specialist.labels_N, classes))
@@ -116,20 +118,22 @@ class Clustered:
 
     def answers(self, images_N3PP: np.ndarray, own: bool = False) -> Answers:
         """Scores of uint8 images, each with the prompt of its own cluster; ``own`` asks the clusters' own heads too."""
-        method = self.method
-        routing_NR, head_NF = method.plain(images_N3PP)
+        pipeline = self.pipeline
+        routing_NR, head_NF = pipeline.plain(images_N3PP)
         with deterministic():
-            shared_NC = self.heads.shared_head.scores(method.feature_map.project(head_NF))
-        key_N = self._answering[method.anchor_index.nearest(routing_NR)]
+            shared_NC = self.heads.shared_head.scores(pipeline.feature_map.project(head_NF))
+        key_N = self._answering[pipeline.anchor_index.nearest(routing_NR)]
         pooled_NC, own_NC = np.zeros_like(shared_NC), np.zeros_like(shared_NC)
         for key, specialist in self.specialists.items():
             places = np.flatnonzero(key_N == key)
             if len(places) == 0:
                 continue
             prompt = torch.from_numpy(specialist.prompt)
-            _, head_MF = extract(method.backbone, images_N3PP[places], method.feature_batch, method.prompt_kind, prompt)
+            _, head_MF = extract(
+                pipeline.backbone, images_N3PP[places], pipeline.feature_batch, pipeline.prompt_kind, prompt
+            )
             with deterministic():
-                features_MH = method.feature_map.project(head_MF)
+                features_MH = pipeline.feature_map.project(head_MF)
                 pooled_NC[places] = self.heads.pooled_head.scores(features_MH)
                 if own:
                     own_NC[places] = self.own_heads[key].scores(features_MH)
@@ -138,7 +142,7 @@ class Clustered:
     @cached_property
     def _answering(self) -> np.ndarray:
         """Key of the specialist that answers at each anchor, [A]: of those that share it, the one with most rows."""
-        key_A = np.full(self.method.dendrogram.anchors, "", object)
+        key_A = np.full(self.pipeline.dendrogram.anchors, "", object)
         order = sorted(
             (cluster for cluster in self.cut.clusters if cluster.key in self.specialists),
             key=lambda cluster: (cluster.rows, -int(cluster.key, 16)),
@@ -149,7 +153,7 @@ class Clustered:
 
     @cached_property
     def _bits_of_rows(self) -> np.ndarray:
-        return self.table.bits(self.method.config.seed)
+        return self.table.bits(self.pipeline.config.seed)
 
     @cached_property
     def _cluster_of(self) -> dict[str, str]:
@@ -163,8 +167,8 @@ class Clustered:
         return np.array([name not in gone for name in self.table.sample_ids], bool)
 
 
-def _clusters(method: Method, table: RowTable) -> tuple[Cut, dict[str, RowTable]]:
-    bits_N = table.bits(method.config.seed)
+def _clusters(pipeline: Pipeline, table: RowTable) -> tuple[Cut, dict[str, RowTable]]:
+    bits_N = table.bits(pipeline.config.seed)
     with deterministic():
-        cut = method.cut(table.anchors_N, bits_N)
+        cut = pipeline.cut(table.anchors_N, bits_N)
     return cut, members(cut, table, bits_N)

@@ -15,7 +15,7 @@ from lmeraser.learning.backbone import VitBackbone
 from lmeraser.learning.heads import Head, Statistics, solve
 from lmeraser.learning.numerics import deterministic
 from lmeraser.learning.tuning import TuningRows
-from lmeraser.state.pipeline import Method, extract
+from lmeraser.state.pipeline import Pipeline, extract
 
 
 @dataclass(frozen=True)
@@ -31,22 +31,22 @@ class Part:
     head: Head
 
     @staticmethod
-    def of(method: Method, prompt: Tensor, rows: TuningRows) -> Part:
+    def of(pipeline: Pipeline, prompt: Tensor, rows: TuningRows) -> Part:
         """Pass the rows through the backbone with the prompt, and solve the head."""
-        features_NH = prompted_features(method, prompt, rows.images_N3PP)
+        features_NH = prompted_features(pipeline, prompt, rows.images_N3PP)
         with deterministic():
-            return Part(prompt, solve(Statistics.of(features_NH, rows.labels_N, len(method.config.labels))))
+            return Part(prompt, solve(Statistics.of(features_NH, rows.labels_N, len(pipeline.config.labels))))
 
-    def scores(self, method: Method, images_N3PP: np.ndarray) -> np.ndarray:
+    def scores(self, pipeline: Pipeline, images_N3PP: np.ndarray) -> np.ndarray:
         """Scores of the head, float64 [N, C], of uint8 images."""
-        return self.head.scores(prompted_features(method, self.prompt, images_N3PP))
+        return self.head.scores(prompted_features(pipeline, self.prompt, images_N3PP))
 
 
-def prompted_features(method: Method, prompt: Tensor, images_N3PP: np.ndarray) -> np.ndarray:
+def prompted_features(pipeline: Pipeline, prompt: Tensor, images_N3PP: np.ndarray) -> np.ndarray:
     """Head features on the grid, int16 [N, H], with one prompt for all images."""
-    _, head_NF = extract(method.backbone, images_N3PP, method.feature_batch, method.prompt_kind, prompt)
+    _, head_NF = extract(pipeline.backbone, images_N3PP, pipeline.feature_batch, pipeline.prompt_kind, prompt)
     with deterministic():
-        return method.feature_map.project(head_NF)
+        return pipeline.feature_map.project(head_NF)
 
 
 def rows_at(rows: TuningRows, places: np.ndarray) -> TuningRows:
@@ -61,13 +61,13 @@ def rows_without(rows: TuningRows, sample_ids: Collection[str]) -> TuningRows:
     return rows_at(rows, np.flatnonzero([name not in gone for name in rows.sample_ids]))
 
 
-def tuning_row_passes(method: Method, rows: int, epochs: int | None = None) -> float:
+def tuning_row_passes(pipeline: Pipeline, rows: int, epochs: int | None = None) -> float:
     """Row-passes of one tuning: each pass goes forward and backward through the blocks above the prompt.
 
     For n rows and a prompt that enters at block r of L: ``2 · epochs · n · (L - r) / L``, and once ``n · r / L`` for
     the blocks below it.
     """
-    kind, backbone = method.prompt_kind, method.backbone
+    kind, backbone = pipeline.prompt_kind, pipeline.backbone
     below = kind.enters_at / backbone.block_count if isinstance(backbone, VitBackbone) else 0.0
-    epochs = method.config.tuning.epochs if epochs is None else epochs
+    epochs = pipeline.config.tuning.epochs if epochs is None else epochs
     return rows * (2 * epochs * (1 - below) + below)

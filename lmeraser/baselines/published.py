@@ -39,7 +39,7 @@ from lmeraser.learning.backbone import Features
 from lmeraser.learning.numerics import deterministic, in_fixed_batches
 from lmeraser.learning.prompts import PromptKind, prompt_kind
 from lmeraser.learning.tuning import TuningRows
-from lmeraser.state.pipeline import Method, extract
+from lmeraser.state.pipeline import Pipeline, extract
 
 _CLUSTERED_ROWS = 1000
 _MOMENTUM = 0.9
@@ -81,7 +81,7 @@ class Published:
         weight_KCD, bias_KC: one linear head a cluster.
     """
 
-    method: Method
+    pipeline: Pipeline
     config: PublishedConfig
     prototypes_KR: np.ndarray
     rows: TuningRows
@@ -91,13 +91,13 @@ class Published:
     bias_KC: Tensor
 
     @staticmethod
-    def fit(method: Method, config: PublishedConfig, rows: TuningRows) -> Published:
+    def fit(pipeline: Pipeline, config: PublishedConfig, rows: TuningRows) -> Published:
         """Cluster, then tune all clusters together. Rows count as first in the order in which they are given."""
-        routing_NR, _ = extract(method.backbone, rows.images_N3PP, method.feature_batch)
+        routing_NR, _ = extract(pipeline.backbone, rows.images_N3PP, pipeline.feature_batch)
         prototypes_KR = _prototypes(routing_NR[:_CLUSTERED_ROWS], config.clusters)
         cluster_N = _nearest(routing_NR, prototypes_KR)
-        tuned = _tuned_together(method, config, rows, cluster_N, len(prototypes_KR))
-        return Published(method, config, prototypes_KR, rows, cluster_N, *tuned)
+        tuned = _tuned_together(pipeline, config, rows, cluster_N, len(prototypes_KR))
+        return Published(pipeline, config, prototypes_KR, rows, cluster_N, *tuned)
 
     def without(self, sample_ids: Collection[str]) -> Published:
         """Make the prompts and heads of the clusters that held these rows again, each from its own rows that are left.
@@ -110,7 +110,7 @@ class Published:
         parts = [part.clone() for part in (self.prompts_K3PP, self.weight_KCD, self.bias_KC)]
         for cluster in sorted(set(self.cluster_N[~left_N].tolist())):
             own = rows_at(rows, np.flatnonzero(cluster_N == cluster))
-            again = _tuned_together(self.method, self.config, own, np.zeros(len(own.labels_N), np.int64), 1)
+            again = _tuned_together(self.pipeline, self.config, own, np.zeros(len(own.labels_N), np.int64), 1)
             for part, new in zip(parts, again, strict=True):
                 part[cluster] = new[0]
         prompts_K3PP, weight_KCD, bias_KC = parts
@@ -127,7 +127,7 @@ class Published:
 
     def scores(self, images_N3PP: np.ndarray) -> np.ndarray:
         """Scores, float64 [N, C], of uint8 images: nearest prototype, its prompt, its head."""
-        backbone, kind = self.method.backbone, _kind(self.method, self.config)
+        backbone, kind = self.pipeline.backbone, _kind(self.pipeline, self.config)
 
         def run(images_B3PP: np.ndarray) -> tuple[np.ndarray]:
             pixels_B3PP = backbone.normalise(torch.from_numpy(images_B3PP))
@@ -139,7 +139,7 @@ class Published:
             return (scores_BC.double().numpy(),)
 
         with deterministic(), torch.inference_mode():
-            return in_fixed_batches(run, images_N3PP, self.method.feature_batch)[0]
+            return in_fixed_batches(run, images_N3PP, self.pipeline.feature_batch)[0]
 
 
 def _prototypes(routing_NR: np.ndarray, clusters: int) -> np.ndarray:
@@ -159,15 +159,15 @@ def _nearest(routing_NR: np.ndarray, prototypes_KR: np.ndarray) -> np.ndarray:
 
 
 def _tuned_together(
-    method: Method, config: PublishedConfig, rows: TuningRows, cluster_N: np.ndarray, clusters: int
+    pipeline: Pipeline, config: PublishedConfig, rows: TuningRows, cluster_N: np.ndarray, clusters: int
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Prompts, weights and biases of all clusters, from one program over all rows."""
-    backbone, kind = method.backbone, _kind(method, config)
+    backbone, kind = pipeline.backbone, _kind(pipeline, config)
     with deterministic():
         width = _final(backbone.features(torch.from_numpy(rows.images_N3PP[:1]))).shape[1]
         prompts_K3PP = nn.Parameter(torch.zeros(clusters, *kind.shape, device=backbone.device))
-        weight_KCD = nn.Parameter(torch.zeros(clusters, len(method.config.labels), width, device=backbone.device))
-        bias_KC = nn.Parameter(torch.zeros(clusters, len(method.config.labels), device=backbone.device))
+        weight_KCD = nn.Parameter(torch.zeros(clusters, len(pipeline.config.labels), width, device=backbone.device))
+        bias_KC = nn.Parameter(torch.zeros(clusters, len(pipeline.config.labels), device=backbone.device))
         optimiser = torch.optim.SGD(
             [
                 {"params": [prompts_K3PP], "peak": config.learning_rate},
@@ -178,7 +178,7 @@ def _tuned_together(
             foreach=False,
         )
         # As published: a generator whose draws depend on how many rows there are.
-        shuffle = np.random.default_rng(method.config.seed)
+        shuffle = np.random.default_rng(pipeline.config.seed)
         total, step = config.epochs * math.ceil(len(cluster_N) / config.batch_rows), 0
         for _ in range(config.epochs):
             order_N = shuffle.permutation(len(cluster_N))
@@ -206,8 +206,8 @@ def _share(step: int, total: int) -> float:
     return 0.5 * (1 + math.cos(math.pi * (step - rise) / (total - rise)))
 
 
-def _kind(method: Method, config: PublishedConfig) -> PromptKind:
-    return prompt_kind(PromptConfig("pad", pad_px=config.pad_px), method.backbone)
+def _kind(pipeline: Pipeline, config: PublishedConfig) -> PromptKind:
+    return prompt_kind(PromptConfig("pad", pad_px=config.pad_px), pipeline.backbone)
 
 
 def _final(features: Features) -> Tensor:

@@ -15,7 +15,7 @@ import numpy as np
 
 from lmeraser.baselines.part import Part, rows_without, tuning_row_passes
 from lmeraser.learning.tuning import TuningRows, tune_prompt
-from lmeraser.state.pipeline import Method
+from lmeraser.state.pipeline import Pipeline
 
 
 @dataclass(frozen=True)
@@ -29,27 +29,27 @@ class Retrain:
         as_ours: whether the prompt is tuned as a specialist's is, and not beside a linear head.
     """
 
-    method: Method
+    pipeline: Pipeline
     rows: TuningRows
     part: Part
     as_ours: bool = False
 
     @staticmethod
-    def fit(method: Method, rows: TuningRows, as_ours: bool = False) -> Retrain:
+    def fit(pipeline: Pipeline, rows: TuningRows, as_ours: bool = False) -> Retrain:
         """Tune the prompt on all rows and solve the head."""
-        prompt = method.tuned(rows) if as_ours else tune_prompt(method.backbone, method.config, rows)
-        return Retrain(method, rows, Part.of(method, prompt, rows), as_ours)
+        prompt = pipeline.tuned(rows) if as_ours else tune_prompt(pipeline.backbone, pipeline.config, rows)
+        return Retrain(pipeline, rows, Part.of(pipeline, prompt, rows), as_ours)
 
     def without(self, sample_ids: Collection[str]) -> Retrain:
         """Everything again on the rows that are left, if there was one of these."""
         left = rows_without(self.rows, sample_ids)
-        return self if len(left.labels_N) == len(self.rows.labels_N) else Retrain.fit(self.method, left, self.as_ours)
+        return self if len(left.labels_N) == len(self.rows.labels_N) else Retrain.fit(self.pipeline, left, self.as_ours)
 
     def row_passes_of(self, sample_ids: Collection[str]) -> float:
         """Row-passes of this deletion, forward and backward together, without rows that fill a batch."""
         left = len(set(self.rows.sample_ids).difference(sample_ids))
-        return 0.0 if left == len(self.rows.labels_N) else tuning_row_passes(self.method, left) + left
+        return 0.0 if left == len(self.rows.labels_N) else tuning_row_passes(self.pipeline, left) + left
 
     def scores(self, images_N3PP: np.ndarray) -> np.ndarray:
         """Scores, float64 [N, C], of uint8 images."""
-        return self.part.scores(self.method, images_N3PP)
+        return self.part.scores(self.pipeline, images_N3PP)

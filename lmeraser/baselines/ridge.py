@@ -17,7 +17,7 @@ import numpy as np
 from lmeraser.learning.heads import Head, Statistics, solve
 from lmeraser.learning.numerics import deterministic
 from lmeraser.learning.tuning import TuningRows
-from lmeraser.state.pipeline import Method
+from lmeraser.state.pipeline import Pipeline
 
 Depths = Literal["last", "several"]
 
@@ -37,7 +37,7 @@ class SharedHeadOnly:
         labels_N: int64, their labels.
     """
 
-    method: Method
+    pipeline: Pipeline
     depths: Depths
     statistics: Statistics
     places: dict[str, int] = field(repr=False)
@@ -45,13 +45,13 @@ class SharedHeadOnly:
     labels_N: np.ndarray = field(repr=False)
 
     @staticmethod
-    def fit(method: Method, rows: TuningRows, depths: Depths = "several") -> SharedHeadOnly:
+    def fit(pipeline: Pipeline, rows: TuningRows, depths: Depths = "several") -> SharedHeadOnly:
         """Pass all rows once through the backbone and add them up."""
-        features_NH = _features(method, rows.images_N3PP, depths)
+        features_NH = _features(pipeline, rows.images_N3PP, depths)
         with deterministic():
-            statistics = Statistics.of(features_NH, rows.labels_N, len(method.config.labels))
+            statistics = Statistics.of(features_NH, rows.labels_N, len(pipeline.config.labels))
         places = {name: place for place, name in enumerate(rows.sample_ids)}
-        return SharedHeadOnly(method, depths, statistics, places, features_NH, rows.labels_N)
+        return SharedHeadOnly(pipeline, depths, statistics, places, features_NH, rows.labels_N)
 
     def without(self, sample_ids: Collection[str]) -> SharedHeadOnly:
         """Subtract the rows with these ids; unknown ones are passed over."""
@@ -74,17 +74,17 @@ class SharedHeadOnly:
 
     def scores(self, images_N3PP: np.ndarray) -> np.ndarray:
         """Scores, float64 [N, C], of uint8 images."""
-        return self.head.scores(_features(self.method, images_N3PP, self.depths))
+        return self.head.scores(_features(self.pipeline, images_N3PP, self.depths))
 
 
-def raw_features(method: Method, images_N3PP: np.ndarray, depths: Depths) -> np.ndarray:
+def raw_features(pipeline: Pipeline, images_N3PP: np.ndarray, depths: Depths) -> np.ndarray:
     """Raw head features, float32 [N, F], of these depths: what a feature map is fitted on."""
-    routing_NR, head_NF = method.plain(images_N3PP)
+    routing_NR, head_NF = pipeline.plain(images_N3PP)
     # Class token and mean patch token of the last block stand at the end.
     return head_NF[:, -2 * routing_NR.shape[1] :] if depths == "last" else head_NF
 
 
-def _features(method: Method, images_N3PP: np.ndarray, depths: Depths) -> np.ndarray:
-    raw_NF = raw_features(method, images_N3PP, depths)
+def _features(pipeline: Pipeline, images_N3PP: np.ndarray, depths: Depths) -> np.ndarray:
+    raw_NF = raw_features(pipeline, images_N3PP, depths)
     with deterministic():
-        return method.feature_map.project(raw_NF)
+        return pipeline.feature_map.project(raw_NF)

@@ -24,7 +24,7 @@ from lmeraser.hashing import draw_uint64
 from lmeraser.learning.heads import Head, Statistics, solve
 from lmeraser.learning.numerics import deterministic
 from lmeraser.learning.tuning import TuningRows, tune_prompt
-from lmeraser.state.pipeline import Method
+from lmeraser.state.pipeline import Pipeline
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Sampled:
         statistics: their sums.
     """
 
-    method: Method
+    pipeline: Pipeline
     tuned_rows: int
     rows: TuningRows = field(repr=False)
     prompt: Tensor = field(repr=False)
@@ -48,24 +48,24 @@ class Sampled:
     statistics: Statistics = field(repr=False)
 
     @staticmethod
-    def fit(method: Method, rows: TuningRows, tuned_rows: int) -> Sampled:
+    def fit(pipeline: Pipeline, rows: TuningRows, tuned_rows: int) -> Sampled:
         """Tune the prompt on the sample, and add up all rows with it."""
-        sample = sorted(range(len(rows.sample_ids)), key=lambda row: _rank(method, rows.sample_ids[row]))[:tuned_rows]
-        prompt = tune_prompt(method.backbone, method.config, rows_at(rows, np.array(sorted(sample))))
-        features_NH = prompted_features(method, prompt, rows.images_N3PP)
+        sample = sorted(range(len(rows.sample_ids)), key=lambda row: _rank(pipeline, rows.sample_ids[row]))[:tuned_rows]
+        prompt = tune_prompt(pipeline.backbone, pipeline.config, rows_at(rows, np.array(sorted(sample))))
+        features_NH = prompted_features(pipeline, prompt, rows.images_N3PP)
         with deterministic():
-            statistics = Statistics.of(features_NH, rows.labels_N, len(method.config.labels))
-        return Sampled(method, tuned_rows, rows, prompt, features_NH, statistics)
+            statistics = Statistics.of(features_NH, rows.labels_N, len(pipeline.config.labels))
+        return Sampled(pipeline, tuned_rows, rows, prompt, features_NH, statistics)
 
     def without(self, sample_ids: Collection[str]) -> Sampled:
         """Subtract the rows, or make everything again where the prompt saw one of them."""
         left = rows_without(self.rows, sample_ids)
         if self._sample.intersection(sample_ids):
-            return Sampled.fit(self.method, left, self.tuned_rows)
+            return Sampled.fit(self.pipeline, left, self.tuned_rows)
         gone = frozenset(sample_ids)
         gone_N = np.array([name in gone for name in self.rows.sample_ids], bool)
         with deterministic():
-            classes = len(self.method.config.labels)
+            classes = len(self.pipeline.config.labels)
             part = Statistics.of(self.features_NH[gone_N], self.rows.labels_N[gone_N], classes)
         return replace(self, rows=left, features_NH=self.features_NH[~gone_N], statistics=self.statistics - part)
 
@@ -74,7 +74,7 @@ class Sampled:
         if not self._sample.intersection(sample_ids):
             return 0.0
         left = len(set(self.rows.sample_ids).difference(sample_ids))
-        return tuning_row_passes(self.method, min(left, self.tuned_rows)) + left
+        return tuning_row_passes(self.pipeline, min(left, self.tuned_rows)) + left
 
     @cached_property
     def head(self) -> Head:
@@ -84,13 +84,13 @@ class Sampled:
 
     def scores(self, images_N3PP: np.ndarray) -> np.ndarray:
         """Scores, float64 [N, C], of uint8 images."""
-        return self.head.scores(prompted_features(self.method, self.prompt, images_N3PP))
+        return self.head.scores(prompted_features(self.pipeline, self.prompt, images_N3PP))
 
     @cached_property
     def _sample(self) -> frozenset[str]:
-        order = sorted(self.rows.sample_ids, key=lambda name: _rank(self.method, name))
+        order = sorted(self.rows.sample_ids, key=lambda name: _rank(self.pipeline, name))
         return frozenset(order[: self.tuned_rows])
 
 
-def _rank(method: Method, sample_id: str) -> int:
-    return draw_uint64(method.config.seed, "sampled", sample_id)
+def _rank(pipeline: Pipeline, sample_id: str) -> int:
+    return draw_uint64(pipeline.config.seed, "sampled", sample_id)

@@ -27,7 +27,7 @@ from lmeraser.config import ServingConfig
 from lmeraser.hashing import draw_uint64
 from lmeraser.learning.heads import probabilities
 from lmeraser.learning.tuning import TuningRows, tune_prompt
-from lmeraser.state.pipeline import Method
+from lmeraser.state.pipeline import Pipeline
 
 
 @dataclass(frozen=True)
@@ -57,12 +57,12 @@ class Sisa:
         shards: None for a shard that holds no row.
     """
 
-    method: Method
+    pipeline: Pipeline
     slices: int
     shards: tuple[Shard | None, ...]
 
     @staticmethod
-    def fit(method: Method, rows: TuningRows, shards: int, slices: int) -> Sisa:
+    def fit(pipeline: Pipeline, rows: TuningRows, shards: int, slices: int) -> Sisa:
         """Tune every shard.
 
         Args:
@@ -71,9 +71,9 @@ class Sisa:
             shards: S, at least 1.
             slices: R, at least 1.
         """
-        shard_N = np.array([_place(method, "shard", name, shards) for name in rows.sample_ids])
+        shard_N = np.array([_place(pipeline, "shard", name, shards) for name in rows.sample_ids])
         parts = [rows_at(rows, np.flatnonzero(shard_N == number)) for number in range(shards)]
-        return Sisa(method, slices, tuple(_tuned(method, slices, part, ()) for part in parts))
+        return Sisa(pipeline, slices, tuple(_tuned(pipeline, slices, part, ()) for part in parts))
 
     def without(self, sample_ids: Collection[str]) -> Sisa:
         """Take up each shard that held one of these rows from its last checkpoint that saw none of them."""
@@ -84,7 +84,7 @@ class Sisa:
         if shard is None or not held:
             return shard
         first = min(shard.slice_of[name] for name in held)
-        return _tuned(self.method, self.slices, rows_without(shard.rows, held), shard.checkpoints[:first])
+        return _tuned(self.pipeline, self.slices, rows_without(shard.rows, held), shard.checkpoints[:first])
 
     def row_passes_of(self, sample_ids: Collection[str]) -> float:
         """Row-passes of this deletion, forward and backward together, without rows that fill a batch."""
@@ -96,16 +96,16 @@ class Sisa:
             return 0.0
         left_R = np.bincount(list(shard.slice_of.values()), minlength=self.slices)
         left_R -= np.bincount(held, minlength=self.slices)
-        epochs = stage_epochs(self.method.config.tuning.epochs, self.slices)
+        epochs = stage_epochs(self.pipeline.config.tuning.epochs, self.slices)
         stages = np.cumsum(left_R)[min(held) :].tolist()
-        return sum(tuning_row_passes(self.method, rows, epochs) for rows in stages) + int(left_R.sum())
+        return sum(tuning_row_passes(self.pipeline, rows, epochs) for rows in stages) + int(left_R.sum())
 
     def scores(self, images_N3PP: np.ndarray) -> np.ndarray:
         """The mean of the shards' probabilities, float64 [N, C], of uint8 images."""
         temperature = ServingConfig().temperature
         mean_NC: np.ndarray = np.mean(
             [
-                probabilities(shard.part.scores(self.method, images_N3PP), temperature)
+                probabilities(shard.part.scores(self.pipeline, images_N3PP), temperature)
                 for shard in self.shards
                 if shard is not None
             ],
@@ -119,24 +119,24 @@ def stage_epochs(epochs: int, slices: int) -> int:
     return max(1, round(2 * epochs / (slices + 1)))
 
 
-def _tuned(method: Method, slices: int, rows: TuningRows, kept: Sequence[Tensor | None]) -> Shard | None:
+def _tuned(pipeline: Pipeline, slices: int, rows: TuningRows, kept: Sequence[Tensor | None]) -> Shard | None:
     """A shard from its kept checkpoints on."""
     if not rows.sample_ids:
         return None
-    slice_of = {name: _place(method, "slice", name, slices) for name in rows.sample_ids}
+    slice_of = {name: _place(pipeline, "slice", name, slices) for name in rows.sample_ids}
     slice_N = np.array(list(slice_of.values()))
-    tuning = replace(method.config.tuning, epochs=stage_epochs(method.config.tuning.epochs, slices))
+    tuning = replace(pipeline.config.tuning, epochs=stage_epochs(pipeline.config.tuning.epochs, slices))
     checkpoints = list(kept)
     for stage in range(len(kept), slices):
         prompt = checkpoints[-1] if checkpoints else None
         seen = rows_at(rows, np.flatnonzero(slice_N <= stage))
         if seen.sample_ids:
-            prompt = tune_prompt(method.backbone, replace(method.config, tuning=tuning), seen, start=prompt)
+            prompt = tune_prompt(pipeline.backbone, replace(pipeline.config, tuning=tuning), seen, start=prompt)
         checkpoints.append(prompt)
     last = checkpoints[-1]
     assert last is not None
-    return Shard(rows, slice_of, tuple(checkpoints), Part.of(method, last, rows))
+    return Shard(rows, slice_of, tuple(checkpoints), Part.of(pipeline, last, rows))
 
 
-def _place(method: Method, what: str, sample_id: str, of: int) -> int:
-    return draw_uint64(method.config.seed, "sisa", what, sample_id) % of
+def _place(pipeline: Pipeline, what: str, sample_id: str, of: int) -> int:
+    return draw_uint64(pipeline.config.seed, "sisa", what, sample_id) % of

@@ -9,11 +9,11 @@ from lmeraser.config.sources import SourceConfig
 from lmeraser.config.state import (
     BackboneConfig,
     HeadsConfig,
-    MethodConfig,
     PartitionConfig,
     PromptConfig,
+    StateConfig,
     TuningConfig,
-    method_from_json,
+    state_config_from_json,
 )
 
 __all__ = [
@@ -21,14 +21,14 @@ __all__ = [
     "Config",
     "HeadsConfig",
     "ImagesConfig",
-    "MethodConfig",
     "OwnersConfig",
     "PartitionConfig",
     "PretrainConfig",
     "PromptConfig",
     "ServingConfig",
     "SourceConfig",
+    "StateConfig",
     "TuningConfig",
     "load_config",
-    "method_from_json",
+    "state_config_from_json",
 ]

@@ -1,6 +1,6 @@
 """What a user may set.
 
-Frozen dataclasses that pydantic validates at the edge (YAML, command line). What is under :class:`MethodConfig` decides
+Frozen dataclasses that pydantic validates at the edge (YAML, command line). What is under :class:`StateConfig` decides
 the state and is written into the store; data sources and serving options do not, and may change from run to run.
 """
 
@@ -23,9 +23,9 @@ from lmeraser.config.sources import SourceConfig
 from lmeraser.config.state import (
     BackboneConfig,
     HeadsConfig,
-    MethodConfig,
     PartitionConfig,
     PromptConfig,
+    StateConfig,
     TuningConfig,
 )
 from lmeraser.config.validation import STRICT, validated
@@ -78,14 +78,14 @@ class Config:
         object.__setattr__(self, "serving", replace(self.serving, images=self.images))
         return self
 
-    def method(self, labels: tuple[str, ...]) -> MethodConfig:
+    def state(self, labels: tuple[str, ...]) -> StateConfig:
         """The part that decides the state, over the label names that the data declares.
 
         Raises:
             ConfigError: when the parts do not go together.
         """
         return validated(
-            MethodConfig,
+            StateConfig,
             {
                 "labels": tuple(map(comparable, self.labels or labels)),
                 "seed": self.seed,

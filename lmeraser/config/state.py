@@ -119,7 +119,7 @@ class HeadsConfig:
 
 
 @dataclass(frozen=True, config=STRICT)
-class MethodConfig:
+class StateConfig:
     """All that decides the state, besides the rows and the public artifacts."""
 
     labels: tuple[str, ...]
@@ -162,10 +162,10 @@ class MethodConfig:
         return canonical_json(asdict(self))
 
 
-def method_from_json(value: Any) -> MethodConfig:
+def state_config_from_json(value: Any) -> StateConfig:
     """The method's configuration as a store holds it.
 
     Raises:
         ConfigError: when the value is not one.
     """
-    return validated(MethodConfig, value, "store.json")
+    return validated(StateConfig, value, "store.json")

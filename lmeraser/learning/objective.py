@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lmeraser.config import MethodConfig
+from lmeraser.config import StateConfig
 from lmeraser.hashing import draw
 from lmeraser.learning.backbone import Features
 from lmeraser.learning.feature_map import FeatureMap, TorchFeatureMap
@@ -47,21 +47,21 @@ class Objective(Protocol):
 class LinearHead:
     """Cross-entropy under a linear head on the deepest features, which is tuned beside the prompt."""
 
-    def __init__(self, method: MethodConfig, ids: Sequence[str]) -> None:
-        self._method = method
+    def __init__(self, config: StateConfig, ids: Sequence[str]) -> None:
+        self._pipeline = config
         self._ids = ids
         self._head: nn.Linear | None = None
 
     def batches(self, number: int) -> Iterator[np.ndarray]:
         """Rows in the order of a hash."""
-        yield from _in_batches(_shuffled(self._method, self._ids, number), self._method.tuning.batch_rows)
+        yield from _in_batches(_shuffled(self._pipeline, self._ids, number), self._pipeline.tuning.batch_rows)
 
     def loss(self, features: Features, labels_B: np.ndarray) -> Tensor:
         """Mean over the batch; a row that fills has weight zero."""
         deepest_BD = features.head_NF[:, -2 * features.routing_NR.shape[1] :]
         deepest_BD = nn.functional.layer_norm(deepest_BD, deepest_BD.shape[1:])
         if self._head is None:
-            self._head = nn.Linear(deepest_BD.shape[1], len(self._method.labels), device=deepest_BD.device)
+            self._head = nn.Linear(deepest_BD.shape[1], len(self._pipeline.labels), device=deepest_BD.device)
             nn.init.zeros_(self._head.weight)
             nn.init.zeros_(self._head.bias)
         rows = len(deepest_BD)
@@ -75,7 +75,7 @@ class LinearHead:
     def groups(self) -> list[dict[str, Any]]:
         """The head."""
         assert self._head is not None
-        return [{"params": list(self._head.parameters()), "peak": self._method.tuning.head_learning_rate}]
+        return [{"params": list(self._head.parameters()), "peak": self._pipeline.tuning.head_learning_rate}]
 
 
 class ClosedForm:
@@ -83,13 +83,13 @@ class ClosedForm:
 
     def __init__(
         self,
-        method: MethodConfig,
+        config: StateConfig,
         ids: Sequence[str],
         labels_N: np.ndarray,
         feature_map: FeatureMap,
         device: torch.device,
     ) -> None:
-        self._method = method
+        self._pipeline = config
         self._ids = ids
         self._labels_N = labels_N
         self._torch_feature_map = TorchFeatureMap(feature_map, device)
@@ -97,23 +97,23 @@ class ClosedForm:
     def batches(self, number: int) -> Iterator[np.ndarray]:
         """Groups of rows of one class, in the order of a hash; the halves of a batch one after the other."""
         by_class: dict[int, list[int]] = defaultdict(list)
-        for row in _shuffled(self._method, self._ids, number):
+        for row in _shuffled(self._pipeline, self._ids, number):
             by_class[int(self._labels_N[row])].append(row)
         groups = [
             rows[start : start + _GROUP_ROWS]
             for rows in by_class.values()
             for start in range(0, len(rows), _GROUP_ROWS)
         ]
-        groups.sort(key=lambda rows: draw(self._method.seed, "group", number, self._ids[rows[0]]))
+        groups.sort(key=lambda rows: draw(self._pipeline.seed, "group", number, self._ids[rows[0]]))
         order = [row for rows in groups for row in rows]
-        for batch_B in _in_batches(order, self._method.tuning.batch_rows):
+        for batch_B in _in_batches(order, self._pipeline.tuning.batch_rows):
             second_B = _second_half(self._labels_N[batch_B])
             yield np.concatenate([batch_B[~second_B], batch_B[second_B]])
 
     def loss(self, features: Features, labels_B: np.ndarray) -> Tensor:
         """Mean over the rows of each half whose class the other half knows, added up; zero where there are none."""
         features_BH = self._torch_feature_map(features.head_NF[: len(labels_B)])
-        onehot_BC = np.eye(len(self._method.labels), dtype=np.float32)[labels_B]
+        onehot_BC = np.eye(len(self._pipeline.labels), dtype=np.float32)[labels_B]
         targets_BC = torch.from_numpy(onehot_BC).to(features_BH.device)
         middle = len(labels_B) - int(_second_half(labels_B).sum())
         if middle == len(labels_B):
@@ -146,8 +146,8 @@ def _second_half(labels_B: np.ndarray) -> np.ndarray:
     return second_B
 
 
-def _shuffled(method: MethodConfig, ids: Sequence[str], number: int) -> list[int]:
-    return sorted(range(len(ids)), key=lambda row: draw(method.seed, "order", number, ids[row]))
+def _shuffled(config: StateConfig, ids: Sequence[str], number: int) -> list[int]:
+    return sorted(range(len(ids)), key=lambda row: draw(config.seed, "order", number, ids[row]))
 
 
 def _in_batches(order: Sequence[int], size: int) -> Iterator[np.ndarray]:

@@ -15,7 +15,7 @@ from dataclasses import replace
 import numpy as np
 from torch import Tensor
 
-from lmeraser.config import MethodConfig
+from lmeraser.config import StateConfig
 from lmeraser.data import Sample, decode_image
 from lmeraser.hashing import draw_uint64
 from lmeraser.learning.backbone import Backbone
@@ -24,7 +24,7 @@ from lmeraser.learning.tuning import TuningRows, tune_prompt
 
 def learn_public_prompt(
     backbone: Backbone,
-    config: MethodConfig,
+    config: StateConfig,
     samples: Iterable[Sample],
     report: Callable[[int, int], None] | None = None,
 ) -> Tensor | None:
@@ -32,7 +32,7 @@ def learn_public_prompt(
 
     Args:
         backbone: frozen.
-        config: prompt, tuning and seed are read; ``prompt.public_epochs`` are the passes.
+        config: prompt, tuning and seed are read; ``prompt.public_epochs`` are the epochs.
         samples: public rows; ``prompt.public_rows`` of them are drawn by a hash of their sample ids.
         report: called after each step with the steps done and the steps in all.
 

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lmeraser.config import MethodConfig
+from lmeraser.config import StateConfig
 from lmeraser.errors import TuningCancelledError
 from lmeraser.hashing import draw
 from lmeraser.learning.backbone import Backbone, Features, Hidden
@@ -45,7 +45,7 @@ class TuningRows:
 
 def tune_prompt(
     backbone: Backbone,
-    method: MethodConfig,
+    config: StateConfig,
     rows: TuningRows,
     report: Report | None = None,
     cancelled: Callable[[], bool] | None = None,
@@ -71,14 +71,14 @@ def tune_prompt(
         TuningCancelledError: when ``cancelled`` said so.
     """
     with deterministic():
-        return _Tuning(backbone, method, rows, start, feature_map).run(report, cancelled)
+        return _Tuning(backbone, config, rows, start, feature_map).run(report, cancelled)
 
 
 class _Tuning:
     def __init__(
         self,
         backbone: Backbone,
-        method: MethodConfig,
+        config: StateConfig,
         rows: TuningRows,
         start: Tensor | None,
         feature_map: FeatureMap | None,
@@ -88,16 +88,16 @@ class _Tuning:
         self._images_N3PP = torch.from_numpy(rows.images_N3PP[order])
         self._labels_N = rows.labels_N[order]
         self._backbone = backbone
-        self._config = method.tuning
-        self._seed = method.seed
-        self._kind = prompt_kind(method.prompt, backbone)
+        self._config = config.tuning
+        self._seed = config.seed
+        self._kind = prompt_kind(config.prompt, backbone)
         self._hidden = self._lower_blocks() if self._kind.enters_at > 0 else None
-        begin = self._kind.start(method.seed) if start is None else start.clone()
+        begin = self._kind.start(config.seed) if start is None else start.clone()
         self._prompt = nn.Parameter(begin.to(backbone.device))
         self._objective: Objective = (
-            LinearHead(method, self._ids)
+            LinearHead(config, self._ids)
             if feature_map is None
-            else ClosedForm(method, self._ids, self._labels_N, feature_map, backbone.device)
+            else ClosedForm(config, self._ids, self._labels_N, feature_map, backbone.device)
         )
         self._steps = self._config.epochs * math.ceil(len(order) / self._config.batch_rows)
 

@@ -23,8 +23,8 @@ from lmeraser.learning.partition import Cut
 from lmeraser.state.digests import json_digest, state_leaf
 from lmeraser.state.heads_state import HeadsState
 from lmeraser.state.manifest import Manifest, load_manifest
-from lmeraser.state.pipeline import Method, chunks
-from lmeraser.state.public_artifacts import load_method
+from lmeraser.state.pipeline import Pipeline, chunks
+from lmeraser.state.public_artifacts import load_pipeline
 from lmeraser.state.rows import RowTable
 from lmeraser.state.specialist import Specialist
 from lmeraser.store import open_store
@@ -35,7 +35,7 @@ Report = Callable[[str, int, int], None]
 
 
 def fresh_leaves(
-    method: Method,
+    pipeline: Pipeline,
     manifest: Manifest,
     hash_key: HashKey,
     samples: Sequence[Sample],
@@ -52,39 +52,39 @@ def fresh_leaves(
         workers: made by :func:`worker_processes`; without, everything runs here.
         report: called with what is being done, how much of it is done, and how much there is.
     """
-    table = rows_of(method, samples, workers, report)
-    bits_N = table.bits(method.config.seed)
+    table = rows_of(pipeline, samples, workers, report)
+    bits_N = table.bits(pipeline.config.seed)
     with deterministic():
-        cut = method.cut(table.anchors_N, bits_N)
+        cut = pipeline.cut(table.anchors_N, bits_N)
     clusters = members(cut, table, bits_N)
-    tuned = {key: rows for key, rows in clusters.items() if len(rows) >= method.config.partition.min_tuned_rows}
-    specialists = dict(zip(tuned, specialists_of(method, list(tuned.values()), workers, report), strict=True))
+    tuned = {key: rows for key, rows in clusters.items() if len(rows) >= pipeline.config.partition.min_tuned_rows}
+    specialists = dict(zip(tuned, specialists_of(pipeline, list(tuned.values()), workers, report), strict=True))
     digests = {f"rows/{key}": rows.digest() for key, rows in clusters.items()}
     digests |= {f"specialist/{key}": specialist.digest() for key, specialist in specialists.items()}
     digests["cut"] = json_digest(cut.canonical())
-    digests["heads"] = _heads(method, table, list(specialists.values())).digest()
+    digests["heads"] = _heads(pipeline, table, list(specialists.values())).digest()
     leaves = {name: state_leaf(hash_key, name, digest) for name, digest in digests.items()}
     return leaves | manifest.leaves(hash_key)
 
 
 def rows_of(
-    method: Method, samples: Sequence[Sample], workers: Executor | None = None, report: Report | None = None
+    pipeline: Pipeline, samples: Sequence[Sample], workers: Executor | None = None, report: Report | None = None
 ) -> RowTable:
     """The samples' rows, sorted by sample id."""
     parts = list(chunks(samples, _CHUNK))
-    done = workers.map(_rows_in_worker, parts) if workers else map(method.rows, parts)
-    return RowTable.concatenate(_reported(done, "features", len(parts), report), method.feature_map.width)
+    done = workers.map(_rows_in_worker, parts) if workers else map(pipeline.rows, parts)
+    return RowTable.concatenate(_reported(done, "features", len(parts), report), pipeline.feature_map.width)
 
 
 def specialists_of(
-    method: Method,
+    pipeline: Pipeline,
     clusters: Sequence[RowTable],
     workers: Executor | None = None,
     report: Report | None = None,
     what: str = "tunings",
 ) -> list[Specialist]:
     """Each cluster's specialist; reported as ``what``."""
-    done = workers.map(_specialist_in_worker, clusters) if workers else map(method.specialist, clusters)
+    done = workers.map(_specialist_in_worker, clusters) if workers else map(pipeline.specialist, clusters)
     return list(_reported(done, what, len(clusters), report))
 
 
@@ -103,8 +103,8 @@ def members(cut: Cut, table: RowTable, bits_N: np.ndarray) -> dict[str, RowTable
     return {cluster.key: table.where(keys_N == cluster.key) for cluster in cut.clusters}
 
 
-def _heads(method: Method, table: RowTable, specialists: Sequence[Specialist]) -> HeadsState:
-    classes = len(method.config.labels)
+def _heads(pipeline: Pipeline, table: RowTable, specialists: Sequence[Specialist]) -> HeadsState:
+    classes = len(pipeline.config.labels)
     with deterministic():
         shared = Statistics.of(table.features_NH, table.labels_N, classes)
         pooled = Statistics.zero(table.features_NH.shape[1], classes)
@@ -120,12 +120,12 @@ def _reported(done: Iterable[T], what: str, total: int, report: Report | None) -
         yield value
 
 
-_loaded: list[Method] = []
+_loaded: list[Pipeline] = []
 
 
 def _load_in_worker(store_uri: str) -> None:
     store = open_store(store_uri)
-    _loaded.append(load_method(store, load_manifest(store)))
+    _loaded.append(load_pipeline(store, load_manifest(store)))
 
 
 def _rows_in_worker(samples: list[Sample]) -> RowTable:

@@ -16,7 +16,7 @@ from lmeraser.state.heads_state import HeadsState
 from lmeraser.state.log import Log
 from lmeraser.state.manifest import Manifest, load_manifest
 from lmeraser.state.merkle import merkle_root
-from lmeraser.state.public_artifacts import load_method
+from lmeraser.state.public_artifacts import load_pipeline
 from lmeraser.state.rows import RowTable
 from lmeraser.state.specialist import Specialist
 from lmeraser.store import Store
@@ -132,21 +132,21 @@ def compare(
     manifest = load_manifest(store)
     commit = newest_commit(Log(store))
     manifest.check_hash_key(commit.fixed_leaves, hash_key)
-    method = load_method(store, manifest)
+    pipeline = load_pipeline(store, manifest)
     entries = _chosen(commit, cluster)
-    samples = [sample for entry in entries for sample in _samples(store, entry, manifest.method.labels)]
+    samples = [sample for entry in entries for sample in _samples(store, entry, manifest.config.labels)]
     if cluster is None:
         stored = _stored_leaves(store, manifest, hash_key, commit)
-        fresh = fresh_leaves(method, manifest, hash_key, samples, workers, report)
+        fresh = fresh_leaves(pipeline, manifest, hash_key, samples, workers, report)
     else:
         stored = _entry_leaves(store, hash_key, entries[0])
-        rows = rows_of(method, samples, workers, report)
+        rows = rows_of(pipeline, samples, workers, report)
         fresh = {f"rows/{cluster}": state_leaf(hash_key, f"rows/{cluster}", rows.digest())}
-        if len(rows) >= method.config.partition.min_tuned_rows:
+        if len(rows) >= pipeline.config.partition.min_tuned_rows:
             name = f"specialist/{cluster}"
-            specialist = specialists_of(method, [rows], workers, report)[0]
+            specialist = specialists_of(pipeline, [rows], workers, report)[0]
             fresh[name] = state_leaf(hash_key, name, specialist.digest())
-    smallest = manifest.method.partition.min_tuned_rows
+    smallest = manifest.config.partition.min_tuned_rows
     return Comparison(
         stored=stored,
         fresh=fresh,

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from lmeraser.config import MethodConfig, method_from_json
+from lmeraser.config import StateConfig, state_config_from_json
 from lmeraser.errors import (
     ConfigError,
     KeysError,
@@ -38,7 +38,7 @@ class Manifest:
 
     Attributes:
         store_id: tells stores apart; part of the owners' names.
-        method: the configuration that decides the state.
+        config: the configuration that decides the state.
         public: names of the public artifacts' objects by part ("backbone", "partition", "features" and,
             where there is a public prompt, "prompt").
         public_digests: their digests.
@@ -48,7 +48,7 @@ class Manifest:
     """
 
     store_id: str
-    method: MethodConfig
+    config: StateConfig
     public: Mapping[str, str]
     public_digests: Mapping[str, str]
     fingerprint: Mapping[str, str]
@@ -62,7 +62,7 @@ class Manifest:
     def leaves(self, hash_key: HashKey) -> dict[str, str]:
         """The leaves of the state root that no change of rows touches."""
         digests = {
-            "config": json_digest(asdict(self.method)),
+            "config": json_digest(asdict(self.config)),
             "fingerprint": json_digest(dict(self.fingerprint)),
             **{f"public/{part}": digest for part, digest in self.public_digests.items()},
         }
@@ -101,7 +101,7 @@ def default_lease_s(store: Store) -> float:
 
 def create_manifest(
     store: Store,
-    method: MethodConfig,
+    config: StateConfig,
     public: Mapping[str, str],
     public_digests: Mapping[str, str],
     fingerprint: Mapping[str, str],
@@ -112,7 +112,7 @@ def create_manifest(
     Raises:
         StoreFormatError: when there is one already.
     """
-    manifest = Manifest(uuid.uuid4().hex[:12], method, public, public_digests, fingerprint, lease_s)
+    manifest = Manifest(uuid.uuid4().hex[:12], config, public, public_digests, fingerprint, lease_s)
     try:
         store.put_if_absent(NAME, canonical_json({"format": FORMAT, **asdict(manifest)}))
     except LostRaceError as error:
@@ -143,7 +143,7 @@ def load_manifest(store: Store, *, restoring: bool = False) -> Manifest:
     if found != FORMAT:
         raise StoreFormatError(f"{store.uri} was written in format {found!r}; this version reads format {FORMAT}")
     try:
-        manifest = Manifest(**{**value, "method": method_from_json(value["method"])})
+        manifest = Manifest(**{**value, "config": state_config_from_json(value["config"])})
     except (KeyError, TypeError) as error:
         raise StoreFormatError(f"{store.uri}: {NAME} lacks a part: {error}") from error
     if not isinstance(manifest.lease_s, int | float) or not 0 < manifest.lease_s < float("inf"):

@@ -13,7 +13,7 @@ from typing import TypeVar
 import numpy as np
 import torch
 
-from lmeraser.config import MethodConfig
+from lmeraser.config import StateConfig
 from lmeraser.data import Sample, decode_image
 from lmeraser.learning.backbone import Backbone, Features
 from lmeraser.learning.feature_map import FeatureMap
@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Method:
+class Pipeline:
     """Public artifacts and configuration, ready to work on private rows.
 
     Attributes:
@@ -43,7 +43,7 @@ class Method:
             without.
     """
 
-    config: MethodConfig
+    config: StateConfig
     backbone: Backbone
     prompt_kind: PromptKind
     anchor_index: AnchorIndex

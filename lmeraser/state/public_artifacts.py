@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
-from lmeraser.config import BackboneConfig, MethodConfig
+from lmeraser.config import BackboneConfig, StateConfig
 from lmeraser.data import Sample, decode_image, sample_chunks
 from lmeraser.errors import BackboneError, DataError
 from lmeraser.learning.backbone import Backbone, open_backbone, weights_of
@@ -23,7 +23,7 @@ from lmeraser.learning.public_prompt import learn_public_prompt
 from lmeraser.state.digests import tensor_digest
 from lmeraser.state.fingerprint import check_fingerprint, fingerprint
 from lmeraser.state.manifest import Manifest, create_manifest, default_lease_s, load_part
-from lmeraser.state.pipeline import Method, extract
+from lmeraser.state.pipeline import Pipeline, extract
 from lmeraser.state.tensors import tensors_from_bytes, tensors_to_bytes
 from lmeraser.store import Store
 
@@ -52,7 +52,7 @@ class PublicArtifacts:
 
 
 def build_public(
-    config: MethodConfig,
+    config: StateConfig,
     state: Mapping[str, torch.Tensor] | None,
     samples: Iterable[Sample],
     report: Callable[[int], None] | None = None,
@@ -97,7 +97,7 @@ class PublicFeatures:
 
 
 def public_features(
-    config: MethodConfig,
+    config: StateConfig,
     backbone: Backbone,
     public_prompt: torch.Tensor | None,
     samples: Sequence[Sample],
@@ -114,7 +114,7 @@ def public_features(
     return PublicFeatures(*extract(backbone, images_N3PP, batch, kind, public_prompt), batch)
 
 
-def check_public_rows(config: MethodConfig, rows: int) -> None:
+def check_public_rows(config: StateConfig, rows: int) -> None:
     """Check that there are enough public rows. Raises DataError when there are fewer than anchors."""
     if rows < config.partition.anchors:
         raise DataError(
@@ -124,7 +124,7 @@ def check_public_rows(config: MethodConfig, rows: int) -> None:
 
 
 def fit_public(
-    config: MethodConfig, backbone: Backbone, public_prompt: torch.Tensor | None, parts: Sequence[PublicFeatures]
+    config: StateConfig, backbone: Backbone, public_prompt: torch.Tensor | None, parts: Sequence[PublicFeatures]
 ) -> PublicArtifacts:
     """The public artifacts from the features of all public rows, in the order of the rows.
 
@@ -159,7 +159,7 @@ def _backbone_tensors(backbone: Backbone) -> Tensors:
 
 
 def create_store(
-    store: Store, config: MethodConfig, artifacts: PublicArtifacts, lease_s: float | None = None
+    store: Store, config: StateConfig, artifacts: PublicArtifacts, lease_s: float | None = None
 ) -> Manifest:
     """Write the public artifacts, and make the store.
 
@@ -186,16 +186,16 @@ def create_store(
     return create_manifest(store, config, names, digests, numerics, lease_s)
 
 
-def load_method(store: Store, manifest: Manifest) -> Method:
+def load_pipeline(store: Store, manifest: Manifest) -> Pipeline:
     """The method over the store's public artifacts.
 
     Raises:
         FingerprintError: when the bits may come out otherwise here.
         ObjectCorruptError: when an artifact does not have its digest.
     """
-    here = fingerprint(manifest.feature_batch, accelerator_name(manifest.method.backbone))
+    here = fingerprint(manifest.feature_batch, accelerator_name(manifest.config.backbone))
     check_fingerprint(manifest.fingerprint, here)
-    return open_method(manifest.method, load_public(store, manifest))
+    return open_pipeline(manifest.config, load_public(store, manifest))
 
 
 def load_public(store: Store, manifest: Manifest) -> PublicArtifacts:
@@ -208,11 +208,11 @@ def load_public(store: Store, manifest: Manifest) -> PublicArtifacts:
     return PublicArtifacts(**parts, feature_batch=manifest.feature_batch)
 
 
-def open_method(config: MethodConfig, artifacts: PublicArtifacts) -> Method:
+def open_pipeline(config: StateConfig, artifacts: PublicArtifacts) -> Pipeline:
     """The method over these public artifacts."""
     state = {name: torch.from_numpy(array) for name, array in artifacts.backbone.items()}
     backbone = open_routed(config, config.backbone, state)
-    return Method(
+    return Pipeline(
         config=config,
         backbone=backbone,
         prompt_kind=prompt_kind(config.prompt, backbone),
@@ -224,7 +224,7 @@ def open_method(config: MethodConfig, artifacts: PublicArtifacts) -> Method:
     )
 
 
-def open_routed(config: MethodConfig, backbone: BackboneConfig, state: Mapping[str, torch.Tensor] | None) -> Backbone:
+def open_routed(config: StateConfig, backbone: BackboneConfig, state: Mapping[str, torch.Tensor] | None) -> Backbone:
     """The backbone, with the features that partition and heads ask for. Raises BackboneError."""
     partition = config.partition
     return open_backbone(backbone, state, partition.routing_block, partition.routing_pool, config.heads.cells)

@@ -67,7 +67,7 @@ class StuckOwners(InProcessOwners):
 
 def test_owners_that_must_end_are_ended_before_a_step_that_failed_counts(system_of: SystemOf) -> None:
     system = system_of("minute", 24)
-    owners = StuckOwners(system.store, system.manifest, system.hash_key, system.method)
+    owners = StuckOwners(system.store, system.manifest, system.hash_key, system.pipeline)
     coordinator = Coordinator(
         system.store, system.manifest, system.hash_key, load_signing_key(system.keys), owners, lease_s=0.0
     )

@@ -29,7 +29,7 @@ from lmeraser.proof.recompute import fresh_leaves
 from lmeraser.state.commit import DATA_FOLDERS
 from lmeraser.state.keys import load_signing_key
 from lmeraser.state.merkle import merkle_root
-from lmeraser.state.pipeline import Method
+from lmeraser.state.pipeline import Pipeline
 from lmeraser.store import LocalStore
 
 EXAMPLES = int(os.environ.get("LMERASER_EXAMPLES", "200"))
@@ -76,9 +76,9 @@ class AnyOrderOwners(InProcessOwners):
 class World:
     """A system, and what its rows should be by plain set arithmetic."""
 
-    def __init__(self, system: System, method: Method) -> None:
+    def __init__(self, system: System, pipeline: Pipeline) -> None:
         self.system = system
-        self.method = method
+        self.pipeline = pipeline
         self.rows: dict[str, Sample] = {}
         self.erased: set[str] = set()
         self.waiting: set[str] = set()
@@ -87,7 +87,7 @@ class World:
 
     def start(self, slots: int) -> Coordinator:
         store, manifest, hash_key = self.system.store, self.system.manifest, self.system.hash_key
-        owners = AnyOrderOwners(slots, store, manifest, hash_key, lambda: self.method)
+        owners = AnyOrderOwners(slots, store, manifest, hash_key, lambda: self.pipeline)
         return Coordinator(store, manifest, hash_key, load_signing_key(self.system.keys), owners, lease_s=0.0)
 
     def ingest(self, names: list[str], force: bool) -> None:
@@ -108,7 +108,9 @@ class World:
         """What became of an ingest."""
         prefix = self.coordinator.begin_ingest()
         for part in (rows[::2], rows[1::2]):
-            put_rows(self.system.store, self.system.hash_key, f"{prefix}{len(part)}-{id(part)}", self.method.rows(part))
+            put_rows(
+                self.system.store, self.system.hash_key, f"{prefix}{len(part)}-{id(part)}", self.pipeline.rows(part)
+            )
         done = self.coordinator.ingest(prefix, force)
         while not done.done():
             self.step()
@@ -136,7 +138,7 @@ class World:
     def take_over(self, slots: int) -> None:
         """A second coordinator takes over; the first works on, with an abandoned ingest to sweep away."""
         prefix = self.coordinator.begin_ingest()
-        put_rows(self.system.store, self.system.hash_key, f"{prefix}0", self.method.rows([ROWS["s0"]]))
+        put_rows(self.system.store, self.system.hash_key, f"{prefix}0", self.pipeline.rows([ROWS["s0"]]))
         self.coordinator.prefixes.drop(prefix)
         self.replaced.append(self.coordinator)
         self.coordinator = self.start(slots)
@@ -175,14 +177,14 @@ def empty(tmp_path_factory: pytest.TempPathFactory) -> System:
 
 
 @pytest.fixture(scope="session")
-def method(empty: System) -> Method:
-    return empty.method()
+def pipeline(empty: System) -> Pipeline:
+    return empty.pipeline()
 
 
 @pytest.fixture(scope="session")
-def roots(empty: System, method: Method) -> Callable[[dict[str, Sample]], str]:
+def roots(empty: System, pipeline: Pipeline) -> Callable[[dict[str, Sample]], str]:
     def root(rows: dict[str, Sample]) -> str:
-        return merkle_root(fresh_leaves(method, empty.manifest, empty.hash_key, list(rows.values())))
+        return merkle_root(fresh_leaves(pipeline, empty.manifest, empty.hash_key, list(rows.values())))
 
     return root
 
@@ -196,7 +198,7 @@ def roots(empty: System, method: Method) -> Callable[[dict[str, Sample]], str]:
 @given(st.lists(EVENTS, min_size=1, max_size=8), MANY)
 def test_after_any_history_the_state_is_that_of_a_fresh_run_on_the_remaining_rows(
     empty: System,
-    method: Method,
+    pipeline: Pipeline,
     roots: Callable[[dict[str, Sample]], str],
     tmp_path: Path,
     events: list[tuple[Any, ...]],
@@ -205,7 +207,7 @@ def test_after_any_history_the_state_is_that_of_a_fresh_run_on_the_remaining_row
     folder = tmp_path / "store"
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(empty.store.uri, folder)
-    world = World(replace(empty, store=LocalStore(folder)), method)
+    world = World(replace(empty, store=LocalStore(folder)), pipeline)
     world.ingest(first, force=False)
     for event in events:
         world.happen(event)

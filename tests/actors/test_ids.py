@@ -12,7 +12,7 @@ from actors.row_index import RowIndex
 from lmeraser.data import Sample
 from lmeraser.errors import DuplicateSampleError, RequestError
 from lmeraser.proof.receipts import covers
-from lmeraser.state.pipeline import Method
+from lmeraser.state.pipeline import Pipeline
 from lmeraser.state.rows import RowTable
 
 SystemOf = Callable[..., System]
@@ -98,16 +98,16 @@ def test_ids_that_differ_in_case_blanks_or_zeros_are_others(system_of: SystemOf)
     assert {"0042", "42 ", " 42", "A", "None"} < set(held(system))
 
 
-def index(method: Method, *rows: tuple[str, str | None]) -> RowIndex:
-    table = method.rows(
+def index(pipeline: Pipeline, *rows: tuple[str, str | None]) -> RowIndex:
+    table = pipeline.rows(
         Sample(name, subject, 0, samples(place, place + 1)[0].image) for place, (name, subject) in enumerate(rows)
     )
     return RowIndex.of((table,), 0)
 
 
 def test_an_index_answers_with_ids_as_its_rows_have_them(system_of: SystemOf) -> None:
-    method = system_of(rows=0).method()
-    found = index(method, (APART, COMPOSED), ("b", APART), ("c", None), ("d", "c"))
+    pipeline = system_of(rows=0).pipeline()
+    found = index(pipeline, (APART, COMPOSED), ("b", APART), ("c", None), ("d", "c"))
     assert COMPOSED in found and APART in found and "Zoe" not in found
     assert found.held([COMPOSED, "b", "nobody"]) == (APART, "b")
     assert set(found.of_subject(APART)) == set(found.of_subject(COMPOSED)) == {APART, "b"}
@@ -115,4 +115,4 @@ def test_an_index_answers_with_ids_as_its_rows_have_them(system_of: SystemOf) ->
     assert set(found.only([COMPOSED, "d", "nobody"]).sample_ids) == {APART, "d"}
     assert set(found.without([COMPOSED, "nobody"]).sample_ids) == {"b", "c", "d"}
     with pytest.raises(DuplicateSampleError, match="comes more than once"):
-        RowIndex.joining([found, index(method, (COMPOSED, None))])
+        RowIndex.joining([found, index(pipeline, (COMPOSED, None))])

@@ -32,7 +32,7 @@ class NoPurge(LocalStore):
 
 
 def put(system: System, prefix: str, start: int, stop: int, number: int = 0) -> None:
-    put_rows(system.store, system.hash_key, f"{prefix}{number}", system.method().rows(samples(start, stop)))
+    put_rows(system.store, system.hash_key, f"{prefix}{number}", system.pipeline().rows(samples(start, stop)))
 
 
 def holders(system: System, number: int) -> list[str]:
@@ -135,7 +135,7 @@ def test_a_row_object_without_its_companion_is_refused(system_of: SystemOf) -> N
     system = system_of()
     coordinator = system.coordinator()
     prefix = coordinator.begin_ingest()
-    system.store.put(f"{prefix}0.parquet", system.method().rows(samples(200, 210)).to_parquet())
+    system.store.put(f"{prefix}0.parquet", system.pipeline().rows(samples(200, 210)).to_parquet())
     done = coordinator.ingest(prefix)
     finish(coordinator)
     with pytest.raises(ObjectMissingError, match="companion"):
@@ -177,7 +177,7 @@ def test_rows_that_are_there_otherwise_are_refused(system_of: SystemOf, changed:
     coordinator = system.coordinator()
     prefix = coordinator.begin_ingest()
     rows = [*samples(3, 7), replace(samples(7, 8)[0], **changed), samples(8, 9)[0]]
-    put_rows(system.store, system.hash_key, f"{prefix}0", system.method().rows(rows))
+    put_rows(system.store, system.hash_key, f"{prefix}0", system.pipeline().rows(rows))
     done = coordinator.ingest(prefix)
     finish(coordinator)
     assert isinstance(done.exception(timeout=0), DuplicateSampleError)

@@ -65,12 +65,12 @@ class InterruptedStore(LocalStore):
 
 
 def _with_interruption(name: str) -> Any:
-    def method(self: InterruptedStore, *arguments: Any) -> Any:
+    def pipeline(self: InterruptedStore, *arguments: Any) -> Any:
         if self.interrupted is not None:
             self.interrupted.before_call()
         return getattr(LocalStore, name)(self, *arguments)
 
-    return method
+    return pipeline
 
 
 for _name in _METHODS:
@@ -143,7 +143,7 @@ def test_no_interleaving_of_an_ingest_and_a_deletion_leaves_a_row_of_the_person(
     first: str,
     force: bool,
 ) -> None:
-    rows = original.method().rows(COMING)
+    rows = original.pipeline().rows(COMING)
     for call in itertools.count(1):
         world = World(original, tmp_path / str(call), rows)
         begin, happen = (

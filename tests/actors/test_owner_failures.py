@@ -30,7 +30,7 @@ from lmeraser.proof.receipts import verify_receipt
 from lmeraser.state.commit import ClusterEntry
 from lmeraser.state.keys import load_signing_key
 from lmeraser.state.log import Log
-from lmeraser.state.pipeline import Method
+from lmeraser.state.pipeline import Pipeline
 from lmeraser.state.rows import RowTable
 from lmeraser.store import LocalStore
 
@@ -65,7 +65,7 @@ class Broken:
 
     def coordinator(self) -> Coordinator:
         system = self.system
-        owners = InProcessOwners(system.store, system.manifest, system.hash_key, system.method)
+        owners = InProcessOwners(system.store, system.manifest, system.hash_key, system.pipeline)
         return Coordinator(system.store, system.manifest, system.hash_key, load_signing_key(system.keys), owners, 0.0)
 
 
@@ -75,7 +75,7 @@ def broken(system_of: SystemOf, monkeypatch: pytest.MonkeyPatch) -> Broken:
     monkeypatch.setattr(backlog, "FIRST_PAUSE_S", 0.1)
     monkeypatch.setattr(backlog, "LONGEST_PAUSE_S", 0.1)
     made = Broken(system_of())
-    read, specialist = Owner._read, Method.specialist
+    read, specialist = Owner._read, Pipeline.specialist
     tuning: list[str] = []
 
     def reading(self: Owner, source: RowObject) -> RowTable:
@@ -84,14 +84,14 @@ def broken(system_of: SystemOf, monkeypatch: pytest.MonkeyPatch) -> Broken:
             raise made.error()
         return read(self, source)
 
-    def tunes(self: Method, *arguments: object) -> object:
+    def tunes(self: Pipeline, *arguments: object) -> object:
         if tuning[0] in made.tunings:
             made.tuned += 1
             raise made.error()
         return specialist(self, *arguments)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Owner, "_read", reading)
-    monkeypatch.setattr(Method, "specialist", tunes)
+    monkeypatch.setattr(Pipeline, "specialist", tunes)
     return made
 
 

@@ -112,7 +112,7 @@ class FailingOwners(InProcessOwners):
 def failing(system_of: SystemOf, monkeypatch: pytest.MonkeyPatch) -> tuple[System, FailingOwners, Coordinator]:
     monkeypatch.setattr("actors.planner.FIRST_PAUSE_S", 0.0)
     system = system_of()
-    arguments: Any = (system.store, system.manifest, system.hash_key, system.method)
+    arguments: Any = (system.store, system.manifest, system.hash_key, system.pipeline)
     owners = FailingOwners(*arguments)
     signing_key = load_signing_key(system.keys)
     return system, owners, Coordinator(system.store, system.manifest, system.hash_key, signing_key, owners, 0.0)

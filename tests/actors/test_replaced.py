@@ -77,7 +77,7 @@ def test_a_coordinator_whose_incoming_rows_were_swept_does_not_say_that_there_wa
     system = system_of("minute", 6)
     older = system.coordinator()
     prefix = older.begin_ingest()
-    put_rows(system.store, system.hash_key, f"{prefix}rows", system.method().rows(samples(6, 8)))
+    put_rows(system.store, system.hash_key, f"{prefix}rows", system.pipeline().rows(samples(6, 8)))
     outcome = older.ingest(prefix)
     system.coordinator()
     with pytest.raises(FencedError):
@@ -87,7 +87,7 @@ def test_a_coordinator_whose_incoming_rows_were_swept_does_not_say_that_there_wa
 
 def test_the_tuning_of_a_cluster_that_was_regrouped_and_came_back_is_not_taken(system_of: SystemOf) -> None:
     system = system_of("minute", 9)
-    owners = ReadyTunings(system.store, system.manifest, system.hash_key, system.method)
+    owners = ReadyTunings(system.store, system.manifest, system.hash_key, system.pipeline)
     signing_key = load_signing_key(system.keys)
     coordinator = Coordinator(system.store, system.manifest, system.hash_key, signing_key, owners, lease_s=0.0)
     coordinator.delete(["s3", "s4", "s5"], [])
@@ -95,7 +95,7 @@ def test_the_tuning_of_a_cluster_that_was_regrouped_and_came_back_is_not_taken(s
         coordinator.step()
     assert coordinator.status()["running"]
     prefix = coordinator.begin_ingest()
-    put_rows(system.store, system.hash_key, f"{prefix}rows", system.method().rows(samples(9, 12)))
+    put_rows(system.store, system.hash_key, f"{prefix}rows", system.pipeline().rows(samples(9, 12)))
     coordinator.ingest(prefix)
     coordinator.step()
     coordinator.delete(["s9", "s10", "s11"], [])

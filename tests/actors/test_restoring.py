@@ -145,7 +145,7 @@ def test_a_row_that_was_erased_and_ingested_again_before_the_copy_stays(system: 
     delete(system, ["s3"])
     coordinator = system.coordinator()
     prefix = coordinator.begin_ingest()
-    put_rows(system.store, system.hash_key, f"{prefix}rows", system.method().rows(samples(3, 4)))
+    put_rows(system.store, system.hash_key, f"{prefix}rows", system.pipeline().rows(samples(3, 4)))
     done = coordinator.ingest(prefix, force=True)
     while not coordinator.idle():
         coordinator.step()

@@ -54,8 +54,8 @@ def test_workers_make_the_artifacts_of_one_process(tmp_path: Path) -> None:
     assert not (tmp_path / "store" / "store.json").exists()
     config = replace(config, backbone_digest=digest[:16])
     built = open_or_build(config, LocalStore(tmp_path / "store"), tmp_path / "keys", report)
-    method = config.method(open_source(source).labels)
-    artifacts = build_public(method, None, open_public(source).samples(open_public(source).labels))
+    state_config = config.state(open_source(source).labels)
+    artifacts = build_public(state_config, None, open_public(source).samples(open_public(source).labels))
     expected = {
         part: tensor_digest(getattr(artifacts, part)) for part in ("backbone", "partition", "features", "prompt")
     }

@@ -75,7 +75,7 @@ def check_each_row_is_there_once(system: System) -> None:
     rows = [Sample(name, None, row.label, row.image) for name, row in zip(names, samples(0, ROWS), strict=True)]
     objects = [entry.rows_object for entry in system.newest().clusters]
     tables = [RowTable.from_parquet(system.store.get(name), name) for name in objects]
-    assert RowTable.concatenate(tables, 0).digest() == RowTable.concatenate([system.method().rows(rows)], 0).digest()
+    assert RowTable.concatenate(tables, 0).digest() == RowTable.concatenate([system.pipeline().rows(rows)], 0).digest()
 
 
 def test_a_worker_that_is_killed_is_started_again_and_doubles_nothing(system: System, images: Path) -> None:

@@ -54,7 +54,7 @@ def test_a_store_on_the_cpu_asks_for_no_gpu_unless_it_is_told_to(system_of: Syst
 @pytest.mark.parametrize("variant", ["token", "pad"])
 def test_the_estimate_covers_what_a_tuning_keeps(system_of: SystemOf, variant: str) -> None:
     system = system_of(variant)
-    method = system.method()
+    pipeline = system.pipeline()
     kept: dict[int, int] = {}
     largest = 0
 
@@ -68,10 +68,10 @@ def test_the_estimate_covers_what_a_tuning_keeps(system_of: SystemOf, variant: s
         kept.clear()
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        method.specialist(method.rows(samples(0, 20)), stepped)
+        pipeline.specialist(pipeline.rows(samples(0, 20)), stepped)
     weights = load_part(system.store, system.manifest, "backbone")
     parameters = sum(array.nbytes for array in weights.values())
-    estimated = tuning_bytes(method.config, weights)
+    estimated = tuning_bytes(pipeline.config, weights)
     assert estimated is not None
     kept_by_estimate = estimated - parameters - CONTEXT
     assert largest <= kept_by_estimate + parameters
@@ -80,7 +80,7 @@ def test_the_estimate_covers_what_a_tuning_keeps(system_of: SystemOf, variant: s
 
 def test_a_convolutional_backbone_is_not_estimated(system_of: SystemOf) -> None:
     system = system_of("conv")
-    assert tuning_bytes(system.manifest.method, load_part(system.store, system.manifest, "backbone")) is None
+    assert tuning_bytes(system.manifest.config, load_part(system.store, system.manifest, "backbone")) is None
 
 
 @pytest.mark.ray

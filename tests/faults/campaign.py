@@ -37,7 +37,7 @@ from lmeraser.proof.receipts import verify_receipt
 from lmeraser.state.commit import DATA_FOLDERS
 from lmeraser.state.keys import load_signing_key
 from lmeraser.state.log import Log
-from lmeraser.state.pipeline import Method
+from lmeraser.state.pipeline import Pipeline
 from lmeraser.store import LocalStore
 
 ROWS = samples(0, 24)
@@ -67,7 +67,7 @@ class Campaign:
         self._random = random.Random(seed)
         self._original = build_system(folder / "original", "minute", 0)
         self._original.ingest(ROWS)
-        self._method: Method = self._original.method()
+        self._pipeline: Pipeline = self._original.pipeline()
         remaining = [row for row in ROWS if row.sample_id not in GOING]
         self._root = self._original.fresh_root(remaining)
         self._images = [row.image for row in ROWS if row.sample_id in GOING]
@@ -113,7 +113,7 @@ class Campaign:
         return os.waitpid(pid, 0)[1] != 0
 
     def _work(self, system: System) -> None:
-        owners = InProcessOwners(system.store, system.manifest, system.hash_key, lambda: self._method)
+        owners = InProcessOwners(system.store, system.manifest, system.hash_key, lambda: self._pipeline)
         signing_key = load_signing_key(system.keys)
         coordinator = Coordinator(system.store, system.manifest, system.hash_key, signing_key, owners, LEASE_S)
         coordinator.delete(GOING, (), IDEMPOTENCY_KEY)

@@ -207,7 +207,7 @@ class MediaCampaign(Campaign):
         return replace(self._original, store=LocalStore(self._disk.folder / "store"))
 
     def _coordinator(self, system: System, store: LocalStore) -> Coordinator:
-        owners = InProcessOwners(store, system.manifest, system.hash_key, lambda: self._method)
+        owners = InProcessOwners(store, system.manifest, system.hash_key, lambda: self._pipeline)
         return Coordinator(store, system.manifest, system.hash_key, load_signing_key(system.keys), owners, 0.0)
 
 

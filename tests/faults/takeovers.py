@@ -36,7 +36,7 @@ from lmeraser.errors import FencedError
 from lmeraser.proof.receipts import verify_receipt
 from lmeraser.state.commit import DATA_FOLDERS
 from lmeraser.state.keys import load_signing_key
-from lmeraser.state.pipeline import Method
+from lmeraser.state.pipeline import Pipeline
 from lmeraser.state.rows import RowTable
 from lmeraser.store import LocalStore
 
@@ -52,8 +52,8 @@ class Takeovers:
         self._folder = folder
         self._original = build_system(folder / "original", "minute", 0)
         self._original.ingest(ROWS)
-        self._method: Method = self._original.method()
-        self._abandoned: RowTable = self._method.rows(ABANDONED)
+        self._pipeline: Pipeline = self._original.pipeline()
+        self._abandoned: RowTable = self._pipeline.rows(ABANDONED)
         self._runs = 0
         self._roots: dict[frozenset[str], str] = {}
 
@@ -82,7 +82,7 @@ class Takeovers:
         return [*faults, *self._faults(system, acknowledged)]
 
     def _coordinator(self, system: System) -> Coordinator:
-        owners = InProcessOwners(system.store, system.manifest, system.hash_key, lambda: self._method)
+        owners = InProcessOwners(system.store, system.manifest, system.hash_key, lambda: self._pipeline)
         return Coordinator(system.store, system.manifest, system.hash_key, load_signing_key(system.keys), owners, 0.0)
 
     def _work(self, coordinator: Coordinator, sample_id: str, acknowledged: list[str], prefix: str | None) -> None:

@@ -30,7 +30,7 @@ from lmeraser.state.commit import ClusterEntry
 from lmeraser.state.fingerprint import fingerprint
 from lmeraser.state.heads_state import HeadsState
 from lmeraser.state.keys import init_keys
-from lmeraser.state.pipeline import Method
+from lmeraser.state.pipeline import Pipeline
 from lmeraser.state.public_artifacts import accelerator_name, build_public, create_store
 from lmeraser.state.rows import RowTable
 from lmeraser.state.specialist import Specialist
@@ -60,13 +60,13 @@ def test_the_demo_has_the_recorded_arrays(tmp_path: Path) -> None:
     config = load_config(CONFIG)
     here = _numerics("demo", config.backbone)
     public, private = open_public(config.public), open_source(config.private)
-    method = config.method(private.labels)
+    state_config = config.state(private.labels)
     # The demo trains its weights by Ray Train, in two processes and for minutes. Here they are those of a new model
     # under a fixed seed: all that follows is the same code.
     torch.manual_seed(config.seed)
     weights = create_model(config.backbone).state_dict()
     store = LocalStore(tmp_path / "store")
-    create_store(store, method, build_public(method, weights, public.samples(public.labels)))
+    create_store(store, state_config, build_public(state_config, weights, public.samples(public.labels)))
     init_keys(tmp_path / "keys")
     system = System(store, tmp_path / "keys")
     rows = list(private.samples(private.labels))
@@ -76,7 +76,7 @@ def test_the_demo_has_the_recorded_arrays(tmp_path: Path) -> None:
 
 def _recorded_of(system: System, deleted: tuple[str, ...]) -> Digests:
     """The digests of a system's arrays, before and after these samples are deleted from it."""
-    public = _public(system.method())
+    public = _public(system.pipeline())
     before = _state(system)
     system.delete(*deleted)
     after = _state(system)
@@ -84,17 +84,19 @@ def _recorded_of(system: System, deleted: tuple[str, ...]) -> Digests:
     return {"public": public, "before the deletion": before, "after the deletion": after}
 
 
-def _public(method: Method) -> Digests:
+def _public(pipeline: Pipeline) -> Digests:
     digests = {
-        "backbone weights": _digest(*(tensor.cpu().numpy() for tensor in method.backbone.model.state_dict().values())),
-        "feature batch": _digest(np.int64(method.feature_batch)),
-        "anchors": _digest(method.anchor_index.anchors_AR),
-        "dendrogram": _digest(method.dendrogram.children_M2),
-        "feature map mean": _digest(method.feature_map.mean_F),
-        "feature map projection": _digest(method.feature_map.projection_FH),
+        "backbone weights": _digest(
+            *(tensor.cpu().numpy() for tensor in pipeline.backbone.model.state_dict().values())
+        ),
+        "feature batch": _digest(np.int64(pipeline.feature_batch)),
+        "anchors": _digest(pipeline.anchor_index.anchors_AR),
+        "dendrogram": _digest(pipeline.dendrogram.children_M2),
+        "feature map mean": _digest(pipeline.feature_map.mean_F),
+        "feature map projection": _digest(pipeline.feature_map.projection_FH),
     }
-    if method.public_prompt is not None:
-        digests["public prompt"] = _digest(method.public_prompt.cpu().numpy())
+    if pipeline.public_prompt is not None:
+        digests["public prompt"] = _digest(pipeline.public_prompt.cpu().numpy())
     return digests
 
 

@@ -31,7 +31,7 @@ ROUTES = {
     ],
     "admin": [("GET", "/v1/clusters"), ("GET", "/v1/commit")],
 }
-GUARDED = [(scope, method, path) for scope, routes in ROUTES.items() for method, path in routes]
+GUARDED = [(scope, pipeline, path) for scope, routes in ROUTES.items() for pipeline, path in routes]
 
 
 def ask(
@@ -75,9 +75,9 @@ def is_problem(answer: httpx2.Response, status: int, scope: str) -> None:
 
 def test_a_key_opens_the_routes_of_its_scopes_and_no_other(service: Service) -> None:
     keys = {scope: made(service, scope) for scope in ROUTES}
-    for scope, method, path in GUARDED:
+    for scope, pipeline, path in GUARDED:
         for held, key in keys.items():
-            answer = ask(service, method, path, key)
+            answer = ask(service, pipeline, path, key)
             if held in (scope, "admin"):
                 # 404 and 422 come from behind the guard.
                 assert answer.status_code in (200, 404, 422), (held, path)
@@ -89,26 +89,26 @@ def test_a_key_opens_the_routes_of_its_scopes_and_no_other(service: Service) -> 
 def test_every_route_is_either_guarded_or_meant_to_be_open(service: Service) -> None:
     made(service, "predict")
     paths = service.app.openapi()["paths"]
-    listed = {(method.upper(), path) for path, operations in paths.items() for method in operations}
-    for method, path in listed - set(OPEN):
-        assert ask(service, method, path.replace("{deletion_id}", "x")).status_code == 401, path
+    listed = {(pipeline.upper(), path) for path, operations in paths.items() for pipeline in operations}
+    for pipeline, path in listed - set(OPEN):
+        assert ask(service, pipeline, path.replace("{deletion_id}", "x")).status_code == 401, path
     assert len(listed) == len(GUARDED) + 2
 
 
 def test_without_a_valid_key_every_guarded_route_is_closed(service: Service) -> None:
     key = made(service, "admin")
-    for scope, method, path in GUARDED:
-        is_problem(ask(service, method, path), 401, scope)
+    for scope, pipeline, path in GUARDED:
+        is_problem(ask(service, pipeline, path), 401, scope)
         for wrong in (key[:-1], key + "x", key.upper(), "é" * 30, ""):
-            answer = ask(service, method, path, wrong)
+            answer = ask(service, pipeline, path, wrong)
             is_problem(answer, 401, scope)
             assert not wrong or wrong not in answer.text + str(answer.headers)
 
 
 def test_health_and_documentation_need_no_key(service: Service) -> None:
     made(service, "admin")
-    for method, path in OPEN:
-        assert ask(service, method, path, caller="203.0.113.9").status_code == 200, path
+    for pipeline, path in OPEN:
+        assert ask(service, pipeline, path, caller="203.0.113.9").status_code == 200, path
 
 
 def test_a_key_is_good_from_its_making_until_it_is_revoked(service: Service) -> None:
@@ -259,8 +259,8 @@ def test_without_keys_what_came_through_a_proxy_is_no_call_of_this_machine(servi
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.1:8000", "localhost:1", "LocalHost", "[::1]", "[::1]:8000"])
 def test_without_keys_the_names_of_this_machine_are_answered(service: Service, host: str) -> None:
     own = {"host": host, "origin": f"http://{host}", "sec-fetch-site": "same-origin"}
-    for method, path in (route for routes in ROUTES.values() for route in routes):
-        assert ask(service, method, path, more=own).status_code in (200, 404, 422), path
+    for pipeline, path in (route for routes in ROUTES.values() for route in routes):
+        assert ask(service, pipeline, path, more=own).status_code in (200, 404, 422), path
 
 
 @pytest.mark.parametrize(
@@ -268,8 +268,8 @@ def test_without_keys_the_names_of_this_machine_are_answered(service: Service, h
     ["evil.example", "evil.example:8000", "127.0.0.1.evil.example", "localhost.evil.example", "192.168.0.7", "", "::1"],
 )
 def test_without_keys_a_name_that_points_here_is_misdirected(service: Service, host: str) -> None:
-    for _, method, path in GUARDED:
-        answer = ask(service, method, path, more={"host": host, "origin": f"http://{host}"})
+    for _, pipeline, path in GUARDED:
+        answer = ask(service, pipeline, path, more={"host": host, "origin": f"http://{host}"})
         assert (answer.status_code, answer.headers["content-type"]) == (421, "application/problem+json"), path
         assert repr(host) in answer.json()["detail"]
     assert ask(service, "GET", "/healthz", more={"host": host}).status_code == 200
@@ -292,8 +292,8 @@ def test_without_keys_a_name_that_points_here_is_misdirected(service: Service, h
     ids=str,
 )
 def test_without_keys_pages_of_others_may_not_call(service: Service, more: dict[str, str]) -> None:
-    for _, method, path in GUARDED:
-        answer = ask(service, method, path, more=more)
+    for _, pipeline, path in GUARDED:
+        answer = ask(service, pipeline, path, more=more)
         assert (answer.status_code, answer.headers["content-type"]) == (403, "application/problem+json"), path
     assert ask(service, "GET", "/v1/commit", made(service, "admin"), more=more).status_code == 200
 

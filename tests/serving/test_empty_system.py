@@ -50,7 +50,7 @@ class Running:
 
     def ingest(self, rows: list[Sample], force: bool = False) -> IngestOutcome:
         prefix = self.coordinator.begin_ingest()
-        put_rows(self.system.store, self.system.hash_key, f"{prefix}rows", self.system.method().rows(rows))
+        put_rows(self.system.store, self.system.hash_key, f"{prefix}rows", self.system.pipeline().rows(rows))
         done = self.coordinator.ingest(prefix, force)
         self.finish()
         return done.result(timeout=0)
@@ -137,8 +137,8 @@ def test_a_class_that_loses_every_row_keeps_its_column_and_wins_no_image(running
 def test_a_system_that_loses_everything_says_so_and_answers_nothing(running: Running) -> None:
     running.predict(range(300, 302))
     assert running.delete(EVERYTHING[:45], [f"u{name[1:]}" for name in EVERYTHING[45:]])["rows"] == 90
-    for method, path, body in (("POST", "/v1/predict", {"images": ["AAAA"]}), ("GET", "/readyz", None)):
-        answer = running.http(method, path, body)
+    for pipeline, path, body in (("POST", "/v1/predict", {"images": ["AAAA"]}), ("GET", "/readyz", None)):
+        answer = running.http(pipeline, path, body)
         assert (answer.status_code, answer.headers["content-type"]) == (503, "application/problem+json")
         assert answer.json()["type"].endswith("not-ready")
     commit = running.http("GET", "/v1/commit").json()

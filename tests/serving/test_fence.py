@@ -93,7 +93,7 @@ def replicas() -> Iterator[list[ReplicaProcess]]:
 
 
 def coordinator_of(system: System) -> Coordinator:
-    owners = InProcessOwners(system.store, system.manifest, system.hash_key, system.method)
+    owners = InProcessOwners(system.store, system.manifest, system.hash_key, system.pipeline)
     signing_key = load_signing_key(system.keys)
     return Coordinator(system.store, system.manifest, system.hash_key, signing_key, owners, system.manifest.lease_s)
 
@@ -195,9 +195,9 @@ def test_a_replica_to_which_the_bucket_does_not_answer_stops_answering(
         coordinator = coordinator_of(system)
         replicas.append(ReplicaProcess(system.store.uri.replace(s3.endpoint, proxy.endpoint), system))
         replicas[0].until_it_answers()
-        proxy.fault = lambda _method, _path: (503, "SlowDown")
+        proxy.fault = lambda _pipeline, _path: (503, "SlowDown")
         erased_at, newest = erase(coordinator)
         replicas[0].until_it_answers(503, erased_at)
-        proxy.fault = lambda _method, _path: None
+        proxy.fault = lambda _pipeline, _path: None
         replicas[0].until_it_answers(200, erased_at)
         assert {a.commit for a in replicas[0].answers if a.answered_at > erased_at} == {None, newest}

@@ -52,10 +52,10 @@ def test_the_better_head_by_cross_validation_answers_where_no_weight_is_named(sy
 
 def test_in_one_batch_only_requests_that_name_a_weight_ask_worse_specialists(system_of: SystemOf) -> None:
     system = system_of("minute")
-    method, commit = system.method(), system.newest()
-    snapshot = load_snapshot(system.store, method, commit, system.hash_key)
-    images_N3PP = method.decode(IMAGES)
-    predictor = Predictor(method, ServingConfig())
+    pipeline, commit = system.pipeline(), system.newest()
+    snapshot = load_snapshot(system.store, pipeline, commit, system.hash_key)
+    images_N3PP = pipeline.decode(IMAGES)
+    predictor = Predictor(pipeline, ServingConfig())
     scored = predictor.score(
         snapshot, [ScoreRequest(images_N3PP[:9]), ScoreRequest(images_N3PP[9:], with_specialists=True)]
     )

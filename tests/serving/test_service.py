@@ -29,8 +29,8 @@ SystemOf = Callable[..., System]
 
 def by_hand(system: System, image: bytes, weight: float, temperature: float) -> np.ndarray:
     """Probabilities of one image from the method's own parts, alone and without the serving code."""
-    method, commit = system.method(), system.newest()
-    row = method.rows([samples(0, 1)[0].__class__("x", "x", 0, image)])
+    pipeline, commit = system.pipeline(), system.newest()
+    row = pipeline.rows([samples(0, 1)[0].__class__("x", "x", 0, image)])
     heads = HeadsState.from_safetensors(system.store.get(commit.heads_object), commit.heads_object)
     anchor = int(row.anchors_N[0])
     holders = [entry for entry in commit.clusters if anchor in entry.anchors and entry.specialist_object]
@@ -45,10 +45,10 @@ def by_hand(system: System, image: bytes, weight: float, temperature: float) -> 
     entry = max(holders, key=lambda entry: entry.rows)
     assert entry.specialist_object is not None
     specialist = Specialist.from_safetensors(system.store.get(entry.specialist_object), entry.specialist_object)
-    pixels = method.backbone.normalise(torch.from_numpy(method.decode([image])))
+    pixels = pipeline.backbone.normalise(torch.from_numpy(pipeline.decode([image])))
     with torch.inference_mode():
-        features = method.prompt_kind.features(pixels, torch.from_numpy(specialist.prompt)[None].to(pixels))
-    projected = method.feature_map.project(features.head_NF.cpu().numpy()).astype(float) / 256
+        features = pipeline.prompt_kind.features(pixels, torch.from_numpy(specialist.prompt)[None].to(pixels))
+    projected = pipeline.feature_map.project(features.head_NF.cpu().numpy()).astype(float) / 256
     pooled = projected @ heads.pooled_head.weight_HC + heads.pooled_head.bias_C
     return (1 - weight) * softmax(shared[0]) + weight * softmax(pooled[0])
 
@@ -76,7 +76,7 @@ def test_an_answer_names_its_cluster_and_commit(system_of: SystemOf) -> None:
     answer = Service(system).client(lambda client: client.predict(picture(7)))
     commit = system.newest()
     assert answer.commit == commit.number
-    anchor = int(system.method().rows([samples(7, 8)[0]]).anchors_N[0])
+    anchor = int(system.pipeline().rows([samples(7, 8)[0]]).anchors_N[0])
     entry = commit.entry(answer.cluster or "")
     assert entry is not None
     assert anchor in entry.anchors
@@ -210,8 +210,8 @@ def test_an_empty_system_answers_503_with_a_problem(system_of: SystemOf) -> None
     service.coordinator.coordinator.delete([row.sample_id for row in samples(0, 90)], [])
     service.coordinator.finish()
     service.caught_up()
-    for method, path, body in (("POST", "/v1/predict", {"images": ["AAAA"]}), ("GET", "/readyz", None)):
-        answer = service.http(method, path, json=body)
+    for pipeline, path, body in (("POST", "/v1/predict", {"images": ["AAAA"]}), ("GET", "/readyz", None)):
+        answer = service.http(pipeline, path, json=body)
         assert answer.status_code == 503
         assert answer.headers["content-type"] == "application/problem+json"
         assert answer.headers["retry-after"]
@@ -221,7 +221,7 @@ def test_an_empty_system_answers_503_with_a_problem(system_of: SystemOf) -> None
 def test_a_corrupt_specialist_leaves_its_cluster_to_the_shared_head(system_of: SystemOf) -> None:
     system = system_of()
     row = samples(3, 4)[0]
-    anchor = int(system.method().rows([row]).anchors_N[0])
+    anchor = int(system.pipeline().rows([row]).anchors_N[0])
     entry = next(
         entry
         for entry in system.newest().clusters

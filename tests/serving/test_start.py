@@ -35,8 +35,8 @@ def test_specialists_are_read_side_by_side(system_of: SystemOf) -> None:
                 all_asked.wait(30)
             return super().get(name)
 
-    together = load_snapshot(Together(Path(system.store.uri)), system.method(), commit, system.hash_key)
-    again = load_snapshot(system.store, system.method(), commit, system.hash_key, together)
+    together = load_snapshot(Together(Path(system.store.uri)), system.pipeline(), commit, system.hash_key)
+    again = load_snapshot(system.store, system.pipeline(), commit, system.hash_key, together)
     assert list(together.specialists) == list(again.specialists) == specialists
     assert np.array_equal(together.prompts_K.cpu().numpy(), again.prompts_K.cpu().numpy())
 
@@ -45,7 +45,7 @@ def test_specialists_are_read_side_by_side(system_of: SystemOf) -> None:
 def test_a_replica_that_is_ready_has_compiled_what_requests_need(system_of: SystemOf) -> None:
     system = system_of()
     replica = Replica(system.store, system.keys, ServingConfig(compile=True))
-    images_N3PP = system.method().decode([picture(number) for number in range(300, 316)])
+    images_N3PP = system.pipeline().decode([picture(number) for number in range(300, 316)])
     compiled = torch._dynamo.utils.counters["stats"]["unique_graphs"]
     assert compiled > 0
     asked = set()

@@ -22,7 +22,7 @@ class S3Proxy:
     """Its address, the faults that are to come, and the requests that went through."""
 
     endpoint: str
-    fault: Callable[[str, str], Fault] = lambda _method, _path: None
+    fault: Callable[[str, str], Fault] = lambda _pipeline, _path: None
     requests: list[str] = field(default_factory=list)
 
     def once(self, method: str, part: str, fault: Fault) -> None:

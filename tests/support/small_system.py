@@ -17,7 +17,7 @@ from actors.coordinator import Coordinator
 from actors.ingests import IngestOutcome, put_rows
 from actors.log_replay import History
 from actors.owners import InProcessOwners
-from lmeraser.config import BackboneConfig, HeadsConfig, MethodConfig, PartitionConfig, PromptConfig, TuningConfig
+from lmeraser.config import BackboneConfig, HeadsConfig, PartitionConfig, PromptConfig, StateConfig, TuningConfig
 from lmeraser.data import Sample
 from lmeraser.hashing import HashKey, canonical_json
 from lmeraser.proof.recompute import fresh_leaves
@@ -26,8 +26,8 @@ from lmeraser.state.keys import init_keys, load_hash_key, load_signing_key
 from lmeraser.state.log import Log
 from lmeraser.state.manifest import NAME, Manifest, load_manifest
 from lmeraser.state.merkle import merkle_root
-from lmeraser.state.pipeline import Method
-from lmeraser.state.public_artifacts import build_public, create_store, load_method
+from lmeraser.state.pipeline import Pipeline
+from lmeraser.state.public_artifacts import build_public, create_store, load_pipeline
 from lmeraser.store import LocalStore, Store
 
 # "cuda" has every test that builds such a system run on a GPU.
@@ -94,11 +94,11 @@ class System:
     def hash_key(self) -> HashKey:
         return load_hash_key(self.keys)
 
-    def method(self) -> Method:
-        return load_method(self.store, self.manifest)
+    def pipeline(self) -> Pipeline:
+        return load_pipeline(self.store, self.manifest)
 
     def coordinator(self) -> Coordinator:
-        owners = InProcessOwners(self.store, self.manifest, self.hash_key, self.method)
+        owners = InProcessOwners(self.store, self.manifest, self.hash_key, self.pipeline)
         return Coordinator(self.store, self.manifest, self.hash_key, load_signing_key(self.keys), owners, lease_s=0.0)
 
     def with_lease(self, lease_s: float) -> System:
@@ -109,7 +109,7 @@ class System:
     def ingest(self, rows: list[Sample], tuned: bool = True) -> IngestOutcome:
         coordinator = self.coordinator()
         prefix = coordinator.begin_ingest()
-        put_rows(self.store, self.hash_key, f"{prefix}rows", self.method().rows(rows))
+        put_rows(self.store, self.hash_key, f"{prefix}rows", self.pipeline().rows(rows))
         done = coordinator.ingest(prefix)
         while not coordinator.idle():
             coordinator.step()
@@ -131,7 +131,7 @@ class System:
 
     def fresh_root(self, rows: list[Sample]) -> str:
         """The root that a fresh run on these rows gives."""
-        return merkle_root(fresh_leaves(self.method(), self.manifest, self.hash_key, rows))
+        return merkle_root(fresh_leaves(self.pipeline(), self.manifest, self.hash_key, rows))
 
     def newest(self) -> Commit:
         return self._commits()[-1]
@@ -150,7 +150,7 @@ def build_system(folder: Path, variant: str, rows: int) -> System:
     model = timm.create_model(backbone.name, num_classes=0, **backbone.model_args)
     if variant != "conv":
         model.set_input_size(img_size=(backbone.image_px, backbone.image_px))
-    config = MethodConfig(
+    config = StateConfig(
         labels=LABELS,
         backbone=backbone,
         partition=SMALLEST.get(variant, PARTITION),

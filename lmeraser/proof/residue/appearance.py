@@ -13,14 +13,14 @@ from PIL import Image
 
 from lmeraser.data import Sample
 from lmeraser.proof.residue.needles import REGION, held_elsewhere, regions
-from lmeraser.state.pipeline import Method
+from lmeraser.state.pipeline import Pipeline
 from lmeraser.state.rows import RowTable
 
 # Fewer distinct bytes are a plain surface, as any file may hold.
 _LEAST_DISTINCT = 16
 
 
-def appearances(method: Method, images: Sequence[bytes], remaining: Iterable[RowTable]) -> dict[bytes, str]:
+def appearances(pipeline: Pipeline, images: Sequence[bytes], remaining: Iterable[RowTable]) -> dict[bytes, str]:
     """Stretches of bytes by what they are a part of.
 
     What remaining rows have in common with an image, such as a camera's preamble, is no trace of it and is left out.
@@ -28,7 +28,7 @@ def appearances(method: Method, images: Sequence[bytes], remaining: Iterable[Row
     Raises:
         UndecodableImageError: when one of the images is none.
     """
-    rows = method.rows(Sample(f"{place:08d}", None, 0, image) for place, image in enumerate(images))
+    rows = pipeline.rows(Sample(f"{place:08d}", None, 0, image) for place, image in enumerate(images))
     found: dict[bytes, str] = {}
     wholes = set(images)
     for place, (image, features_H) in enumerate(zip(images, rows.features_NH, strict=True), start=1):

@@ -28,7 +28,7 @@ from lmeraser.proof.residue.needles import SHORTEST_ANYWHERE, Needles
 from lmeraser.state.commit import DATA_FOLDERS, Commit
 from lmeraser.state.log import Log
 from lmeraser.state.manifest import load_manifest
-from lmeraser.state.public_artifacts import load_method
+from lmeraser.state.public_artifacts import load_pipeline
 from lmeraser.state.rows import RowTable
 from lmeraser.store import Store
 
@@ -115,7 +115,7 @@ def scan(
     commit = Commit.from_record(commits[-1])
     manifest.check_hash_key(commit.fixed_leaves, hash_key)
     remaining = _Remaining(store, commit)
-    traces = appearances(load_method(store, manifest), images, remaining.tables()) if images else {}
+    traces = appearances(load_pipeline(store, manifest), images, remaining.tables()) if images else {}
     known = remaining.ids()
     sought = set(map(comparable, ids))
     looked = _Look(Needles(ids, traces, (name for name in known if comparable(name) not in sought)), sought)

@@ -172,7 +172,7 @@ def test_what_is_asked_for_wrongly_is_told_by_its_name(
 def test_an_ingest_that_was_broken_off_leaves_no_image_behind_once_it_is_erased(system_of: SystemOf) -> None:
     system = system_of()
     coordinator = system.coordinator()
-    rows = system.method().rows(samples(200, 210))
+    rows = system.pipeline().rows(samples(200, 210))
     # The first writer is interrupted before it asks for the commit; the second does what it had begun.
     put_rows(system.store, system.hash_key, f"{coordinator.begin_ingest()}rows", rows)
     prefix = coordinator.begin_ingest()

@@ -186,12 +186,12 @@ def test_the_attack_sees_rows_before_their_deletion_and_not_after(system_of: Sys
         coordinator.step()
     key = load_signing_key(system.keys).public_key()
     evidence = read_evidence(system.store, system.manifest, system.hash_key, key, [deletion])
-    method = system.method()
-    recompute._loaded.append(method)
+    pipeline = system.pipeline()
+    recompute._loaded.append(pipeline)
     plan = Plan(worlds=160, targets=8, clusters=1, specialist_weight=0.5, temperature=2.0)
-    cluster = attacked(evidence, method, samples(3, 4), plan)[0]
+    cluster = attacked(evidence, pipeline, samples(3, 4), plan)[0]
     assert cluster.deleted_T.any() and not cluster.deleted_T.all()
-    found = run_worlds(method, cluster, plan, workers, None)
+    found = run_worlds(pipeline, cluster, plan, workers, None)
     assert (found.erased_equal, found.completed_equal) == (160, 160)
     assert found.member_WT.sum() == found.member_WT.size // 2
     world_WT = np.repeat(np.arange(80)[:, None], found.member_WT.shape[1], axis=1)

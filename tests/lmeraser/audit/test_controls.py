@@ -31,14 +31,14 @@ def scene(built: Callable[[str, int], System]) -> Scenario:
     system = built("token", 90)
     key = load_signing_key(system.keys).public_key()
     evidence = read_evidence(system.store, system.manifest, system.hash_key, key, [])
-    return set_scene(evidence, system.method())
+    return set_scene(evidence, system.pipeline())
 
 
 @pytest.fixture(scope="module")
 def workers(scene: Scenario) -> Iterator[Executor]:
     """A thread in place of a process, which would take long to start."""
     with pytest.MonkeyPatch.context() as patch, ThreadPoolExecutor(1) as threads:
-        patch.setattr(recompute, "_loaded", [scene.method])
+        patch.setattr(recompute, "_loaded", [scene.pipeline])
         yield threads
 
 

@@ -20,7 +20,7 @@ from lmeraser.learning.heads import probabilities
 from lmeraser.learning.tuning import TuningRows
 from lmeraser.proof.recompute import fresh_leaves
 from lmeraser.state.digests import json_digest, state_leaf
-from lmeraser.state.pipeline import Method
+from lmeraser.state.pipeline import Pipeline
 from serving.predictor import Predictor, ScoreRequest
 from serving.snapshot import load_snapshot
 
@@ -30,54 +30,54 @@ PUBLISHED = PublishedConfig(clusters=3, epochs=2, pad_px=4, batch_rows=8)
 
 
 @pytest.fixture(scope="module")
-def method(built: Callable[[str, int], System]) -> Method:
-    method = built("token", 0).method()
+def pipeline(built: Callable[[str, int], System]) -> Pipeline:
+    pipeline = built("token", 0).pipeline()
     # The scaffolding head starts at zero, so a prompt does not move before the second step: small batches.
-    return replace(method, config=replace(method.config, tuning=TuningConfig(epochs=4, batch_rows=2)))
+    return replace(pipeline, config=replace(pipeline.config, tuning=TuningConfig(epochs=4, batch_rows=2)))
 
 
-def rows_of(method: Method, keep: Callable[[int], bool] = lambda _: True, count: int = ROWS) -> TuningRows:
+def rows_of(pipeline: Pipeline, keep: Callable[[int], bool] = lambda _: True, count: int = ROWS) -> TuningRows:
     rows = [row for number, row in enumerate(samples(0, count)) if keep(number)]
-    images_N3PP = method.decode([row.image for row in rows])
+    images_N3PP = pipeline.decode([row.image for row in rows])
     return TuningRows(tuple(row.sample_id for row in rows), images_N3PP, np.array([row.label for row in rows]))
 
 
-def with_public_prompt(method: Method, images_N3PP: np.ndarray) -> Features:
-    assert method.public_prompt is not None
-    pixels_N3PP = method.backbone.normalise(torch.from_numpy(images_N3PP))
-    prompts_N = method.public_prompt.to(pixels_N3PP).expand(len(images_N3PP), *method.public_prompt.shape)
-    return method.prompt_kind.features(pixels_N3PP, prompts_N)
+def with_public_prompt(pipeline: Pipeline, images_N3PP: np.ndarray) -> Features:
+    assert pipeline.public_prompt is not None
+    pixels_N3PP = pipeline.backbone.normalise(torch.from_numpy(images_N3PP))
+    prompts_N = pipeline.public_prompt.to(pixels_N3PP).expand(len(images_N3PP), *pipeline.public_prompt.shape)
+    return pipeline.prompt_kind.features(pixels_N3PP, prompts_N)
 
 
-def images_of(method: Method) -> np.ndarray:
-    return method.decode([row.image for row in samples(500, 520)])
+def images_of(pipeline: Pipeline) -> np.ndarray:
+    return pipeline.decode([row.image for row in samples(500, 520)])
 
 
-def test_retrain_without_a_row_is_a_fresh_fit_of_the_others(method: Method) -> None:
-    left = Retrain.fit(method, rows_of(method)).without(["s7"])
-    fresh = Retrain.fit(method, rows_of(method, lambda number: number != 7))
-    assert np.array_equal(left.scores(images_of(method)), fresh.scores(images_of(method)))
+def test_retrain_without_a_row_is_a_fresh_fit_of_the_others(pipeline: Pipeline) -> None:
+    left = Retrain.fit(pipeline, rows_of(pipeline)).without(["s7"])
+    fresh = Retrain.fit(pipeline, rows_of(pipeline, lambda number: number != 7))
+    assert np.array_equal(left.scores(images_of(pipeline)), fresh.scores(images_of(pipeline)))
     assert torch.equal(left.part.prompt, fresh.part.prompt)
 
 
 @pytest.mark.parametrize("gone", [(7, 8), (1,), (2, 3, 4, 5)])
-def test_sisa_without_rows_is_a_fresh_fit_of_the_others(method: Method, gone: tuple[int, ...]) -> None:
-    sisa = Sisa.fit(method, rows_of(method), shards=3, slices=3)
+def test_sisa_without_rows_is_a_fresh_fit_of_the_others(pipeline: Pipeline, gone: tuple[int, ...]) -> None:
+    sisa = Sisa.fit(pipeline, rows_of(pipeline), shards=3, slices=3)
     left = sisa.without([f"s{number}" for number in gone])
-    fresh = Sisa.fit(method, rows_of(method, lambda number: number not in gone), shards=3, slices=3)
+    fresh = Sisa.fit(pipeline, rows_of(pipeline, lambda number: number not in gone), shards=3, slices=3)
     for one, other in zip(left.shards, fresh.shards, strict=True):
         assert one is not None and other is not None
         assert one.rows.sample_ids == other.rows.sample_ids
         assert all(torch.equal(a, b) for a, b in zip(one.checkpoints, other.checkpoints, strict=True))
-    assert np.array_equal(left.scores(images_of(method)), fresh.scores(images_of(method)))
-    assert not np.array_equal(left.scores(images_of(method)), sisa.scores(images_of(method)))
+    assert np.array_equal(left.scores(images_of(pipeline)), fresh.scores(images_of(pipeline)))
+    assert not np.array_equal(left.scores(images_of(pipeline)), sisa.scores(images_of(pipeline)))
 
 
-def test_sisa_leaves_other_shards_and_earlier_checkpoints_alone(method: Method) -> None:
-    sisa = Sisa.fit(method, rows_of(method), shards=3, slices=3)
+def test_sisa_leaves_other_shards_and_earlier_checkpoints_alone(pipeline: Pipeline) -> None:
+    sisa = Sisa.fit(pipeline, rows_of(pipeline), shards=3, slices=3)
     costs: dict[int, list[float]] = {}
-    for name in rows_of(method).sample_ids[:16]:
-        left, cost = measured(method.backbone, lambda name=name: sisa.without([name]))
+    for name in rows_of(pipeline).sample_ids[:16]:
+        left, cost = measured(pipeline.backbone, lambda name=name: sisa.without([name]))
         same = [one is other for one, other in zip(sisa.shards, left.shards, strict=True)]
         assert same.count(False) == 1
         touched = same.index(False)
@@ -90,72 +90,72 @@ def test_sisa_leaves_other_shards_and_earlier_checkpoints_alone(method: Method) 
     assert np.mean(costs[2]) < np.mean(costs[1]) < np.mean(costs[0])
 
 
-def test_a_shard_of_sisa_that_lost_all_rows_has_no_voice(method: Method) -> None:
-    sisa = Sisa.fit(method, rows_of(method), shards=3, slices=2)
+def test_a_shard_of_sisa_that_lost_all_rows_has_no_voice(pipeline: Pipeline) -> None:
+    sisa = Sisa.fit(pipeline, rows_of(pipeline), shards=3, slices=2)
     gone = sisa.shards[1]
     assert gone is not None
     left = sisa.without(gone.rows.sample_ids)
     assert left.shards[1] is None
-    parts = [shard.part.scores(method, images_of(method)) for shard in (sisa.shards[0], sisa.shards[2]) if shard]
+    parts = [shard.part.scores(pipeline, images_of(pipeline)) for shard in (sisa.shards[0], sisa.shards[2]) if shard]
     voices = [probabilities(scores, ServingConfig().temperature) for scores in parts]
-    assert np.array_equal(left.scores(images_of(method)), (voices[0] + voices[1]) / 2)
+    assert np.array_equal(left.scores(images_of(pipeline)), (voices[0] + voices[1]) / 2)
 
 
-def test_ridge_only_is_what_plain_numpy_gives(method: Method) -> None:
-    ridge = SharedHeadOnly.fit(method, rows_of(method)).without(["s3", "s9"])
-    images_N3PP = rows_of(method, lambda number: number not in (3, 9)).images_N3PP
-    labels_N = rows_of(method, lambda number: number not in (3, 9)).labels_N
+def test_ridge_only_is_what_plain_numpy_gives(pipeline: Pipeline) -> None:
+    ridge = SharedHeadOnly.fit(pipeline, rows_of(pipeline)).without(["s3", "s9"])
+    images_N3PP = rows_of(pipeline, lambda number: number not in (3, 9)).images_N3PP
+    labels_N = rows_of(pipeline, lambda number: number not in (3, 9)).labels_N
     with torch.no_grad():
         raw_NF, raw_MF = (
-            with_public_prompt(method, images).head_NF.double().cpu().numpy()
-            for images in (images_N3PP, images_of(method))
+            with_public_prompt(pipeline, images).head_NF.double().cpu().numpy()
+            for images in (images_N3PP, images_of(pipeline))
         )
-    map_ = method.feature_map
+    map_ = pipeline.feature_map
     grid_NH, grid_MH = (np.round((raw - map_.mean_F) @ map_.projection_FH * GRID) for raw in (raw_NF, raw_MF))
     expected_MC = log_odds(grid_MH, grid_NH, labels_N, len(LABELS), ridge.head.penalty)
-    scores_MC = ridge.scores(images_of(method))
+    scores_MC = ridge.scores(images_of(pipeline))
     # Another batch shape may round a feature to the next point of the grid.
     np.testing.assert_allclose(scores_MC - scores_MC[:, :1], expected_MC, atol=0.01)
 
 
-def test_ridge_only_forgets_exactly_and_passes_no_row(method: Method) -> None:
+def test_ridge_only_forgets_exactly_and_passes_no_row(pipeline: Pipeline) -> None:
     depths: tuple[Depths, ...] = ("last", "several")
     for depth in depths:
-        public_NF = raw_features(method, rows_of(method, count=96).images_N3PP, depth)
-        mapped = replace(method, feature_map=FeatureMap.fit(public_NF, 32))
-        ridge = SharedHeadOnly.fit(mapped, rows_of(method), depth)
+        public_NF = raw_features(pipeline, rows_of(pipeline, count=96).images_N3PP, depth)
+        mapped = replace(pipeline, feature_map=FeatureMap.fit(public_NF, 32))
+        ridge = SharedHeadOnly.fit(mapped, rows_of(pipeline), depth)
         left, cost = measured(
-            method.backbone, lambda ridge=ridge: ridge.without(["s3", "nobody"]).without(["s9", "s3"])
+            pipeline.backbone, lambda ridge=ridge: ridge.without(["s3", "nobody"]).without(["s9", "s3"])
         )
-        fresh = SharedHeadOnly.fit(mapped, rows_of(method, lambda number: number not in (3, 9)), depth)
+        fresh = SharedHeadOnly.fit(mapped, rows_of(pipeline, lambda number: number not in (3, 9)), depth)
         assert cost.row_passes == 0
-        assert np.array_equal(left.scores(images_of(method)), fresh.scores(images_of(method)))
+        assert np.array_equal(left.scores(images_of(pipeline)), fresh.scores(images_of(pipeline)))
 
 
-def test_sampled_without_rows_is_a_fresh_fit_of_the_others(method: Method) -> None:
-    sampled = Sampled.fit(method, rows_of(method), tuned_rows=10)
+def test_sampled_without_rows_is_a_fresh_fit_of_the_others(pipeline: Pipeline) -> None:
+    sampled = Sampled.fit(pipeline, rows_of(pipeline), tuned_rows=10)
     kept = 0
     for number in range(12):
-        left, cost = measured(method.backbone, lambda number=number: sampled.without([f"s{number}"]))
-        fresh = Sampled.fit(method, rows_of(method, lambda other, number=number: other != number), tuned_rows=10)
+        left, cost = measured(pipeline.backbone, lambda number=number: sampled.without([f"s{number}"]))
+        fresh = Sampled.fit(pipeline, rows_of(pipeline, lambda other, number=number: other != number), tuned_rows=10)
         assert torch.equal(left.prompt, fresh.prompt)
-        assert np.array_equal(left.scores(images_of(method)), fresh.scores(images_of(method)))
+        assert np.array_equal(left.scores(images_of(pipeline)), fresh.scores(images_of(pipeline)))
         kept += cost.row_passes == 0
     # Some of these twelve were in the sample, and some were not.
     assert 0 < kept < 12
 
 
-def test_last_depth_has_fewer_features_than_several(method: Method) -> None:
-    images_N3PP = images_of(method)
-    last_NF = raw_features(method, images_N3PP, "last")
-    several_NF = raw_features(method, images_N3PP, "several")
+def test_last_depth_has_fewer_features_than_several(pipeline: Pipeline) -> None:
+    images_N3PP = images_of(pipeline)
+    last_NF = raw_features(pipeline, images_N3PP, "last")
+    several_NF = raw_features(pipeline, images_N3PP, "several")
     # Two patches a side: four cells.
     assert (last_NF.shape[1], several_NF.shape[1]) == (2 * 32, (4 * 2 + 4) * 32)
     assert np.array_equal(several_NF[:, -64:], last_NF)
 
 
-def test_published_changes_the_owners_part_alone(method: Method) -> None:
-    published = Published.fit(method, PUBLISHED, rows_of(method))
+def test_published_changes_the_owners_part_alone(pipeline: Pipeline) -> None:
+    published = Published.fit(pipeline, PUBLISHED, rows_of(pipeline))
     owner = published.cluster_N[7]
     left = published.without(["s7"])
     assert "s7" not in left.rows.sample_ids
@@ -164,15 +164,15 @@ def test_published_changes_the_owners_part_alone(method: Method) -> None:
         same = torch.equal(left.prompts_K3PP[cluster], published.prompts_K3PP[cluster])
         assert same == (cluster != owner)
     kept = [int(name[1:]) for name, place in zip(left.rows.sample_ids, left.cluster_N, strict=True) if place == owner]
-    alone = Published.fit(method, replace(PUBLISHED, clusters=1), rows_of(method, lambda number: number in kept))
+    alone = Published.fit(pipeline, replace(PUBLISHED, clusters=1), rows_of(pipeline, lambda number: number in kept))
     assert torch.equal(left.prompts_K3PP[owner], alone.prompts_K3PP[0])
 
 
-def test_published_is_not_exact(method: Method) -> None:
+def test_published_is_not_exact(pipeline: Pipeline) -> None:
     """The rows of one cluster have an influence on the prompts of the others and on the prototypes."""
-    published = Published.fit(method, PUBLISHED, rows_of(method))
+    published = Published.fit(pipeline, PUBLISHED, rows_of(pipeline))
     left = published.without(["s7"])
-    fresh = Published.fit(method, PUBLISHED, rows_of(method, lambda number: number != 7))
+    fresh = Published.fit(pipeline, PUBLISHED, rows_of(pipeline, lambda number: number != 7))
     assert not np.array_equal(left.prototypes_KR, fresh.prototypes_KR)
     # Even with its prototypes given, the joint batches and schedule leave what the row did to the other clusters.
     alone = replace(fresh, prototypes_KR=left.prototypes_KR)
@@ -181,28 +181,28 @@ def test_published_is_not_exact(method: Method) -> None:
     assert not any(torch.equal(left.prompts_K3PP[cluster], alone.prompts_K3PP[cluster]) for cluster in others)
 
 
-def test_published_routes_by_its_prototypes_and_learns(method: Method) -> None:
+def test_published_routes_by_its_prototypes_and_learns(pipeline: Pipeline) -> None:
     config = replace(PUBLISHED, epochs=20)
-    published = Published.fit(method, config, rows_of(method))
+    published = Published.fit(pipeline, config, rows_of(pipeline))
     assert len(set(published.cluster_N.tolist())) > 1
     right = published.scores(published.rows.images_N3PP).argmax(axis=1) == published.rows.labels_N
     assert right.mean() > 0.8
 
 
-def test_published_takes_one_cluster_and_an_emptied_one(method: Method) -> None:
-    one = Published.fit(method, replace(PUBLISHED, clusters=1), rows_of(method))
+def test_published_takes_one_cluster_and_an_emptied_one(pipeline: Pipeline) -> None:
+    one = Published.fit(pipeline, replace(PUBLISHED, clusters=1), rows_of(pipeline))
     assert one.prototypes_KR.shape[0] == 1
     left = one.without(one.rows.sample_ids)
     assert not left.prompts_K3PP.any()
-    assert not left.scores(images_of(method)).any()
+    assert not left.scores(images_of(pipeline)).any()
 
 
 def test_clustered_has_the_state_that_verify_recomputes(system_of: Callable[..., System]) -> None:
     system = system_of("token", 0)
-    method = system.method()
+    pipeline = system.pipeline()
     rows = samples(0, 60)
-    leaves = fresh_leaves(method, system.manifest, system.hash_key, rows[:50])
-    ours = Clustered.fit(method, method.rows(rows)).without([row.sample_id for row in rows[50:]])
+    leaves = fresh_leaves(pipeline, system.manifest, system.hash_key, rows[:50])
+    ours = Clustered.fit(pipeline, pipeline.rows(rows)).without([row.sample_id for row in rows[50:]])
     digests = {f"specialist/{key}": specialist.digest() for key, specialist in ours.specialists.items()}
     digests["heads"] = ours.heads.digest()
     digests["cut"] = json_digest(ours.cut.canonical())
@@ -212,11 +212,11 @@ def test_clustered_has_the_state_that_verify_recomputes(system_of: Callable[...,
 
 def test_clustered_answers_as_a_replica_does(system_of: Callable[..., System]) -> None:
     system = system_of("token", 60)
-    method = system.method()
-    images_N3PP = images_of(method)
-    answers = Clustered.fit(method, method.rows(samples(0, 60))).answers(images_N3PP, own=True)
-    snapshot = load_snapshot(system.store, method, system.newest(), system.hash_key)
-    scored = Predictor(method, ServingConfig()).score(snapshot, [ScoreRequest(images_N3PP, with_specialists=True)])
+    pipeline = system.pipeline()
+    images_N3PP = images_of(pipeline)
+    answers = Clustered.fit(pipeline, pipeline.rows(samples(0, 60))).answers(images_N3PP, own=True)
+    snapshot = load_snapshot(system.store, pipeline, system.newest(), system.hash_key)
+    scored = Predictor(pipeline, ServingConfig()).score(snapshot, [ScoreRequest(images_N3PP, with_specialists=True)])
     assert np.array_equal(answers.specialist_N, scored.specialist_N)
     # The replica's batches have another shape.
     np.testing.assert_allclose(answers.shared_NC, scored.shared_NC, atol=0.02)
@@ -227,22 +227,22 @@ def test_clustered_answers_as_a_replica_does(system_of: Callable[..., System]) -
 @pytest.mark.parametrize("variant", ["minute", "deep"])
 def test_what_a_deletion_is_said_to_cost_is_what_is_counted(variant: str, built: Callable[[str, int], System]) -> None:
     """In batches of one row nothing is padded, so both are equal to the row."""
-    method = built(variant, 0).method()
+    pipeline = built(variant, 0).pipeline()
     tuning = TuningConfig(epochs=2, batch_rows=1)
-    method = replace(method, config=replace(method.config, tuning=tuning), feature_batch=1)
+    pipeline = replace(pipeline, config=replace(pipeline.config, tuning=tuning), feature_batch=1)
     config = PublishedConfig(clusters=3, epochs=2, pad_px=4, batch_rows=1)
-    rows = rows_of(method, count=30)
+    rows = rows_of(pipeline, count=30)
     fits = [
-        Retrain.fit(method, rows),
-        Sisa.fit(method, rows, shards=3, slices=3),
-        Published.fit(method, config, rows),
-        SharedHeadOnly.fit(method, rows),
-        Sampled.fit(method, rows, tuned_rows=8),
-        Clustered.fit(method, method.rows(samples(0, 30))),
+        Retrain.fit(pipeline, rows),
+        Sisa.fit(pipeline, rows, shards=3, slices=3),
+        Published.fit(pipeline, config, rows),
+        SharedHeadOnly.fit(pipeline, rows),
+        Sampled.fit(pipeline, rows, tuned_rows=8),
+        Clustered.fit(pipeline, pipeline.rows(samples(0, 30))),
     ]
     for gone in (["s3"], ["s3", "s4", "s20"], list(rows.sample_ids[:15]), ["nobody"]):
         for fit in fits:
-            _, cost = measured(method.backbone, lambda fit=fit, gone=gone: fit.without(gone))
+            _, cost = measured(pipeline.backbone, lambda fit=fit, gone=gone: fit.without(gone))
             # Published asks once for the width of the features.
             slack = 3 if isinstance(fit, Published) else 0
             assert 0 <= cost.row_passes - fit.row_passes_of(gone) <= slack, type(fit)

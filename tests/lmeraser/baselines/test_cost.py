@@ -12,15 +12,15 @@ from small_system import SIDE, VIT, System, samples
 
 from lmeraser.baselines import Cost, measured
 from lmeraser.learning.tuning import TuningRows, tune_prompt
-from lmeraser.state.pipeline import Method, extract
+from lmeraser.state.pipeline import Pipeline, extract
 
 BLOCKS, WIDTH, PATCH_PX = VIT.model_args["depth"], VIT.model_args["embed_dim"], 16
 TOKENS = 1 + (SIDE // PATCH_PX) ** 2
 
 
-def rows_of(method: Method, count: int) -> TuningRows:
+def rows_of(pipeline: Pipeline, count: int) -> TuningRows:
     rows = samples(0, count)
-    images_N3PP = method.decode([row.image for row in rows])
+    images_N3PP = pipeline.decode([row.image for row in rows])
     return TuningRows(tuple(row.sample_id for row in rows), images_N3PP, np.array([row.label for row in rows]))
 
 
@@ -30,9 +30,9 @@ def operations(tokens: int) -> int:
 
 
 def test_an_extraction_counts_its_padding_and_nothing_backward(built: Callable[[str, int], System]) -> None:
-    method = built("token", 0).method()
-    images_N3PP = rows_of(method, 10).images_N3PP
-    (_, head_NF), cost = measured(method.backbone, lambda: extract(method.backbone, images_N3PP, 4))
+    pipeline = built("token", 0).pipeline()
+    images_N3PP = rows_of(pipeline, 10).images_N3PP
+    (_, head_NF), cost = measured(pipeline.backbone, lambda: extract(pipeline.backbone, images_N3PP, 4))
     assert head_NF.shape[0] == 10
     assert (cost.forward_row_passes, cost.backward_row_passes) == (12, 0)
     assert cost.flops == 12 * BLOCKS * operations(TOKENS)
@@ -41,9 +41,9 @@ def test_an_extraction_counts_its_padding_and_nothing_backward(built: Callable[[
 
 
 def test_a_tuning_counts_as_many_rows_backward_as_forward(built: Callable[[str, int], System]) -> None:
-    method = built("token", 0).method()
-    config = replace(method.config, tuning=replace(method.config.tuning, epochs=3, batch_rows=4))
-    _, cost = measured(method.backbone, lambda: tune_prompt(method.backbone, config, rows_of(method, 10)))
+    pipeline = built("token", 0).pipeline()
+    config = replace(pipeline.config, tuning=replace(pipeline.config.tuning, epochs=3, batch_rows=4))
+    _, cost = measured(pipeline.backbone, lambda: tune_prompt(pipeline.backbone, config, rows_of(pipeline, 10)))
     assert (cost.forward_row_passes, cost.backward_row_passes) == (36, 36)
     forward = 36 * BLOCKS * operations(TOKENS + 2)
     # Frozen weights: backward takes the same products but for attention, where each factor has a gradient.
@@ -51,29 +51,29 @@ def test_a_tuning_counts_as_many_rows_backward_as_forward(built: Callable[[str, 
 
 
 def test_blocks_below_the_prompt_count_once_for_each_row(built: Callable[[str, int], System]) -> None:
-    method = built("deep", 0).method()
-    config = replace(method.config, tuning=replace(method.config.tuning, epochs=3, batch_rows=5))
-    _, cost = measured(method.backbone, lambda: tune_prompt(method.backbone, config, rows_of(method, 10)))
+    pipeline = built("deep", 0).pipeline()
+    config = replace(pipeline.config, tuning=replace(pipeline.config.tuning, epochs=3, batch_rows=5))
+    _, cost = measured(pipeline.backbone, lambda: tune_prompt(pipeline.backbone, config, rows_of(pipeline, 10)))
     assert (cost.forward_row_passes, cost.backward_row_passes) == (10 / 2 + 30 / 2, 30 / 2)
 
 
 def test_a_conv_net_is_counted_too(built: Callable[[str, int], System]) -> None:
-    method = built("conv", 0).method()
-    _, cost = measured(method.backbone, lambda: extract(method.backbone, rows_of(method, 8).images_N3PP, 8))
+    pipeline = built("conv", 0).pipeline()
+    _, cost = measured(pipeline.backbone, lambda: extract(pipeline.backbone, rows_of(pipeline, 8).images_N3PP, 8))
     assert (cost.forward_row_passes, cost.backward_row_passes) == (8, 0)
 
 
 def test_nothing_is_counted_after_the_work_or_when_it_failed(built: Callable[[str, int], System]) -> None:
-    method = built("token", 0).method()
+    pipeline = built("token", 0).pipeline()
 
     def fail() -> None:
         raise RuntimeError("no")
 
     with pytest.raises(RuntimeError, match="no"):
-        measured(method.backbone, fail)
-    assert all(not block._forward_hooks for block in method.backbone.model.blocks)  # type: ignore[union-attr,operator]
+        measured(pipeline.backbone, fail)
+    assert all(not block._forward_hooks for block in pipeline.backbone.model.blocks)  # type: ignore[union-attr,operator]
     with torch.no_grad():
-        _, cost = measured(method.backbone, lambda: None)
+        _, cost = measured(pipeline.backbone, lambda: None)
     assert cost.row_passes == 0
 
 

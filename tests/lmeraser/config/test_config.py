@@ -15,12 +15,12 @@ import yaml
 from lmeraser.config import (
     BackboneConfig,
     Config,
-    MethodConfig,
     PartitionConfig,
     PromptConfig,
+    StateConfig,
     TuningConfig,
     load_config,
-    method_from_json,
+    state_config_from_json,
 )
 from lmeraser.errors import ConfigError
 
@@ -146,7 +146,7 @@ def test_a_bad_value_is_named_with_its_key_and_what_is_allowed(
 
 
 def test_all_bad_values_are_named_at_once(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"backbone\.image_px.*tuning\.passes"):
+    with pytest.raises(ConfigError, match=r"backbone\.image_px.*tuning\.epochs"):
         loaded(tmp_path, {"backbone": {"image_px": 3}, "tuning": {"epochs": 0}})
 
 
@@ -181,38 +181,38 @@ def test_a_pad_prompt_enters_at_the_pixels(tmp_path: Path) -> None:
 def test_augmentation_does_not_go_with_a_deep_prompt(tuning: TuningConfig) -> None:
     deep = Config(prompt=PromptConfig(depth=2), tuning=tuning)
     with pytest.raises(ConfigError, match=r"prompt\.depth 2"):
-        deep.method(LABELS)
-    assert replace(deep, prompt=PromptConfig()).method(LABELS).tuning == tuning
-    assert replace(deep, tuning=TuningConfig()).method(LABELS).prompt.depth == 2
+        deep.state(LABELS)
+    assert replace(deep, prompt=PromptConfig()).state(LABELS).tuning == tuning
+    assert replace(deep, tuning=TuningConfig()).state(LABELS).prompt.depth == 2
 
 
 def test_labels_of_the_data_are_taken_where_the_file_names_none() -> None:
-    assert Config().method(("x", "y")).labels == ("x", "y")
-    assert Config(labels=LABELS).method(("x", "y")).labels == LABELS
+    assert Config().state(("x", "y")).labels == ("x", "y")
+    assert Config(labels=LABELS).state(("x", "y")).labels == LABELS
 
 
 def test_a_label_that_comes_twice_is_named() -> None:
     with pytest.raises(ConfigError, match="labels repeats cat, dog"):
-        Config().method(("dog", "cat", "bird", "cat", "dog"))
+        Config().state(("dog", "cat", "bird", "cat", "dog"))
 
 
 @pytest.mark.parametrize("other", ["red ", " red", "\tred", "red\u00a0", "red\ufeff", "red\n"])
 def test_labels_that_look_the_same_are_refused(other: str) -> None:
     with pytest.raises(ConfigError, match=r"labels holds .*red.* and .*red.*, which look the same") as told:
-        Config(labels=("red", "blue", other)).method(())
+        Config(labels=("red", "blue", other)).state(())
     assert repr(other) in str(told.value)
-    assert Config(labels=("blue", other)).method(()).labels == ("blue", other)
+    assert Config(labels=("blue", other)).state(()).labels == ("blue", other)
 
 
 def test_one_name_in_two_unicode_forms_comes_twice() -> None:
     with pytest.raises(ConfigError, match="labels repeats Caf\u00e9"):
-        Config(labels=("Caf\u00e9", "Cafe\u0301")).method(())
+        Config(labels=("Caf\u00e9", "Cafe\u0301")).state(())
 
 
 @pytest.mark.parametrize("empty", ["", " ", "\u200b"])
 def test_a_label_without_a_name_is_refused(empty: str) -> None:
     with pytest.raises(ConfigError, match="labels holds the empty name"):
-        Config(labels=("red", empty)).method(())
+        Config(labels=("red", empty)).state(())
 
 
 @pytest.mark.parametrize(
@@ -231,28 +231,28 @@ def test_an_error_is_told_without_the_words_of_the_library(tmp_path: Path, value
 @pytest.mark.parametrize("labels", [(), ("cat",)])
 def test_fewer_than_two_labels_are_refused(labels: tuple[str, ...]) -> None:
     with pytest.raises(ConfigError, match="at least 2"):
-        Config().method(labels)
+        Config().state(labels)
 
 
-def other_method() -> MethodConfig:
+def other_config() -> StateConfig:
     return Config(
         seed=9,
         backbone=BackboneConfig(weights="trained", image_px=32, model_args={"embed_dim": 64, "depth": 2}),
         partition=PartitionConfig(anchors=16, routing_pool="class"),
         prompt=PromptConfig(kind="pad", pad_px=3),
         tuning=TuningConfig(learning_rate=1, flip=True),
-    ).method(("naïve", "猫"))
+    ).state(("naïve", "猫"))
 
 
-@pytest.mark.parametrize("method", [Config().method(LABELS), other_method()])
-def test_a_method_survives_json(method: MethodConfig) -> None:
-    again = method_from_json(json.loads(method.canonical()))
-    assert again == method
-    assert again.canonical() == method.canonical()
+@pytest.mark.parametrize("config", [Config().state(LABELS), other_config()])
+def test_a_state_configuration_survives_json(config: StateConfig) -> None:
+    again = state_config_from_json(json.loads(config.canonical()))
+    assert again == config
+    assert again.canonical() == config.canonical()
 
 
 def test_canonical_bytes_are_sorted_json_without_spaces() -> None:
-    data = other_method().canonical()
+    data = other_config().canonical()
     expected = json.dumps(json.loads(data), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     assert data == expected.encode()
     assert json.loads(data)["labels"] == ["naïve", "猫"]
@@ -261,7 +261,7 @@ def test_canonical_bytes_are_sorted_json_without_spaces() -> None:
 def test_canonical_bytes_do_not_hang_on_how_the_file_is_written(tmp_path: Path) -> None:
     one = load_config(written(tmp_path, "seed: 3\ntuning: {learning_rate: 1, epochs: 2}\nlabels: [a, b]"))
     other = load_config(written(tmp_path, "labels:\n- a\n- b\ntuning: {epochs: 2, learning_rate: 1.0}\nseed: 3"))
-    assert one.method(()).canonical() == other.method(()).canonical()
+    assert one.state(()).canonical() == other.state(()).canonical()
 
 
 @pytest.mark.parametrize(
@@ -278,7 +278,7 @@ def test_canonical_bytes_do_not_hang_on_how_the_file_is_written(tmp_path: Path) 
     ],
 )
 def test_canonical_bytes_hang_on_all_that_decides_the_state(tmp_path: Path, value: dict[str, Any]) -> None:
-    assert loaded(tmp_path, value).method(LABELS).canonical() != Config().method(LABELS).canonical()
+    assert loaded(tmp_path, value).state(LABELS).canonical() != Config().state(LABELS).canonical()
 
 
 @pytest.mark.parametrize(
@@ -291,7 +291,7 @@ def test_canonical_bytes_hang_on_all_that_decides_the_state(tmp_path: Path, valu
     ],
 )
 def test_canonical_bytes_do_not_hang_on_what_may_change_from_run_to_run(tmp_path: Path, value: dict[str, Any]) -> None:
-    assert loaded(tmp_path, value).method(LABELS).canonical() == Config().method(LABELS).canonical()
+    assert loaded(tmp_path, value).state(LABELS).canonical() == Config().state(LABELS).canonical()
 
 
 @pytest.mark.parametrize(
@@ -302,9 +302,9 @@ def test_canonical_bytes_do_not_hang_on_what_may_change_from_run_to_run(tmp_path
         ({}, "labels: Field required"),
         ({"labels": ["a", "b"], "colour": 1}, "colour: Unexpected"),
         ({"labels": ["a", "a"]}, "labels repeats a"),
-        ({"labels": ["a", "b"], "tuning": {"epochs": 0}}, r"tuning\.passes.*equal to 1 \(got 0\)"),
+        ({"labels": ["a", "b"], "tuning": {"epochs": 0}}, r"tuning\.epochs.*equal to 1 \(got 0\)"),
     ],
 )
 def test_what_is_no_method_is_refused(value: Any, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        method_from_json(value)
+        state_config_from_json(value)

@@ -156,7 +156,7 @@ def test_labels_are_found_in_any_unicode_form(tmp_path: Path, folder: str, decla
         (f"{folder}/a.png", 1),
         ("red/b.png", 0),
     ]
-    assert Config(labels=("red", declared)).method(()).labels == ("red", "Caf\u00e9")
+    assert Config(labels=("red", declared)).state(()).labels == ("red", "Caf\u00e9")
 
 
 @pytest.mark.parametrize("folders", [("train", "test"), ("Train", "VAL", "dev"), ("trainA", "testA"), ("train2017",)])

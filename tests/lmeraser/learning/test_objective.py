@@ -17,12 +17,12 @@ from lmeraser.learning.backbone import Features
 from lmeraser.learning.feature_map import FeatureMap
 from lmeraser.learning.objective import ClosedForm
 from lmeraser.learning.tuning import TuningRows, tune_prompt
-from lmeraser.state.pipeline import Method
+from lmeraser.state.pipeline import Pipeline
 
 
 @pytest.fixture(scope="module")
-def method(tmp_path_factory: pytest.TempPathFactory) -> Method:
-    return build_system(tmp_path_factory.mktemp("objective"), "token", 0).method()
+def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Pipeline:
+    return build_system(tmp_path_factory.mktemp("objective"), "token", 0).pipeline()
 
 
 @pytest.fixture(scope="module")
@@ -30,9 +30,9 @@ def feature_map() -> FeatureMap:
     return FeatureMap.fit(np.random.default_rng(0).normal(size=(200, 30)), 12)
 
 
-def objective_of(method: Method, feature_map: FeatureMap, labels_N: np.ndarray) -> ClosedForm:
+def objective_of(pipeline: Pipeline, feature_map: FeatureMap, labels_N: np.ndarray) -> ClosedForm:
     ids = [f"r{number:03}" for number in range(len(labels_N))]
-    return ClosedForm(method.config, ids, labels_N, feature_map, torch.device("cpu"))
+    return ClosedForm(pipeline.config, ids, labels_N, feature_map, torch.device("cpu"))
 
 
 def features(head_NF: np.ndarray) -> Features:
@@ -51,22 +51,22 @@ def ridge_loss(known: tuple[np.ndarray, np.ndarray], asked: tuple[np.ndarray, np
     return float(losses_M[np.isin(asked_M, known_M)].mean())
 
 
-def test_the_loss_is_that_of_a_ridge_head_on_the_other_half(method: Method, feature_map: FeatureMap) -> None:
+def test_the_loss_is_that_of_a_ridge_head_on_the_other_half(pipeline: Pipeline, feature_map: FeatureMap) -> None:
     # Class 2 has one row: it is known to the second half and never asked about.
     labels_N = np.array([0, 1, 2, 0, 1, 0, 1, 0])
     head_NF = np.random.default_rng(1).normal(size=(10, 30))
     rows_NH = (head_NF[:8] - feature_map.mean_F) @ feature_map.projection_FH
     first, second = (rows_NH[:5], labels_N[:5]), (rows_NH[5:], labels_N[5:])
     expected = ridge_loss(first, second) + ridge_loss(second, first)
-    found = objective_of(method, feature_map, labels_N).loss(features(head_NF), labels_N)
+    found = objective_of(pipeline, feature_map, labels_N).loss(features(head_NF), labels_N)
     assert float(found) == pytest.approx(expected, rel=1e-4)
 
 
 def test_every_row_is_in_one_batch_of_a_pass_and_halves_share_their_classes(
-    method: Method, feature_map: FeatureMap
+    pipeline: Pipeline, feature_map: FeatureMap
 ) -> None:
     labels_N = np.random.default_rng(2).integers(0, 3, 50)
-    objective = objective_of(method, feature_map, labels_N)
+    objective = objective_of(pipeline, feature_map, labels_N)
     orders = []
     for number in range(2):
         batches = list(objective.batches(number))
@@ -80,35 +80,35 @@ def test_every_row_is_in_one_batch_of_a_pass_and_halves_share_their_classes(
     assert orders[0] != orders[1]
 
 
-def test_rows_of_one_class_or_one_of_each_leave_the_prompt_where_it_starts(method: Method) -> None:
-    config = replace(method.config, tuning=replace(method.config.tuning, weight_decay=0.0))
+def test_rows_of_one_class_or_one_of_each_leave_the_prompt_where_it_starts(pipeline: Pipeline) -> None:
+    config = replace(pipeline.config, tuning=replace(pipeline.config.tuning, weight_decay=0.0))
     for labels_N in (np.zeros(9, np.int64), np.arange(3)):
-        rows = rows_of(method, labels_N)
-        prompt = tune_prompt(method.backbone, config, rows, feature_map=method.feature_map)
-        assert torch.equal(prompt, method.prompt_kind.start(config.seed))
+        rows = rows_of(pipeline, labels_N)
+        prompt = tune_prompt(pipeline.backbone, config, rows, feature_map=pipeline.feature_map)
+        assert torch.equal(prompt, pipeline.prompt_kind.start(config.seed))
 
 
-def test_tuning_lowers_what_it_makes_small(method: Method) -> None:
+def test_tuning_lowers_what_it_makes_small(pipeline: Pipeline) -> None:
     labels_N = np.arange(60) % 3
-    rows = rows_of(method, labels_N)
-    config = replace(method.config, tuning=replace(method.config.tuning, epochs=12))
-    objective = ClosedForm(config, rows.sample_ids, labels_N, method.feature_map, torch.device("cpu"))
+    rows = rows_of(pipeline, labels_N)
+    config = replace(pipeline.config, tuning=replace(pipeline.config.tuning, epochs=12))
+    objective = ClosedForm(config, rows.sample_ids, labels_N, pipeline.feature_map, torch.device("cpu"))
 
     def total(prompt: torch.Tensor) -> float:
         found = 0.0
         for batch_B in chain.from_iterable(objective.batches(number) for number in range(12, 17)):
-            pixels_BP = method.backbone.normalise(torch.from_numpy(rows.images_N3PP[batch_B]))
+            pixels_BP = pipeline.backbone.normalise(torch.from_numpy(rows.images_N3PP[batch_B]))
             prompts_B = prompt.expand(len(batch_B), *prompt.shape)
             with torch.no_grad():
-                found += float(objective.loss(method.prompt_kind.features(pixels_BP, prompts_B), labels_N[batch_B]))
+                found += float(objective.loss(pipeline.prompt_kind.features(pixels_BP, prompts_B), labels_N[batch_B]))
         return found
 
-    tuned = tune_prompt(method.backbone, config, rows, feature_map=method.feature_map)
-    assert total(tuned) < total(method.prompt_kind.start(config.seed))
+    tuned = tune_prompt(pipeline.backbone, config, rows, feature_map=pipeline.feature_map)
+    assert total(tuned) < total(pipeline.prompt_kind.start(config.seed))
 
 
-def rows_of(method: Method, labels_N: np.ndarray) -> TuningRows:
+def rows_of(pipeline: Pipeline, labels_N: np.ndarray) -> TuningRows:
     rows = samples(0, len(labels_N))
     return TuningRows(
-        tuple(row.sample_id for row in rows), method.decode([row.image for row in rows]), labels_N.astype(np.int64)
+        tuple(row.sample_id for row in rows), pipeline.decode([row.image for row in rows]), labels_N.astype(np.int64)
     )

@@ -13,20 +13,20 @@ import pytest
 import torch
 from small_system import build_system, samples
 
-from lmeraser.config import MethodConfig
+from lmeraser.config import StateConfig
 from lmeraser.errors import TuningCancelledError
 from lmeraser.learning.tuning import TuningRows, tune_prompt
-from lmeraser.state.pipeline import Method
+from lmeraser.state.pipeline import Pipeline
 
 
 @pytest.fixture(scope="module", params=["token", "deep", "pad"])
-def method(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Method:
-    return build_system(tmp_path_factory.mktemp("tuning"), request.param, 0).method()
+def pipeline(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Pipeline:
+    return build_system(tmp_path_factory.mktemp("tuning"), request.param, 0).pipeline()
 
 
-def rows_of(method: Method, start: int, stop: int) -> TuningRows:
+def rows_of(pipeline: Pipeline, start: int, stop: int) -> TuningRows:
     rows = samples(start, stop)
-    images_N3PP = method.decode([row.image for row in rows])
+    images_N3PP = pipeline.decode([row.image for row in rows])
     return TuningRows(tuple(row.sample_id for row in rows), images_N3PP, np.array([row.label for row in rows]))
 
 
@@ -35,47 +35,47 @@ def turned(rows: TuningRows, seed: int) -> TuningRows:
     return TuningRows(tuple(rows.sample_ids[row] for row in order), rows.images_N3PP[order], rows.labels_N[order])
 
 
-def tune(method: Method, rows: TuningRows, config: MethodConfig | None = None) -> bytes:
-    return tune_prompt(method.backbone, config or method.config, rows).numpy().tobytes()
+def tune(pipeline: Pipeline, rows: TuningRows, config: StateConfig | None = None) -> bytes:
+    return tune_prompt(pipeline.backbone, config or pipeline.config, rows).numpy().tobytes()
 
 
-def test_the_prompt_does_not_see_the_order_of_arrival_or_what_came_before(method: Method) -> None:
-    rows = rows_of(method, 0, 21)
-    first = tune(method, rows)
+def test_the_prompt_does_not_see_the_order_of_arrival_or_what_came_before(pipeline: Pipeline) -> None:
+    rows = rows_of(pipeline, 0, 21)
+    first = tune(pipeline, rows)
     torch.manual_seed(7)
     np.random.seed(7)
-    tune(method, rows_of(method, 30, 40))
-    assert tune(method, turned(rows, 1)) == first
-    assert tune(method, turned(rows, 2)) == first
+    tune(pipeline, rows_of(pipeline, 30, 40))
+    assert tune(pipeline, turned(rows, 1)) == first
+    assert tune(pipeline, turned(rows, 2)) == first
 
 
-def test_the_prompt_is_another_without_one_row_and_under_another_seed(method: Method) -> None:
-    rows = rows_of(method, 0, 21)
-    first = tune(method, rows)
+def test_the_prompt_is_another_without_one_row_and_under_another_seed(pipeline: Pipeline) -> None:
+    rows = rows_of(pipeline, 0, 21)
+    first = tune(pipeline, rows)
     fewer = TuningRows(rows.sample_ids[1:], rows.images_N3PP[1:], rows.labels_N[1:])
-    assert tune(method, fewer) != first
-    assert tune(method, rows, replace(method.config, seed=1)) != first
+    assert tune(pipeline, fewer) != first
+    assert tune(pipeline, rows, replace(pipeline.config, seed=1)) != first
 
 
-def test_augmentation_is_drawn_from_the_sample_id(method: Method) -> None:
-    if method.config.prompt.depth > 0:
+def test_augmentation_is_drawn_from_the_sample_id(pipeline: Pipeline) -> None:
+    if pipeline.config.prompt.depth > 0:
         pytest.skip("a prompt that enters above the pixels takes no augmentation")
-    config = replace(method.config, tuning=replace(method.config.tuning, shift_px=2, flip=True))
-    rows = rows_of(method, 0, 21)
-    first = tune(method, rows, config)
-    assert tune(method, turned(rows, 3), config) == first
-    assert first != tune(method, rows)
+    config = replace(pipeline.config, tuning=replace(pipeline.config.tuning, shift_px=2, flip=True))
+    rows = rows_of(pipeline, 0, 21)
+    first = tune(pipeline, rows, config)
+    assert tune(pipeline, turned(rows, 3), config) == first
+    assert first != tune(pipeline, rows)
     renamed = replace(rows, sample_ids=tuple(f"z{name}" for name in rows.sample_ids))
-    assert tune(method, renamed, config) != first
+    assert tune(pipeline, renamed, config) != first
 
 
-def test_one_row_is_enough_and_steps_are_reported(method: Method) -> None:
+def test_one_row_is_enough_and_steps_are_reported(pipeline: Pipeline) -> None:
     steps: list[tuple[int, int]] = []
-    tune_prompt(method.backbone, method.config, rows_of(method, 0, 1), lambda *step: steps.append(step))
+    tune_prompt(pipeline.backbone, pipeline.config, rows_of(pipeline, 0, 1), lambda *step: steps.append(step))
     assert steps == [(1, 2), (2, 2)]
 
 
-def test_a_cancelled_tuning_stops_at_its_next_step(method: Method) -> None:
+def test_a_cancelled_tuning_stops_at_its_next_step(pipeline: Pipeline) -> None:
     asked: list[None] = []
 
     def cancelled() -> bool:
@@ -83,17 +83,17 @@ def test_a_cancelled_tuning_stops_at_its_next_step(method: Method) -> None:
         return len(asked) == 3
 
     with pytest.raises(TuningCancelledError, match="2 of"):
-        tune_prompt(method.backbone, method.config, rows_of(method, 0, 40), None, cancelled)
+        tune_prompt(pipeline.backbone, pipeline.config, rows_of(pipeline, 0, 40), None, cancelled)
 
 
-def test_tuning_lowers_the_loss_of_a_head_on_the_same_rows(method: Method) -> None:
-    config = replace(method.config, tuning=replace(method.config.tuning, epochs=12, batch_rows=15))
-    rows = rows_of(method, 0, 60)
-    pixels_N3PP = method.backbone.normalise(torch.from_numpy(rows.images_N3PP))
+def test_tuning_lowers_the_loss_of_a_head_on_the_same_rows(pipeline: Pipeline) -> None:
+    config = replace(pipeline.config, tuning=replace(pipeline.config.tuning, epochs=12, batch_rows=15))
+    rows = rows_of(pipeline, 0, 60)
+    pixels_N3PP = pipeline.backbone.normalise(torch.from_numpy(rows.images_N3PP))
 
     def residual(prompt: torch.Tensor) -> float:
         with torch.no_grad():
-            features = method.prompt_kind.features(pixels_N3PP, prompt.to(pixels_N3PP).expand(60, *prompt.shape))
+            features = pipeline.prompt_kind.features(pixels_N3PP, prompt.to(pixels_N3PP).expand(60, *prompt.shape))
         deepest_NF = features.head_NF[:, -2 * features.routing_NR.shape[1] :].double().cpu().numpy()
         design_NF = np.hstack([deepest_NF, np.ones((60, 1))])
         targets_NC = np.eye(3)[rows.labels_N]
@@ -101,7 +101,7 @@ def test_tuning_lowers_the_loss_of_a_head_on_the_same_rows(method: Method) -> No
         weight_FC = np.linalg.solve(gram_FF, design_NF.T @ targets_NC)
         return float(((design_NF @ weight_FC - targets_NC) ** 2).sum())
 
-    assert residual(tune_prompt(method.backbone, config, rows)) < residual(method.prompt_kind.start(config.seed))
+    assert residual(tune_prompt(pipeline.backbone, config, rows)) < residual(pipeline.prompt_kind.start(config.seed))
 
 
 @pytest.mark.slow
@@ -111,8 +111,8 @@ import hashlib, sys
 from pathlib import Path
 sys.path.insert(0, {str(Path(__file__).parents[2] / "support")!r})
 from small_system import build_system, samples
-method = build_system(Path(sys.argv[1]), "token", 0).method()
-print(method.specialist(method.rows(samples(0, 40))).digest())
+pipeline = build_system(Path(sys.argv[1]), "token", 0).pipeline()
+print(pipeline.specialist(pipeline.rows(samples(0, 40))).digest())
 """
     digests = {
         subprocess.run(

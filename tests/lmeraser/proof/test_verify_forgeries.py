@@ -131,10 +131,10 @@ def test_one_bit_of_a_prompt_is_told_and_other_clusters_stay_equal(system_of: Sy
 def test_a_prompt_that_was_tuned_on_rows_of_others_is_told(system_of: SystemOf) -> None:
     system = system_of()
     entry = tuned(system)
-    method, kept = system.method(), specialist_of(system, entry)
+    pipeline, kept = system.pipeline(), specialist_of(system, entry)
     rows = rows_of(system, entry)
-    foreign = method.rows(samples(500, 504))
-    more = method.specialist(RowTable.concatenate([rows, foreign], rows.features_NH.shape[1]))
+    foreign = pipeline.rows(samples(500, 504))
+    more = pipeline.specialist(RowTable.concatenate([rows, foreign], rows.features_NH.shape[1]))
     assert not np.array_equal(more.prompt, kept.prompt)
     forge_specialist(system, entry, replace(kept, prompt=more.prompt))
     assert verified(system).differing == (f"specialist/{entry.key}",)
@@ -177,7 +177,7 @@ def test_columns_that_do_not_follow_from_the_images_are_told(system_of: SystemOf
 @pytest.mark.parametrize("head", ["shared", "pooled"])
 def test_a_row_that_stays_in_the_sums_alone_is_told(system_of: SystemOf, head: str) -> None:
     system = system_of()
-    row = system.method().rows(samples(500, 501))
+    row = system.pipeline().rows(samples(500, 501))
     heads = heads_of(system)
     sums = {"shared": heads.shared, "pooled": heads.pooled}
     sums[head] = sums[head] + Statistics.of(row.features_NH, row.labels_N, 3)
@@ -203,7 +203,7 @@ def test_a_leaf_of_something_else_is_told(system_of: SystemOf, part: str) -> Non
 def test_a_specialist_for_a_cluster_that_is_too_small_is_told(system_of: SystemOf) -> None:
     system = system_of()
     small = next(entry for entry in system.newest().clusters if entry.rows < 8)
-    forge_specialist(system, small, system.method().specialist(rows_of(system, small)))
+    forge_specialist(system, small, system.pipeline().specialist(rows_of(system, small)))
     assert verified(system).differing == (f"specialist/{small.key}",)
     assert verified(system, small.key).differing == (f"specialist/{small.key}",)
 

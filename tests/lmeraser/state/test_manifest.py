@@ -17,9 +17,9 @@ SystemOf = Callable[..., System]
 
 
 def test_a_store_keeps_the_lease_that_it_was_made_with(system_of: SystemOf, tmp_path: Path) -> None:
-    method = system_of("minute", 0).manifest.method
+    config = system_of("minute", 0).manifest.config
     store = LocalStore(tmp_path / "other")
-    create_manifest(store, method, {}, {}, {}, lease_s=3.0)
+    create_manifest(store, config, {}, {}, {}, lease_s=3.0)
     manifest = load_manifest(store)
     assert manifest.lease_s == 3.0
     for same in (None, 3, 3.0):

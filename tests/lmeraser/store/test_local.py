@@ -200,8 +200,8 @@ store.put("rows/kept", b"kept")
 getattr(store, sys.argv[2])(sys.argv[3], bytes(5_000_000))
 """
     store = LocalStore(tmp_path / "store")
-    for method, name in (("put", "rows/lost~a"), ("put_if_absent", "log/lost")):
-        process = subprocess.run([sys.executable, "-c", code, store.uri, method, name], check=False)
+    for pipeline, name in (("put", "rows/lost~a"), ("put_if_absent", "log/lost")):
+        process = subprocess.run([sys.executable, "-c", code, store.uri, pipeline, name], check=False)
         assert process.returncode == -signal.SIGKILL
     assert store.names() == ["rows/kept"]
     left = set(files_below(tmp_path / "store")) - {"rows/kept"}

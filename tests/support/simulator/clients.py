@@ -98,7 +98,7 @@ class Clients:
             for place in range(event.objects):
                 part = samples[place :: event.objects]
                 if part:
-                    put_rows(self._store, HASH_KEY, f"{prefix}{place}", self._ground.method.rows(part))
+                    put_rows(self._store, HASH_KEY, f"{prefix}{place}", self._ground.pipeline.rows(part))
                 coordinator.call("renew", lambda one: one.prefixes.renew(prefix))
             if event.ending == "abandon":
                 raise RequestError("the client gives up")

@@ -88,8 +88,8 @@ class SimulatedOwners:
         if found is None or not found.process.alive:
             self._cluster.started += 1
             process = Process(f"{self._cluster.name}.owner{self._cluster.started}")
-            method: Any = self._ground.method
-            owner = Owner(self._store, self._ground.manifest, HASH_KEY, key, lambda: method)
+            pipeline: Any = self._ground.pipeline
+            owner = Owner(self._store, self._ground.manifest, HASH_KEY, key, lambda: pipeline)
             found = self._cluster.owners[key] = OwnerActor(owner, process)
         owner = found.owner
         self._cluster.started += 1

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from lmeraser.config import HeadsConfig, MethodConfig, PartitionConfig, TuningConfig
+from lmeraser.config import HeadsConfig, PartitionConfig, StateConfig, TuningConfig
 from lmeraser.data import Sample
 from lmeraser.hashing import HashKey
 from lmeraser.learning.partition import Cut, Dendrogram, cut
@@ -83,7 +83,7 @@ def held_in(data: bytes, heads: bool) -> frozenset[int]:
 class SimulatedMethod:
     """Stands for ``lmeraser.state.pipeline.Method``: features and specialists are functions of the rows alone."""
 
-    def __init__(self, config: MethodConfig, dendrogram: Dendrogram) -> None:
+    def __init__(self, config: StateConfig, dendrogram: Dendrogram) -> None:
         self.config = config
         self.dendrogram = dendrogram
         self.feature_map = SimpleNamespace(width=WIDTH)
@@ -121,9 +121,9 @@ class SimulatedMethod:
         return cut(self.dendrogram, anchors_N, bits_N, self.config.partition.max_cluster_rows)
 
 
-def simulated_method(_store: Any, manifest: Manifest) -> SimulatedMethod:
+def simulated_pipeline(_store: Any, manifest: Manifest) -> SimulatedMethod:
     """Stands for ``lmeraser.state.public_artifacts.load_method``."""
-    return SimulatedMethod(manifest.method, DENDROGRAM)
+    return SimulatedMethod(manifest.config, DENDROGRAM)
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ class Ground:
 
     objects: dict[str, bytes]
     manifest: Manifest
-    method: SimulatedMethod
+    pipeline: SimulatedMethod
 
     def root(self, rows: Collection[Row]) -> str:
         """The root that a fresh run on these rows gives."""
@@ -145,14 +145,14 @@ class Ground:
 @lru_cache(maxsize=20000)
 def _root(ground: Ground, rows: frozenset[Row]) -> str:
     samples = [row.sample() for row in rows]
-    method: Any = ground.method
-    return merkle_root(fresh_leaves(method, ground.manifest, HASH_KEY, samples))
+    pipeline: Any = ground.pipeline
+    return merkle_root(fresh_leaves(pipeline, ground.manifest, HASH_KEY, samples))
 
 
 @lru_cache(maxsize=8)
 def ground(max_cluster_rows: int, min_tuned_rows: int) -> Ground:
     """A store whose clusters have at most so many rows, and a specialist from so many on."""
-    config = MethodConfig(
+    config = StateConfig(
         labels=LABELS,
         partition=PartitionConfig(anchors=ANCHORS, max_cluster_rows=max_cluster_rows, min_tuned_rows=min_tuned_rows),
         tuning=TuningConfig(epochs=1),

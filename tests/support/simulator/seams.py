@@ -24,7 +24,7 @@ from lmeraser.hashing import HashKey
 from lmeraser.state import merkle
 from lmeraser.state.rows import RowTable
 from simulator import threads
-from simulator.rows import FINGERPRINT, simulated_method
+from simulator.rows import FINGERPRINT, simulated_pipeline
 from simulator.scheduler import Scheduler
 
 TIME = ("actors.coordinator", "actors.prefixes", "serving.current_snapshot", "serving.renewal")
@@ -157,7 +157,7 @@ def seams() -> Iterator[Current]:
         ("lmeraser.proof.receipts", "version", lambda _package: "simulated"),
         ("lmeraser.state.merkle", "_leaf_hash", lru_cache(maxsize=1 << 15)(merkle._leaf_hash)),
         ("actors.restoring", "fingerprint", lambda *_: FINGERPRINT),
-        ("actors.restoring", "load_method", simulated_method),
+        ("actors.restoring", "load_pipeline", simulated_pipeline),
     ]
     keyed = lru_cache(maxsize=1 << 15)(HashKey.of)
     read, write = RowTable.from_parquet, RowTable.to_parquet
