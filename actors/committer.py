@@ -110,12 +110,12 @@ class Committer:
             index = index.joined(arrived.index)
         before = self.commit.clusters if self.commit is not None else ()
         with deterministic():
-            new_cut = cut(
+            partition = cut(
                 self._dendrogram, index.anchors_N, index.bits_N, self._manifest.config.partition.max_cluster_rows
             )
         regrouping = regroup.regroup(
             before,
-            new_cut,
+            partition,
             going,
             arrived.objects if arrived is not None else (),
             tuple(request.object for request in requests),
@@ -130,7 +130,7 @@ class Committer:
                 heads_object="",
                 heads_leaf="",
                 fixed_leaves=self._manifest.leaves(self._hash_key),
-                cut_leaf=regroup.cut_leaf(self._hash_key, new_cut),
+                partition_leaf=regroup.partition_leaf(self._hash_key, partition),
                 erasures=self._erasures(requests, before),
             ),
             heads,

@@ -1,7 +1,7 @@
 """The coordinator: accepts requests, orders them, plans and commits.
 
-A plain class that does one piece of work at each :meth:`Coordinator.step`; ``actors.remote.coordinator_actor`` makes it
-a Ray actor whose thread calls it. Requests may come from other threads at any time.
+A plain class that does one piece of work at each :meth:`Coordinator.step`; ``actors.remote`` makes it a Ray actor.
+Requests may come from other threads at any time.
 """
 
 from __future__ import annotations
@@ -299,8 +299,8 @@ class Coordinator:
             if keys.isdisjoint(awaiting) and history.deletion(request_id).status == "erased"
         }
         for request_id, keys in done.items():
-            if failed := sorted(keys & set(given_up)):
-                reason = f"cluster {failed[0]} could not be tuned: {given_up[failed[0]]}"
+            if failed := min(keys & set(given_up), default=None):
+                reason = f"cluster {failed} could not be tuned: {given_up[failed]}"
                 self._journal.append("failed", {"id": request_id, "reason": reason})
             else:
                 self._receipting.completed(request_id)

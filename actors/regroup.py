@@ -16,7 +16,7 @@ from actors.owner import Region, RowObject, RowsJob, WrittenObject
 from actors.row_index import RowIndex
 from lmeraser.hashing import HashKey
 from lmeraser.learning.heads import Statistics
-from lmeraser.learning.partition import Cluster, Cut
+from lmeraser.learning.partition import Cluster, Partition
 from lmeraser.state.commit import ClusterEntry, Commit
 from lmeraser.state.digests import json_digest, state_leaf
 from lmeraser.state.heads_state import HeadsState
@@ -32,13 +32,13 @@ class Regrouping:
     """What a change of rows does to the clusters.
 
     Attributes:
-        cut: the cut after the change.
+        partition: the partition after the change.
         kept: entries of clusters that the change does not touch.
         jobs: what the owners of the others have to write.
         left: entries of clusters that were touched or are no more.
     """
 
-    cut: Cut
+    partition: Partition
     kept: tuple[ClusterEntry, ...]
     jobs: tuple[RowsJob, ...]
     left: tuple[ClusterEntry, ...]
@@ -46,7 +46,7 @@ class Regrouping:
 
 def regroup(
     before: Iterable[ClusterEntry],
-    cut: Cut,
+    partition: Partition,
     going: RowIndex,
     coming: Iterable[tuple[RowObject, RowIndex]],
     requests: tuple[str, ...],
@@ -56,7 +56,7 @@ def regroup(
 
     Args:
         before: entries before the change.
-        cut: the cut after it.
+        partition: the partition after it.
         going: the rows that go.
         coming: row objects of the rows that come, each with its rows.
         requests: request objects that name the rows that go.
@@ -65,16 +65,16 @@ def regroup(
     entries = {entry.key: entry for entry in before}
     incoming: dict[str, list[RowObject]] = defaultdict(list)
     for source, rows in coming:
-        for key in _owners_of(rows, cut):
+        for key in _clusters_of(rows, partition):
             incoming[key].append(source)
-    touched = _owners_of(going, cut) | incoming.keys()
+    touched = _clusters_of(going, partition) | incoming.keys()
     kept = tuple(
-        entries[cluster.key] for cluster in cut.clusters if cluster.key in entries and cluster.key not in touched
+        entries[cluster.key] for cluster in partition.clusters if cluster.key in entries and cluster.key not in touched
     )
     kept_keys = {entry.key for entry in kept}
     left = tuple(entry for entry in entries.values() if entry.key not in kept_keys)
     jobs = []
-    for cluster in cut.clusters:
+    for cluster in partition.clusters:
         if cluster.key in kept_keys:
             continue
         sources = tuple(rows_source(entry) for entry in left if _may_share_rows(cluster, entry))
@@ -87,7 +87,7 @@ def regroup(
                 position=position,
             )
         )
-    return Regrouping(cut, kept, tuple(jobs), left)
+    return Regrouping(partition, kept, tuple(jobs), left)
 
 
 class ClustersOfRows:
@@ -110,9 +110,9 @@ class ClustersOfRows:
         )
 
 
-def _owners_of(rows: RowIndex, cut: Cut) -> set[str]:
+def _clusters_of(rows: RowIndex, partition: Partition) -> set[str]:
     """Keys of the clusters that hold these rows, or would if they were there."""
-    owners = map(cut.owner_of, rows.anchors_N.tolist(), rows.bits_N.tolist())
+    owners = map(partition.cluster_of, rows.anchors_N.tolist(), rows.bits_N.tolist())
     return {key for key in owners if key is not None}
 
 
@@ -179,6 +179,6 @@ def with_entry(commit: Commit, changed: ClusterEntry) -> Commit:
     return replace(commit, clusters=tuple(entries))
 
 
-def cut_leaf(hash_key: HashKey, cut: Cut) -> str:
-    """The keyed digest of a cut."""
-    return state_leaf(hash_key, "cut", json_digest(cut.canonical()))
+def partition_leaf(hash_key: HashKey, partition: Partition) -> str:
+    """The keyed digest of a partition."""
+    return state_leaf(hash_key, "partition", json_digest(partition.canonical()))

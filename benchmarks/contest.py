@@ -338,7 +338,7 @@ def answering(fit: Any, images_N3PP: np.ndarray) -> Callable[[], object]:
     if not isinstance(fit, Clustered):
         return lambda: fit.scores(images_N3PP)
     keys = list(fit.specialists)
-    entries = [ClusterEntry(one.key, one.anchors, one.bits, one.rows, "rows", "leaf") for one in fit.cut.clusters]
+    entries = [ClusterEntry(one.key, one.anchors, one.bits, one.rows, "rows", "leaf") for one in fit.partition.clusters]
     prompts = [torch.from_numpy(fit.specialists[key].prompt) for key in keys]
     snapshot = Snapshot(
         commit=Commit(tuple(entries), "heads", "leaf", {}, "leaf"),
@@ -377,7 +377,7 @@ def requests(fit: Any, train: list[Sample], seed: int) -> dict[str, float]:
             drawn = [uniform(train, size, seed * 100 + number) for number in range(draws)]
             found[f"{size} uniform"] = float(np.mean([fit.row_passes_of(names) for names in drawn]))
     if isinstance(fit, Clustered):
-        # The worst that rows of one cluster can do, a new cut that they force among it.
+        # The worst that rows of one cluster can do, a new partition that they force among it.
         for size in (1, 10, 50):
             worst = max(fit.row_passes_of(rows.sample_ids[:size]) for rows in fit.clusters.values())
             found[f"the worst {size} of one cluster"] = worst
@@ -387,7 +387,7 @@ def requests(fit: Any, train: list[Sample], seed: int) -> dict[str, float]:
 def expected(fit: Any, train: list[Sample]) -> float:
     """Row-passes of deleting one row, the mean over all rows."""
     if isinstance(fit, Clustered):
-        # A cut sees counts only, so every row of a cluster costs the same.
+        # A partition sees counts only, so every row of a cluster costs the same.
         one_each = [(len(rows), fit.row_passes_of(rows.sample_ids[:1])) for rows in fit.clusters.values()]
         return sum(count * cost for count, cost in one_each) / len(train)
     return float(np.mean([fit.row_passes_of([sample.sample_id]) for sample in train]))

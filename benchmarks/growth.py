@@ -1,8 +1,9 @@
 """What does a deletion cost as rows grow?
 
-By the formulas of ``lmeraser.baselines``, at the passes of the configuration. Ours follows from the cut alone: rows are
-drawn with replacement from the anchors that real rows have, each of a subject of its own, and the cut is made over
-them, up to ten million rows. The published clusters keep their shares of the rows. Writes ``growth.json`` and ``.svg``.
+By the formulas of ``lmeraser.baselines``, at the passes of the configuration. Ours follows from the partition alone:
+rows are drawn with replacement from the anchors that real rows have, each of a subject of its own, and the partition is
+made over them, up to ten million rows. The published clusters keep their shares of the rows. Writes ``growth.json`` and
+``.svg``.
 
     python benchmarks/growth.py --data ../shared/data --out /tmp/bench
 
@@ -50,7 +51,7 @@ def costs(pipeline: Pipeline, anchors_N: np.ndarray, rows: int) -> dict[str, Any
     """Expected row-passes of deleting one row, by method."""
     drawn = np.random.default_rng(rows)
     bits_N = drawn.integers(0, 2**64, rows, np.uint64)
-    found = pipeline.cut(drawn.choice(anchors_N, rows), bits_N).clusters
+    found = pipeline.partition(drawn.choice(anchors_N, rows), bits_N).clusters
     counts_K = np.array([cluster.rows for cluster in found], np.float64)
     tuned_K = counts_K >= pipeline.config.partition.min_tuned_rows
     per_row = tuning_row_passes(pipeline, 1) + 1

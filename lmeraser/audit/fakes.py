@@ -22,7 +22,7 @@ from lmeraser.errors import NotReadyError
 from lmeraser.hashing import HashKey, canonical_json, draw
 from lmeraser.learning.heads import Statistics
 from lmeraser.learning.numerics import deterministic
-from lmeraser.learning.partition import Cut
+from lmeraser.learning.partition import Partition
 from lmeraser.learning.tuning import TuningRows, tune_prompt
 from lmeraser.proof.receipts import Coverage, sample_hash, sides, sign, statement
 from lmeraser.state.commit import DATA_FOLDERS, ClusterEntry, Commit, Erasure
@@ -57,7 +57,7 @@ class Scenario:
         row: the row alone.
         old, new: the cluster's specialist before and after.
         heads: before.
-        cut: without the row.
+        partition: without the row.
         other: another cluster.
     """
 
@@ -70,7 +70,7 @@ class Scenario:
     old: Specialist
     new: Specialist
     heads: HeadsState
-    cut: Cut
+    partition: Partition
     other: ClusterEntry
 
     @property
@@ -95,7 +95,7 @@ def set_scene(evidence: Evidence, pipeline: Pipeline) -> Scenario:
         others = [other for other in evidence.commit.clusters if other.key != entry.key]
         if entry.specialist_object is None or entry.rows <= smallest or not others:
             continue
-        for chosen, cut in _removable(pipeline, tables, entry):
+        for chosen, partition in _removable(pipeline, tables, entry):
             table = tables[entry.key]
             mine_N = np.array([name == chosen for name in table.sample_ids])
             kept = table.where(~mine_N)
@@ -109,10 +109,10 @@ def set_scene(evidence: Evidence, pipeline: Pipeline) -> Scenario:
                 old=read_specialist(store, key, entry.key, entry.specialist_object, entry.specialist_leaf),
                 new=pipeline.specialist(kept),
                 heads=read_heads(store, key, evidence.commit),
-                cut=cut,
+                partition=partition,
                 other=max(others, key=lambda other: other.rows),
             )
-    raise NotReadyError("no row of a tuned cluster can be deleted without changing the cut: nothing can be faked")
+    raise NotReadyError("no row of a tuned cluster can be deleted without changing the partition: nothing can be faked")
 
 
 def fake(scene: Scenario, way: Way, folder: Path) -> Evidence:
@@ -164,7 +164,7 @@ def _committed(scene: Scenario, way: Way, store: Store) -> Commit:
         clusters=tuple(changed.get(entry.key, entry) for entry in commit.clusters),
         heads_object=heads_object,
         heads_leaf=state_leaf(evidence.hash_key, "heads", heads.digest()),
-        cut_leaf=state_leaf(evidence.hash_key, "cut", json_digest(scene.cut.canonical())),
+        partition_leaf=state_leaf(evidence.hash_key, "partition", json_digest(scene.partition.canonical())),
     )
 
 
@@ -194,17 +194,17 @@ def _recorded(scene: Scenario, commit: Commit, store: Store, signing_key: Ed2551
     return request_id
 
 
-def _removable(pipeline: Pipeline, tables: dict[str, RowTable], entry: ClusterEntry) -> Iterator[tuple[str, Cut]]:
-    """Rows of the cluster without which the cut has the same clusters, each with that cut."""
+def _removable(pipeline: Pipeline, tables: dict[str, RowTable], entry: ClusterEntry) -> Iterator[tuple[str, Partition]]:
+    """Rows of the cluster without which the partition has the same clusters, each with that partition."""
     seed = pipeline.config.seed
     together = RowTable.concatenate(tables.values(), pipeline.feature_map.width)
     bits_N = together.bits(seed)
     for name in sorted(tables[entry.key].sample_ids, key=lambda name: draw(seed, "fake", name)):
         keep_N = np.array([other != name for other in together.sample_ids])
         with deterministic():
-            cut = pipeline.cut(together.anchors_N[keep_N], bits_N[keep_N])
-        if {cluster.key for cluster in cut.clusters} == set(tables):
-            yield name, cut
+            partition = pipeline.partition(together.anchors_N[keep_N], bits_N[keep_N])
+        if {cluster.key for cluster in partition.clusters} == set(tables):
+            yield name, partition
 
 
 def _with_prompt(scene: Scenario, prompt: torch.Tensor) -> Specialist:

@@ -35,7 +35,7 @@ def recomputation(evidence: Evidence, workers: Executor, report: Report | None) 
     )
     root = merkle_root(found.fresh)
     paths = {path.name: path for path in merkle_paths(found.fresh, [name for name in touched if name in found.fresh])}
-    shown = [*touched, "cut", "heads"]
+    shown = [*touched, "partition", "heads"]
     rows = tuple(
         (
             name,
@@ -51,8 +51,8 @@ def recomputation(evidence: Evidence, workers: Executor, report: Report | None) 
         TITLE,
         [f"{name} is not what the remaining rows give" for name in found.differing],
         said=(
-            f"From the ids, labels and images of the remaining {found.rows} rows all features, the cut, every prompt "
-            f"and both heads were computed anew, {len(found.fresh)} parts in all; {len(found.differing)} differ.",
+            f"From the ids, labels and images of the remaining {found.rows} rows all features, the partition, "
+            f"every prompt and both heads were computed anew, {len(found.fresh)} parts in all; {len(found.differing)} differ.",
             "Digests are keyed: they say nothing to someone without the hash key.",
         ),
         tables=(Table(("part", "recomputed", "in the store", "in the commit", "way to the root"), rows),),

@@ -2,7 +2,7 @@
 
 In each world the cluster holds some of its rows, and each target with probability one half. All targets that a world
 holds are then deleted from it, by the arithmetic that the service uses. A control is made of the rows that are left,
-from nothing. The cut stays as it is.
+from nothing. The partition stays as it is.
 
 Legend: W worlds, T targets, N rows of the base, C classes.
 """

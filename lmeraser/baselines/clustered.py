@@ -3,7 +3,7 @@
 Expected cost of deleting one of n rows, in row-passes, over the clusters that have a specialist, p their shares of the
 rows: ``Σ p · (n p - 1) · (2 · epochs · (L - r) / L + r / L + 1)`` for a prompt that enters at block r of L; the last 1
 is the pass that gives the rows their prompted features. :meth:`Clustered.row_passes_of` counts it for given rows, and
-adds what a cut costs that changes with them.
+adds what a partition costs that changes with them.
 
 Legend: N rows, A anchors, P pixels a side, C classes.
 """
@@ -20,7 +20,7 @@ import torch
 from lmeraser.baselines.part import tuning_row_passes
 from lmeraser.learning.heads import Head, Statistics, solve
 from lmeraser.learning.numerics import deterministic
-from lmeraser.learning.partition import Cut
+from lmeraser.learning.partition import Partition
 from lmeraser.proof.recompute import members
 from lmeraser.state.heads_state import HeadsState
 from lmeraser.state.pipeline import Pipeline, extract
@@ -51,14 +51,14 @@ class Clustered:
     Attributes:
         method: over public artifacts.
         table: the rows that are left.
-        cut: their prompt clusters.
+        partition: their prompt clusters.
         clusters: rows by cluster key.
         specialists: by cluster key; none for clusters below ``min_tuned_rows``.
     """
 
     pipeline: Pipeline
     table: RowTable
-    cut: Cut
+    partition: Partition
     clusters: dict[str, RowTable] = field(repr=False)
     specialists: dict[str, Specialist] = field(repr=False)
 
@@ -67,7 +67,7 @@ class Clustered:
         pipeline: Pipeline, table: RowTable, known: dict[str, tuple[RowTable, Specialist]] | None = None
     ) -> Clustered:
         """Cut, and tune the clusters whose rows are not among those of the ``known`` specialists."""
-        cut, clusters = _clusters(pipeline, table)
+        partition, clusters = _clusters(pipeline, table)
         specialists: dict[str, Specialist] = {}
         for key, rows in clusters.items():
             if len(rows) < pipeline.config.partition.min_tuned_rows:
@@ -75,7 +75,7 @@ class Clustered:
             before = (known or {}).get(key)
             same = before is not None and before[0].sample_ids == rows.sample_ids
             specialists[key] = before[1] if before is not None and same else pipeline.specialist(rows)
-        return Clustered(pipeline, table, cut, clusters, specialists)
+        return Clustered(pipeline, table, partition, clusters, specialists)
 
     def without(self, sample_ids: Collection[str]) -> Clustered:
         """Cut again; tune only clusters that have changed."""
@@ -86,11 +86,11 @@ class Clustered:
         """Row-passes until this deletion is completed, forward and backward together; none until it is erased."""
         left_N = self._stays(sample_ids)
         with deterministic():
-            cut = self.pipeline.cut(self.table.anchors_N[left_N], self._bits_of_rows[left_N])
+            partition = self.pipeline.partition(self.table.anchors_N[left_N], self._bits_of_rows[left_N])
         unchanged = self.clusters.keys() - {self._cluster_of.get(name) for name in sample_ids}
         rows = [
             cluster.rows
-            for cluster in cut.clusters
+            for cluster in partition.clusters
             if cluster.rows >= self.pipeline.config.partition.min_tuned_rows and cluster.key not in unchanged
         ]
         return sum(tuning_row_passes(self.pipeline, count) + count for count in rows)
@@ -144,7 +144,7 @@ class Clustered:
         """Key of the specialist that answers at each anchor, [A]: of those that share it, the one with most rows."""
         key_A = np.full(self.pipeline.dendrogram.anchors, "", object)
         order = sorted(
-            (cluster for cluster in self.cut.clusters if cluster.key in self.specialists),
+            (cluster for cluster in self.partition.clusters if cluster.key in self.specialists),
             key=lambda cluster: (cluster.rows, -int(cluster.key, 16)),
         )
         for cluster in order:
@@ -167,8 +167,8 @@ class Clustered:
         return np.array([name not in gone for name in self.table.sample_ids], bool)
 
 
-def _clusters(pipeline: Pipeline, table: RowTable) -> tuple[Cut, dict[str, RowTable]]:
+def _clusters(pipeline: Pipeline, table: RowTable) -> tuple[Partition, dict[str, RowTable]]:
     bits_N = table.bits(pipeline.config.seed)
     with deterministic():
-        cut = pipeline.cut(table.anchors_N, bits_N)
-    return cut, members(cut, table, bits_N)
+        partition = pipeline.partition(table.anchors_N, bits_N)
+    return partition, members(partition, table, bits_N)

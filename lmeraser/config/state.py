@@ -35,7 +35,7 @@ class BackboneConfig:
 
 @dataclass(frozen=True, config=STRICT)
 class PartitionConfig:
-    """Anchors, dendrogram and cut (design 4.2).
+    """Anchors, dendrogram and partition (design 4.2).
 
     Attributes:
         anchors: how many centroids of public routing features.

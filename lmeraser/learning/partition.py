@@ -1,6 +1,6 @@
-"""Anchors, dendrogram and cut: which rows share a prompt (LMEraser, section 3; design 4.2).
+"""Anchors, dendrogram and partition: which rows share a prompt (LMEraser, section 3; design 4.2).
 
-Everything here but the cut comes from public data. The cut sees row counts only.
+Everything here but the partition comes from public data. The partition sees row counts only.
 
 Legend: N rows, A anchors, R routing features, K clusters, M merges of the linkage (A - 1).
 """
@@ -133,21 +133,21 @@ class Cluster:
 
 
 @dataclass(frozen=True)
-class Cut:
+class Partition:
     """The prompt clusters, sorted by key."""
 
     clusters: tuple[Cluster, ...]
 
-    def owner_of(self, anchor: int, bits: int) -> str | None:
+    def cluster_of(self, anchor: int, bits: int) -> str | None:
         """Key of the cluster that holds a row with these bits at this anchor.
 
-        None where the cut has no cluster, because it holds no such row.
+        None where the partition has no cluster, because it holds no such row.
         """
         text = f"{bits:0{_BITS}b}"
         return next((one.key for one in self._at_anchor.get(anchor, ()) if text.startswith(one.bits)), None)
 
     def canonical(self) -> list[Any]:
-        """The cut as a JSON value."""
+        """The partition as a JSON value."""
         return [[cluster.key, list(cluster.anchors), cluster.bits, cluster.rows] for cluster in self.clusters]
 
     @cached_property
@@ -159,7 +159,7 @@ class Cut:
         return found
 
 
-def cut(dendrogram: Dendrogram, anchors_N: np.ndarray, bits_N: np.ndarray, max_cluster_rows: int) -> Cut:
+def cut(dendrogram: Dendrogram, anchors_N: np.ndarray, bits_N: np.ndarray, max_cluster_rows: int) -> Partition:
     """Split from the root while a node holds more than ``max_cluster_rows`` rows; that is all.
 
     Below an anchor a node is split by the next bit of its rows (lmeraser.hashing.row_bits), unless they all have the
@@ -185,7 +185,7 @@ def cut(dendrogram: Dendrogram, anchors_N: np.ndarray, bits_N: np.ndarray, max_c
             stack.extend(dendrogram.children_M2[node - dendrogram.anchors].tolist())
         else:
             clusters.extend(_split_by_bits(node, "", bits_N[anchors_N == node], max_cluster_rows))
-    return Cut(tuple(sorted(clusters, key=lambda cluster: cluster.key)))
+    return Partition(tuple(sorted(clusters, key=lambda cluster: cluster.key)))
 
 
 def _rows_below(dendrogram: Dendrogram, rows_A: np.ndarray) -> np.ndarray:

@@ -19,7 +19,7 @@ from lmeraser.data import Sample
 from lmeraser.hashing import HashKey
 from lmeraser.learning.heads import Statistics
 from lmeraser.learning.numerics import deterministic
-from lmeraser.learning.partition import Cut
+from lmeraser.learning.partition import Partition
 from lmeraser.state.digests import json_digest, state_leaf
 from lmeraser.state.heads_state import HeadsState
 from lmeraser.state.manifest import Manifest, load_manifest
@@ -55,13 +55,13 @@ def fresh_leaves(
     table = rows_of(pipeline, samples, workers, report)
     bits_N = table.bits(pipeline.config.seed)
     with deterministic():
-        cut = pipeline.cut(table.anchors_N, bits_N)
-    clusters = members(cut, table, bits_N)
+        partition = pipeline.partition(table.anchors_N, bits_N)
+    clusters = members(partition, table, bits_N)
     tuned = {key: rows for key, rows in clusters.items() if len(rows) >= pipeline.config.partition.min_tuned_rows}
     specialists = dict(zip(tuned, specialists_of(pipeline, list(tuned.values()), workers, report), strict=True))
     digests = {f"rows/{key}": rows.digest() for key, rows in clusters.items()}
     digests |= {f"specialist/{key}": specialist.digest() for key, specialist in specialists.items()}
-    digests["cut"] = json_digest(cut.canonical())
+    digests["partition"] = json_digest(partition.canonical())
     digests["heads"] = _heads(pipeline, table, list(specialists.values())).digest()
     leaves = {name: state_leaf(hash_key, name, digest) for name, digest in digests.items()}
     return leaves | manifest.leaves(hash_key)
@@ -96,11 +96,14 @@ def worker_processes(store_uri: str, count: int) -> Iterator[Executor]:
         yield executor
 
 
-def members(cut: Cut, table: RowTable, bits_N: np.ndarray) -> dict[str, RowTable]:
-    """The rows of each cluster of the cut, by its key."""
-    keys = [cut.owner_of(anchor, bits) for anchor, bits in zip(table.anchors_N.tolist(), bits_N.tolist(), strict=True)]
+def members(partition: Partition, table: RowTable, bits_N: np.ndarray) -> dict[str, RowTable]:
+    """The rows of each cluster of the partition, by its key."""
+    keys = [
+        partition.cluster_of(anchor, bits)
+        for anchor, bits in zip(table.anchors_N.tolist(), bits_N.tolist(), strict=True)
+    ]
     keys_N = np.array(keys, object)
-    return {cluster.key: table.where(keys_N == cluster.key) for cluster in cut.clusters}
+    return {cluster.key: table.where(keys_N == cluster.key) for cluster in partition.clusters}
 
 
 def _heads(pipeline: Pipeline, table: RowTable, specialists: Sequence[Specialist]) -> HeadsState:

@@ -91,7 +91,7 @@ def verify(
 ) -> Verification:
     """Recompute the state from the remaining rows, and compare it with what the store contains.
 
-    Only ids, labels and images are taken from the store; features, cut, prompts and heads are made anew.
+    Only ids, labels and images are taken from the store; features, partition, prompts and heads are made anew.
 
     Args:
         store: the store.
@@ -177,7 +177,7 @@ def _samples(store: Store, entry: ClusterEntry, labels: tuple[str, ...]) -> list
 
 
 def _stored_leaves(store: Store, manifest: Manifest, hash_key: HashKey, commit: Commit) -> dict[str, str]:
-    leaves = manifest.leaves(hash_key) | {"cut": commit.cut_leaf}
+    leaves = manifest.leaves(hash_key) | {"partition": commit.partition_leaf}
     try:
         heads = HeadsState.from_safetensors(store.get(commit.heads_object), commit.heads_object)
         leaves["heads"] = state_leaf(hash_key, "heads", heads.digest())

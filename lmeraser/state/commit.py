@@ -84,7 +84,7 @@ class Commit:
         clusters: sorted by key.
         heads_object, heads_leaf: statistics and solved heads.
         fixed_leaves: leaves that no change of rows touches: configuration, public artifacts, fingerprint.
-        cut_leaf: keyed digest of the cut.
+        partition_leaf: keyed digest of the partition.
         erasures: the deletions whose rows this commit leaves out for the first time.
         number: its record's number in the log; 0 before it is appended. Not part of the state.
     """
@@ -93,13 +93,13 @@ class Commit:
     heads_object: str
     heads_leaf: str
     fixed_leaves: Mapping[str, str]
-    cut_leaf: str
+    partition_leaf: str
     erasures: tuple[Erasure, ...] = ()
     number: int = 0
 
     def leaves(self) -> dict[str, str]:
         """The leaves of the state root by name."""
-        leaves = {**self.fixed_leaves, "cut": self.cut_leaf, "heads": self.heads_leaf}
+        leaves = {**self.fixed_leaves, "partition": self.partition_leaf, "heads": self.heads_leaf}
         for entry in self.clusters:
             leaves[f"rows/{entry.key}"] = entry.rows_leaf
             if entry.specialist_leaf is not None:

@@ -25,7 +25,7 @@ from lmeraser.state.tensors import tensors_from_bytes
 from lmeraser.store import Store
 from lmeraser.store.location import SCHEME
 
-FORMAT = 6
+FORMAT = 7
 NAME = "store.json"
 RESTORING = "restoring.json"
 _LEASE_IN_A_FOLDER_S = 0.4

@@ -18,7 +18,7 @@ from lmeraser.data import Sample, decode_image
 from lmeraser.learning.backbone import Backbone, Features
 from lmeraser.learning.feature_map import FeatureMap
 from lmeraser.learning.numerics import deterministic, in_fixed_batches
-from lmeraser.learning.partition import AnchorIndex, Cut, Dendrogram, cut
+from lmeraser.learning.partition import AnchorIndex, Dendrogram, Partition, cut
 from lmeraser.learning.prompts import PromptKind
 from lmeraser.learning.tuning import TuningRows, tune_prompt
 from lmeraser.state.rows import RowTable
@@ -75,7 +75,7 @@ class Pipeline:
         """Routing features [N, R] and raw head features [N, F], float32, before any specialist."""
         return extract(self.backbone, images_N3PP, self.feature_batch, self.prompt_kind, self.public_prompt)
 
-    def cut(self, anchors_N: np.ndarray, bits_N: np.ndarray) -> Cut:
+    def partition(self, anchors_N: np.ndarray, bits_N: np.ndarray) -> Partition:
         """The prompt clusters of rows at these anchors with these bits."""
         return cut(self.dendrogram, anchors_N, bits_N, self.config.partition.max_cluster_rows)
 

@@ -32,7 +32,7 @@ class Clock:
 
 def commit(**rows: int) -> Commit:
     entries = tuple(ClusterEntry(key, (0,), "", count, f"rows/{key}", f"leaf-{key}") for key, count in rows.items())
-    return Commit(clusters=entries, heads_object="heads/a", heads_leaf="00", fixed_leaves={}, cut_leaf="00")
+    return Commit(clusters=entries, heads_object="heads/a", heads_leaf="00", fixed_leaves={}, partition_leaf="00")
 
 
 def keys(entries: list[ClusterEntry]) -> list[str]:

@@ -11,7 +11,7 @@ def append_commit(store: Store, *requests: str) -> int:
     """The number of a new commit of no rows; it erases something where it names requests."""
     log = Log(store)
     log.advance()
-    commit = Commit((), "heads/a", "00", fixed_leaves={}, cut_leaf="00", erasures=tuple(map(Erasure, requests)))
+    commit = Commit((), "heads/a", "00", fixed_leaves={}, partition_leaf="00", erasures=tuple(map(Erasure, requests)))
     return log.append("commit", 1, commit.to_body()).number
 
 

@@ -205,7 +205,7 @@ def test_clustered_has_the_state_that_verify_recomputes(system_of: Callable[...,
     ours = Clustered.fit(pipeline, pipeline.rows(rows)).without([row.sample_id for row in rows[50:]])
     digests = {f"specialist/{key}": specialist.digest() for key, specialist in ours.specialists.items()}
     digests["heads"] = ours.heads.digest()
-    digests["cut"] = json_digest(ours.cut.canonical())
+    digests["partition"] = json_digest(ours.partition.canonical())
     assert len(ours.specialists) > 1
     assert all(state_leaf(system.hash_key, name, digest) == leaves[name] for name, digest in digests.items())
 

@@ -115,7 +115,7 @@ def test_yaml_cannot_make_python_objects(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "key", ["sead", "backbone.pixels", "partition.k", "tuning.epochs", "serving.port", "private.folder"]
+    "key", ["sead", "backbone.pixels", "partition.k", "tuning.passes", "serving.port", "private.folder"]
 )
 def test_an_unknown_key_is_named(tmp_path: Path, key: str) -> None:
     value = nested(key, 1)

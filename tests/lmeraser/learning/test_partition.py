@@ -17,7 +17,7 @@ from threadpoolctl import threadpool_limits
 from lmeraser.errors import ConfigError
 from lmeraser.hashing import row_bits
 from lmeraser.learning.numerics import deterministic
-from lmeraser.learning.partition import AnchorIndex, Cluster, Cut, Dendrogram, cut, fit_anchors
+from lmeraser.learning.partition import AnchorIndex, Cluster, Dendrogram, Partition, cut, fit_anchors
 
 Row = tuple[int, int]
 Population = tuple[Dendrogram, list[Row], int]
@@ -52,7 +52,7 @@ def populations(draw: st.DrawFn) -> Population:
     return tree, draw(st.lists(rows, min_size=number, max_size=number)), draw(st.integers(1, 12))
 
 
-def cut_of(tree: Dendrogram, rows: list[Row], bound: int) -> Cut:
+def cut_of(tree: Dendrogram, rows: list[Row], bound: int) -> Partition:
     return cut(tree, np.array([row[0] for row in rows], np.int32), np.array([row[1] for row in rows], np.uint64), bound)
 
 
@@ -99,8 +99,8 @@ def test_every_row_has_exactly_one_owner(population: Population) -> None:
     found = cut_of(tree, rows, bound)
     for anchor, bits in rows:
         holds = [one.key for one in found.clusters if anchor in one.anchors and text(bits).startswith(one.bits)]
-        assert holds == [found.owner_of(anchor, bits)]
-    assert Counter(found.owner_of(*row) for row in rows) == {one.key: one.rows for one in found.clusters}
+        assert holds == [found.cluster_of(anchor, bits)]
+    assert Counter(found.cluster_of(*row) for row in rows) == {one.key: one.rows for one in found.clusters}
 
 
 @unhurried
@@ -110,7 +110,7 @@ def test_only_a_cluster_of_one_subject_at_one_anchor_may_exceed_the_bound(popula
     found = cut_of(tree, rows, bound)
     for cluster in found.clusters:
         assert cluster.rows > 0
-        held = [row for row in rows if found.owner_of(*row) == cluster.key]
+        held = [row for row in rows if found.cluster_of(*row) == cluster.key]
         assert len(held) <= bound or len(set(held)) == 1
 
 
@@ -133,14 +133,14 @@ def test_the_keys_of_a_cut_are_distinct_and_sorted(population: Population) -> No
 @given(trees(), st.integers(1, 12))
 def test_no_rows_give_an_empty_cut(tree: Dendrogram, bound: int) -> None:
     found = cut_of(tree, [], bound)
-    assert found.clusters == () and found.canonical() == [] and found.owner_of(0, 0) is None
+    assert found.clusters == () and found.canonical() == [] and found.cluster_of(0, 0) is None
 
 
 def test_a_node_without_rows_is_no_cluster_and_owns_nothing() -> None:
     tree = Dendrogram(np.array([[0, 1], [2, 3], [4, 5]], np.int32))
     found = cut_of(tree, [(0, 5), (0, 6), (1, 7)], 2)
     assert {(one.anchors, one.rows) for one in found.clusters} == {((0,), 2), ((1,), 1)}
-    assert found.owner_of(2, 5) is None and found.owner_of(3, 5) is None
+    assert found.cluster_of(2, 5) is None and found.cluster_of(3, 5) is None
 
 
 def test_subjects_below_an_anchor_part_at_the_first_bit_that_tells_them_apart() -> None:

@@ -193,7 +193,7 @@ def test_a_head_that_does_not_follow_from_its_sums_is_told(system_of: SystemOf) 
     assert verified(system).differing == ("heads",)
 
 
-@pytest.mark.parametrize("part", ["cut", "heads"])
+@pytest.mark.parametrize("part", ["partition", "heads"])
 def test_a_leaf_of_something_else_is_told(system_of: SystemOf, part: str) -> None:
     system = system_of()
     commit_again(system, **{f"{part}_leaf": "0" * 64})

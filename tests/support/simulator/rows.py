@@ -18,7 +18,7 @@ import numpy as np
 from lmeraser.config import HeadsConfig, PartitionConfig, StateConfig, TuningConfig
 from lmeraser.data import Sample
 from lmeraser.hashing import HashKey
-from lmeraser.learning.partition import Cut, Dendrogram, cut
+from lmeraser.learning.partition import Dendrogram, Partition, cut
 from lmeraser.proof.recompute import fresh_leaves
 from lmeraser.state.digests import tensor_digest
 from lmeraser.state.heads_state import HeadsState
@@ -117,7 +117,7 @@ class SimulatedMethod:
         prompt = np.frombuffer(ids, np.float32)
         return Specialist(prompt, rows.features_NH + np.int16(len(rows)), rows.labels_N)
 
-    def cut(self, anchors_N: np.ndarray, bits_N: np.ndarray) -> Cut:
+    def partition(self, anchors_N: np.ndarray, bits_N: np.ndarray) -> Partition:
         return cut(self.dendrogram, anchors_N, bits_N, self.config.partition.max_cluster_rows)
 
 
