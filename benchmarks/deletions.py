@@ -209,8 +209,7 @@ def rows_to_tune(folder: Path, pipeline: Pipeline) -> list[int]:
         sum(
             entry.rows
             for entry in after.clusters
-            if entry.rows_leaf not in {one.rows_leaf for one in before.clusters}
-            and entry.rows >= pipeline.config.partition.min_tuned_rows
+            if entry.rows_leaf not in {one.rows_leaf for one in before.clusters} and pipeline.config.tunes(entry.rows)
         )
         for before, after in itertools.pairwise(commits(folder))
         if after.requests

@@ -187,7 +187,7 @@ def _looking(replica: Replica, router: APIRouter) -> APIRouter:
                     rows=entry.rows,
                     anchors=len(entry.anchors),
                     specialist=entry.specialist_object is not None,
-                    state=entry.state(replica.min_tuned_rows),
+                    state=entry.state(replica.tunes),
                 )
                 for entry in commit.clusters
             ],

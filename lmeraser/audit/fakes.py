@@ -90,10 +90,9 @@ def set_scene(evidence: Evidence, pipeline: Pipeline) -> Scenario:
     store, key = evidence.store, evidence.hash_key
     tables = {entry.key: _rows(store, key, entry) for entry in evidence.commit.clusters}
     touched = {entry.key for entry in evidence.touched()}
-    smallest = pipeline.config.partition.min_tuned_rows
     for entry in sorted(evidence.commit.clusters, key=lambda entry: (entry.key not in touched, -entry.rows)):
         others = [other for other in evidence.commit.clusters if other.key != entry.key]
-        if entry.specialist_object is None or entry.rows <= smallest or not others:
+        if entry.specialist_object is None or not pipeline.config.tunes(entry.rows - 1) or not others:
             continue
         for chosen, partition in _removable(pipeline, tables, entry):
             table = tables[entry.key]

@@ -133,7 +133,7 @@ def tune_all(
     pipeline: Pipeline, tables: list[RowTable], workers: Executor, report: Report | None, what: str
 ) -> list[Specialist | None]:
     """A specialist of each table that is large enough for one; reported as ``what``."""
-    large = [len(table) >= pipeline.config.partition.min_tuned_rows for table in tables]
+    large = [pipeline.config.tunes(len(table)) for table in tables]
     chosen = [table for table, enough in zip(tables, large, strict=True) if enough]
     tuned = iter(specialists_of(pipeline, chosen, workers, report, what))
     return [next(tuned) if enough else None for enough in large]

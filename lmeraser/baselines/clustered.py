@@ -70,7 +70,7 @@ class Clustered:
         partition, clusters = _clusters(pipeline, table)
         specialists: dict[str, Specialist] = {}
         for key, rows in clusters.items():
-            if len(rows) < pipeline.config.partition.min_tuned_rows:
+            if not pipeline.config.tunes(len(rows)):
                 continue
             before = (known or {}).get(key)
             same = before is not None and before[0].sample_ids == rows.sample_ids
@@ -91,7 +91,7 @@ class Clustered:
         rows = [
             cluster.rows
             for cluster in partition.clusters
-            if cluster.rows >= self.pipeline.config.partition.min_tuned_rows and cluster.key not in unchanged
+            if self.pipeline.config.tunes(cluster.rows) and cluster.key not in unchanged
         ]
         return sum(tuning_row_passes(self.pipeline, count) + count for count in rows)
 

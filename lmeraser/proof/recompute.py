@@ -57,7 +57,7 @@ def fresh_leaves(
     with deterministic():
         partition = pipeline.partition(table.anchors_N, bits_N)
     clusters = members(partition, table, bits_N)
-    tuned = {key: rows for key, rows in clusters.items() if len(rows) >= pipeline.config.partition.min_tuned_rows}
+    tuned = {key: rows for key, rows in clusters.items() if pipeline.config.tunes(len(rows))}
     specialists = dict(zip(tuned, specialists_of(pipeline, list(tuned.values()), workers, report), strict=True))
     digests = {f"rows/{key}": rows.digest() for key, rows in clusters.items()}
     digests |= {f"specialist/{key}": specialist.digest() for key, specialist in specialists.items()}

@@ -142,16 +142,15 @@ def compare(
         stored = _entry_leaves(store, hash_key, entries[0])
         rows = rows_of(pipeline, samples, workers, report)
         fresh = {f"rows/{cluster}": state_leaf(hash_key, f"rows/{cluster}", rows.digest())}
-        if len(rows) >= pipeline.config.partition.min_tuned_rows:
+        if pipeline.config.tunes(len(rows)):
             name = f"specialist/{cluster}"
             specialist = specialists_of(pipeline, [rows], workers, report)[0]
             fresh[name] = state_leaf(hash_key, name, specialist.digest())
-    smallest = manifest.config.partition.min_tuned_rows
     return Comparison(
         stored=stored,
         fresh=fresh,
         committed=commit.leaves(),
-        awaiting=tuple(entry.key for entry in entries if entry.state(smallest) == "awaits tuning"),
+        awaiting=tuple(entry.key for entry in entries if entry.state(manifest.config.tunes) == "awaits tuning"),
         rows=len(samples),
     )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
@@ -40,11 +40,11 @@ class ClusterEntry:
     specialist_object: str | None = None
     specialist_leaf: str | None = None
 
-    def state(self, min_tuned_rows: int) -> ClusterState:
-        """How far it is, where clusters with fewer rows than that get no specialist."""
+    def state(self, tunes: Callable[[int], bool]) -> ClusterState:
+        """How far it is; ``tunes`` says whether a cluster with this many rows gets a specialist (StateConfig.tunes)."""
         if self.specialist_object is not None:
             return "tuned"
-        return "too small" if self.rows < min_tuned_rows else "awaits tuning"
+        return "awaits tuning" if tunes(self.rows) else "too small"
 
     def without_specialist(self) -> ClusterEntry:
         """The same rows, answered for by the shared head."""

@@ -50,14 +50,14 @@ def failed(planner: Planner, attempts: dict[str, Attempts], key: str) -> None:
 
 
 def test_the_nearest_deadline_comes_first_and_then_the_cheapest() -> None:
-    planner = Planner(min_tuned_rows=2, epochs=3, attempts={})
+    planner = Planner(lambda rows: rows >= 2, epochs=3, attempts={})
     ready = planner.ready(commit(a=50, b=10, c=30, d=20, e=1), {"a": "2026-01-02", "c": "2026-01-01"})
     assert keys(ready) == ["c", "a", "b", "d"]
 
 
 def test_a_failed_tuning_pauses_twice_as_long_each_time_and_holds_up_no_other() -> None:
     clock, attempts = Clock(), dict[str, Attempts]()
-    planner = Planner(1, 1, attempts, clock)
+    planner = Planner(lambda _: True, 1, attempts, clock)
     now = commit(a=5, b=6)
     failed(planner, attempts, "a")
     assert keys(planner.ready(now, {})) == ["b"]
@@ -73,7 +73,7 @@ def test_a_failed_tuning_pauses_twice_as_long_each_time_and_holds_up_no_other() 
 
 def test_after_some_attempts_a_tuning_is_given_up_until_they_are_forgotten() -> None:
     attempts = dict[str, Attempts]()
-    planner = Planner(1, 1, attempts, Clock())
+    planner = Planner(lambda _: True, 1, attempts, Clock())
     now = commit(a=5, b=6)
     for _ in range(ATTEMPTS):
         failed(planner, attempts, "a")
@@ -87,7 +87,7 @@ def test_after_some_attempts_a_tuning_is_given_up_until_they_are_forgotten() -> 
 
 def test_a_tuning_that_cannot_be_written_is_tried_again_for_ever() -> None:
     clock = Clock()
-    planner = Planner(1, 1, {}, clock)
+    planner = Planner(lambda _: True, 1, {}, clock)
     now = commit(a=5, b=6)
     for _ in range(3 * ATTEMPTS):
         planner.pause(job("a"), is_transient=True)
