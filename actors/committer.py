@@ -152,7 +152,7 @@ class Committer:
             specialists.append(self._specialist(tuned))
         if not specialists:
             return
-        pooled = self._heads.pooled + regroup.statistics_of_specialists(specialists, self._heads.pooled)
+        pooled = self._heads.pooled + Statistics.of_all(specialists, self._heads.pooled)
         with deterministic():
             heads = self._heads.with_pooled(pooled)
         self._put(commit, heads)
@@ -194,7 +194,7 @@ class Committer:
         ending = [entry for entry in tuned if entry.key in gone]
         staying = [entry for entry in tuned if entry.key not in gone]
         fewer = min(ending, staying, key=lambda entries: sum(entry.rows for entry in entries))
-        statistics = regroup.statistics_of_specialists(map(self._specialist, fewer), self._heads.pooled)
+        statistics = Statistics.of_all(map(self._specialist, fewer), self._heads.pooled)
         return self._heads.pooled - statistics if fewer is ending else statistics
 
     def _put(self, commit: Commit, heads: HeadsState) -> None:

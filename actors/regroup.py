@@ -22,7 +22,6 @@ from lmeraser.state.digests import json_digest, state_leaf
 from lmeraser.state.heads_state import HeadsState
 from lmeraser.state.log import Position
 from lmeraser.state.rows import RowTable
-from lmeraser.state.specialist import Specialist
 from lmeraser.state.stored_objects import object_name
 from lmeraser.store import Store
 
@@ -127,26 +126,11 @@ def rows_source(entry: ClusterEntry) -> RowObject:
     return RowObject(entry.rows_object, f"rows/{entry.key}", entry.rows_leaf)
 
 
-def statistics_of_rows(tables: Iterable[RowTable], only: Collection[str] | None, like: Statistics) -> Statistics:
-    """The shared head's statistics of the rows in the tables; of these ids only, where they are given."""
-    classes = len(like.counts_C)
-    total = Statistics.zero(len(like.sums_H), classes)
-    if only is not None:
-        chosen = (table.where(np.array([name in only for name in table.sample_ids], bool)) for table in tables)
-        # A few rows of each of many clusters: one sum is cheaper than many.
-        tables = (RowTable.concatenate(chosen, len(like.sums_H)),)
-    for table in tables:
-        total = total + Statistics.of(table.features_NH, table.labels_N, classes)
-    return total
-
-
-def statistics_of_specialists(specialists: Iterable[Specialist], like: Statistics) -> Statistics:
-    """The pooled head's statistics of these clusters."""
-    classes = len(like.counts_C)
-    total = Statistics.zero(len(like.sums_H), classes)
-    for specialist in specialists:
-        total = total + Statistics.of(specialist.features_NH, specialist.labels_N, classes)
-    return total
+def statistics_of_rows(tables: Iterable[RowTable], sample_ids: Collection[str], like: Statistics) -> Statistics:
+    """The shared head's statistics of the rows in the tables that have these ids."""
+    chosen = (table.where(np.array([name in sample_ids for name in table.sample_ids], bool)) for table in tables)
+    # A few rows of each of many clusters: one sum is cheaper than many.
+    return Statistics.of_all([RowTable.concatenate(chosen, len(like.sums_H))], like)
 
 
 def put_heads(store: Store, hash_key: HashKey, heads: HeadsState) -> tuple[str, str]:

@@ -143,13 +143,11 @@ def _committed(scene: Scenario, way: Way, store: Store) -> Commit:
         specialist = _with_prompt(scene, torch.from_numpy(scene.old.prompt))
     elif way == "prompt fine-tuned instead of tuned again":
         specialist = _with_prompt(scene, _fine_tuned(scene))
-    classes = len(scene.pipeline.config.labels)
     with deterministic():
-        shared = scene.heads.shared
+        shared, pooled = scene.heads.shared, scene.heads.pooled
         if way != "row kept in the head statistics only":
-            shared = shared - Statistics.of(scene.row.features_NH, scene.row.labels_N, classes)
-        pooled = scene.heads.pooled - Statistics.of(scene.old.features_NH, scene.old.labels_N, classes)
-        pooled = pooled + Statistics.of(specialist.features_NH, specialist.labels_N, classes)
+            shared = shared - Statistics.of_all([scene.row], shared)
+        pooled = pooled - Statistics.of_all([scene.old], pooled) + Statistics.of_all([specialist], pooled)
         heads = HeadsState.of(shared, pooled)
     changed = {scene.entry.key: _put_cluster(evidence.hash_key, store, scene.entry, scene.kept, specialist)}
     if way == "row kept in another cluster's file":

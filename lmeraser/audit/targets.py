@@ -101,8 +101,7 @@ def attacked(evidence: Evidence, pipeline: Pipeline, deleted: Sequence[Sample], 
                 store, key, entry.key, entry.specialist_object, entry.specialist_leaf
             )
     heads = read_heads(store, key, evidence.commit)
-    classes = len(pipeline.config.labels)
-    nothing = Statistics.zero(pipeline.feature_map.width, classes)
+    nothing = Statistics.zero(pipeline.feature_map.width, len(pipeline.config.labels))
     found = []
     for entry in touched:
         own = gone.where(owner_N == entry.key)
@@ -111,13 +110,8 @@ def attacked(evidence: Evidence, pipeline: Pipeline, deleted: Sequence[Sample], 
         count = min(plan.targets - len(own), max(1, len(table) // 3))
         stand_in_N = _drawn(pipeline.config.seed, table, count)
         with deterministic():
-            shared, pooled = nothing, nothing
-            for other, rows in tables.items():
-                if other != entry.key:
-                    shared = shared + Statistics.of(rows.features_NH, rows.labels_N, classes)
-            for other, specialist in specialists.items():
-                if other != entry.key:
-                    pooled = pooled + Statistics.of(specialist.features_NH, specialist.labels_N, classes)
+            shared = Statistics.of_all((rows for key, rows in tables.items() if key != entry.key), nothing)
+            pooled = Statistics.of_all((tuned for key, tuned in specialists.items() if key != entry.key), nothing)
         targets = RowTable.concatenate([own, table.where(stand_in_N)], pipeline.feature_map.width)
         deleted_ids = set(own.sample_ids)
         found.append(

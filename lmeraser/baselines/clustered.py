@@ -98,13 +98,10 @@ class Clustered:
     @cached_property
     def heads(self) -> HeadsState:
         """Shared and pooled head."""
-        classes = len(self.pipeline.config.labels)
+        nothing = Statistics.zero(self.table.features_NH.shape[1], len(self.pipeline.config.labels))
         with deterministic():
-            pooled = Statistics.zero(self.table.features_NH.shape[1], classes)
-            for specialist in self.specialists.values():
-                pooled = pooled + Statistics.of(specialist.features_NH, specialist.labels_N, classes)
-            shared = Statistics.of(self.table.features_NH, self.table.labels_N, classes)
-            return HeadsState.of(shared, pooled)
+            shared = Statistics.of_all([self.table], nothing)
+            return HeadsState.of(shared, Statistics.of_all(self.specialists.values(), nothing))
 
     @cached_property
     def own_heads(self) -> dict[str, Head]:

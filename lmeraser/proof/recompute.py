@@ -107,13 +107,9 @@ def members(partition: Partition, table: RowTable, bits_N: np.ndarray) -> dict[s
 
 
 def _heads(pipeline: Pipeline, table: RowTable, specialists: Sequence[Specialist]) -> HeadsState:
-    classes = len(pipeline.config.labels)
+    nothing = Statistics.zero(table.features_NH.shape[1], len(pipeline.config.labels))
     with deterministic():
-        shared = Statistics.of(table.features_NH, table.labels_N, classes)
-        pooled = Statistics.zero(table.features_NH.shape[1], classes)
-        for specialist in specialists:
-            pooled = pooled + Statistics.of(specialist.features_NH, specialist.labels_N, classes)
-        return HeadsState.of(shared, pooled)
+        return HeadsState.of(Statistics.of_all([table], nothing), Statistics.of_all(specialists, nothing))
 
 
 def _reported(done: Iterable[T], what: str, total: int, report: Report | None) -> Iterator[T]:
