@@ -19,6 +19,7 @@ from lmeraser.hashing import HashKey
 from lmeraser.learning.heads import Statistics
 from lmeraser.learning.numerics import deterministic
 from lmeraser.learning.partition import Dendrogram, cut
+from lmeraser.learning.region import RegionIndex
 from lmeraser.state.commit import ClusterEntry, Commit, Erasure
 from lmeraser.state.heads_state import HeadsState
 from lmeraser.state.manifest import Manifest, load_part
@@ -159,11 +160,11 @@ class Committer:
         fail_point(FailPoint.SPECIALIST_COMMITTED)
 
     def _erasures(self, requests: Sequence[Resolution], before: Iterable[ClusterEntry]) -> tuple[Erasure, ...]:
-        clusters = regroup.ClustersOfRows(before)
+        regions = RegionIndex(entry.region for entry in before)
         return tuple(
             Erasure(
                 request.id,
-                tuple(sorted(clusters.holding(self.index.only(request.rows)))),
+                tuple(sorted(regroup.clusters_of(self.index.only(request.rows), regions))),
                 request.samples,
                 request.subjects,
                 len(request.rows),

@@ -338,7 +338,10 @@ def answering(fit: Any, images_N3PP: np.ndarray) -> Callable[[], object]:
     if not isinstance(fit, Clustered):
         return lambda: fit.scores(images_N3PP)
     keys = list(fit.specialists)
-    entries = [ClusterEntry(one.key, one.anchors, one.bits, one.rows, "rows", "leaf") for one in fit.partition.clusters]
+    entries = [
+        ClusterEntry(cluster.key, cluster.region.anchors, cluster.region.bits, cluster.rows, "rows", "leaf")
+        for cluster in fit.partition.clusters
+    ]
     prompts = [torch.from_numpy(fit.specialists[key].prompt) for key in keys]
     snapshot = Snapshot(
         commit=Commit(tuple(entries), "heads", "leaf", {}, "leaf"),

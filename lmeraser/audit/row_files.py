@@ -53,10 +53,7 @@ def _wrong_with_rows(evidence: Evidence, entry: ClusterEntry, table: RowTable) -
     if len(table) != entry.rows:
         yield f"the commit counts {entry.rows} rows, the file holds {len(table)}"
     bits_N = table.bits(evidence.manifest.config.seed)
-    strangers = sum(
-        anchor not in entry.anchors or not f"{bits:064b}".startswith(entry.bits)
-        for anchor, bits in zip(table.anchors_N.tolist(), bits_N.tolist(), strict=True)
-    )
+    strangers = int((~entry.region.holds(table.anchors_N, bits_N)).sum())
     if strangers:
         yield f"{strangers} rows belong to another cluster"
 

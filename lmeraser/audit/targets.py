@@ -15,9 +15,10 @@ import numpy as np
 
 from lmeraser.audit.evidence import Evidence
 from lmeraser.data import Sample
-from lmeraser.hashing import draw, row_bits
+from lmeraser.hashing import draw
 from lmeraser.learning.heads import Statistics
 from lmeraser.learning.numerics import deterministic
+from lmeraser.learning.region import RegionIndex
 from lmeraser.state.commit import ClusterEntry
 from lmeraser.state.heads_state import HeadsState
 from lmeraser.state.pipeline import Pipeline
@@ -84,7 +85,8 @@ def attacked(evidence: Evidence, pipeline: Pipeline, deleted: Sequence[Sample], 
         ObjectMissingError, ObjectCorruptError: when an object is not what the commit names.
     """
     gone = pipeline.rows(deleted)
-    owner_N = np.array([_owner(evidence, gone, row) for row in range(len(gone))], object)
+    regions = RegionIndex(entry.region for entry in evidence.commit.clusters)
+    owner_N = np.array(regions.keys_of(gone.anchors_N, gone.bits(pipeline.config.seed)), object)
     touched = sorted(
         (entry for entry in evidence.touched() if entry.rows >= 2),
         key=lambda entry: (-int((owner_N == entry.key).sum()), -entry.rows, entry.key),
@@ -127,16 +129,6 @@ def attacked(evidence: Evidence, pipeline: Pipeline, deleted: Sequence[Sample], 
             )
         )
     return found
-
-
-def _owner(evidence: Evidence, table: RowTable, row: int) -> str | None:
-    """Key of the cluster at the row's place; None where no row remains there."""
-    bits = f"{row_bits(evidence.manifest.config.seed, table.sample_ids[row], table.subject_ids[row]):064b}"
-    anchor = int(table.anchors_N[row])
-    return next(
-        (entry.key for entry in evidence.commit.clusters if anchor in entry.anchors and bits.startswith(entry.bits)),
-        None,
-    )
 
 
 def _drawn(seed: int, table: RowTable, count: int) -> np.ndarray:

@@ -145,7 +145,7 @@ class Clustered:
             key=lambda cluster: (cluster.rows, -int(cluster.key, 16)),
         )
         for cluster in order:
-            key_A[list(cluster.anchors)] = cluster.key
+            key_A[list(cluster.region.anchors)] = cluster.key
         return key_A
 
     @cached_property

@@ -98,11 +98,7 @@ def worker_processes(store_uri: str, count: int) -> Iterator[Executor]:
 
 def members(partition: Partition, table: RowTable, bits_N: np.ndarray) -> dict[str, RowTable]:
     """The rows of each cluster of the partition, by its key."""
-    keys = [
-        partition.cluster_of(anchor, bits)
-        for anchor, bits in zip(table.anchors_N.tolist(), bits_N.tolist(), strict=True)
-    ]
-    keys_N = np.array(keys, object)
+    keys_N = np.array(partition.index.keys_of(table.anchors_N, bits_N), object)
     return {cluster.key: table.where(keys_N == cluster.key) for cluster in partition.clusters}
 
 

@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any, Literal
 
 from lmeraser.errors import LogError
+from lmeraser.learning.region import Region
 from lmeraser.state.log import Record
 from lmeraser.state.merkle import merkle_root
 
@@ -39,6 +40,11 @@ class ClusterEntry:
     rows_leaf: str
     specialist_object: str | None = None
     specialist_leaf: str | None = None
+
+    @cached_property
+    def region(self) -> Region:
+        """Which rows it holds."""
+        return Region(self.anchors, self.bits)
 
     def state(self, tunes: Callable[[int], bool]) -> ClusterState:
         """How far it is; ``tunes`` says whether a cluster with this many rows gets a specialist (StateConfig.tunes)."""
