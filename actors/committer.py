@@ -25,7 +25,7 @@ from lmeraser.state.heads_state import HeadsState
 from lmeraser.state.manifest import Manifest, load_part
 from lmeraser.state.rows import RowTable
 from lmeraser.state.specialist import Specialist
-from lmeraser.state.stored_objects import check_objects, read_rows, read_specialist
+from lmeraser.state.stored_objects import check_objects, read_rows_of, read_specialist
 from lmeraser.store import Store
 
 _log = logging.getLogger(__name__)
@@ -206,7 +206,7 @@ class Committer:
         fail_point(FailPoint.COMMIT_APPENDED)
 
     def _rows_of(self, entry: ClusterEntry) -> RowTable:
-        return read_rows(self._store, self._hash_key, entry.rows_object, f"rows/{entry.key}", entry.rows_leaf)
+        return read_rows_of(self._store, self._hash_key, entry)
 
     def _specialist(self, entry: ClusterEntry) -> Specialist:
         assert entry.specialist_object is not None

@@ -21,9 +21,9 @@ from lmeraser.learning.region import RegionIndex
 from lmeraser.state.commit import ClusterEntry, Commit
 from lmeraser.state.digests import json_digest, state_leaf
 from lmeraser.state.heads_state import HeadsState
+from lmeraser.state.layout import HEADS_PART, PARTITION_PART, new_heads_object, new_rows_object, rows_part
 from lmeraser.state.log import Position
 from lmeraser.state.rows import RowTable
-from lmeraser.state.stored_objects import object_name
 from lmeraser.store import Store
 
 
@@ -83,7 +83,7 @@ def regroup(
                 region=cluster.region,
                 sources=(*sources, *incoming[cluster.key]),
                 requests=requests,
-                target=object_name(f"rows/{cluster.key}", "parquet"),
+                target=new_rows_object(cluster.key),
                 position=position,
             )
         )
@@ -97,7 +97,7 @@ def clusters_of(rows: RowIndex, regions: RegionIndex) -> frozenset[str]:
 
 def rows_source(entry: ClusterEntry) -> RowObject:
     """Where a cluster's rows lie."""
-    return RowObject(entry.rows_object, f"rows/{entry.key}", entry.rows_leaf)
+    return RowObject(entry.rows_object, rows_part(entry.key), entry.rows_leaf)
 
 
 def statistics_of_rows(tables: Iterable[RowTable], sample_ids: Collection[str], like: Statistics) -> Statistics:
@@ -109,10 +109,10 @@ def statistics_of_rows(tables: Iterable[RowTable], sample_ids: Collection[str], 
 
 def put_heads(store: Store, hash_key: HashKey, heads: HeadsState) -> tuple[str, str]:
     """Write the heads; their object's name and their keyed digest."""
-    name = object_name("heads", "safetensors")
+    name = new_heads_object()
     store.put(name, heads.to_safetensors())
     fail_point(FailPoint.HEADS_WRITTEN)
-    return name, state_leaf(hash_key, "heads", heads.digest())
+    return name, state_leaf(hash_key, HEADS_PART, heads.digest())
 
 
 def regrouped_entries(regrouping: Regrouping, written: Mapping[str, WrittenObject]) -> tuple[ClusterEntry, ...]:
@@ -139,4 +139,4 @@ def with_entry(commit: Commit, changed: ClusterEntry) -> Commit:
 
 def partition_leaf(hash_key: HashKey, partition: Partition) -> str:
     """The keyed digest of a partition."""
-    return state_leaf(hash_key, "partition", json_digest(partition.canonical()))
+    return state_leaf(hash_key, PARTITION_PART, json_digest(partition.canonical()))

@@ -10,19 +10,20 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from actors.allowance import Allowance
 from actors.fail_points import FailPoint, fail_point
 from actors.journal import Journal
 from actors.row_index import RowIndex
+from lmeraser.clock import timestamp
 from lmeraser.deletion import Deletion
 from lmeraser.errors import IdempotencyConflictError, LogError, ObjectMissingError, RequestError, StoreError
 from lmeraser.hashing import HashKey, canonical_json
 from lmeraser.ids import fault_of_id, is_text
 from lmeraser.proof.receipts import sample_hash, subject_hash
-from lmeraser.state.commit import DATA_FOLDERS
+from lmeraser.state.layout import DATA_FOLDERS, REQUESTS, deletion_of_request, request_object
 from lmeraser.store import Store, unfenced
 
 MAX_IDS = 100_000
@@ -106,7 +107,7 @@ class Intake:
             record = self._record_of(request, index)
             unknown = len(record["unknown_samples"]) + len(record["unknown_subjects"])
             self._allowance.take(unknown, rows=len(record["samples"]))
-            name = self.object_of(request["id"])
+            name = request_object(request["id"])
             self._store.put(name, canonical_json(request))
             fail_point(FailPoint.REQUEST_WRITTEN)
             try:
@@ -127,9 +128,9 @@ class Intake:
         # What they had half written of requests, receipts and the log; the sweep sees to the rest.
         self._store.purge_partial(lambda name: name.startswith(DATA_FOLDERS), self._journal.check)
         history = self._journal.history
-        for name in self._store.names("requests/"):
+        for name in self._store.names(REQUESTS):
             request = self._read(name)
-            deletion = history.deletions.get(name.removeprefix("requests/").removesuffix(".json"))
+            deletion = history.deletions.get(deletion_of_request(name))
             if deletion is not None:
                 if deletion.status != "accepted":
                     self._store.purge(name, self._journal.check)
@@ -145,7 +146,7 @@ class Intake:
         They are looked up when they are erased and not when the request is accepted, so that those which an ingest
         added meanwhile are among them.
         """
-        name = self.object_of(request_id)
+        name = request_object(request_id)
         recorded = self._journal.history.bodies[request_id]
         request = self._read(name)
         if request is None or self._body(request) != recorded["body"]:
@@ -166,14 +167,9 @@ class Intake:
 
     def forget(self, request_id: str) -> None:
         """Purge the ids in clear, and those of requests that could not be recorded."""
-        self._store.purge(self.object_of(request_id), self._journal.check)
+        self._store.purge(request_object(request_id), self._journal.check)
         with self._lock:
             self._purge_refused()
-
-    @staticmethod
-    def object_of(request_id: str) -> str:
-        """The name of a request's object."""
-        return f"requests/{request_id}.json"
 
     def _purge_refused(self) -> None:
         while self._refused:
@@ -243,7 +239,7 @@ def _utc(deadline: str | None) -> str | None:
     try:
         moment = datetime.fromisoformat(deadline)
         if moment.tzinfo is not None:
-            return moment.astimezone(UTC).isoformat(timespec="milliseconds")
+            return timestamp(moment)
     except (ValueError, OverflowError):
         # No time, or one that lies outside the years 1 to 9999 in UTC.
         pass

@@ -39,11 +39,11 @@ from lmeraser.config import load_config
 from lmeraser.data import Sample, open_source
 from lmeraser.hashing import draw
 from lmeraser.learning.heads import blend
-from lmeraser.proof.verify import newest_commit
+from lmeraser.proof.verify import current_commit
 from lmeraser.state.keys import load_hash_key, load_signing_key
 from lmeraser.state.log import Log
 from lmeraser.state.pipeline import Pipeline
-from lmeraser.state.stored_objects import read_heads, read_rows, read_specialist
+from lmeraser.state.stored_objects import read_heads, read_rows_of, read_specialist
 from lmeraser.store import LocalStore
 
 _ROUNDS, _EACH = 5, 4
@@ -148,10 +148,10 @@ def _published(copy: Path, plan: Plan) -> Iterator[tuple[str, float]]:
     """The published model's confidence in each row that remains."""
     store, key = LocalStore(copy / "store"), load_hash_key(copy / "keys")
     pipeline = _pipeline(copy)
-    commit = newest_commit(Log(store))
+    commit = current_commit(Log(store))
     heads = read_heads(store, key, commit)
     for entry in commit.clusters:
-        rows = read_rows(store, key, entry.rows_object, f"rows/{entry.key}", entry.rows_leaf)
+        rows = read_rows_of(store, key, entry)
         shared_NC = heads.shared_head.scores(rows.features_NH)
         pooled_NC, has_N = shared_NC, np.full(len(rows), entry.specialist_object is not None)
         if entry.specialist_object is not None:

@@ -10,7 +10,7 @@ from lmeraser.audit.report import Section, section
 from lmeraser.errors import ObjectCorruptError, ObjectMissingError
 from lmeraser.state.commit import ClusterEntry
 from lmeraser.state.rows import RowTable
-from lmeraser.state.stored_objects import read_rows
+from lmeraser.state.stored_objects import read_rows_of
 
 
 def row_files(evidence: Evidence) -> Section:
@@ -19,9 +19,7 @@ def row_files(evidence: Evidence) -> Section:
     ids: list[str] = []
     for entry in evidence.commit.clusters:
         try:
-            table = read_rows(
-                evidence.store, evidence.hash_key, entry.rows_object, f"rows/{entry.key}", entry.rows_leaf
-            )
+            table = read_rows_of(evidence.store, evidence.hash_key, entry)
         except (ObjectCorruptError, ObjectMissingError) as error:
             findings.append(str(error))
             continue

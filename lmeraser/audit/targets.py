@@ -24,7 +24,7 @@ from lmeraser.state.heads_state import HeadsState
 from lmeraser.state.pipeline import Pipeline
 from lmeraser.state.rows import RowTable
 from lmeraser.state.specialist import Specialist
-from lmeraser.state.stored_objects import read_heads, read_rows, read_specialist
+from lmeraser.state.stored_objects import read_heads, read_rows_of, read_specialist
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ def attacked(evidence: Evidence, pipeline: Pipeline, deleted: Sequence[Sample], 
     tables: dict[str, RowTable] = {}
     specialists: dict[str, Specialist] = {}
     for entry in evidence.commit.clusters:
-        tables[entry.key] = read_rows(store, key, entry.rows_object, f"rows/{entry.key}", entry.rows_leaf)
+        tables[entry.key] = read_rows_of(store, key, entry)
         if entry.specialist_object is not None:
             specialists[entry.key] = read_specialist(
                 store, key, entry.key, entry.specialist_object, entry.specialist_leaf

@@ -22,6 +22,7 @@ from lmeraser.learning.numerics import deterministic
 from lmeraser.learning.partition import Partition
 from lmeraser.state.digests import json_digest, state_leaf
 from lmeraser.state.heads_state import HeadsState
+from lmeraser.state.layout import HEADS_PART, PARTITION_PART, rows_part, specialist_part
 from lmeraser.state.manifest import Manifest, load_manifest
 from lmeraser.state.pipeline import Pipeline, chunks
 from lmeraser.state.public_artifacts import load_pipeline
@@ -59,10 +60,10 @@ def fresh_leaves(
     clusters = members(partition, table, bits_N)
     tuned = {key: rows for key, rows in clusters.items() if pipeline.config.tunes(len(rows))}
     specialists = dict(zip(tuned, specialists_of(pipeline, list(tuned.values()), workers, report), strict=True))
-    digests = {f"rows/{key}": rows.digest() for key, rows in clusters.items()}
-    digests |= {f"specialist/{key}": specialist.digest() for key, specialist in specialists.items()}
-    digests["partition"] = json_digest(partition.canonical())
-    digests["heads"] = _heads(pipeline, table, list(specialists.values())).digest()
+    digests = {rows_part(key): rows.digest() for key, rows in clusters.items()}
+    digests |= {specialist_part(key): specialist.digest() for key, specialist in specialists.items()}
+    digests[PARTITION_PART] = json_digest(partition.canonical())
+    digests[HEADS_PART] = _heads(pipeline, table, list(specialists.values())).digest()
     leaves = {name: state_leaf(hash_key, name, digest) for name, digest in digests.items()}
     return leaves | manifest.leaves(hash_key)
 

@@ -23,8 +23,8 @@ from lmeraser.proof.mirror import LogMirror
 from lmeraser.proof.receipts import covers, verify_receipt
 from lmeraser.proof.residue import scan
 from lmeraser.state.keys import load_signing_key
+from lmeraser.state.layout import RESTORING
 from lmeraser.state.log import Log
-from lmeraser.state.manifest import RESTORING
 from lmeraser.state.rows import RowTable
 from lmeraser.store import LocalStore
 

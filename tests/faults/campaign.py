@@ -34,8 +34,8 @@ from actors.coordinator import Coordinator
 from actors.fail_points import EVENT, FailPoint
 from actors.owners import InProcessOwners
 from lmeraser.proof.receipts import verify_receipt
-from lmeraser.state.commit import DATA_FOLDERS
 from lmeraser.state.keys import load_signing_key
+from lmeraser.state.layout import DATA_FOLDERS
 from lmeraser.state.log import Log
 from lmeraser.state.pipeline import Pipeline
 from lmeraser.store import LocalStore

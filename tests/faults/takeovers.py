@@ -34,8 +34,8 @@ from actors.owners import InProcessOwners
 from lmeraser.data import Sample
 from lmeraser.errors import FencedError
 from lmeraser.proof.receipts import verify_receipt
-from lmeraser.state.commit import DATA_FOLDERS
 from lmeraser.state.keys import load_signing_key
+from lmeraser.state.layout import DATA_FOLDERS
 from lmeraser.state.pipeline import Pipeline
 from lmeraser.state.rows import RowTable
 from lmeraser.store import LocalStore
