@@ -13,6 +13,7 @@ from actors.log_replay import Attempts
 from actors.owner import TuningJob
 from actors.owners import InProcessOwners, TuningResult
 from actors.planner import ATTEMPTS, STORE_PAUSE_S, Planner
+from lmeraser.deletion import DeletionRequest
 from lmeraser.errors import RequestError
 from lmeraser.proof.receipts import verify_receipt
 from lmeraser.state.commit import ClusterEntry, Commit
@@ -129,10 +130,10 @@ def test_a_deletion_whose_tuning_keeps_failing_keeps_its_erasure_and_can_be_retr
         )
         for entry in (first, second)
     }
-    bad = coordinator.delete([ids[first.key]], [])
+    bad = coordinator.delete(DeletionRequest((ids[first.key],)))
     coordinator.step()
     owners.failing = frozenset(coordinator.status()["awaiting"])
-    good = coordinator.delete([ids[second.key]], [])
+    good = coordinator.delete(DeletionRequest((ids[second.key],)))
     coordinator.step()
     finish(coordinator)
     assert coordinator.deletion(good.id).status == "completed"
@@ -152,9 +153,9 @@ def test_a_deletion_whose_tuning_keeps_failing_keeps_its_erasure_and_can_be_retr
 
 def test_a_deadline_is_kept_in_utc_and_one_without_an_offset_is_refused(system_of: SystemOf) -> None:
     coordinator = system_of().coordinator()
-    deletion = coordinator.delete(["s1"], [], None, "2027-01-01T02:00:00+02:00")
+    deletion = coordinator.delete(DeletionRequest(("s1",), deadline="2027-01-01T02:00:00+02:00"))
     assert coordinator.deletion(deletion.id).deadline == "2027-01-01T00:00:00.000+00:00"
     for wrong in ("2027-01-01T02:00:00", "soon"):
         with pytest.raises(RequestError, match=wrong):
-            coordinator.delete(["s2"], [], None, wrong)
+            coordinator.delete(DeletionRequest(("s2",), deadline=wrong))
     assert len(coordinator.deletions()) == 1
