@@ -11,7 +11,7 @@ from small_system import System
 from until import until
 
 from actors.coordinator import Coordinator
-from lmeraser.client.client import AsyncClient
+from lmeraser.client.async_client import AsyncClient
 from lmeraser.config import ServingConfig
 from lmeraser.deletion import Deletion, DeletionRequest
 from lmeraser.errors import NotReadyError
