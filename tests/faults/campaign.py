@@ -6,7 +6,7 @@ one that is not killed finishes, as an operator's restart would. The client asks
 it got no answer. Afterwards: the root is that of a fresh run on the remaining rows, the chain checks, the request was
 carried out exactly once, its receipt holds, and no file holds the rows.
 
-    python tests/faults/campaign.py --runs 28 --out docs/kills.md
+    python tests/faults/campaign.py --runs 28 --out docs/evidence/kills.md
 """
 
 from __future__ import annotations

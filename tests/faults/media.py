@@ -6,7 +6,7 @@ medium is well again, and the same coordinator, or a new one on the same store, 
 asks again, with its idempotency key, where it was refused. Afterwards it is looked at what ``campaign.py`` looks at
 after a kill.
 
-    python tests/faults/media.py --out docs/disk.md
+    python tests/faults/media.py --out docs/evidence/disk.md
 
 Needs the right to mount: put ``unshare -rm`` before it where one is not root.
 """

@@ -5,7 +5,7 @@ process that is frozen. A second coordinator takes over, erases another row, and
 the first goes on to its end, and after it the second. Nothing that was acknowledged may be lost, the root has to be
 that of a fresh run on the remaining rows, and every object of the newest commit has to be there.
 
-    python tests/faults/takeovers.py --out docs/takeovers.md
+    python tests/faults/takeovers.py --out docs/evidence/takeovers.md
 """
 
 from __future__ import annotations
