@@ -128,12 +128,7 @@ def _deletion_routes(coordinator: Coordinator, router: APIRouter) -> APIRouter:
         idempotency_key: Annotated[str | None, Header(min_length=1, max_length=255)] = None,
     ) -> Deletion:
         """Request a deletion. A repeated request with the same idempotency key and body returns the same deletion."""
-        deletion = await coordinator.delete(
-            body.sample_ids,
-            body.subject_ids,
-            idempotency_key,
-            body.deadline,
-        )
+        deletion = await coordinator.delete(body.with_key(idempotency_key))
         # Relative to /v1/deletions, so that it is also right behind a proxy with a path prefix.
         response.headers["Location"] = f"deletions/{deletion.id}"
         return deletion
@@ -186,7 +181,7 @@ def _state_routes(replica: Replica, router: APIRouter) -> APIRouter:
                     rows=entry.rows,
                     anchors=len(entry.anchors),
                     specialist=entry.specialist_object is not None,
-                    state=entry.state(replica.min_tuned_rows),
+                    state=entry.state(replica.tunes),
                 )
                 for entry in commit.clusters
             ],

@@ -72,7 +72,7 @@ class Replica:
         hash_key = load_hash_key(keys)
         self.config = config
         self.store_id = manifest.store_id
-        self.min_tuned_rows = manifest.config.partition.min_tuned_rows
+        self.tunes = manifest.config.tunes
         self._pipeline = pipeline
         self._predictor = Predictor(pipeline, config)
         self._predictor.warm_up()
