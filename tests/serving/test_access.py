@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urljoin
 
-import httpx2
 import pytest
-from direct_service import URL, Service
+from direct_service import Service
+from guarded_calls import GUARDED, ROUTES, ask, assert_refused, new_key
 from small_system import System, picture
 
 from lmeraser.errors import KeysError
@@ -20,57 +20,11 @@ from serving.app import build
 
 SystemOf = Callable[..., System]
 OPEN = [("GET", "/healthz"), ("GET", "/readyz"), ("GET", "/docs"), ("GET", "/openapi.json")]
-ROUTES = {
-    "predict": [("POST", "/v1/predict")],
-    "delete": [
-        ("POST", "/v1/deletions"),
-        ("GET", "/v1/deletions"),
-        ("GET", "/v1/deletions/none"),
-        ("GET", "/v1/deletions/none/receipt"),
-        ("POST", "/v1/deletions/none/retry"),
-    ],
-    "admin": [("GET", "/v1/clusters"), ("GET", "/v1/commit")],
-}
-GUARDED = [(scope, method, path) for scope, routes in ROUTES.items() for method, path in routes]
-
-
-def ask(
-    service: Service,
-    method: str,
-    path: str,
-    key: str | None = None,
-    caller: str = "127.0.0.1",
-    more: dict[str, str] | None = None,
-) -> httpx2.Response:
-    """Call from a machine with this address. The body is not JSON, so that nothing is changed."""
-
-    async def run() -> httpx2.Response:
-        transport = httpx2.ASGITransport(service.app, client=(caller, 40_000))
-        async with httpx2.AsyncClient(base_url=URL, transport=transport) as client:
-            headers = [(b"content-type", b"application/json")]
-            if key is not None:
-                headers.append((b"authorization", f"Bearer {key}".encode()))
-            headers += [(name.encode(), value.encode()) for name, value in (more or {}).items()]
-            return await client.request(method, path, headers=headers, content=b"{" if method == "POST" else None)
-
-    return asyncio.run(run())
-
-
-def new_key(service: Service, *scopes: str) -> str:
-    return create_api_key(service.system.keys, scopes)[1]
 
 
 @pytest.fixture
 def service(system_of: SystemOf) -> Service:
     return Service(system_of())
-
-
-def assert_refused(answer: httpx2.Response, status: int, scope: str) -> None:
-    assert answer.status_code == status
-    assert answer.headers["content-type"] == "application/problem+json"
-    assert f"{scope!r}" in answer.json()["detail"]
-    assert f'scope="{scope}"' in answer.headers["www-authenticate"]
-    assert answer.headers["www-authenticate"].startswith("Bearer ")
 
 
 def test_a_key_opens_the_routes_of_its_scopes_and_no_others(service: Service) -> None:
@@ -120,14 +74,6 @@ def test_a_key_is_valid_from_its_creation_until_it_is_revoked(service: Service) 
         assert ask(service, "GET", "/v1/commit", secret).status_code == 401
     # Revoking all keys does not open the service.
     assert ask(service, "GET", "/v1/commit").status_code == 401
-
-
-@pytest.mark.parametrize(
-    ("caller", "status"), [("127.0.0.1", 200), ("127.9.9.9", 200), ("::1", 200), ("203.0.113.9", 401), ("", 401)]
-)
-def test_without_keys_only_this_machine_may_call(service: Service, caller: str, status: int) -> None:
-    assert ask(service, "GET", "/v1/commit", caller=caller).status_code == status
-    assert ask(service, "GET", "/v1/commit", "any", caller=caller).status_code == status
 
 
 def test_an_unreadable_key_file_closes_the_service(service: Service) -> None:
@@ -224,100 +170,6 @@ def test_missing_keys_are_an_error_when_keys_are_expected(tmp_path: Path) -> Non
     for folder in (tmp_path, tmp_path / "nowhere"):
         with pytest.raises(KeysError, match="are missing"):
             ApiKeys(folder, expected=True).current()
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        "X-Forwarded-For",
-        "X-Forwarded-Host",
-        "X-Forwarded-Proto",
-        "X-Forwarded-Prefix",
-        "X-Original-Forwarded-For",
-        "Forwarded",
-        "X-Real-IP",
-        "Via",
-        "CF-Connecting-IP",
-        "True-Client-IP",
-        "X-Client-IP",
-        "X-Cluster-Client-IP",
-        "Fastly-Client-IP",
-        "X-Azure-ClientIP",
-        "X-Envoy-External-Address",
-        "X-Amzn-Trace-Id",
-        "CDN-Loop",
-        "X-Remote-Addr",
-    ],
-)
-def test_without_keys_a_call_through_a_proxy_is_not_local(service: Service, name: str) -> None:
-    for value in ("127.0.0.1", "203.0.113.9", ""):
-        answer = ask(service, "GET", "/v1/commit", more={name: value})
-        assert_refused(answer, 401, "admin")
-    assert ask(service, "GET", "/v1/commit", new_key(service, "admin"), more={name: "203.0.113.9"}).status_code == 200
-
-
-@pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.1:8000", "localhost:1", "LocalHost", "[::1]", "[::1]:8000"])
-def test_without_keys_the_names_of_this_machine_are_accepted(service: Service, host: str) -> None:
-    own = {"host": host, "origin": f"http://{host}", "sec-fetch-site": "same-origin"}
-    for method, path in (route for routes in ROUTES.values() for route in routes):
-        assert ask(service, method, path, more=own).status_code in (200, 404, 422), path
-
-
-@pytest.mark.parametrize(
-    "host",
-    ["evil.example", "evil.example:8000", "127.0.0.1.evil.example", "localhost.evil.example", "192.168.0.7", "", "::1"],
-)
-def test_without_keys_a_foreign_host_name_is_misdirected(service: Service, host: str) -> None:
-    for _, method, path in GUARDED:
-        answer = ask(service, method, path, more={"host": host, "origin": f"http://{host}"})
-        assert (answer.status_code, answer.headers["content-type"]) == (421, "application/problem+json"), path
-        assert repr(host) in answer.json()["detail"]
-    assert ask(service, "GET", "/healthz", more={"host": host}).status_code == 200
-    key = new_key(service, "admin")
-    assert ask(service, "GET", "/v1/commit", key, more={"host": host}).status_code == 200
-
-
-@pytest.mark.parametrize(
-    "more",
-    [
-        {"origin": "http://evil.example"},
-        {"origin": "null"},
-        {"origin": "http://127.0.0.1:9999"},
-        {"origin": "http://127.0.0.1"},
-        {"origin": "http://localhost:8000"},
-        {"origin": ""},
-        {"sec-fetch-site": "cross-site"},
-        {"origin": "http://127.0.0.1:8000", "sec-fetch-site": "cross-site"},
-    ],
-    ids=str,
-)
-def test_without_keys_foreign_pages_may_not_call(service: Service, more: dict[str, str]) -> None:
-    for _, method, path in GUARDED:
-        answer = ask(service, method, path, more=more)
-        assert (answer.status_code, answer.headers["content-type"]) == (403, "application/problem+json"), path
-    assert ask(service, "GET", "/v1/commit", new_key(service, "admin"), more=more).status_code == 200
-
-
-@pytest.mark.parametrize(
-    "content_type",
-    [
-        None,
-        "text/plain",
-        "text/plain;charset=application/json",
-        "application/x-www-form-urlencoded",
-        "multipart/form-data; boundary=x",
-        "",
-    ],
-)
-def test_what_a_page_may_send_without_a_preflight_deletes_nothing(service: Service, content_type: str | None) -> None:
-    # Without Origin, as from a browser or an extension that omits it.
-    headers = {} if content_type is None else {"content-type": content_type}
-    for path in ("/v1/deletions", "/v1/predict"):
-        answer = service.http("POST", path, content=b'{"sample_ids": ["s3"]}', headers=headers)
-        assert answer.status_code in (400, 415, 422), path
-        assert answer.headers["content-type"] == "application/problem+json"
-    assert service.coordinator.coordinator.deletions() == []
-    assert service.http("OPTIONS", "/v1/deletions", headers={"origin": "http://evil.example"}).status_code == 405
 
 
 def test_a_service_that_starts_with_keys_expects_them(service: Service) -> None:
