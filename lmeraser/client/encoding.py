@@ -122,6 +122,7 @@ def _as_encoded(image: Image.Image) -> bytes:
         return _as_png(_grey(image), image, transparent)
     if transparent is None:
         return _as_png(image.convert("RGBA" if image.has_transparency_data else "RGB"), image)
+    # Kept in the image: in a second call the scale of its file is no longer known.
     image.info["transparency"] = transparent
     # The service puts transparent images on white, as it does for every other caller.
     return _as_png(image.convert("RGBA"), image)

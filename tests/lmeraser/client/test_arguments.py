@@ -46,7 +46,7 @@ def test_a_malformed_deletion_id_is_refused_and_not_sent(wrong: Any) -> None:
     for call in (client.deletion, client.retry, client.wait, client.receipt):
         with pytest.raises(RequestError) as refused:
             call(wrong)
-        assert repr(wrong) in str(refused.value) and "allowed are 1 to 128 letters" in str(refused.value)
+        assert repr(wrong) in str(refused.value) and "allowed are 1 to 128 ASCII letters" in str(refused.value)
     assert seen == []
 
 
