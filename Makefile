@@ -59,8 +59,8 @@ format: $(STAMP)  ## Put code into its one form.
 clean:  ## Remove everything that make created.
 	rm -rf $(VENV) $(WORKDIR) $(BENCH) build artifacts *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
-lock: $(STAMP)  ## Write requirements.txt and requirements-dev.txt anew from pyproject.toml; what is pinned stays.
-	$(LOCK) --output-file requirements.txt
+lock: $(STAMP)  ## Lock all extras in requirements.txt, and the tools too in requirements-dev.txt; pinned versions stay.
+	$(LOCK) --extra all --output-file requirements.txt
 	$(LOCK) --extra dev --constraints requirements.txt --output-file requirements-dev.txt
 
 sbom: $(STAMP)  ## What the product is made of, as CycloneDX, and under which licences; writes $(SBOM).

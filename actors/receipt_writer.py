@@ -12,8 +12,8 @@ from actors.journal import Journal
 from lmeraser.hashing import HashKey, canonical_json
 from lmeraser.proof.receipts import Coverage, sides, sign, statement
 from lmeraser.state.commit import Commit
+from lmeraser.state.layout import RECEIPTS, new_receipt_object
 from lmeraser.state.manifest import Manifest
-from lmeraser.state.stored_objects import object_name
 from lmeraser.store import Store
 
 
@@ -40,7 +40,7 @@ class ReceiptWriter:
     def tidy(self) -> None:
         """Remove receipts that no record names: their writer ended before it could record them, or was replaced."""
         named = self._journal.history.receipt_names
-        self._store.purge_below("receipts/", named.__contains__, self._journal.check)
+        self._store.purge_below(RECEIPTS, named.__contains__, self._journal.check)
 
     def erased(self, deletion_id: str) -> None:
         """Sign that no answer and no object holds the rows any more, and record it."""
@@ -91,6 +91,6 @@ class ReceiptWriter:
     def _put(self, deletion_id: str, receipt: dict[str, Any]) -> str:
         """Write a receipt under a name of its own: one that a replaced coordinator writes late overwrites no other."""
         # A step that failed before its record is done again, and leaves no second receipt behind.
-        name = self._unrecorded.setdefault(deletion_id, object_name(f"receipts/{deletion_id}", "json"))
+        name = self._unrecorded.setdefault(deletion_id, new_receipt_object(deletion_id))
         self._store.put(name, canonical_json(sign(receipt, self._signing_key)))
         return name

@@ -11,7 +11,7 @@ from actors.owner import TuningJob
 from actors.owners import Owners, TuningResult
 from actors.planner import Planner
 from lmeraser.config import StateConfig
-from lmeraser.state.stored_objects import object_name
+from lmeraser.state.layout import new_specialist_object
 
 _log = logging.getLogger(__name__)
 
@@ -27,7 +27,7 @@ class Tunings:
         self._journal = journal
         self._committer = committer
         self._owners = owners
-        self._planner = Planner(config.partition.min_tuned_rows, config.tuning.epochs, journal.history.attempts)
+        self._planner = Planner(config.tunes, config.tuning.epochs, journal.history.attempts)
         self._running: dict[str, TuningJob] = {}
         self.made = 0
 
@@ -79,7 +79,7 @@ class Tunings:
             if len(self._running) >= self._owners.slots:
                 break
             if entry.key not in self._running:
-                target = object_name(f"specialists/{entry.key}", "safetensors")
+                target = new_specialist_object(entry.key)
                 job = TuningJob(entry.key, entry.rows_object, entry.rows_leaf, target, self._journal.position)
                 self._owners.start_tuning(job)
                 self._running[entry.key] = job

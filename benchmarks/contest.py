@@ -36,7 +36,8 @@ from lmeraser.learning.heads import blend
 from lmeraser.learning.numerics import deterministic
 from lmeraser.learning.tuning import TuningRows
 from lmeraser.state.commit import ClusterEntry, Commit
-from lmeraser.state.manifest import NAME, load_manifest
+from lmeraser.state.layout import MANIFEST
+from lmeraser.state.manifest import load_manifest
 from lmeraser.state.pipeline import Pipeline
 from lmeraser.state.public_artifacts import accelerator_name, build_public, create_store, load_pipeline
 from lmeraser.store import LocalStore
@@ -144,7 +145,7 @@ def method_of(place: Arena, folder: Path, seed: int, entry: Entry) -> Pipeline:
     config = place.config
     settled = replace(config, seed=seed, prompt=prompt_of(place, entry)).state(place.labels)
     store = LocalStore(store_of(place, folder, seed, entry))
-    if not store.exists(NAME):
+    if not store.exists(MANIFEST):
         state = _glyph_weights(folder) if config.backbone.weights == "trained" else None
         public = open_source(config.public)
         create_store(store, settled, build_public(settled, state, public.samples(public.labels)))
@@ -338,7 +339,10 @@ def answering(fit: Any, images_N3PP: np.ndarray) -> Callable[[], object]:
     if not isinstance(fit, Clustered):
         return lambda: fit.scores(images_N3PP)
     keys = list(fit.specialists)
-    entries = [ClusterEntry(one.key, one.anchors, one.bits, one.rows, "rows", "leaf") for one in fit.partition.clusters]
+    entries = [
+        ClusterEntry(cluster.key, cluster.region.anchors, cluster.region.bits, cluster.rows, "rows", "leaf")
+        for cluster in fit.partition.clusters
+    ]
     prompts = [torch.from_numpy(fit.specialists[key].prompt) for key in keys]
     snapshot = Snapshot(
         commit=Commit(tuple(entries), "heads", "leaf", {}, "leaf"),

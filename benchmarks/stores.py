@@ -28,7 +28,7 @@ from actors.owners import InProcessOwners
 from lmeraser.config import Config
 from lmeraser.data import Sample, open_source
 from lmeraser.hashing import draw_uint64
-from lmeraser.state.commit import Commit
+from lmeraser.state.commit import Commit, commits_in
 from lmeraser.state.keys import load_hash_key, load_signing_key
 from lmeraser.state.log import Log
 from lmeraser.state.manifest import load_manifest
@@ -160,4 +160,4 @@ def a_copy(store: Prepared) -> Iterator[Path]:
 
 def commits(folder: Path) -> list[Commit]:
     """All commits of a store, oldest first."""
-    return [Commit.from_record(one) for one in Log(LocalStore(folder / "store")).advance() if one.kind == "commit"]
+    return commits_in(Log(LocalStore(folder / "store")).advance())

@@ -30,7 +30,8 @@ from lmeraser.learning.backbone import Backbone
 from lmeraser.learning.prompts import prompt_kind
 from lmeraser.learning.public_prompt import learn_public_prompt
 from lmeraser.state.keys import load_signing_key, public_pem
-from lmeraser.state.manifest import NAME, Manifest, load_manifest
+from lmeraser.state.layout import MANIFEST, PUBLIC_KEY
+from lmeraser.state.manifest import Manifest, load_manifest
 from lmeraser.state.public_artifacts import (
     PUBLIC_CHUNK,
     PublicArtifacts,
@@ -46,7 +47,6 @@ from lmeraser.state.tensors import tensors_from_bytes
 from lmeraser.store import Store
 
 Report = Callable[[str, int, int], None]
-PUBLIC_KEY = "public/signing-key.pem"
 State = dict[str, torch.Tensor]
 _STEPS_TOLD = 10
 
@@ -87,7 +87,7 @@ def open_or_build(config: Config, store: Store, keys: Path, report: Report, *, s
     # A private source that cannot be read is told before any work.
     opened = open_source(config.private, images=config.images)
     state_config = config.state(config.labels or opened.labels or declared_labels(config.private))
-    if store.exists(NAME):
+    if store.exists(MANIFEST):
         manifest = load_manifest(store)
         _check_same(manifest.config, state_config, store.uri, labels_are_listed=bool(config.labels))
         manifest.check_lease(config.lease_s)

@@ -27,7 +27,7 @@ from cluster.service import start_service, stop_service
 from lmeraser.client.client import Client
 from lmeraser.config import Config, load_config
 from lmeraser.errors import LMEraserError
-from lmeraser.proof.verify import newest_commit
+from lmeraser.proof.verify import current_commit
 from lmeraser.state.commit import Commit
 from lmeraser.state.keys import init_keys
 from lmeraser.state.log import Log
@@ -71,7 +71,7 @@ def run_demo(workdir: Path, report: Report) -> DemoReport:
     coordinator = coordinator_of(site, manifest, config.owners)
     ingest(coordinator, site, manifest, config.private, skip_bad=False, force=False, report=report)
     tune(coordinator, report)
-    before = newest_commit(Log(store))
+    before = current_commit(Log(store))
     url = start_service(store, keys, config.serving, "127.0.0.1", free_port())
     try:
         with Client(url) as client:
@@ -79,7 +79,7 @@ def run_demo(workdir: Path, report: Report) -> DemoReport:
             deletion = _delete(client, _some_sample(store, before), report)
     finally:
         stop_service()
-    after = newest_commit(Log(store))
+    after = current_commit(Log(store))
     return DemoReport(
         rows=before.rows,
         clusters=len(before.clusters),

@@ -15,12 +15,12 @@ import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Literal, get_args
 
 from pydantic import Field, TypeAdapter, ValidationError
 
+from lmeraser.clock import utc_now
 from lmeraser.errors import ConfigError, KeysError
 from lmeraser.loopback import is_loopback
 from lmeraser.state.keys import read_private
@@ -72,7 +72,7 @@ def create_api_key(folder: Path, scopes: Iterable[str], name: str = "") -> tuple
         raise ConfigError(f"the scopes are {sorted(wanted)}; allowed is one or more of {', '.join(SCOPES)}")
     secret = _PREFIX + secrets.token_urlsafe(_SECRET_BYTES)
     ordered = tuple(scope for scope in SCOPES if scope in wanted)
-    key = ApiKey(secrets.token_hex(4), name, ordered, _now(), _digest(secret))
+    key = ApiKey(secrets.token_hex(4), name, ordered, utc_now(), _digest(secret))
     with _locked(folder):
         _write(folder, (*read_api_keys(folder), key))
     return key, secret
@@ -90,7 +90,7 @@ def revoke_api_key(folder: Path, key_id: str) -> ApiKey:
         if key_id not in keys:
             raise ConfigError(f"{folder} has no API key {key_id!r}; `lmeraser api-keys list` names them")
         if keys[key_id].revoked_at is None:
-            keys[key_id] = replace(keys[key_id], revoked_at=_now())
+            keys[key_id] = replace(keys[key_id], revoked_at=utc_now())
             _write(folder, tuple(keys.values()))
     return keys[key_id]
 
@@ -211,7 +211,3 @@ def _write(folder: Path, keys: tuple[ApiKey, ...]) -> None:
 
 def _digest(secret: str) -> str:
     return hashlib.sha256(secret.encode()).hexdigest()
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds")

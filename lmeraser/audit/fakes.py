@@ -25,14 +25,25 @@ from lmeraser.learning.numerics import deterministic
 from lmeraser.learning.partition import Partition
 from lmeraser.learning.tuning import TuningRows, tune_prompt
 from lmeraser.proof.receipts import Coverage, sample_hash, sides, sign, statement
-from lmeraser.state.commit import DATA_FOLDERS, ClusterEntry, Commit, Erasure
+from lmeraser.state.commit import ClusterEntry, Commit, Erasure
 from lmeraser.state.digests import json_digest, state_leaf
 from lmeraser.state.heads_state import HeadsState
+from lmeraser.state.layout import (
+    DATA_FOLDERS,
+    HEADS_PART,
+    PARTITION_PART,
+    new_heads_object,
+    new_receipt_object,
+    new_rows_object,
+    new_specialist_object,
+    rows_part,
+    specialist_part,
+)
 from lmeraser.state.log import Log
 from lmeraser.state.pipeline import Pipeline
 from lmeraser.state.rows import RowTable
 from lmeraser.state.specialist import Specialist
-from lmeraser.state.stored_objects import object_name, read_heads, read_rows, read_specialist
+from lmeraser.state.stored_objects import read_heads, read_rows_of, read_specialist
 from lmeraser.store import LocalStore, Store, unfenced
 
 Way = Literal[
@@ -88,12 +99,11 @@ def set_scene(evidence: Evidence, pipeline: Pipeline) -> Scenario:
         ObjectMissingError, ObjectCorruptError: when an object is not what the commit names.
     """
     store, key = evidence.store, evidence.hash_key
-    tables = {entry.key: _rows(store, key, entry) for entry in evidence.commit.clusters}
+    tables = {entry.key: read_rows_of(store, key, entry) for entry in evidence.commit.clusters}
     touched = {entry.key for entry in evidence.touched()}
-    smallest = pipeline.config.partition.min_tuned_rows
     for entry in sorted(evidence.commit.clusters, key=lambda entry: (entry.key not in touched, -entry.rows)):
         others = [other for other in evidence.commit.clusters if other.key != entry.key]
-        if entry.specialist_object is None or entry.rows <= smallest or not others:
+        if entry.specialist_object is None or not pipeline.config.tunes(entry.rows - 1) or not others:
             continue
         for chosen, partition in _removable(pipeline, tables, entry):
             table = tables[entry.key]
@@ -144,27 +154,25 @@ def _committed(scene: Scenario, way: Way, store: Store) -> Commit:
         specialist = _with_prompt(scene, torch.from_numpy(scene.old.prompt))
     elif way == "prompt fine-tuned instead of tuned again":
         specialist = _with_prompt(scene, _fine_tuned(scene))
-    classes = len(scene.pipeline.config.labels)
     with deterministic():
-        shared = scene.heads.shared
+        shared, pooled = scene.heads.shared, scene.heads.pooled
         if way != "row kept in the head statistics only":
-            shared = shared - Statistics.of(scene.row.features_NH, scene.row.labels_N, classes)
-        pooled = scene.heads.pooled - Statistics.of(scene.old.features_NH, scene.old.labels_N, classes)
-        pooled = pooled + Statistics.of(specialist.features_NH, specialist.labels_N, classes)
+            shared = shared - Statistics.of_all([scene.row], shared)
+        pooled = pooled - Statistics.of_all([scene.old], pooled) + Statistics.of_all([specialist], pooled)
         heads = HeadsState.of(shared, pooled)
     changed = {scene.entry.key: _put_cluster(evidence.hash_key, store, scene.entry, scene.kept, specialist)}
     if way == "row kept in another cluster's file":
-        other = _rows(evidence.store, evidence.hash_key, scene.other)
+        other = read_rows_of(evidence.store, evidence.hash_key, scene.other)
         more = RowTable.concatenate([other, scene.row], scene.pipeline.feature_map.width)
         changed[scene.other.key] = _put_cluster(evidence.hash_key, store, scene.other, more, None)
-    heads_object = object_name("heads", "safetensors")
+    heads_object = new_heads_object()
     store.put(heads_object, heads.to_safetensors())
     return replace(
         commit,
         clusters=tuple(changed.get(entry.key, entry) for entry in commit.clusters),
         heads_object=heads_object,
-        heads_leaf=state_leaf(evidence.hash_key, "heads", heads.digest()),
-        partition_leaf=state_leaf(evidence.hash_key, "partition", json_digest(scene.partition.canonical())),
+        heads_leaf=state_leaf(evidence.hash_key, HEADS_PART, heads.digest()),
+        partition_leaf=state_leaf(evidence.hash_key, PARTITION_PART, json_digest(scene.partition.canonical())),
     )
 
 
@@ -182,7 +190,7 @@ def _recorded(scene: Scenario, commit: Commit, store: Store, signing_key: Ed2551
     record = log.append("commit", term, replace(commit, erasures=(erasure,)).to_body())
     after = Commit.from_record(record)
     coverage = Coverage.of(request.body, erasure)
-    name = object_name(f"receipts/{request_id}", "json")
+    name = new_receipt_object(request_id)
     said = {"id": request_id, "clusters": list(erasure.clusters), "rows": coverage.rows, "unknown": 0, "receipt": name}
     log.append("erased", term, said)
     log.append("completed", term, {"id": request_id, "receipt": name})
@@ -221,21 +229,17 @@ def _fine_tuned(scene: Scenario) -> torch.Tensor:
     return tune_prompt(pipeline.backbone, config, rows, start=start, feature_map=pipeline.feature_map)
 
 
-def _rows(store: Store, hash_key: HashKey, entry: ClusterEntry) -> RowTable:
-    return read_rows(store, hash_key, entry.rows_object, f"rows/{entry.key}", entry.rows_leaf)
-
-
 def _put_cluster(
     hash_key: HashKey, store: Store, entry: ClusterEntry, rows: RowTable, specialist: Specialist | None
 ) -> ClusterEntry:
     """Write a cluster's objects; its specialist stays where none is given."""
-    name = object_name(f"rows/{entry.key}", "parquet")
+    name = new_rows_object(entry.key)
     store.put(name, rows.to_parquet())
-    leaf = state_leaf(hash_key, f"rows/{entry.key}", rows.digest())
+    leaf = state_leaf(hash_key, rows_part(entry.key), rows.digest())
     entry = replace(entry, rows=len(rows), rows_object=name, rows_leaf=leaf)
     if specialist is None:
         return entry
-    name = object_name(f"specialists/{entry.key}", "safetensors")
+    name = new_specialist_object(entry.key)
     store.put(name, specialist.to_safetensors())
-    leaf = state_leaf(hash_key, f"specialist/{entry.key}", specialist.digest())
+    leaf = state_leaf(hash_key, specialist_part(entry.key), specialist.digest())
     return replace(entry, specialist_object=name, specialist_leaf=leaf)

@@ -9,6 +9,7 @@ from lmeraser.audit.report import Section, Table, not_done, section
 from lmeraser.errors import FingerprintError, ObjectCorruptError, ObjectMissingError
 from lmeraser.proof.recompute import Report
 from lmeraser.proof.verify import compare
+from lmeraser.state.layout import HEADS_PART, PARTITION_PART, rows_part, specialist_part
 from lmeraser.state.merkle import merkle_paths, merkle_root
 
 NAME, TITLE = "recomputation", "Is the state what the remaining rows give?"
@@ -23,19 +24,19 @@ def recomputation(evidence: Evidence, workers: Executor, report: Report | None) 
         return not_done(NAME, TITLE, str(error))
     except (ObjectCorruptError, ObjectMissingError) as error:
         return section(NAME, TITLE, [str(error)])
-    if found.awaiting and set(found.differing) <= {"heads", *(f"specialist/{key}" for key in found.awaiting)}:
+    if found.awaiting and set(found.differing) <= {HEADS_PART, *(specialist_part(key) for key in found.awaiting)}:
         return not_done(
             NAME, TITLE, f"{len(found.awaiting)} clusters await a tuning: audit again when nothing is pending"
         )
     touched = sorted(
         name
         for entry in evidence.touched()
-        for name in (f"rows/{entry.key}", f"specialist/{entry.key}")
+        for name in (rows_part(entry.key), specialist_part(entry.key))
         if name in found.fresh or name in found.stored
     )
     root = merkle_root(found.fresh)
     paths = {path.name: path for path in merkle_paths(found.fresh, [name for name in touched if name in found.fresh])}
-    shown = [*touched, "partition", "heads"]
+    shown = [*touched, PARTITION_PART, HEADS_PART]
     rows = tuple(
         (
             name,
@@ -51,8 +52,8 @@ def recomputation(evidence: Evidence, workers: Executor, report: Report | None) 
         TITLE,
         [f"{name} is not what the remaining rows give" for name in found.differing],
         said=(
-            f"From the ids, labels and images of the remaining {found.rows} rows all features, the partition, "
-            f"every prompt and both heads were computed anew, {len(found.fresh)} parts in all; {len(found.differing)} differ.",
+            f"All features, the partition, every prompt and both heads were recomputed from the ids, labels and images "
+            f"of the remaining {found.rows} rows: {len(found.fresh)} parts, of which {len(found.differing)} differ.",
             "Digests are keyed: they say nothing to someone without the hash key.",
         ),
         tables=(Table(("part", "recomputed", "in the store", "in the commit", "way to the root"), rows),),

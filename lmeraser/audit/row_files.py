@@ -10,7 +10,7 @@ from lmeraser.audit.report import Section, section
 from lmeraser.errors import ObjectCorruptError, ObjectMissingError
 from lmeraser.state.commit import ClusterEntry
 from lmeraser.state.rows import RowTable
-from lmeraser.state.stored_objects import read_rows
+from lmeraser.state.stored_objects import read_rows_of
 
 
 def row_files(evidence: Evidence) -> Section:
@@ -19,9 +19,7 @@ def row_files(evidence: Evidence) -> Section:
     ids: list[str] = []
     for entry in evidence.commit.clusters:
         try:
-            table = read_rows(
-                evidence.store, evidence.hash_key, entry.rows_object, f"rows/{entry.key}", entry.rows_leaf
-            )
+            table = read_rows_of(evidence.store, evidence.hash_key, entry)
         except (ObjectCorruptError, ObjectMissingError) as error:
             findings.append(str(error))
             continue
@@ -53,10 +51,7 @@ def _wrong_with_rows(evidence: Evidence, entry: ClusterEntry, table: RowTable) -
     if len(table) != entry.rows:
         yield f"the commit counts {entry.rows} rows, the file holds {len(table)}"
     bits_N = table.bits(evidence.manifest.config.seed)
-    strangers = sum(
-        anchor not in entry.anchors or not f"{bits:064b}".startswith(entry.bits)
-        for anchor, bits in zip(table.anchors_N.tolist(), bits_N.tolist(), strict=True)
-    )
+    strangers = int((~entry.region.holds(table.anchors_N, bits_N)).sum())
     if strangers:
         yield f"{strangers} rows belong to another cluster"
 

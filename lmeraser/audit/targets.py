@@ -15,15 +15,16 @@ import numpy as np
 
 from lmeraser.audit.evidence import Evidence
 from lmeraser.data import Sample
-from lmeraser.hashing import draw, row_bits
+from lmeraser.hashing import draw
 from lmeraser.learning.heads import Statistics
 from lmeraser.learning.numerics import deterministic
+from lmeraser.learning.region import RegionIndex
 from lmeraser.state.commit import ClusterEntry
 from lmeraser.state.heads_state import HeadsState
 from lmeraser.state.pipeline import Pipeline
 from lmeraser.state.rows import RowTable
 from lmeraser.state.specialist import Specialist
-from lmeraser.state.stored_objects import read_heads, read_rows, read_specialist
+from lmeraser.state.stored_objects import read_heads, read_rows_of, read_specialist
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,8 @@ def attacked(evidence: Evidence, pipeline: Pipeline, deleted: Sequence[Sample], 
         ObjectMissingError, ObjectCorruptError: when an object is not what the commit names.
     """
     gone = pipeline.rows(deleted)
-    owner_N = np.array([_owner(evidence, gone, row) for row in range(len(gone))], object)
+    regions = RegionIndex(entry.region for entry in evidence.commit.clusters)
+    owner_N = np.array(regions.keys_of(gone.anchors_N, gone.bits(pipeline.config.seed)), object)
     touched = sorted(
         (entry for entry in evidence.touched() if entry.rows >= 2),
         key=lambda entry: (-int((owner_N == entry.key).sum()), -entry.rows, entry.key),
@@ -95,14 +97,13 @@ def attacked(evidence: Evidence, pipeline: Pipeline, deleted: Sequence[Sample], 
     tables: dict[str, RowTable] = {}
     specialists: dict[str, Specialist] = {}
     for entry in evidence.commit.clusters:
-        tables[entry.key] = read_rows(store, key, entry.rows_object, f"rows/{entry.key}", entry.rows_leaf)
+        tables[entry.key] = read_rows_of(store, key, entry)
         if entry.specialist_object is not None:
             specialists[entry.key] = read_specialist(
                 store, key, entry.key, entry.specialist_object, entry.specialist_leaf
             )
     heads = read_heads(store, key, evidence.commit)
-    classes = len(pipeline.config.labels)
-    nothing = Statistics.zero(pipeline.feature_map.width, classes)
+    nothing = Statistics.zero(pipeline.feature_map.width, len(pipeline.config.labels))
     found = []
     for entry in touched:
         own = gone.where(owner_N == entry.key)
@@ -111,13 +112,8 @@ def attacked(evidence: Evidence, pipeline: Pipeline, deleted: Sequence[Sample], 
         count = min(plan.targets - len(own), max(1, len(table) // 3))
         stand_in_N = _drawn(pipeline.config.seed, table, count)
         with deterministic():
-            shared, pooled = nothing, nothing
-            for other, rows in tables.items():
-                if other != entry.key:
-                    shared = shared + Statistics.of(rows.features_NH, rows.labels_N, classes)
-            for other, specialist in specialists.items():
-                if other != entry.key:
-                    pooled = pooled + Statistics.of(specialist.features_NH, specialist.labels_N, classes)
+            shared = Statistics.of_all((rows for key, rows in tables.items() if key != entry.key), nothing)
+            pooled = Statistics.of_all((tuned for key, tuned in specialists.items() if key != entry.key), nothing)
         targets = RowTable.concatenate([own, table.where(stand_in_N)], pipeline.feature_map.width)
         deleted_ids = set(own.sample_ids)
         found.append(
@@ -133,16 +129,6 @@ def attacked(evidence: Evidence, pipeline: Pipeline, deleted: Sequence[Sample], 
             )
         )
     return found
-
-
-def _owner(evidence: Evidence, table: RowTable, row: int) -> str | None:
-    """Key of the cluster at the row's place; None where no row remains there."""
-    bits = f"{row_bits(evidence.manifest.config.seed, table.sample_ids[row], table.subject_ids[row]):064b}"
-    anchor = int(table.anchors_N[row])
-    return next(
-        (entry.key for entry in evidence.commit.clusters if anchor in entry.anchors and bits.startswith(entry.bits)),
-        None,
-    )
 
 
 def _drawn(seed: int, table: RowTable, count: int) -> np.ndarray:

@@ -70,7 +70,7 @@ class Clustered:
         partition, clusters = _clusters(pipeline, table)
         specialists: dict[str, Specialist] = {}
         for key, rows in clusters.items():
-            if len(rows) < pipeline.config.partition.min_tuned_rows:
+            if not pipeline.config.tunes(len(rows)):
                 continue
             before = (known or {}).get(key)
             same = before is not None and before[0].sample_ids == rows.sample_ids
@@ -91,20 +91,17 @@ class Clustered:
         rows = [
             cluster.rows
             for cluster in partition.clusters
-            if cluster.rows >= self.pipeline.config.partition.min_tuned_rows and cluster.key not in unchanged
+            if self.pipeline.config.tunes(cluster.rows) and cluster.key not in unchanged
         ]
         return sum(tuning_row_passes(self.pipeline, count) + count for count in rows)
 
     @cached_property
     def heads(self) -> HeadsState:
         """Shared and pooled head."""
-        classes = len(self.pipeline.config.labels)
+        nothing = Statistics.zero(self.table.features_NH.shape[1], len(self.pipeline.config.labels))
         with deterministic():
-            pooled = Statistics.zero(self.table.features_NH.shape[1], classes)
-            for specialist in self.specialists.values():
-                pooled = pooled + Statistics.of(specialist.features_NH, specialist.labels_N, classes)
-            shared = Statistics.of(self.table.features_NH, self.table.labels_N, classes)
-            return HeadsState.of(shared, pooled)
+            shared = Statistics.of_all([self.table], nothing)
+            return HeadsState.of(shared, Statistics.of_all(self.specialists.values(), nothing))
 
     @cached_property
     def own_heads(self) -> dict[str, Head]:
@@ -148,7 +145,7 @@ class Clustered:
             key=lambda cluster: (cluster.rows, -int(cluster.key, 16)),
         )
         for cluster in order:
-            key_A[list(cluster.anchors)] = cluster.key
+            key_A[list(cluster.region.anchors)] = cluster.key
         return key_A
 
     @cached_property

@@ -157,6 +157,10 @@ class StateConfig:
             )
         return self
 
+    def tunes(self, rows: int) -> bool:
+        """Whether a cluster with this many rows gets a specialist."""
+        return rows >= self.partition.min_tuned_rows
+
     def canonical(self) -> bytes:
         """The bytes that stand for this configuration in the state root."""
         return canonical_json(asdict(self))

@@ -14,6 +14,7 @@ from lmeraser.data.parquet import ParquetSource
 from lmeraser.data.sample import Sample, Source, SourceReport
 from lmeraser.data.torchvision_dataset import TorchvisionSource
 from lmeraser.errors import ConfigError, DataError, DuplicateSampleError, UndecodableImageError, UnknownLabelError
+from lmeraser.extras import needs_extra
 from lmeraser.hashing import HashKey, draw_uint64
 from lmeraser.ids import comparable
 from lmeraser.store.location import SCHEME, local_path
@@ -40,6 +41,7 @@ def open_source(
     Raises:
         DataError: when it cannot be read.
         ConfigError: when torchvision has no such data set, or its kind cannot be read from S3.
+        MissingExtraError: for digits or glyphs without the extra ``demo``.
     """
     source: Source
     if config.path.startswith(SCHEME) and config.kind != "parquet":
@@ -55,11 +57,13 @@ def open_source(
         case "torchvision":
             source = TorchvisionSource(config.dataset, path, config.split, name_key, report)
         case "digits":
-            from lmeraser.data.demo.bundled import DigitsSource
+            with needs_extra("demo"):
+                from lmeraser.data.demo.bundled import DigitsSource
 
             source = DigitsSource(config.split or "train")
         case "glyphs":
-            from lmeraser.data.demo.bundled import GlyphsSource
+            with needs_extra("demo"):
+                from lmeraser.data.demo.bundled import GlyphsSource
 
             source = GlyphsSource()
     return source if config.max_rows is None else _Drawn(source, config.max_rows)

@@ -5,8 +5,9 @@ Legend: N rows, H head features, C classes, G penalties of the grid.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
@@ -16,6 +17,18 @@ _EXACT = 2**53
 _SUM_ROWS = 4096
 # Penalties per row, relative to features of unit variance.
 _PENALTIES_G = 10.0 ** np.arange(-6.0, 2.25, 0.25)
+
+
+class LabelledFeatures(Protocol):
+    """Rows that a head is solved on: a row table, or a specialist with its prompted features."""
+
+    @property
+    def features_NH(self) -> np.ndarray:  # noqa: N802 - as the fields are called
+        """Features on the grid, int16."""
+
+    @property
+    def labels_N(self) -> np.ndarray:  # noqa: N802 - as the fields are called
+        """Index into the declared labels, int64."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +63,15 @@ class Statistics:
             total = total + Statistics(
                 part_NH.T @ part_NH, part_NH.T @ onehot_NC, part_NH.sum(axis=0), onehot_NC.sum(axis=0)
             )
+        return total
+
+    @staticmethod
+    def of_all(parts: Iterable[LabelledFeatures], like: Statistics) -> Statistics:
+        """The sum over all rows of these parts; ``like`` has the same numbers of features and classes."""
+        classes = len(like.counts_C)
+        total = Statistics.zero(len(like.sums_H), classes)
+        for part in parts:
+            total = total + Statistics.of(part.features_NH, part.labels_N, classes)
         return total
 
     @property

@@ -7,7 +7,6 @@ Legend: N rows, A anchors, R routing features, K clusters, M merges of the linka
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,10 +17,9 @@ import numpy as np
 from scipy.cluster.hierarchy import linkage
 
 from lmeraser.errors import ConfigError
-from lmeraser.hashing import canonical_json
 from lmeraser.learning.numerics import in_fixed_batches
+from lmeraser.learning.region import BITS, Region, RegionIndex
 
-_BITS = 64
 _SEARCH_BATCH = 64
 _KMEANS_ITERATIONS = 20
 
@@ -120,16 +118,15 @@ class Dendrogram:
 
 @dataclass(frozen=True)
 class Cluster:
-    """A prompt cluster: the rows at these anchors whose bits begin with ``bits``."""
+    """A prompt cluster: a region, and how many rows are in it."""
 
-    anchors: tuple[int, ...]
-    bits: str
+    region: Region
     rows: int
 
-    @cached_property
+    @property
     def key(self) -> str:
-        """Sixteen hex digits that name the cluster: a hash of its anchors and bits."""
-        return hashlib.sha256(canonical_json([list(self.anchors), self.bits])).hexdigest()[:16]
+        """Names the cluster; see Region.key."""
+        return self.region.key
 
 
 @dataclass(frozen=True)
@@ -138,25 +135,16 @@ class Partition:
 
     clusters: tuple[Cluster, ...]
 
-    def cluster_of(self, anchor: int, bits: int) -> str | None:
-        """Key of the cluster that holds a row with these bits at this anchor.
-
-        None where the partition has no cluster, because it holds no such row.
-        """
-        text = f"{bits:0{_BITS}b}"
-        return next((one.key for one in self._at_anchor.get(anchor, ()) if text.startswith(one.bits)), None)
+    @cached_property
+    def index(self) -> RegionIndex:
+        """Finds the cluster of a row; none where the partition has no cluster, because it holds no such row."""
+        return RegionIndex(cluster.region for cluster in self.clusters)
 
     def canonical(self) -> list[Any]:
         """The partition as a JSON value."""
-        return [[cluster.key, list(cluster.anchors), cluster.bits, cluster.rows] for cluster in self.clusters]
-
-    @cached_property
-    def _at_anchor(self) -> dict[int, list[Cluster]]:
-        found: dict[int, list[Cluster]] = {}
-        for cluster in self.clusters:
-            for anchor in cluster.anchors:
-                found.setdefault(anchor, []).append(cluster)
-        return found
+        return [
+            [cluster.key, list(cluster.region.anchors), cluster.region.bits, cluster.rows] for cluster in self.clusters
+        ]
 
 
 def cut(dendrogram: Dendrogram, anchors_N: np.ndarray, bits_N: np.ndarray, max_cluster_rows: int) -> Partition:
@@ -180,7 +168,7 @@ def cut(dendrogram: Dendrogram, anchors_N: np.ndarray, bits_N: np.ndarray, max_c
         if rows == 0:
             continue
         if rows <= max_cluster_rows:
-            clusters.append(Cluster(dendrogram.leaves(node), "", rows))
+            clusters.append(Cluster(Region(dendrogram.leaves(node), ""), rows))
         elif node >= dendrogram.anchors:
             stack.extend(dendrogram.children_M2[node - dendrogram.anchors].tolist())
         else:
@@ -200,8 +188,8 @@ def _split_by_bits(anchor: int, bits: str, bits_N: np.ndarray, max_cluster_rows:
     if len(bits_N) == 0:
         return
     if len(bits_N) <= max_cluster_rows or (bits_N == bits_N[0]).all():
-        yield Cluster((anchor,), bits, len(bits_N))
+        yield Cluster(Region((anchor,), bits), len(bits_N))
         return
-    one_N = (bits_N >> np.uint64(_BITS - 1 - len(bits))) & np.uint64(1) == 1
+    one_N = (bits_N >> np.uint64(BITS - 1 - len(bits))) & np.uint64(1) == 1
     yield from _split_by_bits(anchor, bits + "0", bits_N[~one_N], max_cluster_rows)
     yield from _split_by_bits(anchor, bits + "1", bits_N[one_N], max_cluster_rows)

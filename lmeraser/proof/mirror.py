@@ -12,7 +12,8 @@ from itertools import takewhile
 
 from lmeraser.errors import ConfigError, LogError, LostRaceError, ObjectMissingError, StoreFormatError
 from lmeraser.hashing import canonical_json
-from lmeraser.state.log import Log, Record, record_name
+from lmeraser.state.layout import record_object
+from lmeraser.state.log import Log, Record
 from lmeraser.state.manifest import load_manifest
 from lmeraser.store import Store
 
@@ -116,7 +117,7 @@ def copy_record(source: Store, target: Store, record: Record) -> None:
     """
     if record.kind in ("erased", "completed"):
         target.put(record.body["receipt"], source.get(record.body["receipt"]))
-    name = record_name(record.number)
+    name = record_object(record.number)
     data = source.get(name)
     try:
         target.put_if_absent(name, data)

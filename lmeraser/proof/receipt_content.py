@@ -15,6 +15,7 @@ from pydantic.dataclasses import dataclass as checked
 from lmeraser.errors import ReceiptError
 from lmeraser.hashing import canonical_json
 from lmeraser.json_keys import repeated_key
+from lmeraser.state.layout import rows_part
 
 FORMAT = 1
 _STRICT = ConfigDict(strict=True, extra="ignore")
@@ -167,7 +168,7 @@ def _in_change(content: _Receipt) -> Iterable[str]:
     for what, named in (("sample hash", content.samples), ("subject", content.subjects), ("cluster", content.clusters)):
         if repeated := [one for one, count in Counter(named).items() if count > 1]:
             yield f"the {what} {repeated[0]} stands in it twice"
-    expected = {f"rows/{key}" for key in content.clusters}
+    expected = {rows_part(key) for key in content.clusters}
     leaves = {path.name: path.leaf for path in before.rows}
     left = {path.name: path.leaf for path in after.rows}
     if leaves.keys() != expected or not left.keys() <= expected:

@@ -18,6 +18,7 @@ from lmeraser.hashing import HashKey, canonical_json
 from lmeraser.ids import comparable
 from lmeraser.proof.receipt_content import FORMAT, Told, read_content
 from lmeraser.state.commit import Commit, Erasure
+from lmeraser.state.layout import rows_part
 from lmeraser.state.manifest import Manifest
 from lmeraser.state.merkle import MerklePath, merkle_paths
 
@@ -127,7 +128,7 @@ def _side(commit: Commit, clusters: tuple[str, ...]) -> dict[str, Any]:
 
 def row_paths(leaves: Mapping[str, str], clusters: tuple[str, ...]) -> list[dict[str, Any]]:
     """Merkle paths of these clusters' rows, where the state has them."""
-    names = [name for key in clusters if (name := f"rows/{key}") in leaves]
+    names = [name for key in clusters if (name := rows_part(key)) in leaves]
     return [asdict(path) for path in merkle_paths(leaves, names)]
 
 

@@ -22,6 +22,7 @@ from lmeraser.learning.numerics import deterministic
 from lmeraser.learning.partition import Partition
 from lmeraser.state.digests import json_digest, state_leaf
 from lmeraser.state.heads_state import HeadsState
+from lmeraser.state.layout import HEADS_PART, PARTITION_PART, rows_part, specialist_part
 from lmeraser.state.manifest import Manifest, load_manifest
 from lmeraser.state.pipeline import Pipeline, chunks
 from lmeraser.state.public_artifacts import load_pipeline
@@ -57,12 +58,12 @@ def fresh_leaves(
     with deterministic():
         partition = pipeline.partition(table.anchors_N, bits_N)
     clusters = members(partition, table, bits_N)
-    tuned = {key: rows for key, rows in clusters.items() if len(rows) >= pipeline.config.partition.min_tuned_rows}
+    tuned = {key: rows for key, rows in clusters.items() if pipeline.config.tunes(len(rows))}
     specialists = dict(zip(tuned, specialists_of(pipeline, list(tuned.values()), workers, report), strict=True))
-    digests = {f"rows/{key}": rows.digest() for key, rows in clusters.items()}
-    digests |= {f"specialist/{key}": specialist.digest() for key, specialist in specialists.items()}
-    digests["partition"] = json_digest(partition.canonical())
-    digests["heads"] = _heads(pipeline, table, list(specialists.values())).digest()
+    digests = {rows_part(key): rows.digest() for key, rows in clusters.items()}
+    digests |= {specialist_part(key): specialist.digest() for key, specialist in specialists.items()}
+    digests[PARTITION_PART] = json_digest(partition.canonical())
+    digests[HEADS_PART] = _heads(pipeline, table, list(specialists.values())).digest()
     leaves = {name: state_leaf(hash_key, name, digest) for name, digest in digests.items()}
     return leaves | manifest.leaves(hash_key)
 
@@ -98,22 +99,14 @@ def worker_processes(store_uri: str, count: int) -> Iterator[Executor]:
 
 def members(partition: Partition, table: RowTable, bits_N: np.ndarray) -> dict[str, RowTable]:
     """The rows of each cluster of the partition, by its key."""
-    keys = [
-        partition.cluster_of(anchor, bits)
-        for anchor, bits in zip(table.anchors_N.tolist(), bits_N.tolist(), strict=True)
-    ]
-    keys_N = np.array(keys, object)
+    keys_N = np.array(partition.index.keys_of(table.anchors_N, bits_N), object)
     return {cluster.key: table.where(keys_N == cluster.key) for cluster in partition.clusters}
 
 
 def _heads(pipeline: Pipeline, table: RowTable, specialists: Sequence[Specialist]) -> HeadsState:
-    classes = len(pipeline.config.labels)
+    nothing = Statistics.zero(table.features_NH.shape[1], len(pipeline.config.labels))
     with deterministic():
-        shared = Statistics.of(table.features_NH, table.labels_N, classes)
-        pooled = Statistics.zero(table.features_NH.shape[1], classes)
-        for specialist in specialists:
-            pooled = pooled + Statistics.of(specialist.features_NH, specialist.labels_N, classes)
-        return HeadsState.of(shared, pooled)
+        return HeadsState.of(Statistics.of_all([table], nothing), Statistics.of_all(specialists, nothing))
 
 
 def _reported(done: Iterable[T], what: str, total: int, report: Report | None) -> Iterator[T]:

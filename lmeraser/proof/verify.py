@@ -10,9 +10,10 @@ from lmeraser.data import Sample, check_samples
 from lmeraser.errors import ConfigError, DataError, NotReadyError, ObjectCorruptError, ObjectMissingError
 from lmeraser.hashing import HashKey
 from lmeraser.proof.recompute import Report, fresh_leaves, rows_of, specialists_of, worker_processes
-from lmeraser.state.commit import ClusterEntry, Commit
+from lmeraser.state.commit import ClusterEntry, Commit, newest_commit
 from lmeraser.state.digests import state_leaf
 from lmeraser.state.heads_state import HeadsState
+from lmeraser.state.layout import HEADS_PART, PARTITION_PART, rows_part, specialist_part
 from lmeraser.state.log import Log
 from lmeraser.state.manifest import Manifest, load_manifest
 from lmeraser.state.merkle import merkle_root
@@ -69,17 +70,17 @@ class Comparison:
         return tuple(sorted(differing))
 
 
-def newest_commit(log: Log) -> Commit:
+def current_commit(log: Log) -> Commit:
     """Check the log's chain, and read its newest commit.
 
     Raises:
         LogError: when the chain is broken.
         NotReadyError: when nothing was ever committed.
     """
-    commits = [record for record in log.advance() if record.kind == "commit"]
-    if not commits:
+    commit = newest_commit(log.advance())
+    if commit is None:
         raise NotReadyError("the store holds no commit: ingest rows first")
-    return Commit.from_record(commits[-1])
+    return commit
 
 
 def verify(
@@ -130,7 +131,7 @@ def compare(
 ) -> Comparison:
     """The leaves behind :func:`verify`, recomputed by these workers; raises what verify raises."""
     manifest = load_manifest(store)
-    commit = newest_commit(Log(store))
+    commit = current_commit(Log(store))
     manifest.check_hash_key(commit.fixed_leaves, hash_key)
     pipeline = load_pipeline(store, manifest)
     entries = _chosen(commit, cluster)
@@ -141,17 +142,16 @@ def compare(
     else:
         stored = _entry_leaves(store, hash_key, entries[0])
         rows = rows_of(pipeline, samples, workers, report)
-        fresh = {f"rows/{cluster}": state_leaf(hash_key, f"rows/{cluster}", rows.digest())}
-        if len(rows) >= pipeline.config.partition.min_tuned_rows:
-            name = f"specialist/{cluster}"
+        fresh = {rows_part(cluster): state_leaf(hash_key, rows_part(cluster), rows.digest())}
+        if pipeline.config.tunes(len(rows)):
+            name = specialist_part(cluster)
             specialist = specialists_of(pipeline, [rows], workers, report)[0]
             fresh[name] = state_leaf(hash_key, name, specialist.digest())
-    smallest = manifest.config.partition.min_tuned_rows
     return Comparison(
         stored=stored,
         fresh=fresh,
         committed=commit.leaves(),
-        awaiting=tuple(entry.key for entry in entries if entry.state(smallest) == "awaits tuning"),
+        awaiting=tuple(entry.key for entry in entries if entry.state(manifest.config.tunes) == "awaits tuning"),
         rows=len(samples),
     )
 
@@ -177,12 +177,12 @@ def _samples(store: Store, entry: ClusterEntry, labels: tuple[str, ...]) -> list
 
 
 def _stored_leaves(store: Store, manifest: Manifest, hash_key: HashKey, commit: Commit) -> dict[str, str]:
-    leaves = manifest.leaves(hash_key) | {"partition": commit.partition_leaf}
+    leaves = manifest.leaves(hash_key) | {PARTITION_PART: commit.partition_leaf}
     try:
         heads = HeadsState.from_safetensors(store.get(commit.heads_object), commit.heads_object)
-        leaves["heads"] = state_leaf(hash_key, "heads", heads.digest())
+        leaves[HEADS_PART] = state_leaf(hash_key, HEADS_PART, heads.digest())
     except (ObjectMissingError, ObjectCorruptError) as error:
-        leaves["heads"] = str(error)
+        leaves[HEADS_PART] = str(error)
     for entry in commit.clusters:
         leaves |= _entry_leaves(store, hash_key, entry)
     return leaves

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
 
 from lmeraser.errors import LogError
+from lmeraser.learning.region import Region
+from lmeraser.state.layout import HEADS_PART, PARTITION_PART, rows_part, specialist_part
 from lmeraser.state.log import Record
 from lmeraser.state.merkle import merkle_root
-
-# Folders of the store whose objects count only while the newest commit names them.
-DATA_FOLDERS = ("rows/", "specialists/", "heads/", "incoming/")
-
 
 ClusterState = Literal["tuned", "awaits tuning", "too small"]
 
@@ -40,11 +38,16 @@ class ClusterEntry:
     specialist_object: str | None = None
     specialist_leaf: str | None = None
 
-    def state(self, min_tuned_rows: int) -> ClusterState:
-        """How far it is, where clusters with fewer rows than that get no specialist."""
+    @cached_property
+    def region(self) -> Region:
+        """Which rows it holds."""
+        return Region(self.anchors, self.bits)
+
+    def state(self, tunes: Callable[[int], bool]) -> ClusterState:
+        """How far it is; ``tunes`` says whether a cluster with this many rows gets a specialist (StateConfig.tunes)."""
         if self.specialist_object is not None:
             return "tuned"
-        return "too small" if self.rows < min_tuned_rows else "awaits tuning"
+        return "awaits tuning" if tunes(self.rows) else "too small"
 
     def without_specialist(self) -> ClusterEntry:
         """The same rows, answered for by the shared head."""
@@ -99,11 +102,11 @@ class Commit:
 
     def leaves(self) -> dict[str, str]:
         """The leaves of the state root by name."""
-        leaves = {**self.fixed_leaves, "partition": self.partition_leaf, "heads": self.heads_leaf}
+        leaves = {**self.fixed_leaves, PARTITION_PART: self.partition_leaf, HEADS_PART: self.heads_leaf}
         for entry in self.clusters:
-            leaves[f"rows/{entry.key}"] = entry.rows_leaf
+            leaves[rows_part(entry.key)] = entry.rows_leaf
             if entry.specialist_leaf is not None:
-                leaves[f"specialist/{entry.key}"] = entry.specialist_leaf
+                leaves[specialist_part(entry.key)] = entry.specialist_leaf
         return leaves
 
     @cached_property
@@ -165,3 +168,14 @@ class Commit:
     @cached_property
     def _entries(self) -> dict[str, ClusterEntry]:
         return {entry.key: entry for entry in self.clusters}
+
+
+def commits_in(records: Iterable[Record]) -> list[Commit]:
+    """The commits among these records, oldest first. Raises LogError as :meth:`Commit.from_record` does."""
+    return [Commit.from_record(record) for record in records if record.kind == "commit"]
+
+
+def newest_commit(records: Sequence[Record]) -> Commit | None:
+    """The last commit among these records; None when there is none. Raises LogError likewise."""
+    newest = next((record for record in reversed(records) if record.kind == "commit"), None)
+    return Commit.from_record(newest) if newest is not None else None

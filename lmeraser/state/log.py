@@ -11,11 +11,12 @@ import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any, Literal
 
+from lmeraser.clock import utc_now
 from lmeraser.errors import FencedError, LogError, ObjectMissingError, StoreError
 from lmeraser.hashing import canonical_json
+from lmeraser.state.layout import LOG, record_object
 from lmeraser.store import Store
 
 Kind = Literal["term", "request", "commit", "erased", "attempt", "completed", "failed", "retry"]
@@ -106,7 +107,7 @@ class Log:
         Raises:
             StoreError: when it cannot.
         """
-        if self._head is not None and not self._store.exists(record_name(self._head.number)):
+        if self._head is not None and not self._store.exists(record_object(self._head.number)):
             raise StoreError(f"log record {self._head.number}, which was there, cannot be seen in {self._store.uri}")
 
     def record(self, number: int) -> Record:
@@ -131,19 +132,19 @@ class Log:
         data = canonical_json(
             {"number": number, "kind": kind, "term": term, "previous": previous, "at": self.now(), "body": body}
         )
-        self._store.put_if_absent(record_name(number), data)
+        self._store.put_if_absent(record_object(number), data)
         self._head = _parse(number, data)
         return self._head
 
     def now(self) -> str:
         """The time, ISO 8601 in UTC; never earlier than the last record seen, whatever the machine's clock says."""
-        now = datetime.now(UTC).isoformat(timespec="milliseconds")
+        now = utc_now()
         return max(now, self._head.at) if self._head else now
 
     def _all_listed(self) -> Iterator[Record]:
-        names = self._store.names("log/")
+        names = self._store.names(LOG)
         for number, name in enumerate(names, start=1):
-            if name != record_name(number):
+            if name != record_object(number):
                 raise LogError(f"log record {number} is missing: found {name} in its place")
         # A bucket takes tens of milliseconds for each, and a start must not wait for them one after the other.
         with ThreadPoolExecutor(_READERS) as readers:
@@ -167,14 +168,9 @@ def check_term(store: Store, position: Position) -> None:
         number += 1
 
 
-def record_name(number: int) -> str:
-    """The name of a record's object."""
-    return f"log/{number:010d}.json"
-
-
 def _read(store: Store, number: int) -> Record | None:
     try:
-        return _parse(number, store.get(record_name(number)))
+        return _parse(number, store.get(record_object(number)))
     except ObjectMissingError:
         return None
 

@@ -21,13 +21,12 @@ from lmeraser.errors import (
 )
 from lmeraser.hashing import HashKey, canonical_json
 from lmeraser.state.digests import json_digest, state_leaf, tensor_digest
+from lmeraser.state.layout import MANIFEST, RESTORING, public_part
 from lmeraser.state.tensors import tensors_from_bytes
 from lmeraser.store import Store
 from lmeraser.store.location import SCHEME
 
 FORMAT = 7
-NAME = "store.json"
-RESTORING = "restoring.json"
 _LEASE_IN_A_FOLDER_S = 0.4
 _LEASE_IN_A_BUCKET_S = 2.0
 
@@ -64,7 +63,7 @@ class Manifest:
         digests = {
             "config": json_digest(asdict(self.config)),
             "fingerprint": json_digest(dict(self.fingerprint)),
-            **{f"public/{part}": digest for part, digest in self.public_digests.items()},
+            **{public_part(part): digest for part, digest in self.public_digests.items()},
         }
         return {name: state_leaf(hash_key, name, digest) for name, digest in digests.items()}
 
@@ -114,7 +113,7 @@ def create_manifest(
     """
     manifest = Manifest(uuid.uuid4().hex[:12], config, public, public_digests, fingerprint, lease_s)
     try:
-        store.put_if_absent(NAME, canonical_json({"format": FORMAT, **asdict(manifest)}))
+        store.put_if_absent(MANIFEST, canonical_json({"format": FORMAT, **asdict(manifest)}))
     except LostRaceError as error:
         raise StoreFormatError(f"{store.uri} is a store already") from error
     return manifest
@@ -134,20 +133,24 @@ def load_manifest(store: Store, *, restoring: bool = False) -> Manifest:
     if not restoring and store.exists(RESTORING):
         raise UnfinishedRestoreError(f"{store.uri} is not wholly restored: run `lmeraser restore` on it again")
     try:
-        value = json.loads(store.get(NAME))
+        value = json.loads(store.get(MANIFEST))
     except ObjectMissingError as error:
-        raise StoreFormatError(f"{store.uri} is not a store: it has no {NAME} (`lmeraser ingest` makes one)") from error
+        raise StoreFormatError(
+            f"{store.uri} is not a store: it has no {MANIFEST} (`lmeraser ingest` makes one)"
+        ) from error
     except ValueError as error:
-        raise StoreFormatError(f"{store.uri}: {NAME} cannot be read: {error}") from error
+        raise StoreFormatError(f"{store.uri}: {MANIFEST} cannot be read: {error}") from error
     found = value.pop("format", None) if isinstance(value, dict) else None
     if found != FORMAT:
         raise StoreFormatError(f"{store.uri} was written in format {found!r}; this version reads format {FORMAT}")
     try:
         manifest = Manifest(**{**value, "config": state_config_from_json(value["config"])})
     except (KeyError, TypeError) as error:
-        raise StoreFormatError(f"{store.uri}: {NAME} lacks a part: {error}") from error
+        raise StoreFormatError(f"{store.uri}: {MANIFEST} lacks a part: {error}") from error
     if not isinstance(manifest.lease_s, int | float) or not 0 < manifest.lease_s < float("inf"):
-        raise StoreFormatError(f"{store.uri}: {NAME} has the lease_s {manifest.lease_s!r}; allowed are seconds above 0")
+        raise StoreFormatError(
+            f"{store.uri}: {MANIFEST} has the lease_s {manifest.lease_s!r}; allowed are seconds above 0"
+        )
     return manifest
 
 

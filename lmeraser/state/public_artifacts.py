@@ -22,6 +22,7 @@ from lmeraser.learning.prompts import prompt_kind
 from lmeraser.learning.public_prompt import learn_public_prompt
 from lmeraser.state.digests import tensor_digest
 from lmeraser.state.fingerprint import check_fingerprint, fingerprint
+from lmeraser.state.layout import public_object
 from lmeraser.state.manifest import Manifest, create_manifest, default_lease_s, load_part
 from lmeraser.state.pipeline import Pipeline, extract
 from lmeraser.state.tensors import tensors_from_bytes, tensors_to_bytes
@@ -179,7 +180,7 @@ def create_store(
         if not tensors:
             continue
         digests[part] = tensor_digest(tensors)
-        names[part] = f"public/{part}-{digests[part][:16]}.safetensors"
+        names[part] = public_object(part, digests[part])
         store.put(names[part], tensors_to_bytes(tensors))
     numerics = fingerprint(artifacts.feature_batch, accelerator_name(config.backbone))
     lease_s = default_lease_s(store) if lease_s is None else lease_s

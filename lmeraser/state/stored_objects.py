@@ -6,13 +6,13 @@ the commit names.
 
 from __future__ import annotations
 
-import uuid
 from typing import TYPE_CHECKING
 
 from lmeraser.errors import ObjectCorruptError, ObjectMissingError
 from lmeraser.hashing import HashKey
-from lmeraser.state.commit import DATA_FOLDERS, Commit
+from lmeraser.state.commit import ClusterEntry, Commit, newest_commit
 from lmeraser.state.digests import state_leaf
+from lmeraser.state.layout import DATA_FOLDERS, HEADS_PART, rows_part, specialist_part
 from lmeraser.state.log import Log
 from lmeraser.state.rows import RowTable
 from lmeraser.state.specialist import Specialist
@@ -25,11 +25,6 @@ if TYPE_CHECKING:
 _NAMED = 10
 
 
-def object_name(folder: str, suffix: str) -> str:
-    """A name in a folder, such as ``rows/<cluster>``, that is never used again."""
-    return f"{folder}/{uuid.uuid4().hex}.{suffix}"
-
-
 def read_rows(store: Store, hash_key: HashKey, name: str, part: str, leaf: str) -> RowTable:
     """Rows; ``part`` is the part of the state that they are, such as ``rows/<cluster>``."""
     rows = RowTable.from_parquet(store.get(name), name)
@@ -37,10 +32,15 @@ def read_rows(store: Store, hash_key: HashKey, name: str, part: str, leaf: str) 
     return rows
 
 
+def read_rows_of(store: Store, hash_key: HashKey, entry: ClusterEntry) -> RowTable:
+    """The rows of a cluster of a commit."""
+    return read_rows(store, hash_key, entry.rows_object, rows_part(entry.key), entry.rows_leaf)
+
+
 def read_specialist(store: Store, hash_key: HashKey, key: str, name: str, leaf: str | None) -> Specialist:
     """The specialist of the cluster ``key``."""
     specialist = Specialist.from_safetensors(store.get(name), name)
-    _check(hash_key, name, f"specialist/{key}", specialist.digest(), leaf)
+    _check(hash_key, name, specialist_part(key), specialist.digest(), leaf)
     return specialist
 
 
@@ -50,7 +50,7 @@ def read_heads(store: Store, hash_key: HashKey, commit: Commit) -> HeadsState:
     from lmeraser.state.heads_state import HeadsState
 
     heads = HeadsState.from_safetensors(store.get(commit.heads_object), commit.heads_object)
-    _check(hash_key, commit.heads_object, "heads", heads.digest(), commit.heads_leaf)
+    _check(hash_key, commit.heads_object, HEADS_PART, heads.digest(), commit.heads_leaf)
     return heads
 
 
@@ -72,10 +72,10 @@ def missing_now(store: Store, log: Log, commit: Commit) -> tuple[str, ...]:
         commit: the newest that the log has shown.
     """
     while missing := missing_objects(store, commit):
-        newer = [record for record in log.advance() if record.kind == "commit"]
-        if not newer:
+        newer = newest_commit(log.advance())
+        if newer is None:
             return missing
-        commit = Commit.from_record(newer[-1])
+        commit = newer
     return ()
 
 

@@ -33,9 +33,10 @@ from small_system import System, build_system, finish, samples
 from actors.coordinator import Coordinator
 from actors.fail_points import EVENT, FailPoint
 from actors.owners import InProcessOwners
+from lmeraser.deletion import DeletionRequest
 from lmeraser.proof.receipts import verify_receipt
-from lmeraser.state.commit import DATA_FOLDERS
 from lmeraser.state.keys import load_signing_key
+from lmeraser.state.layout import DATA_FOLDERS
 from lmeraser.state.log import Log
 from lmeraser.state.pipeline import Pipeline
 from lmeraser.store import LocalStore
@@ -116,7 +117,7 @@ class Campaign:
         owners = InProcessOwners(system.store, system.manifest, system.hash_key, lambda: self._pipeline)
         signing_key = load_signing_key(system.keys)
         coordinator = Coordinator(system.store, system.manifest, system.hash_key, signing_key, owners, LEASE_S)
-        coordinator.delete(GOING, (), IDEMPOTENCY_KEY)
+        coordinator.delete(DeletionRequest(GOING, idempotency_key=IDEMPOTENCY_KEY))
         finish(coordinator)
 
     def _at_boundary(self, where: str) -> Callable[[], None]:

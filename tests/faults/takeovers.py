@@ -32,10 +32,11 @@ from actors.fail_points import FailPoint
 from actors.ingests import put_rows
 from actors.owners import InProcessOwners
 from lmeraser.data import Sample
+from lmeraser.deletion import DeletionRequest
 from lmeraser.errors import FencedError
 from lmeraser.proof.receipts import verify_receipt
-from lmeraser.state.commit import DATA_FOLDERS
 from lmeraser.state.keys import load_signing_key
+from lmeraser.state.layout import DATA_FOLDERS
 from lmeraser.state.pipeline import Pipeline
 from lmeraser.state.rows import RowTable
 from lmeraser.store import LocalStore
@@ -86,7 +87,7 @@ class Takeovers:
         return Coordinator(system.store, system.manifest, system.hash_key, load_signing_key(system.keys), owners, 0.0)
 
     def _work(self, coordinator: Coordinator, sample_id: str, acknowledged: list[str], prefix: str | None) -> None:
-        coordinator.delete([sample_id], ())
+        coordinator.delete(DeletionRequest((sample_id,)))
         acknowledged.append(sample_id)
         if prefix is not None:
             coordinator.prefixes.drop(prefix)

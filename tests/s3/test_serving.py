@@ -19,7 +19,8 @@ from until import until
 
 from lmeraser.config import ServingConfig
 from lmeraser.errors import NotReadyError
-from lmeraser.state.log import Log, record_name
+from lmeraser.state.layout import record_object
+from lmeraser.state.log import Log
 from lmeraser.state.manifest import default_lease_s
 from lmeraser.store import open_store
 from serving.batcher import Batcher
@@ -91,7 +92,7 @@ def test_a_replica_asks_its_bucket_for_looks_and_for_nothing_else(proxied: tuple
     answered(replica, lambda _commit: len(proxy.requests) - start >= 8)
     asked = Counter(proxy.requests[start:])
     path = proxy.requests[start].split(" ")[1].rpartition("/log/")[0]
-    expected = {f"GET {path}/{record_name(last + 1)}", f"HEAD {path}/{record_name(last)}"}
+    expected = {f"GET {path}/{record_object(last + 1)}", f"HEAD {path}/{record_object(last)}"}
     assert set(asked) == expected
     # One of each look; the last may be on its way.
     assert max(asked.values()) - min(asked.values()) <= 1

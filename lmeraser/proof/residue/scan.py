@@ -25,7 +25,8 @@ from lmeraser.proof.receipts import sample_hash, subject_hash
 from lmeraser.proof.residue.appearance import appearances
 from lmeraser.proof.residue.files import Entry, UnpackError, entries, packed_otherwise, pieces
 from lmeraser.proof.residue.needles import SHORTEST_ANYWHERE, Needles
-from lmeraser.state.commit import DATA_FOLDERS, Commit
+from lmeraser.state.commit import Commit, newest_commit
+from lmeraser.state.layout import DATA_FOLDERS, REQUESTS
 from lmeraser.state.log import Log
 from lmeraser.state.manifest import load_manifest
 from lmeraser.state.public_artifacts import load_pipeline
@@ -109,10 +110,9 @@ def scan(
     """
     manifest = load_manifest(store)
     records = Log(store).advance()
-    commits = [record for record in records if record.kind == "commit"]
-    if not commits:
+    commit = newest_commit(records)
+    if commit is None:
         raise NotReadyError("the store holds no commit: ingest rows first")
-    commit = Commit.from_record(commits[-1])
     manifest.check_hash_key(commit.fixed_leaves, hash_key)
     remaining = _Remaining(store, commit)
     traces = appearances(load_pipeline(store, manifest), images, remaining.tables()) if images else {}
@@ -260,5 +260,5 @@ def _unnamed(store: Store, commit: Commit) -> Iterator[Finding]:
         for name in store.names(folder):
             if name not in named:
                 yield Finding(name, "is an object that the newest commit does not name")
-    for name in store.names("requests/"):
+    for name in store.names(REQUESTS):
         yield Finding(name, "is a request that is not erased yet")

@@ -18,6 +18,7 @@ from lmeraser.errors import ConfigError
 from lmeraser.hashing import row_bits
 from lmeraser.learning.numerics import deterministic
 from lmeraser.learning.partition import AnchorIndex, Cluster, Dendrogram, Partition, cut, fit_anchors
+from lmeraser.learning.region import Region
 
 Row = tuple[int, int]
 Population = tuple[Dendrogram, list[Row], int]
@@ -89,7 +90,7 @@ def test_a_cut_is_what_a_recursion_over_the_rows_gives(population: Population) -
     found = cut_of(tree, rows, bound).clusters
     assert len(set(found)) == len(found)
     expected = plain_cut(tree, 2 * tree.anchors - 2, "", rows, bound)
-    assert {(one.anchors, one.bits, one.rows) for one in found} == expected
+    assert {(one.region.anchors, one.region.bits, one.rows) for one in found} == expected
 
 
 @unhurried
@@ -98,9 +99,10 @@ def test_every_row_has_exactly_one_owner(population: Population) -> None:
     tree, rows, bound = population
     found = cut_of(tree, rows, bound)
     for anchor, bits in rows:
-        holds = [one.key for one in found.clusters if anchor in one.anchors and text(bits).startswith(one.bits)]
-        assert holds == [found.cluster_of(anchor, bits)]
-    assert Counter(found.cluster_of(*row) for row in rows) == {one.key: one.rows for one in found.clusters}
+        regions = [cluster.region for cluster in found.clusters]
+        owners = [region.key for region in regions if anchor in region.anchors and text(bits).startswith(region.bits)]
+        assert owners == [found.index.key_of(anchor, bits)]
+    assert Counter(found.index.key_of(*row) for row in rows) == {one.key: one.rows for one in found.clusters}
 
 
 @unhurried
@@ -110,7 +112,7 @@ def test_only_a_cluster_of_one_subject_at_one_anchor_may_exceed_the_bound(popula
     found = cut_of(tree, rows, bound)
     for cluster in found.clusters:
         assert cluster.rows > 0
-        held = [row for row in rows if found.cluster_of(*row) == cluster.key]
+        held = [row for row in rows if found.index.key_of(*row) == cluster.key]
         assert len(held) <= bound or len(set(held)) == 1
 
 
@@ -126,34 +128,35 @@ def test_a_cut_does_not_hang_on_the_order_of_rows(population: Population, chance
 def test_the_keys_of_a_cut_are_distinct_and_sorted(population: Population) -> None:
     found = cut_of(*population)
     assert [one.key for one in found.clusters] == sorted({one.key for one in found.clusters})
-    assert found.canonical() == [[one.key, list(one.anchors), one.bits, one.rows] for one in found.clusters]
+    regions = [(cluster.region, cluster.rows) for cluster in found.clusters]
+    assert found.canonical() == [[region.key, list(region.anchors), region.bits, rows] for region, rows in regions]
 
 
 @unhurried
 @given(trees(), st.integers(1, 12))
 def test_no_rows_give_an_empty_cut(tree: Dendrogram, bound: int) -> None:
     found = cut_of(tree, [], bound)
-    assert found.clusters == () and found.canonical() == [] and found.cluster_of(0, 0) is None
+    assert found.clusters == () and found.canonical() == [] and found.index.key_of(0, 0) is None
 
 
 def test_a_node_without_rows_is_no_cluster_and_owns_nothing() -> None:
     tree = Dendrogram(np.array([[0, 1], [2, 3], [4, 5]], np.int32))
     found = cut_of(tree, [(0, 5), (0, 6), (1, 7)], 2)
-    assert {(one.anchors, one.rows) for one in found.clusters} == {((0,), 2), ((1,), 1)}
-    assert found.cluster_of(2, 5) is None and found.cluster_of(3, 5) is None
+    assert {(one.region.anchors, one.rows) for one in found.clusters} == {((0,), 2), ((1,), 1)}
+    assert found.index.key_of(2, 5) is None and found.index.key_of(3, 5) is None
 
 
 def test_subjects_below_an_anchor_part_at_the_first_bit_that_tells_them_apart() -> None:
     tree = Dendrogram(np.array([[0, 1]], np.int32))
     found = cut_of(tree, [(1, 0b10), (1, 0b11), (1, 0b11), (1, 2**63)], 1)
     expected = {("0" * 62 + "10", 1), ("0" * 62 + "11", 2), ("1", 1)}
-    assert {(one.bits, one.rows) for one in found.clusters} == expected
+    assert {(one.region.bits, one.rows) for one in found.clusters} == expected
 
 
 def test_a_key_is_a_hash_of_anchors_and_bits_and_not_of_the_rows() -> None:
     expected = hashlib.sha256(b'[[1,12],"01"]').hexdigest()[:16]
-    assert Cluster((1, 12), "01", 3).key == Cluster((1, 12), "01", 900).key == expected
-    others = [Cluster((1, 12), "0", 3), Cluster((1, 12), "", 3), Cluster((11, 2), "01", 3), Cluster((112,), "01", 3)]
+    assert all(Cluster(Region((1, 12), "01"), rows).key == expected for rows in (3, 900))
+    others = [Region((1, 12), "0"), Region((1, 12), ""), Region((11, 2), "01"), Region((112,), "01")]
     assert len({expected, *(other.key for other in others)}) == 5
 
 

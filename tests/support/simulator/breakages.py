@@ -115,7 +115,7 @@ BREAKAGES = (
     Breakage(
         "a request that its coordinator did not live to record is left",
         "actors.requests:Intake.adopt",
-        'self._store.names("requests/")',
+        "self._store.names(REQUESTS)",
         "[]",
     ),
 )
