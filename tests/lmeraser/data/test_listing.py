@@ -76,7 +76,7 @@ def test_files_that_are_no_rows_are_counted_by_what_they_are(tmp_path: Path) -> 
             "'.png '": 1,
             ".txt": 1,
             ".eps": 1,
-            "beside the label folders": 1,
+            "next to the label folders": 1,
             "broken link": 1,
             "no regular file": 1,
         },
@@ -87,9 +87,9 @@ def test_files_that_are_no_rows_are_counted_by_what_they_are(tmp_path: Path) -> 
 
 def test_a_report_is_told_with_the_most_first() -> None:
     report = SourceReport()
-    assert report.told() == ""
+    assert report.summary() == ""
     report.left_out.update({".dng": 1, ".heic": 2})
-    assert report.told() == "2 .heic, 1 .dng"
+    assert report.summary() == "2 .heic, 1 .dng"
 
 
 def test_links_are_followed_and_circles_are_not(tmp_path: Path) -> None:
@@ -213,7 +213,7 @@ def test_a_split_takes_the_files_whose_names_tell_of_it(tmp_path: Path, train: s
     put_parquet(tmp_path, train, test)
     assert parquet(tmp_path, split="train") == ([train], {"of another split": 1})
     assert parquet(tmp_path, split="test") == ([test], {"of another split": 1})
-    with pytest.raises(DataError, match="holds files of the splits test, train: say which to take with `split:`"):
+    with pytest.raises(DataError, match="holds files of the splits test, train: choose one with `split:`"):
         parquet(tmp_path)
     with pytest.raises(DataError, match=r"no file of the split 'validation'.*of test, train"):
         parquet(tmp_path, split="validation")
@@ -255,10 +255,10 @@ def test_a_path_that_leads_to_no_rows_says_why(tmp_path: Path) -> None:
     put(tmp_path, "raw/a.arrow", "raw/b.arrow", "raw/._c.parquet")
     put_parquet(tmp_path, "x.parquet")
     (tmp_path / "empty.parquet").touch()
-    with pytest.raises(DataError, match=r"raw holds no \.parquet file.*2 \.arrow, 1 hidden"):
+    with pytest.raises(DataError, match=r"raw and its subfolders hold no \.parquet file.*2 \.arrow, 1 hidden"):
         parquet(tmp_path / "raw")
     with pytest.raises(
-        DataError, match=r"there is no file or folder .*\*\.parquet: patterns are not read, name the folder"
+        DataError, match=r"there is no file or folder .*\*\.parquet: patterns are not supported, name the folder"
     ):
         parquet(tmp_path / "*.parquet")
     with pytest.raises(DataError, match=r"cannot read .*empty\.parquet"):
@@ -341,7 +341,7 @@ def test_a_path_may_be_a_file_url(tmp_path: Path) -> None:
     [
         ("CocoDetection", "needs annFile"),
         ("DatasetFolder", "needs loader"),
-        ("FakeData", "does not lie in a folder"),
+        ("FakeData", "does not read a folder"),
         ("EMNIST", "needs `split:`"),
     ],
 )

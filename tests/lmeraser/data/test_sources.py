@@ -253,7 +253,7 @@ def test_a_parquet_path_that_leads_nowhere_is_named(tmp_path: Path) -> None:
     (tmp_path / "text.parquet").write_text("not Parquet")
     with pytest.raises(DataError, match="nowhere"):
         read(tmp_path / "nowhere.parquet")
-    with pytest.raises(DataError, match=r"empty holds no \.parquet file"):
+    with pytest.raises(DataError, match=r"empty and its subfolders hold no \.parquet file"):
         read(tmp_path / "empty")
     with pytest.raises(DataError, match=r"cannot read .*text\.parquet"):
         read(tmp_path / "text.parquet")
