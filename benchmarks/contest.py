@@ -30,11 +30,11 @@ from lmeraser.baselines.ridge import raw_features
 from lmeraser.config import Config, PromptConfig, ServingConfig, SourceConfig, load_config
 from lmeraser.data import Sample, open_source
 from lmeraser.hashing import draw, draw_uint64
-from lmeraser.learning.backbone import read_weights
 from lmeraser.learning.feature_map import FeatureMap
 from lmeraser.learning.heads import blend
 from lmeraser.learning.numerics import deterministic
 from lmeraser.learning.tuning import TuningRows
+from lmeraser.learning.weights import read_weights
 from lmeraser.state.commit import ClusterEntry, Commit
 from lmeraser.state.manifest import NAME, load_manifest
 from lmeraser.state.pipeline import Pipeline

@@ -92,7 +92,7 @@ def ingest(
         raise _no_rows(source_report)
     prefix = ray.get(coordinator.begin_ingest.remote())
     try:
-        parts = _write_all(coordinator, site, reading, prefix, rows, report)
+        parts = _write_all(coordinator, site, manifest, reading, prefix, rows, report)
         skipped = {name: reason for part in parts for name, reason in part.skipped.items()}
         any_good = any(part.written for part in parts)
         if skipped and not skip_bad:
@@ -142,10 +142,10 @@ class _Part:
 
 
 def _write_all(
-    coordinator: Any, site: StoreRef, reading: _Reading, prefix: str, rows: int, report: Report
+    coordinator: Any, site: StoreRef, manifest: Manifest, reading: _Reading, prefix: str, rows: int, report: Report
 ) -> list[_Part]:
     """Have workers write all rows of the source under the prefix; when this returns or raises, none writes any more."""
-    on_gpu = load_manifest(open_store(site.store_uri)).config.backbone.device == "cuda"
+    on_gpu = manifest.config.backbone.device == "cuda"
     cores = int(ray.cluster_resources().get("GPU" if on_gpu else "CPU", 1))
     workers = max(1, min(cores, -(-rows // _CHUNK_ROWS)))
     write = _write_incoming.options(num_cpus=_WRITER_CPUS, num_gpus=OTHERS_PART_OF_GPU if on_gpu else 0)

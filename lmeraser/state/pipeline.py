@@ -111,7 +111,15 @@ class Pipeline:
         Raises:
             TuningCancelledError: when ``cancelled`` said so.
         """
-        return tune_prompt(self.backbone, self.config, rows, report, cancelled, self.public_prompt, self.feature_map)
+        return tune_prompt(
+            self.backbone,
+            self.config,
+            rows,
+            report=report,
+            cancelled=cancelled,
+            start=self.public_prompt,
+            feature_map=self.feature_map,
+        )
 
     def prompted(self, images_N3PP: np.ndarray, prompt: torch.Tensor) -> np.ndarray:
         """Prompted features on the grid, int16 [N, H], of images, uint8 [N, 3, P, P]."""

@@ -21,8 +21,9 @@ from torch import Tensor, nn
 
 from lmeraser.config import BackboneConfig, PromptConfig
 from lmeraser.errors import BackboneError
-from lmeraser.learning.backbone import VitBackbone, create_model, open_backbone, read_weights, weights_of
+from lmeraser.learning.backbone import VitBackbone, create_model, open_backbone
 from lmeraser.learning.prompts import prompt_kind
+from lmeraser.learning.weights import read_weights, weights_of
 from lmeraser.state.pipeline import extract
 
 SMALL = {"embed_dim": 32, "depth": 5, "num_heads": 2}
@@ -208,7 +209,7 @@ def test_a_backbone_is_frozen_and_in_evaluation_mode() -> None:
 def test_an_unknown_name_is_refused_with_near_ones() -> None:
     with pytest.raises(BackboneError, match=r"'deit_tinny_patch16_224' is not a timm model") as raised:
         open_backbone(replace(VIT, name="deit_tinny_patch16_224"), {})
-    near = str(raised.value).partition("near it: ")[2].split(", ")
+    near = str(raised.value).partition("similar names: ")[2].split(", ")
     assert near[0] == "deit_tiny_patch16_224"
     assert all(map(timm.is_model, near))
 
@@ -219,14 +220,14 @@ def test_arguments_that_timm_does_not_take_are_named() -> None:
 
 
 def test_an_image_size_that_is_no_multiple_of_the_patch_size_is_refused() -> None:
-    with pytest.raises(BackboneError, match=r"image_px 40 is no multiple of the patch size 16"):
+    with pytest.raises(BackboneError, match=r"image_px 40 is not a multiple of the patch size 16"):
         open_backbone(replace(VIT, image_px=40), weights(VIT))
 
 
 def test_weights_that_cannot_be_had_come_with_what_to_do() -> None:
     with pytest.raises(BackboneError, match="lmeraser pretrain"):
         open_backbone(VIT)
-    with pytest.raises(BackboneError, match=r"cannot be had.*local safetensors file"):
+    with pytest.raises(BackboneError, match=r"cannot get the pretrained weights.*local safetensors file"):
         open_backbone(BackboneConfig("vit_tiny_patch16_224.no_such_weights", "pretrained", 32))
 
 

@@ -71,7 +71,7 @@ def test_augmentation_is_drawn_from_the_sample_id(pipeline: Pipeline) -> None:
 
 def test_one_row_is_enough_and_steps_are_reported(pipeline: Pipeline) -> None:
     steps: list[tuple[int, int]] = []
-    tune_prompt(pipeline.backbone, pipeline.config, rows_of(pipeline, 0, 1), lambda *step: steps.append(step))
+    tune_prompt(pipeline.backbone, pipeline.config, rows_of(pipeline, 0, 1), report=lambda *step: steps.append(step))
     assert steps == [(1, 2), (2, 2)]
 
 
@@ -83,7 +83,7 @@ def test_a_cancelled_tuning_stops_at_its_next_step(pipeline: Pipeline) -> None:
         return len(asked) == 3
 
     with pytest.raises(TuningCancelledError, match="2 of"):
-        tune_prompt(pipeline.backbone, pipeline.config, rows_of(pipeline, 0, 40), None, cancelled)
+        tune_prompt(pipeline.backbone, pipeline.config, rows_of(pipeline, 0, 40), cancelled=cancelled)
 
 
 def test_tuning_lowers_the_loss_of_a_head_on_the_same_rows(pipeline: Pipeline) -> None:
