@@ -219,7 +219,7 @@ def test_a_label_without_a_name_is_refused(empty: str) -> None:
     ("value", "said"),
     [
         ({"private": {"kind": "parquet"}}, r"^config\.yaml: private: a source of kind parquet needs path$"),
-        ({"serving": {"images": {"max_bytes": 9}}}, r"^config\.yaml: serving\.images is set: write images beside"),
+        ({"serving": {"images": {"max_bytes": 9}}}, r"^config\.yaml: serving\.images is set: write images next to"),
     ],
 )
 def test_an_error_is_told_without_the_words_of_the_library(tmp_path: Path, value: dict[str, Any], said: str) -> None:

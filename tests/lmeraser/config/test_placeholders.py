@@ -59,9 +59,9 @@ def test_a_dollar_in_a_comment_means_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("seed: 1\nlabels: [a, b]\nseed: 2\n", "the key 'seed' in line 3 is there already, in line 1"),
-        ("tuning:\n  epochs: 1\n  'epochs': 2\n", "the key 'epochs' in line 3 is there already, in line 2"),
-        ("tuning: {epochs: 1}\ntuning: {batch_rows: 2}", "the key 'tuning' in line 2 is there already, in line 1"),
+        ("seed: 1\nlabels: [a, b]\nseed: 2\n", "the key 'seed' in line 3 repeats that of line 1"),
+        ("tuning:\n  epochs: 1\n  'epochs': 2\n", "the key 'epochs' in line 3 repeats that of line 2"),
+        ("tuning: {epochs: 1}\ntuning: {batch_rows: 2}", "the key 'tuning' in line 2 repeats that of line 1"),
     ],
 )
 def test_a_repeated_key_is_named_with_its_line(tmp_path: Path, text: str, told: str) -> None:
@@ -76,13 +76,13 @@ def test_a_merged_key_may_be_replaced(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", ["", "# store: /a\n", "---\n", "[]", "false", "0", "''", "null", "- store: /a\n"])
 def test_a_file_without_a_mapping_is_not_the_defaults(tmp_path: Path, text: str) -> None:
-    with pytest.raises(ConfigError, match=r"config\.yaml holds no configuration: write keys"):
+    with pytest.raises(ConfigError, match=r"config\.yaml is not a configuration: write keys"):
         load_config(written(tmp_path, text))
 
 
 @pytest.mark.parametrize("text", ["seed: &a [*a]", "&a {seed: *a}", f"seed: {'[' * 2000}{']' * 2000}"])
 def test_what_holds_itself_or_is_nested_too_deeply_is_refused(tmp_path: Path, text: str) -> None:
-    with pytest.raises(ConfigError, match=r"config\.yaml cannot be read: a value in it holds itself"):
+    with pytest.raises(ConfigError, match=r"config\.yaml cannot be read: a value in it contains itself"):
         load_config(written(tmp_path, text))
 
 

@@ -362,7 +362,7 @@ def test_a_torchvision_split_is_the_classs_own(tmp_path: Path) -> None:
 def test_images_are_set_once_for_rows_and_predictions() -> None:
     config = validated(Config, {"images": {"formats": ["PNG"], "max_pixels": 50_000_000}}, "c.yaml")
     assert config.serving.images == config.images == ImagesConfig(formats=("PNG",), max_pixels=50_000_000)
-    with pytest.raises(ConfigError, match="write images beside serving"):
+    with pytest.raises(ConfigError, match="write images next to serving"):
         validated(Config, {"serving": {"images": {"max_pixels": 9}}}, "c.yaml")
     with pytest.raises(ValidationError, match="EPS"):
         ImagesConfig(formats=("PNG", "EPS"))  # type: ignore[arg-type]
