@@ -339,7 +339,7 @@ def test_what_is_no_image_is_refused(data: bytes) -> None:
         (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "it is PostScript; allowed"),
         (b"data:image/png;base64,iVBORw0KGgo=", "it is a data URL"),
         (b"iVBORw0KGgoAAAANSUhEUg", "it is base64 text of a PNG"),
-        (b"version https://git-lfs.github.com/spec/v1\n", "a pointer of Git LFS"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "a Git LFS pointer"),
         (b"secret words", "it is of no known format"),
         (b"\x89PNG\r\n\x1a\n", "it begins like a PNG file but is damaged"),
         (b"", "it has no bytes"),

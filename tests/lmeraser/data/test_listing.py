@@ -78,7 +78,7 @@ def test_files_that_are_no_rows_are_counted_by_what_they_are(tmp_path: Path) -> 
             ".eps": 1,
             "next to the label folders": 1,
             "broken link": 1,
-            "no regular file": 1,
+            "not a regular file": 1,
         },
     )
     taken, left_out = image_folder(tmp_path, ImagesConfig(formats=("PNG",)))
@@ -102,7 +102,7 @@ def test_links_are_followed_and_circles_are_not(tmp_path: Path) -> None:
     (red / "here").symlink_to(".")
     assert image_folder(tmp_path / "data") == (
         ["red/a.png", "red/more/z.png", "red/one.png", "violet/v.png"],
-        {"link in a circle": 2},
+        {"circular link": 2},
     )
 
 
@@ -190,7 +190,7 @@ def test_parquet_files_in_subfolders_are_read_and_what_is_none_of_the_data_is_no
     (tmp_path / "default" / "up").symlink_to("..")
     assert parquet(tmp_path) == (
         ["a.parquet/part-0.parquet", "b.parquet", "default/0000.PARQUET", "default/0001.parquet"],
-        {"hidden": 4, ".md": 1, ".arrow": 1, "link in a circle": 1},
+        {"hidden": 4, ".md": 1, ".arrow": 1, "circular link": 1},
     )
 
 
@@ -268,11 +268,11 @@ def test_a_path_that_leads_to_no_rows_says_why(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("image", "told"),
     [
-        (pa.array(["/data/a.png"]), "text: paths"),
-        (pa.array([[1, 2, 3]], pa.list_(pa.uint8())), "list<.*uint8>: pixels perhaps"),
-        (pa.array([[[0.5]]]), "pixels perhaps"),
-        (pa.array([[{"bytes": b"x"}]]), "several images a row"),
-        (pa.array([[b"x", b"y"]]), "several images a row"),
+        (pa.array(["/data/a.png"]), "text: perhaps paths"),
+        (pa.array([[1, 2, 3]], pa.list_(pa.uint8())), "list<.*uint8>: perhaps pixels"),
+        (pa.array([[[0.5]]]), "perhaps pixels"),
+        (pa.array([[{"bytes": b"x"}]]), "several images per row"),
+        (pa.array([[b"x", b"y"]]), "several images per row"),
         (pa.array([{"path": "a.png"}]), r"structs of path \(string\)"),
         (pa.array([{"bytes": "text", "path": "a.png"}]), r"structs of bytes \(string\), path"),
         (pa.array([7]), "int64"),
@@ -319,7 +319,7 @@ def test_rows_without_label_names_are_told_what_to_list(tmp_path: Path) -> None:
         ({"kind": "parquet", "path": "x", "dataset": "MNIST"}, "dataset is 'MNIST', but a source of kind parquet"),
         ({"kind": "digits", "split": "validation"}, "split is 'validation'; digits have train and test"),
         ({"kind": "parquet", "path": "hf://datasets/ylecun/mnist/x.parquet"}, "path is 'hf://.*download it"),
-        ({"kind": "parquet", "path": "gs://rows/data"}, "a local path and file:// are read, and s3://"),
+        ({"kind": "parquet", "path": "gs://rows/data"}, "allowed are local paths and file://, and s3://"),
         ({"kind": "parquet", "path": "s3a://rows/data"}, "write s3://rows/data"),
         ({"kind": "image_folder", "path": "https://example.org/x.zip"}, "path is 'https://example.org/x.zip'"),
     ],
