@@ -122,7 +122,7 @@ def test_a_black_and_white_image_has_levels_0_and_255() -> None:
 
 
 @pytest.mark.parametrize("kind", ["PNG", "WEBP", "TIFF"])
-def test_what_is_transparent_shows_white(kind: str) -> None:
+def test_transparent_pixels_are_white(kind: str) -> None:
     pixels = noise(16, 16, 4)
     pixels[:4, :, 3], pixels[4:8, :, 3] = 0, 255
     alpha = pixels[..., 3:] / 255
@@ -135,7 +135,7 @@ def test_what_is_transparent_shows_white(kind: str) -> None:
 
 
 @pytest.mark.parametrize("mode", ["L", "P", "RGB", "LA", "1"])
-def test_transparency_of_every_mode_shows_white(mode: str) -> None:
+def test_transparent_pixels_of_every_mode_are_white(mode: str) -> None:
     image = Image.new("RGBA", (4, 4), (0, 0, 0, 255))
     for place in range(8):
         image.putpixel((place % 4, place // 4), (255, 255, 255, 0))
@@ -154,14 +154,14 @@ def test_transparency_of_every_mode_shows_white(mode: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["PNG", "TIFF"])
-def test_sixteen_bits_of_grey_show_as_eight(kind: str) -> None:
+def test_sixteen_bits_of_grey_become_eight(kind: str) -> None:
     levels = np.arange(65536, dtype=np.uint16).reshape(256, 256)
     found = decode_image(encoded(Image.fromarray(levels), kind), 256)
     np.testing.assert_array_equal(found[0], np.round(levels / 257))
     assert (found[0] == found[1]).all() and (found[0] == found[2]).all()
 
 
-def test_big_endian_sixteen_bits_of_grey_show_as_eight() -> None:
+def test_big_endian_sixteen_bits_of_grey_become_eight() -> None:
     levels = np.arange(65536, dtype=">u2").reshape(256, 256)
     tags = struct.pack(">H", 8)
     for tag, kind, value in ((256, 3, 256), (257, 3, 256), (258, 3, 16), (259, 3, 1), (262, 3, 1)):
@@ -184,7 +184,7 @@ def grey_tiff(packed: bytes, side: int, bits: int, photometric: int) -> bytes:
 
 @pytest.mark.parametrize("bits", [1, 2, 4, 8, 16])
 @pytest.mark.parametrize("white_is_zero", [False, True])
-def test_grey_of_every_depth_is_as_its_tiff_says_which_level_is_white(bits: int, white_is_zero: bool) -> None:
+def test_a_grey_tiff_of_every_depth_says_which_level_is_white(bits: int, white_is_zero: bool) -> None:
     side = 16
     levels = noise(side, side)[..., 0].astype(np.uint32) * 257 >> (16 - bits)
     planes = (levels[..., None] >> np.arange(bits - 1, -1, -1)) & 1
@@ -195,14 +195,14 @@ def test_grey_of_every_depth_is_as_its_tiff_says_which_level_is_white(bits: int,
 
 
 @pytest.mark.parametrize("compression", ["tiff_lzw", "tiff_adobe_deflate", "packbits"])
-def test_compressed_sixteen_bits_whose_zero_is_white_are_turned_round(compression: str) -> None:
+def test_compressed_sixteen_bits_whose_zero_is_white_are_inverted(compression: str) -> None:
     levels = noise(16, 16)[..., 0].astype(np.uint16) * 257
     image = Image.fromarray(sideways(levels, 6))
     data = encoded(image, "TIFF", compression=compression, tiffinfo={262: 0, 0x0112: 6})
     np.testing.assert_array_equal(decode_image(data, 16), np.stack([255 - levels // 257] * 3))
 
 
-def test_twelve_bits_of_grey_show_as_eight() -> None:
+def test_twelve_bits_of_grey_become_eight() -> None:
     levels = np.arange(4096, dtype=np.uint32).reshape(64, 64)
     planes = (levels[..., None] >> np.arange(11, -1, -1)) & 1
     found = decode_image(grey_tiff(np.packbits(planes).tobytes(), 64, 12, 1), 64)
@@ -218,7 +218,7 @@ def png_of(bits: int, colour: int, row: bytes, side: int, transparent: tuple[int
 
 
 @pytest.mark.parametrize("bits", [1, 2, 4, 8, 16])
-def test_the_transparent_level_of_a_grey_png_shows_white_at_every_depth(bits: int) -> None:
+def test_the_transparent_level_of_a_grey_png_is_white_at_every_depth(bits: int) -> None:
     most = 2**bits - 1
     levels = np.array([most, 1, 0, 0, most, 1, most, 0] if bits > 1 else [1, 0, 0, 0, 1, 0, 1, 0], dtype=np.uint32)
     planes = (levels[:, None] >> np.arange(bits - 1, -1, -1)) & 1
@@ -229,14 +229,14 @@ def test_the_transparent_level_of_a_grey_png_shows_white_at_every_depth(bits: in
         np.testing.assert_array_equal(found, np.broadcast_to(shown, (3, 8, 8)))
 
 
-def test_the_transparent_colour_of_a_png_with_16_bits_shows_white() -> None:
+def test_the_transparent_colour_of_a_png_with_16_bits_is_white() -> None:
     row = np.array([[0, 257, 514], [65535, 0, 0], [0, 257, 514], [0, 0, 0]], dtype=">u2").tobytes()
     found = decode_image(png_of(16, 2, row, 4, (0, 257, 514)), 4)
     assert found[:, 0].tolist() == [[255, 255, 255, 0], [255, 0, 255, 0], [255, 0, 255, 0]]
 
 
 @pytest.mark.parametrize(("mode", "told"), [("F", "mode F .floating point"), ("I", "mode I .32-bit integers")])
-def test_pixels_whose_black_and_white_are_not_known_are_refused_by_their_mode(mode: str, told: str) -> None:
+def test_pixels_whose_black_and_white_are_unknown_are_refused_by_their_mode(mode: str, told: str) -> None:
     with pytest.raises(UndecodableImageError, match=rf"{told}.*grey or RGB with 8 or 16 bits"):
         decode_image(encoded(Image.new(mode, (8, 8)), "TIFF"), 8)
 
@@ -258,7 +258,7 @@ def sideways(pixels: np.ndarray, orientation: int) -> np.ndarray:
 
 @pytest.mark.parametrize("kind", ["PNG", "TIFF", "WEBP", "AVIF"])
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_an_image_is_turned_as_its_exif_orientation_says(kind: str, orientation: int) -> None:
+def test_an_image_is_rotated_by_its_exif_orientation(kind: str, orientation: int) -> None:
     upright = smooth(24, 40)
     options = {"PNG": {}, "TIFF": {}, "WEBP": {"lossless": True}, "AVIF": {"quality": 100, "subsampling": "4:4:4"}}[
         kind
@@ -270,7 +270,7 @@ def test_an_image_is_turned_as_its_exif_orientation_says(kind: str, orientation:
     np.testing.assert_allclose(found.astype(int), expected, atol=8 if kind == "AVIF" else 0)
 
 
-def test_a_jpeg_is_turned_too_and_damaged_exif_leaves_it_as_it_lies() -> None:
+def test_a_jpeg_is_rotated_too_and_damaged_exif_data_is_ignored() -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     upright = smooth(24, 40)
@@ -291,7 +291,7 @@ def test_a_palette_is_looked_up() -> None:
     np.testing.assert_array_equal(decode_image(encoded(image), 2), expected)
 
 
-def test_a_cmyk_jpeg_is_turned_into_rgb() -> None:
+def test_a_cmyk_jpeg_is_converted_to_rgb() -> None:
     red = Image.new("CMYK", (16, 16), (0, 255, 255, 0))
     levels = decode_image(encoded(red, "JPEG", quality=95), 16).mean(axis=(1, 2))
     np.testing.assert_allclose(levels, [255, 0, 0], atol=6)
@@ -306,7 +306,7 @@ def test_the_first_frame_of_an_animation_is_taken() -> None:
 @pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP"])
 @pytest.mark.parametrize("share", [0.0, 0.01, 0.3, 0.5, 0.9])
-def test_an_image_that_was_cut_short_is_refused(kind: str, share: float) -> None:
+def test_a_truncated_image_is_refused(kind: str, share: float) -> None:
     data = encoded(noise(), kind)
     decode_image(data, 8)
     with pytest.raises(UndecodableImageError, match="cannot be decoded"):
@@ -326,7 +326,7 @@ def test_an_image_that_was_cut_short_is_refused(kind: str, share: float) -> None
         b"%PDF-1.4",
     ],
 )
-def test_what_is_no_image_is_refused(data: bytes) -> None:
+def test_data_that_is_not_an_image_is_refused(data: bytes) -> None:
     with pytest.raises(UndecodableImageError, match="cannot be decoded: ") as caught:
         decode_image(data, 8)
     assert "BytesIO" not in str(caught.value)
@@ -345,14 +345,14 @@ def test_what_is_no_image_is_refused(data: bytes) -> None:
         (b"", "it has no bytes"),
     ],
 )
-def test_what_is_no_image_is_named_and_not_quoted(data: bytes, told: str) -> None:
+def test_data_that_is_not_an_image_is_named_and_not_quoted(data: bytes, told: str) -> None:
     with pytest.raises(UndecodableImageError, match=re.escape(told)) as caught:
         decode_image(data, 8, ImagesConfig())
     assert "secret" not in str(caught.value)
 
 
 @pytest.mark.parametrize("kind", ["ICO", "ICNS", "EPS", "DDS", "PCX", "SGI", "TGA", "SPIDER", "MSP", "BLP"])
-def test_other_formats_of_pillow_are_not_even_opened(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_formats_of_pillow_are_not_opened(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     mode = {"SPIDER": "F", "MSP": "1", "BLP": "P"}.get(kind, "RGB")
     data = encoded(Image.new(mode, (32, 32)), kind)
     factory, accept = Image.OPEN[kind]
@@ -364,7 +364,7 @@ def test_other_formats_of_pillow_are_not_even_opened(kind: str, monkeypatch: pyt
     assert opened == []
 
 
-def test_formats_are_taken_as_they_are_set() -> None:
+def test_only_the_configured_formats_are_accepted() -> None:
     only_png = ImagesConfig(formats=("PNG",))
     assert decode_image(encoded(noise()), 8, only_png).shape == (3, 8, 8)
     with pytest.raises(UndecodableImageError, match=r"it is JPEG; allowed are PNG \(images.formats\)"):
@@ -375,7 +375,7 @@ def test_formats_are_taken_as_they_are_set() -> None:
     assert decode_image(encoded(noise(), "PPM"), 8).shape == (3, 8, 8)
 
 
-def test_a_photograph_of_several_pictures_is_its_first() -> None:
+def test_of_a_file_with_several_pictures_the_first_is_decoded() -> None:
     views = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
     data = encoded(views[0], "MPO", save_all=True, append_images=views[1:])
     assert decode_image(data, 1, ImagesConfig()).ravel().tolist() == pytest.approx([255, 0, 0], abs=2)
@@ -386,7 +386,7 @@ class UnforeseenError(Exception):
 
 
 @pytest.mark.parametrize("error", [UnforeseenError("odd"), RuntimeError(), NotImplementedError("DXT9"), MemoryError()])
-def test_whatever_a_decoder_raises_is_that_images_error(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_any_error_of_a_decoder_is_reported_for_its_image(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
     def failing(*_: object) -> None:
         raise error
 
@@ -455,6 +455,6 @@ def test_no_format_is_decoded_before_its_size_is_known(kind: str, monkeypatch: p
 
 
 @pytest.mark.parametrize("size", [(60_000, 60_000), (2**31 - 1, 2**31 - 1), (0, 0)])
-def test_an_image_of_an_absurd_size_is_refused(size: tuple[int, int]) -> None:
+def test_an_image_of_an_impossible_size_is_refused(size: tuple[int, int]) -> None:
     with pytest.raises(UndecodableImageError):
         decode_image(png_of_size(*size), 4)

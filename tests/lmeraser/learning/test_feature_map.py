@@ -100,7 +100,7 @@ def test_far_rows_are_clipped_at_both_ends(head_dim: int) -> None:
     assert np.array_equal(np.sort(found_NH, axis=0), np.repeat([[-LIMIT * GRID], [LIMIT * GRID]], head_dim, axis=1))
 
 
-def test_a_row_has_the_same_bits_in_any_company() -> None:
+def test_a_row_has_the_same_bits_whatever_else_is_in_its_batch() -> None:
     generator = np.random.default_rng(7)
     rows_NF = balanced_rows(150, 300)
     found = FeatureMap(np.zeros(300), np.ones((300, 2)))
@@ -119,7 +119,7 @@ def test_no_rows_give_no_projections() -> None:
 
 
 @pytest.mark.parametrize("head_dim", [12, 5])
-def test_public_features_that_are_constant_do_no_harm(head_dim: int) -> None:
+def test_constant_public_features_do_no_harm(head_dim: int) -> None:
     public_NF, private_NF = features(300, 12), features(60, 12, seed=1)
     public_NF[:, [2, 7]] = 3.5
     found = FeatureMap.fit(public_NF, head_dim)
@@ -136,7 +136,7 @@ def test_public_features_that_are_constant_do_no_harm(head_dim: int) -> None:
         assert np.abs(found_NH - signs_H * without_NH).max() <= 1
 
 
-def test_public_features_that_are_all_constant_give_finite_maps() -> None:
+def test_public_features_that_are_all_constant_give_a_finite_map() -> None:
     public_NF = np.full((50, 12), 3.5, np.float32)
     for head_dim in (12, 5):
         found = FeatureMap.fit(public_NF, head_dim)
@@ -144,14 +144,14 @@ def test_public_features_that_are_all_constant_give_finite_maps() -> None:
         assert not found.project(public_NF).any()
 
 
-def test_fewer_public_rows_than_components_do_not_throw_other_rows_to_the_ends() -> None:
+def test_with_fewer_public_rows_than_components_other_rows_are_not_clipped() -> None:
     public_NF, private_NF = np.random.default_rng(0).normal(size=(2, 100, 300)).astype(np.float32)
     found_NH = FeatureMap.fit(public_NF, 200).project(private_NF)
     assert np.mean(np.abs(found_NH) == LIMIT * GRID) < 0.01
 
 
 @pytest.mark.parametrize("head_dim", [12, 5])
-def test_a_fitted_map_comes_back_from_its_tensors_bit_for_bit(head_dim: int) -> None:
+def test_a_fitted_map_survives_its_tensors_bit_for_bit(head_dim: int) -> None:
     public_NF = features(200, 12)
     found = FeatureMap.fit(public_NF, head_dim)
     back = FeatureMap.from_tensors(found.tensors())

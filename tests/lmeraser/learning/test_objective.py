@@ -62,7 +62,7 @@ def test_the_loss_is_that_of_a_ridge_head_on_the_other_half(pipeline: Pipeline, 
     assert float(found) == pytest.approx(expected, rel=1e-4)
 
 
-def test_every_row_is_in_one_batch_of_a_pass_and_halves_share_their_classes(
+def test_every_row_is_in_one_batch_of_an_epoch_and_halves_share_their_classes(
     pipeline: Pipeline, feature_map: FeatureMap
 ) -> None:
     labels_N = np.random.default_rng(2).integers(0, 3, 50)
@@ -88,7 +88,7 @@ def test_rows_of_one_class_or_one_of_each_leave_the_prompt_where_it_starts(pipel
         assert torch.equal(prompt, pipeline.prompt_kind.start(config.seed))
 
 
-def test_tuning_lowers_what_it_makes_small(pipeline: Pipeline) -> None:
+def test_tuning_lowers_its_own_loss(pipeline: Pipeline) -> None:
     labels_N = np.arange(60) % 3
     rows = rows_of(pipeline, labels_N)
     config = replace(pipeline.config, tuning=replace(pipeline.config.tuning, epochs=12))

@@ -1,6 +1,6 @@
 """Prompts: how a frame of pixels and learned tokens enter the backbone, and what they leave alone.
 
-Legend: N rows, P pixels a side, S tokens, T prompt tokens, D width, F raw head features.
+Legend: N rows, P pixels per side, S tokens, T prompt tokens, D width, F raw head features.
 """
 
 from __future__ import annotations
@@ -88,9 +88,7 @@ def prompted(backbone: VitBackbone, pixels_N3PP: Tensor, prompts_NTD: Tensor, de
 
 
 @every_backbone
-def test_what_a_pad_prompt_holds_inside_the_frame_changes_no_bit(
-    backbone_of: BackboneOf, config: BackboneConfig
-) -> None:
+def test_values_inside_the_frame_of_a_pad_prompt_change_no_bit(backbone_of: BackboneOf, config: BackboneConfig) -> None:
     kind = prompt_kind(PAD, backbone_of(config))
     prompts_N3PP = random_prompts(kind, 2)
     before = kind.features(pixels(2), prompts_N3PP)
@@ -126,7 +124,7 @@ def test_a_pad_prompt_starts_as_no_prompt(backbone_of: BackboneOf, config: Backb
 
 @every_vit
 @pytest.mark.parametrize("depth", [0, 1, 2, 3])
-def test_tokens_enter_after_the_prefix_and_patch_means_leave_them_out(
+def test_tokens_enter_after_the_prefix_and_are_ignored_by_patch_means(
     backbone_of: BackboneOf, config: BackboneConfig, depth: int
 ) -> None:
     backbone = backbone_of(config)
@@ -172,7 +170,7 @@ def test_each_image_of_a_batch_has_its_own_prompt(backbone_of: BackboneOf, promp
 
 
 @every_prompt
-def test_the_start_hangs_on_the_seed_alone(backbone_of: BackboneOf, prompt: PromptConfig) -> None:
+def test_the_start_depends_on_the_seed_alone(backbone_of: BackboneOf, prompt: PromptConfig) -> None:
     torch.manual_seed(1)
     np.random.seed(1)
     first = prompt_kind(prompt, backbone_of(VIT)).start(7)
@@ -200,7 +198,7 @@ def test_start_prompts_keep_their_values_from_version_to_version(backbone_of: Ba
 
 
 @every_backbone
-def test_a_frame_that_leaves_no_inside_is_refused_with_the_allowed_range(
+def test_a_frame_without_an_inside_is_refused_with_the_allowed_range(
     backbone_of: BackboneOf, config: BackboneConfig
 ) -> None:
     assert prompt_kind(replace(PAD, pad_px=15), backbone_of(config)).shape == (3, SIDE, SIDE)
@@ -215,12 +213,12 @@ def test_the_frames_bounds_hold_at_an_odd_size(backbone_of: BackboneOf) -> None:
         prompt_kind(replace(PAD, pad_px=17), backbone)
 
 
-def test_a_depth_that_is_not_there_is_refused_with_the_allowed_range(backbone_of: BackboneOf) -> None:
+def test_a_depth_that_does_not_exist_is_refused_with_the_allowed_range(backbone_of: BackboneOf) -> None:
     assert prompt_kind(replace(DEEP, depth=3), backbone_of(VIT)).enters_at == 3
     with pytest.raises(BackboneError, match=r"depth is 4; allowed is 0 to 3"):
         prompt_kind(replace(DEEP, depth=4), backbone_of(VIT))
 
 
-def test_tokens_on_a_conv_net_are_refused(backbone_of: BackboneOf) -> None:
+def test_tokens_on_a_convolutional_network_are_refused(backbone_of: BackboneOf) -> None:
     with pytest.raises(BackboneError, match=r"token needs a Vision Transformer"):
         prompt_kind(INPUT, backbone_of(CONV))

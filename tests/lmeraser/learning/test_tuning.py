@@ -39,7 +39,7 @@ def tune(pipeline: Pipeline, rows: TuningRows, config: StateConfig | None = None
     return tune_prompt(pipeline.backbone, config or pipeline.config, rows).numpy().tobytes()
 
 
-def test_the_prompt_does_not_see_the_order_of_arrival_or_what_came_before(pipeline: Pipeline) -> None:
+def test_the_prompt_does_not_depend_on_the_order_of_rows_or_on_earlier_work(pipeline: Pipeline) -> None:
     rows = rows_of(pipeline, 0, 21)
     first = tune(pipeline, rows)
     torch.manual_seed(7)
@@ -49,7 +49,7 @@ def test_the_prompt_does_not_see_the_order_of_arrival_or_what_came_before(pipeli
     assert tune(pipeline, turned(rows, 2)) == first
 
 
-def test_the_prompt_is_another_without_one_row_and_under_another_seed(pipeline: Pipeline) -> None:
+def test_the_prompt_differs_without_one_row_and_under_another_seed(pipeline: Pipeline) -> None:
     rows = rows_of(pipeline, 0, 21)
     first = tune(pipeline, rows)
     fewer = TuningRows(rows.sample_ids[1:], rows.images_N3PP[1:], rows.labels_N[1:])
