@@ -127,10 +127,10 @@ def test_an_unknown_key_is_named(tmp_path: Path, key: str) -> None:
 
 @pytest.mark.parametrize(("key", "allowed"), [(key, value) for key, good, _, _ in BOUNDS for value in good])
 def test_a_value_at_its_bound_is_accepted(tmp_path: Path, key: str, allowed: Any) -> None:
-    found: Any = loaded(tmp_path, nested(key, allowed))
+    value: Any = loaded(tmp_path, nested(key, allowed))
     for name in key.split("."):
-        found = getattr(found, name)
-    assert found == (tuple(allowed) if isinstance(allowed, list) else allowed)
+        value = getattr(value, name)
+    assert value == (tuple(allowed) if isinstance(allowed, list) else allowed)
 
 
 @pytest.mark.parametrize(
@@ -198,9 +198,9 @@ def test_a_repeated_label_is_named() -> None:
 
 @pytest.mark.parametrize("other", ["red ", " red", "\tred", "red\u00a0", "red\ufeff", "red\n"])
 def test_labels_that_look_the_same_are_refused(other: str) -> None:
-    with pytest.raises(ConfigError, match=r"labels holds .*red.* and .*red.*, which look the same") as told:
+    with pytest.raises(ConfigError, match=r"labels holds .*red.* and .*red.*, which look the same") as caught:
         Config(labels=("red", "blue", other)).state(())
-    assert repr(other) in str(told.value)
+    assert repr(other) in str(caught.value)
     assert Config(labels=("blue", other)).state(()).labels == ("blue", other)
 
 
@@ -216,16 +216,16 @@ def test_a_label_without_a_name_is_refused(empty: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "said"),
+    ("value", "message"),
     [
         ({"private": {"kind": "parquet"}}, r"^config\.yaml: private: a source of kind parquet needs path$"),
         ({"serving": {"images": {"max_bytes": 9}}}, r"^config\.yaml: serving\.images is set: write images next to"),
     ],
 )
-def test_an_error_does_not_use_the_words_of_the_library(tmp_path: Path, value: dict[str, Any], said: str) -> None:
-    with pytest.raises(ConfigError) as told:
+def test_an_error_does_not_use_the_words_of_the_library(tmp_path: Path, value: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
         loaded(tmp_path, value)
-    assert re.search(said, str(told.value).removeprefix(f"{tmp_path}/"))
+    assert re.search(message, str(caught.value).removeprefix(f"{tmp_path}/"))
 
 
 @pytest.mark.parametrize("labels", [(), ("cat",)])
@@ -249,6 +249,11 @@ def test_a_state_configuration_survives_json(config: StateConfig) -> None:
     again = state_config_from_json(json.loads(config.canonical()))
     assert again == config
     assert again.canonical() == config.canonical()
+
+
+def test_clusters_below_the_bound_get_no_specialist() -> None:
+    config = Config(partition=PartitionConfig(min_tuned_rows=5)).state(LABELS)
+    assert [config.tunes(rows) for rows in (0, 4, 5, 6)] == [False, False, True, True]
 
 
 def test_canonical_bytes_are_sorted_json_without_spaces() -> None:

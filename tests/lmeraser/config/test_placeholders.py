@@ -57,15 +57,15 @@ def test_a_dollar_in_a_comment_has_no_meaning(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("seed: 1\nlabels: [a, b]\nseed: 2\n", "the key 'seed' in line 3 repeats that of line 1"),
         ("tuning:\n  epochs: 1\n  'epochs': 2\n", "the key 'epochs' in line 3 repeats that of line 2"),
         ("tuning: {epochs: 1}\ntuning: {batch_rows: 2}", "the key 'tuning' in line 2 repeats that of line 1"),
     ],
 )
-def test_a_repeated_key_is_named_with_its_line(tmp_path: Path, text: str, told: str) -> None:
-    with pytest.raises(ConfigError, match=rf"config\.yaml is not YAML: {told}"):
+def test_a_repeated_key_is_named_with_its_line(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=rf"config\.yaml is not YAML: {message}"):
         load_config(written(tmp_path, text))
 
 

@@ -65,7 +65,7 @@ def test_files_that_are_not_rows_are_counted_by_reason(tmp_path: Path) -> None:
         tmp_path, "red/a.PNG", "red/b.jfif", "red/c.avif", "red/IMG_1.HEIC", "red/IMG_2.heic", "red/raw.dng", "red/5f3a"
     )
     put(tmp_path, "red/photo.jpg.png ", "red/notes.txt", "red/logo.eps", "top.png")
-    (tmp_path / "red" / "gone.png").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "red" / "broken.png").symlink_to(tmp_path / "nowhere")
     os.mkfifo(tmp_path / "red" / "pipe.png")
     assert image_folder(tmp_path) == (
         ["red/a.PNG", "red/b.jfif", "red/c.avif"],
@@ -266,7 +266,7 @@ def test_a_path_that_leads_to_no_rows_says_why(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("image", "told"),
+    ("image", "message"),
     [
         (pa.array(["/data/a.png"]), "text: perhaps paths"),
         (pa.array([[1, 2, 3]], pa.list_(pa.uint8())), "list<.*uint8>: perhaps pixels"),
@@ -280,11 +280,11 @@ def test_a_path_that_leads_to_no_rows_says_why(tmp_path: Path) -> None:
     ids=lambda value: str(value.type) if isinstance(value, pa.Array) else None,
 )
 def test_a_column_that_holds_no_encoded_images_is_refused_by_its_type(
-    tmp_path: Path, image: pa.Array, told: str
+    tmp_path: Path, image: pa.Array, message: str
 ) -> None:
     path = tmp_path / "a.parquet"
     pq.write_table(pa.table({"image": image, "label": ["red"]}), path)
-    with pytest.raises(DataError, match=rf"a\.parquet: the column image holds .*{told}.*bytes of one encoded image"):
+    with pytest.raises(DataError, match=rf"a\.parquet: the column image holds .*{message}.*bytes of one encoded image"):
         parquet(path)
 
 
@@ -308,7 +308,7 @@ def test_for_rows_without_label_names_the_error_says_what_to_list(tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    ("source", "told"),
+    ("source", "message"),
     [
         (
             {"kind": "image_folder", "path": "x", "split": "train"},
@@ -324,8 +324,8 @@ def test_for_rows_without_label_names_the_error_says_what_to_list(tmp_path: Path
         ({"kind": "image_folder", "path": "https://example.org/x.zip"}, "path is 'https://example.org/x.zip'"),
     ],
 )
-def test_a_key_without_meaning_for_a_source_is_refused_by_name(source: dict[str, Any], told: str) -> None:
-    with pytest.raises(ConfigError, match=rf"private: .*{told}"):
+def test_a_key_without_meaning_for_a_source_is_refused_by_name(source: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=rf"private: .*{message}"):
         validated(Config, {"private": source}, "c.yaml")
 
 
@@ -337,7 +337,7 @@ def test_a_path_may_be_a_file_url(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("dataset", "told"),
+    ("dataset", "message"),
     [
         ("CocoDetection", "needs annFile"),
         ("DatasetFolder", "needs loader"),
@@ -346,9 +346,9 @@ def test_a_path_may_be_a_file_url(tmp_path: Path) -> None:
     ],
 )
 def test_a_torchvision_class_that_needs_more_than_a_folder_is_refused_by_name(
-    tmp_path: Path, dataset: str, told: str
+    tmp_path: Path, dataset: str, message: str
 ) -> None:
-    with pytest.raises(ConfigError, match=rf"torchvision's {dataset} {told}"):
+    with pytest.raises(ConfigError, match=rf"torchvision's {dataset} {message}"):
         read(SourceConfig("torchvision", str(tmp_path), dataset))
 
 

@@ -61,7 +61,7 @@ def test_class_labels_of_hugging_face_are_found_by_name(tmp_path: Path) -> None:
 
 
 def test_images_may_be_structs_with_bytes(tmp_path: Path) -> None:
-    structs = [{"bytes": image, "path": f"{place}.png"} for place, image in enumerate(images(3))]
+    structs = [{"bytes": image, "path": f"{index}.png"} for index, image in enumerate(images(3))]
     path = parquet(tmp_path / "a.parquet", {"image": structs, "label": [0, 1, 2]}, LABELS)
     assert [row.image for row in read(path)] == images(3)
 
@@ -209,19 +209,19 @@ def test_an_id_has_at_most_1024_characters(tmp_path: Path, column: str) -> None:
     first = read(parquet(tmp_path / "a.parquet", columns))[0]
     assert getattr(first, column) == "é" * 1024
     for values in (["x", "é" * 1025], [b"x", b"x" * 1025]):
-        said = r"the id in row 1 of .*b\.parquet has 1025 characters and begins with .* 1 to 1024 characters"
-        with pytest.raises(DataError, match=said):
+        message = r"the id in row 1 of .*b\.parquet has 1025 characters and begins with .* 1 to 1024 characters"
+        with pytest.raises(DataError, match=message):
             read(parquet(tmp_path / "b.parquet", {**columns, column: values}))
 
 
 def test_a_path_that_is_too_long_for_an_id_is_named(tmp_path: Path) -> None:
     deep = tmp_path.joinpath("images", "cat", *(["d" * 200] * 5))
     deep.mkdir(parents=True)
-    place = len(deep.relative_to(tmp_path / "images").as_posix()) + 1
-    (deep / f"{'a' * (1024 - place - 4)}.png").write_bytes(png(1))
+    prefix_length = len(deep.relative_to(tmp_path / "images").as_posix()) + 1
+    (deep / f"{'a' * (1024 - prefix_length - 4)}.png").write_bytes(png(1))
     (row,) = read(tmp_path / "images", ("cat",), kind="image_folder")
     assert len(row.sample_id) == 1024
-    (deep / f"{'a' * (1025 - place - 4)}.png").write_bytes(png(1))
+    (deep / f"{'a' * (1025 - prefix_length - 4)}.png").write_bytes(png(1))
     with pytest.raises(DataError, match=r"path of its file below .*images, has 1025 characters .* 1 to 1024"):
         read(tmp_path / "images", ("cat",), kind="image_folder")
 
@@ -332,15 +332,15 @@ def mnist(tmp_path: Path) -> tuple[Path, dict[str, np.ndarray]]:
     """A tiny data set in MNIST's own file format, and its images by split."""
     raw = tmp_path / "MNIST" / "raw"
     raw.mkdir(parents=True)
-    found = {}
-    for place, (split, prefix) in enumerate((("train", "train"), ("test", "t10k"))):
-        levels = np.random.default_rng(place).integers(0, 256, (5 - place, 28, 28), dtype=np.uint8)
-        labels = np.arange(len(levels), dtype=np.uint8) * 2 + place
+    levels_by_split = {}
+    for index, (split, prefix) in enumerate((("train", "train"), ("test", "t10k"))):
+        levels = np.random.default_rng(index).integers(0, 256, (5 - index, 28, 28), dtype=np.uint8)
+        labels = np.arange(len(levels), dtype=np.uint8) * 2 + index
         for kind, array in (("images-idx3", levels), ("labels-idx1", labels)):
             header = bytes([0, 0, 8, array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape)
             (raw / f"{prefix}-{kind}-ubyte").write_bytes(header + array.tobytes())
-        found[split] = levels
-    return tmp_path, found
+        levels_by_split[split] = levels
+    return tmp_path, levels_by_split
 
 
 @pytest.mark.parametrize("split", ["train", "test"])
@@ -350,7 +350,7 @@ def test_a_torchvision_data_set_on_disk_is_read(mnist: tuple[Path, dict[str, np.
     assert len(source.labels) == 10
     rows = list(source.samples(source.labels))
     assert [int(source.labels[row.label].split(" ")[0]) for row in rows] == [
-        place * 2 + (split == "test") for place in range(len(levels[split]))
+        index * 2 + (split == "test") for index in range(len(levels[split]))
     ]
     for row, expected in zip(rows, levels[split], strict=True):
         np.testing.assert_array_equal(decode_image(row.image, 28)[0], expected)
@@ -397,12 +397,12 @@ def test_the_two_splits_of_the_digits_are_scikit_learns_1797_images() -> None:
         for split in ("train", "test")
     )
     assert not set(train) & set(test)
-    assert sorted(train | test) == [f"digit-{place:04d}" for place in range(1797)]
+    assert sorted(train | test) == [f"digit-{index:04d}" for index in range(1797)]
     assert 1797 / 8 < len(test) < 1797 / 4
-    for place, (levels, target) in enumerate(zip(digits.images, digits.target, strict=True)):
-        row = (train | test)[f"digit-{place:04d}"]
+    for index, (levels, target) in enumerate(zip(digits.images, digits.target, strict=True)):
+        row = (train | test)[f"digit-{index:04d}"]
         assert row.label == target
-        if place % 20 == 0:
+        if index % 20 == 0:
             shown = decode_image(row.image, 8)[0]
             np.testing.assert_allclose(shown, levels * 255 / 16, atol=0.5)
 
@@ -459,7 +459,7 @@ def two_orders(tmp_path: Path) -> tuple[Path, Path]:
     """The same hundred rows in two orders."""
     paths = []
     for order in range(2):
-        ids = [f"row-{place}" for place in range(100)]
+        ids = [f"row-{index}" for index in range(100)]
         random.Random(order).shuffle(ids)
         columns = {"image": [png(1)] * 100, "label": [0] * 100, "sample_id": ids}
         paths.append(parquet(tmp_path / f"{order}.parquet", columns))
@@ -547,7 +547,7 @@ def test_a_label_outside_the_list_is_named(label: int, skip_bad: bool) -> None:
 
 
 def bad_rows(number: int) -> list[Sample]:
-    return [row for place in range(number) for row in (sample(f"good-{place}"), sample(f"bad-{place}", image=b"no"))]
+    return [row for index in range(number) for row in (sample(f"good-{index}"), sample(f"bad-{index}", image=b"no"))]
 
 
 def test_all_undecodable_images_are_named_at_once() -> None:
@@ -561,8 +561,8 @@ def test_all_undecodable_images_are_named_at_once() -> None:
 
 def test_bad_images_are_grouped_by_reason() -> None:
     rows = [sample("a", image=b"no"), sample("b", image=b""), sample("c", image=b"no"), sample("d")]
-    told = r"3 image.*'a', 'c': the image cannot be decoded: it is of no known.*; 'b': .*it has no bytes.*--skip-bad"
-    with pytest.raises(UndecodableImageError, match=told):
+    message = r"3 image.*'a', 'c': the image cannot be decoded: it is of no known.*; 'b': .*it has no bytes.*--skip-bad"
+    with pytest.raises(UndecodableImageError, match=message):
         list(check_samples(rows, LABELS, skip_bad=False))
     with pytest.raises(UndecodableImageError) as caught:
         list(check_samples(rows[:3], LABELS, skip_bad=False))
@@ -573,7 +573,7 @@ def test_of_many_undecodable_images_the_first_are_named_and_all_counted() -> Non
     checked = check_samples(bad_rows(13), LABELS, skip_bad=False)
     with pytest.raises(UndecodableImageError, match=r"13 image.*'bad-0'.*'bad-9' and 3 more"):
         list(checked)
-    assert list(checked.skipped) == [f"bad-{place}" for place in range(13)]
+    assert list(checked.skipped) == [f"bad-{index}" for index in range(13)]
 
 
 def test_with_skip_bad_undecodable_images_are_left_out_and_reported() -> None:
@@ -585,8 +585,8 @@ def test_with_skip_bad_undecodable_images_are_left_out_and_reported() -> None:
 def test_samples_are_checked_as_they_come() -> None:
     def endless() -> Iterator[Sample]:
         yield from bad_rows(1)
-        for place in itertools.count():
-            yield sample(f"{place}")
+        for index in itertools.count():
+            yield sample(f"{index}")
 
     checked = check_samples(endless(), LABELS, skip_bad=False)
     assert [row.sample_id for row in itertools.islice(checked, 3)] == ["good-0", "0", "1"]

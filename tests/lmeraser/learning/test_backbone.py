@@ -75,10 +75,10 @@ def saved_at(folder: Path, state: Mapping[str, Tensor], suffix: str) -> Backbone
 
 def after_block(model: nn.Module, pixels_N3PP: Tensor, block: int) -> tuple[Tensor, Tensor]:
     """Patch tokens and prefix tokens after a block, as timm itself gives them."""
-    found = model.forward_intermediates(  # type: ignore[operator]
+    outputs = model.forward_intermediates(  # type: ignore[operator]
         pixels_N3PP, indices=[block], return_prefix_tokens=True, output_fmt="NLC", intermediates_only=True
     )[0]
-    return found if isinstance(found, tuple) else (found, torch.zeros(len(found), 0, found.shape[2]))
+    return outputs if isinstance(outputs, tuple) else (outputs, torch.zeros(len(outputs), 0, outputs.shape[2]))
 
 
 @every_vit
@@ -107,9 +107,11 @@ def test_cells_are_means_of_the_patch_tokens_of_a_part_of_the_image_after_the_fi
     expected_NDG = torch.nn.functional.adaptive_avg_pool2d(map_NDLL, min(cells, side)).flatten(2)
     head_NF, plain_NF = (one.features(images_N3PP).head_NF for one in (backbone, vit_backbone(config)))
     width = 32 * (2 if backbone.prefix_tokens else 1)
-    found = head_NF[:, width : head_NF.shape[1] - plain_NF.shape[1] + width]
-    torch.testing.assert_close(found, expected_NDG.transpose(1, 2).flatten(1))
-    torch.testing.assert_close(torch.cat([head_NF[:, :width], head_NF[:, width + found.shape[1] :]], dim=1), plain_NF)
+    cells_NF = head_NF[:, width : head_NF.shape[1] - plain_NF.shape[1] + width]
+    torch.testing.assert_close(cells_NF, expected_NDG.transpose(1, 2).flatten(1))
+    torch.testing.assert_close(
+        torch.cat([head_NF[:, :width], head_NF[:, width + cells_NF.shape[1] :]], dim=1), plain_NF
+    )
 
 
 @pytest.mark.parametrize("config", VITS[:2], ids=["one prefix token", "two prefix tokens"])
@@ -148,11 +150,11 @@ def test_every_prompt_kind_fits_every_vit(config: BackboneConfig, prompt: Prompt
     plain = backbone.features_of_pixels(pixels_N3PP)
     kind = prompt_kind(prompt, backbone)
     prompts_N = torch.full((2, *kind.shape), 0.5)
-    found = kind.features(pixels_N3PP, prompts_N)
-    assert found.head_NF.shape == plain.head_NF.shape
+    features = kind.features(pixels_N3PP, prompts_N)
+    assert features.head_NF.shape == plain.head_NF.shape
     # The last block is above every prompt; blocks below the one where it enters are not touched.
-    assert not torch.allclose(found.head_NF[:, -32:], plain.head_NF[:, -32:], rtol=1e-3)
-    assert torch.equal(found.head_NF[:, :32], plain.head_NF[:, :32]) == (prompt.depth == 3)
+    assert not torch.allclose(features.head_NF[:, -32:], plain.head_NF[:, -32:], rtol=1e-3)
+    assert torch.equal(features.head_NF[:, :32], plain.head_NF[:, :32]) == (prompt.depth == 3)
 
 
 def test_a_convolutional_network_gives_stage_means_and_final_features() -> None:
@@ -163,19 +165,19 @@ def test_a_convolutional_network_gives_stage_means_and_final_features() -> None:
     model.load_state_dict(weights(CONV))
     final_ND = model.eval()(pixels_N3PP)
     stages = model.forward_intermediates(pixels_N3PP, intermediates_only=True)
-    found = backbone.features(images_N3PP)
-    torch.testing.assert_close(found.routing_NR, final_ND)
+    features = backbone.features(images_N3PP)
+    torch.testing.assert_close(features.routing_NR, final_ND)
     expected_NF = torch.cat([*(stage.flatten(2).mean(dim=2) for stage in stages), final_ND], dim=1)
-    torch.testing.assert_close(found.head_NF, expected_NF)
+    torch.testing.assert_close(features.head_NF, expected_NF)
 
 
 @pytest.mark.parametrize("name", ["swin_tiny_patch4_window7_224", "vit_tiny_r_s16_p8_224"])
 def test_a_model_of_a_fixed_size_is_built_for_the_configured_size(name: str) -> None:
     config = BackboneConfig(name, "trained", 96)
     backbone = open_backbone(config, create_model(config).state_dict())
-    found = backbone.features(torch.zeros(2, 3, 96, 96, dtype=torch.uint8))
-    assert len(found.head_NF) == len(found.routing_NR) == 2
-    assert bool(torch.isfinite(found.head_NF).all())
+    features = backbone.features(torch.zeros(2, 3, 96, 96, dtype=torch.uint8))
+    assert len(features.head_NF) == len(features.routing_NR) == 2
+    assert bool(torch.isfinite(features.head_NF).all())
 
 
 def test_position_embeddings_of_a_hybrid_are_resampled() -> None:

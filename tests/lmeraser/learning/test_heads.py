@@ -6,6 +6,7 @@ import math
 import random
 from dataclasses import replace
 from itertools import pairwise
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -106,6 +107,18 @@ def test_adding_and_subtracting_in_any_order_is_summing_what_remains(
     assert bits(total) == bits(at_once)
     with deterministic():
         assert head_bits(solve(total)) == head_bits(solve(at_once))
+
+
+def test_the_statistics_of_several_tables_are_those_of_all_their_rows() -> None:
+    tables = [SimpleNamespace(features_NH=rows[0], labels_N=rows[1]) for rows in (wild_rows(9, 0), wild_rows(30, 1))]
+    nothing = Statistics.zero(FEATURES, CLASSES)
+    together = Statistics.of(
+        np.concatenate([table.features_NH for table in tables]),
+        np.concatenate([table.labels_N for table in tables]),
+        CLASSES,
+    )
+    assert bits(Statistics.of_all(tables, nothing)) == bits(together)
+    assert bits(Statistics.of_all([], together)) == bits(nothing)
 
 
 def test_sums_over_two_to_the_thirty_first_rows_are_refused() -> None:

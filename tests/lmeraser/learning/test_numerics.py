@@ -130,12 +130,12 @@ def test_a_deterministic_block_does_without_torch_where_it_was_not_imported(monk
 
 def test_eigenvectors_in_a_deterministic_block_do_not_depend_on_the_threads_outside() -> None:
     rows_NH = np.random.default_rng(0).normal(size=(500, 300))
-    found: list[bytes] = []
+    bits_of_runs: list[bytes] = []
     for count in (1, 2, OUTSIDE):
         with threadpool_limits(count), deterministic():
             values_H, vectors_HH = scipy.linalg.eigh(rows_NH.T @ rows_NH, driver="evd")
-            found.append(values_H.tobytes() + vectors_HH.tobytes())
-    assert len(set(found)) == 1
+            bits_of_runs.append(values_H.tobytes() + vectors_HH.tobytes())
+    assert len(set(bits_of_runs)) == 1
 
 
 def test_products_on_the_grid_leave_room_for_two_billion_exact_rows() -> None:

@@ -106,11 +106,11 @@ def test_every_side_of_the_frame_is_added(
     kind = prompt_kind(PAD, backbone)
     prompts_N3PP = torch.zeros(2, 3, SIDE, SIDE)
     prompts_N3PP[:, 1, row, column] = 3
-    found = kind.features(pixels(2), prompts_N3PP)
-    assert not torch.equal(found.head_NF, backbone.features_of_pixels(pixels(2)).head_NF)
+    features = kind.features(pixels(2), prompts_N3PP)
+    assert not torch.equal(features.head_NF, backbone.features_of_pixels(pixels(2)).head_NF)
     expected_N3PP = pixels(2)
     expected_N3PP[:, 1, row, column] += 3
-    assert same_bits(found, backbone.features_of_pixels(expected_N3PP))
+    assert same_bits(features, backbone.features_of_pixels(expected_N3PP))
 
 
 @every_backbone
@@ -131,10 +131,10 @@ def test_tokens_enter_after_the_prefix_and_are_ignored_by_patch_means(
     assert isinstance(backbone, VitBackbone)
     kind = prompt_kind(replace(INPUT, depth=depth), backbone)
     prompts_NTD = random_prompts(kind, 2)
-    found = kind.features(pixels(2), prompts_NTD)
+    features = kind.features(pixels(2), prompts_NTD)
     expected_NF = prompted(backbone, pixels(2), prompts_NTD, depth)
-    torch.testing.assert_close(found.head_NF, expected_NF)
-    torch.testing.assert_close(found.routing_NR, expected_NF[:, -backbone.width :])
+    torch.testing.assert_close(features.head_NF, expected_NF)
+    torch.testing.assert_close(features.routing_NR, expected_NF[:, -backbone.width :])
 
 
 @pytest.mark.parametrize("routing_block", [0, 1, 2, 3])
@@ -193,8 +193,8 @@ def test_tokens_start_small_and_other_seeds_give_others(backbone_of: BackboneOf)
 
 def test_start_prompts_keep_their_values_from_version_to_version(backbone_of: BackboneOf) -> None:
     # Every prompt of every store begins here: other values would make each of them differ from a fresh run.
-    found = prompt_kind(replace(INPUT, tokens=1), backbone_of(VIT)).start(0)[0, :3].tolist()
-    assert found == pytest.approx([0.04880426079, -0.02723485976, -0.02901577018], abs=1e-9)
+    start = prompt_kind(replace(INPUT, tokens=1), backbone_of(VIT)).start(0)[0, :3].tolist()
+    assert start == pytest.approx([0.04880426079, -0.02723485976, -0.02901577018], abs=1e-9)
 
 
 @every_backbone
@@ -222,3 +222,21 @@ def test_a_depth_that_does_not_exist_is_refused_with_the_allowed_range(backbone_
 def test_tokens_on_a_convolutional_network_are_refused(backbone_of: BackboneOf) -> None:
     with pytest.raises(BackboneError, match=r"token needs a Vision Transformer"):
         prompt_kind(INPUT, backbone_of(CONV))
+
+
+@every_prompt
+def test_a_lower_part_can_be_joined_and_divided_without_a_change_of_features(
+    backbone_of: BackboneOf, prompt: PromptConfig
+) -> None:
+    backbone = backbone_of(VIT)
+    kind = prompt_kind(prompt, backbone)
+    prompts_N = torch.stack([kind.start(seed) + seed for seed in range(4)])
+    expected = kind.features(pixels(4), prompts_N)
+    halves = [kind.lower(pixels(4)[:2]), kind.lower(pixels(4)[2:])]
+    joined = halves[0].joined(halves[1:])
+    torch.testing.assert_close(joined.features(prompts_N).head_NF, expected.head_NF)
+    index_M = torch.tensor([3, 1])
+    some = kind.lower(pixels(4)).rows(index_M).features(prompts_N[index_M])
+    torch.testing.assert_close(some.head_NF, expected.head_NF[index_M])
+    torch.testing.assert_close(some.routing_NR, expected.routing_NR[index_M])
+    assert same_bits(kind.lower(pixels(4)).plain(), backbone.features_of_pixels(pixels(4)))

@@ -35,9 +35,9 @@ def test_it_is_a_tuning_on_the_public_rows(pipeline: Pipeline) -> None:
 
 def test_labels_need_not_start_at_zero_and_order_does_not_matter(pipeline: Pipeline) -> None:
     def learned(rows: list[Sample]) -> torch.Tensor:
-        found = learn_public_prompt(pipeline.backbone, pipeline.config, rows)
-        assert found is not None
-        return found
+        prompt = learn_public_prompt(pipeline.backbone, pipeline.config, rows)
+        assert prompt is not None
+        return prompt
 
     rows = samples(1000, 1040)
     first = learned(rows)

@@ -1,4 +1,4 @@
-"""A tuning is a function of the cluster's rows, the configuration and the seed, and of nothing else."""
+"""A tuning is a function of the cluster's rows, the configuration and the seed, and nothing else."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def rows_of(pipeline: Pipeline, start: int, stop: int) -> TuningRows:
     return TuningRows(tuple(row.sample_id for row in rows), images_N3PP, np.array([row.label for row in rows]))
 
 
-def turned(rows: TuningRows, seed: int) -> TuningRows:
+def shuffled(rows: TuningRows, seed: int) -> TuningRows:
     order = np.random.default_rng(seed).permutation(len(rows.sample_ids))
     return TuningRows(tuple(rows.sample_ids[row] for row in order), rows.images_N3PP[order], rows.labels_N[order])
 
@@ -45,8 +45,8 @@ def test_the_prompt_does_not_depend_on_the_order_of_rows_or_on_earlier_work(pipe
     torch.manual_seed(7)
     np.random.seed(7)
     tune(pipeline, rows_of(pipeline, 30, 40))
-    assert tune(pipeline, turned(rows, 1)) == first
-    assert tune(pipeline, turned(rows, 2)) == first
+    assert tune(pipeline, shuffled(rows, 1)) == first
+    assert tune(pipeline, shuffled(rows, 2)) == first
 
 
 def test_the_prompt_differs_without_one_row_and_under_another_seed(pipeline: Pipeline) -> None:
@@ -63,7 +63,7 @@ def test_augmentation_is_drawn_from_the_sample_id(pipeline: Pipeline) -> None:
     config = replace(pipeline.config, tuning=replace(pipeline.config.tuning, shift_px=2, flip=True))
     rows = rows_of(pipeline, 0, 21)
     first = tune(pipeline, rows, config)
-    assert tune(pipeline, turned(rows, 3), config) == first
+    assert tune(pipeline, shuffled(rows, 3), config) == first
     assert first != tune(pipeline, rows)
     renamed = replace(rows, sample_ids=tuple(f"z{name}" for name in rows.sample_ids))
     assert tune(pipeline, renamed, config) != first
@@ -76,11 +76,11 @@ def test_one_row_is_enough_and_steps_are_reported(pipeline: Pipeline) -> None:
 
 
 def test_a_cancelled_tuning_stops_at_its_next_step(pipeline: Pipeline) -> None:
-    asked: list[None] = []
+    calls: list[None] = []
 
     def cancelled() -> bool:
-        asked.append(None)
-        return len(asked) == 3
+        calls.append(None)
+        return len(calls) == 3
 
     with pytest.raises(TuningCancelledError, match="2 of"):
         tune_prompt(pipeline.backbone, pipeline.config, rows_of(pipeline, 0, 40), cancelled=cancelled)
