@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from lmeraser.data import (
     sample_chunks,
 )
 from lmeraser.errors import DataError, LMEraserError
+from lmeraser.progress import Progress
 from lmeraser.state.keys import load_hash_key
 from lmeraser.state.manifest import Manifest, load_manifest
 from lmeraser.state.public_artifacts import load_pipeline
@@ -36,7 +37,6 @@ _WRITER_CPUS = 0.5
 _POLL_S = 0.1
 _RENEW_S = 0.5
 _CANCEL_S = 10.0
-Report = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def ingest(
     *,
     skip_bad: bool,
     force: bool,
-    report: Report,
+    report: Progress,
     images: ImagesConfig | None = None,
 ) -> IngestSummary:
     """Check the source, have Ray workers write its rows into the store, and have the coordinator commit them.
@@ -116,7 +116,7 @@ class _Reading:
         return check_samples(samples, labels, skip_bad=self.skip_bad, images=self.images)
 
 
-def _write_all(coordinator: Any, site: StoreRef, reading: _Reading, prefix: str, rows: int, report: Report) -> None:
+def _write_all(coordinator: Any, site: StoreRef, reading: _Reading, prefix: str, rows: int, report: Progress) -> None:
     """Have workers write all rows of the source under the prefix; when this returns or raises, none writes any more."""
     on_gpu = load_manifest(open_store(site.store_uri)).config.backbone.device == "cuda"
     cores = int(ray.cluster_resources().get("GPU" if on_gpu else "CPU", 1))
@@ -142,7 +142,7 @@ def _write_all(coordinator: Any, site: StoreRef, reading: _Reading, prefix: str,
             ray.wait(ended, num_returns=len(ended), timeout=_CANCEL_S)
 
 
-def tune(coordinator: Any, report: Report) -> dict[str, Any]:
+def tune(coordinator: Any, report: Progress) -> dict[str, Any]:
     """Wait until no cluster awaits a tuning; the coordinator has them tuned by itself.
 
     Returns:

@@ -11,7 +11,7 @@ from lmeraser.audit.report import Section, Table, section
 from lmeraser.audit.targets import AttackedCluster, Plan
 from lmeraser.audit.worlds import Answers, tune_all
 from lmeraser.learning.numerics import deterministic
-from lmeraser.proof.recompute import Report
+from lmeraser.progress import Progress
 from lmeraser.state.heads_state import HeadsState
 from lmeraser.state.pipeline import Pipeline
 
@@ -19,7 +19,7 @@ NAME, TITLE = "answers", "Are the answers those of a model that never saw the ro
 
 
 def answers(
-    pipeline: Pipeline, clusters: Sequence[AttackedCluster], plan: Plan, workers: Executor, report: Report | None
+    pipeline: Pipeline, clusters: Sequence[AttackedCluster], plan: Plan, workers: Executor, report: Progress | None
 ) -> Section:
     """Ask the stored state and a retrained one for every target, and compare the bits of the confidences."""
     # A cluster that awaits its tuning is compared without a specialist.

@@ -14,13 +14,13 @@ from lmeraser.audit.report import Section, Table, not_done, section
 from lmeraser.audit.sections import Question, sections_of
 from lmeraser.audit.targets import Plan
 from lmeraser.errors import FingerprintError, NotReadyError, ObjectCorruptError, ObjectMissingError
-from lmeraser.proof.recompute import Report
+from lmeraser.progress import Progress
 from lmeraser.state.public_artifacts import load_pipeline
 
 NAME, TITLE = "controls", "Would this audit see a deletion that is faked?"
 
 
-def controls(evidence: Evidence, plan: Plan, workers: Executor, report: Report | None) -> Section:
+def controls(evidence: Evidence, plan: Plan, workers: Executor, report: Progress | None) -> Section:
     """Fake one deletion in every way, and audit each."""
     try:
         scene = set_scene(evidence, load_pipeline(evidence.store, evidence.manifest))

@@ -14,7 +14,8 @@ from lmeraser.audit.report import Audit, Section, section
 from lmeraser.audit.sections import Question, sections_of
 from lmeraser.errors import ConfigError, LogError
 from lmeraser.hashing import HashKey
-from lmeraser.proof.recompute import Report, worker_processes
+from lmeraser.progress import Progress
+from lmeraser.proof.recompute import worker_processes
 from lmeraser.state.manifest import Manifest, load_manifest
 from lmeraser.store import Store
 
@@ -26,7 +27,7 @@ def audit(
     question: Question,
     controls: bool = False,
     processes: int = 1,
-    report: Report | None = None,
+    report: Progress | None = None,
 ) -> Audit:
     """Audit deletions of a store.
 

@@ -16,14 +16,14 @@ from lmeraser.audit.plots import histograms, roc
 from lmeraser.audit.report import Section, Table, not_done, section
 from lmeraser.audit.targets import AttackedCluster, Plan
 from lmeraser.audit.worlds import STAGES, ShadowModels, Stage, run_worlds
-from lmeraser.proof.recompute import Report
+from lmeraser.progress import Progress
 from lmeraser.state.pipeline import Pipeline
 
 NAME, TITLE = "membership", "Can an attacker tell that the rows were there?"
 
 
 def membership(
-    pipeline: Pipeline, clusters: Sequence[AttackedCluster], plan: Plan, workers: Executor, report: Report | None
+    pipeline: Pipeline, clusters: Sequence[AttackedCluster], plan: Plan, workers: Executor, report: Progress | None
 ) -> Section:
     """Run the attack at each stage, with the retrained models as the null."""
     if not plan.worlds:

@@ -7,7 +7,7 @@ from concurrent.futures import Executor
 from lmeraser.audit.evidence import Evidence
 from lmeraser.audit.report import Section, Table, not_done, section
 from lmeraser.errors import FingerprintError, ObjectCorruptError, ObjectMissingError
-from lmeraser.proof.recompute import Report
+from lmeraser.progress import Progress
 from lmeraser.proof.verify import compare
 from lmeraser.state.layout import HEADS_PART, PARTITION_PART, rows_part, specialist_part
 from lmeraser.state.merkle import merkle_paths, merkle_root
@@ -16,7 +16,7 @@ NAME, TITLE = "recomputation", "Is the state what the remaining rows give?"
 _SHOWN = 16
 
 
-def recomputation(evidence: Evidence, workers: Executor, report: Report | None) -> Section:
+def recomputation(evidence: Evidence, workers: Executor, report: Progress | None) -> Section:
     """Compare digests part by part; those of the touched clusters are shown with their way to the root."""
     try:
         found = compare(evidence.store, evidence.hash_key, workers, report=report)

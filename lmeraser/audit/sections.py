@@ -17,8 +17,8 @@ from lmeraser.audit.row_files import row_files
 from lmeraser.audit.targets import AttackedCluster, Plan, attacked
 from lmeraser.data import Sample
 from lmeraser.errors import FingerprintError, ObjectCorruptError, ObjectMissingError
+from lmeraser.progress import Progress
 from lmeraser.proof.receipts import sample_hash, subject_hash
-from lmeraser.proof.recompute import Report
 from lmeraser.state.pipeline import Pipeline
 from lmeraser.state.public_artifacts import load_pipeline
 
@@ -45,7 +45,7 @@ class Question:
 
 
 def sections_of(
-    evidence: Evidence, question: Question, workers: Executor, report: Report | None = None
+    evidence: Evidence, question: Question, workers: Executor, report: Progress | None = None
 ) -> tuple[Section, ...]:
     """All sections, in the order of the report."""
     deleted = [row for row in question.source if evidence.covers(row.sample_id, row.subject_id)]
@@ -61,7 +61,7 @@ def sections_of(
 
 
 def _attacks(
-    evidence: Evidence, deleted: Sequence[Sample], plan: Plan, workers: Executor, report: Report | None
+    evidence: Evidence, deleted: Sequence[Sample], plan: Plan, workers: Executor, report: Progress | None
 ) -> tuple[Section, Section]:
     """The sections that ask the model itself."""
     parts = ((answers.NAME, answers.TITLE), (membership.NAME, membership.TITLE))
@@ -75,7 +75,7 @@ def _attacks(
         return first, second
     if not clusters:
         return _undone(parts, "no cluster holds rows where the deleted ones were: there is no model left to ask")
-    asking: tuple[Callable[[Pipeline, Sequence[AttackedCluster], Plan, Executor, Report | None], Section], ...]
+    asking: tuple[Callable[[Pipeline, Sequence[AttackedCluster], Plan, Executor, Progress | None], Section], ...]
     asking = (answers.answers, membership.membership)
     first, second = (ask(pipeline, clusters, plan, workers, report) for ask in asking)
     return first, second

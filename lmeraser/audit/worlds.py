@@ -22,7 +22,8 @@ from lmeraser.audit.targets import AttackedCluster, Plan
 from lmeraser.hashing import draw, draw_uint64
 from lmeraser.learning.heads import Head, Statistics, blend
 from lmeraser.learning.numerics import deterministic
-from lmeraser.proof.recompute import Report, specialists_of
+from lmeraser.progress import Progress
+from lmeraser.proof.recompute import specialists_of
 from lmeraser.state.heads_state import HeadsState
 from lmeraser.state.pipeline import Pipeline
 from lmeraser.state.rows import RowTable
@@ -54,7 +55,7 @@ class ShadowModels:
 
 
 def run_worlds(
-    pipeline: Pipeline, cluster: AttackedCluster, plan: Plan, workers: Executor, report: Report | None
+    pipeline: Pipeline, cluster: AttackedCluster, plan: Plan, workers: Executor, report: Progress | None
 ) -> ShadowModels:
     """Train, delete and retrain in every world."""
     kept_WN, member_WT = _drawn(pipeline.config.seed, cluster, plan.worlds)
@@ -130,7 +131,7 @@ class Answers:
 
 
 def tune_all(
-    pipeline: Pipeline, tables: list[RowTable], workers: Executor, report: Report | None, what: str
+    pipeline: Pipeline, tables: list[RowTable], workers: Executor, report: Progress | None, what: str
 ) -> list[Specialist | None]:
     """A specialist of each table that is large enough for one; reported as ``what``."""
     large = [len(table) >= pipeline.config.partition.min_tuned_rows for table in tables]

@@ -8,7 +8,7 @@ Legend: N rows.
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor
 from contextlib import contextmanager
 from typing import TypeVar
@@ -20,6 +20,7 @@ from lmeraser.hashing import HashKey
 from lmeraser.learning.heads import Statistics
 from lmeraser.learning.numerics import deterministic
 from lmeraser.learning.partition import Partition
+from lmeraser.progress import Progress
 from lmeraser.state.digests import json_digest, state_leaf
 from lmeraser.state.heads_state import HeadsState
 from lmeraser.state.layout import HEADS_PART, PARTITION_PART, rows_part, specialist_part
@@ -32,7 +33,6 @@ from lmeraser.store import open_store
 
 _CHUNK = 128
 T = TypeVar("T")
-Report = Callable[[str, int, int], None]
 
 
 def fresh_leaves(
@@ -41,7 +41,7 @@ def fresh_leaves(
     hash_key: HashKey,
     samples: Sequence[Sample],
     workers: Executor | None = None,
-    report: Report | None = None,
+    report: Progress | None = None,
 ) -> dict[str, str]:
     """The leaves of the state root over these rows.
 
@@ -69,7 +69,7 @@ def fresh_leaves(
 
 
 def rows_of(
-    pipeline: Pipeline, samples: Sequence[Sample], workers: Executor | None = None, report: Report | None = None
+    pipeline: Pipeline, samples: Sequence[Sample], workers: Executor | None = None, report: Progress | None = None
 ) -> RowTable:
     """The samples' rows, sorted by sample id."""
     parts = list(chunks(samples, _CHUNK))
@@ -81,7 +81,7 @@ def specialists_of(
     pipeline: Pipeline,
     clusters: Sequence[RowTable],
     workers: Executor | None = None,
-    report: Report | None = None,
+    report: Progress | None = None,
     what: str = "tunings",
 ) -> list[Specialist]:
     """Each cluster's specialist; reported as ``what``."""
@@ -117,7 +117,7 @@ def _heads(pipeline: Pipeline, table: RowTable, specialists: Sequence[Specialist
         return HeadsState.of(shared, pooled)
 
 
-def _reported(done: Iterable[T], what: str, total: int, report: Report | None) -> Iterator[T]:
+def _reported(done: Iterable[T], what: str, total: int, report: Progress | None) -> Iterator[T]:
     for count, value in enumerate(done, start=1):
         if report is not None:
             report(what, count, total)
