@@ -8,8 +8,8 @@ from concurrent.futures import Executor
 import numpy as np
 
 from lmeraser.audit.report import Section, Table, section
+from lmeraser.audit.shadow_models import Answers, tune_all
 from lmeraser.audit.targets import AttackedCluster, Plan
-from lmeraser.audit.worlds import Answers, tune_all
 from lmeraser.learning.numerics import deterministic
 from lmeraser.progress import Progress
 from lmeraser.state.heads_state import HeadsState

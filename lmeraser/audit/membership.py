@@ -14,8 +14,8 @@ import numpy as np
 from lmeraser.audit.attack import RATES, Gaussians, Strength, strength
 from lmeraser.audit.plots import histograms, roc
 from lmeraser.audit.report import Section, Table, not_done, section
+from lmeraser.audit.shadow_models import STAGES, ShadowModels, Stage, train_shadow_models
 from lmeraser.audit.targets import AttackedCluster, Plan
-from lmeraser.audit.worlds import STAGES, ShadowModels, Stage, run_worlds
 from lmeraser.progress import Progress
 from lmeraser.state.pipeline import Pipeline
 
@@ -28,7 +28,7 @@ def membership(
     """Run the attack at each stage, with the retrained models as the null."""
     if not plan.worlds:
         return not_done(NAME, TITLE, "no shadow worlds were asked for")
-    worlds = [run_worlds(pipeline, cluster, plan, workers, report) for cluster in clusters]
+    worlds = [train_shadow_models(pipeline, cluster, plan, workers, report) for cluster in clusters]
     found = {stage: strength(*_scores(worlds, stage), seed=pipeline.config.seed) for stage in STAGES}
     count = plan.worlds * len(worlds)
     erased, completed = (sum(getattr(one, name) for one in worlds) for name in ("erased_equal", "completed_equal"))

@@ -18,8 +18,8 @@ from small_system import System, samples
 from lmeraser.audit import Audit, Plan, Question, Section, audit, to_html
 from lmeraser.audit.attack import Gaussians, strength
 from lmeraser.audit.evidence import read_evidence
+from lmeraser.audit.shadow_models import STAGES, train_shadow_models
 from lmeraser.audit.targets import attacked
-from lmeraser.audit.worlds import STAGES, run_worlds
 from lmeraser.data import Sample
 from lmeraser.errors import ConfigError, KeysError
 from lmeraser.hashing import HashKey
@@ -191,7 +191,7 @@ def test_the_attack_sees_rows_before_their_deletion_and_not_after(system_of: Sys
     plan = Plan(worlds=160, targets=8, clusters=1, specialist_weight=0.5, temperature=2.0)
     cluster = attacked(evidence, pipeline, samples(3, 4), plan)[0]
     assert cluster.deleted_T.any() and not cluster.deleted_T.all()
-    found = run_worlds(pipeline, cluster, plan, workers, None)
+    found = train_shadow_models(pipeline, cluster, plan, workers, None)
     assert (found.erased_equal, found.completed_equal) == (160, 160)
     assert found.member_WT.sum() == found.member_WT.size // 2
     world_WT = np.repeat(np.arange(80)[:, None], found.member_WT.shape[1], axis=1)

@@ -54,7 +54,7 @@ class ShadowModels:
     tunings: int
 
 
-def run_worlds(
+def train_shadow_models(
     pipeline: Pipeline, cluster: AttackedCluster, plan: Plan, workers: Executor, report: Progress | None
 ) -> ShadowModels:
     """Train, delete and retrain in every world."""
