@@ -1,4 +1,4 @@
-"""The whole method in one go: the state that a set of rows has, whatever came before.
+"""The state that a set of rows gives, computed from nothing else.
 
 This is the independent side of ``lmeraser verify``: it knows no commits, no owners and no subtraction.
 
@@ -8,6 +8,7 @@ Legend: N rows.
 from __future__ import annotations
 
 import multiprocessing
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor
 from contextlib import contextmanager
@@ -46,12 +47,12 @@ def fresh_leaves(
     """The leaves of the state root over these rows.
 
     Args:
-        method: over the store's public artifacts.
-        manifest: the store's.
-        hash_key: keys the leaves.
+        pipeline: of the store.
+        manifest: of the store.
+        hash_key: the key that the leaves are hashed under.
         samples: all rows, in any order.
-        workers: made by :func:`worker_processes`; without, everything runs here.
-        report: called with what is being done, how much of it is done, and how much there is.
+        workers: from :func:`worker_processes`; without them, everything runs in this process.
+        report: called as features and tunings are computed.
     """
     table = rows_of(pipeline, samples, workers, report)
     bits_N = table.bits(pipeline.config.seed)
@@ -84,17 +85,22 @@ def specialists_of(
     report: Progress | None = None,
     what: str = "tunings",
 ) -> list[Specialist]:
-    """Each cluster's specialist; reported as ``what``."""
+    """The specialist of each cluster, in their order; progress is reported as ``what``."""
     done = workers.map(_specialist_in_worker, clusters) if workers else map(pipeline.specialist, clusters)
     return list(_reported(done, what, len(clusters), report))
 
 
 @contextmanager
 def worker_processes(store_uri: str, count: int) -> Iterator[Executor]:
-    """Processes that have the store's method loaded."""
+    """So many processes that have the store's pipeline loaded."""
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(count, context, initializer=_load_in_worker, initargs=(store_uri,)) as executor:
         yield executor
+
+
+def use_in_worker(pipeline: Pipeline) -> None:
+    """Have the calling thread recompute with this pipeline: the initializer of an executor of threads."""
+    _worker.pipeline = pipeline
 
 
 def members(partition: Partition, table: RowTable, bits_N: np.ndarray) -> dict[str, RowTable]:
@@ -124,17 +130,23 @@ def _reported(done: Iterable[T], what: str, total: int, report: Progress | None)
         yield value
 
 
-_loaded: list[Pipeline] = []
+class _Worker(threading.local):
+    """What an executor's initializer leaves to its tasks; a worker process runs both in one thread."""
+
+    pipeline: Pipeline
+
+
+_worker = _Worker()
 
 
 def _load_in_worker(store_uri: str) -> None:
     store = open_store(store_uri)
-    _loaded.append(load_pipeline(store, load_manifest(store)))
+    use_in_worker(load_pipeline(store, load_manifest(store)))
 
 
 def _rows_in_worker(samples: list[Sample]) -> RowTable:
-    return _loaded[0].rows(samples)
+    return _worker.pipeline.rows(samples)
 
 
 def _specialist_in_worker(rows: RowTable) -> Specialist:
-    return _loaded[0].specialist(rows)
+    return _worker.pipeline.specialist(rows)

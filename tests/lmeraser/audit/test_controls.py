@@ -12,7 +12,7 @@ from lmeraser.audit import Plan
 from lmeraser.audit.controls import caught_by, controls
 from lmeraser.audit.evidence import read_evidence
 from lmeraser.audit.tampering import TAMPERINGS, Scenario, Tampering, choose_scenario
-from lmeraser.proof import recompute
+from lmeraser.proof.recompute import use_in_worker
 from lmeraser.state.keys import load_signing_key
 
 PLAN = Plan(worlds=0, targets=8, clusters=2, specialist_weight=0.5, temperature=2.0)
@@ -37,8 +37,7 @@ def scenario(built: Callable[[str, int], System]) -> Scenario:
 @pytest.fixture(scope="module")
 def workers(scenario: Scenario) -> Iterator[Executor]:
     """A thread in place of a process, which would take long to start."""
-    with pytest.MonkeyPatch.context() as patch, ThreadPoolExecutor(1) as threads:
-        patch.setattr(recompute, "_loaded", [scenario.pipeline])
+    with ThreadPoolExecutor(1, initializer=use_in_worker, initargs=(scenario.pipeline,)) as threads:
         yield threads
 
 
