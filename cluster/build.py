@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -29,6 +29,7 @@ from lmeraser.errors import BackboneError, ConfigError
 from lmeraser.learning.backbone import Backbone
 from lmeraser.learning.prompts import prompt_kind
 from lmeraser.learning.public_prompt import learn_public_prompt
+from lmeraser.progress import Progress
 from lmeraser.state.keys import load_signing_key, public_pem
 from lmeraser.state.layout import MANIFEST, PUBLIC_KEY
 from lmeraser.state.manifest import Manifest, load_manifest
@@ -46,7 +47,6 @@ from lmeraser.state.public_artifacts import (
 from lmeraser.state.tensors import tensors_from_bytes
 from lmeraser.store import Store
 
-Report = Callable[[str, int, int], None]
 State = dict[str, torch.Tensor]
 _STEPS_TOLD = 10
 
@@ -66,7 +66,7 @@ class BuildResult:
     source: SourceReport = field(default_factory=SourceReport)
 
 
-def open_or_build(config: Config, store: Store, keys: Path, report: Report, *, skip_bad: bool = False) -> BuildResult:
+def open_or_build(config: Config, store: Store, keys: Path, report: Progress, *, skip_bad: bool = False) -> BuildResult:
     """Open the store; where there is none yet, make it from the public rows.
 
     Args:
@@ -123,7 +123,9 @@ class _Public:
         return (sample for sample in samples if sample.sample_id not in self.skipped)
 
 
-def _artifacts(config: StateConfig, backbone: Backbone, public: _Public, rows: int, report: Report) -> PublicArtifacts:
+def _artifacts(
+    config: StateConfig, backbone: Backbone, public: _Public, rows: int, report: Progress
+) -> PublicArtifacts:
     """Features of the public rows, extracted by as many workers as there are cores or GPUs; then the fit."""
     on_gpu = config.backbone.device == "cuda"
     # A prompt that does not fit is told before any work.
@@ -155,7 +157,7 @@ def _public_prompt(
     public: _Public,
     state: ray.ObjectRef[State],
     device: dict[str, int],
-    report: Report,
+    report: Progress,
 ) -> torch.Tensor | None:
     """The public prompt, tuned by one worker: its steps follow from each other."""
     if config.prompt.public_epochs == 0:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from lmeraser.data import (
     unusable_images,
 )
 from lmeraser.errors import DataError, LMEraserError
+from lmeraser.progress import Progress
 from lmeraser.state.keys import load_hash_key
 from lmeraser.state.manifest import Manifest, load_manifest
 from lmeraser.state.public_artifacts import load_pipeline
@@ -37,7 +38,6 @@ _WRITER_CPUS = 0.5
 _POLL_S = 0.1
 _RENEW_S = 0.5
 _CANCEL_S = 10.0
-Report = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def ingest(
     *,
     skip_bad: bool,
     force: bool,
-    report: Report,
+    report: Progress,
     images: ImagesConfig | None = None,
 ) -> IngestSummary:
     """Have Ray workers write the rows of the source into the store, and have the coordinator commit them all or none.
@@ -142,7 +142,7 @@ class _Part:
 
 
 def _write_all(
-    coordinator: Any, site: StoreRef, manifest: Manifest, reading: _Reading, prefix: str, rows: int, report: Report
+    coordinator: Any, site: StoreRef, manifest: Manifest, reading: _Reading, prefix: str, rows: int, report: Progress
 ) -> list[_Part]:
     """Have workers write all rows of the source under the prefix; when this returns or raises, none writes any more."""
     on_gpu = manifest.config.backbone.device == "cuda"
@@ -170,7 +170,7 @@ def _write_all(
     return parts
 
 
-def tune(coordinator: Any, report: Report) -> dict[str, Any]:
+def tune(coordinator: Any, report: Progress) -> dict[str, Any]:
     """Wait until no cluster awaits a tuning; the coordinator has them tuned by itself.
 
     Returns:

@@ -9,7 +9,7 @@ Legend: N public rows.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import replace
 
 import numpy as np
@@ -20,13 +20,14 @@ from lmeraser.data import Sample, decode_image
 from lmeraser.hashing import draw_uint64
 from lmeraser.learning.backbone import Backbone
 from lmeraser.learning.tuning import TuningRows, tune_prompt
+from lmeraser.progress import StepProgress
 
 
 def learn_public_prompt(
     backbone: Backbone,
     config: StateConfig,
     samples: Iterable[Sample],
-    report: Callable[[int, int], None] | None = None,
+    report: StepProgress | None = None,
 ) -> Tensor | None:
     """Tune a prompt for predicting the labels of public rows.
 

@@ -25,8 +25,7 @@ from lmeraser.learning.numerics import deterministic
 from lmeraser.learning.objective import ClosedForm, LinearHead, Objective
 from lmeraser.learning.prompts import LowerPart, prompt_kind
 from lmeraser.learning.schedule import half_cosine
-
-Report = Callable[[int, int], None]
+from lmeraser.progress import StepProgress
 
 
 @dataclass(frozen=True)
@@ -49,7 +48,7 @@ def tune_prompt(
     config: StateConfig,
     rows: TuningRows,
     *,
-    report: Report | None = None,
+    report: StepProgress | None = None,
     cancelled: Callable[[], bool] | None = None,
     start: Tensor | None = None,
     feature_map: FeatureMap | None = None,
@@ -103,7 +102,7 @@ class _Tuning:
         )
         self._steps = self._config.epochs * math.ceil(len(order) / self._config.batch_rows)
 
-    def run(self, report: Report | None, cancelled: Callable[[], bool] | None) -> Tensor:
+    def run(self, report: StepProgress | None, cancelled: Callable[[], bool] | None) -> Tensor:
         optimiser: torch.optim.Optimizer | None = None
         step = 0
         for epoch in range(self._config.epochs):

@@ -21,6 +21,7 @@ from lmeraser.learning.numerics import deterministic, in_fixed_batches
 from lmeraser.learning.partition import AnchorIndex, Dendrogram, Partition, cut
 from lmeraser.learning.prompts import PromptKind
 from lmeraser.learning.tuning import TuningRows, tune_prompt
+from lmeraser.progress import StepProgress
 from lmeraser.state.rows import RowTable
 from lmeraser.state.specialist import Specialist
 
@@ -87,7 +88,7 @@ class Pipeline:
     def specialist(
         self,
         rows: RowTable,
-        report: Callable[[int, int], None] | None = None,
+        report: StepProgress | None = None,
         cancelled: Callable[[], bool] | None = None,
     ) -> Specialist:
         """Tune one cluster's prompt on its rows, and pass the rows through the backbone with it.
@@ -103,7 +104,7 @@ class Pipeline:
     def tuned(
         self,
         rows: TuningRows,
-        report: Callable[[int, int], None] | None = None,
+        report: StepProgress | None = None,
         cancelled: Callable[[], bool] | None = None,
     ) -> torch.Tensor:
         """A prompt tuned on these rows for the closed-form heads, from the public prompt where there is one.
