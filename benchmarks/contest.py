@@ -51,7 +51,7 @@ from lmeraser.state.pipeline import Pipeline
 from lmeraser.state.public_artifacts import accelerator_name, build_public, create_store, load_pipeline
 from lmeraser.store import LocalStore
 from serving.predictor import Predictor, ScoreRequest
-from serving.routing_table import routes
+from serving.routing_table import RoutingTable
 from serving.snapshot import Snapshot
 
 ROOT = Path(__file__).parent.parent
@@ -357,7 +357,7 @@ def answering(fit: Any, images_N3PP: np.ndarray) -> Callable[[], object]:
         commit=Commit(tuple(entries), "heads", "leaf", {}, "leaf"),
         prompts_K=torch.stack(prompts) if prompts else torch.zeros(0, *fit.pipeline.prompt_kind.shape),
         specialists=tuple(keys),
-        routes=routes(entries, keys, fit.pipeline.dendrogram.anchors),
+        routes=RoutingTable.of_clusters(entries, keys, fit.pipeline.dendrogram.anchors),
         shared_head=fit.heads.shared_head,
         pooled_head=fit.heads.pooled_head,
     )
