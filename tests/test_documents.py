@@ -17,7 +17,9 @@ from cluster.cli.app import app
 from lmeraser.deletion import DeletionRequest
 
 ROOT = Path(__file__).parent.parent
-DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+ROOMS = ("lmeraser", "actors", "serving", "cluster", "benchmarks", "tests", "deploy", "examples", "docs")
+DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]
+DOCUMENTS += sorted(path for room in ROOMS for path in (ROOT / room).rglob("*.md") if "swagger-ui" not in path.parts)
 COMMANDS: dict[str, click.Command] = {"lmeraser": typer.main.get_command(app), "ray": ray_cli}
 
 
