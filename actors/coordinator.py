@@ -42,6 +42,7 @@ from lmeraser.hashing import HashKey
 from lmeraser.state.commit import Commit
 from lmeraser.state.log import Log
 from lmeraser.state.manifest import Manifest
+from lmeraser.state.record_bodies import FailedBody
 from lmeraser.store import Store
 
 _NOTHING = ApplyResult((), frozenset())
@@ -289,7 +290,7 @@ class Coordinator:
         for request_id, keys in done.items():
             if failed := min(keys & set(given_up), default=None):
                 reason = f"cluster {failed} could not be tuned: {given_up[failed]}"
-                self._journal.append("failed", {"id": request_id, "reason": reason})
+                self._journal.append("failed", FailedBody(request_id, reason).to_body())
             else:
                 self._receipting.completed(request_id)
         return bool(done)

@@ -14,6 +14,7 @@ from lmeraser.proof.receipts import Coverage, sides, sign, statement
 from lmeraser.state.commit import Commit
 from lmeraser.state.layout import RECEIPTS, new_receipt_object
 from lmeraser.state.manifest import Manifest
+from lmeraser.state.record_bodies import CompletedBody, ErasedBody
 from lmeraser.store import Store
 
 
@@ -53,16 +54,8 @@ class ReceiptWriter:
         receipt = statement(self._manifest, self._hash_key, deletion_id, coverage, times, changed)
         name = self._put(deletion_id, receipt)
         fail_point(FailPoint.RECEIPT_WRITTEN)
-        self._journal.append(
-            "erased",
-            {
-                "id": deletion_id,
-                "clusters": list(clusters),
-                "rows": coverage.rows,
-                "unknown": coverage.unknown,
-                "receipt": name,
-            },
-        )
+        body = ErasedBody(deletion_id, clusters, coverage.rows, coverage.unknown, name)
+        self._journal.append("erased", body.to_body())
         del self._unrecorded[deletion_id]
         fail_point(FailPoint.ERASED_RECORDED)
 
@@ -75,7 +68,7 @@ class ReceiptWriter:
         receipt["completed"] = {"log": commit.number, "root": commit.root}
         name = self._put(deletion_id, receipt)
         fail_point(FailPoint.RECEIPT_COMPLETED)
-        self._journal.append("completed", {"id": deletion_id, "receipt": name})
+        self._journal.append("completed", CompletedBody(deletion_id, name).to_body())
         del self._unrecorded[deletion_id]
         fail_point(FailPoint.COMPLETED_RECORDED)
 

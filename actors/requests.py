@@ -24,6 +24,7 @@ from lmeraser.hashing import HashKey, canonical_json
 from lmeraser.ids import fault_of_id, is_text
 from lmeraser.proof.receipts import sample_hash, subject_hash
 from lmeraser.state.layout import DATA_FOLDERS, REQUESTS, deletion_of_request, request_object
+from lmeraser.state.record_bodies import RequestBody
 from lmeraser.store import Store, unfenced
 
 MAX_IDS = 100_000
@@ -78,8 +79,7 @@ class Intake:
         with self._lock:
             existing = self._existing(stored)
             if existing is None:
-                unknown = len(record["unknown_samples"]) + len(record["unknown_subjects"])
-                self._allowance.take(unknown, rows=len(record["samples"]))
+                self._allowance.take(record.unknown, rows=len(record.samples))
                 self._write(stored, record)
         return self._answer(existing or stored["id"], stored), existing is None
 
@@ -98,7 +98,7 @@ class Intake:
                 # Never acknowledged: damaged, or its writer was asked again and the other copy was accepted.
                 self._store.purge(name, self._journal.check)
             else:
-                self._journal.append("request", self._record_of(request, index))
+                self._journal.append("request", self._record_of(request, index).to_body())
 
     def resolve(self, request_id: str, index: RowIndex) -> Resolution:
         """The rows of the index that a request names, by id or by subject; a damaged request is made anew.
@@ -109,7 +109,7 @@ class Intake:
         name = request_object(request_id)
         recorded = self._journal.history.bodies[request_id]
         request = self._read(name)
-        if request is None or self._body(request) != recorded["body"]:
+        if request is None or self._body(request) != recorded.body:
             # Where a successor has carried it out, it is gone for good.
             self._journal.check()
             _log.error("%s is damaged; it is written anew from the log", name)
@@ -121,8 +121,8 @@ class Intake:
             request_id,
             name,
             frozenset(covered),
-            tuple(sorted(set(covered.values()).difference(recorded["samples"]))),
-            tuple(sorted(subjects.difference(recorded["subjects"]))),
+            tuple(sorted(set(covered.values()).difference(recorded.samples))),
+            tuple(sorted(subjects.difference(recorded.subjects))),
         )
 
     def forget(self, request_id: str) -> None:
@@ -148,19 +148,19 @@ class Intake:
         """The id of the deletion that was accepted before with the same idempotency key."""
         history = self._journal.history
         deletion_id = history.by_idempotency.get(stored["idempotency"])
-        if deletion_id is not None and history.bodies[deletion_id]["body"] != stored["body"]:
+        if deletion_id is not None and history.bodies[deletion_id].body != stored["body"]:
             raise IdempotencyConflictError(
                 f"this idempotency key belongs to deletion {deletion_id}, which named other ids"
             )
         return deletion_id
 
-    def _write(self, stored: Mapping[str, Any], record: dict[str, Any]) -> None:
+    def _write(self, stored: Mapping[str, Any], record: RequestBody) -> None:
         """Write the request object, then its record; undo the first when the second fails."""
         name = request_object(stored["id"])
         self._store.put(name, canonical_json(stored))
         fail_point(FailPoint.REQUEST_WRITTEN)
         try:
-            self._journal.append("request", record)
+            self._journal.append("request", record.to_body())
         except (StoreError, LogError):
             # The caller gets an error, so no later coordinator may adopt the request. If the append only seemed to
             # fail, the request can be rebuilt from its record. If a coordinator that took over has adopted it
@@ -192,13 +192,15 @@ class Intake:
             "body", *request["sample_ids"], "", *request["subject_ids"], "", request["deadline"] or ""
         )
 
-    def _made_anew(self, recorded: Mapping[str, Any], index: RowIndex) -> dict[str, Any]:
+    def _made_anew(self, recorded: RequestBody, index: RowIndex) -> dict[str, Any]:
         """A request from its record: of the ids in the index, those whose keyed hash the record has."""
-        samples = {*recorded["samples"], *recorded["unknown_samples"]}
-        subjects = {*recorded["subjects"], *recorded["unknown_subjects"]}
-        kept = {name: recorded[name] for name in ("id", "idempotency", "deadline", "body")}
+        samples = {*recorded.samples, *recorded.unknown_samples}
+        subjects = {*recorded.subjects, *recorded.unknown_subjects}
         return {
-            **kept,
+            "id": recorded.id,
+            "idempotency": recorded.idempotency,
+            "deadline": recorded.deadline,
+            "body": recorded.body,
             "sample_ids": [each for each in index.sample_ids if sample_hash(self._hash_key, each) in samples],
             "subject_ids": [each for each in index.subjects() if subject_hash(self._hash_key, each) in subjects],
         }
@@ -206,26 +208,26 @@ class Intake:
     def _answer(self, deletion_id: str, request: Mapping[str, Any]) -> Deletion:
         """The deletion with the ids that it does not cover: the same after a repetition and after a restart."""
         body = self._journal.history.bodies[deletion_id]
-        samples, subjects = set(body["unknown_samples"]), set(body["unknown_subjects"])
+        samples, subjects = set(body.unknown_samples), set(body.unknown_subjects)
         unknown = {each for each in request["sample_ids"] if sample_hash(self._hash_key, each) in samples}
         unknown |= {each for each in request["subject_ids"] if subject_hash(self._hash_key, each) in subjects}
         return replace(self._journal.history.deletion(deletion_id), unknown_ids=tuple(sorted(unknown)))
 
-    def _record_of(self, request: Mapping[str, Any], index: RowIndex) -> dict[str, Any]:
+    def _record_of(self, request: Mapping[str, Any], index: RowIndex) -> RequestBody:
         """The record of a request: keyed hashes of the rows that it covers now, and of the ids that name none."""
         held = [each for each in request["subject_ids"] if index.of_subject(each)]
         unknown_samples = [each for each in request["sample_ids"] if each not in index]
         unknown_subjects = sorted(set(request["subject_ids"]).difference(held))
-        return {
-            "id": request["id"],
-            "samples": [sample_hash(self._hash_key, each) for each in sorted(_rows_of(request, index))],
-            "subjects": [subject_hash(self._hash_key, each) for each in held],
-            "unknown_samples": [sample_hash(self._hash_key, each) for each in unknown_samples],
-            "unknown_subjects": [subject_hash(self._hash_key, each) for each in unknown_subjects],
-            "idempotency": request["idempotency"],
-            "body": request["body"],
-            "deadline": request["deadline"],
-        }
+        return RequestBody(
+            id=request["id"],
+            samples=tuple(sample_hash(self._hash_key, each) for each in sorted(_rows_of(request, index))),
+            subjects=tuple(subject_hash(self._hash_key, each) for each in held),
+            unknown_samples=tuple(sample_hash(self._hash_key, each) for each in unknown_samples),
+            unknown_subjects=tuple(subject_hash(self._hash_key, each) for each in unknown_subjects),
+            idempotency=request["idempotency"],
+            body=request["body"],
+            deadline=request["deadline"],
+        )
 
 
 def _check(request: DeletionRequest) -> None:

@@ -27,9 +27,8 @@ from lmeraser.state.layout import RESTORING, record_object
 from lmeraser.state.log import Log, Record
 from lmeraser.state.manifest import Manifest, load_manifest
 from lmeraser.state.public_artifacts import load_pipeline
+from lmeraser.state.record_bodies import RequestBody
 from lmeraser.store import Store, unfenced
-
-_NAMED = ("samples", "subjects", "unknown_samples", "unknown_subjects")
 
 
 @dataclass(frozen=True)
@@ -197,10 +196,10 @@ def _erase_again(
 
 def _erased_since(records: list[Record], commit: int) -> Iterator[str]:
     """Keyed hashes of all that was asked to be deleted and that the commit with this number still holds."""
-    commits = [record for record in records if record.kind == "commit"]
-    done = {each["id"] for record in commits if record.number <= commit for each in record.body["erasures"]}
+    commits = commits_in(records)
+    done = {erasure.id for each in commits if each.number <= commit for erasure in each.erasures}
     for record in records:
-        if record.kind == "request" and record.body["id"] not in done:
-            yield from (each for kind in _NAMED for each in record.body[kind])
-    for each in (each for record in commits if record.number > commit for each in record.body["erasures"]):
-        yield from (*each["samples"], *each["subjects"])
+        if record.kind == "request" and (request := RequestBody.from_record(record)).id not in done:
+            yield from request.hashes()
+    for erasure in (erasure for each in commits if each.number > commit for erasure in each.erasures):
+        yield from (*erasure.samples, *erasure.subjects)

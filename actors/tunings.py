@@ -12,6 +12,7 @@ from actors.owners import Owners, TuningResult
 from actors.planner import Planner
 from lmeraser.config import StateConfig
 from lmeraser.state.layout import new_specialist_object
+from lmeraser.state.record_bodies import AttemptBody, RetryBody
 
 _log = logging.getLogger(__name__)
 
@@ -93,7 +94,7 @@ class Tunings:
 
     def retry(self, deletion_id: str) -> None:
         """Have everything tuned again that was given up, for this deletion that failed."""
-        self._journal.append("retry", {"id": deletion_id})
+        self._journal.append("retry", RetryBody(deletion_id).to_body())
         self._planner.hurry()
 
     def _failed(self, job: TuningJob, reason: str, is_transient: bool) -> None:
@@ -104,5 +105,5 @@ class Tunings:
             return
         _log.warning("the tuning of cluster %s failed: %s", job.key, reason)
         if not is_transient:
-            self._journal.append("attempt", {"key": job.key, "rows": job.rows_leaf, "reason": reason})
+            self._journal.append("attempt", AttemptBody(job.key, job.rows_leaf, reason).to_body())
         self._planner.pause(job, is_transient)

@@ -1,6 +1,7 @@
 """Anchors, dendrogram and partition: which rows share a prompt (LMEraser, section 3; design 4.2).
 
-Everything here but the partition comes from public data. The partition sees row counts only.
+Everything here except the partition is computed from public data. Of private rows, the partition depends only on how
+many there are at each anchor and, below an anchor, on the bits of their subjects.
 
 Legend: N rows, A anchors, R routing features, K clusters, M merges of the linkage (A - 1).
 """
@@ -31,7 +32,9 @@ def fit_anchors(routing_NR: np.ndarray, count: int, seed: int) -> np.ndarray:
         ConfigError: when there are fewer rows than anchors.
     """
     if len(routing_NR) < count:
-        raise ConfigError(f"partition.anchors is {count}, but there are {len(routing_NR)} public rows: allowed is less")
+        raise ConfigError(
+            f"partition.anchors is {count}, but there are {len(routing_NR)} public rows: set at most as many anchors"
+        )
     routing_NR = np.ascontiguousarray(routing_NR, np.float32)
     kmeans = faiss.Kmeans(
         routing_NR.shape[1],
@@ -84,7 +87,7 @@ class Dendrogram:
 
     @staticmethod
     def from_tensors(tensors: Mapping[str, np.ndarray]) -> Dendrogram:
-        """Read what :meth:`tensors` gave."""
+        """The inverse of :meth:`tensors`."""
         return Dendrogram(tensors["children_M2"])
 
     def tensors(self) -> dict[str, np.ndarray]:
@@ -101,19 +104,19 @@ class Dendrogram:
         return tuple(sorted(self._below(node)))
 
     def in_order(self) -> list[int]:
-        """All anchors, those below each node next to each other."""
+        """All anchors, with those below each node next to each other."""
         return self._below(2 * self.anchors - 2)
 
     def _below(self, node: int) -> list[int]:
-        found: list[int] = []
+        anchors: list[int] = []
         stack = [node]
         while stack:
             node = stack.pop()
             if node < self.anchors:
-                found.append(node)
+                anchors.append(node)
             else:
                 stack.extend(self.children_M2[node - self.anchors].tolist())
-        return found
+        return anchors
 
 
 @dataclass(frozen=True)
@@ -137,7 +140,7 @@ class Partition:
 
     @cached_property
     def index(self) -> RegionIndex:
-        """Finds the cluster of a row; none where the partition has no cluster, because it holds no such row."""
+        """Finds the cluster of a row. There is none where the partition has no row at that point of the dendrogram."""
         return RegionIndex(cluster.region for cluster in self.clusters)
 
     def canonical(self) -> list[Any]:
@@ -148,10 +151,10 @@ class Partition:
 
 
 def cut(dendrogram: Dendrogram, anchors_N: np.ndarray, bits_N: np.ndarray, max_cluster_rows: int) -> Partition:
-    """Split from the root while a node holds more than ``max_cluster_rows`` rows; that is all.
+    """Split from the root while a node holds more than ``max_cluster_rows`` rows; there is no other rule.
 
-    Below an anchor a node is split by the next bit of its rows (lmeraser.hashing.row_bits), unless they all have the
-    same bits. A node without rows is no cluster.
+    Below an anchor, a node is split by the next bit of its rows (lmeraser.hashing.row_bits), unless they all have the
+    same bits. A node without rows is not a cluster.
 
     Args:
         dendrogram: over the anchors.

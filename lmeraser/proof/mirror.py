@@ -15,6 +15,7 @@ from lmeraser.hashing import canonical_json
 from lmeraser.state.layout import record_object
 from lmeraser.state.log import Log, Record
 from lmeraser.state.manifest import load_manifest
+from lmeraser.state.record_bodies import receipt_of
 from lmeraser.store import Store
 
 NAME = "mirror.json"
@@ -115,8 +116,9 @@ def copy_record(source: Store, target: Store, record: Record) -> None:
     Raises:
         LogError: when another record has its place.
     """
-    if record.kind in ("erased", "completed"):
-        target.put(record.body["receipt"], source.get(record.body["receipt"]))
+    receipt = receipt_of(record)
+    if receipt is not None:
+        target.put(receipt, source.get(receipt))
     name = record_object(record.number)
     data = source.get(name)
     try:

@@ -21,6 +21,7 @@ from lmeraser.state.commit import Commit, Erasure
 from lmeraser.state.layout import rows_part
 from lmeraser.state.manifest import Manifest
 from lmeraser.state.merkle import MerklePath, merkle_paths
+from lmeraser.state.record_bodies import RequestBody
 
 
 def sample_hash(hash_key: HashKey, sample_id: str) -> str:
@@ -61,12 +62,12 @@ class Coverage:
     unknown: int
 
     @staticmethod
-    def of(request: Mapping[str, Any], erasure: Erasure) -> Coverage:
+    def of(request: RequestBody, erasure: Erasure) -> Coverage:
         """The coverage of a request's record and of the erasure in the commit that leaves its rows out."""
-        unknown = {*request["unknown_samples"], *request["unknown_subjects"]}
+        unknown = {*request.unknown_samples, *request.unknown_subjects}
         return Coverage(
-            (*request["samples"], *erasure.samples),
-            (*request["subjects"], *erasure.subjects),
+            (*request.samples, *erasure.samples),
+            (*request.subjects, *erasure.subjects),
             erasure.rows,
             len(unknown.difference(erasure.samples, erasure.subjects)),
         )

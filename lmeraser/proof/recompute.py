@@ -1,4 +1,4 @@
-"""The whole method in one go: the state that a set of rows has, whatever came before.
+"""The state that a set of rows gives, computed from nothing else.
 
 This is the independent side of ``lmeraser verify``: it knows no commits, no owners and no subtraction.
 
@@ -8,7 +8,8 @@ Legend: N rows.
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import threading
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor
 from contextlib import contextmanager
 from typing import TypeVar
@@ -20,6 +21,7 @@ from lmeraser.hashing import HashKey
 from lmeraser.learning.heads import Statistics
 from lmeraser.learning.numerics import deterministic
 from lmeraser.learning.partition import Partition
+from lmeraser.progress import Progress
 from lmeraser.state.digests import json_digest, state_leaf
 from lmeraser.state.heads_state import HeadsState
 from lmeraser.state.layout import HEADS_PART, PARTITION_PART, rows_part, specialist_part
@@ -32,7 +34,6 @@ from lmeraser.store import open_store
 
 _CHUNK = 128
 T = TypeVar("T")
-Report = Callable[[str, int, int], None]
 
 
 def fresh_leaves(
@@ -41,17 +42,17 @@ def fresh_leaves(
     hash_key: HashKey,
     samples: Sequence[Sample],
     workers: Executor | None = None,
-    report: Report | None = None,
+    report: Progress | None = None,
 ) -> dict[str, str]:
     """The leaves of the state root over these rows.
 
     Args:
-        method: over the store's public artifacts.
-        manifest: the store's.
-        hash_key: keys the leaves.
+        pipeline: of the store.
+        manifest: of the store.
+        hash_key: the key that the leaves are hashed under.
         samples: all rows, in any order.
-        workers: made by :func:`worker_processes`; without, everything runs here.
-        report: called with what is being done, how much of it is done, and how much there is.
+        workers: from :func:`worker_processes`; without them, everything runs in this process.
+        report: called as features and tunings are computed.
     """
     table = rows_of(pipeline, samples, workers, report)
     bits_N = table.bits(pipeline.config.seed)
@@ -69,7 +70,7 @@ def fresh_leaves(
 
 
 def rows_of(
-    pipeline: Pipeline, samples: Sequence[Sample], workers: Executor | None = None, report: Report | None = None
+    pipeline: Pipeline, samples: Sequence[Sample], workers: Executor | None = None, report: Progress | None = None
 ) -> RowTable:
     """The samples' rows, sorted by sample id."""
     parts = list(chunks(samples, _CHUNK))
@@ -81,20 +82,25 @@ def specialists_of(
     pipeline: Pipeline,
     clusters: Sequence[RowTable],
     workers: Executor | None = None,
-    report: Report | None = None,
+    report: Progress | None = None,
     what: str = "tunings",
 ) -> list[Specialist]:
-    """Each cluster's specialist; reported as ``what``."""
+    """The specialist of each cluster, in their order; progress is reported as ``what``."""
     done = workers.map(_specialist_in_worker, clusters) if workers else map(pipeline.specialist, clusters)
     return list(_reported(done, what, len(clusters), report))
 
 
 @contextmanager
 def worker_processes(store_uri: str, count: int) -> Iterator[Executor]:
-    """Processes that have the store's method loaded."""
+    """So many processes that have the store's pipeline loaded."""
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(count, context, initializer=_load_in_worker, initargs=(store_uri,)) as executor:
         yield executor
+
+
+def use_in_worker(pipeline: Pipeline) -> None:
+    """Have the calling thread recompute with this pipeline: the initializer of an executor of threads."""
+    _worker.pipeline = pipeline
 
 
 def members(partition: Partition, table: RowTable, bits_N: np.ndarray) -> dict[str, RowTable]:
@@ -109,24 +115,30 @@ def _heads(pipeline: Pipeline, table: RowTable, specialists: Sequence[Specialist
         return HeadsState.of(Statistics.of_all([table], nothing), Statistics.of_all(specialists, nothing))
 
 
-def _reported(done: Iterable[T], what: str, total: int, report: Report | None) -> Iterator[T]:
+def _reported(done: Iterable[T], what: str, total: int, report: Progress | None) -> Iterator[T]:
     for count, value in enumerate(done, start=1):
         if report is not None:
             report(what, count, total)
         yield value
 
 
-_loaded: list[Pipeline] = []
+class _Worker(threading.local):
+    """What an executor's initializer leaves to its tasks; a worker process runs both in one thread."""
+
+    pipeline: Pipeline
+
+
+_worker = _Worker()
 
 
 def _load_in_worker(store_uri: str) -> None:
     store = open_store(store_uri)
-    _loaded.append(load_pipeline(store, load_manifest(store)))
+    use_in_worker(load_pipeline(store, load_manifest(store)))
 
 
 def _rows_in_worker(samples: list[Sample]) -> RowTable:
-    return _loaded[0].rows(samples)
+    return _worker.pipeline.rows(samples)
 
 
 def _specialist_in_worker(rows: RowTable) -> Specialist:
-    return _loaded[0].specialist(rows)
+    return _worker.pipeline.specialist(rows)

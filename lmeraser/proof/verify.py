@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from lmeraser.data import Sample, check_samples
 from lmeraser.errors import ConfigError, DataError, NotReadyError, ObjectCorruptError, ObjectMissingError
 from lmeraser.hashing import HashKey
-from lmeraser.proof.recompute import Report, fresh_leaves, rows_of, specialists_of, worker_processes
+from lmeraser.progress import Progress
+from lmeraser.proof.recompute import fresh_leaves, rows_of, specialists_of, worker_processes
 from lmeraser.state.commit import ClusterEntry, Commit, newest_commit
 from lmeraser.state.digests import state_leaf
 from lmeraser.state.heads_state import HeadsState
@@ -88,7 +89,7 @@ def verify(
     hash_key: HashKey,
     cluster: str | None = None,
     processes: int = 1,
-    report: Report | None = None,
+    report: Progress | None = None,
 ) -> Verification:
     """Recompute the state from the remaining rows, and compare it with what the store contains.
 
@@ -127,7 +128,7 @@ def compare(
     hash_key: HashKey,
     workers: Executor,
     cluster: str | None = None,
-    report: Report | None = None,
+    report: Progress | None = None,
 ) -> Comparison:
     """The leaves behind :func:`verify`, recomputed by these workers; raises what verify raises."""
     manifest = load_manifest(store)

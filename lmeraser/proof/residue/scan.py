@@ -30,6 +30,7 @@ from lmeraser.state.layout import DATA_FOLDERS, REQUESTS
 from lmeraser.state.log import Log
 from lmeraser.state.manifest import load_manifest
 from lmeraser.state.public_artifacts import load_pipeline
+from lmeraser.state.record_bodies import RequestBody
 from lmeraser.state.rows import RowTable
 from lmeraser.store import Store
 
@@ -127,9 +128,8 @@ def scan(
             looked.at_entry(folder, entry)
     for name, data in tables:
         looked.at_file(name, io.BytesIO(data), own=False)
-    bodies = [record.body for record in records if record.kind == "request"]
-    parts = ("samples", "subjects", "unknown_samples", "unknown_subjects")
-    named = {one for body in bodies for part in parts for one in body[part]}
+    requests = (RequestBody.from_record(record) for record in records if record.kind == "request")
+    named = {each for request in requests for each in request.hashes()}
     held = set(map(comparable, known))
     strange = [
         place

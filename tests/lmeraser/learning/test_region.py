@@ -36,7 +36,7 @@ def test_a_region_holds_the_rows_at_its_anchors_whose_bits_begin_with_its_own(
     expected = [in_region(region, *row) for row in rows]
     assert region.holds(anchors_N, bits_N).tolist() == expected
     keys = RegionIndex([region]).keys_of(anchors_N, bits_N)
-    assert keys == [region.key if held else None for held in expected]
+    assert keys == [region.key if inside else None for inside in expected]
 
 
 @unhurried

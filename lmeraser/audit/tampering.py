@@ -1,7 +1,7 @@
-"""Deletions that are faked, each in one way, in a copy of a store: an audit must catch every one.
+"""Deletions that are faked in a copy of a store, each in one way: an audit must catch every one.
 
-The faker has all keys: it writes commits whose roots follow, a log that holds, and receipts with a good signature. One
-row is deleted as the service would, but for one lie.
+Whoever fakes them has all keys: the commits' roots follow from their leaves, the log's chain is valid, and so are the
+receipts' signatures. One row is deleted as the service would delete it, except in one respect.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -41,34 +41,35 @@ from lmeraser.state.layout import (
 )
 from lmeraser.state.log import Log
 from lmeraser.state.pipeline import Pipeline
+from lmeraser.state.record_bodies import CompletedBody, ErasedBody, RequestBody
 from lmeraser.state.rows import RowTable
 from lmeraser.state.specialist import Specialist
 from lmeraser.state.stored_objects import read_heads, read_rows_of, read_specialist
 from lmeraser.store import LocalStore, Store, unfenced
 
-Way = Literal[
-    "no lie",
+Tampering = Literal[
+    "honest",
     "row kept in the head statistics only",
     "old prompt served",
     "row kept in another cluster's file",
     "prompt fine-tuned instead of tuned again",
     "request recorded but rows kept",
 ]
-WAYS: tuple[Way, ...] = get_args(Way)
+TAMPERINGS: tuple[Tampering, ...] = get_args(Tampering)
 
 
 @dataclass(frozen=True)
 class Scenario:
-    """A row whose deletion is faked, and what an honest deletion of it gives.
+    """A row whose deletion is faked, and the outcome of an honest deletion of it.
 
     Attributes:
-        evidence, method: the store.
+        evidence, pipeline: of the store.
         entry: the row's cluster.
-        table, kept: the cluster's rows with and without it.
+        table, kept: the cluster's rows with and without the row.
         row: the row alone.
         old, new: the cluster's specialist before and after.
-        heads: before.
-        partition: without the row.
+        heads: before the deletion.
+        partition: after it.
         other: another cluster.
     """
 
@@ -86,16 +87,16 @@ class Scenario:
 
     @property
     def sample(self) -> Sample:
-        """The row as it came."""
+        """The row as it was ingested."""
         row = self.row
         return Sample(row.sample_ids[0], row.subject_ids[0], int(row.labels_N[0]), row.images[0])
 
 
-def set_scene(evidence: Evidence, pipeline: Pipeline) -> Scenario:
-    """Choose a row of a tuned cluster, a touched one where there is one, whose deletion leaves all other clusters be.
+def choose_scenario(evidence: Evidence, pipeline: Pipeline) -> Scenario:
+    """Choose a row whose deletion changes no other cluster, of a tuned cluster; of a touched one if there is any.
 
     Raises:
-        NotReadyError: when there is none.
+        NotReadyError: when there is no such row.
         ObjectMissingError, ObjectCorruptError: when an object is not what the commit names.
     """
     store, key = evidence.store, evidence.hash_key
@@ -107,33 +108,33 @@ def set_scene(evidence: Evidence, pipeline: Pipeline) -> Scenario:
             continue
         for chosen, partition in _removable(pipeline, tables, entry):
             table = tables[entry.key]
-            mine_N = np.array([name == chosen for name in table.sample_ids])
-            kept = table.where(~mine_N)
+            chosen_N = np.array([name == chosen for name in table.sample_ids])
+            kept = table.where(~chosen_N)
             return Scenario(
                 evidence=evidence,
                 pipeline=pipeline,
                 entry=entry,
                 table=table,
                 kept=kept,
-                row=table.where(mine_N),
+                row=table.where(chosen_N),
                 old=read_specialist(store, key, entry.key, entry.specialist_object, entry.specialist_leaf),
                 new=pipeline.specialist(kept),
                 heads=read_heads(store, key, evidence.commit),
                 partition=partition,
                 other=max(others, key=lambda other: other.rows),
             )
-    raise NotReadyError("no row of a tuned cluster can be deleted without changing the partition: nothing can be faked")
+    raise NotReadyError("no deletion can be faked: deleting any row of a tuned cluster would change the partition")
 
 
-def fake(scene: Scenario, way: Way, folder: Path) -> Evidence:
-    """Copy the store into the folder, delete the scene's row there, and lie in this way."""
-    evidence = scene.evidence
+def tamper(scenario: Scenario, tampering: Tampering, folder: Path) -> Evidence:
+    """Copy the store into the folder, and delete the scenario's row there with this tampering."""
+    evidence = scenario.evidence
     store = LocalStore(folder)
     for name in evidence.store.names():
         store.put(name, evidence.store.get(name))
-    commit = _committed(scene, way, store)
+    commit = _committed(scenario, tampering, store)
     signing_key = Ed25519PrivateKey.generate()
-    request_id = _recorded(scene, commit, store, signing_key)
+    request_id = _recorded(scenario, commit, store, signing_key)
     newest = read_evidence(store, evidence.manifest, evidence.hash_key, signing_key.public_key(), [request_id])
     named = newest.commit.objects()
     for prefix in DATA_FOLDERS:
@@ -143,28 +144,29 @@ def fake(scene: Scenario, way: Way, folder: Path) -> Evidence:
     return newest
 
 
-def _committed(scene: Scenario, way: Way, store: Store) -> Commit:
-    """The objects of the fake, and the commit that names them."""
-    evidence, commit = scene.evidence, scene.evidence.commit
-    if way == "request recorded but rows kept":
+def _committed(scenario: Scenario, tampering: Tampering, store: Store) -> Commit:
+    """Write the objects of the tampered deletion; gives the commit that names them."""
+    evidence, commit = scenario.evidence, scenario.evidence.commit
+    if tampering == "request recorded but rows kept":
         return commit
-    specialist = scene.new
-    if way == "old prompt served":
-        # As a service would that forgot to tune again: the old prompt, and what it makes of the rows that are left.
-        specialist = _with_prompt(scene, torch.from_numpy(scene.old.prompt))
-    elif way == "prompt fine-tuned instead of tuned again":
-        specialist = _with_prompt(scene, _fine_tuned(scene))
+    specialist = scenario.new
+    if tampering == "old prompt served":
+        # Like a service that forgot to tune again: the old prompt, and the features of the remaining rows under it.
+        specialist = _with_prompt(scenario, torch.from_numpy(scenario.old.prompt))
+    elif tampering == "prompt fine-tuned instead of tuned again":
+        specialist = _with_prompt(scenario, _fine_tuned(scenario))
     with deterministic():
-        shared, pooled = scene.heads.shared, scene.heads.pooled
-        if way != "row kept in the head statistics only":
-            shared = shared - Statistics.of_all([scene.row], shared)
-        pooled = pooled - Statistics.of_all([scene.old], pooled) + Statistics.of_all([specialist], pooled)
+        shared = scenario.heads.shared
+        if tampering != "row kept in the head statistics only":
+            shared = shared - Statistics.of_all([scenario.row], shared)
+        pooled = scenario.heads.pooled
+        pooled = pooled - Statistics.of_all([scenario.old], pooled) + Statistics.of_all([specialist], pooled)
         heads = HeadsState.of(shared, pooled)
-    changed = {scene.entry.key: _put_cluster(evidence.hash_key, store, scene.entry, scene.kept, specialist)}
-    if way == "row kept in another cluster's file":
-        other = read_rows_of(evidence.store, evidence.hash_key, scene.other)
-        more = RowTable.concatenate([other, scene.row], scene.pipeline.feature_map.width)
-        changed[scene.other.key] = _put_cluster(evidence.hash_key, store, scene.other, more, None)
+    changed = {scenario.entry.key: _put_cluster(evidence.hash_key, store, scenario.entry, scenario.kept, specialist)}
+    if tampering == "row kept in another cluster's file":
+        other = read_rows_of(evidence.store, evidence.hash_key, scenario.other)
+        more = RowTable.concatenate([other, scenario.row], scenario.pipeline.feature_map.width)
+        changed[scenario.other.key] = _put_cluster(evidence.hash_key, store, scenario.other, more, None)
     heads_object = new_heads_object()
     store.put(heads_object, heads.to_safetensors())
     return replace(
@@ -172,38 +174,37 @@ def _committed(scene: Scenario, way: Way, store: Store) -> Commit:
         clusters=tuple(changed.get(entry.key, entry) for entry in commit.clusters),
         heads_object=heads_object,
         heads_leaf=state_leaf(evidence.hash_key, HEADS_PART, heads.digest()),
-        partition_leaf=state_leaf(evidence.hash_key, PARTITION_PART, json_digest(scene.partition.canonical())),
+        partition_leaf=state_leaf(evidence.hash_key, PARTITION_PART, json_digest(scenario.partition.canonical())),
     )
 
 
-def _recorded(scene: Scenario, commit: Commit, store: Store, signing_key: Ed25519PrivateKey) -> str:
-    """The log and the receipt of a deletion that is completed; its id."""
-    evidence = scene.evidence
+def _recorded(scenario: Scenario, commit: Commit, store: Store, signing_key: Ed25519PrivateKey) -> str:
+    """Write the log records and the receipt of a completed deletion; gives its id."""
+    evidence = scenario.evidence
     log = Log(store)
     term = log.advance()[-1].term
     request_id = uuid.uuid4().hex
-    samples = [sample_hash(evidence.hash_key, scene.sample.sample_id)]
-    none: dict[str, Any] = {"subjects": [], "unknown_samples": [], "unknown_subjects": []}
-    empty: dict[str, Any] = {**none, "idempotency": None, "body": "", "deadline": None}
-    request = log.append("request", term, {"id": request_id, "samples": samples, **empty})
-    erasure = Erasure(request_id, (scene.entry.key,), rows=1)
+    samples = (sample_hash(evidence.hash_key, scenario.sample.sample_id),)
+    request = RequestBody(request_id, samples, (), (), (), idempotency=None, body="", deadline=None)
+    accepted_at = log.append("request", term, request.to_body()).at
+    erasure = Erasure(request_id, (scenario.entry.key,), rows=1)
     record = log.append("commit", term, replace(commit, erasures=(erasure,)).to_body())
     after = Commit.from_record(record)
-    coverage = Coverage.of(request.body, erasure)
+    coverage = Coverage.of(request, erasure)
     name = new_receipt_object(request_id)
-    said = {"id": request_id, "clusters": list(erasure.clusters), "rows": coverage.rows, "unknown": 0, "receipt": name}
-    log.append("erased", term, said)
-    log.append("completed", term, {"id": request_id, "receipt": name})
+    erased = ErasedBody(request_id, erasure.clusters, coverage.rows, coverage.unknown, name)
+    log.append("erased", term, erased.to_body())
+    log.append("completed", term, CompletedBody(request_id, name).to_body())
     now = log.now()
     changed = sides(evidence.commit, after, erasure.clusters)
-    body = statement(evidence.manifest, evidence.hash_key, request_id, coverage, (request.at, now), changed)
+    body = statement(evidence.manifest, evidence.hash_key, request_id, coverage, (accepted_at, now), changed)
     body |= {"completed_at": now, "completed": {"log": after.number, "root": after.root}}
     store.put(name, canonical_json(sign(body, signing_key)))
     return request_id
 
 
 def _removable(pipeline: Pipeline, tables: dict[str, RowTable], entry: ClusterEntry) -> Iterator[tuple[str, Partition]]:
-    """Rows of the cluster without which the partition has the same clusters, each with that partition."""
+    """Ids of rows of the cluster whose removal leaves the same clusters, each with the partition after it."""
     seed = pipeline.config.seed
     together = RowTable.concatenate(tables.values(), pipeline.feature_map.width)
     bits_N = together.bits(seed)
@@ -215,24 +216,24 @@ def _removable(pipeline: Pipeline, tables: dict[str, RowTable], entry: ClusterEn
             yield name, partition
 
 
-def _with_prompt(scene: Scenario, prompt: torch.Tensor) -> Specialist:
-    features_NH = scene.pipeline.prompted(scene.pipeline.decode(scene.kept.images), prompt)
-    return Specialist(prompt.numpy(), features_NH, scene.kept.labels_N)
+def _with_prompt(scenario: Scenario, prompt: torch.Tensor) -> Specialist:
+    features_NH = scenario.pipeline.prompted(scenario.pipeline.decode(scenario.kept.images), prompt)
+    return Specialist(prompt.numpy(), features_NH, scenario.kept.labels_N)
 
 
-def _fine_tuned(scene: Scenario) -> torch.Tensor:
-    """The old prompt after one more pass over the rows that are left."""
-    pipeline, kept = scene.pipeline, scene.kept
+def _fine_tuned(scenario: Scenario) -> torch.Tensor:
+    """The old prompt after one more epoch over the remaining rows."""
+    pipeline, kept = scenario.pipeline, scenario.kept
     config = replace(pipeline.config, tuning=replace(pipeline.config.tuning, epochs=1))
     rows = TuningRows(kept.sample_ids, pipeline.decode(kept.images), kept.labels_N)
-    start = torch.from_numpy(scene.old.prompt)
+    start = torch.from_numpy(scenario.old.prompt)
     return tune_prompt(pipeline.backbone, config, rows, start=start, feature_map=pipeline.feature_map)
 
 
 def _put_cluster(
     hash_key: HashKey, store: Store, entry: ClusterEntry, rows: RowTable, specialist: Specialist | None
 ) -> ClusterEntry:
-    """Write a cluster's objects; its specialist stays where none is given."""
+    """Write a cluster's objects; without a specialist, the cluster keeps the one that it has."""
     name = new_rows_object(entry.key)
     store.put(name, rows.to_parquet())
     leaf = state_leaf(hash_key, rows_part(entry.key), rows.digest())

@@ -1,4 +1,4 @@
-"""The course of an audit: read the log, then answer one question after the other."""
+"""Runs an audit: reads the log, then makes one section after the other."""
 
 from __future__ import annotations
 
@@ -7,14 +7,16 @@ from importlib.metadata import version
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from lmeraser.audit import leftovers, paper
-from lmeraser.audit.controls import controls as faked_deletions
+from lmeraser.audit.controls import controls as controls_section
 from lmeraser.audit.evidence import read_evidence
+from lmeraser.audit.records import LOG_TITLE
 from lmeraser.audit.report import Audit, Section, section
+from lmeraser.audit.residue_section import unknown_ids
 from lmeraser.audit.sections import Question, sections_of
 from lmeraser.errors import ConfigError, LogError
 from lmeraser.hashing import HashKey
-from lmeraser.proof.recompute import Report, worker_processes
+from lmeraser.progress import Progress
+from lmeraser.proof.recompute import worker_processes
 from lmeraser.state.manifest import Manifest, load_manifest
 from lmeraser.store import Store
 
@@ -26,17 +28,17 @@ def audit(
     question: Question,
     controls: bool = False,
     processes: int = 1,
-    report: Report | None = None,
+    report: Progress | None = None,
 ) -> Audit:
     """Audit deletions of a store.
 
     Args:
         store: the store.
         hash_key, public_key: its keys; the signing key is not needed.
-        question: what is asked.
+        question: what the audit is about.
         controls: also fake deletions in copies of the store, and audit those.
         processes: how many processes retrain.
-        report: see fresh_leaves.
+        report: called as features and tunings are recomputed.
 
     Raises:
         ConfigError: when a deletion is unknown, or an id is in none of the deletions.
@@ -48,14 +50,14 @@ def audit(
     try:
         evidence = read_evidence(store, manifest, hash_key, public_key, question.requests)
     except LogError as error:
-        return _made(store, manifest, question, None, (section("log", paper.LOG_TITLE, [str(error)]),))
-    strangers = leftovers.strange_ids(evidence, question.ids)
-    if strangers:
-        raise ConfigError(f"id {strangers[0]!r} is in none of the deletions that are audited")
+        return _made(store, manifest, question, None, (section("log", LOG_TITLE, [str(error)]),))
+    unknown = unknown_ids(evidence, question.ids)
+    if unknown:
+        raise ConfigError(f"id {unknown[0]!r} is in none of the audited deletions")
     with worker_processes(store.uri, processes) as workers:
         sections = sections_of(evidence, question, workers, report)
         if controls:
-            sections += (faked_deletions(evidence, question.plan, workers, report),)
+            sections += (controls_section(evidence, question.plan, workers, report),)
     return _made(store, manifest, question, evidence.commit.root, sections)
 
 

@@ -1,4 +1,4 @@
-"""From a row's label to its place in the declared list. Names are compared in Unicode NFC."""
+"""From a row's label to its index in the declared list. Names are compared in Unicode NFC."""
 
 from __future__ import annotations
 
@@ -8,29 +8,29 @@ from lmeraser.errors import UnknownLabelError
 from lmeraser.ids import comparable
 
 
-class LabelPlaces:
+class LabelIndex:
     """Finds labels in the declared list."""
 
     def __init__(self, labels: Sequence[str]) -> None:
         self._labels = labels
-        self._places = {comparable(name): place for place, name in enumerate(labels)}
+        self._indices = {comparable(name): index for index, name in enumerate(labels)}
 
     def of_name(self, name: str, row: str) -> int:
-        """The place of a label name; ``row`` is for the message.
+        """The index of a label name; ``row`` names the row in the message.
 
         Raises:
-            UnknownLabelError: when the list does not have it.
+            UnknownLabelError: when the name is not in the list.
         """
-        place = self._places.get(comparable(name))
-        if place is None:
+        index = self._indices.get(comparable(name))
+        if index is None:
             raise UnknownLabelError(f"{row} has the label {name!r}; declared are {self._declared()} (see `labels:`)")
-        return place
+        return index
 
     def of_number(self, number: int, row: str) -> int:
-        """The number itself, where data names no labels; ``row`` is for the message.
+        """The number itself, for data that does not name its labels; ``row`` names the row in the message.
 
         Raises:
-            UnknownLabelError: when it is outside the list.
+            UnknownLabelError: when the list has no such index.
         """
         if not 0 <= number < len(self._labels):
             raise UnknownLabelError(

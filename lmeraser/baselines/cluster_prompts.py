@@ -1,11 +1,11 @@
-"""Our own method in one process, without store, log and owners: what it computes, to be measured like the others.
+"""Our own method in one process, without store, log and owners, so that it can be measured like the others.
 
 Expected cost of deleting one of n rows, in row-passes, over the clusters that have a specialist, p their shares of the
 rows: ``Σ p · (n p - 1) · (2 · epochs · (L - r) / L + r / L + 1)`` for a prompt that enters at block r of L; the last 1
-is the pass that gives the rows their prompted features. :meth:`Clustered.row_passes_of` counts it for given rows, and
-adds what a partition costs that changes with them.
+is the pass that gives the rows their prompted features. :meth:`ClusterPrompts.row_passes_of` computes the cost for
+given rows, including that of clusters which change because the partition does.
 
-Legend: N rows, A anchors, P pixels a side, C classes.
+Legend: N rows, A anchors, P pixels per side, C classes.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from functools import cached_property
 import numpy as np
 import torch
 
-from lmeraser.baselines.part import tuning_row_passes
+from lmeraser.baselines.part import prompted_features, tuning_row_passes
 from lmeraser.learning.heads import Head, Statistics, solve
 from lmeraser.learning.numerics import deterministic
 from lmeraser.learning.partition import Partition
 from lmeraser.proof.recompute import members
 from lmeraser.state.heads_state import HeadsState
-from lmeraser.state.pipeline import Pipeline, extract
+from lmeraser.state.pipeline import Pipeline
 from lmeraser.state.rows import RowTable
 from lmeraser.state.specialist import Specialist
 
@@ -45,15 +45,15 @@ class Answers:
 
 
 @dataclass(frozen=True)
-class Clustered:
+class ClusterPrompts:
     """Prompt clusters with their specialists, and both heads.
 
     Attributes:
-        method: over public artifacts.
-        table: the rows that are left.
+        pipeline: over public artifacts.
+        table: the remaining rows.
         partition: their prompt clusters.
         clusters: rows by cluster key.
-        specialists: by cluster key; none for clusters below ``min_tuned_rows``.
+        specialists: by cluster key; clusters with fewer rows than ``min_tuned_rows`` have none.
     """
 
     pipeline: Pipeline
@@ -65,28 +65,34 @@ class Clustered:
     @staticmethod
     def fit(
         pipeline: Pipeline, table: RowTable, known: dict[str, tuple[RowTable, Specialist]] | None = None
-    ) -> Clustered:
-        """Cut, and tune the clusters whose rows are not among those of the ``known`` specialists."""
+    ) -> ClusterPrompts:
+        """Partition the rows, and tune the clusters for which ``known`` has no specialist of the same rows.
+
+        Args:
+            pipeline: over public artifacts.
+            table: the rows.
+            known: specialists with the rows that they were tuned on, by cluster key.
+        """
         partition, clusters = _clusters(pipeline, table)
         specialists: dict[str, Specialist] = {}
         for key, rows in clusters.items():
             if not pipeline.config.tunes(len(rows)):
                 continue
-            before = (known or {}).get(key)
-            same = before is not None and before[0].sample_ids == rows.sample_ids
-            specialists[key] = before[1] if before is not None and same else pipeline.specialist(rows)
-        return Clustered(pipeline, table, partition, clusters, specialists)
+            known_rows, specialist = (known or {}).get(key, (None, None))
+            unchanged = known_rows is not None and known_rows.sample_ids == rows.sample_ids
+            specialists[key] = specialist if specialist is not None and unchanged else pipeline.specialist(rows)
+        return ClusterPrompts(pipeline, table, partition, clusters, specialists)
 
-    def without(self, sample_ids: Collection[str]) -> Clustered:
-        """Cut again; tune only clusters that have changed."""
+    def without(self, sample_ids: Collection[str]) -> ClusterPrompts:
+        """Partition again, and tune only the clusters that changed."""
         known = {key: (self.clusters[key], specialist) for key, specialist in self.specialists.items()}
-        return Clustered.fit(self.pipeline, self._left(sample_ids), known)
+        return ClusterPrompts.fit(self.pipeline, self.table.where(self._remains(sample_ids)), known)
 
     def row_passes_of(self, sample_ids: Collection[str]) -> float:
-        """Row-passes until this deletion is completed, forward and backward together; none until it is erased."""
-        left_N = self._stays(sample_ids)
+        """Row-passes until this deletion is completed, forward and backward together; until it is erased, 0."""
+        remains_N = self._remains(sample_ids)
         with deterministic():
-            partition = self.pipeline.partition(self.table.anchors_N[left_N], self._bits_of_rows[left_N])
+            partition = self.pipeline.partition(self.table.anchors_N[remains_N], self._bits_of_rows[remains_N])
         unchanged = self.clusters.keys() - {self._cluster_of.get(name) for name in sample_ids}
         rows = [
             cluster.rows
@@ -105,7 +111,7 @@ class Clustered:
 
     @cached_property
     def own_heads(self) -> dict[str, Head]:
-        """A head on the rows of each cluster alone, by key: what the pooled head is compared with."""
+        """A head on the rows of each cluster alone, by cluster key, for comparison with the pooled head."""
         classes = len(self.pipeline.config.labels)
         with deterministic():
             return {
@@ -114,7 +120,7 @@ class Clustered:
             }
 
     def answers(self, images_N3PP: np.ndarray, own: bool = False) -> Answers:
-        """Scores of uint8 images, each with the prompt of its own cluster; ``own`` asks the clusters' own heads too."""
+        """Scores of uint8 images, each with the prompt of its own cluster; ``own`` adds the clusters' own heads."""
         pipeline = self.pipeline
         routing_NR, head_NF = pipeline.plain(images_N3PP)
         with deterministic():
@@ -122,23 +128,19 @@ class Clustered:
         key_N = self._answering[pipeline.anchor_index.nearest(routing_NR)]
         pooled_NC, own_NC = np.zeros_like(shared_NC), np.zeros_like(shared_NC)
         for key, specialist in self.specialists.items():
-            places = np.flatnonzero(key_N == key)
-            if len(places) == 0:
+            index_M = np.flatnonzero(key_N == key)
+            if len(index_M) == 0:
                 continue
-            prompt = torch.from_numpy(specialist.prompt)
-            _, head_MF = extract(
-                pipeline.backbone, images_N3PP[places], pipeline.feature_batch, pipeline.prompt_kind, prompt
-            )
+            features_MH = prompted_features(pipeline, torch.from_numpy(specialist.prompt), images_N3PP[index_M])
             with deterministic():
-                features_MH = pipeline.feature_map.project(head_MF)
-                pooled_NC[places] = self.heads.pooled_head.scores(features_MH)
+                pooled_NC[index_M] = self.heads.pooled_head.scores(features_MH)
                 if own:
-                    own_NC[places] = self.own_heads[key].scores(features_MH)
+                    own_NC[index_M] = self.own_heads[key].scores(features_MH)
         return Answers(shared_NC, pooled_NC, own_NC, key_N != "")
 
     @cached_property
     def _answering(self) -> np.ndarray:
-        """Key of the specialist that answers at each anchor, [A]: of those that share it, the one with most rows."""
+        """Key of the specialist that answers at each anchor, [A]: where several share it, the one with most rows."""
         key_A = np.full(self.pipeline.dendrogram.anchors, "", object)
         order = sorted(
             (cluster for cluster in self.partition.clusters if cluster.key in self.specialists),
@@ -156,12 +158,9 @@ class Clustered:
     def _cluster_of(self) -> dict[str, str]:
         return {name: key for key, rows in self.clusters.items() for name in rows.sample_ids}
 
-    def _left(self, sample_ids: Collection[str]) -> RowTable:
-        return self.table.where(self._stays(sample_ids))
-
-    def _stays(self, sample_ids: Collection[str]) -> np.ndarray:
-        gone = frozenset(sample_ids)
-        return np.array([name not in gone for name in self.table.sample_ids], bool)
+    def _remains(self, sample_ids: Collection[str]) -> np.ndarray:
+        removed = frozenset(sample_ids)
+        return np.array([name not in removed for name in self.table.sample_ids], bool)
 
 
 def _clusters(pipeline: Pipeline, table: RowTable) -> tuple[Partition, dict[str, RowTable]]:

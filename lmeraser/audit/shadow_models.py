@@ -1,8 +1,8 @@
-"""Shadow worlds: the project's own program, run again and again on subsets of one cluster's rows.
+"""Shadow models: the project's own program, run many times on subsets of one cluster's rows.
 
-In each world the cluster holds some of its rows, and each target with probability one half. All targets that a world
-holds are then deleted from it, by the arithmetic that the service uses. A control is made of the rows that are left,
-from nothing. The partition stays as it is.
+Each run is a world: the cluster holds a part of its rows, and each target with probability one half. All targets that
+a world holds are then deleted from it, with the arithmetic that the service uses. A control is trained from scratch on
+the remaining rows. The partition stays as it is.
 
 Legend: W worlds, T targets, N rows of the base, C classes.
 """
@@ -22,7 +22,8 @@ from lmeraser.audit.targets import AttackedCluster, Plan
 from lmeraser.hashing import draw, draw_uint64
 from lmeraser.learning.heads import Head, Statistics, blend
 from lmeraser.learning.numerics import deterministic
-from lmeraser.proof.recompute import Report, specialists_of
+from lmeraser.progress import Progress
+from lmeraser.proof.recompute import specialists_of
 from lmeraser.state.heads_state import HeadsState
 from lmeraser.state.pipeline import Pipeline
 from lmeraser.state.rows import RowTable
@@ -36,14 +37,14 @@ _KEPT = 0.75
 
 @dataclass(frozen=True)
 class ShadowModels:
-    """What the targets' confidences are.
+    """The confidences of the targets in every world.
 
     Attributes:
         member_WT: bool, whether the world held the target before the deletion.
         confidence: float64 [W, T] by stage; "control" is retrained without any target.
         erased_equal: worlds in which the answers at "erased" have the control's bits, all heads subtracted.
         completed_equal: worlds in which answers, prompt and heads at "completed" have the control's bits.
-        tunings: how many were run.
+        tunings: how many prompts were tuned.
     """
 
     member_WT: np.ndarray
@@ -53,49 +54,49 @@ class ShadowModels:
     tunings: int
 
 
-def run_worlds(
-    pipeline: Pipeline, cluster: AttackedCluster, plan: Plan, workers: Executor, report: Report | None
+def train_shadow_models(
+    pipeline: Pipeline, cluster: AttackedCluster, plan: Plan, workers: Executor, report: Progress | None
 ) -> ShadowModels:
-    """Train, delete and retrain in every world."""
+    """Train, delete and retrain in every world. Raises what a tuning raises."""
     kept_WN, member_WT = _drawn(pipeline.config.seed, cluster, plan.worlds)
     width = pipeline.feature_map.width
     after = [cluster.base.where(kept_N) for kept_N in kept_WN]
-    gone = [cluster.targets.where(member_T) for member_T in member_WT]
-    before = [RowTable.concatenate(pair, width) for pair in zip(after, gone, strict=True)]
-    # "Completed" and the control are tuned each for itself, though on the same rows.
-    what = f"shadow tunings of {cluster.entry.key}"
-    tuned = tune_all(pipeline, [*before, *after, *after], workers, report, what)
+    removed = [cluster.targets.where(member_T) for member_T in member_WT]
+    before = [RowTable.concatenate(pair, width) for pair in zip(after, removed, strict=True)]
+    # "Completed" and the control are tuned separately, although on the same rows.
+    tables = [*before, *after, *after]
+    tuned = tune_all(pipeline, tables, workers, report, f"shadow tunings of {cluster.entry.key}")
     count = plan.worlds
-    tell = Answers(pipeline, cluster, plan)
-    found: dict[Stage, list[np.ndarray]] = {stage: [] for stage in STAGES}
+    answers = Answers(pipeline, cluster, plan)
+    confidences: dict[Stage, list[np.ndarray]] = {stage: [] for stage in STAGES}
     erased_equal = completed_equal = 0
     for world in range(count):
         old, new, control = tuned[world], tuned[count + world], tuned[2 * count + world]
         with deterministic():
-            shared = cluster.rest_shared + tell.shared_of(before[world])
-            pooled = cluster.rest_pooled + tell.pooled_of(old)
-            found["before"].append(tell(HeadsState.of(shared, pooled), old))
-            shared = shared - tell.shared_of(gone[world])
-            pooled = pooled - tell.pooled_of(old)
-            found["erased"].append(tell(HeadsState.of(shared, pooled), None))
-            completed = HeadsState.of(shared, pooled + tell.pooled_of(new))
-            found["completed"].append(tell(completed, new))
-            alone = cluster.rest_shared + tell.shared_of(after[world])
-            retrained = HeadsState.of(alone, cluster.rest_pooled + tell.pooled_of(control))
-            found["control"].append(tell(retrained, control))
-            erased_equal += np.array_equal(found["erased"][-1], tell(retrained, None))
+            shared = cluster.rest_shared + answers.shared_of(before[world])
+            pooled = cluster.rest_pooled + answers.pooled_of(old)
+            confidences["before"].append(answers(HeadsState.of(shared, pooled), old))
+            shared = shared - answers.shared_of(removed[world])
+            pooled = pooled - answers.pooled_of(old)
+            confidences["erased"].append(answers(HeadsState.of(shared, pooled), None))
+            completed = HeadsState.of(shared, pooled + answers.pooled_of(new))
+            confidences["completed"].append(answers(completed, new))
+            alone = cluster.rest_shared + answers.shared_of(after[world])
+            retrained = HeadsState.of(alone, cluster.rest_pooled + answers.pooled_of(control))
+            confidences["control"].append(answers(retrained, control))
+            erased_equal += np.array_equal(confidences["erased"][-1], answers(retrained, None))
             completed_equal += (
-                np.array_equal(found["completed"][-1], found["control"][-1])
+                np.array_equal(confidences["completed"][-1], confidences["control"][-1])
                 and completed.digest() == retrained.digest()
                 and (new.digest() if new is not None else None) == (control.digest() if control is not None else None)
             )
-    stacked = {stage: np.stack(rows) for stage, rows in found.items()}
+    stacked = {stage: np.stack(rows) for stage, rows in confidences.items()}
     tunings = sum(specialist is not None for specialist in tuned)
     return ShadowModels(member_WT, stacked, erased_equal, completed_equal, tunings)
 
 
 class Answers:
-    """The targets' confidences under a state: those of the blend at the plan's λ."""
+    """The targets' confidences under a state, from the blend of both heads at the plan's λ."""
 
     def __init__(self, pipeline: Pipeline, cluster: AttackedCluster, plan: Plan) -> None:
         self._pipeline = pipeline
@@ -105,7 +106,7 @@ class Answers:
         self._nothing = Statistics.zero(pipeline.feature_map.width, len(pipeline.config.labels))
 
     def __call__(self, heads: HeadsState, specialist: Specialist | None) -> np.ndarray:
-        """Confidences, float64 [T]; without a specialist the shared head answers alone."""
+        """Confidences, float64 [T]; without a specialist, those of the shared head alone."""
         shared_TC = heads.shared_head.scores(self._targets.features_NH)
         pooled_TC = np.zeros_like(shared_TC)
         if specialist is not None:
@@ -128,9 +129,9 @@ class Answers:
 
 
 def tune_all(
-    pipeline: Pipeline, tables: list[RowTable], workers: Executor, report: Report | None, what: str
+    pipeline: Pipeline, tables: list[RowTable], workers: Executor, report: Progress | None, what: str
 ) -> list[Specialist | None]:
-    """A specialist of each table that is large enough for one; reported as ``what``."""
+    """The specialist of each table; None for tables that are too small for one. Progress is reported as ``what``."""
     large = [pipeline.config.tunes(len(table)) for table in tables]
     chosen = [table for table, enough in zip(tables, large, strict=True) if enough]
     tuned = iter(specialists_of(pipeline, chosen, workers, report, what))
@@ -140,7 +141,7 @@ def tune_all(
 def _drawn(seed: int, cluster: AttackedCluster, worlds: int) -> tuple[np.ndarray, np.ndarray]:
     """Which rows of the base are kept [W, N], and which targets are members [W, T].
 
-    A target is a member in exactly half of the worlds that fit, and in half of those that test.
+    A target is a member in exactly half of the worlds that the attack is fitted on, and of those that it is tested on.
     """
     kept_WN = np.array(
         [
@@ -150,10 +151,10 @@ def _drawn(seed: int, cluster: AttackedCluster, worlds: int) -> tuple[np.ndarray
     )
     member_WT = np.zeros((worlds, len(cluster.targets)), bool)
     half = worlds // 2
-    for place, name in enumerate(cluster.targets.sample_ids):
+    for column, name in enumerate(cluster.targets.sample_ids):
         for part in (range(half), range(half, worlds)):
             order = sorted(part, key=_by_draw(seed, name))
-            member_WT[order[: len(order) // 2], place] = True
+            member_WT[order[: len(order) // 2], column] = True
     return kept_WN, member_WT
 
 

@@ -5,21 +5,21 @@ those features. Every row goes to its nearest prototype. One program tunes every
 the mean over the batch, one learning-rate schedule (a linear rise over a fifth of the steps, then half a cosine) spans
 all steps, SGD with momentum. Each cluster has a pad prompt and a linear head on the final features.
 
-A deletion does what the paper describes: the owner's part, prompt and head, is made again from its rows that are left.
-**That is not exact.** What the deleted row leaves behind:
+A deletion does what the paper describes: the prompt and head of the row's cluster are tuned again on its remaining
+rows. **This is not exact.** The deleted row still has an influence on:
 
-- the prototypes, where the row was among the first 1000: they are never computed again, and so neither is the owner of
+- the prototypes, where the row was among the first 1000: they are never computed again, and neither is the cluster of
   any other row;
-- every other cluster's prompt and head: the order of the batches, the batch that the row sat in and its mean loss, and
-  the number of steps in the schedule came from all rows.
+- every other cluster's prompt and head: the order of the batches, the batch that held the row and its mean loss, and
+  the number of steps in the schedule follow from all rows.
 
-What differs here: the last pass is taken, not the best on validation rows; the number of clusters is given, where the
-published code has a distance threshold found by hand; the head keeps its own rate, where the published schedule
-overwrites it with the prompt's; it reads the class token and the mean patch token, as our scaffolding head does.
+Differences from the published code: the prompts of the last epoch are taken, not the best on validation rows; the
+number of clusters is given, instead of a distance threshold found by hand; the head keeps its own rate, which the
+published schedule overwrites with the prompt's; it reads the class token and the mean patch token, as our linear head.
 
 Expected cost of deleting one of n rows, in row-epochs: ``2 · epochs · n · Σ p²``, p the clusters' shares of the rows.
 
-Legend: N rows, B rows of a batch, P pixels a side, C classes, K clusters, D features a head reads, R routing features.
+Legend: N rows, B rows of a batch, P pixels per side, C classes, K clusters, D inputs of a head, R routing features.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ from lmeraser.config import PromptConfig
 from lmeraser.learning.backbone import Features
 from lmeraser.learning.numerics import deterministic, in_fixed_batches
 from lmeraser.learning.prompts import PromptKind, prompt_kind
+from lmeraser.learning.schedule import half_cosine
 from lmeraser.learning.tuning import TuningRows
 from lmeraser.state.pipeline import Pipeline, extract
 
@@ -48,10 +49,10 @@ _WARM_UP_SHARE = 5
 
 @dataclass(frozen=True)
 class PublishedConfig:
-    """What the published code's command line sets.
+    """The options of the published code's command line.
 
     Attributes:
-        clusters: how many.
+        clusters: number of clusters.
         epochs: sweeps over all rows.
         batch_rows: rows in one step; the published code takes 128.
         learning_rate: peak rate of the prompts.
@@ -68,17 +69,17 @@ class PublishedConfig:
 
 
 @dataclass(frozen=True)
-class Published:
+class PublishedLMEraser:
     """Prompts and heads by cluster, and the prototypes that choose between them.
 
     Attributes:
-        method: its backbone and seed are used.
-        config: what the published code's command line sets.
+        pipeline: its backbone and seed are used.
+        config: the options of the published code's command line.
         prototypes_KR: float32, means of private features.
-        rows: the rows that are left.
+        rows: the remaining rows.
         cluster_N: the cluster of each of them.
-        prompts_K3PP: one prompt a cluster.
-        weight_KCD, bias_KC: one linear head a cluster.
+        prompts_K3PP: one prompt per cluster.
+        weight_KCD, bias_KC: one linear head per cluster.
     """
 
     pipeline: Pipeline
@@ -91,28 +92,28 @@ class Published:
     bias_KC: Tensor
 
     @staticmethod
-    def fit(pipeline: Pipeline, config: PublishedConfig, rows: TuningRows) -> Published:
-        """Cluster, then tune all clusters together. Rows count as first in the order in which they are given."""
+    def fit(pipeline: Pipeline, config: PublishedConfig, rows: TuningRows) -> PublishedLMEraser:
+        """Cluster, then tune all clusters together; the first 1000 rows are those that are given first."""
         routing_NR, _ = extract(pipeline.backbone, rows.images_N3PP, pipeline.feature_batch)
         prototypes_KR = _prototypes(routing_NR[:_CLUSTERED_ROWS], config.clusters)
         cluster_N = _nearest(routing_NR, prototypes_KR)
-        tuned = _tuned_together(pipeline, config, rows, cluster_N, len(prototypes_KR))
-        return Published(pipeline, config, prototypes_KR, rows, cluster_N, *tuned)
+        parts = _tune_together(pipeline, config, rows, cluster_N, len(prototypes_KR))
+        return PublishedLMEraser(pipeline, config, prototypes_KR, rows, cluster_N, *parts)
 
-    def without(self, sample_ids: Collection[str]) -> Published:
-        """Make the prompts and heads of the clusters that held these rows again, each from its own rows that are left.
+    def without(self, sample_ids: Collection[str]) -> PublishedLMEraser:
+        """Tune the prompts and heads of the clusters that held these rows again, each on its own remaining rows.
 
-        A cluster with no row left keeps the start: no frame, and a head of zeros.
+        A cluster without rows has the prompt and head that a tuning starts from: no frame, and zeros.
         """
-        gone = frozenset(sample_ids)
-        left_N = np.array([name not in gone for name in self.rows.sample_ids])
-        rows, cluster_N = rows_without(self.rows, gone), self.cluster_N[left_N]
+        removed = frozenset(sample_ids)
+        remains_N = self._remains(removed)
+        rows, cluster_N = rows_without(self.rows, removed), self.cluster_N[remains_N]
         parts = [part.clone() for part in (self.prompts_K3PP, self.weight_KCD, self.bias_KC)]
-        for cluster in sorted(set(self.cluster_N[~left_N].tolist())):
+        for cluster in sorted(set(self.cluster_N[~remains_N].tolist())):
             own = rows_at(rows, np.flatnonzero(cluster_N == cluster))
-            again = _tuned_together(self.pipeline, self.config, own, np.zeros(len(own.labels_N), np.int64), 1)
-            for part, new in zip(parts, again, strict=True):
-                part[cluster] = new[0]
+            new_parts = _tune_together(self.pipeline, self.config, own, np.zeros(len(own.labels_N), np.int64), 1)
+            for part, new_part in zip(parts, new_parts, strict=True):
+                part[cluster] = new_part[0]
         prompts_K3PP, weight_KCD, bias_KC = parts
         return replace(
             self, rows=rows, cluster_N=cluster_N, prompts_K3PP=prompts_K3PP, weight_KCD=weight_KCD, bias_KC=bias_KC
@@ -120,13 +121,12 @@ class Published:
 
     def row_passes_of(self, sample_ids: Collection[str]) -> float:
         """Row-passes of this deletion, forward and backward together."""
-        gone = frozenset(sample_ids)
-        left_N = np.array([name not in gone for name in self.rows.sample_ids])
-        touched = np.unique(self.cluster_N[~left_N])
-        return float(2 * self.config.epochs * np.isin(self.cluster_N[left_N], touched).sum())
+        remains_N = self._remains(frozenset(sample_ids))
+        touched = np.unique(self.cluster_N[~remains_N])
+        return float(2 * self.config.epochs * np.isin(self.cluster_N[remains_N], touched).sum())
 
     def scores(self, images_N3PP: np.ndarray) -> np.ndarray:
-        """Scores, float64 [N, C], of uint8 images: nearest prototype, its prompt, its head."""
+        """Scores, float64 [N, C], of uint8 images: by prompt and head of the nearest prototype."""
         backbone, kind = self.pipeline.backbone, _kind(self.pipeline, self.config)
 
         def run(images_B3PP: np.ndarray) -> tuple[np.ndarray]:
@@ -141,6 +141,9 @@ class Published:
         with deterministic(), torch.inference_mode():
             return in_fixed_batches(run, images_N3PP, self.pipeline.feature_batch)[0]
 
+    def _remains(self, removed: frozenset[str]) -> np.ndarray:
+        return np.array([name not in removed for name in self.rows.sample_ids], bool)
+
 
 def _prototypes(routing_NR: np.ndarray, clusters: int) -> np.ndarray:
     """Means of the clusters that average linkage finds, float32 [K, R]."""
@@ -148,8 +151,8 @@ def _prototypes(routing_NR: np.ndarray, clusters: int) -> np.ndarray:
     if clusters < 2:
         return np.asarray(routing_NR.mean(axis=0, keepdims=True), np.float32)
     with deterministic():
-        found_N = AgglomerativeClustering(clusters, linkage="average").fit_predict(routing_NR)
-    return np.stack([routing_NR[found_N == number].mean(axis=0) for number in range(clusters)]).astype(np.float32)
+        cluster_N = AgglomerativeClustering(clusters, linkage="average").fit_predict(routing_NR)
+    return np.stack([routing_NR[cluster_N == cluster].mean(axis=0) for cluster in range(clusters)]).astype(np.float32)
 
 
 def _nearest(routing_NR: np.ndarray, prototypes_KR: np.ndarray) -> np.ndarray:
@@ -158,10 +161,10 @@ def _nearest(routing_NR: np.ndarray, prototypes_KR: np.ndarray) -> np.ndarray:
     return nearest_N
 
 
-def _tuned_together(
+def _tune_together(
     pipeline: Pipeline, config: PublishedConfig, rows: TuningRows, cluster_N: np.ndarray, clusters: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Prompts, weights and biases of all clusters, from one program over all rows."""
+    """Prompts, weights and biases of all clusters, tuned by one program over all rows."""
     backbone, kind = pipeline.backbone, _kind(pipeline, config)
     with deterministic():
         width = _final(backbone.features(torch.from_numpy(rows.images_N3PP[:1]))).shape[1]
@@ -184,10 +187,10 @@ def _tuned_together(
             order_N = shuffle.permutation(len(cluster_N))
             for start in range(0, len(order_N), config.batch_rows):
                 batch_B = order_N[start : start + config.batch_rows]
-                owner_B = torch.from_numpy(cluster_N[batch_B])
+                cluster_B = torch.from_numpy(cluster_N[batch_B])
                 pixels_B3PP = backbone.normalise(torch.from_numpy(rows.images_N3PP[batch_B]))
-                read_BD = _final(kind.features(pixels_B3PP, prompts_K3PP[owner_B]))
-                scores_BC = torch.einsum("bd,bcd->bc", read_BD, weight_KCD[owner_B]) + bias_KC[owner_B]
+                read_BD = _final(kind.features(pixels_B3PP, prompts_K3PP[cluster_B]))
+                scores_BC = torch.einsum("bd,bcd->bc", read_BD, weight_KCD[cluster_B]) + bias_KC[cluster_B]
                 labels_B = torch.from_numpy(rows.labels_N[batch_B]).to(backbone.device)
                 for group in optimiser.param_groups:
                     group["lr"] = group["peak"] * _share(step, total)
@@ -199,11 +202,11 @@ def _tuned_together(
 
 
 def _share(step: int, total: int) -> float:
-    """Share of the peak rate at a step: a linear rise over a fifth of all steps, then half a cosine."""
+    """The share of the peak rate at a step: a linear rise over a fifth of all steps, then half a cosine."""
     rise = total // _WARM_UP_SHARE
     if step < rise:
         return (step + 1) / rise
-    return 0.5 * (1 + math.cos(math.pi * (step - rise) / (total - rise)))
+    return half_cosine(step - rise, total - rise)
 
 
 def _kind(pipeline: Pipeline, config: PublishedConfig) -> PromptKind:
@@ -211,6 +214,6 @@ def _kind(pipeline: Pipeline, config: PublishedConfig) -> PromptKind:
 
 
 def _final(features: Features) -> Tensor:
-    """What a head reads: the deepest features, each row at zero mean and unit variance."""
+    """The input of the heads: the deepest features, each row at zero mean and unit variance."""
     deepest_BD = features.head_NF[:, -2 * features.routing_NR.shape[1] :]
     return nn.functional.layer_norm(deepest_BD, deepest_BD.shape[1:])

@@ -1,13 +1,13 @@
-"""One prompt for all rows, tuned on a few of them; one head over all rows.
+"""One prompt for all rows, tuned on a sample of them; one head over all rows.
 
-The prompt sees the m rows with the lowest hashes of their sample ids. A deletion of any other row subtracts it from the
-head's sums. A deletion of one of the m lets the next row in, tunes the prompt again and passes every row through the
-backbone. Exact: prompt and sums follow from the rows that are left.
+The sample is the m rows with the lowest hashes of their sample ids. A deletion of any other row subtracts it from the
+head's sums. A deletion of one of the m rows moves the next row into the sample, tunes the prompt again and passes every
+row through the backbone. Exact: prompt and sums follow from the remaining rows.
 
 Expected cost of deleting one of n rows, in row-epochs: ``m / n · (2 · epochs · m + n)``, which tends to m as n grows.
-The worst row costs ``2 · epochs · m + n``, and until that is done no row has features under the new prompt.
+The most expensive row costs ``2 · epochs · m + n``, and until then no row has features under the new prompt.
 
-Legend: N rows, P pixels a side, C classes, H head features.
+Legend: N rows, P pixels per side, C classes, H head features.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ from lmeraser.state.pipeline import Pipeline
 
 
 @dataclass(frozen=True)
-class Sampled:
-    """All rows under a prompt that a sample of them tuned.
+class SamplePrompt:
+    """All rows under a prompt that is tuned on a sample of them.
 
     Attributes:
-        method: backbone, prompt, tuning and projection; its partition is not used.
-        tuned_rows: m, how many rows the prompt sees.
-        rows: the rows that are left.
+        pipeline: backbone, prompt, tuning and projection; its partition is not used.
+        tuned_rows: m, how many rows are in the sample.
+        rows: the remaining rows.
         prompt: tuned on the sample.
         features_NH: int16, prompted features of the rows.
-        statistics: their sums.
+        statistics: sums over them.
     """
 
     pipeline: Pipeline
@@ -48,37 +48,38 @@ class Sampled:
     statistics: Statistics = field(repr=False)
 
     @staticmethod
-    def fit(pipeline: Pipeline, rows: TuningRows, tuned_rows: int) -> Sampled:
-        """Tune the prompt on the sample, and add up all rows with it."""
+    def fit(pipeline: Pipeline, rows: TuningRows, tuned_rows: int) -> SamplePrompt:
+        """Tune the prompt on the sample, and sum the features of all rows under it."""
         sample = sorted(range(len(rows.sample_ids)), key=lambda row: _rank(pipeline, rows.sample_ids[row]))[:tuned_rows]
         prompt = tune_prompt(pipeline.backbone, pipeline.config, rows_at(rows, np.array(sorted(sample))))
         features_NH = prompted_features(pipeline, prompt, rows.images_N3PP)
         with deterministic():
             statistics = Statistics.of(features_NH, rows.labels_N, len(pipeline.config.labels))
-        return Sampled(pipeline, tuned_rows, rows, prompt, features_NH, statistics)
+        return SamplePrompt(pipeline, tuned_rows, rows, prompt, features_NH, statistics)
 
-    def without(self, sample_ids: Collection[str]) -> Sampled:
-        """Subtract the rows, or make everything again where the prompt saw one of them."""
-        left = rows_without(self.rows, sample_ids)
+    def without(self, sample_ids: Collection[str]) -> SamplePrompt:
+        """Subtract the rows, or fit again where one of them is in the sample."""
+        remaining = rows_without(self.rows, sample_ids)
         if self._sample.intersection(sample_ids):
-            return Sampled.fit(self.pipeline, left, self.tuned_rows)
-        gone = frozenset(sample_ids)
-        gone_N = np.array([name in gone for name in self.rows.sample_ids], bool)
+            return SamplePrompt.fit(self.pipeline, remaining, self.tuned_rows)
+        removed = frozenset(sample_ids)
+        removed_N = np.array([name in removed for name in self.rows.sample_ids], bool)
         with deterministic():
             classes = len(self.pipeline.config.labels)
-            part = Statistics.of(self.features_NH[gone_N], self.rows.labels_N[gone_N], classes)
-        return replace(self, rows=left, features_NH=self.features_NH[~gone_N], statistics=self.statistics - part)
+            part = Statistics.of(self.features_NH[removed_N], self.rows.labels_N[removed_N], classes)
+        features_NH = self.features_NH[~removed_N]
+        return replace(self, rows=remaining, features_NH=features_NH, statistics=self.statistics - part)
 
     def row_passes_of(self, sample_ids: Collection[str]) -> float:
-        """Row-passes of this deletion, forward and backward together, without rows that fill a batch."""
+        """Row-passes of this deletion, forward and backward together, without rows that fill up a batch."""
         if not self._sample.intersection(sample_ids):
             return 0.0
-        left = len(set(self.rows.sample_ids).difference(sample_ids))
-        return tuning_row_passes(self.pipeline, min(left, self.tuned_rows)) + left
+        remaining = len(set(self.rows.sample_ids).difference(sample_ids))
+        return tuning_row_passes(self.pipeline, min(remaining, self.tuned_rows)) + remaining
 
     @cached_property
     def head(self) -> Head:
-        """Solved on the rows that are left."""
+        """Solved on the remaining rows."""
         with deterministic():
             return solve(self.statistics)
 
