@@ -15,11 +15,11 @@ from lmeraser.state.tensors import tensors_from_bytes, tensors_to_bytes
 
 @dataclass(frozen=True)
 class HeadsState:
-    """Sums over all rows, and what follows from them.
+    """Sums over all rows, and the heads that follow from them.
 
     Attributes:
-        shared: statistics of the un-prompted features of all rows.
-        pooled: statistics of the prompted features of the rows whose cluster has a specialist.
+        shared: statistics of the features of all rows under the public prompt, or under none where the store has none.
+        pooled: statistics of the features under their own cluster's prompt, of all rows whose cluster has a specialist.
         shared_head, pooled_head: the heads solved from them.
     """
 
@@ -30,12 +30,12 @@ class HeadsState:
 
     @staticmethod
     def of(shared: Statistics, pooled: Statistics) -> HeadsState:
-        """Solve both heads side by side, each on a thread of its own."""
+        """Solve both heads, in two threads."""
         with ThreadPoolExecutor(2) as threads:
             return HeadsState(shared, pooled, *threads.map(solve, (shared, pooled)))
 
     def with_pooled(self, pooled: Statistics) -> HeadsState:
-        """The heads after specialists changed: only the pooled head is solved anew."""
+        """The heads after specialists changed; only the pooled head is solved again."""
         return replace(self, pooled=pooled, pooled_head=solve(pooled))
 
     @staticmethod
@@ -68,7 +68,7 @@ class HeadsState:
                 _head_from(tensors, "pooled_head."),
             )
         except (KeyError, ValueError) as error:
-            raise ObjectCorruptError(f"{name} is not a heads file: it lacks {error}") from error
+            raise ObjectCorruptError(f"{name} is not a heads file: {error}") from error
 
     def _tensors(self) -> dict[str, np.ndarray]:
         return {

@@ -1,4 +1,4 @@
-"""A specialist: a cluster's prompt, and the prompted features of its rows.
+"""A specialist: a cluster's prompt, and the features of its rows under that prompt.
 
 Legend: N rows, H head features; a prompt is [3, P, P] (pad) or [T, D] (token).
 """
@@ -16,11 +16,11 @@ from lmeraser.state.tensors import tensors_from_bytes, tensors_to_bytes
 
 @dataclass(frozen=True)
 class Specialist:
-    """What one tuning leaves behind.
+    """The result of one tuning.
 
     Attributes:
         prompt: float32, one prompt.
-        features_NH: int16, prompted head features on the grid, in the order of the rows' sample ids.
+        features_NH: int16, head features on the grid under the prompt, in the order of the rows' sample ids.
         labels_N: int64, the rows' labels.
     """
 
@@ -47,7 +47,7 @@ class Specialist:
         try:
             return Specialist(tensors["prompt"], tensors["features_NH"], tensors["labels_N"])
         except KeyError as error:
-            raise ObjectCorruptError(f"{name} is not a specialist file: it lacks {error}") from error
+            raise ObjectCorruptError(f"{name} is not a specialist file: {error} is missing") from error
 
     def _tensors(self) -> dict[str, np.ndarray]:
         return {"prompt": self.prompt, "features_NH": self.features_NH, "labels_N": self.labels_N}

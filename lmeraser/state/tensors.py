@@ -13,7 +13,7 @@ from lmeraser.errors import ObjectCorruptError
 
 def tensors_to_bytes(tensors: Mapping[str, np.ndarray]) -> bytes:
     """The tensors as a safetensors file."""
-    # safetensors writes an array's buffer as it lies, so a transposed view would come back scrambled.
+    # safetensors writes an array's buffer as it is, so a transposed view would be read back scrambled.
     return save({name: np.ascontiguousarray(array) for name, array in tensors.items()})
 
 

@@ -208,7 +208,7 @@ def test_a_folder_that_is_gone_between_two_requests_of_a_look_prolongs_nothing(t
     lease.look()
     clock.now += LEASE_S
     gone = True
-    with pytest.raises(StoreError, match="cannot be seen"):
+    with pytest.raises(StoreError, match="is missing now"):
         lease.look()
     assert not lease.holds(number)
 
