@@ -17,12 +17,13 @@ import numpy as np
 
 from actors.log_replay import History
 from actors.owner import RowObject
-from actors.regroup import ClustersOfRows
+from actors.regroup import clusters_of
 from actors.row_index import RowIndex
 from lmeraser.config import StateConfig
 from lmeraser.errors import DuplicateSampleError, ObjectMissingError
 from lmeraser.hashing import HashKey
 from lmeraser.learning.heads import Statistics
+from lmeraser.learning.region import RegionIndex
 from lmeraser.proof.receipts import row_hashes
 from lmeraser.state.commit import Commit
 from lmeraser.state.digests import state_leaf
@@ -170,7 +171,8 @@ def _check_same(
     if commit is None or not digests:
         return
     there: dict[str, str] = {}
-    for key in ClustersOfRows(commit.clusters).holding(index.only(digests)):
+    regions = RegionIndex(entry.region for entry in commit.clusters)
+    for key in clusters_of(index.only(digests), regions):
         entry = commit.entry(key)
         assert entry is not None
         there |= read_rows_of(store, hash_key, entry).row_digests()

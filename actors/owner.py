@@ -21,6 +21,7 @@ from actors.fail_points import FailPoint, fail_point
 from lmeraser.errors import FencedError, LMEraserError, OwnerFailedError, TuningCancelledError
 from lmeraser.hashing import HashKey
 from lmeraser.ids import comparable
+from lmeraser.learning.region import Region
 from lmeraser.state.digests import state_leaf
 from lmeraser.state.layout import rows_part, specialist_part
 from lmeraser.state.log import Position, check_term
@@ -34,15 +35,6 @@ if TYPE_CHECKING:
 
 _LONGEST_REASON = 300
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Region:
-    """Which rows a cluster holds: those at its anchors whose bits begin with ``bits``."""
-
-    key: str
-    anchors: tuple[int, ...]
-    bits: str
 
 
 @dataclass(frozen=True)
@@ -146,7 +138,7 @@ class Owner:
         parts = []
         for source in job.sources:
             table = self._read(source)
-            keep_N = _within(table, job.region, self._manifest.config.seed)
+            keep_N = job.region.holds(table.anchors_N, table.bits(self._manifest.config.seed))
             keep_N &= ~_named(table, requests)
             parts.append(table.where(keep_N))
         fail_point(FailPoint.ROWS_READ)
@@ -212,10 +204,3 @@ def _named(table: RowTable, requests: Sequence[Mapping[str, Any]]) -> np.ndarray
         ],
         bool,
     )
-
-
-def _within(table: RowTable, region: Region, seed: int) -> np.ndarray:
-    within_N = np.isin(table.anchors_N, np.array(region.anchors, np.int32))
-    if region.bits:
-        within_N &= np.array([f"{bits:064b}".startswith(region.bits) for bits in table.bits(seed).tolist()], bool)
-    return within_N

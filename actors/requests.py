@@ -7,7 +7,7 @@ import logging
 import threading
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -18,7 +18,7 @@ from actors.fail_points import FailPoint, fail_point
 from actors.journal import Journal
 from actors.row_index import RowIndex
 from lmeraser.clock import timestamp
-from lmeraser.deletion import Deletion
+from lmeraser.deletion import Deletion, DeletionRequest
 from lmeraser.errors import IdempotencyConflictError, LogError, ObjectMissingError, RequestError, StoreError
 from lmeraser.hashing import HashKey, canonical_json
 from lmeraser.ids import fault_of_id, is_text
@@ -63,65 +63,25 @@ class Intake:
         self._lock = threading.Lock()
         self._refused: list[str] = []
 
-    def accept(
-        self,
-        index: RowIndex,
-        sample_ids: Sequence[str],
-        subject_ids: Sequence[str],
-        idempotency_key: str | None,
-        deadline: str | None,
-    ) -> tuple[Deletion, bool]:
+    def accept(self, index: RowIndex, request: DeletionRequest) -> tuple[Deletion, bool]:
         """Accept a deletion; also says whether it is new.
 
         Raises:
-            RequestError: when no id is given, or more than 100,000 are, or one is empty, too long or no text, or the
-                idempotency key is no text, or the deadline no time with an offset.
+            RequestError: when no id is given, or more than 100,000 are, or one is empty, too long or not text, or the
+                idempotency key is not text, or the deadline is not a time with an offset.
             RateLimitError: when too many ids came that the system does not hold.
-            IdempotencyConflictError: when the idempotency key came before with another body.
+            IdempotencyConflictError: when the idempotency key came before with other ids.
             StoreError: when the request cannot be written; it is not accepted then.
         """
-        given = len(sample_ids) + len(subject_ids)
-        if not 1 <= given <= MAX_IDS:
-            raise RequestError(f"a deletion names {given} ids; allowed are 1 to {MAX_IDS}")
-        for what, ids in (("sample", sample_ids), ("subject", subject_ids)):
-            if (fault := next(filter(None, map(fault_of_id, ids)), None)) is not None:
-                raise RequestError(f"the id of a {what} {fault}")
-        if idempotency_key is not None and not is_text(idempotency_key):
-            raise RequestError(f"the idempotency key is {idempotency_key!r}; allowed is Unicode text")
-        request: dict[str, Any] = {
-            "id": uuid.uuid4().hex,
-            "sample_ids": sorted(set(sample_ids)),
-            "subject_ids": sorted(set(subject_ids)),
-            "idempotency": None if idempotency_key is None else self._hash_key.of("idempotency", idempotency_key),
-            "deadline": _utc(deadline),
-        }
-        request["body"] = self._body(request)
+        _check(request)
+        stored = self._stored(request)
+        record = self._record_of(stored, index)
         with self._lock:
-            history = self._journal.history
-            earlier = history.by_idempotency.get(request["idempotency"])
-            if earlier is not None:
-                if history.bodies[earlier].body != request["body"]:
-                    raise IdempotencyConflictError(
-                        f"this idempotency key belongs to deletion {earlier}, which named other ids"
-                    )
-                return self._answer(earlier, request), False
-            record = self._record_of(request, index)
-            self._allowance.take(record.unknown, rows=len(record.samples))
-            name = request_object(request["id"])
-            self._store.put(name, canonical_json(request))
-            fail_point(FailPoint.REQUEST_WRITTEN)
-            try:
-                self._journal.append("request", record.to_body())
-            except (StoreError, LogError):
-                # Refused, so it must not be adopted later. Had the append only seemed to fail, the log makes it anew.
-                # A coordinator that took over may have adopted it already; then it is that one's.
-                if request["id"] not in self._journal.history.deletions:
-                    self._refused.append(name)
-                    with suppress(StoreError):
-                        self._purge_refused()
-                raise
-            fail_point(FailPoint.REQUEST_RECORDED)
-            return self._answer(request["id"], request), True
+            existing = self._existing(stored)
+            if existing is None:
+                self._allowance.take(record.unknown, rows=len(record.samples))
+                self._write(stored, record)
+        return self._answer(existing or stored["id"], stored), existing is None
 
     def adopt(self, index: RowIndex) -> None:
         """Finish what writers left that died: record requests that lack it, purge those that are erased."""
@@ -170,6 +130,47 @@ class Intake:
         self._store.purge(request_object(request_id), self._journal.check)
         with self._lock:
             self._purge_refused()
+
+    def _stored(self, request: DeletionRequest) -> dict[str, Any]:
+        """The content of a new request object."""
+        key = request.idempotency_key
+        stored: dict[str, Any] = {
+            "id": uuid.uuid4().hex,
+            "sample_ids": sorted(set(request.sample_ids)),
+            "subject_ids": sorted(set(request.subject_ids)),
+            "idempotency": None if key is None else self._hash_key.of("idempotency", key),
+            "deadline": _utc(request.deadline),
+        }
+        stored["body"] = self._body(stored)
+        return stored
+
+    def _existing(self, stored: Mapping[str, Any]) -> str | None:
+        """The id of the deletion that was accepted before with the same idempotency key."""
+        history = self._journal.history
+        deletion_id = history.by_idempotency.get(stored["idempotency"])
+        if deletion_id is not None and history.bodies[deletion_id].body != stored["body"]:
+            raise IdempotencyConflictError(
+                f"this idempotency key belongs to deletion {deletion_id}, which named other ids"
+            )
+        return deletion_id
+
+    def _write(self, stored: Mapping[str, Any], record: RequestBody) -> None:
+        """Write the request object, then its record; undo the first when the second fails."""
+        name = request_object(stored["id"])
+        self._store.put(name, canonical_json(stored))
+        fail_point(FailPoint.REQUEST_WRITTEN)
+        try:
+            self._journal.append("request", record.to_body())
+        except (StoreError, LogError):
+            # The caller gets an error, so no later coordinator may adopt the request. If the append only seemed to
+            # fail, the request can be rebuilt from its record. If a coordinator that took over has adopted it
+            # already, the request belongs to that coordinator.
+            if stored["id"] not in self._journal.history.deletions:
+                self._refused.append(name)
+                with suppress(StoreError):
+                    self._purge_refused()
+            raise
+        fail_point(FailPoint.REQUEST_RECORDED)
 
     def _purge_refused(self) -> None:
         while self._refused:
@@ -227,6 +228,18 @@ class Intake:
             body=request["body"],
             deadline=request["deadline"],
         )
+
+
+def _check(request: DeletionRequest) -> None:
+    """Raise RequestError unless every id and the idempotency key is allowed."""
+    given = len(request.sample_ids) + len(request.subject_ids)
+    if not 1 <= given <= MAX_IDS:
+        raise RequestError(f"a deletion names {given} ids; allowed are 1 to {MAX_IDS}")
+    for kind, ids in (("sample", request.sample_ids), ("subject", request.subject_ids)):
+        if (fault := next(filter(None, map(fault_of_id, ids)), None)) is not None:
+            raise RequestError(f"the id of a {kind} {fault}")
+    if request.idempotency_key is not None and not is_text(request.idempotency_key):
+        raise RequestError(f"the idempotency key is {request.idempotency_key!r}; allowed is Unicode text")
 
 
 def _rows_of(request: Mapping[str, Any], index: RowIndex) -> set[str]:

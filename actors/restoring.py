@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from actors.coordinator import Coordinator
 from actors.owners import InProcessOwners
 from actors.requests import MAX_IDS
+from lmeraser.deletion import DeletionRequest
 from lmeraser.errors import LogError, NotReadyError, OwnerFailedError
 from lmeraser.hashing import HashKey, canonical_json
 from lmeraser.proof.mirror import copy_record, in_common, read_mirror
@@ -171,7 +172,7 @@ def _erase_again(
     coordinator = RestoringCoordinator(store, manifest, hash_key, signing_key, owners, manifest.lease_s, base)
     found = coordinator.held(set(_erased_since(newer, mark.commit)))
     for start in range(0, len(found), MAX_IDS):
-        coordinator.delete(found[start : start + MAX_IDS], [])
+        coordinator.delete(DeletionRequest(tuple(found[start : start + MAX_IDS])))
     while any(deletion.status == "accepted" for deletion in coordinator.deletions()):
         coordinator.step()
         for reason in coordinator.status()["held_up"].values():

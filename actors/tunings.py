@@ -28,7 +28,7 @@ class Tunings:
         self._journal = journal
         self._committer = committer
         self._owners = owners
-        self._planner = Planner(config.partition.min_tuned_rows, config.tuning.epochs, journal.history.attempts)
+        self._planner = Planner(config.tunes, config.tuning.epochs, journal.history.attempts)
         self._running: dict[str, TuningJob] = {}
         self.made = 0
 

@@ -37,6 +37,7 @@ from lmeraser.audit import Audit, Plan, Question, audit, to_html
 from lmeraser.audit.attack import confidence
 from lmeraser.config import load_config
 from lmeraser.data import Sample, open_source
+from lmeraser.deletion import DeletionRequest
 from lmeraser.hashing import draw
 from lmeraser.learning.heads import blend
 from lmeraser.proof.verify import current_commit
@@ -102,7 +103,7 @@ def drawn(copy: Path, sample_ids: Sequence[str], count: int) -> list[str]:
     with _coordinator(copy) as coordinator:
         requests = []
         for name in names:
-            requests.append(coordinator.delete([name], []).id)
+            requests.append(coordinator.delete(DeletionRequest((name,))).id)
             wait(lambda: coordinator.deletion(requests[-1]).status != "accepted")
         wait(coordinator.idle)
     return requests
@@ -114,7 +115,7 @@ def chosen(copy: Path, plan: Plan) -> list[str]:
     for _ in range(_ROUNDS):
         names = [name for name, _ in sorted(_published(copy, plan), key=lambda pair: pair[1])[:_EACH]]
         with _coordinator(copy) as coordinator:
-            requests.append(coordinator.delete(names, []).id)
+            requests.append(coordinator.delete(DeletionRequest(tuple(names))).id)
             wait(coordinator.idle)
     return requests
 

@@ -25,16 +25,25 @@ import torch
 # The script serving.py beside this one would hide the package of the same name.
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from lmeraser.baselines import Clustered, Published, PublishedConfig, Retrain, Sampled, SharedHeadOnly, Sisa, measured
-from lmeraser.baselines.ridge import raw_features
+from lmeraser.baselines import (
+    ClusterPrompts,
+    PublishedConfig,
+    PublishedLMEraser,
+    Retraining,
+    SamplePrompt,
+    SharedHeadOnly,
+    Sisa,
+    measured,
+)
+from lmeraser.baselines.shared_head_only import raw_features
 from lmeraser.config import Config, PromptConfig, ServingConfig, SourceConfig, load_config
 from lmeraser.data import Sample, open_source
 from lmeraser.hashing import draw, draw_uint64
-from lmeraser.learning.backbone import read_weights
 from lmeraser.learning.feature_map import FeatureMap
 from lmeraser.learning.heads import blend
 from lmeraser.learning.numerics import deterministic
 from lmeraser.learning.tuning import TuningRows
+from lmeraser.learning.weights import read_weights
 from lmeraser.state.commit import ClusterEntry, Commit
 from lmeraser.state.layout import MANIFEST
 from lmeraser.state.manifest import load_manifest
@@ -267,15 +276,15 @@ def run(place: Arena, entry: Entry, seed: int, folder: Path, deleted: float) -> 
 def fitted(entry: Entry, pipeline: Pipeline, place: Arena, train: list[Sample]) -> Any:
     """The entry's method on the training rows."""
     if entry.method == "ours":
-        return Clustered.fit(pipeline, pipeline.rows(train))
+        return ClusterPrompts.fit(pipeline, pipeline.rows(train))
     ids = tuple(sample.sample_id for sample in train)
     rows = TuningRows(ids, pipeline.decode([s.image for s in train]), np.array([s.label for s in train]))
     if entry.method == "retrain":
-        return Retrain.fit(pipeline, rows, entry.get("tuned", "") == "as_ours")
+        return Retraining.fit(pipeline, rows, entry.get("tuned", "") == "as_ours")
     if entry.method == "sisa":
         return Sisa.fit(pipeline, rows, entry["shards"], entry["slices"])
     if entry.method == "sampled":
-        return Sampled.fit(pipeline, rows, entry["tuned_rows"])
+        return SamplePrompt.fit(pipeline, rows, entry["tuned_rows"])
     if entry.method == "ridge":
         if entry["depths"] == "last":
             pipeline = replace(pipeline, feature_map=_last_map(pipeline, place))
@@ -288,7 +297,7 @@ def fitted(entry: Entry, pipeline: Pipeline, place: Arena, train: list[Sample]) 
     )
     # The first rows are the first in the order of a hash, as in a shuffled loader.
     order = sorted(range(len(ids)), key=lambda row: draw(pipeline.config.seed, "loader", ids[row]))
-    return Published.fit(
+    return PublishedLMEraser.fit(
         pipeline, config, TuningRows(tuple(ids[row] for row in order), rows.images_N3PP[order], rows.labels_N[order])
     )
 
@@ -307,7 +316,7 @@ def accuracy(fit: Any, images_N3PP: np.ndarray, labels_N: np.ndarray) -> dict[st
     def share(scores_NC: np.ndarray) -> float:
         return round(float((scores_NC.argmax(axis=1) == labels_N).mean()), 4)
 
-    if not isinstance(fit, Clustered):
+    if not isinstance(fit, ClusterPrompts):
         return {"accuracy": share(fit.scores(images_N3PP))}
     answers = fit.answers(images_N3PP, own=True)
 
@@ -329,17 +338,20 @@ def accuracy(fit: Any, images_N3PP: np.ndarray, labels_N: np.ndarray) -> dict[st
 
 def unexplained(fit: Any) -> dict[str, float]:
     """What cross-validation leaves unexplained with each of our heads; nothing of the others."""
-    if not isinstance(fit, Clustered):
+    if not isinstance(fit, ClusterPrompts):
         return {}
     return {"shared": fit.heads.shared_head.unexplained, "pooled": fit.heads.pooled_head.unexplained}
 
 
 def answering(fit: Any, images_N3PP: np.ndarray) -> Callable[[], object]:
     """What answers these images: ours as a replica does, in batches of 64."""
-    if not isinstance(fit, Clustered):
+    if not isinstance(fit, ClusterPrompts):
         return lambda: fit.scores(images_N3PP)
     keys = list(fit.specialists)
-    entries = [ClusterEntry(one.key, one.anchors, one.bits, one.rows, "rows", "leaf") for one in fit.partition.clusters]
+    entries = [
+        ClusterEntry(cluster.key, cluster.region.anchors, cluster.region.bits, cluster.rows, "rows", "leaf")
+        for cluster in fit.partition.clusters
+    ]
     prompts = [torch.from_numpy(fit.specialists[key].prompt) for key in keys]
     snapshot = Snapshot(
         commit=Commit(tuple(entries), "heads", "leaf", {}, "leaf"),
@@ -377,7 +389,7 @@ def requests(fit: Any, train: list[Sample], seed: int) -> dict[str, float]:
         if size < len(train):
             drawn = [uniform(train, size, seed * 100 + number) for number in range(draws)]
             found[f"{size} uniform"] = float(np.mean([fit.row_passes_of(names) for names in drawn]))
-    if isinstance(fit, Clustered):
+    if isinstance(fit, ClusterPrompts):
         # The worst that rows of one cluster can do, a new partition that they force among it.
         for size in (1, 10, 50):
             worst = max(fit.row_passes_of(rows.sample_ids[:size]) for rows in fit.clusters.values())
@@ -387,7 +399,7 @@ def requests(fit: Any, train: list[Sample], seed: int) -> dict[str, float]:
 
 def expected(fit: Any, train: list[Sample]) -> float:
     """Row-passes of deleting one row, the mean over all rows."""
-    if isinstance(fit, Clustered):
+    if isinstance(fit, ClusterPrompts):
         # A partition sees counts only, so every row of a cluster costs the same.
         one_each = [(len(rows), fit.row_passes_of(rows.sample_ids[:1])) for rows in fit.clusters.values()]
         return sum(count * cost for count, cost in one_each) / len(train)
@@ -396,9 +408,9 @@ def expected(fit: Any, train: list[Sample]) -> float:
 
 def cluster_rows(fit: Any) -> list[int]:
     """Rows of each cluster or shard, the largest first."""
-    if isinstance(fit, Clustered):
+    if isinstance(fit, ClusterPrompts):
         return sorted((len(rows) for rows in fit.clusters.values()), reverse=True)
-    if isinstance(fit, Published):
+    if isinstance(fit, PublishedLMEraser):
         return sorted(np.bincount(fit.cluster_N).tolist(), reverse=True)
     if isinstance(fit, Sisa):
         return sorted((len(shard.rows.sample_ids) for shard in fit.shards if shard is not None), reverse=True)

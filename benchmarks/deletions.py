@@ -40,7 +40,7 @@ from actors.fail_points import EVENT, FailPoint
 from cluster.demo import CONFIG
 from lmeraser.config import StateConfig, load_config
 from lmeraser.data import open_source
-from lmeraser.deletion import Deletion, Status
+from lmeraser.deletion import Deletion, DeletionRequest, Status
 from lmeraser.learning.backbone import create_model
 from lmeraser.state.keys import init_keys
 from lmeraser.state.pipeline import Pipeline, chunks
@@ -133,7 +133,7 @@ def erasing(store: Prepared, ids: int, count: int) -> dict[str, Any]:
                 for wanted in chunks(chance.sample(store.sample_ids, ids * in_a_copy), ids):
                     MOMENTS.clear()
                     asked = time.monotonic()
-                    deletion = coordinator.delete(wanted, ())
+                    deletion = coordinator.delete(DeletionRequest(tuple(wanted)))
                     asked_s.append(time.monotonic() - asked)
                     until(coordinator, deletion.id, "erased")
                     steps.append(since_before(MOMENTS))
@@ -162,7 +162,7 @@ def completing(store: Prepared, ids: int, count: int) -> dict[str, Any]:
     tunings: list[int] = []
     for number in range(count):
         with a_copy(store) as folder, at_work(folder, pipeline, lease_of(folder)) as coordinator:
-            deletion = coordinator.delete(random.Random(number).sample(store.sample_ids, ids), ())
+            deletion = coordinator.delete(DeletionRequest(tuple(random.Random(number).sample(store.sample_ids, ids))))
             until(coordinator, deletion.id, "completed")
             deletion = coordinator.deletion(deletion.id)
             took_s.append(between(deletion.erased_at, deletion.completed_at))
@@ -184,7 +184,7 @@ def planned(store: Prepared, requests: int, together: bool) -> dict[str, Any]:
         clusters = coordinator.status()["clusters"]
         begun = time.monotonic()
         for name in random.Random(0).sample(store.sample_ids, requests):
-            coordinator.delete([name], ())
+            coordinator.delete(DeletionRequest((name,)))
             if not together:
                 wait(coordinator.idle)
         sent_s = time.monotonic() - begun
@@ -209,8 +209,7 @@ def rows_to_tune(folder: Path, pipeline: Pipeline) -> list[int]:
         sum(
             entry.rows
             for entry in after.clusters
-            if entry.rows_leaf not in {one.rows_leaf for one in before.clusters}
-            and entry.rows >= pipeline.config.partition.min_tuned_rows
+            if entry.rows_leaf not in {one.rows_leaf for one in before.clusters} and pipeline.config.tunes(entry.rows)
         )
         for before, after in itertools.pairwise(commits(folder))
         if after.requests

@@ -53,7 +53,7 @@ def costs(pipeline: Pipeline, anchors_N: np.ndarray, rows: int) -> dict[str, Any
     bits_N = drawn.integers(0, 2**64, rows, np.uint64)
     found = pipeline.partition(drawn.choice(anchors_N, rows), bits_N).clusters
     counts_K = np.array([cluster.rows for cluster in found], np.float64)
-    tuned_K = counts_K >= pipeline.config.partition.min_tuned_rows
+    tuned_K = np.array([pipeline.config.tunes(cluster.rows) for cluster in found])
     per_row = tuning_row_passes(pipeline, 1) + 1
     shards = {f"sisa {count}": sisa(pipeline, rows, count) for count in (5, 20)}
     return {

@@ -49,7 +49,7 @@ from cluster.runtime import coordinator_of, free_port
 from cluster.service import start_service, stop_service
 from lmeraser.config import Config, OwnersConfig, ServingConfig, load_config
 from lmeraser.data import open_source
-from lmeraser.deletion import Deletion
+from lmeraser.deletion import Deletion, DeletionRequest
 from lmeraser.learning.backbone import create_model
 from lmeraser.proof.verify import verify
 from lmeraser.state.keys import init_keys, load_hash_key
@@ -232,7 +232,7 @@ def an_hour(stores: Stores, workers: int, count: int) -> dict[str, Any]:
         begun = time.monotonic()
         asked = []
         for row in rows:
-            asked.append(ray.get(coordinator.delete.remote([row], [])).id)
+            asked.append(ray.get(coordinator.delete.remote(DeletionRequest((row,)))).id)
             time.sleep(0.5)
         until(lambda: status(coordinator)["idle"], 0.1)
         took_s = time.monotonic() - begun
@@ -306,7 +306,7 @@ def ids_of(store: Prepared, entry: Any) -> tuple[str, ...]:
 
 def erased(coordinator: Any, rows: Sequence[str]) -> Deletion:
     """A deletion, once its rows are erased."""
-    asked = ray.get(coordinator.delete.remote(list(rows), [])).id
+    asked = ray.get(coordinator.delete.remote(DeletionRequest(tuple(rows)))).id
     until(lambda: ray.get(coordinator.deletion.remote(asked)).erased_at is not None)
     done: Deletion = ray.get(coordinator.deletion.remote(asked))
     return done

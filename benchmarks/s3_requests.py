@@ -35,6 +35,7 @@ from actors.owners import InProcessOwners
 from cluster.demo import CONFIG
 from lmeraser.config import ServingConfig, load_config
 from lmeraser.data import open_source
+from lmeraser.deletion import DeletionRequest
 from lmeraser.learning.backbone import create_model
 from lmeraser.state.keys import init_keys, load_hash_key, load_signing_key
 from lmeraser.state.manifest import load_manifest
@@ -91,7 +92,9 @@ def figures(server: S3Server, built: Prepared, rows: int) -> Iterator[dict[str, 
     yield {"what": "a coordinator that waits, for a second", **told(waiting, 5.0)}
     for ids in (1, 10):
         chosen = [built.sample_ids[place] for place in range(0, rows, rows // ids)][:ids]
-        erased = counted(server, lambda chosen=chosen: coordinator.delete(chosen, []) and coordinator.step())
+        erased = counted(
+            server, lambda chosen=chosen: coordinator.delete(DeletionRequest(tuple(chosen))) and coordinator.step()
+        )
         completed = counted(server, lambda: until_idle(coordinator))
         clusters = len(coordinator.deletions()[-1].clusters)
         yield {"what": "accepted to erased", "ids": ids, "clusters touched": clusters, **told(erased)}

@@ -117,9 +117,10 @@ class _Public:
     images: ImagesConfig
     skipped: frozenset[str]
 
-    def samples(self) -> Iterator[Sample]:
+    def samples(self, num_shards: int = 1, index: int = 0) -> Iterator[Sample]:
         opened = open_public(self.source, self.images)
-        return (sample for sample in opened.samples(opened.labels) if sample.sample_id not in self.skipped)
+        samples = opened.shard(num_shards, index).samples(opened.labels)
+        return (sample for sample in samples if sample.sample_id not in self.skipped)
 
 
 def _artifacts(
@@ -129,25 +130,26 @@ def _artifacts(
     on_gpu = config.backbone.device == "cuda"
     # A prompt that does not fit is told before any work.
     prompt_kind(config.prompt, backbone)
-    parts: dict[int, PublicFeatures] = {}
+    parts: dict[tuple[int, int], PublicFeatures] = {}
     # The weights go to each node once.
     state = ray.put(backbone.model.state_dict())
     device = {"num_cpus": 1, "num_gpus": 1 if on_gpu else 0}
     public_prompt = _public_prompt(config, public, state, device, report)
     workers = max(1, int(ray.cluster_resources().get("GPU" if on_gpu else "CPU", 1)))
     extract = _extract_public.options(**device)
-    streams = [extract.remote(config, public, state, public_prompt, place, workers) for place in range(workers)]
+    streams = {extract.remote(config, public, state, public_prompt, workers, index): index for index in range(workers)}
     while streams:
-        ready, _ = ray.wait(streams, num_returns=1, timeout=1.0)
+        ready, _ = ray.wait(list(streams), num_returns=1, timeout=1.0)
         for stream in ready:
             try:
                 number, part = ray.get(next(stream))
             except StopIteration:
-                streams.remove(stream)
+                del streams[stream]
                 continue
-            parts[number] = part
+            # Shards in order are the source in order, so the fit sees the rows in one order for any number of workers.
+            parts[streams[stream], number] = part
             report("public rows", sum(len(part.routing_NR) for part in parts.values()), rows)
-    return fit_public(config, backbone, public_prompt, [parts[number] for number in sorted(parts)])
+    return fit_public(config, backbone, public_prompt, [parts[position] for position in sorted(parts)])
 
 
 def _public_prompt(
@@ -198,17 +200,16 @@ def _extract_public(
     public: _Public,
     state: State,
     public_prompt: torch.Tensor | None,
-    place: int,
     workers: int,
+    index: int,
 ) -> Iterator[tuple[int, PublicFeatures]]:
-    """Every ``workers``-th chunk of the public rows from the ``place``-th on, with its number."""
+    """The chunks of part ``index`` of ``workers`` of the public rows, numbered in order."""
     backbone = open_routed(config, config.backbone, state)
     batch = None
-    for number, chunk in enumerate(sample_chunks(public.samples(), PUBLIC_CHUNK)):
-        if number % workers == place:
-            part = public_features(config, backbone, public_prompt, chunk, batch)
-            batch = part.feature_batch
-            yield number, part
+    for number, chunk in enumerate(sample_chunks(public.samples(workers, index), PUBLIC_CHUNK)):
+        part = public_features(config, backbone, public_prompt, chunk, batch)
+        batch = part.feature_batch
+        yield number, part
 
 
 def _trained(config: Config, store: Store) -> State | None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from lmeraser.client.client import Client, FailedImage
+from lmeraser.client.client import Client
+from lmeraser.client.responses import FailedImage
 from lmeraser.config import Config
 from lmeraser.data import declared_labels, open_source
 from lmeraser.errors import ConfigError

@@ -30,7 +30,9 @@ from lmeraser.config import Config, PretrainConfig, SourceConfig
 from lmeraser.data import decode_image, located, open_public
 from lmeraser.errors import BackboneError, DataError
 from lmeraser.hashing import canonical_json, draw_uint64
-from lmeraser.learning.backbone import create_model, normalisation, weights_of
+from lmeraser.learning.backbone import create_model, normalisation
+from lmeraser.learning.schedule import half_cosine
+from lmeraser.learning.weights import weights_of
 from lmeraser.progress import Progress
 from lmeraser.store import Store
 from lmeraser.store.filesystem import filesystem
@@ -225,7 +227,7 @@ def _epoch(
 
 def _set_rate(optimiser: torch.optim.Optimizer, config: PretrainConfig, step: int, steps: int) -> None:
     """A linear warm-up, then a half cosine to zero."""
-    rate = config.learning_rate * min(1, (step + 1) / _WARM_UP_STEPS) * (1 + math.cos(math.pi * step / steps)) / 2
+    rate = config.learning_rate * min(1, (step + 1) / _WARM_UP_STEPS) * half_cosine(step, steps)
     for group in optimiser.param_groups:
         group["lr"] = rate
 

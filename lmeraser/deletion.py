@@ -1,4 +1,4 @@
-"""What the service says about a deletion."""
+"""A request to delete, and what the service says about it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,23 @@ from dataclasses import dataclass
 from typing import Literal
 
 Status = Literal["accepted", "erased", "completed", "failed"]
+
+
+@dataclass(frozen=True)
+class DeletionRequest:
+    """What a caller asks to have deleted, as it is handed from the edge to the coordinator.
+
+    Attributes:
+        sample_ids: samples to delete.
+        subject_ids: subjects to delete every sample of.
+        idempotency_key: a repeated request with the same key and the same ids gets the same answer.
+        deadline: when the deletion should be completed, ISO 8601 with an offset; the earliest deadline is tuned first.
+    """
+
+    sample_ids: tuple[str, ...] = ()
+    subject_ids: tuple[str, ...] = ()
+    idempotency_key: str | None = None
+    deadline: str | None = None
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ LMEraserError
 │   ├── DuplicateSampleError
 │   ├── UndecodableImageError
 │   └── UnknownLabelError
+├── MissingExtraError
 ├── BackboneError
 ├── KeysError
 ├── StoreError
@@ -58,6 +59,10 @@ class UndecodableImageError(DataError):
 
 class UnknownLabelError(DataError):
     """Raised when a row's label is not in the declared list."""
+
+
+class MissingExtraError(LMEraserError):
+    """Raised when something needs packages of an extra that is not installed; the message names the extra."""
 
 
 class BackboneError(LMEraserError):

@@ -131,12 +131,7 @@ def _deleting(coordinator: Coordinator, router: APIRouter) -> APIRouter:
         idempotency_key: Annotated[str | None, Header(min_length=1, max_length=255)] = None,
     ) -> Deletion:
         """Accept a deletion. The same key and body again get the same answer."""
-        deletion = await coordinator.delete(
-            body.sample_ids,
-            body.subject_ids,
-            idempotency_key,
-            body.deadline,
-        )
+        deletion = await coordinator.delete(body.with_key(idempotency_key))
         # Relative to /v1/deletions, so that it also holds under a path of a proxy.
         response.headers["Location"] = f"deletions/{deletion.id}"
         return deletion
@@ -187,7 +182,7 @@ def _looking(replica: Replica, router: APIRouter) -> APIRouter:
                     rows=entry.rows,
                     anchors=len(entry.anchors),
                     specialist=entry.specialist_object is not None,
-                    state=entry.state(replica.min_tuned_rows),
+                    state=entry.state(replica.tunes),
                 )
                 for entry in commit.clusters
             ],

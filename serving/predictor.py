@@ -8,18 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from lmeraser.config import ServingConfig
-from lmeraser.learning.backbone import Features, Hidden, VitBackbone
+from lmeraser.learning.backbone import Features
 from lmeraser.learning.feature_map import TorchFeatureMap
 from lmeraser.learning.heads import probabilities
-from lmeraser.learning.numerics import GRID, LIMIT
-from lmeraser.learning.prompts import TokenPrompt
 from lmeraser.state.commit import Commit
 from lmeraser.state.pipeline import Pipeline
 from serving.snapshot import Snapshot
@@ -118,9 +116,7 @@ class Predictor:
 
     def projected(self, features: Features) -> np.ndarray:
         """Head features on the grid, int16 [N, H]."""
-        projected_NH = self._torch_feature_map(features.head_NF)
-        on_grid_NH = (projected_NH * GRID).round().clamp(-LIMIT * GRID, LIMIT * GRID)
-        return on_grid_NH.to(torch.int16).cpu().numpy()
+        return self._torch_feature_map.on_grid(features.head_NF).cpu().numpy()
 
     def _scored(self, snapshot: Snapshot, images_N3PP: Tensor, needed_N: np.ndarray) -> Scores:
         pixels_N3PP = self._pipeline.backbone.normalise(images_N3PP)
@@ -154,16 +150,9 @@ class Predictor:
         kind, backbone = self._pipeline.prompt_kind, self._pipeline.backbone
         meta = self._pipeline.public_prompt
         meta_N = None if meta is None else meta.to(backbone.device).expand(len(pixels_N3PP), *meta.shape)
-        if not isinstance(kind, TokenPrompt):
-            plain = backbone.features_of_pixels(pixels_N3PP) if meta_N is None else kind.features(pixels_N3PP, meta_N)
-            return plain, lambda places_M, prompts_M: kind.features(pixels_N3PP[self._index(places_M)], prompts_M)
         lower = kind.lower(pixels_N3PP)
-
-        def from_lower(places_M: np.ndarray, prompts_M: Tensor) -> Features:
-            return kind.features_from(_rows(lower, self._index(places_M)), prompts_M)
-
-        assert isinstance(backbone, VitBackbone)
-        return backbone.finish(lower) if meta_N is None else kind.features_from(lower, meta_N), from_lower
+        plain = lower.plain() if meta_N is None else lower.features(meta_N)
+        return plain, lambda places_M, prompts_M: lower.rows(self._index(places_M)).features(prompts_M)
 
     @contextmanager
     def _inference(self) -> Iterator[None]:
@@ -178,13 +167,3 @@ class Predictor:
 
     def _index(self, places_M: np.ndarray) -> Tensor:
         return torch.from_numpy(places_M).to(self._pipeline.backbone.device)
-
-
-def _rows(hidden: Hidden, index_M: Tensor) -> Hidden:
-    """Some images of a batch on its way."""
-    return replace(
-        hidden,
-        tokens_NSD=hidden.tokens_NSD[index_M],
-        collected=tuple(features_ND[index_M] for features_ND in hidden.collected),
-        routing_NR=None if hidden.routing_NR is None else hidden.routing_NR[index_M],
-    )

@@ -65,7 +65,7 @@ class Replica:
         )
         self._config = config
         self.store_id = manifest.store_id
-        self.min_tuned_rows = manifest.config.partition.min_tuned_rows
+        self.tunes = manifest.config.tunes
         self.config = config
         self._current.start()
         weakref.finalize(self, self._current.stop)

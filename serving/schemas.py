@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from lmeraser import deletion
 from lmeraser.deletion import Deletion
 from lmeraser.ids import MAX_CHARACTERS
 from lmeraser.state.commit import ClusterState
@@ -80,6 +81,10 @@ class DeletionRequest(BaseModel):
     deadline: Moment | None = Field(
         default=None, description="When it should be completed; the nearest deadline is tuned first."
     )
+
+    def with_key(self, idempotency_key: str | None) -> deletion.DeletionRequest:
+        """What the coordinator is asked for."""
+        return deletion.DeletionRequest(tuple(self.sample_ids), tuple(self.subject_ids), idempotency_key, self.deadline)
 
 
 class DeletionsAnswer(BaseModel):

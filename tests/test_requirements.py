@@ -1,4 +1,4 @@
-"""What is installed is pinned with hashes, says nothing of where it comes from, and is what pyproject.toml asks for."""
+"""Installed packages are pinned with hashes, name no place they come from, and are what pyproject.toml asks for."""
 
 from __future__ import annotations
 
@@ -13,56 +13,72 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parent.parent
 RUNTIME, DEVELOPMENT = "requirements.txt", "requirements-dev.txt"
+TABLE = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+EXTRAS = {name: [Requirement(text) for text in texts] for name, texts in TABLE["optional-dependencies"].items()}
+FEATURES = ("server", "s3", "demo", "audit")
 
 
 def pins(name: str) -> dict[str, tuple[Requirement, frozenset[str]]]:
-    """Each requirement of a file and the hashes of its files, by name."""
-    found = {}
+    """Each requirement of a file with the hashes of its files, by package name."""
+    pinned: dict[str, tuple[Requirement, frozenset[str]]] = {}
     for entry in (ROOT / name).read_text().replace("\\\n", "").splitlines():
         if entry.startswith("#"):
             continue
-        requirement, *hashes = re.split(r"\s+--hash=sha256:", entry.strip())
-        parsed = Requirement(requirement)
-        assert canonicalize_name(parsed.name) not in found
-        found[canonicalize_name(parsed.name)] = (parsed, frozenset(hashes))
-    return found
+        text, *hashes = re.split(r"\s+--hash=sha256:", entry.strip())
+        requirement = Requirement(text)
+        assert canonicalize_name(requirement.name) not in pinned
+        pinned[canonicalize_name(requirement.name)] = (requirement, frozenset(hashes))
+    return pinned
 
 
-def project() -> tuple[list[Requirement], list[Requirement]]:
-    """What the product needs, and what only its development needs."""
-    table = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    asked = table["dependencies"], table["optional-dependencies"]["dev"]
-    runtime, development = ([Requirement(text) for text in one] for one in asked)
-    return runtime, development
+def runtime_requirements() -> list[Requirement]:
+    """What the product asks for, all extras included."""
+    base = [Requirement(text) for text in TABLE["dependencies"]]
+    return base + [requirement for name in FEATURES for requirement in EXTRAS[name]]
+
+
+def tool_requirements() -> list[Requirement]:
+    """What only development asks for."""
+    return [requirement for requirement in EXTRAS["dev"] if requirement.name != "lmeraser"]
 
 
 @pytest.mark.parametrize("name", [RUNTIME, DEVELOPMENT])
-def test_each_package_has_one_version_and_hashes_and_no_place(name: str) -> None:
+def test_each_package_has_one_version_and_hashes_and_no_location(name: str) -> None:
     for requirement, hashes in pins(name).values():
         (pin,) = requirement.specifier
         assert pin.operator == "=="
         assert requirement.url is None
-        assert hashes and all(re.fullmatch(r"[0-9a-f]{64}", one) for one in hashes)
+        assert hashes and all(re.fullmatch(r"[0-9a-f]{64}", digest) for digest in hashes)
     # Where packages come from is the business of each user's pip.
     assert not re.search(r"://|index-url|find-links|trusted-host", (ROOT / name).read_text())
 
 
-def test_the_pins_are_of_what_the_project_asks_for() -> None:
-    for asked, name in zip(project(), (RUNTIME, DEVELOPMENT), strict=True):
-        there = pins(name)
-        for requirement in asked:
-            found, _ = there[canonicalize_name(requirement.name)]
-            assert next(iter(found.specifier)).version in requirement.specifier, requirement
+def test_every_extra_is_part_of_all_and_of_dev() -> None:
+    assert set(EXTRAS) == {*FEATURES, "all", "dev"}
+    (everything,) = EXTRAS["all"]
+    assert everything.name == "lmeraser" and everything.extras == set(FEATURES)
+    (product,) = (requirement for requirement in EXTRAS["dev"] if requirement.name == "lmeraser")
+    assert product.extras == {"all"}
 
 
-def test_a_developer_has_what_the_product_has_and_the_product_no_tools() -> None:
+@pytest.mark.parametrize(
+    ("name", "requirements"), [(RUNTIME, runtime_requirements()), (DEVELOPMENT, tool_requirements())]
+)
+def test_pinned_versions_satisfy_what_the_project_asks_for(name: str, requirements: list[Requirement]) -> None:
+    pinned = pins(name)
+    for requirement in requirements:
+        pin, _ = pinned[canonicalize_name(requirement.name)]
+        assert next(iter(pin.specifier)).version in requirement.specifier, requirement
+
+
+def test_development_has_the_pins_of_the_product_and_the_product_has_no_tools() -> None:
     runtime, development = pins(RUNTIME), pins(DEVELOPMENT)
     for name, (requirement, hashes) in runtime.items():
         assert (str(development[name][0].specifier), development[name][1]) == (str(requirement.specifier), hashes), name
-    assert not {canonicalize_name(requirement.name) for requirement in project()[1]} & set(runtime)
+    assert not {canonicalize_name(requirement.name) for requirement in tool_requirements()} & set(runtime)
 
 
-def test_nothing_that_a_package_of_the_product_needs_is_missing() -> None:
+def test_every_dependency_of_a_pinned_package_is_pinned() -> None:
     runtime = pins(RUNTIME)
     for name, (requirement, _) in runtime.items():
         if requirement.marker is not None and not requirement.marker.evaluate():
@@ -72,6 +88,6 @@ def test_nothing_that_a_package_of_the_product_needs_is_missing() -> None:
         except PackageNotFoundError:
             pytest.skip(f"{name} is not installed; `make .venv/.installed` does it")
         for text in requires(name) or ():
-            needed = Requirement(text)
-            if needed.marker is None or needed.marker.evaluate({"extra": ""}):
-                assert canonicalize_name(needed.name) in runtime, f"{name} needs {needed.name}"
+            dependency = Requirement(text)
+            if dependency.marker is None or dependency.marker.evaluate({"extra": ""}):
+                assert canonicalize_name(dependency.name) in runtime, f"{name} needs {dependency.name}"

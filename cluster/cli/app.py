@@ -26,6 +26,7 @@ from cluster.cli import (
 )
 from cluster.cli.failures import told
 from lmeraser.errors import ConfigError
+from lmeraser.extras import needs_extra
 
 FAILED, USAGE = 1, 2
 
@@ -52,7 +53,9 @@ for name, group in {
 def main() -> None:
     """Run one command. Exit code 0; 1 when it failed; 2 when it was asked for wrongly."""
     try:
-        app()
+        # What the base installation lacks is imported inside the commands.
+        with needs_extra("server"):
+            app()
     except Exception as error:
         reason = told(error)
         if reason is None:

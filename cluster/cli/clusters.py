@@ -101,5 +101,5 @@ def _read(store: Store) -> tuple[Manifest, Commit]:
 
 
 def _shown(manifest: Manifest, entry: ClusterEntry) -> dict[str, Any]:
-    state = entry.state(manifest.config.partition.min_tuned_rows)
+    state = entry.state(manifest.config.tunes)
     return {"key": entry.key, "rows": entry.rows, "anchors": len(entry.anchors), "state": state}

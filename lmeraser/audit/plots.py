@@ -6,9 +6,13 @@ import io
 from collections.abc import Mapping
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
-from matplotlib.figure import Figure
+
+from lmeraser.extras import needs_extra
+
+with needs_extra("audit"):
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
 
 _STYLE: Any = {"svg.fonttype": "none", "svg.hashsalt": "lmeraser", "font.size": 9, "font.family": "sans-serif"}
 _COLOURS = {"before": "#b3261e", "erased": "#e08a00", "completed": "#1a6b3c", "control": "#3a4a5a"}

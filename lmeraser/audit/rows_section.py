@@ -51,10 +51,7 @@ def _faults_of_rows(evidence: Evidence, entry: ClusterEntry, table: RowTable) ->
     if len(table) != entry.rows:
         yield f"the commit says {entry.rows} rows, the file has {len(table)}"
     bits_N = table.bits(evidence.manifest.config.seed)
-    misplaced = sum(
-        anchor not in entry.anchors or not f"{bits:064b}".startswith(entry.bits)
-        for anchor, bits in zip(table.anchors_N.tolist(), bits_N.tolist(), strict=True)
-    )
+    misplaced = int((~entry.region.holds(table.anchors_N, bits_N)).sum())
     if misplaced:
         yield f"{misplaced} rows belong to another cluster"
 

@@ -103,7 +103,7 @@ class Answers:
         self._plan = plan
         self._targets = cluster.targets
         self._images_T3PP = pipeline.decode(cluster.targets.images)
-        self._classes = len(pipeline.config.labels)
+        self._nothing = Statistics.zero(pipeline.feature_map.width, len(pipeline.config.labels))
 
     def __call__(self, heads: HeadsState, specialist: Specialist | None) -> np.ndarray:
         """Confidences, float64 [T]; without a specialist, those of the shared head alone."""
@@ -117,13 +117,11 @@ class Answers:
 
     def shared_of(self, rows: RowTable) -> Statistics:
         """The shared head's statistics of these rows."""
-        return Statistics.of(rows.features_NH, rows.labels_N, self._classes)
+        return Statistics.of_all([rows], self._nothing)
 
     def pooled_of(self, specialist: Specialist | None) -> Statistics:
         """The pooled head's statistics of a specialist."""
-        if specialist is None:
-            return Statistics.zero(self._pipeline.feature_map.width, self._classes)
-        return Statistics.of(specialist.features_NH, specialist.labels_N, self._classes)
+        return Statistics.of_all([] if specialist is None else [specialist], self._nothing)
 
     def _pooled(self, head: Head, specialist: Specialist) -> np.ndarray:
         prompt = torch.from_numpy(specialist.prompt).to(self._pipeline.backbone.device)
@@ -134,7 +132,7 @@ def tune_all(
     pipeline: Pipeline, tables: list[RowTable], workers: Executor, report: Progress | None, what: str
 ) -> list[Specialist | None]:
     """The specialist of each table; None for tables that are too small for one. Progress is reported as ``what``."""
-    large = [len(table) >= pipeline.config.partition.min_tuned_rows for table in tables]
+    large = [pipeline.config.tunes(len(table)) for table in tables]
     chosen = [table for table, enough in zip(tables, large, strict=True) if enough]
     tuned = iter(specialists_of(pipeline, chosen, workers, report, what))
     return [next(tuned) if enough else None for enough in large]

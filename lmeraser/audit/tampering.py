@@ -102,10 +102,9 @@ def choose_scenario(evidence: Evidence, pipeline: Pipeline) -> Scenario:
     store, key = evidence.store, evidence.hash_key
     tables = {entry.key: read_rows_of(store, key, entry) for entry in evidence.commit.clusters}
     touched = {entry.key for entry in evidence.touched()}
-    smallest = pipeline.config.partition.min_tuned_rows
     for entry in sorted(evidence.commit.clusters, key=lambda entry: (entry.key not in touched, -entry.rows)):
         others = [other for other in evidence.commit.clusters if other.key != entry.key]
-        if entry.specialist_object is None or entry.rows <= smallest or not others:
+        if entry.specialist_object is None or not pipeline.config.tunes(entry.rows - 1) or not others:
             continue
         for chosen, partition in _removable(pipeline, tables, entry):
             table = tables[entry.key]
@@ -156,13 +155,11 @@ def _committed(scenario: Scenario, tampering: Tampering, store: Store) -> Commit
         specialist = _with_prompt(scenario, torch.from_numpy(scenario.old.prompt))
     elif tampering == "prompt fine-tuned instead of tuned again":
         specialist = _with_prompt(scenario, _fine_tuned(scenario))
-    classes = len(scenario.pipeline.config.labels)
     with deterministic():
-        shared = scenario.heads.shared
+        shared, pooled = scenario.heads.shared, scenario.heads.pooled
         if tampering != "row kept in the head statistics only":
-            shared = shared - Statistics.of(scenario.row.features_NH, scenario.row.labels_N, classes)
-        pooled = scenario.heads.pooled - Statistics.of(scenario.old.features_NH, scenario.old.labels_N, classes)
-        pooled = pooled + Statistics.of(specialist.features_NH, specialist.labels_N, classes)
+            shared = shared - Statistics.of_all([scenario.row], shared)
+        pooled = pooled - Statistics.of_all([scenario.old], pooled) + Statistics.of_all([specialist], pooled)
         heads = HeadsState.of(shared, pooled)
     changed = {scenario.entry.key: _put_cluster(evidence.hash_key, store, scenario.entry, scenario.kept, specialist)}
     if tampering == "row kept in another cluster's file":

@@ -15,9 +15,10 @@ import numpy as np
 
 from lmeraser.audit.evidence import Evidence
 from lmeraser.data import Sample
-from lmeraser.hashing import draw, row_bits
+from lmeraser.hashing import draw
 from lmeraser.learning.heads import Statistics
 from lmeraser.learning.numerics import deterministic
+from lmeraser.learning.region import RegionIndex
 from lmeraser.state.commit import ClusterEntry
 from lmeraser.state.heads_state import HeadsState
 from lmeraser.state.pipeline import Pipeline
@@ -100,7 +101,8 @@ def attacked(evidence: Evidence, pipeline: Pipeline, deleted: Sequence[Sample], 
         ObjectMissingError, ObjectCorruptError: when an object is not what the commit names.
     """
     removed = pipeline.rows(deleted)
-    cluster_N = np.array([_cluster_at(evidence, removed, row) for row in range(len(removed))], object)
+    regions = RegionIndex(entry.region for entry in evidence.commit.clusters)
+    cluster_N = np.array(regions.keys_of(removed.anchors_N, removed.bits(pipeline.config.seed)), object)
     touched = sorted(
         (entry for entry in evidence.touched() if entry.rows >= 2),
         key=lambda entry: (-int((cluster_N == entry.key).sum()), -entry.rows, entry.key),
@@ -153,22 +155,8 @@ def _sum_without(
     excluded: str, parts: Mapping[str, RowTable] | Mapping[str, Specialist], zero: Statistics
 ) -> Statistics:
     """Statistics over the features of all clusters but one."""
-    classes, total = len(zero.counts_C), zero
     with deterministic():
-        for key, part in parts.items():
-            if key != excluded:
-                total = total + Statistics.of(part.features_NH, part.labels_N, classes)
-    return total
-
-
-def _cluster_at(evidence: Evidence, table: RowTable, row: int) -> str | None:
-    """Key of the cluster that a row belongs to now; None when no rows remain there."""
-    bits = f"{row_bits(evidence.manifest.config.seed, table.sample_ids[row], table.subject_ids[row]):064b}"
-    anchor = int(table.anchors_N[row])
-    return next(
-        (entry.key for entry in evidence.commit.clusters if anchor in entry.anchors and bits.startswith(entry.bits)),
-        None,
-    )
+        return Statistics.of_all((part for key, part in parts.items() if key != excluded), zero)
 
 
 def _drawn(seed: int, table: RowTable, count: int) -> np.ndarray:

@@ -59,7 +59,7 @@ def fresh_leaves(
     with deterministic():
         partition = pipeline.partition(table.anchors_N, bits_N)
     clusters = members(partition, table, bits_N)
-    tuned = {key: rows for key, rows in clusters.items() if len(rows) >= pipeline.config.partition.min_tuned_rows}
+    tuned = {key: rows for key, rows in clusters.items() if pipeline.config.tunes(len(rows))}
     specialists = dict(zip(tuned, specialists_of(pipeline, list(tuned.values()), workers, report), strict=True))
     digests = {rows_part(key): rows.digest() for key, rows in clusters.items()}
     digests |= {specialist_part(key): specialist.digest() for key, specialist in specialists.items()}
@@ -105,22 +105,14 @@ def use_in_worker(pipeline: Pipeline) -> None:
 
 def members(partition: Partition, table: RowTable, bits_N: np.ndarray) -> dict[str, RowTable]:
     """The rows of each cluster of the partition, by its key."""
-    keys = [
-        partition.cluster_of(anchor, bits)
-        for anchor, bits in zip(table.anchors_N.tolist(), bits_N.tolist(), strict=True)
-    ]
-    keys_N = np.array(keys, object)
+    keys_N = np.array(partition.index.keys_of(table.anchors_N, bits_N), object)
     return {cluster.key: table.where(keys_N == cluster.key) for cluster in partition.clusters}
 
 
 def _heads(pipeline: Pipeline, table: RowTable, specialists: Sequence[Specialist]) -> HeadsState:
-    classes = len(pipeline.config.labels)
+    nothing = Statistics.zero(table.features_NH.shape[1], len(pipeline.config.labels))
     with deterministic():
-        shared = Statistics.of(table.features_NH, table.labels_N, classes)
-        pooled = Statistics.zero(table.features_NH.shape[1], classes)
-        for specialist in specialists:
-            pooled = pooled + Statistics.of(specialist.features_NH, specialist.labels_N, classes)
-        return HeadsState.of(shared, pooled)
+        return HeadsState.of(Statistics.of_all([table], nothing), Statistics.of_all(specialists, nothing))
 
 
 def _reported(done: Iterable[T], what: str, total: int, report: Progress | None) -> Iterator[T]:

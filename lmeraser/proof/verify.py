@@ -144,12 +144,11 @@ def compare(
     else:
         stored = _entry_leaves(store, hash_key, entries[0])
         fresh = _fresh_leaves_of(pipeline, hash_key, cluster, rows_of(pipeline, samples, workers, report), workers)
-    smallest = manifest.config.partition.min_tuned_rows
     return Comparison(
         stored=stored,
         fresh=fresh,
         committed=commit.leaves(),
-        awaiting=tuple(entry.key for entry in entries if entry.state(smallest) == "awaits tuning"),
+        awaiting=tuple(entry.key for entry in entries if entry.state(manifest.config.tunes) == "awaits tuning"),
         rows=len(samples),
     )
 
@@ -159,7 +158,7 @@ def _fresh_leaves_of(
 ) -> dict[str, str]:
     """The leaves of one cluster, recomputed from its rows."""
     digests = {rows_part(cluster): rows.digest()}
-    if len(rows) >= pipeline.config.partition.min_tuned_rows:
+    if pipeline.config.tunes(len(rows)):
         digests[specialist_part(cluster)] = specialists_of(pipeline, [rows], workers)[0].digest()
     return {name: state_leaf(hash_key, name, digest) for name, digest in digests.items()}
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
 
 from lmeraser.errors import LogError
+from lmeraser.learning.region import Region
 from lmeraser.state.layout import HEADS_PART, PARTITION_PART, rows_part, specialist_part
 from lmeraser.state.log import Record
 from lmeraser.state.merkle import merkle_root
@@ -37,11 +38,16 @@ class ClusterEntry:
     specialist_object: str | None = None
     specialist_leaf: str | None = None
 
-    def state(self, min_tuned_rows: int) -> ClusterState:
-        """Its state, if clusters with fewer than ``min_tuned_rows`` rows get no specialist."""
+    @cached_property
+    def region(self) -> Region:
+        """Which rows it holds."""
+        return Region(self.anchors, self.bits)
+
+    def state(self, tunes: Callable[[int], bool]) -> ClusterState:
+        """Its state; ``tunes`` says whether a cluster with this many rows gets a specialist (StateConfig.tunes)."""
         if self.specialist_object is not None:
             return "tuned"
-        return "too small" if self.rows < min_tuned_rows else "awaits tuning"
+        return "awaits tuning" if tunes(self.rows) else "too small"
 
     def without_specialist(self) -> ClusterEntry:
         """The same rows, served by the shared head."""

@@ -14,12 +14,13 @@ import torch
 from lmeraser.config import BackboneConfig, StateConfig
 from lmeraser.data import Sample, decode_image, sample_chunks
 from lmeraser.errors import BackboneError, DataError
-from lmeraser.learning.backbone import Backbone, open_backbone, weights_of
+from lmeraser.learning.backbone import Backbone, open_backbone
 from lmeraser.learning.feature_map import FeatureMap
 from lmeraser.learning.numerics import deterministic
 from lmeraser.learning.partition import AnchorIndex, Dendrogram, fit_anchors
 from lmeraser.learning.prompts import prompt_kind
 from lmeraser.learning.public_prompt import learn_public_prompt
+from lmeraser.learning.weights import weights_of
 from lmeraser.state.digests import tensor_digest
 from lmeraser.state.fingerprint import check_fingerprint, fingerprint
 from lmeraser.state.layout import public_object

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from lmeraser.errors import StoreError
+from lmeraser.extras import needs_extra
 from lmeraser.store.fence import Fence, unfenced
 from lmeraser.store.local import LocalStore
 from lmeraser.store.location import SCHEME, S3Location, local_path
@@ -81,6 +82,7 @@ def open_store(uri: str) -> Store:
     Raises:
         ConfigError: when the home folder is not known, or links lead to each other.
         StoreError: when the URI names another scheme, or cannot be read.
+        MissingExtraError: for a bucket without the extra ``s3``.
     """
     if not uri:
         raise StoreError("no store was given: pass --store URI or set `store:` in the configuration")
@@ -89,7 +91,8 @@ def open_store(uri: str) -> Store:
         return LocalStore(local_path(uri))
     if uri.startswith(SCHEME):
         # boto3 takes long to import, and a folder has no need of it.
-        from lmeraser.store.s3 import S3Store
+        with needs_extra("s3"):
+            from lmeraser.store.s3 import S3Store
 
         return S3Store(S3Location.parse(uri))
     raise StoreError(f"store {uri!r} has the scheme {scheme!r}; allowed is a local path, file:// or s3://")

@@ -24,6 +24,7 @@ from until import until
 from actors.coordinator import Coordinator
 from actors.owners import InProcessOwners
 from cluster.runtime import free_port
+from lmeraser.deletion import DeletionRequest
 from lmeraser.state.keys import load_signing_key
 from lmeraser.store import LocalStore
 
@@ -109,7 +110,7 @@ def answering(system_of: SystemOf, replicas: list[ReplicaProcess]) -> tuple[Coor
 
 def erase(coordinator: Coordinator) -> tuple[float, int]:
     """Carry a deletion out until it is erased; when that was, and the commit without the rows."""
-    deletion = coordinator.delete([f"s{coordinator.status()['commit']}"], [])
+    deletion = coordinator.delete(DeletionRequest((f"s{coordinator.status()['commit']}",)))
     coordinator.step()
     assert coordinator.deletion(deletion.id).status == "erased"
     number = coordinator.status()["commit"]

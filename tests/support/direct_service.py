@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 import httpx2
@@ -11,9 +11,9 @@ from small_system import System
 from until import until
 
 from actors.coordinator import Coordinator
-from lmeraser.client.client import AsyncClient
+from lmeraser.client.async_client import AsyncClient
 from lmeraser.config import ServingConfig
-from lmeraser.deletion import Deletion
+from lmeraser.deletion import Deletion, DeletionRequest
 from lmeraser.errors import NotReadyError
 from serving.api_keys import ApiKeys
 from serving.http_routes import create_app
@@ -37,10 +37,8 @@ class DirectCoordinator:
     def __init__(self, coordinator: Coordinator) -> None:
         self.coordinator = coordinator
 
-    async def delete(
-        self, sample_ids: Sequence[str], subject_ids: Sequence[str], idempotency_key: str | None, deadline: str | None
-    ) -> Deletion:
-        return self.coordinator.delete(sample_ids, subject_ids, idempotency_key, deadline)
+    async def delete(self, request: DeletionRequest) -> Deletion:
+        return self.coordinator.delete(request)
 
     async def retry(self, deletion_id: str) -> Deletion:
         return self.coordinator.retry(deletion_id)

@@ -19,6 +19,7 @@ from actors.log_replay import History
 from actors.owners import InProcessOwners
 from lmeraser.config import BackboneConfig, HeadsConfig, PartitionConfig, PromptConfig, StateConfig, TuningConfig
 from lmeraser.data import Sample
+from lmeraser.deletion import DeletionRequest
 from lmeraser.hashing import HashKey, canonical_json
 from lmeraser.proof.recompute import fresh_leaves
 from lmeraser.state.commit import Commit, commits_in
@@ -120,7 +121,7 @@ class System:
 
     def delete(self, *sample_ids: str) -> None:
         coordinator = self.coordinator()
-        coordinator.delete(sample_ids, ())
+        coordinator.delete(DeletionRequest(sample_ids))
         while not coordinator.idle():
             coordinator.step()
 

@@ -17,6 +17,7 @@ from command_line import Run
 from small_system import System, finish, samples
 from until import until
 
+from lmeraser.deletion import DeletionRequest
 from lmeraser.errors import StoreError
 from lmeraser.state.rows import RowTable
 from lmeraser.store import LocalStore
@@ -42,7 +43,7 @@ def lost(system_of: SystemOf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     shutil.copytree(system.store.uri, tmp_path / "copy")
     coordinator = system.coordinator()
     for sample_ids, subject_ids in ((["s3", "s4"], []), ([], ["u10"])):
-        coordinator.delete(sample_ids, subject_ids)
+        coordinator.delete(DeletionRequest(tuple(sample_ids), tuple(subject_ids)))
         finish(coordinator)
     return Lost(system, replace(system, store=LocalStore(tmp_path / "copy")), tmp_path / "mirror")
 

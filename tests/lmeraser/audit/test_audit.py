@@ -21,6 +21,7 @@ from lmeraser.audit.evidence import read_evidence
 from lmeraser.audit.shadow_models import STAGES, train_shadow_models
 from lmeraser.audit.targets import attacked
 from lmeraser.data import Sample
+from lmeraser.deletion import DeletionRequest
 from lmeraser.errors import ConfigError, KeysError
 from lmeraser.hashing import HashKey
 from lmeraser.proof.recompute import use_in_worker
@@ -48,7 +49,7 @@ def deleted(system_of: SystemOf) -> Deleted:
     coordinator = system.coordinator()
     ids = []
     for sample_ids, subject_ids in ((["s3"], []), ([], ["u40"])):
-        ids.append(coordinator.delete(sample_ids, subject_ids).id)
+        ids.append(coordinator.delete(DeletionRequest(tuple(sample_ids), tuple(subject_ids))).id)
         while not coordinator.idle():
             coordinator.step()
     return Deleted(system, (ids[0], ids[1]))
@@ -174,7 +175,7 @@ def test_membership_is_told_at_each_stage_and_the_report_is_one_file(deleted: De
 @pytest.mark.slow
 def test_the_attack_sees_rows_before_their_deletion_and_not_after(system_of: SystemOf) -> None:
     system = system_of("minute", 24)
-    deletion = system.coordinator().delete(["s3"], []).id
+    deletion = system.coordinator().delete(DeletionRequest(("s3",))).id
     coordinator = system.coordinator()
     while not coordinator.idle():
         coordinator.step()
@@ -199,7 +200,7 @@ def test_the_attack_sees_rows_before_their_deletion_and_not_after(system_of: Sys
 def test_a_store_without_the_deletion_s_cluster_is_told_apart(system_of: SystemOf) -> None:
     system = system_of("minute", 24)
     coordinator = system.coordinator()
-    deletion = coordinator.delete([f"s{number}" for number in range(24)], []).id
+    deletion = coordinator.delete(DeletionRequest(tuple(f"s{number}" for number in range(24)))).id
     while not coordinator.idle():
         coordinator.step()
     store = LocalStore(Path(system.store.uri))

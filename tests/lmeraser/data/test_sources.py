@@ -61,7 +61,7 @@ def test_class_labels_of_hugging_face_are_found_by_name(tmp_path: Path) -> None:
 
 
 def test_images_may_be_structs_with_bytes(tmp_path: Path) -> None:
-    structs = [{"bytes": image, "path": f"{place}.png"} for place, image in enumerate(images(3))]
+    structs = [{"bytes": image, "path": f"{index}.png"} for index, image in enumerate(images(3))]
     path = parquet(tmp_path / "a.parquet", {"image": structs, "label": [0, 1, 2]}, LABELS)
     assert [row.image for row in read(path)] == images(3)
 
@@ -81,7 +81,7 @@ def test_row_groups_of_any_size_are_read(tmp_path: Path, nested: bool, rows_of_a
     assert [row.image for row in read(tmp_path / "a.parquet")] == expected
 
 
-def test_an_image_that_is_not_there_is_reported_as_undecodable_with_its_id(tmp_path: Path) -> None:
+def test_a_missing_image_is_reported_as_undecodable_with_its_id(tmp_path: Path) -> None:
     structs = [{"bytes": png(1), "path": None}, {"bytes": None, "path": "elsewhere.png"}, None]
     path = parquet(tmp_path / "a.parquet", {"image": structs, "label": [0, 0, 0], "sample_id": ["x", "y", "z"]})
     checked = check_samples(read(path), LABELS, skip_bad=True)
@@ -98,7 +98,7 @@ def test_labels_may_be_names(tmp_path: Path, kind: pa.DataType) -> None:
 
 
 @pytest.mark.parametrize("kind", [pa.int64(), pa.uint8(), pa.int16()])
-def test_labels_without_names_are_places_in_the_list(tmp_path: Path, kind: pa.DataType) -> None:
+def test_labels_without_names_are_indices_into_the_list(tmp_path: Path, kind: pa.DataType) -> None:
     path = parquet(tmp_path / "a.parquet", {"image": images(3), "label": pa.array([2, 0, 1], kind)})
     assert [row.label for row in read(path)] == [2, 0, 1]
 
@@ -144,7 +144,7 @@ def test_ids_are_read_where_they_are_given(tmp_path: Path) -> None:
     assert [(row.sample_id, row.subject_id) for row in rows] == [("x", "p"), ("y", "q"), ("z", "p")]
 
 
-def test_an_empty_id_is_none(tmp_path: Path) -> None:
+def test_an_empty_id_is_no_id(tmp_path: Path) -> None:
     columns = {"image": images(3), "label": [0] * 3, "sample_id": ["x", None, ""], "subject_id": [None, "q", ""]}
     rows = read(parquet(tmp_path / "a.parquet", columns))
     assert (rows[0].sample_id, *(row.subject_id for row in rows)) == ("x", None, "q", None)
@@ -197,7 +197,7 @@ def test_ids_of_types_that_people_write_in_several_ways_are_refused(
         read(path)
 
 
-def test_bytes_that_are_no_text_are_no_ids(tmp_path: Path) -> None:
+def test_bytes_that_are_not_text_are_refused_as_ids(tmp_path: Path) -> None:
     columns = {"image": images(2), "label": [0] * 2, "subject_id": [b"u1", b"\xff\x00"]}
     with pytest.raises(DataError, match=r"row 1 of .*a\.parquet has the id b'\\xff\\x00', which is not UTF-8"):
         read(parquet(tmp_path / "a.parquet", columns))
@@ -209,19 +209,19 @@ def test_an_id_has_at_most_1024_characters(tmp_path: Path, column: str) -> None:
     first = read(parquet(tmp_path / "a.parquet", columns))[0]
     assert getattr(first, column) == "é" * 1024
     for values in (["x", "é" * 1025], [b"x", b"x" * 1025]):
-        said = r"the id in row 1 of .*b\.parquet has 1025 characters and begins with .* 1 to 1024 characters"
-        with pytest.raises(DataError, match=said):
+        message = r"the id in row 1 of .*b\.parquet has 1025 characters and begins with .* 1 to 1024 characters"
+        with pytest.raises(DataError, match=message):
             read(parquet(tmp_path / "b.parquet", {**columns, column: values}))
 
 
 def test_a_path_that_is_too_long_for_an_id_is_named(tmp_path: Path) -> None:
     deep = tmp_path.joinpath("images", "cat", *(["d" * 200] * 5))
     deep.mkdir(parents=True)
-    place = len(deep.relative_to(tmp_path / "images").as_posix()) + 1
-    (deep / f"{'a' * (1024 - place - 4)}.png").write_bytes(png(1))
+    prefix_length = len(deep.relative_to(tmp_path / "images").as_posix()) + 1
+    (deep / f"{'a' * (1024 - prefix_length - 4)}.png").write_bytes(png(1))
     (row,) = read(tmp_path / "images", ("cat",), kind="image_folder")
     assert len(row.sample_id) == 1024
-    (deep / f"{'a' * (1025 - place - 4)}.png").write_bytes(png(1))
+    (deep / f"{'a' * (1025 - prefix_length - 4)}.png").write_bytes(png(1))
     with pytest.raises(DataError, match=r"path of its file below .*images, has 1025 characters .* 1 to 1024"):
         read(tmp_path / "images", ("cat",), kind="image_folder")
 
@@ -253,7 +253,7 @@ def test_a_parquet_path_that_leads_nowhere_is_named(tmp_path: Path) -> None:
     (tmp_path / "text.parquet").write_text("not Parquet")
     with pytest.raises(DataError, match="nowhere"):
         read(tmp_path / "nowhere.parquet")
-    with pytest.raises(DataError, match=r"empty holds no \.parquet file"):
+    with pytest.raises(DataError, match=r"empty and its subfolders hold no \.parquet file"):
         read(tmp_path / "empty")
     with pytest.raises(DataError, match=r"cannot read .*text\.parquet"):
         read(tmp_path / "text.parquet")
@@ -332,15 +332,15 @@ def mnist(tmp_path: Path) -> tuple[Path, dict[str, np.ndarray]]:
     """A tiny data set in MNIST's own file format, and its images by split."""
     raw = tmp_path / "MNIST" / "raw"
     raw.mkdir(parents=True)
-    found = {}
-    for place, (split, prefix) in enumerate((("train", "train"), ("test", "t10k"))):
-        levels = np.random.default_rng(place).integers(0, 256, (5 - place, 28, 28), dtype=np.uint8)
-        labels = np.arange(len(levels), dtype=np.uint8) * 2 + place
+    levels_by_split = {}
+    for index, (split, prefix) in enumerate((("train", "train"), ("test", "t10k"))):
+        levels = np.random.default_rng(index).integers(0, 256, (5 - index, 28, 28), dtype=np.uint8)
+        labels = np.arange(len(levels), dtype=np.uint8) * 2 + index
         for kind, array in (("images-idx3", levels), ("labels-idx1", labels)):
             header = bytes([0, 0, 8, array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape)
             (raw / f"{prefix}-{kind}-ubyte").write_bytes(header + array.tobytes())
-        found[split] = levels
-    return tmp_path, found
+        levels_by_split[split] = levels
+    return tmp_path, levels_by_split
 
 
 @pytest.mark.parametrize("split", ["train", "test"])
@@ -350,7 +350,7 @@ def test_a_torchvision_data_set_on_disk_is_read(mnist: tuple[Path, dict[str, np.
     assert len(source.labels) == 10
     rows = list(source.samples(source.labels))
     assert [int(source.labels[row.label].split(" ")[0]) for row in rows] == [
-        place * 2 + (split == "test") for place in range(len(levels[split]))
+        index * 2 + (split == "test") for index in range(len(levels[split]))
     ]
     for row, expected in zip(rows, levels[split], strict=True):
         np.testing.assert_array_equal(decode_image(row.image, 28)[0], expected)
@@ -397,12 +397,12 @@ def test_the_two_splits_of_the_digits_are_scikit_learns_1797_images() -> None:
         for split in ("train", "test")
     )
     assert not set(train) & set(test)
-    assert sorted(train | test) == [f"digit-{place:04d}" for place in range(1797)]
+    assert sorted(train | test) == [f"digit-{index:04d}" for index in range(1797)]
     assert 1797 / 8 < len(test) < 1797 / 4
-    for place, (levels, target) in enumerate(zip(digits.images, digits.target, strict=True)):
-        row = (train | test)[f"digit-{place:04d}"]
+    for index, (levels, target) in enumerate(zip(digits.images, digits.target, strict=True)):
+        row = (train | test)[f"digit-{index:04d}"]
         assert row.label == target
-        if place % 20 == 0:
+        if index % 20 == 0:
             shown = decode_image(row.image, 8)[0]
             np.testing.assert_allclose(shown, levels * 255 / 16, atol=0.5)
 
@@ -427,7 +427,7 @@ def test_glyphs_are_ten_digits_and_the_letters_of_both_cases() -> None:
     assert all(len(name) == 1 and name.isascii() and name.isalnum() for name in labels)
 
 
-def test_glyphs_are_drawn_in_the_size_of_a_digit_and_no_two_alike() -> None:
+def test_glyphs_have_the_size_of_a_digit_and_no_two_are_alike() -> None:
     rows = first_glyphs(60)
     assert len({row.sample_id for row in rows}) == len({row.image for row in rows}) == 60
     for row in rows:
@@ -459,7 +459,7 @@ def two_orders(tmp_path: Path) -> tuple[Path, Path]:
     """The same hundred rows in two orders."""
     paths = []
     for order in range(2):
-        ids = [f"row-{place}" for place in range(100)]
+        ids = [f"row-{index}" for index in range(100)]
         random.Random(order).shuffle(ids)
         columns = {"image": [png(1)] * 100, "label": [0] * 100, "sample_id": ids}
         paths.append(parquet(tmp_path / f"{order}.parquet", columns))
@@ -467,26 +467,26 @@ def two_orders(tmp_path: Path) -> tuple[Path, Path]:
 
 
 @pytest.mark.parametrize("rows", [1, 7, 50, 99])
-def test_drawn_rows_do_not_hang_on_their_order(two_orders: tuple[Path, Path], rows: int) -> None:
+def test_a_subset_does_not_depend_on_the_order_of_rows(two_orders: tuple[Path, Path], rows: int) -> None:
     one, other = (ids_of(path, rows) for path in two_orders)
     assert ids_of(two_orders[0], None) != ids_of(two_orders[1], None)
     assert set(one) == set(other)
     assert len(one) == len(set(one)) == rows
 
 
-def test_drawn_rows_keep_the_order_of_the_source(two_orders: tuple[Path, Path]) -> None:
+def test_a_subset_keeps_the_order_of_the_source(two_orders: tuple[Path, Path]) -> None:
     everything = ids_of(two_orders[0], None)
     drawn = ids_of(two_orders[0], 30)
     assert drawn == [name for name in everything if name in drawn]
     assert drawn != everything[:30]
 
 
-def test_fewer_drawn_rows_are_among_more_drawn_rows(two_orders: tuple[Path, Path]) -> None:
+def test_a_smaller_subset_is_part_of_a_larger_one(two_orders: tuple[Path, Path]) -> None:
     draws = [set(ids_of(two_orders[0], rows)) for rows in (3, 20, 60, 100)]
     assert draws[0] < draws[1] < draws[2] < draws[3]
 
 
-def test_a_row_that_was_not_drawn_can_go_without_a_change(two_orders: tuple[Path, Path], tmp_path: Path) -> None:
+def test_removing_a_row_outside_the_subset_changes_nothing(two_orders: tuple[Path, Path], tmp_path: Path) -> None:
     drawn = set(ids_of(two_orders[0], 20))
     ids = [name for name in ids_of(two_orders[0], None) if name in drawn or name.endswith("7")]
     assert 20 < len(ids) < 100
@@ -495,11 +495,11 @@ def test_a_row_that_was_not_drawn_can_go_without_a_change(two_orders: tuple[Path
 
 
 @pytest.mark.parametrize("rows", [100, 101, 10_000])
-def test_all_rows_are_drawn_where_there_are_no_more(two_orders: tuple[Path, Path], rows: int) -> None:
+def test_a_subset_of_more_rows_than_there_are_is_the_whole_source(two_orders: tuple[Path, Path], rows: int) -> None:
     assert ids_of(two_orders[0], rows) == ids_of(two_orders[0], None)
 
 
-def test_a_drawn_source_keeps_its_labels() -> None:
+def test_a_subset_has_the_labels_of_its_source() -> None:
     assert open_source(SourceConfig(kind="digits", max_rows=3)).labels == tuple("0123456789")
 
 
@@ -547,7 +547,7 @@ def test_a_label_outside_the_list_is_named(label: int, skip_bad: bool) -> None:
 
 
 def bad_rows(number: int) -> list[Sample]:
-    return [row for place in range(number) for row in (sample(f"good-{place}"), sample(f"bad-{place}", image=b"no"))]
+    return [row for index in range(number) for row in (sample(f"good-{index}"), sample(f"bad-{index}", image=b"no"))]
 
 
 def test_all_undecodable_images_are_named_at_once() -> None:
@@ -559,10 +559,10 @@ def test_all_undecodable_images_are_named_at_once() -> None:
     assert "good" not in str(caught.value)
 
 
-def test_images_are_told_by_their_reasons() -> None:
+def test_bad_images_are_grouped_by_reason() -> None:
     rows = [sample("a", image=b"no"), sample("b", image=b""), sample("c", image=b"no"), sample("d")]
-    told = r"3 image.*'a', 'c': the image cannot be decoded: it is of no known.*; 'b': .*it has no bytes.*--skip-bad"
-    with pytest.raises(UndecodableImageError, match=told):
+    message = r"3 image.*'a', 'c': the image cannot be decoded: it is of no known.*; 'b': .*it has no bytes.*--skip-bad"
+    with pytest.raises(UndecodableImageError, match=message):
         list(check_samples(rows, LABELS, skip_bad=False))
     with pytest.raises(UndecodableImageError) as caught:
         list(check_samples(rows[:3], LABELS, skip_bad=False))
@@ -573,10 +573,10 @@ def test_of_many_undecodable_images_the_first_are_named_and_all_counted() -> Non
     checked = check_samples(bad_rows(13), LABELS, skip_bad=False)
     with pytest.raises(UndecodableImageError, match=r"13 image.*'bad-0'.*'bad-9' and 3 more"):
         list(checked)
-    assert list(checked.skipped) == [f"bad-{place}" for place in range(13)]
+    assert list(checked.skipped) == [f"bad-{index}" for index in range(13)]
 
 
-def test_undecodable_images_are_left_out_and_reported_when_that_is_asked_for() -> None:
+def test_with_skip_bad_undecodable_images_are_left_out_and_reported() -> None:
     checked = check_samples(bad_rows(3), LABELS, skip_bad=True)
     assert [row.sample_id for row in checked] == ["good-0", "good-1", "good-2"]
     assert list(checked.skipped) == ["bad-0", "bad-1", "bad-2"]
@@ -585,8 +585,8 @@ def test_undecodable_images_are_left_out_and_reported_when_that_is_asked_for() -
 def test_samples_are_checked_as_they_come() -> None:
     def endless() -> Iterator[Sample]:
         yield from bad_rows(1)
-        for place in itertools.count():
-            yield sample(f"{place}")
+        for index in itertools.count():
+            yield sample(f"{index}")
 
     checked = check_samples(endless(), LABELS, skip_bad=False)
     assert [row.sample_id for row in itertools.islice(checked, 3)] == ["good-0", "0", "1"]

@@ -1,6 +1,6 @@
 """The backbone: timm's own features at several depths, and weights that are read strictly and never executed.
 
-Legend: N rows, P pixels a side, S tokens, D width, L blocks, F raw head features.
+Legend: N rows, P pixels per side, S tokens, D width, L blocks, F raw head features.
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ from torch import Tensor, nn
 
 from lmeraser.config import BackboneConfig, PromptConfig
 from lmeraser.errors import BackboneError
-from lmeraser.learning.backbone import VitBackbone, create_model, open_backbone, read_weights, weights_of
+from lmeraser.learning.backbone import VitBackbone, create_model, open_backbone
 from lmeraser.learning.prompts import prompt_kind
+from lmeraser.learning.weights import read_weights, weights_of
 from lmeraser.state.pipeline import extract
 
 SMALL = {"embed_dim": 32, "depth": 5, "num_heads": 2}
@@ -74,10 +75,10 @@ def saved_at(folder: Path, state: Mapping[str, Tensor], suffix: str) -> Backbone
 
 def after_block(model: nn.Module, pixels_N3PP: Tensor, block: int) -> tuple[Tensor, Tensor]:
     """Patch tokens and prefix tokens after a block, as timm itself gives them."""
-    found = model.forward_intermediates(  # type: ignore[operator]
+    outputs = model.forward_intermediates(  # type: ignore[operator]
         pixels_N3PP, indices=[block], return_prefix_tokens=True, output_fmt="NLC", intermediates_only=True
     )[0]
-    return found if isinstance(found, tuple) else (found, torch.zeros(len(found), 0, found.shape[2]))
+    return outputs if isinstance(outputs, tuple) else (outputs, torch.zeros(len(outputs), 0, outputs.shape[2]))
 
 
 @every_vit
@@ -106,9 +107,11 @@ def test_cells_are_means_of_the_patch_tokens_of_a_part_of_the_image_after_the_fi
     expected_NDG = torch.nn.functional.adaptive_avg_pool2d(map_NDLL, min(cells, side)).flatten(2)
     head_NF, plain_NF = (one.features(images_N3PP).head_NF for one in (backbone, vit_backbone(config)))
     width = 32 * (2 if backbone.prefix_tokens else 1)
-    found = head_NF[:, width : head_NF.shape[1] - plain_NF.shape[1] + width]
-    torch.testing.assert_close(found, expected_NDG.transpose(1, 2).flatten(1))
-    torch.testing.assert_close(torch.cat([head_NF[:, :width], head_NF[:, width + found.shape[1] :]], dim=1), plain_NF)
+    cells_NF = head_NF[:, width : head_NF.shape[1] - plain_NF.shape[1] + width]
+    torch.testing.assert_close(cells_NF, expected_NDG.transpose(1, 2).flatten(1))
+    torch.testing.assert_close(
+        torch.cat([head_NF[:, :width], head_NF[:, width + cells_NF.shape[1] :]], dim=1), plain_NF
+    )
 
 
 @pytest.mark.parametrize("config", VITS[:2], ids=["one prefix token", "two prefix tokens"])
@@ -122,7 +125,7 @@ def test_the_last_class_token_is_that_of_timms_own_forward(config: BackboneConfi
 
 @pytest.mark.parametrize(("block", "after"), [(-1, 4), (0, 0), (2, 2), (4, 4)])
 @pytest.mark.parametrize("pool", ["patch", "class"])
-def test_an_image_is_routed_by_the_block_and_pool_asked_for(block: int, after: int, pool: str) -> None:
+def test_an_image_is_routed_by_the_configured_block_and_pool(block: int, after: int, pool: str) -> None:
     backbone = vit_backbone(VIT, block, pool)
     images_N3PP = pictures(3, 32)
     patches_NSD, prefix_NSD = after_block(backbone.vit, backbone.normalise(images_N3PP), after)
@@ -130,7 +133,7 @@ def test_an_image_is_routed_by_the_block_and_pool_asked_for(block: int, after: i
     torch.testing.assert_close(backbone.features(images_N3PP).routing_NR, expected)
 
 
-def test_a_routing_block_that_is_not_there_is_refused_with_the_allowed_range() -> None:
+def test_a_routing_block_that_does_not_exist_is_refused_with_the_allowed_range() -> None:
     with pytest.raises(BackboneError, match=r"routing_block is 5; allowed is -1 to 4"):
         vit_backbone(VIT, routing_block=5)
 
@@ -147,14 +150,14 @@ def test_every_prompt_kind_fits_every_vit(config: BackboneConfig, prompt: Prompt
     plain = backbone.features_of_pixels(pixels_N3PP)
     kind = prompt_kind(prompt, backbone)
     prompts_N = torch.full((2, *kind.shape), 0.5)
-    found = kind.features(pixels_N3PP, prompts_N)
-    assert found.head_NF.shape == plain.head_NF.shape
+    features = kind.features(pixels_N3PP, prompts_N)
+    assert features.head_NF.shape == plain.head_NF.shape
     # The last block is above every prompt; blocks below the one where it enters are not touched.
-    assert not torch.allclose(found.head_NF[:, -32:], plain.head_NF[:, -32:], rtol=1e-3)
-    assert torch.equal(found.head_NF[:, :32], plain.head_NF[:, :32]) == (prompt.depth == 3)
+    assert not torch.allclose(features.head_NF[:, -32:], plain.head_NF[:, -32:], rtol=1e-3)
+    assert torch.equal(features.head_NF[:, :32], plain.head_NF[:, :32]) == (prompt.depth == 3)
 
 
-def test_a_conv_net_gives_stage_means_and_final_features() -> None:
+def test_a_convolutional_network_gives_stage_means_and_final_features() -> None:
     backbone = open_backbone(CONV, weights(CONV))
     images_N3PP = pictures(3, 32)
     pixels_N3PP = backbone.normalise(images_N3PP)
@@ -162,19 +165,19 @@ def test_a_conv_net_gives_stage_means_and_final_features() -> None:
     model.load_state_dict(weights(CONV))
     final_ND = model.eval()(pixels_N3PP)
     stages = model.forward_intermediates(pixels_N3PP, intermediates_only=True)
-    found = backbone.features(images_N3PP)
-    torch.testing.assert_close(found.routing_NR, final_ND)
+    features = backbone.features(images_N3PP)
+    torch.testing.assert_close(features.routing_NR, final_ND)
     expected_NF = torch.cat([*(stage.flatten(2).mean(dim=2) for stage in stages), final_ND], dim=1)
-    torch.testing.assert_close(found.head_NF, expected_NF)
+    torch.testing.assert_close(features.head_NF, expected_NF)
 
 
 @pytest.mark.parametrize("name", ["swin_tiny_patch4_window7_224", "vit_tiny_r_s16_p8_224"])
-def test_a_model_of_a_fixed_size_is_built_for_the_size_asked_for(name: str) -> None:
+def test_a_model_of_a_fixed_size_is_built_for_the_configured_size(name: str) -> None:
     config = BackboneConfig(name, "trained", 96)
     backbone = open_backbone(config, create_model(config).state_dict())
-    found = backbone.features(torch.zeros(2, 3, 96, 96, dtype=torch.uint8))
-    assert len(found.head_NF) == len(found.routing_NR) == 2
-    assert bool(torch.isfinite(found.head_NF).all())
+    features = backbone.features(torch.zeros(2, 3, 96, 96, dtype=torch.uint8))
+    assert len(features.head_NF) == len(features.routing_NR) == 2
+    assert bool(torch.isfinite(features.head_NF).all())
 
 
 def test_position_embeddings_of_a_hybrid_are_resampled() -> None:
@@ -183,7 +186,7 @@ def test_position_embeddings_of_a_hybrid_are_resampled() -> None:
     assert torch.isfinite(backbone.features(torch.zeros(1, 3, 96, 96, dtype=torch.uint8)).head_NF).all()
 
 
-def test_a_conv_net_takes_a_pad_prompt_and_refuses_tokens() -> None:
+def test_a_convolutional_network_supports_a_pad_prompt_and_no_tokens() -> None:
     backbone = open_backbone(CONV, weights(CONV))
     assert prompt_kind(PromptConfig("pad", pad_px=4), backbone).shape == (3, 32, 32)
     with pytest.raises(BackboneError, match=r"token needs a Vision Transformer.*pad"):
@@ -205,10 +208,10 @@ def test_a_backbone_is_frozen_and_in_evaluation_mode() -> None:
     assert not any(part.requires_grad for part in model.parameters()) and not model.training
 
 
-def test_an_unknown_name_is_refused_with_near_ones() -> None:
+def test_an_unknown_name_is_refused_with_similar_names() -> None:
     with pytest.raises(BackboneError, match=r"'deit_tinny_patch16_224' is not a timm model") as raised:
         open_backbone(replace(VIT, name="deit_tinny_patch16_224"), {})
-    near = str(raised.value).partition("near it: ")[2].split(", ")
+    near = str(raised.value).partition("similar names: ")[2].split(", ")
     assert near[0] == "deit_tiny_patch16_224"
     assert all(map(timm.is_model, near))
 
@@ -218,15 +221,15 @@ def test_arguments_that_timm_does_not_take_are_named() -> None:
         open_backbone(replace(VIT, model_args={"no_such_argument": 1}), {})
 
 
-def test_an_image_size_that_is_no_multiple_of_the_patch_size_is_refused() -> None:
-    with pytest.raises(BackboneError, match=r"image_px 40 is no multiple of the patch size 16"):
+def test_an_image_size_that_is_not_a_multiple_of_the_patch_size_is_refused() -> None:
+    with pytest.raises(BackboneError, match=r"image_px 40 is not a multiple of the patch size 16"):
         open_backbone(replace(VIT, image_px=40), weights(VIT))
 
 
-def test_weights_that_cannot_be_had_come_with_what_to_do() -> None:
+def test_for_weights_that_cannot_be_fetched_the_error_says_what_to_do() -> None:
     with pytest.raises(BackboneError, match="lmeraser pretrain"):
         open_backbone(VIT)
-    with pytest.raises(BackboneError, match=r"cannot be had.*local safetensors file"):
+    with pytest.raises(BackboneError, match=r"cannot get the pretrained weights.*local safetensors file"):
         open_backbone(BackboneConfig("vit_tiny_patch16_224.no_such_weights", "pretrained", 32))
 
 
@@ -273,7 +276,7 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("content", [{"model": {"norm.weight": torch.ones(32)}}, [torch.ones(32)], b"hello"])
-def test_a_file_that_holds_no_state_dict_is_named(tmp_path: Path, content: object) -> None:
+def test_a_file_without_a_state_dict_is_named(tmp_path: Path, content: object) -> None:
     file = tmp_path / "other.pt"
     file.write_bytes(content) if isinstance(content, bytes) else torch.save(content, file)
     with pytest.raises(BackboneError):
@@ -298,7 +301,7 @@ def test_weights_that_are_not_finite_are_refused_by_name(value: float) -> None:
         open_backbone(VIT, state)
 
 
-def test_a_checkpoint_that_holds_more_than_tensors_is_refused_without_the_advice_to_run_it(tmp_path: Path) -> None:
+def test_a_checkpoint_of_more_than_tensors_is_refused_without_the_advice_to_run_it(tmp_path: Path) -> None:
     torch.save({"model": weights(VIT), "args": Namespace(lr=0.1)}, tmp_path / "deit.pth")
     with pytest.raises(BackboneError, match=r"deit\.pth: it holds more than tensors \(argparse\.Namespace\)") as caught:
         read_weights(tmp_path / "deit.pth")
