@@ -19,7 +19,7 @@ from lmeraser.state.log import Log
 from lmeraser.state.manifest import Manifest, load_manifest
 from lmeraser.state.merkle import merkle_root
 from lmeraser.state.pipeline import Pipeline
-from lmeraser.state.public_artifacts import load_pipeline
+from lmeraser.state.pipeline_loading import load_pipeline
 from lmeraser.state.rows import RowTable
 from lmeraser.state.specialist import Specialist
 from lmeraser.store import Store

@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 
-from lmeraser.errors import FingerprintError
+from lmeraser.config import BackboneConfig
+from lmeraser.errors import BackboneError, FingerprintError
 
 _LIBRARIES = ("numpy", "pillow", "scipy", "timm", "torch")
 
@@ -32,6 +33,22 @@ def fingerprint(feature_batch: int, accelerator: str = "") -> dict[str, str]:
         "faiss": str(faiss.__version__),
         **{name: version(name) for name in _LIBRARIES},
     }
+
+
+def accelerator_name(config: BackboneConfig) -> str:
+    """The name of the GPU that extracts features; empty on the CPU.
+
+    Raises:
+        BackboneError: when the configuration asks for a GPU and this process has none.
+    """
+    if config.device == "cpu":
+        return ""
+    # Imported here: an owner that erases needs no torch.
+    import torch
+
+    if not torch.cuda.is_available():
+        raise BackboneError("backbone.device is cuda, but this process has no GPU")
+    return str(torch.cuda.get_device_name())
 
 
 def check_fingerprint(stored: Mapping[str, str], here: Mapping[str, str]) -> None:

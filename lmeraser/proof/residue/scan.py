@@ -29,7 +29,7 @@ from lmeraser.state.commit import Commit, newest_commit
 from lmeraser.state.layout import DATA_FOLDERS, REQUESTS
 from lmeraser.state.log import Log
 from lmeraser.state.manifest import load_manifest
-from lmeraser.state.public_artifacts import load_pipeline
+from lmeraser.state.pipeline_loading import load_pipeline
 from lmeraser.state.record_bodies import RequestBody
 from lmeraser.state.rows import RowTable
 from lmeraser.store import Store
