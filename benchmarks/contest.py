@@ -54,7 +54,7 @@ from lmeraser.state.public_artifacts import create_store
 from lmeraser.state.public_fit import build_public
 from lmeraser.store import LocalStore
 from serving.predictor import Predictor, ScoreRequest
-from serving.routing_table import routes
+from serving.routing_table import RoutingTable
 from serving.snapshot import Snapshot
 
 ROOT = Path(__file__).parent.parent
@@ -360,7 +360,7 @@ def answering(fit: Any, images_N3PP: np.ndarray) -> Callable[[], object]:
         commit=Commit(tuple(entries), "heads", "leaf", {}, "leaf"),
         prompts_K=torch.stack(prompts) if prompts else torch.zeros(0, *fit.pipeline.prompt_kind.shape),
         specialists=tuple(keys),
-        routes=routes(entries, keys, fit.pipeline.dendrogram.anchors),
+        routes=RoutingTable.of_clusters(entries, keys, fit.pipeline.dendrogram.anchors),
         shared_head=fit.heads.shared_head,
         pooled_head=fit.heads.pooled_head,
     )

@@ -48,7 +48,7 @@ from lmeraser.state.commit import ClusterEntry, Commit
 from lmeraser.state.pipeline import Pipeline, extract
 from lmeraser.state.pipeline_loading import open_routed
 from serving.predictor import Predictor, ScoreRequest
-from serving.routing_table import routes
+from serving.routing_table import RoutingTable
 from serving.snapshot import Snapshot
 
 IMAGES, IMAGE_PX, CLASSES, ANCHORS, WIDTH = 64, 96, 43, 1024, 192
@@ -100,7 +100,7 @@ class Setting:
                 self.pipeline.backbone.device
             ),
             specialists=tuple(keys),
-            routes=routes(entries, keys, ANCHORS),
+            routes=RoutingTable.of_clusters(entries, keys, ANCHORS),
             shared_head=random_head(generator),
             pooled_head=random_head(generator),
         )

@@ -33,8 +33,6 @@ from lmeraser.config import ServingConfig, load_config
 from lmeraser.data import open_source
 from lmeraser.errors import NotReadyError
 from lmeraser.store import LocalStore, open_store
-from serving.batcher import Batcher
-from serving.predictor import ScoreRequest, Scores
 from serving.replica import Replica
 
 DELAYS_MS = (0, 20, 80, 150, 300, 600)
@@ -95,18 +93,17 @@ def asked(replica: Replica, image: bytes, clients: int, seconds: float) -> Count
     """How many requests of so many clients were answered and refused."""
     found: Counter[str] = Counter()
 
-    async def ask(batching: Batcher[ScoreRequest, Scores], until: float) -> None:
+    async def ask(until: float) -> None:
         while time.monotonic() < until:
             try:
-                await replica.predict([image], batching, "benchmark")
+                await replica.predict([image], "benchmark")
                 found["answered"] += 1
             except NotReadyError:
                 found["refused"] += 1
 
     async def run() -> None:
-        batching = Batcher(replica.score, replica.config.max_batch_images)
         until = time.monotonic() + seconds
-        await asyncio.gather(*(ask(batching, until) for _ in range(clients)))
+        await asyncio.gather(*(ask(until) for _ in range(clients)))
 
     asyncio.run(run())
     return found

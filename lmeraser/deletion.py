@@ -27,18 +27,18 @@ class DeletionRequest:
 
 @dataclass(frozen=True)
 class Deletion:
-    """One request to delete, and how far it has come.
+    """A deletion and its current status.
 
     Attributes:
-        id: names the request.
-        status: "accepted", then "erased", then "completed"; or "failed" when a touched cluster could not
-            be tuned again (the erasure stands).
-        rows: how many rows it covers; from "erased" on with those that an ingest added meanwhile.
-        unknown: how many of its ids named no row.
-        unknown_ids: the ids themselves; only in the answer to the request, since only keyed hashes are kept.
-        clusters: keys of the clusters that held the rows; filled at "erased".
+        id: identifies the deletion.
+        status: "accepted", then "erased", then "completed"; or "failed" when an affected cluster could not be tuned
+            again (the erasure is not affected).
+        rows: number of rows that it covers; from "erased" on including rows that were ingested in the meantime.
+        unknown: number of its ids that matched no row.
+        unknown_ids: those ids; only in the answer to the request itself, since only keyed hashes are stored.
+        clusters: keys of the clusters that held the rows; set once the status is "erased".
         accepted_at, erased_at, completed_at: ISO 8601, UTC; None before.
-        deadline: when it should be completed, ISO 8601, UTC; None where the request named none.
+        deadline: when it should be completed, ISO 8601, UTC; None if the request gave none.
         reason: why it failed; while it is accepted, why its rows could not be erased yet.
     """
 

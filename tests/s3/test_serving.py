@@ -23,9 +23,7 @@ from lmeraser.state.layout import record_object
 from lmeraser.state.log import Log
 from lmeraser.state.manifest import default_lease_s
 from lmeraser.store import open_store
-from serving.batcher import Batcher
-from serving.predictor import ScoreRequest, Scores
-from serving.renewal import LOOKS_A_LEASE
+from serving.renewal import POLLS_PER_LEASE
 from serving.replica import Replica
 
 SystemOf = Callable[..., System]
@@ -49,16 +47,16 @@ def proxied(system_of: SystemOf, s3: S3Server) -> Iterator[tuple[System, S3Proxy
 def answered(replica: Replica, done: Callable[[int], bool], clients: int = 8) -> set[int]:
     """The commits of the answers that clients got, each asking again until the commit of its last one is enough."""
 
-    async def ask(batching: Batcher[ScoreRequest, Scores], commits: set[int]) -> None:
+    async def ask(commits: set[int]) -> None:
         commit = 0
         while not done(commit):
-            body = await replica.predict([picture(500)], batching, "request")
+            body = await replica.predict([picture(500)], "request")
             commit = json.loads(body)["commit"]
             commits.add(commit)
 
     async def run() -> set[int]:
-        batching, commits = Batcher(replica.score, 64), set[int]()
-        await asyncio.gather(*(ask(batching, commits) for _ in range(clients)))
+        commits: set[int] = set()
+        await asyncio.gather(*(ask(commits) for _ in range(clients)))
         return commits
 
     return asyncio.run(run())
@@ -96,7 +94,7 @@ def test_a_replica_asks_its_bucket_for_looks_and_for_nothing_else(proxied: tuple
     assert set(asked) == expected
     # One of each look; the last may be on its way.
     assert max(asked.values()) - min(asked.values()) <= 1
-    a_second = len(expected) * LOOKS_A_LEASE / system.manifest.lease_s
+    a_second = len(expected) * POLLS_PER_LEASE / system.manifest.lease_s
     assert f"{a_second:g} requests a second" in DOCUMENT.read_text()
 
 

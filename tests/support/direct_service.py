@@ -17,7 +17,6 @@ from lmeraser.deletion import Deletion, DeletionRequest
 from lmeraser.errors import NotReadyError
 from serving.api_keys import ApiKeys
 from serving.http_routes import create_app
-from serving.predictor import ScoreRequest, Scores
 from serving.replica import Replica
 
 T = TypeVar("T")
@@ -63,12 +62,8 @@ class Service:
     def __init__(self, system: System, **serving: Any) -> None:
         self.system = system
         self.coordinator = DirectCoordinator(system.coordinator())
-        self.replica = replica = Replica(system.store, system.keys, ServingConfig(**serving))
-
-        async def forward(asked: ScoreRequest) -> Scores:
-            return await asyncio.to_thread(lambda: replica.score([asked])[0])
-
-        self.app = create_app(self.replica, forward, self.coordinator, ApiKeys(system.keys))
+        self.replica = Replica(system.store, system.keys, ServingConfig(**serving))
+        self.app = create_app(self.replica, self.coordinator, ApiKeys(system.keys))
         self.transport = httpx2.ASGITransport(self.app)
 
     def caught_up(self) -> None:
