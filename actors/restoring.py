@@ -26,7 +26,7 @@ from lmeraser.state.fingerprint import check_fingerprint, fingerprint
 from lmeraser.state.layout import RESTORING, record_object
 from lmeraser.state.log import Log, Record
 from lmeraser.state.manifest import Manifest, load_manifest
-from lmeraser.state.public_artifacts import load_pipeline
+from lmeraser.state.pipeline_loading import load_pipeline
 from lmeraser.state.record_bodies import RequestBody
 from lmeraser.store import Store, unfenced
 

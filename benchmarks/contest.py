@@ -45,10 +45,13 @@ from lmeraser.learning.numerics import deterministic
 from lmeraser.learning.tuning import TuningRows
 from lmeraser.learning.weights import read_weights
 from lmeraser.state.commit import ClusterEntry, Commit
+from lmeraser.state.fingerprint import accelerator_name
 from lmeraser.state.layout import MANIFEST
 from lmeraser.state.manifest import load_manifest
 from lmeraser.state.pipeline import Pipeline
-from lmeraser.state.public_artifacts import accelerator_name, build_public, create_store, load_pipeline
+from lmeraser.state.pipeline_loading import load_pipeline
+from lmeraser.state.public_artifacts import create_store
+from lmeraser.state.public_fit import build_public
 from lmeraser.store import LocalStore
 from serving.predictor import Predictor, ScoreRequest
 from serving.routing_table import RoutingTable

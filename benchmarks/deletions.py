@@ -44,7 +44,8 @@ from lmeraser.deletion import Deletion, DeletionRequest, Status
 from lmeraser.learning.backbone import create_model
 from lmeraser.state.keys import init_keys
 from lmeraser.state.pipeline import Pipeline, chunks
-from lmeraser.state.public_artifacts import build_public, create_store
+from lmeraser.state.public_artifacts import create_store
+from lmeraser.state.public_fit import build_public
 from lmeraser.store import LocalStore
 
 # In the order of a deletion; rows are written only where a cluster is left.

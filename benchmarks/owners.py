@@ -54,7 +54,8 @@ from lmeraser.learning.backbone import create_model
 from lmeraser.proof.verify import verify
 from lmeraser.state.keys import init_keys, load_hash_key
 from lmeraser.state.manifest import load_manifest
-from lmeraser.state.public_artifacts import PublicArtifacts, build_public, create_store
+from lmeraser.state.public_artifacts import PublicArtifacts, create_store
+from lmeraser.state.public_fit import build_public
 from lmeraser.state.rows import RowTable
 from lmeraser.store import LocalStore
 

@@ -39,7 +39,9 @@ from lmeraser.deletion import DeletionRequest
 from lmeraser.learning.backbone import create_model
 from lmeraser.state.keys import init_keys, load_hash_key, load_signing_key
 from lmeraser.state.manifest import load_manifest
-from lmeraser.state.public_artifacts import build_public, create_store, load_pipeline
+from lmeraser.state.pipeline_loading import load_pipeline
+from lmeraser.state.public_artifacts import create_store
+from lmeraser.state.public_fit import build_public
 from lmeraser.store import LocalStore, Store, open_store
 from serving.replica import Replica
 

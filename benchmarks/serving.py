@@ -46,7 +46,7 @@ from lmeraser.learning.partition import AnchorIndex, Dendrogram
 from lmeraser.learning.prompts import TokenPrompt, prompt_kind
 from lmeraser.state.commit import ClusterEntry, Commit
 from lmeraser.state.pipeline import Pipeline, extract
-from lmeraser.state.public_artifacts import open_routed
+from lmeraser.state.pipeline_loading import open_routed
 from serving.predictor import Predictor, ScoreRequest
 from serving.routing_table import RoutingTable
 from serving.snapshot import Snapshot

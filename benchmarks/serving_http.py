@@ -53,7 +53,8 @@ from lmeraser.data import decode_image, open_source
 from lmeraser.learning.backbone import create_model
 from lmeraser.state.keys import init_keys
 from lmeraser.state.manifest import load_manifest
-from lmeraser.state.public_artifacts import build_public, create_store
+from lmeraser.state.public_artifacts import create_store
+from lmeraser.state.public_fit import build_public
 from lmeraser.store import LocalStore
 from serving.batcher import Batcher
 

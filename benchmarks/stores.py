@@ -33,7 +33,7 @@ from lmeraser.state.keys import load_hash_key, load_signing_key
 from lmeraser.state.log import Log
 from lmeraser.state.manifest import load_manifest
 from lmeraser.state.pipeline import Pipeline, chunks
-from lmeraser.state.public_artifacts import load_pipeline
+from lmeraser.state.pipeline_loading import load_pipeline
 from lmeraser.state.rows import RowTable
 from lmeraser.state.specialist import Specialist
 from lmeraser.store import LocalStore

@@ -33,15 +33,14 @@ from lmeraser.progress import Progress
 from lmeraser.state.keys import load_signing_key, public_pem
 from lmeraser.state.layout import MANIFEST, PUBLIC_KEY
 from lmeraser.state.manifest import Manifest, load_manifest
-from lmeraser.state.public_artifacts import (
+from lmeraser.state.pipeline_loading import open_routed
+from lmeraser.state.public_artifacts import PublicArtifacts, create_store
+from lmeraser.state.public_fit import (
     PUBLIC_CHUNK,
-    PublicArtifacts,
     PublicFeatures,
     backbone_digest,
     check_public_rows,
-    create_store,
     fit_public,
-    open_routed,
     public_features,
 )
 from lmeraser.state.tensors import tensors_from_bytes

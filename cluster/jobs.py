@@ -29,7 +29,7 @@ from lmeraser.errors import DataError, LMEraserError
 from lmeraser.progress import Progress
 from lmeraser.state.keys import load_hash_key
 from lmeraser.state.manifest import Manifest, load_manifest
-from lmeraser.state.public_artifacts import load_pipeline
+from lmeraser.state.pipeline_loading import load_pipeline
 from lmeraser.store import open_store
 
 _CHUNK_ROWS = 256

@@ -22,7 +22,8 @@ from lmeraser.learning.heads import blend
 from lmeraser.state.commit import Commit
 from lmeraser.state.keys import load_hash_key
 from lmeraser.state.manifest import load_manifest
-from lmeraser.state.public_artifacts import load_public, open_pipeline
+from lmeraser.state.pipeline_loading import open_pipeline
+from lmeraser.state.public_artifacts import load_public
 from lmeraser.store import Store
 from serving.batcher import Batcher
 from serving.current_snapshot import CurrentSnapshot

@@ -15,7 +15,7 @@ from lmeraser.audit.tampering import TAMPERINGS, Scenario, Tampering, choose_sce
 from lmeraser.audit.targets import Plan
 from lmeraser.errors import FingerprintError, NotReadyError, ObjectCorruptError, ObjectMissingError
 from lmeraser.progress import Progress
-from lmeraser.state.public_artifacts import load_pipeline
+from lmeraser.state.pipeline_loading import load_pipeline
 
 NAME, TITLE = "controls", "Would this audit see a deletion that is faked?"
 

@@ -16,7 +16,7 @@ from lmeraser.errors import FingerprintError, ObjectCorruptError, ObjectMissingE
 from lmeraser.progress import Progress
 from lmeraser.proof.receipts import sample_hash, subject_hash
 from lmeraser.state.pipeline import Pipeline
-from lmeraser.state.public_artifacts import load_pipeline
+from lmeraser.state.pipeline_loading import load_pipeline
 
 
 @dataclass(frozen=True)

@@ -156,10 +156,9 @@ def _committed(scenario: Scenario, tampering: Tampering, store: Store) -> Commit
     elif tampering == "prompt fine-tuned instead of tuned again":
         specialist = _with_prompt(scenario, _fine_tuned(scenario))
     with deterministic():
-        shared = scenario.heads.shared
+        shared, pooled = scenario.heads.shared, scenario.heads.pooled
         if tampering != "row kept in the head statistics only":
             shared = shared - Statistics.of_all([scenario.row], shared)
-        pooled = scenario.heads.pooled
         pooled = pooled - Statistics.of_all([scenario.old], pooled) + Statistics.of_all([specialist], pooled)
         heads = HeadsState.of(shared, pooled)
     changed = {scenario.entry.key: _put_cluster(evidence.hash_key, store, scenario.entry, scenario.kept, specialist)}

@@ -27,7 +27,7 @@ from lmeraser.state.heads_state import HeadsState
 from lmeraser.state.layout import HEADS_PART, PARTITION_PART, rows_part, specialist_part
 from lmeraser.state.manifest import Manifest, load_manifest
 from lmeraser.state.pipeline import Pipeline, chunks
-from lmeraser.state.public_artifacts import load_pipeline
+from lmeraser.state.pipeline_loading import load_pipeline
 from lmeraser.state.rows import RowTable
 from lmeraser.state.specialist import Specialist
 from lmeraser.store import open_store

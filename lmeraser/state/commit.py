@@ -1,4 +1,4 @@
-"""A commit: the record that names all current objects. It is the state of the system."""
+"""A commit: the record that names all current objects, and so the state of the system."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ class ClusterEntry:
     Attributes:
         key: hash of its anchors and bits.
         anchors: the anchors whose rows it holds.
-        bits: the leading bits (lmeraser.hashing.row_bits) that its rows share; empty above one anchor.
-        rows: how many rows it holds.
-        rows_object, rows_leaf: where its rows lie, and their keyed digest.
-        specialist_object, specialist_leaf: likewise its specialist; None while it has none.
+        bits: the leading bits (lmeraser.hashing.row_bits) that its rows share; empty unless it divides one anchor.
+        rows: its number of rows.
+        rows_object, rows_leaf: name of its rows' object, and their keyed digest.
+        specialist_object, specialist_leaf: the same for its specialist; None while it has none.
     """
 
     key: str
@@ -44,26 +44,26 @@ class ClusterEntry:
         return Region(self.anchors, self.bits)
 
     def state(self, tunes: Callable[[int], bool]) -> ClusterState:
-        """How far it is; ``tunes`` says whether a cluster with this many rows gets a specialist (StateConfig.tunes)."""
+        """Its state; ``tunes`` says whether a cluster with this many rows gets a specialist (StateConfig.tunes)."""
         if self.specialist_object is not None:
             return "tuned"
         return "awaits tuning" if tunes(self.rows) else "too small"
 
     def without_specialist(self) -> ClusterEntry:
-        """The same rows, answered for by the shared head."""
+        """The same rows, served by the shared head."""
         return replace(self, specialist_object=None, specialist_leaf=None)
 
 
 @dataclass(frozen=True)
 class Erasure:
-    """What a deletion comes to in the commit that leaves its rows out.
+    """The effect of a deletion in the commit that leaves its rows out.
 
     Attributes:
-        id: names the deletion.
-        clusters: keys of the clusters of the commit before that held its rows.
-        rows: how many rows it leaves out, without those that an earlier deletion left out while this one waited.
-        samples, subjects: keyed hashes of rows and subjects that it covers beyond those of its request's record,
-            because an ingest added rows after the request was accepted.
+        id: of the deletion.
+        clusters: keys of those clusters of the previous commit that held its rows.
+        rows: how many rows it removes, not counting those that an earlier deletion removed while this one waited.
+        samples, subjects: keyed hashes of rows and subjects that it covers in addition to those in the record of its
+            request, because an ingest added rows after the request was accepted.
     """
 
     id: str
@@ -74,7 +74,7 @@ class Erasure:
 
     @staticmethod
     def from_json(value: Mapping[str, Any]) -> Erasure:
-        """Read what a commit's record has of it. Raises KeyError, TypeError."""
+        """Read an erasure from the record of a commit. Raises KeyError, TypeError."""
         clusters, samples, subjects = (tuple(value[name]) for name in ("clusters", "samples", "subjects"))
         return Erasure(value["id"], clusters, samples, subjects, value["rows"])
 
@@ -86,9 +86,9 @@ class Commit:
     Attributes:
         clusters: sorted by key.
         heads_object, heads_leaf: statistics and solved heads.
-        fixed_leaves: leaves that no change of rows touches: configuration, public artifacts, fingerprint.
+        fixed_leaves: leaves that do not depend on private rows: configuration, public artifacts, fingerprint.
         partition_leaf: keyed digest of the partition.
-        erasures: the deletions whose rows this commit leaves out for the first time.
+        erasures: the deletions whose rows this commit is the first to leave out.
         number: its record's number in the log; 0 before it is appended. Not part of the state.
     """
 
@@ -101,7 +101,7 @@ class Commit:
     number: int = 0
 
     def leaves(self) -> dict[str, str]:
-        """The leaves of the state root by name."""
+        """The leaves of the state root, by part."""
         leaves = {**self.fixed_leaves, PARTITION_PART: self.partition_leaf, HEADS_PART: self.heads_leaf}
         for entry in self.clusters:
             leaves[rows_part(entry.key)] = entry.rows_leaf
@@ -116,16 +116,16 @@ class Commit:
 
     @cached_property
     def rows(self) -> int:
-        """How many rows the system holds."""
+        """How many rows the system has."""
         return sum(entry.rows for entry in self.clusters)
 
     def entry(self, key: str) -> ClusterEntry | None:
-        """The cluster with this key."""
+        """The cluster with this key; None when there is none."""
         return self._entries.get(key)
 
     @property
     def requests(self) -> tuple[str, ...]:
-        """Ids of the deletions whose rows this commit leaves out for the first time."""
+        """Ids of the deletions whose rows this commit is the first to leave out."""
         return tuple(erasure.id for erasure in self.erasures)
 
     def objects(self) -> set[str]:
@@ -160,7 +160,7 @@ class Commit:
             erasures = tuple(map(Erasure.from_json, body.pop("erasures")))
             commit = Commit(**body, clusters=clusters, erasures=erasures, number=record.number)
         except (KeyError, TypeError) as error:
-            raise LogError(f"log record {record.number} is not a commit: {error}") from error
+            raise LogError(f"log record {record.number} is not a commit: {error!r}") from error
         if commit.root != root:
             raise LogError(f"log record {record.number} names the root {root}, but its leaves give {commit.root}")
         return commit

@@ -1,7 +1,7 @@
-"""Objects that a commit names: named, and read and compared with their keyed digests.
+"""Reading the objects that a commit names, and comparing them with their keyed digests.
 
-Every function that reads raises ObjectMissingError when the object is gone, and ObjectCorruptError when it is not what
-the commit names.
+Every function that reads raises ObjectMissingError when the object is missing, and ObjectCorruptError when its content
+does not have the digest that the commit names.
 """
 
 from __future__ import annotations
@@ -26,7 +26,14 @@ _NAMED = 10
 
 
 def read_rows(store: Store, hash_key: HashKey, name: str, part: str, leaf: str) -> RowTable:
-    """Rows; ``part`` is the part of the state that they are, such as ``rows/<cluster>``."""
+    """Read rows.
+
+    Args:
+        store, hash_key: where they are, and the key of the digest.
+        name: of the object.
+        part: the part of the state that the leaf is keyed for, such as ``rows/<cluster>``.
+        leaf: the keyed digest that the content must have.
+    """
     rows = RowTable.from_parquet(store.get(name), name)
     _check(hash_key, name, part, rows.digest(), leaf)
     return rows
@@ -46,7 +53,7 @@ def read_specialist(store: Store, hash_key: HashKey, key: str, name: str, leaf: 
 
 def read_heads(store: Store, hash_key: HashKey, commit: Commit) -> HeadsState:
     """The heads of a commit."""
-    # Owners read rows alone, and solve nothing.
+    # Imported here: owners read only rows, and solve no heads.
     from lmeraser.state.heads_state import HeadsState
 
     heads = HeadsState.from_safetensors(store.get(commit.heads_object), commit.heads_object)
@@ -55,21 +62,21 @@ def read_heads(store: Store, hash_key: HashKey, commit: Commit) -> HeadsState:
 
 
 def missing_objects(store: Store, commit: Commit) -> tuple[str, ...]:
-    """The names of objects that the commit names and the store does not hold, sorted; none of them is read.
+    """Names of the objects that the commit names and that are not in the store, sorted. No object is read.
 
     A coordinator that works on the store may have purged them in favour of a newer commit: look for that one first.
     """
-    held = {name for folder in DATA_FOLDERS for name in store.names(folder)}
-    return tuple(sorted(commit.objects() - held))
+    present = {name for folder in DATA_FOLDERS for name in store.names(folder)}
+    return tuple(sorted(commit.objects() - present))
 
 
 def missing_now(store: Store, log: Log, commit: Commit) -> tuple[str, ...]:
-    """Like :func:`missing_objects`, of a store that others work on: of the newest commit by the time it was looked at.
+    """Like :func:`missing_objects`, for a store that others work on: for the commit that is newest when it is checked.
 
     Args:
-        store: may be changed meanwhile.
-        log: the store's; it is advanced.
-        commit: the newest that the log has shown.
+        store: may change meanwhile.
+        log: of the store; it is advanced.
+        commit: the newest commit that the log has read.
     """
     while missing := missing_objects(store, commit):
         newer = newest_commit(log.advance())
@@ -80,14 +87,14 @@ def missing_now(store: Store, log: Log, commit: Commit) -> tuple[str, ...]:
 
 
 def check_objects(store: Store, commit: Commit) -> None:
-    """Check that the store holds all that the commit names.
+    """Check that all objects that the commit names are in the store.
 
     Raises:
-        ObjectMissingError: when it does not; names the objects, and what to do.
+        ObjectMissingError: when some are not; the message names them, and what to do.
     """
     if missing := missing_objects(store, commit):
         raise ObjectMissingError(
-            f"{len(missing)} of the {len(commit.objects())} objects that commit {commit.number} names are gone from "
+            f"{len(missing)} of the {len(commit.objects())} objects that commit {commit.number} names are missing from "
             f"{store.uri}: {', '.join(missing[:_NAMED])}{', …' if len(missing) > _NAMED else ''}. Put them back from a "
             "copy of the store, or restore an older copy with the log of this one: `lmeraser log mirror`, then "
             "`lmeraser restore`"
@@ -96,4 +103,4 @@ def check_objects(store: Store, commit: Commit) -> None:
 
 def _check(hash_key: HashKey, name: str, part: str, digest: str, leaf: str | None) -> None:
     if state_leaf(hash_key, part, digest) != leaf:
-        raise ObjectCorruptError(f"{name} does not have the digest that its commit names")
+        raise ObjectCorruptError(f"{name} does not have the digest that the commit names")

@@ -17,7 +17,7 @@ from lmeraser.learning.backbone import create_model, open_backbone
 from lmeraser.learning.weights import weights_of
 from lmeraser.state.digests import tensor_digest
 from lmeraser.state.keys import init_keys
-from lmeraser.state.public_artifacts import backbone_digest, build_public
+from lmeraser.state.public_fit import backbone_digest, build_public
 from lmeraser.store import LocalStore
 
 

@@ -212,7 +212,7 @@ def test_a_folder_that_disappears_between_the_two_requests_of_a_poll_renews_noth
     lease.poll()
     clock.now += LEASE_S
     unmounted = True
-    with pytest.raises(StoreError, match="cannot be seen"):
+    with pytest.raises(StoreError, match="is missing now"):
         lease.poll()
     assert not lease.holds(number)
 

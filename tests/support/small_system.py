@@ -29,7 +29,9 @@ from lmeraser.state.log import Log
 from lmeraser.state.manifest import Manifest, load_manifest
 from lmeraser.state.merkle import merkle_root
 from lmeraser.state.pipeline import Pipeline
-from lmeraser.state.public_artifacts import build_public, create_store, load_pipeline
+from lmeraser.state.pipeline_loading import load_pipeline
+from lmeraser.state.public_artifacts import create_store
+from lmeraser.state.public_fit import build_public
 from lmeraser.store import LocalStore, Store
 
 # "cuda" has every test that builds such a system run on a GPU.

@@ -168,7 +168,7 @@ def test_a_restore_that_is_broken_off_shuts_the_store_for_every_command(
         patch.setattr("actors.owner.Owner.write_rows", _full)
         lmeraser(*restore).failed(1, "No space left")
     for command in (("status",), ("log", "check"), ("deletions", "list"), ("clusters", "list"), ("verify", *keys)):
-        lmeraser(*command, *at).failed(1, "not wholly restored", "lmeraser restore")
+        lmeraser(*command, *at).failed(1, "not fully restored", "lmeraser restore")
     found = lmeraser(*restore, "--json")
     assert (found.code, found.json["erased"], held(copy) & {"s3", "s4", "s10"}) == (0, 3, set())
     receipt = lmeraser("receipt", "show", found.json["deletions"][0], *at).json

@@ -14,7 +14,8 @@ from lmeraser.data import Sample
 from lmeraser.learning.public_prompt import learn_public_prompt
 from lmeraser.learning.tuning import TuningRows, tune_prompt
 from lmeraser.state.pipeline import Pipeline
-from lmeraser.state.public_artifacts import build_public, open_pipeline
+from lmeraser.state.pipeline_loading import open_pipeline
+from lmeraser.state.public_fit import build_public
 
 
 @pytest.fixture(scope="module", params=["token", "deep", "pad", "conv"])
