@@ -82,7 +82,7 @@ def test_a_bucket_that_takes_150_ms_for_a_request_refuses_no_answer_while_rows_a
             answered(replica, lambda commit, erased=erased: erased.done() and commit >= erased.result())  # type: ignore[misc]
 
 
-def test_a_replica_asks_its_bucket_for_looks_and_for_nothing_else(proxied: tuple[System, S3Proxy]) -> None:
+def test_a_replica_sends_its_bucket_polls_and_nothing_else(proxied: tuple[System, S3Proxy]) -> None:
     system, proxy = proxied
     replica = Replica(system.store, system.keys, ServingConfig())
     last = Log(system.store).advance()[-1].number
@@ -92,10 +92,10 @@ def test_a_replica_asks_its_bucket_for_looks_and_for_nothing_else(proxied: tuple
     path = proxy.requests[start].split(" ")[1].rpartition("/log/")[0]
     expected = {f"GET {path}/{record_object(last + 1)}", f"HEAD {path}/{record_object(last)}"}
     assert set(asked) == expected
-    # One of each look; the last may be on its way.
+    # One of each per poll; the last poll may be under way.
     assert max(asked.values()) - min(asked.values()) <= 1
-    a_second = len(expected) * POLLS_PER_LEASE / system.manifest.lease_s
-    assert f"{a_second:g} requests a second" in DOCUMENT.read_text()
+    per_second = len(expected) * POLLS_PER_LEASE / system.manifest.lease_s
+    assert f"{per_second:g} requests per second" in DOCUMENT.read_text()
 
 
 def test_a_replica_whose_bucket_is_gone_and_comes_back_answers_again(proxied: tuple[System, S3Proxy]) -> None:
