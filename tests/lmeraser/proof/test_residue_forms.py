@@ -87,7 +87,7 @@ def test_an_id_beyond_the_first_plane_is_found_in_json() -> None:
     assert found(json.dumps("photo \U0001f600 of May").encode(), "photo \U0001f600")[0] == {FIRST}
 
 
-def test_an_id_in_utf_16_is_found_at_odd_places_too() -> None:
+def test_an_id_in_utf_16_is_found_at_odd_positions_too() -> None:
     for start in (b"", b"x"):
         for encoding in ("utf-16-le", "utf-16-be"):
             assert found(start + f"hello {PLAIN}!".encode(encoding), PLAIN)[0] == {FIRST}
@@ -110,7 +110,7 @@ def test_a_remaining_id_is_excused_in_a_line_of_a_json_string() -> None:
         assert found(text, PLAIN)[0] == {FIRST}
 
 
-def test_an_id_with_blanks_is_told_from_a_longer_one_that_remains() -> None:
+def test_an_id_with_blanks_is_distinguished_from_a_longer_one_that_remains() -> None:
     assert found(b"asked: Jane Doe 10.", "Jane Doe 1", known=("Jane Doe 10",))[0] == set()
     assert found(b"asked: Jane Doe 1.", "Jane Doe 1", known=("Jane Doe 10",))[0] == {FIRST}
 
@@ -132,13 +132,13 @@ def test_an_id_without_a_letter_is_doubtful_and_not_a_finding(name: str) -> None
     assert Needles([name], {}, []).found(f"pid {name}".encode(), plain_numbers=False) == (set(), set())
 
 
-def test_what_a_remaining_image_has_too_is_no_trace() -> None:
+def test_parts_that_a_remaining_image_has_too_are_not_traces() -> None:
     preamble, own = NOISE[:1000], NOISE[1000:]
     parts = regions(preamble, 1) + regions(own, 1)
     assert held_elsewhere(parts, [preamble + b"another picture"]) == set(regions(preamble, 1))
 
 
-def test_rotated_logs_are_unpacked_also_where_several_follow_each_other() -> None:
+def test_rotated_logs_are_unpacked_even_if_several_follow_each_other() -> None:
     needles = Needles([PLAIN], {}, [])
     logs = gzip.compress(b"." * 400_000) + gzip.compress(b"x" * 100_000 + PLAIN.encode())
     assert PLAIN.encode() not in logs
@@ -146,7 +146,7 @@ def test_rotated_logs_are_unpacked_also_where_several_follow_each_other() -> Non
     assert in_file(logs + b"\0" * 512, needles) == {FIRST}
 
 
-def test_a_damaged_or_endless_gzip_file_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_damaged_or_endless_gzip_file_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lmeraser.proof.residue.files.MAX_UNPACKED", 1 << 20)
     packed = gzip.compress(bytes(NOISE) * 50)
     for data in (gzip.compress(bytes(3 << 20)), packed[:3000] + b"\xff" * 500 + packed[3500:]):
@@ -160,7 +160,7 @@ def test_other_kinds_of_compression_are_named() -> None:
 
 
 @pytest.mark.parametrize("place", range(900, 1100, 7))
-def test_an_id_is_found_and_told_from_a_longer_one_wherever_a_file_is_cut(
+def test_an_id_is_found_and_distinguished_from_a_longer_one_wherever_a_file_is_cut(
     place: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("lmeraser.proof.residue.files.PIECE", 1000)
@@ -187,7 +187,7 @@ def test_names_links_and_what_is_behind_them_are_given_once(tmp_path: Path) -> N
     assert not any(entry.trouble for entry in given.values())
 
 
-def test_the_name_of_a_file_tells() -> None:
+def test_the_name_of_a_file_is_searched() -> None:
     needles = Needles([PLAIN, "ab1", "7", "red/q0.png"], {}, ["patient-04178"])
     assert needles.named(f"logs/{PLAIN}.png") == ({FIRST}, set())
     assert needles.named("logs/patient-04178.png") == (set(), set())

@@ -58,7 +58,7 @@ def test_purge_removes_the_bytes_from_the_folder(store: LocalStore, tmp_path: Pa
 
 
 @pytest.mark.parametrize("umask", [0o000, 0o022, 0o077])
-def test_nobody_else_may_read_what_it_makes(tmp_path: Path, umask: int) -> None:
+def test_nobody_else_may_read_its_files(tmp_path: Path, umask: int) -> None:
     seen: dict[str, int] = {}
     before = os.umask(umask)
     try:
@@ -82,7 +82,7 @@ def test_a_folder_that_is_linked_into_itself_is_kept_once(store: LocalStore, tmp
     assert [data for _, data in store.kept()] == [b"1"]
 
 
-def test_a_write_leaves_nothing_beside_the_object(store: LocalStore, tmp_path: Path) -> None:
+def test_a_write_leaves_nothing_next_to_the_object(store: LocalStore, tmp_path: Path) -> None:
     store.put("rows/a", b"1")
     store.put("rows/a", b"2")
     store.put_if_absent("log/1", b"1")
@@ -184,7 +184,7 @@ def test_a_killed_writer_leaves_only_whole_objects(killed: tuple[LocalStore, int
             assert data[0] == int(name.removeprefix("absent/")) % 251
 
 
-def test_what_a_killed_writer_left_half_done_is_no_object_and_can_be_purged(tmp_path: Path) -> None:
+def test_a_half_written_file_of_a_killed_writer_is_not_an_object_and_can_be_purged(tmp_path: Path) -> None:
     code = """
 import os, signal, sys
 from pathlib import Path
@@ -230,9 +230,7 @@ def test_a_local_path_opens_a_folder(tmp_path: Path, before: str) -> None:
     assert store.uri == str(tmp_path / "store")
 
 
-def test_a_relative_path_stays_where_it_was_when_the_working_folder_changes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_relative_path_does_not_move_with_the_working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path)
     store = open_store("store")
@@ -277,26 +275,28 @@ def test_one_folder_is_one_store_however_it_is_spelled(
 
 
 @pytest.mark.parametrize("uri", ["file://other/store", "file:store", "file://"])
-def test_a_file_uri_that_is_no_path_of_this_machine_is_refused(uri: str) -> None:
+def test_a_file_uri_of_another_machine_is_refused(uri: str) -> None:
     with pytest.raises(ConfigError, match=re.escape(f"{uri!r} is not a path of this machine; allowed is file:///path")):
         open_store(uri)
 
 
-def test_links_that_lead_to_each_other_are_told(tmp_path: Path) -> None:
+def test_a_loop_of_links_is_reported(tmp_path: Path) -> None:
     (tmp_path / "a").symlink_to("b")
     (tmp_path / "b").symlink_to("a")
     with pytest.raises(ConfigError, match=r"cannot follow the links in .*/a"):
         open_store(str(tmp_path / "a"))
 
 
-def test_a_home_folder_that_nobody_knows_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unknown_home_folder_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("HOME")
     monkeypatch.setattr(os, "getuid", lambda: 54321)
     with pytest.raises(ConfigError, match="'~/store' is: set HOME, or name the folder from the root"):
         open_store("~/store")
 
 
-def test_a_folder_that_cannot_be_listed_is_no_empty_folder(store: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_that_cannot_be_listed_does_not_count_as_empty(
+    store: LocalStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
     store.put("rows/a/1", b"row")
     store.put("rows/b/1", b"row")
     broken = f"{store.uri}/rows/a"
@@ -326,7 +326,7 @@ def test_the_check_of_a_folder_leaves_nothing_behind(store: LocalStore, tmp_path
 
 
 @pytest.mark.parametrize("code", [errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS])
-def test_a_disk_without_hard_links_is_told_by_the_check(
+def test_the_check_reports_a_disk_without_hard_links(
     store: LocalStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
 ) -> None:
     def no_link(*_: object) -> None:
@@ -338,7 +338,7 @@ def test_a_disk_without_hard_links_is_told_by_the_check(
     assert files_below(tmp_path) == []
 
 
-def test_a_link_that_replaces_a_file_is_told_by_the_check(
+def test_the_check_reports_a_link_that_replaces_a_file(
     store: LocalStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "link", lambda old, new: Path(new).write_bytes(Path(old).read_bytes()))
@@ -347,7 +347,7 @@ def test_a_link_that_replaces_a_file_is_told_by_the_check(
     assert files_below(tmp_path) == []
 
 
-def test_a_folder_that_cannot_be_written_is_told_by_the_check(tmp_path: Path) -> None:
+def test_the_check_reports_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("not a folder")
     with pytest.raises(StoreError, match=r"cannot write probe/\w+ in .*/file"):
         LocalStore(tmp_path / "file").check()
@@ -360,6 +360,6 @@ def test_an_unknown_scheme_is_refused_and_what_is_allowed_is_named(uri: str) -> 
     assert "file://" in str(caught.value)
 
 
-def test_no_store_at_all_is_refused_with_how_to_name_one() -> None:
+def test_without_a_store_the_error_says_how_to_name_one() -> None:
     with pytest.raises(StoreError, match="--store"):
         open_store("")
