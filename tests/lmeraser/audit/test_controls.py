@@ -1,4 +1,4 @@
-"""Faked deletions: which section of an audit sees which lie."""
+"""Faked deletions: which section of an audit sees which tampering."""
 
 from __future__ import annotations
 

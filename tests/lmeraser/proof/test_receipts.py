@@ -62,7 +62,7 @@ def body() -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("lie", "said"),
+    ("changes", "message"),
     [
         ({"samples": body()["samples"][:1] * 2}, "sample hash .* twice"),
         ({"subjects": body()["subjects"] * 2}, "subject .* twice"),
@@ -71,12 +71,12 @@ def body() -> dict[str, Any]:
     ],
 )
 def test_a_signed_receipt_that_counts_twice_or_has_two_states_of_one_commit_is_refused(
-    lie: dict[str, Any], said: str
+    changes: dict[str, Any], message: str
 ) -> None:
     receipt = body()
     verify_receipt(sign({**receipt, "completed": {**receipt["after"], "rows": []}}, KEY), KEY.public_key())
-    with pytest.raises(ReceiptError, match=said):
-        verify_receipt(sign({**receipt, **lie}, KEY), KEY.public_key())
+    with pytest.raises(ReceiptError, match=message):
+        verify_receipt(sign({**receipt, **changes}, KEY), KEY.public_key())
 
 
 def as_sent(receipt: dict[str, Any]) -> dict[str, Any]:

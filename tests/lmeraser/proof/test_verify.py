@@ -1,4 +1,4 @@
-"""Verification compares what lies in the store with what the remaining rows give, and names what differs."""
+"""Verification compares what the store contains with what the remaining rows give, and names what differs."""
 
 from __future__ import annotations
 

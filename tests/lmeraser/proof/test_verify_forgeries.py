@@ -1,4 +1,4 @@
-"""Verification against an operator who forges the commit too: what lies in the store agrees with its log.
+"""Verification against an operator who forges the commit too: the contents of the store agree with its log.
 
 Then only the recomputation can tell. Rows are recomputed in a thread here; worker processes take long to start.
 

@@ -1,4 +1,4 @@
-"""The hash key and the signing key: where they lie, who may read them, what is refused."""
+"""The hash key and the signing key: where they are, who may read them, what is refused."""
 
 from __future__ import annotations
 
