@@ -33,6 +33,10 @@ pytestmark = [
 ARTIFACTS = Path(__file__).parents[2] / "artifacts"
 SystemOf = Callable[..., System]
 HOSTILE = "<img src=x onerror=document.title='taken'>"
+AREAS = """() => Object.fromEntries([...document.querySelectorAll("#treemap > div")].map((tile) => {
+    const box = tile.getBoundingClientRect();
+    return [tile.dataset.key, box.width * box.height];
+}))"""
 _OPTIONS = ["--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
 
 
@@ -116,16 +120,13 @@ def test_the_treemap_has_a_tile_per_cluster_whose_area_is_proportional_to_its_ro
     with live(Service(system)) as url:
         seen = visit(url)
         expect(seen.page.locator("#rows")).to_have_text("90")
-        tiles = seen.page.locator("#treemap > div")
-        boxes = {tile.get_attribute("data-key"): tile.bounding_box() for tile in tiles.all()}
+        # In one step: a redraw replaces all tiles.
+        areas: dict[str, float] = seen.page.evaluate(AREAS)
         seen.page.screenshot(path=ARTIFACTS / "page.png")
     entries = system.newest().clusters
-    assert boxes.keys() == {entry.key for entry in entries}
-    whole = sum(box["width"] * box["height"] for box in boxes.values() if box)
+    assert areas.keys() == {entry.key for entry in entries}
     for entry in entries:
-        box = boxes[entry.key]
-        assert box is not None
-        assert box["width"] * box["height"] / whole == pytest.approx(entry.rows / 90, rel=0.02)
+        assert areas[entry.key] / sum(areas.values()) == pytest.approx(entry.rows / 90, rel=0.02)
     assert seen.hosts == {urlsplit(url).netloc}
     assert seen.errors == []
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,20 +10,13 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from PIL import Image
+from source_files import LABELS, png
 
 from lmeraser.config import SourceConfig
 from lmeraser.data import Sample, SourceReport, open_source
 from lmeraser.hashing import HashKey
 
-LABELS = ("cat", "dog", "eel")
 KEY = HashKey(bytes(range(32)))
-
-
-def png(level: int) -> bytes:
-    buffer = io.BytesIO()
-    Image.new("L", (3, 3), level).save(buffer, "PNG")
-    return buffer.getvalue()
 
 
 def rows_of(path: Path, columns: dict[str, Any], key: HashKey | None = KEY, names: Sequence[str] = ()) -> list[Sample]:
