@@ -1,4 +1,4 @@
-"""The public prompt: tuned on public rows, and used for every row that has no specialist prompt (design 4.3).
+"""The public prompt: tuned on public rows, and used for every row that has no specialist prompt (design 4.3, decision 25).
 
 It adapts the frozen backbone to its new image size and, as far as public rows show it, to linear heads. No private row
 contributes to it, so a deletion leaves it unchanged.
