@@ -28,8 +28,7 @@ def deterministic() -> Iterator[None]:
     """One thread, deterministic kernels and full float32 for BLAS, FAISS and torch inside the block.
 
     Results must not depend on how many cores a machine has, so work is parallel by process, or by threads each of which
-    computes alone (decision 2). Ray sets ``OMP_NUM_THREADS`` per actor, and ``eigh`` on one thread differs from ``eigh``
-    on two.
+    computes alone (decision 2). Ray sets ``OMP_NUM_THREADS`` per actor, and ``eigh`` differs between one thread and two.
     """
     # Code that computes with one of them has imported it; importing it here would slow down all other callers.
     torch = sys.modules.get("torch")
@@ -47,7 +46,7 @@ def deterministic() -> Iterator[None]:
         if torch is not None:
             torch.set_num_threads(1)
             torch.use_deterministic_algorithms(True)
-            # Full float32 (decision 36): by default, convolutions on a GPU round to TF32, and kernels are chosen by timing.
+            # Full float32 (decision 36): by default, GPU convolutions round to TF32, and kernels are chosen by timing.
             restored.callback(torch.set_float32_matmul_precision, torch.get_float32_matmul_precision())
             torch.set_float32_matmul_precision("highest")
             cudnn = torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
