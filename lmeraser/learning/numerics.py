@@ -28,7 +28,7 @@ def deterministic() -> Iterator[None]:
     """One thread, deterministic kernels and full float32 for BLAS, FAISS and torch inside the block.
 
     Results must not depend on how many cores a machine has, so work is parallel by process, or by threads each of which
-    computes alone (decision 2). Ray sets ``OMP_NUM_THREADS`` per actor, and ``eigh`` differs between one and two threads.
+    computes alone (decision 2). Ray sets ``OMP_NUM_THREADS`` per actor, and ``eigh`` depends on the thread count.
     """
     # Code that computes with one of them has imported it; importing it here would slow down all other callers.
     torch = sys.modules.get("torch")
