@@ -125,7 +125,7 @@ def test_a_store_json_that_lacks_a_part_is_told(lmeraser: Run, tmp_path: Path) -
         ("delete --store STORE --sample-id s1 --wait soon", 2, "'soon'"),
         ("deletions retry none --store STORE --timeout -1", 2, "--timeout"),
         ("residue --store STORE --ids-file FOLDER/none", 2, "FOLDER/none"),
-        ("residue --store STORE", 2, "nothing to look for"),
+        ("residue --store STORE", 2, "nothing to search for"),
         ("residue --store STORE --ids-file FOLDER/empty", 2, "names no id"),
         ("residue --store STORE --keys OTHER --ids-file FOLDER/text", 1, "hash key is not the one"),
         (

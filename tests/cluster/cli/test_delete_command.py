@@ -13,8 +13,8 @@ import pytest
 from command_line import Run
 from small_system import System, finish, samples
 
-from cluster.cli import deletions
 from cluster.cli.ids_file import read_ids
+from cluster.cli.store_deletions import StoreDeletions
 from lmeraser.deletion import Deletion
 from lmeraser.errors import ConfigError
 
@@ -29,13 +29,13 @@ def system(system_of: SystemOf, monkeypatch: pytest.MonkeyPatch) -> System:
     rows = [replace(row, sample_id=ODD.get(place, row.sample_id)) for place, row in enumerate(samples(0, 24))]
     system.ingest(rows)
 
-    def asked(_store: object, _config: object, _keys: object, method: str, *arguments: Any) -> Deletion:
+    def request(_: object, method: str, *arguments: Any) -> Deletion:
         coordinator = system.coordinator()
         answer: Deletion = getattr(coordinator, method)(*arguments)
         finish(coordinator)
         return answer
 
-    monkeypatch.setattr(deletions, "_asked", asked)
+    monkeypatch.setattr(StoreDeletions, "_request", request)
     return system
 
 
@@ -151,4 +151,4 @@ def test_a_deletion_of_nobody_fails_unless_that_is_allowed(lmeraser: Run, system
 def test_ids_that_are_unknown_beside_known_ones_are_a_warning(lmeraser: Run, system: System) -> None:
     ran = lmeraser("delete", "--store", system.store.uri, "--sample-id", "s9", "--sample-id", "s99", "--json")
     assert (ran.code, ran.json["rows"], ran.json["nothing_known"]) == (0, 1, False)
-    assert "1 of 2 id(s) are not held, such as 's99'" in ran.err
+    assert "1 of 2 id(s) are not in the store, such as 's99'" in ran.err

@@ -9,7 +9,7 @@ import pytest
 import ray
 from command_line import Run
 
-from cluster.cli import jobs
+from cluster.cli import target
 from lmeraser.errors import ConfigError, DataError
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_local")]
@@ -42,7 +42,7 @@ def test_the_cause_of_what_crossed_ray_is_told(
             ray.get(ray.remote(raises).remote(more - 1))
         raise error
 
-    monkeypatch.setattr(jobs, "find_store", lambda *_: raises(processes))
+    monkeypatch.setattr(target, "find_store", lambda *_: raises(processes))
     ran = lmeraser("tune", "--store", "nowhere")
     assert (ran.code, ran.out) == (code, "")
     assert ran.err == f"{said}\n"
@@ -59,7 +59,7 @@ def test_why_an_actor_did_not_start_is_told(lmeraser: Run, monkeypatch: pytest.M
     def begin(*_: Any) -> None:
         ray.get(ray.remote(Broken).remote().call.remote())
 
-    monkeypatch.setattr(jobs, "find_store", begin)
+    monkeypatch.setattr(target, "find_store", begin)
     ran = lmeraser("tune", "--store", "nowhere")
     ran.failed(
         1, "The actor died because of an error raised in its creation task", "ValueError: no such device: cuda:7"
