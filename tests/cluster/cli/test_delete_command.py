@@ -17,6 +17,8 @@ from cluster.cli.ids_file import read_ids
 from cluster.cli.store_deletions import StoreDeletions
 from lmeraser.deletion import Deletion
 from lmeraser.errors import ConfigError
+from lmeraser.state.pipeline import Pipeline
+from lmeraser.state.rows import RowTable
 
 SystemOf = Callable[..., System]
 ODD = {0: "cust-000", 1: " lead", 2: "trail ", 3: 'say "hi"', 4: "two\nlines", 5: "#7", 6: "Doe, John", 7: "Zoë"}
@@ -152,3 +154,52 @@ def test_ids_that_are_unknown_beside_known_ones_are_a_warning(lmeraser: Run, sys
     ran = lmeraser("delete", "--store", system.store.uri, "--sample-id", "s9", "--sample-id", "s99", "--json")
     assert (ran.code, ran.json["rows"], ran.json["nothing_known"]) == (0, 1, False)
     assert "1 of 2 id(s) are not in the store, such as 's99'" in ran.err
+
+
+def test_why_an_erasure_is_held_up_is_asked_of_the_running_coordinator(
+    lmeraser: Run, system: System, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    coordinator = system.coordinator()
+    deletion_id = coordinator.delete(["s9"], []).id
+
+    def running(_: object, method: str, *arguments: str) -> Any:
+        answer = getattr(coordinator, method)(*arguments)
+        deletions = [answer] if isinstance(answer, Deletion) else answer
+        held_up = [replace(deletion, reason="the disk is full") for deletion in deletions]
+        return held_up[0] if isinstance(answer, Deletion) else held_up
+
+    at = ("--store", system.store.uri)
+    assert lmeraser("deletions", "show", deletion_id, *at, "--json").json["reason"] is None
+    monkeypatch.setattr(StoreDeletions, "_running", running)
+    assert lmeraser("deletions", "show", deletion_id, *at, "--json").json["reason"] == "the disk is full"
+    assert lmeraser("deletions", "list", *at, "--json").json["deletions"][-1]["reason"] == "the disk is full"
+    late = lmeraser("deletions", "wait", deletion_id, *at, "--timeout", 0)
+    late.failed(1, "is accepted after 0 s, not completed: the disk is full")
+
+
+def test_a_retry_that_has_not_begun_is_no_failure(
+    lmeraser: Run, system: System, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> Any:
+        raise MemoryError
+
+    monkeypatch.setattr("actors.planner.FIRST_PAUSE_S", 0.0)
+    at = ("--store", system.store.uri)
+    largest = max(system.newest().clusters, key=lambda entry: entry.rows)
+    row = RowTable.from_parquet(system.store.get(largest.rows_object), largest.rows_object).sample_ids[0]
+    with monkeypatch.context() as patch:
+        patch.setattr(Pipeline, "specialist", fail)
+        failed = lmeraser("delete", *at, "--sample-id", row, "--json")
+    assert (failed.code, failed.json["status"]) == (1, "failed")
+    coordinator = system.coordinator()
+    monkeypatch.setattr(StoreDeletions, "_request", lambda _, method, *ids: getattr(coordinator, method)(*ids))
+    pauses: list[float] = []
+
+    def work(pause_s: float) -> None:
+        pauses.append(pause_s)
+        coordinator.step()
+
+    monkeypatch.setattr("cluster.cli.deletions.time.sleep", work)
+    done = lmeraser("deletions", "retry", failed.json["id"], *at, "--json")
+    assert (done.code, done.json["status"]) == (0, "completed")
+    assert pauses
