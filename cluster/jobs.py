@@ -1,4 +1,4 @@
-"""The jobs that the command line runs on Ray over a store: ingest rows, tune what awaits it, delete."""
+"""The jobs that the command line runs on Ray over a store: ingest rows, and tune the clusters that await it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from lmeraser.state.public_artifacts import load_pipeline
 from lmeraser.store import open_store
 
 _CHUNK_ROWS = 256
-# Less than a whole one, because owners and a replica may hold the rest of a small machine for as long as they serve.
+# Less than one CPU, because on a small machine owners and a replica may occupy the rest as long as they run.
 _WRITER_CPUS = 0.5
 _POLL_S = 0.1
 _RENEW_S = 0.5
@@ -41,10 +41,10 @@ Report = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class IngestSummary:
-    """What an ingest did.
+    """The result of an ingest.
 
     Attributes:
-        outcome: what became of the rows.
+        outcome: how many rows were added, present already, or left out because they were erased.
         skipped: why images were left out, by sample id.
         source: what the source left out, and how many of its rows had no sample id.
     """
@@ -65,19 +65,19 @@ def ingest(
     report: Report,
     images: ImagesConfig | None = None,
 ) -> IngestSummary:
-    """Check the source, have Ray workers write its rows into the store, and have the coordinator commit them.
+    """Check the source, let Ray workers write its rows into the store, and let the coordinator commit them.
 
     Every worker reads the source itself: rows never pass through Ray's object store.
 
     Args:
         coordinator: the coordinator's actor handle.
-        site: where workers find the store.
+        site: the store and its keys.
         manifest: the store's.
         source: where the rows come from.
-        skip_bad: leave undecodable images out instead of refusing.
-        force: take rows that were erased before, too.
+        skip_bad: leave undecodable images out instead of refusing the source.
+        force: also add rows that were erased before.
         report: called with what is being done, how much of it is done, and how much there is.
-        images: which images are taken.
+        images: the limits on images.
 
     Raises:
         DataError: when the source holds no rows, repeats a sample id, or holds undecodable images.
@@ -102,7 +102,7 @@ def ingest(
 
 @dataclass(frozen=True)
 class _Reading:
-    """How the source is read, by the job and by each of its workers."""
+    """How the job and each of its workers read the source."""
 
     source: SourceConfig
     images: ImagesConfig
@@ -117,7 +117,7 @@ class _Reading:
 
 
 def _write_all(coordinator: Any, site: StoreRef, reading: _Reading, prefix: str, rows: int, report: Report) -> None:
-    """Have workers write all rows of the source under the prefix; when this returns or raises, none writes any more."""
+    """Let workers write all rows of the source under the prefix; when this returns or raises, no worker writes."""
     on_gpu = load_manifest(open_store(site.store_uri)).config.backbone.device == "cuda"
     cores = int(ray.cluster_resources().get("GPU" if on_gpu else "CPU", 1))
     workers = max(1, min(cores, -(-rows // _CHUNK_ROWS)))
@@ -143,13 +143,13 @@ def _write_all(coordinator: Any, site: StoreRef, reading: _Reading, prefix: str,
 
 
 def tune(coordinator: Any, report: Report) -> dict[str, Any]:
-    """Wait until no cluster awaits a tuning; the coordinator has them tuned by itself.
+    """Wait until no cluster awaits a tuning; the coordinator starts the tunings by itself.
 
     Returns:
-        The coordinator's status.
+        The coordinator's last status.
 
     Raises:
-        LMEraserError: when a cluster's tuning keeps failing.
+        LMEraserError: when the tuning of a cluster keeps failing.
     """
     total = 0
     while True:
@@ -166,7 +166,7 @@ def tune(coordinator: Any, report: Report) -> dict[str, Any]:
     return status
 
 
-# The worker ends with its task: an idle one would keep torch and its arrays, a gigabyte.
+# The worker ends with its task: an idle worker would keep a gigabyte for torch and its arrays.
 @ray.remote(max_calls=1)
 def _write_incoming(site: StoreRef, reading: _Reading, prefix: str, place: int, workers: int) -> Iterator[int]:
     """Write every ``workers``-th chunk of the source, from the ``place``-th on; gives how many rows it has taken in."""
@@ -174,7 +174,7 @@ def _write_incoming(site: StoreRef, reading: _Reading, prefix: str, place: int, 
     manifest = load_manifest(store)
     pipeline = load_pipeline(store, manifest)
     labels = manifest.config.labels
-    # Named by worker and turn, so that a worker that Ray starts again puts no row twice.
+    # Named by worker and run, so that a worker that Ray restarts writes no row twice.
     runs = SortedRuns(store, load_hash_key(Path(site.keys_folder)), f"{prefix}{place:04d}-", pipeline.dendrogram)
     read = 0
     for number, chunk in enumerate(sample_chunks(reading.samples(site, labels), _CHUNK_ROWS)):

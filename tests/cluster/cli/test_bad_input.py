@@ -118,7 +118,7 @@ def test_a_store_json_that_lacks_a_part_is_told(lmeraser: Run, tmp_path: Path) -
         ("verify --store STORE --keys OTHER", 1, "hash key is not the one"),
         ("verify --store STORE --keys KEYS --cluster none", 2, "'none'"),
         ("delete --store STORE", 2, "nothing to delete"),
-        ("delete --store STORE --ids-file FOLDER/empty", 2, "FOLDER/empty names no id"),
+        ("delete --store STORE --ids-file FOLDER/empty", 2, "FOLDER/empty holds no id"),
         ("delete --store STORE --ids-file FOLDER/none", 2, "FOLDER/none"),
         ("delete --store STORE --ids-file FOLDER", 2, "cannot read FOLDER"),
         ("delete --store STORE --ids-file FOLDER/binary", 2, "FOLDER/binary"),
@@ -126,7 +126,7 @@ def test_a_store_json_that_lacks_a_part_is_told(lmeraser: Run, tmp_path: Path) -
         ("deletions retry none --store STORE --timeout -1", 2, "--timeout"),
         ("residue --store STORE --ids-file FOLDER/none", 2, "FOLDER/none"),
         ("residue --store STORE", 2, "nothing to search for"),
-        ("residue --store STORE --ids-file FOLDER/empty", 2, "names no id"),
+        ("residue --store STORE --ids-file FOLDER/empty", 2, "holds no id"),
         ("residue --store STORE --keys OTHER --ids-file FOLDER/text", 1, "hash key is not the one"),
         (
             "residue --store STORE --keys KEYS --ids-file FOLDER/text --images FOLDER/text",

@@ -71,8 +71,8 @@ def test_what_belongs_to_the_file_is_no_part_of_an_id(tmp_path: Path, data: byte
 @pytest.mark.parametrize(
     ("data", "said"),
     [
-        (b"", "names no id"),
-        (b"\n  \n", "names no id"),
+        (b"", "holds no id"),
+        (b"\n  \n", "holds no id"),
         (b"sample_id,reason\ncust-004,art 17\n", "line 1 of .* header"),
         (b'"Subject_ID"\n"u1"\n', "line 1 of .* header"),
         (b"sample_id;date\nx;y\n", "header"),
