@@ -1,4 +1,4 @@
-"""``lmeraser delete`` and files of ids: whose id is meant, and what a deletion of nobody is told as."""
+"""``lmeraser delete`` and files of ids: which rows an id names, and how a deletion of unknown ids ends."""
 
 from __future__ import annotations
 
@@ -63,13 +63,13 @@ def written(folder: Path, data: bytes) -> Path:
         (b"0042\n42\n", ["0042", "42"]),
     ],
 )
-def test_what_belongs_to_the_file_is_no_part_of_an_id(tmp_path: Path, data: bytes, ids: list[str]) -> None:
+def test_marks_line_ends_and_quotes_are_not_part_of_an_id(tmp_path: Path, data: bytes, ids: list[str]) -> None:
     assert read_ids(written(tmp_path, data)) == (ids, [])
     assert read_ids(None, written(tmp_path, data)) == ([], ids)
 
 
 @pytest.mark.parametrize(
-    ("data", "said"),
+    ("data", "message"),
     [
         (b"", "holds no id"),
         (b"\n  \n", "holds no id"),
@@ -87,8 +87,8 @@ def test_what_belongs_to_the_file_is_no_part_of_an_id(tmp_path: Path, data: byte
         (b"one\n" + b"x" * 1025, "id in line 2 of .* has 1025 characters .*; allowed are 1 to 1024"),
     ],
 )
-def test_what_is_no_list_of_ids_is_refused(tmp_path: Path, data: bytes, said: str) -> None:
-    with pytest.raises(ConfigError, match=said):
+def test_a_file_that_is_not_a_list_of_ids_is_refused(tmp_path: Path, data: bytes, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
         read_ids(written(tmp_path, data))
 
 
@@ -108,26 +108,27 @@ def test_standard_input_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
         ("Zoe\u0308\n".encode(), 1),
     ],
 )
-def test_the_rows_that_are_meant_go(lmeraser: Run, system: System, tmp_path: Path, data: bytes, rows: int) -> None:
+def test_the_named_rows_are_deleted(lmeraser: Run, system: System, tmp_path: Path, data: bytes, rows: int) -> None:
     ran = lmeraser("delete", "--store", system.store.uri, "--ids-file", written(tmp_path, data), "--json")
     assert (ran.code, ran.json["rows"], ran.json["unknown_ids"], ran.json["nothing_known"]) == (0, rows, [], False)
     assert ran.err == ""
 
 
 @pytest.mark.parametrize(
-    ("one", "said"), [("", "is empty"), ("x" * 1025, "has 1025 characters"), ("\udce9", r"is '\udce9', which is not")]
+    ("identifier", "message"),
+    [("", "is empty"), ("x" * 1025, "has 1025 characters"), ("\udce9", r"is '\udce9', which is not")],
 )
 @pytest.mark.parametrize("option", ["--sample-id", "--subject-id"])
-def test_an_option_that_no_row_is_called_is_a_mistake(
-    lmeraser: Run, system: System, option: str, one: str, said: str
+def test_an_impossible_id_in_an_option_is_a_usage_error(
+    lmeraser: Run, system: System, option: str, identifier: str, message: str
 ) -> None:
     before = system.store.names()
-    ran = lmeraser("delete", "--store", system.store.uri, "--sample-id", "s9", option, one)
-    ran.failed(2, f"the id of {option} {said}", "allowed are 1 to 1024 characters")
+    ran = lmeraser("delete", "--store", system.store.uri, "--sample-id", "s9", option, identifier)
+    ran.failed(2, f"the id of {option} {message}", "allowed are 1 to 1024 characters")
     assert system.store.names() == before
 
 
-def test_an_idempotency_key_that_is_not_utf_8_is_a_mistake(lmeraser: Run, system: System) -> None:
+def test_an_idempotency_key_that_is_not_utf_8_is_a_usage_error(lmeraser: Run, system: System) -> None:
     ran = lmeraser("delete", "--store", system.store.uri, "--sample-id", "s9", "--idempotency-key", "\udce9")
     ran.failed(2, r"--idempotency-key is '\udce9'")
 
@@ -143,14 +144,20 @@ def test_a_deletion_of_nobody_fails_unless_that_is_allowed(lmeraser: Run, system
     ran = lmeraser(*ask)
     assert (ran.code, ran.json["rows"], ran.json["nothing_known"]) == (1, 0, True)
     assert ran.json["unknown_ids"] == ["lead ", "x,y"]
-    for said in ("nothing was deleted", "2 of 2", "'lead ' has blanks at its ends", "'x,y' may be a line", "--allow"):
-        assert said in ran.err
+    for message in (
+        "nothing was deleted",
+        "2 of 2",
+        "'lead ' has blanks at its ends",
+        "'x,y' may be a line",
+        "--allow",
+    ):
+        assert message in ran.err
     ran = lmeraser(*ask, "--allow-unknown")
     assert (ran.code, ran.json["nothing_known"]) == (0, True)
     assert "2 of 2" in ran.err
 
 
-def test_ids_that_are_unknown_beside_known_ones_are_a_warning(lmeraser: Run, system: System) -> None:
+def test_unknown_ids_next_to_known_ones_are_a_warning(lmeraser: Run, system: System) -> None:
     ran = lmeraser("delete", "--store", system.store.uri, "--sample-id", "s9", "--sample-id", "s99", "--json")
     assert (ran.code, ran.json["rows"], ran.json["nothing_known"]) == (0, 1, False)
     assert "1 of 2 id(s) are not in the store, such as 's99'" in ran.err

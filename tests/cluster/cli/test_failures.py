@@ -1,4 +1,4 @@
-"""The cause of what crossed Ray is what a user is told, not the first line of a remote traceback."""
+"""An exception that crossed Ray is reported by its cause, not by the first line of a remote traceback."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ RAISED: dict[str, Callable[[], Exception]] = {
 
 
 @pytest.mark.parametrize(
-    ("what", "code", "said"),
+    ("what", "code", "message"),
     [
         ("library", 1, "error: Ray: RuntimeError: Failed to decode image:\nMissing item"),
         ("empty", 1, "error: Ray: MemoryError"),
@@ -32,8 +32,8 @@ RAISED: dict[str, Callable[[], Exception]] = {
     ],
 )
 @pytest.mark.parametrize("processes", [1, 2])
-def test_the_cause_of_what_crossed_ray_is_told(
-    lmeraser: Run, monkeypatch: pytest.MonkeyPatch, what: str, code: int, said: str, processes: int
+def test_an_exception_from_ray_is_reported_by_its_cause(
+    lmeraser: Run, monkeypatch: pytest.MonkeyPatch, what: str, code: int, message: str, processes: int
 ) -> None:
     error = RAISED[what]()
 
@@ -45,10 +45,10 @@ def test_the_cause_of_what_crossed_ray_is_told(
     monkeypatch.setattr(target, "find_store", lambda *_: raises(processes))
     ran = lmeraser("tune", "--store", "nowhere")
     assert (ran.code, ran.out) == (code, "")
-    assert ran.err == f"{said}\n"
+    assert ran.err == f"{message}\n"
 
 
-def test_why_an_actor_did_not_start_is_told(lmeraser: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_reason_why_an_actor_did_not_start_is_reported(lmeraser: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     class Broken:
         def __init__(self) -> None:
             raise ValueError("no such device: cuda:7")

@@ -25,7 +25,7 @@ def system(system_of: SystemOf) -> System:
     return system
 
 
-def test_a_record_that_is_earlier_than_the_one_before_it_is_told(lmeraser: Run, system: System) -> None:
+def test_a_record_dated_before_its_predecessor_is_reported(lmeraser: Run, system: System) -> None:
     file = sorted((Path(system.store.uri) / "log").iterdir())[-1]
     last = json.loads(file.read_bytes())
     file.write_text(json.dumps({**last, "at": "1999-12-31T23:59:59.000+00:00"}))
@@ -35,7 +35,7 @@ def test_a_record_that_is_earlier_than_the_one_before_it_is_told(lmeraser: Run, 
 
 
 @pytest.mark.parametrize("kind", ["rows_object", "specialist_object", "heads_object"])
-def test_a_commit_whose_objects_are_gone_is_told(lmeraser: Run, system: System, kind: str) -> None:
+def test_a_commit_whose_objects_are_missing_is_reported(lmeraser: Run, system: System, kind: str) -> None:
     commit = system.newest()
     holders = [entry for entry in (commit, *commit.clusters) if getattr(entry, kind, None)]
     name = getattr(holders[0], kind)
