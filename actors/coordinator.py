@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import replace
@@ -119,7 +119,7 @@ class Coordinator:
 
     def deletion(self, deletion_id: str) -> Deletion:
         """One deletion. Raises UnknownDeletionError."""
-        return self._current(self._journal.history.deletion(deletion_id), self._requests.held_up())
+        return self._current(self._journal.history.deletion(deletion_id))
 
     def retry(self, deletion_id: str) -> Deletion:
         """Have a failed deletion's clusters tuned again. Raises UnknownDeletionError; RequestError if not failed."""
@@ -127,19 +127,17 @@ class Coordinator:
         if deletion.status != "failed":
             raise RequestError(f"deletion {deletion_id} is {deletion.status}; only one that failed is tried again")
         self._retries.append(deletion_id)
-        return self._current(deletion, {})
+        return self._current(deletion)
 
     def deletions(self) -> list[Deletion]:
         """All deletions, oldest first."""
-        held_up, deletions = self._requests.held_up(), list(self._journal.history.deletions.values())
-        return [self._current(deletion, held_up) for deletion in deletions]
+        return [self._current(deletion) for deletion in list(self._journal.history.deletions.values())]
 
-    def _current(self, deletion: Deletion, held_up: Mapping[str, str]) -> Deletion:
-        """The deletion with what the log does not say yet: a retry that has not begun, or why an erasure waits."""
+    def _current(self, deletion: Deletion) -> Deletion:
+        """With what the log does not say yet: that a retry will begin, or why an erasure is held up."""
         if deletion.status == "failed" and deletion.id in self._retries:
-            # Whoever waits for the retry must not take the earlier failure for its outcome.
             return replace(deletion, status="erased", reason=None)
-        return replace(deletion, reason=held_up.get(deletion.id, deletion.reason))
+        return replace(deletion, reason=self._requests.held_up().get(deletion.id, deletion.reason))
 
     def receipt(self, deletion_id: str) -> dict[str, Any]:
         """A deletion's receipt.

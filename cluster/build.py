@@ -96,8 +96,8 @@ def open_or_build(config: Config, store: Store, keys: Path, report: Report, *, s
     public_key = load_signing_key(keys).public_key()
     store.check()
     public = located(config.public)
-    said = SourceReport()
-    opened = open_public(public, config.images, said)
+    left_out = SourceReport()
+    opened = open_public(public, config.images, left_out)
     check = check_samples(opened.samples(opened.labels), opened.labels, skip_bad=skip_bad, images=config.images)
     rows = sum(1 for _ in check)
     check_public_rows(state_config, rows)
@@ -106,7 +106,7 @@ def open_or_build(config: Config, store: Store, keys: Path, report: Report, *, s
     _check_digest(backbone_digest(backbone), config.backbone_digest)
     artifacts = _artifacts(state_config, backbone, _Public(public, config.images, skipped), rows, report)
     store.put(PUBLIC_KEY, public_pem(public_key))
-    return BuildResult(create_store(store, state_config, artifacts, config.lease_s), check.skipped, said)
+    return BuildResult(create_store(store, state_config, artifacts, config.lease_s), check.skipped, left_out)
 
 
 @dataclass(frozen=True)

@@ -65,19 +65,19 @@ def ingest(
     report: Report,
     images: ImagesConfig | None = None,
 ) -> IngestSummary:
-    """Check the source, let Ray workers write its rows into the store, and let the coordinator commit them.
+    """Check the source, have Ray workers write its rows into the store, and have the coordinator commit them.
 
     Every worker reads the source itself: rows never pass through Ray's object store.
 
     Args:
         coordinator: the coordinator's actor handle.
-        site: the store and its keys.
+        site: where workers find the store.
         manifest: the store's.
         source: where the rows come from.
-        skip_bad: leave undecodable images out instead of refusing the source.
-        force: also add rows that were erased before.
+        skip_bad: leave undecodable images out instead of refusing.
+        force: take rows that were erased before, too.
         report: called with what is being done, how much of it is done, and how much there is.
-        images: the limits on images.
+        images: which images are taken.
 
     Raises:
         DataError: when the source holds no rows, repeats a sample id, or holds undecodable images.
@@ -102,7 +102,7 @@ def ingest(
 
 @dataclass(frozen=True)
 class _Reading:
-    """How the job and each of its workers read the source."""
+    """How the source is read, by the job and by each of its workers."""
 
     source: SourceConfig
     images: ImagesConfig
@@ -117,7 +117,7 @@ class _Reading:
 
 
 def _write_all(coordinator: Any, site: StoreRef, reading: _Reading, prefix: str, rows: int, report: Report) -> None:
-    """Let workers write all rows of the source under the prefix; when this returns or raises, no worker writes."""
+    """Have workers write all rows of the source under the prefix; when this returns or raises, none writes any more."""
     on_gpu = load_manifest(open_store(site.store_uri)).config.backbone.device == "cuda"
     cores = int(ray.cluster_resources().get("GPU" if on_gpu else "CPU", 1))
     workers = max(1, min(cores, -(-rows // _CHUNK_ROWS)))
@@ -174,7 +174,7 @@ def _write_incoming(site: StoreRef, reading: _Reading, prefix: str, place: int, 
     manifest = load_manifest(store)
     pipeline = load_pipeline(store, manifest)
     labels = manifest.config.labels
-    # Named by worker and run, so that a worker that Ray restarts writes no row twice.
+    # Named by worker and turn, so that a worker that Ray starts again puts no row twice.
     runs = SortedRuns(store, load_hash_key(Path(site.keys_folder)), f"{prefix}{place:04d}-", pipeline.dendrogram)
     read = 0
     for number, chunk in enumerate(sample_chunks(reading.samples(site, labels), _CHUNK_ROWS)):
