@@ -131,7 +131,7 @@ def connected_coordinator(store_id: str, store_uri: str) -> Iterator[Any | None]
         address = cluster_address()
         if address is not None:
             ray.init(address=address, namespace=NAMESPACE, logging_level=logging.ERROR, log_to_driver=False)
-    except (ConnectionError, LMEraserError):
+    except (ConnectionError, RuntimeError, ValueError, LMEraserError):
         address = None
     if address is None:
         yield None

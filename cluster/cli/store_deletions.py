@@ -16,7 +16,7 @@ from cluster.cli.output import leave_stdout_to_results
 from cluster.cli.target import KeyedTarget
 from lmeraser.client.responses import Receipt
 from lmeraser.deletion import Deletion
-from lmeraser.errors import ObjectMissingError, ReceiptError
+from lmeraser.errors import LMEraserError, ObjectMissingError, ReceiptError
 from lmeraser.state.log import Log
 from lmeraser.state.manifest import load_manifest
 
@@ -137,4 +137,9 @@ class StoreDeletions:
         from cluster.runtime import connected_coordinator
 
         leave_stdout_to_results()
-        return self._connection.enter_context(connected_coordinator(self._manifest.store_id, self._store.uri))
+        connected = connected_coordinator(self._manifest.store_id, self._store.uri)
+        try:
+            return self._connection.enter_context(connected)
+        except LMEraserError:
+            # Without Ray's token there is nobody to ask; the log is readable all the same.
+            return None

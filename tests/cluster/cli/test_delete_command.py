@@ -16,7 +16,7 @@ from small_system import System, finish, samples
 from cluster.cli.ids_file import read_ids
 from cluster.cli.store_deletions import StoreDeletions
 from lmeraser.deletion import Deletion
-from lmeraser.errors import ConfigError
+from lmeraser.errors import ConfigError, LMEraserError
 from lmeraser.state.pipeline import Pipeline
 from lmeraser.state.rows import RowTable
 
@@ -182,6 +182,16 @@ def test_why_an_erasure_is_held_up_is_asked_of_the_running_coordinator(
     assert lmeraser("deletions", "list", *at, "--json").json["deletions"][-1]["reason"] == "the disk is full"
     late = lmeraser("deletions", "wait", deletion_id, *at, "--timeout", 0)
     late.failed(1, "is accepted after 0 s, not completed: the disk is full")
+
+
+def test_deletions_are_shown_without_rays_token(lmeraser: Run, system: System, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse() -> None:
+        raise LMEraserError("cannot make or read Ray's token")
+
+    deletion_id = system.coordinator().delete(["s9"], []).id
+    monkeypatch.setattr("cluster.runtime.authenticate", refuse)
+    shown = lmeraser("deletions", "show", deletion_id, "--store", system.store.uri, "--json")
+    assert (shown.code, shown.json["status"], shown.err) == (0, "accepted", "")
 
 
 def test_a_retry_that_has_not_begun_is_no_failure(
