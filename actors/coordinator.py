@@ -108,8 +108,7 @@ class Coordinator:
 
     def deletion(self, deletion_id: str) -> Deletion:
         """One deletion. Raises UnknownDeletionError."""
-        deletion = self._journal.history.deletion(deletion_id)
-        return replace(deletion, reason=self._requests.held_up().get(deletion_id, deletion.reason))
+        return self._current(self._journal.history.deletion(deletion_id))
 
     def retry(self, deletion_id: str) -> Deletion:
         """Have a failed deletion's clusters tuned again. Raises UnknownDeletionError; RequestError if not failed."""
@@ -117,12 +116,17 @@ class Coordinator:
         if deletion.status != "failed":
             raise RequestError(f"deletion {deletion_id} is {deletion.status}; only one that failed is tried again")
         self._retries.append(deletion_id)
-        return deletion
+        return self._current(deletion)
 
     def deletions(self) -> list[Deletion]:
         """All deletions, oldest first."""
-        held_up, deletions = self._requests.held_up(), list(self._journal.history.deletions.values())
-        return [replace(one, reason=held_up[one.id]) if one.id in held_up else one for one in deletions]
+        return [self._current(deletion) for deletion in list(self._journal.history.deletions.values())]
+
+    def _current(self, deletion: Deletion) -> Deletion:
+        """With what the log does not say yet: that a retry will begin, or why an erasure is held up."""
+        if deletion.status == "failed" and deletion.id in self._retries:
+            return replace(deletion, status="erased", reason=None)
+        return replace(deletion, reason=self._requests.held_up().get(deletion.id, deletion.reason))
 
     def receipt(self, deletion_id: str) -> dict[str, Any]:
         """A deletion's receipt.

@@ -1,4 +1,4 @@
-"""Which Ray to connect to. It is looked for before Ray's own client is, which waits a quarter of an hour for one."""
+"""Which Ray to connect to. The address is checked first, because Ray's own client waits 15 minutes for an answer."""
 
 from __future__ import annotations
 
@@ -14,32 +14,33 @@ from lmeraser.errors import ConfigError, LMEraserError
 VARIABLE = "RAY_ADDRESS"
 _CLIENT = "ray://"
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
-_ANSWERS_WITHIN_S = 5.0
-# A busy machine takes long to greet; what is no Ray never does.
-_GREETS_WITHIN_S = 20.0
+_CONNECT_TIMEOUT_S = 5.0
+# Ray on a busy machine takes long to answer; anything else never does.
+_GRPC_TIMEOUT_S = 20.0
 
 
 def cluster_address() -> str | None:
-    """The address of the Ray to connect to: that of ``RAY_ADDRESS``, else of one on this machine.
+    """The address of the Ray cluster to connect to: ``RAY_ADDRESS``, else that of one on this machine.
 
     Returns:
-        It, as ``ray.init`` takes it; None where one is to be started: for ``RAY_ADDRESS=local``, or when it is not set
-        and no Ray runs here.
+        The address in the form that ``ray.init`` takes. None if a new Ray is to be started: for ``RAY_ADDRESS=local``,
+        or if ``RAY_ADDRESS`` is not set and no Ray runs on this machine.
 
     Raises:
-        ConfigError: when RAY_ADDRESS is no address of Ray.
-        LMEraserError: when none answers there.
+        ConfigError: when ``RAY_ADDRESS`` is not an address of Ray.
+        LMEraserError: when no Ray answers there.
     """
     given = os.environ.get(VARIABLE) or None
     if given == "local":
         return None
     if given in (None, "auto"):
-        # What `ray start` wrote down stays there when that Ray has died.
-        noted = services.find_bootstrap_address(None)
-        found = next((one for one in (noted, *sorted(services.find_gcs_addresses())) if one and _is_ray(one)), None)
-        if found is None and given is not None:
-            raise LMEraserError(f"no Ray runs on this machine, which {VARIABLE}=auto asks for: `ray start --head` does")
-        return found
+        # The address that `ray start` wrote down stays there after that Ray has died.
+        recorded = services.find_bootstrap_address(None)
+        candidates = (recorded, *sorted(services.find_gcs_addresses()))
+        address = next((candidate for candidate in candidates if candidate and _is_ray(candidate)), None)
+        if address is None and given is not None:
+            raise LMEraserError(f"{VARIABLE} is auto, but no Ray runs on this machine: `ray start --head` starts one")
+        return address
     if given.startswith(_CLIENT):
         if not _answers(*_parsed(given.removeprefix(_CLIENT), given)):
             raise LMEraserError(f"nothing answers at {given} ({VARIABLE})")
@@ -47,26 +48,28 @@ def cluster_address() -> str | None:
     _parsed(given, given)
     if not _is_ray(given):
         raise LMEraserError(
-            f"cannot connect to Ray at {given} ({VARIABLE}): nothing answers there, or it is no Ray; `ray start` "
-            f"prints the address of one. Without {VARIABLE} a Ray of this machine is taken, or started"
+            f"cannot connect to Ray at {given} ({VARIABLE}): nothing answers there, or it is not Ray; `ray start` "
+            f"prints the address of a Ray. Without {VARIABLE}, a Ray on this machine is used, or started"
         )
     return given
 
 
 def stay_on_loopback() -> None:
-    """Have a Ray that this process starts listen on this machine alone, but for one port of each of Serve's replicas.
+    """Make a Ray that this process starts listen on loopback only, except for one port per replica of Serve.
 
-    Its own option for that is made for systems whose firewall asks the user about every port.
+    Ray has this option for systems whose firewall asks the user about every port.
     """
     if os.environ.setdefault(ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR, "0") == "0":
-        # Read from the variable when Ray is imported.
+        # Ray reads the variable when it is imported.
         ray_constants.ENABLE_RAY_CLUSTER = False
 
 
 def _parsed(text: str, given: str) -> tuple[str, int]:
     host, _, port = text.rpartition(":")
     if "/" in text or not host or not port.isdecimal() or not 0 < int(port) < 65536:
-        dashboard = " That is a dashboard's address, which `ray job submit --address` takes." if "http" in given else ""
+        dashboard = (
+            " This looks like a dashboard's address, which `ray job submit --address` takes." if "http" in given else ""
+        )
         raise ConfigError(
             f"{VARIABLE} is {given!r}; allowed is host:port of Ray itself (6379 by default), ray://host:port, 'auto' "
             f"or 'local'.{dashboard}"
@@ -77,7 +80,7 @@ def _parsed(text: str, given: str) -> tuple[str, int]:
 def _is_ray(address: str) -> bool:
     host, port = _parsed(address, address)
     if host in _LOOPBACK and not _answers(services.resolve_ip_for_localhost(host), port):
-        # Ray takes loopback for the machine's own address; one that was told to stay on loopback is not there.
+        # Ray replaces loopback by the machine's own address, on which a Ray that stays on loopback does not listen.
         if not _answers(host, port):
             return False
         stay_on_loopback()
@@ -85,7 +88,7 @@ def _is_ray(address: str) -> bool:
         return False
     channel = init_grpc_channel(address)
     try:
-        grpc.channel_ready_future(channel).result(timeout=_GREETS_WITHIN_S)
+        grpc.channel_ready_future(channel).result(timeout=_GRPC_TIMEOUT_S)
     except grpc.FutureTimeoutError:
         return False
     finally:
@@ -95,7 +98,7 @@ def _is_ray(address: str) -> bool:
 
 def _answers(host: str, port: int) -> bool:
     try:
-        with socket.create_connection((host, port), timeout=_ANSWERS_WITHIN_S):
+        with socket.create_connection((host, port), timeout=_CONNECT_TIMEOUT_S):
             return True
     except OSError:
         return False

@@ -1,4 +1,4 @@
-"""What Ray Serve runs on this Ray cluster. There is one Serve for a cluster, and it listens on one address."""
+"""What Ray Serve runs on this Ray cluster. A cluster has one Serve, which listens on one address."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from lmeraser.errors import LMEraserError
 from serving.app import STARTED_BY, STORE
 
 _POLL_S = 0.1
-_RESTARTED_WITHIN_S = 60
-_SHUT_DOWN_WITHIN_S = 60
+_RESTART_TIMEOUT_S = 60
+_SHUTDOWN_TIMEOUT_S = 60
 
 
 @dataclass(frozen=True)
@@ -24,10 +24,10 @@ class RunningApplication:
     """An application of Serve.
 
     Attributes:
-        name: what Serve knows it by.
+        name: its name in Serve.
         route: the prefix of the paths that it answers, or None.
-        store: URI of the store that it answers from; None when it is none of this project's.
-        started_by: the Ray job that started it; empty when it was brought up by Serve's own means.
+        store: URI of the store that it answers from; None if the application is not a service of LMEraser.
+        started_by: the Ray job that started it; empty if Serve's own tools started it.
     """
 
     name: str
@@ -51,30 +51,31 @@ class RunningServe:
     """Serve with its applications.
 
     Attributes:
-        url: where it listens.
+        url: the address on which it listens.
+        applications: everything it runs, including other projects' applications.
     """
 
     url: str
     applications: tuple[RunningApplication, ...]
 
     def of_store(self, store_uri: str) -> RunningApplication | None:
-        """The application that answers from a store; None where none does."""
-        return next((one for one in self.applications if one.store == store_uri), None)
+        """The application that answers from a store; None if there is none."""
+        return next((application for application in self.applications if application.store == store_uri), None)
 
 
 def running_serve() -> RunningServe | None:
-    """What runs now; None where Serve does not. A controller that is being restarted is waited for.
+    """What Serve runs now; None if Serve does not run. Waits for a controller that is being restarted.
 
     Raises:
-        ActorUnavailableError: when it does not come back.
+        ActorUnavailableError: when the controller does not come back.
     """
-    until = time.monotonic() + _RESTARTED_WITHIN_S
+    until = time.monotonic() + _RESTART_TIMEOUT_S
     while True:
         controller = _controller()
         if controller is None:
             return None
         try:
-            # Not again by Ray itself, which tells the terminal of every try.
+            # Ray itself would report every attempt on the terminal.
             details = ray.get(controller.get_serve_instance_details.options(max_task_retries=0).remote())
             break
         except ActorDiedError:
@@ -83,14 +84,14 @@ def running_serve() -> RunningServe | None:
             if time.monotonic() > until:
                 raise
             time.sleep(_POLL_S)
-    at = details["http_options"]
+    http = details["http_options"]
     return RunningServe(
-        url_of(at["host"], at["port"]), tuple(_running(one) for one in details["applications"].values())
+        url_of(http["host"], http["port"]), tuple(map(_running_application, details["applications"].values()))
     )
 
 
 def serves(store_uri: str) -> bool:
-    """Whether the service of the store that this process started is still there."""
+    """Whether the service of the store still runs, and is the one that this process started."""
     serve = running_serve()
     application = serve.of_store(store_uri) if serve is not None else None
     return application is not None and application.is_mine
@@ -100,20 +101,20 @@ def shut_down() -> None:
     """End Serve with all of its applications; returns once its port is free.
 
     Raises:
-        LMEraserError: when it does not end.
+        LMEraserError: when Serve does not end in time.
     """
     controller = _controller()
     if controller is None:
         return
     try:
-        # Serve's own call waits for the controller's death, of which Ray tells the terminal as of a failure.
+        # Serve's own call waits for the controller's death, which Ray reports on the terminal as a failure.
         ray.get(controller.graceful_shutdown.remote(wait=False))
     except ActorDiedError:
         return
-    until = time.monotonic() + _SHUT_DOWN_WITHIN_S
+    until = time.monotonic() + _SHUTDOWN_TIMEOUT_S
     while _controller() is not None:
         if time.monotonic() > until:
-            raise LMEraserError(f"Ray Serve does not end within {_SHUT_DOWN_WITHIN_S} s")
+            raise LMEraserError(f"Ray Serve does not end within {_SHUTDOWN_TIMEOUT_S} s")
         time.sleep(_POLL_S)
     _disconnect()
 
@@ -136,12 +137,11 @@ def _controller() -> Any | None:
         return None
 
 
-def _running(application: dict[str, Any]) -> RunningApplication:
-    told = [one["deployment_config"].get("user_config") or {} for one in application["deployments"].values()]
-    ours = next((one for one in told if STORE in one and STARTED_BY in one), {})
-    return RunningApplication(
-        application["name"], application["route_prefix"], ours.get(STORE), ours.get(STARTED_BY, "")
-    )
+def _running_application(details: dict[str, Any]) -> RunningApplication:
+    configs = [each["deployment_config"].get("user_config") or {} for each in details["deployments"].values()]
+    # The deployment of a service of this project says which store it is of, and who started it.
+    ours = next((config for config in configs if STORE in config and STARTED_BY in config), {})
+    return RunningApplication(details["name"], details["route_prefix"], ours.get(STORE), ours.get(STARTED_BY, ""))
 
 
 def _running_jobs() -> set[str]:

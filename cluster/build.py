@@ -1,4 +1,4 @@
-"""Making a store: public artifacts from public rows, by Ray workers."""
+"""Making a store: Ray workers compute the public artifacts from the public rows."""
 
 from __future__ import annotations
 
@@ -47,12 +47,12 @@ from lmeraser.state.tensors import tensors_from_bytes
 from lmeraser.store import Store
 
 State = dict[str, torch.Tensor]
-_STEPS_TOLD = 10
+_STEPS_PER_REPORT = 10
 
 
 @dataclass(frozen=True)
 class BuildResult:
-    """A store, and what its making just now left out.
+    """A store, and what was left out when it was made; nothing if it existed before.
 
     Attributes:
         manifest: the store's.
@@ -66,24 +66,24 @@ class BuildResult:
 
 
 def open_or_build(config: Config, store: Store, keys: Path, report: Progress, *, skip_bad: bool = False) -> BuildResult:
-    """Open the store; where there is none yet, make it from the public rows.
+    """Open the store, or make it from the public rows if it does not exist yet.
 
     Args:
-        config: what the user set.
-        store: where it lies, or is to lie.
+        config: the configuration.
+        store: the store, which may be empty.
         keys: the key folder.
         report: called with what is being done, how much of it is done, and how much there is.
         skip_bad: leave undecodable public images out instead of refusing.
 
     Raises:
         ConfigError: when the store was made with another configuration.
-        BackboneError: when the backbone cannot be opened, was to be trained first, or has other weights than
-            ``backbone_digest`` pins.
+        BackboneError: when the backbone cannot be opened, must be trained first, or its weights do not have the digest
+            that ``backbone_digest`` pins.
         DataError: when the public rows cannot be used, or are fewer than the anchors.
         KeysError: when the signing key is missing.
-        StoreError: when the store may not lie there (Store.check).
+        StoreError: when Store.check refuses the place of the store.
     """
-    # A private source that cannot be read is told before any work.
+    # Fail before any work if the private source cannot be read.
     opened = open_source(config.private, images=config.images)
     state_config = config.state(config.labels or opened.labels or declared_labels(config.private))
     if store.exists(MANIFEST):
@@ -95,8 +95,8 @@ def open_or_build(config: Config, store: Store, keys: Path, report: Progress, *,
     public_key = load_signing_key(keys).public_key()
     store.check()
     public = located(config.public)
-    said = SourceReport()
-    opened = open_public(public, config.images, said)
+    left_out = SourceReport()
+    opened = open_public(public, config.images, left_out)
     check = check_samples(opened.samples(opened.labels), opened.labels, skip_bad=skip_bad, images=config.images)
     rows = sum(1 for _ in check)
     check_public_rows(state_config, rows)
@@ -105,7 +105,7 @@ def open_or_build(config: Config, store: Store, keys: Path, report: Progress, *,
     _check_digest(backbone_digest(backbone), config.backbone_digest)
     artifacts = _artifacts(state_config, backbone, _Public(public, config.images, skipped), rows, report)
     store.put(PUBLIC_KEY, public_pem(public_key))
-    return BuildResult(create_store(store, state_config, artifacts, config.lease_s), check.skipped, said)
+    return BuildResult(create_store(store, state_config, artifacts, config.lease_s), check.skipped, left_out)
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ def _artifacts(
 ) -> PublicArtifacts:
     """Features of the public rows, extracted by as many workers as there are cores or GPUs; then the fit."""
     on_gpu = config.backbone.device == "cuda"
-    # A prompt that does not fit is told before any work.
+    # Fail before any work if the prompt does not fit.
     prompt_kind(config.prompt, backbone)
     parts: dict[tuple[int, int], PublicFeatures] = {}
     # The weights go to each node once.
@@ -158,12 +158,12 @@ def _public_prompt(
     device: dict[str, int],
     report: Progress,
 ) -> torch.Tensor | None:
-    """The public prompt, tuned by one worker: its steps follow from each other."""
+    """The public prompt, tuned by one worker, because each step depends on the one before."""
     if config.prompt.public_epochs == 0:
         return None
     public_prompt: torch.Tensor | None = None
-    for told in _learn_public_prompt.options(**device).remote(config, public, state):
-        step = ray.get(told)
+    for reference in _learn_public_prompt.options(**device).remote(config, public, state):
+        step = ray.get(reference)
         if isinstance(step, tuple):
             report("public prompt, steps", *step)
         else:
@@ -175,7 +175,7 @@ def _public_prompt(
 def _learn_public_prompt(
     config: StateConfig, public: _Public, state: State
 ) -> Iterator[tuple[int, int] | torch.Tensor | None]:
-    """Steps done and steps in all, now and then; last the public prompt."""
+    """Yields steps done and steps in total, once per few steps; at the end the public prompt."""
     backbone = open_routed(config, config.backbone, state)
     steps: Queue[tuple[int, int] | None] = Queue()
 
@@ -188,7 +188,7 @@ def _learn_public_prompt(
     with ThreadPoolExecutor(1) as thread:
         learning = thread.submit(learn)
         while (step := steps.get()) is not None:
-            if step[0] % _STEPS_TOLD == 0:
+            if step[0] % _STEPS_PER_REPORT == 0:
                 yield step
         yield learning.result()
 
@@ -212,7 +212,7 @@ def _extract_public(
 
 
 def _trained(config: Config, store: Store) -> State | None:
-    """The weights that ``lmeraser pretrain`` left in the store, where the configuration asks for them."""
+    """The weights that ``lmeraser pretrain`` put into the store; None unless the configuration uses them."""
     if config.backbone.weights != "trained" or not store.exists(name := weights_name(config)):
         return None
     tensors = tensors_from_bytes(store.get(name), name)
@@ -232,12 +232,12 @@ def _check_same(stored: StateConfig, wanted: StateConfig, uri: str, labels_are_l
         if before.get(name) != now.get(name)
     ]
     if differing:
-        way_out = "Make a new store"
+        remedy = "Make a new store"
         if stored.labels != wanted.labels and not labels_are_listed:
-            # A batch of rows need not have all labels.
+            # One batch of rows need not contain every label.
             listed = json.dumps(stored.labels, ensure_ascii=False)
-            way_out = f"List the store's labels in the configuration, as `labels: {listed}`"
-        raise ConfigError(f"{uri} was made with another configuration: {'; '.join(differing)}. {way_out}")
+            remedy = f"List the store's labels in the configuration, as `labels: {listed}`"
+        raise ConfigError(f"{uri} was made with another configuration: {'; '.join(differing)}. {remedy}")
 
 
 def _flat(value: dict[str, Any], prefix: str = "") -> dict[str, Any]:

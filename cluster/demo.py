@@ -39,14 +39,14 @@ CONFIG = Path(__file__).parent / "demo.yaml"
 
 @dataclass(frozen=True)
 class DemoReport:
-    """What the demo saw.
+    """The figures of one demo run.
 
     Attributes:
         rows: private rows before the deletion.
         clusters: prompt clusters before the deletion.
-        accuracy: on the test rows, of the "shared" head, the "specialist" (λ = 1) and "both", as the service answers.
-        deletion: the deleted ids, how many owners tuned again of how many, and seconds from the request to each step.
-        verify: what ``lmeraser verify`` found in a process of its own.
+        accuracy: on the test rows: "shared" head alone, "specialist" alone (λ = 1), and "both", as the service answers.
+        deletion: the deleted ids, how many owners tuned again of how many, and seconds from the request to each status.
+        verify: the result of ``lmeraser verify`` in a separate process.
     """
 
     rows: int
@@ -57,7 +57,7 @@ class DemoReport:
 
 
 def run_demo(workdir: Path, report: Progress) -> DemoReport:
-    """Run everything below ``workdir``. The trained backbone is kept for the next time; the store is made anew.
+    """Run the demo in the folder ``workdir``. The trained backbone is kept for the next run; the store is made again.
 
     Raises:
         LMEraserError: when a step fails.
@@ -74,7 +74,7 @@ def run_demo(workdir: Path, report: Progress) -> DemoReport:
     url = start_service(store, keys, config.serving, "127.0.0.1", free_port())
     try:
         with Client(url) as client:
-            found = accuracies(client, config, (0.0, 1.0, None), report)
+            accuracy = accuracies(client, config, (0.0, 1.0, None), report)
             deletion = _delete(client, _some_sample(store, before), report)
     finally:
         stop_service()
@@ -82,14 +82,14 @@ def run_demo(workdir: Path, report: Progress) -> DemoReport:
     return DemoReport(
         rows=before.rows,
         clusters=len(before.clusters),
-        accuracy=dict(zip(("shared", "specialist", "both"), found.by_weight.values(), strict=True)),
+        accuracy=dict(zip(("shared", "specialist", "both"), accuracy.by_weight.values(), strict=True)),
         deletion={**deletion, "owners_retuned": _retuned(before, after), "clusters_total": len(before.clusters)},
         verify=_verify(store, keys),
     )
 
 
 def _new_store(workdir: Path, config: Config, report: Progress) -> Store:
-    """A store that holds the trained weights and nothing else."""
+    """A new store that holds only the trained weights."""
     workdir.mkdir(mode=0o700, parents=True, exist_ok=True)
     if not (workdir / "keys").exists():
         init_keys(workdir / "keys")
@@ -131,10 +131,10 @@ def _retuned(before: Commit, after: Commit) -> int:
 
 
 def _verify(store: Store, keys: Path) -> dict[str, Any]:
-    """Run ``lmeraser verify`` in a process that has seen nothing of all this."""
+    """Run ``lmeraser verify`` in a separate process, which shares no state with this one."""
     command = [sys.executable, "-m", "cluster.cli", "verify", "--store", store.uri, "--keys", str(keys), "--json"]
     done = subprocess.run(command, stdout=subprocess.PIPE, check=False)
     if done.returncode not in (0, 1) or not done.stdout:
         raise LMEraserError(f"lmeraser verify ended with exit code {done.returncode}")
-    found = json.loads(done.stdout)
-    return {name: found[name] for name in ("equal", "state_root", "fresh_root")}
+    verification = json.loads(done.stdout)
+    return {name: verification[name] for name in ("equal", "state_root", "fresh_root")}

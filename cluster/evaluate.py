@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from lmeraser.client.calls import IMAGES_PER_REQUEST
 from lmeraser.client.client import Client
 from lmeraser.client.responses import FailedImage
 from lmeraser.config import Config
@@ -13,24 +14,33 @@ from lmeraser.errors import ConfigError
 from lmeraser.progress import Progress
 from lmeraser.state.pipeline import chunks
 
-_IMAGES_PER_REQUEST = 32
-
 
 @dataclass(frozen=True)
 class Accuracies:
-    """Share of right answers over ``rows`` test rows, by λ; None is the service's own."""
+    """The share of correct predictions.
+
+    Attributes:
+        rows: how many test rows were predicted.
+        by_weight: the share by λ, the weight of the specialist; None stands for the service's own λ.
+    """
 
     rows: int
     by_weight: dict[float | None, float]
 
 
 def accuracies(client: Client, config: Config, weights: Sequence[float | None], report: Progress) -> Accuracies:
-    """Predict all test rows once for each λ.
+    """Predict all test rows once per λ.
+
+    Args:
+        client: of the service.
+        config: names the test rows, and the labels.
+        weights: the values of λ; None for the service's own.
+        report: called with what is being done, how much of it is done, and how much there is.
 
     Raises:
         ConfigError: when the configuration names no test rows.
         DataError: when they cannot be read.
-        ServiceError: when the service refuses.
+        ServiceError: when the service refuses a request.
     """
     if config.test is None:
         raise ConfigError("the configuration names no `test:` source")
@@ -38,13 +48,13 @@ def accuracies(client: Client, config: Config, weights: Sequence[float | None], 
     samples = list(open_source(config.test, images=config.images).samples(labels))
     if not samples:
         raise ConfigError("the test source holds no rows")
-    right = dict.fromkeys(weights, 0)
+    correct = dict.fromkeys(weights, 0)
     done = 0
     for weight in weights:
-        for chunk in chunks(samples, _IMAGES_PER_REQUEST):
+        for chunk in chunks(samples, IMAGES_PER_REQUEST):
             answers = client.predict([sample.image for sample in chunk], specialist_weight=weight)
             for sample, answer in zip(chunk, answers, strict=True):
-                right[weight] += not isinstance(answer, FailedImage) and answer.label == labels[sample.label]
+                correct[weight] += not isinstance(answer, FailedImage) and answer.label == labels[sample.label]
             done += len(chunk)
             report("test rows", done, len(samples) * len(weights))
-    return Accuracies(len(samples), {weight: count / len(samples) for weight, count in right.items()})
+    return Accuracies(len(samples), {weight: count / len(samples) for weight, count in correct.items()})

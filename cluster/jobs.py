@@ -1,4 +1,4 @@
-"""The jobs that the command line runs on Ray over a store: ingest rows, tune what awaits it, delete."""
+"""The jobs that the command line runs on Ray over a store: ingest rows, and tune the clusters that await it."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from lmeraser.state.pipeline_loading import load_pipeline
 from lmeraser.store import open_store
 
 _CHUNK_ROWS = 256
-# Less than a whole one, because owners and a replica may hold the rest of a small machine for as long as they serve.
+# Less than one CPU, because on a small machine owners and a replica may occupy the rest as long as they run.
 _WRITER_CPUS = 0.5
 _POLL_S = 0.1
 _RENEW_S = 0.5
@@ -42,10 +42,10 @@ _CANCEL_S = 10.0
 
 @dataclass(frozen=True)
 class IngestSummary:
-    """What an ingest did.
+    """The result of an ingest.
 
     Attributes:
-        outcome: what became of the rows.
+        outcome: how many rows were added, present already, or left out because they were erased.
         skipped: why images were left out, by sample id.
         source: what the source left out, and how many of its rows had no sample id.
     """
@@ -171,13 +171,13 @@ def _write_all(
 
 
 def tune(coordinator: Any, report: Progress) -> dict[str, Any]:
-    """Wait until no cluster awaits a tuning; the coordinator has them tuned by itself.
+    """Wait until no cluster awaits a tuning; the coordinator starts the tunings by itself.
 
     Returns:
-        The coordinator's status.
+        The coordinator's last status.
 
     Raises:
-        LMEraserError: when a cluster's tuning keeps failing.
+        LMEraserError: when the tuning of a cluster keeps failing.
     """
     total = 0
     while True:
@@ -194,7 +194,7 @@ def tune(coordinator: Any, report: Progress) -> dict[str, Any]:
     return status
 
 
-# The worker ends with its task: an idle one would keep torch and its arrays, a gigabyte.
+# The worker ends with its task: an idle worker would keep a gigabyte for torch and its arrays.
 @ray.remote(max_calls=1)
 def _write_incoming(site: StoreRef, reading: _Reading, prefix: str, workers: int, index: int) -> Iterator[_Part]:
     """Write part ``index`` of ``workers`` of the source; gives now and then how far it is."""

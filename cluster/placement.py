@@ -1,4 +1,4 @@
-"""What Ray reserves for an owner.
+"""The resources that Ray reserves for an owner.
 
 Legend: L blocks, D width, S tokens, T prompt tokens, B rows of a batch.
 """
@@ -17,15 +17,15 @@ from lmeraser.config import OwnersConfig, StateConfig
 from lmeraser.state.manifest import Manifest, load_part
 from lmeraser.store import Store
 
-# Ray counts in ten-thousandths. The coordinator bounds the tunings at a time, so an owner reserves next to no CPU.
+# Ray counts in ten-thousandths. The coordinator limits concurrent tunings, so an owner reserves next to no CPU.
 _CPU_SHARE = 0.001
 # CUDA's context and kernels, before any tensor.
 _CONTEXT_BYTES = 600_000_000
-_GPU_ANSWERS_WITHIN_S = 60.0
+_GPU_REPLY_TIMEOUT_S = 60.0
 
 
 def owner_placement(config: OwnersConfig, store: Store, manifest: Manifest) -> Placement:
-    """Where the store's owners run: what the configuration sets, and for the rest what a tuning needs."""
+    """Where the store's owners run: as configured, else with the share of a GPU that a tuning needs."""
     gpus = config.gpus_per_owner
     if gpus is None:
         gpus = _estimated_gpus(config, store, manifest) if manifest.config.backbone.device == "cuda" else 0.0
@@ -33,24 +33,24 @@ def owner_placement(config: OwnersConfig, store: Store, manifest: Manifest) -> P
 
 
 def gpu_share(needed_bytes: int | None, gpu_bytes: int | None) -> float:
-    """The part of a GPU that an owner gets: as many owners as fit share it, or one has it where a size is unknown."""
+    """The share of a GPU that an owner gets: as many owners as fit share a GPU; one has it if a size is unknown."""
     if needed_bytes is None or gpu_bytes is None:
         return OWNERS_PART_OF_GPU
     owners = max(1, int(OWNERS_PART_OF_GPU * gpu_bytes / needed_bytes))
-    # Rounded down, so that as many as are meant fit.
+    # Rounded down, so that all of them fit.
     return math.floor(OWNERS_PART_OF_GPU / owners * 10_000) / 10_000
 
 
 def tuning_bytes(config: StateConfig, weights: Mapping[str, np.ndarray]) -> int | None:
-    """Bytes that a tuning takes of a GPU's memory, at most; None where the backbone is no Vision Transformer.
+    """An upper bound on the bytes of GPU memory that a tuning takes; None if the backbone is not a Vision Transformer.
 
-    The weights in float32, and what one batch keeps for the backward pass: 34 S B D bytes a block in half precision,
-    dropout masks among them, and 5 S S B for each head's scores (Korthikanti et al., arXiv 2205.05198, section 4.1);
-    twice that in float32.
+    The sum of the weights in float32 and of what one batch keeps for the backward pass: 34 S B D bytes per block in
+    half precision, which includes dropout masks, and 5 S S B bytes per attention head for its scores (Korthikanti et
+    al., arXiv 2205.05198, section 4.1); twice that in float32.
 
     Args:
-        method: prompt, tuning and image size are read.
-        weights: the backbone's.
+        config: its prompt, tuning and image size are used.
+        weights: the backbone's, by name.
     """
     blocks = {name.split(".")[1] for name in weights if name.startswith("blocks.")}
     embedding = weights.get("patch_embed.proj.weight")
@@ -59,7 +59,7 @@ def tuning_bytes(config: StateConfig, weights: Mapping[str, np.ndarray]) -> int 
     width, _, _, patch_px = embedding.shape
     prompt = config.prompt.tokens if config.prompt.kind == "token" else 0
     tokens = (config.backbone.image_px // patch_px) ** 2 + weights["cls_token"].shape[1] + prompt
-    # timm's widths give a head 64 features, unless the configuration says otherwise.
+    # timm's heads have 64 features, unless the configuration says otherwise.
     heads = config.backbone.model_args.get("num_heads", max(1, width // 64))
     kept = 2 * tokens * config.tuning.batch_rows * (34 * width + 5 * tokens * heads)
     parameters = sum(array.size for array in weights.values())
@@ -71,19 +71,19 @@ def _estimated_gpus(config: OwnersConfig, store: Store, manifest: Manifest) -> f
 
 
 def _gpu_bytes(config: OwnersConfig) -> int | None:
-    """The memory of a GPU of the cluster; None where none answers."""
+    """The memory in bytes of a GPU of the cluster; None if none answers."""
     label = {ACCELERATOR_LABEL: config.accelerator} if config.accelerator else None
-    asked = ray.remote(_memory_of_gpu).options(num_cpus=0, num_gpus=0.01, label_selector=label).remote()
+    reply = ray.remote(_memory_of_gpu).options(num_cpus=0, num_gpus=0.01, label_selector=label).remote()
     try:
-        answer: int = ray.get(asked, timeout=_GPU_ANSWERS_WITHIN_S)
-        return answer
+        size: int = ray.get(reply, timeout=_GPU_REPLY_TIMEOUT_S)
+        return size
     except RayError:
-        ray.cancel(asked, force=True)
+        ray.cancel(reply, force=True)
         return None
 
 
 def _memory_of_gpu() -> int:
     import torch
 
-    # Of the GPUs that Ray lets this process see.
+    # The first of the GPUs that Ray shows to this process.
     return int(torch.cuda.get_device_properties("cuda:0").total_memory)

@@ -42,29 +42,29 @@ _WARM_UP_STEPS = 50
 _LABEL_SMOOTHING = 0.1
 _WEIGHT_DECAY = 0.05
 _POLL_S = 0.2
-_PATIENCE_S = 15.0
+_WARN_AFTER_S = 15.0
 _log = logging.getLogger(__name__)
 
 
 def weights_name(config: Config) -> str:
     """The name in the store of the weights that this configuration trains.
 
-    It holds a hash of everything that they follow from, because Ray Train silently goes on with an old run of the
+    It contains a hash of everything that the weights depend on, because Ray Train silently resumes an old run of the
     same name.
     """
-    follows_from = {
+    inputs = {
         "backbone": asdict(config.backbone),
         "public": asdict(config.public),
         "pretrain": {key: value for key, value in asdict(config.pretrain).items() if key != "max_failures"},
         "seed": config.seed,
     }
-    return f"public/trained-{hashlib.sha256(canonical_json(follows_from)).hexdigest()[:16]}.safetensors"
+    return f"public/trained-{hashlib.sha256(canonical_json(inputs)).hexdigest()[:16]}.safetensors"
 
 
 def pretrain(config: Config, store: Store, report: Progress) -> str:
-    """Train the backbone from scratch to name the public rows' labels; put its weights into the store.
+    """Train the backbone from scratch to classify the public rows, and put its weights into the store.
 
-    A run that was cut off, by a lost worker or of its driver, goes on from its last epoch. Weights that are there
+    A run that a lost worker or driver has interrupted resumes after its last epoch. Weights that are in the store
     already are not trained again.
 
     Returns:
@@ -73,10 +73,10 @@ def pretrain(config: Config, store: Store, report: Progress) -> str:
     Raises:
         BackboneError: when ``backbone.weights`` is not "trained", timm cannot build the model, or the training fails.
         DataError: when there are no public rows.
-        StoreError: when the store may not lie where it does (Store.check).
+        StoreError: when Store.check refuses the place of the store.
     """
     if config.backbone.weights != "trained":
-        raise BackboneError(f"backbone.weights is {config.backbone.weights!r}: only 'trained' has anything to train")
+        raise BackboneError(f"backbone.weights is {config.backbone.weights!r}; training needs 'trained'")
     name = weights_name(config)
     if store.exists(name):
         return name
@@ -104,8 +104,8 @@ def pretrain(config: Config, store: Store, report: Progress) -> str:
     finally:
         progress.shutdown(force=True)
     if result.error is not None or result.checkpoint is None:
-        why = described(result.error) if result.error is not None else "it left no checkpoint"
-        raise BackboneError(f"the training did not end well: {why}") from result.error
+        reason = described(result.error) if result.error is not None else "it left no checkpoint"
+        raise BackboneError(f"the training failed: {reason}") from result.error
     with result.checkpoint.as_directory() as folder:
         state = torch.load(Path(folder) / _CHECKPOINT, map_location="cpu", weights_only=True)
     store.put(name, weights_of(state["model"]))
@@ -113,7 +113,7 @@ def pretrain(config: Config, store: Store, report: Progress) -> str:
 
 
 def _fit(trainer: TorchTrainer, progress: Queue, epochs: int, report: Progress) -> ray.train.Result:
-    """Run the trainer in a thread, and pass on what its first worker says of its progress."""
+    """Run the trainer in a thread, and report the progress of its first worker."""
     ended: list[ray.train.Result | Exception] = []
 
     def run() -> None:
@@ -124,40 +124,40 @@ def _fit(trainer: TorchTrainer, progress: Queue, epochs: int, report: Progress) 
 
     thread = threading.Thread(target=run, name="pretrain", daemon=True)
     thread.start()
-    told_at: float | None = time.monotonic() + _PATIENCE_S
+    warn_at: float | None = time.monotonic() + _WARN_AFTER_S
     while thread.is_alive():
         try:
             report("epochs", progress.get(timeout=_POLL_S), epochs)
-            told_at = None
+            warn_at = None
         except Empty:
-            if told_at is not None and time.monotonic() > told_at and _waits_for_room():
-                told_at = None
-                _tell_what_is_free(trainer.scaling_config)
+            if warn_at is not None and time.monotonic() > warn_at and _waits_for_resources():
+                warn_at = None
+                _log_free_resources(trainer.scaling_config)
     if isinstance(ended[0], Exception):
         raise BackboneError(f"the training failed: {described(ended[0])}") from ended[0]
     return ended[0]
 
 
-def _waits_for_room() -> bool:
-    """Whether Ray has not yet found room for some group of workers; those that only start slowly have theirs."""
+def _waits_for_resources() -> bool:
+    """Whether a group of workers still waits for resources; workers that only start slowly have theirs."""
     return any(group["state"] == "PENDING" for group in placement_group_table().values())
 
 
-def _tell_what_is_free(scaling: ScalingConfig) -> None:
-    free = ray.available_resources()
-    wanted = ", ".join(f"{amount:g} {kind}" for kind, amount in scaling.total_resources.items())
-    held = ", ".join(f"{free.get(kind, 0):g} {kind}" for kind in scaling.total_resources)
-    # Ray has a driver's log tell of errors only.
+def _log_free_resources(scaling: ScalingConfig) -> None:
+    available = ray.available_resources()
+    needed = ", ".join(f"{amount:g} {kind}" for kind, amount in scaling.total_resources.items())
+    free = ", ".join(f"{available.get(kind, 0):g} {kind}" for kind in scaling.total_resources)
+    # In a driver of Ray, only errors are logged.
     _log.error(
-        "no worker has begun after %g s; they need %s, and Ray has %s free: a service or owners may hold the rest",
-        _PATIENCE_S,
-        wanted,
-        held,
+        "no worker has begun after %g s; they need %s, and Ray has %s free: a service or owners may use the rest",
+        _WARN_AFTER_S,
+        needed,
+        free,
     )
 
 
 def _train(arguments: dict[str, Any]) -> None:
-    """One worker: its share of the rows, one thread, a checkpoint after every epoch."""
+    """Run one worker: its share of the rows, in one thread, with a checkpoint after every epoch."""
     import ray.train.torch
 
     config: Config = arguments["config"]
@@ -197,16 +197,16 @@ def _epoch(
     optimiser: torch.optim.Optimizer,
     config: Config,
     epoch: int,
-    place: tuple[int, int],
+    rank_and_workers: tuple[int, int],
     images_N3PP: Tensor,
     labels_N: Tensor,
     device: torch.device,
 ) -> float:
-    """One sweep over this worker's share of a shuffle that all workers draw alike; the mean loss."""
-    rank, workers = place
+    """Train on this worker's share of a permutation that all workers draw alike; returns the mean loss."""
+    rank, workers = rank_and_workers
     generator = np.random.Generator(np.random.PCG64(draw_uint64(config.seed, "epoch", epoch)))
     mine_N = generator.permutation(len(labels_N))[rank::workers]
-    # Every worker takes the same number of steps, or the others would wait for it for ever.
+    # Every worker takes the same number of steps, or the others would wait forever.
     steps = math.ceil(len(labels_N) // workers / config.pretrain.batch_rows)
     mean, std = normalisation(model.module if isinstance(model, nn.parallel.DistributedDataParallel) else model)
     model.train()
@@ -226,7 +226,7 @@ def _epoch(
 
 
 def _set_rate(optimiser: torch.optim.Optimizer, config: PretrainConfig, step: int, steps: int) -> None:
-    """A linear warm-up, then a half cosine to zero."""
+    """Set the learning rate: a linear warm-up, then half a cosine to zero."""
     rate = config.learning_rate * min(1, (step + 1) / _WARM_UP_STEPS) * half_cosine(step, steps)
     for group in optimiser.param_groups:
         group["lr"] = rate

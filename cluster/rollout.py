@@ -1,4 +1,4 @@
-"""Rolling new code out: detached actors keep the code that they were started with."""
+"""Rolling out new code: detached actors keep the code that they were started with."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ class RolloutResult:
     """What was replaced.
 
     Attributes:
-        owners: owners that had a process.
+        owners: how many owners had a process.
         service: whether a service ran.
-        term: the new coordinator's.
-        state_root: the same as before.
+        term: that of the new coordinator.
+        state_root: unchanged by the rollout; None if the store holds no rows.
     """
 
     owners: int
@@ -42,27 +42,28 @@ class RolloutResult:
 def roll(site: StoreRef, config: Config, report: Progress) -> RolloutResult:
     """End the owners once they are idle, then the coordinator, and start both with the code of this process.
 
-    Then the service's replicas are replaced, each new one before an old one ends. Predictions are answered all the
-    while. Deletions are accepted and erased, but for the moment between the coordinators; tunings wait.
+    Then the service's replicas are replaced, each new one before an old one ends. Predictions are answered throughout.
+    Deletions are accepted and erased, except in the moment between the two coordinators; tunings wait.
 
     Args:
-        site: where the store lies.
+        site: the store and its keys.
         config: how owners are placed and predictions answered from now on.
         report: called with what is being done, how much of it is done, and how much there is.
 
     Raises:
-        NotReadyError: when no coordinator runs, or a new replica finds no room beside the old ones. Nothing was ended.
+        NotReadyError: when no coordinator runs, or no node has room for a new replica next to the old ones. Nothing
+            was ended then.
     """
     store = open_store(site.store_uri)
     manifest = load_manifest(store)
     before = running_coordinator(manifest.store_id, site.store_uri)
     if before is None:
-        raise NotReadyError(f"no coordinator of {site.store_uri} runs on this Ray cluster: there is nothing to roll")
+        raise NotReadyError(f"no coordinator of {site.store_uri} runs on this Ray cluster: there is nothing to replace")
     check_room(store, config.serving)
     owners = _drain(before, report)
-    place = ray.get(before.place.remote())
+    location = ray.get(before.place.remote())
     ray.kill(before)
-    await_end(place)
+    await_end(location)
     after = coordinator_of(site, manifest, config.owners)
     status: dict[str, Any] = ray.get(after.status.remote())
     report("coordinator", 1, 1)
@@ -72,13 +73,13 @@ def roll(site: StoreRef, config: Config, report: Progress) -> RolloutResult:
 
 
 def _drain(coordinator: Any, report: Progress) -> int:
-    """Return once no owner has a process; how many there were."""
+    """Wait until no owner has a process; returns how many there were."""
     ray.get(coordinator.drain.remote())
     most = 0
     while True:
-        status, places = ray.get([coordinator.status.remote(), coordinator.owner_places.remote()])
-        most = max(most, len(places))
-        report("owners", most - len(places), most)
-        if not places and not status["running"]:
+        status, locations = ray.get([coordinator.status.remote(), coordinator.owner_places.remote()])
+        most = max(most, len(locations))
+        report("owners", most - len(locations), most)
+        if not locations and not status["running"]:
             return most
         time.sleep(_POLL_S)

@@ -1,4 +1,4 @@
-"""Starting Ray, or connecting to it, and finding the coordinator of a store."""
+"""Starting Ray or connecting to it, and finding the coordinator of a store."""
 
 from __future__ import annotations
 
@@ -33,27 +33,27 @@ _DEFAULTS = OwnersConfig()
 
 
 def connect() -> None:
-    """Connect to the Ray cluster of ``RAY_ADDRESS``, else to one that runs on this machine, else start one.
+    """Connect to the Ray cluster at ``RAY_ADDRESS``, else to one that runs on this machine, else start one.
 
-    ``RAY_ADDRESS=local`` starts a new one in any case. One that is started here ends with this process. All of them
-    with token authentication, unless ``RAY_AUTH_MODE`` says otherwise.
+    ``RAY_ADDRESS=local`` always starts a new one. A Ray that is started here ends with this process. Uses token
+    authentication unless ``RAY_AUTH_MODE`` is set to another mode.
 
     Raises:
-        ConfigError: when ``RAY_ADDRESS`` is no address of Ray, or it cannot be told where Ray's token is.
+        ConfigError: when ``RAY_ADDRESS`` is not an address of Ray, or the path of Ray's token is unknown.
         LMEraserError: when the cluster cannot be reached, refuses the token, or cannot be started.
     """
     if ray.is_initialized():
         return
     authenticate()
-    # Serve replaces a proxy that is not ready in time; on a small machine that starts much at once, 5 s are not enough.
+    # Serve replaces a proxy that is not ready in time; 5 s, its default, are too short on a small, busy machine.
     os.environ.setdefault("RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S", "30")
-    # Serve's proxy bounds no head of a request by itself.
+    # Serve's proxy does not limit the head of a request by itself.
     os.environ.setdefault(CALLBACK_VARIABLE, CALLBACK)
     options: dict[str, Any] = {
         "namespace": NAMESPACE,
         "logging_level": logging.ERROR,
         "log_to_driver": False,
-        # Workers log one JSON object a line.
+        # Workers log one JSON object per line.
         "logging_config": ray.LoggingConfig(encoding="JSON", log_level="ERROR"),
     }
     address = cluster_address()
@@ -68,7 +68,7 @@ def connect() -> None:
             f"(RAY_AUTH_TOKEN_PATH names another file), or it does not answer: {error}"
         ) from error
     except (RuntimeError, ValueError) as error:
-        # Such as another version of Ray or Python there.
+        # For example, the cluster has another version of Ray or Python.
         raise LMEraserError(f"cannot connect to Ray at {address}: {error}") from error
 
 
@@ -77,7 +77,7 @@ def _start(options: dict[str, Any]) -> None:
     try:
         ray.init(address="local", include_dashboard=False, **options)
     except Exception as error:
-        # Ray raises plain exceptions too. Of what it had started before nothing stays.
+        # Ray raises plain exceptions too. End what it had started before.
         ray.shutdown()
         shorter = ", with a shorter path" if "AF_UNIX" in str(error) else ""
         raise LMEraserError(
@@ -87,14 +87,14 @@ def _start(options: dict[str, Any]) -> None:
 
 
 def coordinator_of(site: StoreRef, manifest: Manifest, owners: OwnersConfig = _DEFAULTS) -> Any:
-    """The coordinator's actor handle; it is started where none runs, with its owners placed so.
+    """The coordinator's actor handle; the coordinator is started if none runs, with its owners placed as configured.
 
     Raises:
-        StoreError: when the store is a local folder, but Ray has several nodes; or a bucket that Store.check refuses.
+        StoreError: when the store is a local folder but Ray has several nodes, or is a bucket that Store.check refuses.
         KeysError: when a key is missing, or the hash key is not the store's.
         FingerprintError: when the numerics here are not the store's.
     """
-    # Checked here as well, so that a mistake is told to the user and not to an actor's log.
+    # Checked here too, so that the user sees the error, not only the actor's log.
     check_fingerprint(manifest.fingerprint, fingerprint(manifest.feature_batch, manifest.fingerprint["accelerator"]))
     hash_key = load_hash_key(Path(site.keys_folder))
     load_signing_key(Path(site.keys_folder))
@@ -105,7 +105,7 @@ def coordinator_of(site: StoreRef, manifest: Manifest, owners: OwnersConfig = _D
         manifest.check_hash_key(commit.fixed_leaves, hash_key)
     nodes = sum(node["Alive"] for node in ray.nodes())
     if nodes > 1 and isinstance(store, LocalStore):
-        raise StoreError(f"{site.store_uri} is a local folder, but Ray has {nodes} nodes: they cannot all see it")
+        raise StoreError(f"{site.store_uri} is a local folder, but Ray has {nodes} nodes, which cannot all read it")
     running = running_coordinator(manifest.store_id, site.store_uri)
     if running is not None:
         return running
@@ -113,7 +113,7 @@ def coordinator_of(site: StoreRef, manifest: Manifest, owners: OwnersConfig = _D
 
 
 def running_coordinator(store_id: str, store_uri: str) -> Any | None:
-    """The actor handle of a store's coordinator; None where none runs."""
+    """The actor handle of a store's coordinator; None if none runs."""
     try:
         return ray.get_actor(coordinator_name(store_id, store_uri), namespace=NAMESPACE)
     except ValueError:
@@ -122,7 +122,7 @@ def running_coordinator(store_id: str, store_uri: str) -> Any | None:
 
 @contextmanager
 def connected_coordinator(store_id: str, store_uri: str) -> Iterator[Any | None]:
-    """The actor handle of a store's coordinator, where there is a Ray with one; starts nothing."""
+    """The actor handle of a store's coordinator; None if no Ray or no coordinator runs. Starts neither."""
     if ray.is_initialized():
         yield running_coordinator(store_id, store_uri)
         return
@@ -131,7 +131,7 @@ def connected_coordinator(store_id: str, store_uri: str) -> Iterator[Any | None]
         address = cluster_address()
         if address is not None:
             ray.init(address=address, namespace=NAMESPACE, logging_level=logging.ERROR, log_to_driver=False)
-    except (ConnectionError, LMEraserError):
+    except (ConnectionError, RuntimeError, ValueError, LMEraserError):
         address = None
     if address is None:
         yield None
@@ -143,7 +143,7 @@ def connected_coordinator(store_id: str, store_uri: str) -> Iterator[Any | None]
 
 
 def free_port() -> int:
-    """A TCP port of the loopback address that nothing listens on."""
+    """A free TCP port of the loopback address."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

@@ -21,33 +21,40 @@ from serving.api_keys import check_listening
 from serving.app import application, reserved
 from serving.problems import BODY_TIMEOUT_S
 
-# One JSON object a line, for a collector of logs; Serve adds the request id.
+# One JSON object per line, for log collectors; Serve adds the request id.
 _LOGGING = {"encoding": "JSON", "enable_access_log": False}
-# Longer than a body may take to arrive, so that what is slow is told by a problem document first.
+# Longer than a body may take to arrive, so that a slow body gets a problem document before Serve's own error.
 _REQUEST_TIMEOUT_S = 2 * BODY_TIMEOUT_S
 _KEEP_ALIVE_S = 30
-_ROOM_WITHIN_S = 10
+_ROOM_TIMEOUT_S = 10
 
 
 def start_service(store: Store, keys: Path, config: ServingConfig, host: str, port: int) -> str:
-    """Start the service of a store, or replace the one that this process started, or a command that has ended since.
+    """Start the service of a store, and return once it answers.
 
-    Returns once it answers.
+    Replaces a service of the store that this process started, or that a command started that has ended since.
+
+    Args:
+        store: the store to serve.
+        keys: the key folder, which holds the API keys.
+        config: how predictions are answered.
+        host: the address to listen on.
+        port: the port to listen on.
 
     Returns:
-        Its address.
+        The service's address.
 
     Raises:
-        ConfigError: when others than this machine could call it without a key, the port is taken, or Ray Serve of this
-            cluster answers for another service or elsewhere already. What runs is left as it is.
-        LMEraserError: when no replica comes up.
+        ConfigError: when other machines could call the service without an API key, the port is taken, or this
+            cluster's Ray Serve already runs another service or listens on another address. Nothing is changed then.
+        LMEraserError: when no replica starts.
     """
     check_address(store, keys, host, port)
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
     url = url_of(host, port)
     running = running_serve()
     if running is not None and running.url != url:
-        # Nothing but a service of this store that nobody watches any more.
+        # It runs a service of this store only, whose command has ended.
         shut_down()
         running = None
     if running is None:
@@ -60,7 +67,7 @@ def start_service(store: Store, keys: Path, config: ServingConfig, host: str, po
                 "keep_alive_timeout_s": _KEEP_ALIVE_S,
             }
         )
-        # Another command may have been first.
+        # Another command may have been faster.
         if (running := running_serve()) is not None:
             _check_free(running, store, url)
     name = service_name(load_manifest(store).store_id, store.uri)
@@ -69,10 +76,10 @@ def start_service(store: Store, keys: Path, config: ServingConfig, host: str, po
 
 
 def check_address(store: Store, keys: Path, host: str, port: int) -> None:
-    """Look whether the service of a store may be started there.
+    """Check whether the service of a store may be started at an address.
 
     Raises:
-        ConfigError: as :func:`start_service`.
+        ConfigError: as for :func:`start_service`.
     """
     check_listening(keys, host)
     running = running_serve()
@@ -83,48 +90,49 @@ def check_address(store: Store, keys: Path, host: str, port: int) -> None:
 
 
 def _check_free(running: RunningServe, store: Store, url: str) -> None:
-    """Refuse where Serve answers for others, at the address that was asked for or at another."""
-    for one in running.applications:
-        if one.store == store.uri and (one.is_mine or one.is_left_over):
+    """Refuse if Serve runs another application, at this address or at another one."""
+    for deployed in running.applications:
+        if deployed.store == store.uri and (deployed.is_mine or deployed.is_left_over):
             continue
-        if one.store == store.uri:
-            raise ConfigError(f"{store.uri} is served at {running.url} already; end that service first")
-        if one.route == "/" or running.url != url:
-            what = one.store or f"the application {one.name!r}"
+        if deployed.store == store.uri:
+            raise ConfigError(f"{store.uri} is already served at {running.url}; end that service first")
+        if deployed.route == "/" or running.url != url:
+            served = deployed.store or f"the application {deployed.name!r}"
             raise ConfigError(
-                f"Ray Serve of this Ray cluster answers at {running.url} for {what}, and has one address for all: end "
-                f"that service first, or serve {store.uri} on a Ray of its own (RAY_ADDRESS=local, another --port)"
+                f"Ray Serve of this Ray cluster already serves {served} at {running.url}, and has one address for "
+                f"everything: end that service first, or serve {store.uri} on a Ray of its own (RAY_ADDRESS=local, "
+                "another --port)"
             )
 
 
 def check_room(store: Store, config: ServingConfig) -> None:
-    """Look whether a new replica finds room beside the old ones, where a service runs.
+    """Check whether the cluster has room for a new replica next to the old ones, if a service runs.
 
     Raises:
-        NotReadyError: when it does not.
+        NotReadyError: when no node has room.
     """
     if (running := running_serve()) is None or running.of_store(store.uri) is None:
         return
     needed = reserved(config, on_gpu=load_manifest(store).config.backbone.device == "cuda")
     bundle = {"CPU": needed["num_cpus"], "GPU": needed["num_gpus"]}
-    held = placement_group([{kind: amount for kind, amount in bundle.items() if amount}])
-    fits = held.wait(_ROOM_WITHIN_S)
-    remove_placement_group(held)
+    group = placement_group([{kind: amount for kind, amount in bundle.items() if amount}])
+    fits = group.wait(_ROOM_TIMEOUT_S)
+    remove_placement_group(group)
     if not fits:
         room = " and ".join(f"{amount:g} {kind}" for kind, amount in bundle.items() if amount)
         raise NotReadyError(
-            f"no node has {room} free for a new replica beside the old ones: add a node, or end other work first"
+            f"no node has {room} free for a new replica next to the old ones: add a node, or end other work first"
         )
 
 
 def replace_service(store: Store, keys: Path, config: ServingConfig) -> bool:
-    """Replace the replicas of the store's service, each new one before an old one ends; False where none runs."""
+    """Replace the replicas of the store's service, each new one before an old one ends; False if no service runs."""
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
     running = running_serve()
-    found = running.of_store(store.uri) if running is not None else None
-    if found is None:
+    service = running.of_store(store.uri) if running is not None else None
+    if service is None:
         return False
-    _deploy(store, keys, config, name=found.name, route=found.route, started_by=found.started_by)
+    _deploy(store, keys, config, name=service.name, route=service.route, started_by=service.started_by)
     return True
 
 
@@ -133,7 +141,7 @@ def _deploy(store: Store, keys: Path, config: ServingConfig, *, name: str, route
     try:
         serve.run(bound, name=name, route_prefix=route, logging_config=_LOGGING)
     except (RayServeException, RuntimeError) as error:
-        raise LMEraserError(f"the service of {store.uri} does not come up: {error}") from error
+        raise LMEraserError(f"the service of {store.uri} does not start: {error}") from error
 
 
 def _check_port(host: str, port: int) -> None:
@@ -148,10 +156,12 @@ def _check_port(host: str, port: int) -> None:
 
 
 def stop_service() -> None:
-    """Stop the services that this process started, and Serve itself where it runs nothing else."""
+    """Stop the services that this process started, and Serve itself if it runs nothing else."""
     running = running_serve()
-    mine = [one.name for one in running.applications if one.is_mine] if running is not None else []
-    if running is not None and len(mine) == len(running.applications):
+    if running is None:
+        return
+    mine = [deployed.name for deployed in running.applications if deployed.is_mine]
+    if len(mine) == len(running.applications):
         shut_down()
         return
     for name in mine:

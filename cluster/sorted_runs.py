@@ -1,7 +1,7 @@
-"""Rows on their way into the store, sorted by where they will lie.
+"""Rows on their way into the store, sorted by their position in the dendrogram.
 
-A cluster's owner reads every row object that holds one of its rows. Rows that come in the order of a file would have
-every owner read nearly every object; in runs that are sorted along the dendrogram, it reads a few of each run.
+A cluster's owner reads every row object that holds one of its rows. With rows in the order of a file, every owner would
+read nearly every object; with runs of rows that are sorted along the dendrogram, it reads a few objects of each run.
 
 Legend: N rows, A anchors.
 """
@@ -34,15 +34,15 @@ class SortedRuns:
         self._runs = 0
 
     def add(self, table: RowTable) -> None:
-        """Take rows in; a full run is written."""
+        """Add rows; a full run is written."""
         self._tables.append(table)
         rows = sum(map(len, self._tables))
-        held = sum(sum(map(len, one.images)) + one.features_NH.nbytes for one in self._tables)
-        if rows >= _RUN_ROWS or held >= _RUN_BYTES:
+        size = sum(sum(map(len, each.images)) + each.features_NH.nbytes for each in self._tables)
+        if rows >= _RUN_ROWS or size >= _RUN_BYTES:
             self.write()
 
     def write(self) -> None:
-        """Write what is held."""
+        """Write the rows that were added since the last run."""
         run = RowTable.concatenate(self._tables, head_dim=0)
         rank_N = np.empty(len(run), np.int64)
         rank_N[np.argsort(self._order_A[run.anchors_N], kind="stable")] = np.arange(len(run))

@@ -1,8 +1,10 @@
-"""Puts the commands together, and turns errors into exit codes."""
+"""The ``lmeraser`` command: its subcommands, and the exit codes of errors."""
 
 from __future__ import annotations
 
 import sys
+from importlib.metadata import version
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -24,7 +26,7 @@ from cluster.cli import (
     status,
     verify,
 )
-from cluster.cli.failures import told
+from cluster.cli.failures import reported_error
 from lmeraser.errors import ConfigError
 from lmeraser.extras import needs_extra
 
@@ -50,14 +52,29 @@ for name, group in {
     app.add_typer(group, name=name)
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"lmeraser {version('lmeraser')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.", is_eager=True, callback=_print_version)
+    ] = False,
+) -> None:
+    """Machine unlearning as a running service."""
+
+
 def main() -> None:
-    """Run one command. Exit code 0; 1 when it failed; 2 when it was asked for wrongly."""
+    """Run one command. The exit code is 0; 1 if it failed; 2 if it was called wrongly."""
     try:
         # What the base installation lacks is imported inside the commands.
         with needs_extra("server"):
             app()
     except Exception as error:
-        reason = told(error)
+        reason = reported_error(error)
         if reason is None:
             raise
         Console(stderr=True).print(f"error: {reason}", style="red", markup=False, highlight=False, soft_wrap=True)

@@ -3,37 +3,58 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict
-from pathlib import Path
-from typing import Annotated, Any
+from datetime import datetime
+from typing import Annotated, Protocol
 
 import typer
 
-from actors.log_replay import History
 from cluster.cli.ids_file import IdsFile, SubjectsFile, check_given, odd_ids, read_ids
-from cluster.cli.options import (
-    AsJson,
-    ConfigFile,
-    KeyFolder,
-    S3Endpoint,
-    StoreUri,
-    find_store,
-    key_folder,
-    read_settings,
-)
-from cluster.cli.output import leave_stdout_to_results, print_json, print_pairs, print_rows, warn
-from lmeraser.deletion import Deletion, DeletionRequest, Status
+from cluster.cli.output import emit, print_rows, warn
+from cluster.cli.store_deletions import StoreDeletions
+from cluster.cli.target import DeletionTarget, with_options
+from lmeraser.client.responses import Receipt
+from lmeraser.deletion import Deletion, Status
 from lmeraser.errors import ConfigError, LMEraserError, WaitTimeoutError
 from lmeraser.ids import is_text
-from lmeraser.state.log import Log
-from lmeraser.state.manifest import load_manifest
-from lmeraser.store import Store
 
-group = typer.Typer(help="Deletions and how far they have come.", no_args_is_help=True)
-_POLL_S = 0.05
+group = typer.Typer(help="Show, await and retry deletions.", no_args_is_help=True)
+_MIN_POLL_S, _MAX_POLL_S = 0.05, 1.0
 _RANK = {"accepted": 0, "erased": 1, "completed": 2, "failed": 2}
-Awaited = Annotated[str, typer.Option("--wait", help="Return once the deletion is accepted, erased or completed.")]
+_COLUMNS = ("id", "status", "rows", "unknown", "accepted_at", "erased_at", "completed_at")
+DeletionId = Annotated[str, typer.Argument(help="Id of the deletion.")]
+AwaitedStatus = Annotated[
+    str, typer.Option("--wait", help="Return once the deletion is accepted, erased or completed.")
+]
 TimeoutS = Annotated[float, typer.Option("--timeout", min=0, help="Longest wait in seconds.")]
+
+
+class Deletions(AbstractContextManager["Deletions"], Protocol):
+    """The calls on deletions that :class:`lmeraser.Client` and :class:`StoreDeletions` have in common."""
+
+    def delete(
+        self,
+        *,
+        sample_ids: Sequence[str],
+        subject_ids: Sequence[str],
+        idempotency_key: str | None,
+        deadline: datetime | None,
+    ) -> Deletion: ...
+
+    def retry(self, deletion_id: str) -> Deletion: ...
+
+    def deletion(self, deletion_id: str) -> Deletion: ...
+
+    def deletions(self) -> list[Deletion]: ...
+
+    def receipt(self, deletion_id: str) -> Receipt: ...
+
+
+def open_deletions(target: DeletionTarget) -> Deletions:
+    """The service at ``--url``, else the store and its coordinator."""
+    return target.open_client() or StoreDeletions(target)
 
 
 def register(app: typer.Typer) -> None:
@@ -41,34 +62,37 @@ def register(app: typer.Typer) -> None:
     app.command()(delete)
 
 
+@with_options
 def delete(
-    store: StoreUri = "",
-    s3_endpoint: S3Endpoint = "",
-    config: ConfigFile = None,
-    keys: KeyFolder = None,
+    target: DeletionTarget,
     sample_ids: Annotated[list[str] | None, typer.Option("--sample-id", help="A sample to delete.")] = None,
     subject_ids: Annotated[list[str] | None, typer.Option("--subject-id", help="A subject to delete.")] = None,
     ids_file: IdsFile = None,
     subjects_file: SubjectsFile = None,
     allow_unknown: Annotated[
-        bool, typer.Option("--allow-unknown", help="Exit with 0 also when none of the ids is held.")
+        bool, typer.Option("--allow-unknown", help="Exit with 0 even if none of the ids is in the store.")
     ] = False,
     idempotency_key: Annotated[str | None, typer.Option(help="The same key and ids delete once.")] = None,
     deadline: Annotated[
-        str | None, typer.Option(help="When it should be completed: 2026-12-24T18:00:00Z. The nearest goes first.")
+        str | None,
+        typer.Option(help="Completion deadline, such as 2026-12-24T18:00:00Z. Earliest deadline first."),
     ] = None,
-    wait: Awaited = "completed",
+    wait: AwaitedStatus = "completed",
     timeout_s: TimeoutS = 3600.0,
-    as_json: AsJson = False,
 ) -> None:
-    """Delete samples, and every sample of subjects; exit code 1 when none of the ids is held, or the deletion failed.
+    """Delete samples, and every sample of subjects, from a store or with --url through its service.
 
-    Ids in a file or on standard input stay out of the shell's history; those of options do not. A file holds one id a
-    line, as it stands: quotation marks around it are the file's, blanks are the id's.
+    Exit code 1 if none of the ids is in the store, or the deletion fails. The API key for --url comes from
+    LMERASER_API_KEY or --api-key-file.
+
+    Ids in a file or on standard input stay out of the shell's history; ids in options do not. A file holds one id per
+    line: quotation marks around an id belong to the file, blanks belong to the id.
 
     Example: lmeraser delete --store /data/gtsrb-store --subjects-file gone.txt
+
+    Example: lmeraser delete --url https://lmeraser.example.org --api-key-file api.key --ids-file gone.txt
     """
-    _check_awaited(wait)
+    _check_status(wait)
     samples, subjects = read_ids(ids_file, subjects_file)
     samples += check_given(sample_ids, "--sample-id")
     subjects += check_given(subject_ids, "--subject-id")
@@ -76,149 +100,125 @@ def delete(
         raise ConfigError(f"--idempotency-key is {idempotency_key!r}; allowed is text in UTF-8")
     if not samples and not subjects:
         raise ConfigError("nothing to delete: give --ids-file, --subjects-file, --sample-id or --subject-id")
-    target = find_store(store, s3_endpoint, config)
-    request = DeletionRequest(tuple(samples), tuple(subjects), idempotency_key, deadline)
-    accepted = _asked(target, config, keys, "delete", request)
-    fail_point = _awaited(target, accepted.id, wait, timeout_s)
+    with open_deletions(target) as deletions:
+        accepted = deletions.delete(
+            sample_ids=samples,
+            subject_ids=subjects,
+            idempotency_key=idempotency_key,
+            deadline=_moment(deadline),
+        )
+        deletion = _wait(deletions, accepted.id, wait, timeout_s)
     named, unknown = {*samples, *subjects}, list(accepted.unknown_ids)
     nothing_known = named <= set(unknown)
-    _show({**asdict(fail_point), "unknown_ids": unknown, "nothing_known": nothing_known}, as_json)
-    _check_not_failed(fail_point)
+    emit({**asdict(deletion), "unknown_ids": unknown, "nothing_known": nothing_known}, target.as_json)
+    _check_not_failed(deletion)
     if not unknown:
         return
-    told = f"{len(unknown)} of {len(named)} id(s) are not held, such as {unknown[0]!r}{odd_ids(unknown)}"
+    summary = f"{len(unknown)} of {len(named)} id(s) are not in the store, such as {unknown[0]!r}{odd_ids(unknown)}"
     if nothing_known and not allow_unknown:
-        raise LMEraserError(f"nothing was deleted: {told}. --allow-unknown makes that no error")
-    warn(told)
+        raise LMEraserError(f"nothing was deleted: {summary}. With --allow-unknown this is not an error")
+    warn(summary)
 
 
 @group.command("list")
-def list_all(
-    store: StoreUri = "",
-    s3_endpoint: S3Endpoint = "",
-    config: ConfigFile = None,
-    as_json: AsJson = False,
-) -> None:
-    """All deletions, oldest first.
+@with_options
+def list_all(target: DeletionTarget) -> None:
+    """List all deletions, oldest first.
 
     Example: lmeraser deletions list --store /data/gtsrb-store
     """
-    deletions = _history(find_store(store, s3_endpoint, config)).deletions.values()
-    if as_json:
-        print_json({"deletions": [asdict(deletion) for deletion in deletions]})
-    else:
-        columns = ("id", "status", "rows", "accepted_at", "erased_at", "completed_at")
-        print_rows(columns, ([getattr(deletion, column) for column in columns] for deletion in deletions))
+    with open_deletions(target) as source:
+        deletions = source.deletions()
+    emit(
+        {"deletions": [asdict(deletion) for deletion in deletions]},
+        target.as_json,
+        lambda: print_rows(_COLUMNS, ([getattr(deletion, name) for name in _COLUMNS] for deletion in deletions)),
+    )
 
 
 @group.command("show")
-def show(
-    deletion_id: Annotated[str, typer.Argument(help="Id of the deletion.")],
-    store: StoreUri = "",
-    s3_endpoint: S3Endpoint = "",
-    config: ConfigFile = None,
-    as_json: AsJson = False,
-) -> None:
-    """One deletion.
+@with_options
+def show(target: DeletionTarget, deletion_id: DeletionId) -> None:
+    """Show one deletion: its status, how many ids were unknown, and why it is held up or failed.
+
+    Without --url, the reason why an erasure is held up is shown only while the coordinator runs.
 
     Example: lmeraser deletions show 4f0c… --store /data/gtsrb-store
     """
-    _show(asdict(_history(find_store(store, s3_endpoint, config)).deletion(deletion_id)), as_json)
+    with open_deletions(target) as deletions:
+        emit(asdict(deletions.deletion(deletion_id)), target.as_json)
 
 
 @group.command("retry")
+@with_options
 def retry(
-    deletion_id: Annotated[str, typer.Argument(help="Id of a deletion that failed.")],
-    store: StoreUri = "",
-    s3_endpoint: S3Endpoint = "",
-    config: ConfigFile = None,
-    keys: KeyFolder = None,
+    target: DeletionTarget,
+    deletion_id: Annotated[str, typer.Argument(help="Id of a failed deletion.")],
     timeout_s: TimeoutS = 3600.0,
-    as_json: AsJson = False,
 ) -> None:
-    """Have the clusters of a failed deletion tuned again, and wait for it.
+    """Tune the clusters of a failed deletion again, and wait until the deletion is completed.
 
     Example: lmeraser deletions retry 4f0c… --store /data/gtsrb-store
     """
-    target = find_store(store, s3_endpoint, config)
-    number = _newest_record(target)
-    _asked(target, config, keys, "retry", deletion_id)
-    fail_point = _awaited(target, deletion_id, "completed", timeout_s, after=number)
-    _show(asdict(fail_point), as_json)
-    _check_not_failed(fail_point)
+    with open_deletions(target) as deletions:
+        deletions.retry(deletion_id)
+        deletion = _wait(deletions, deletion_id, "completed", timeout_s)
+    emit(asdict(deletion), target.as_json)
+    _check_not_failed(deletion)
 
 
 @group.command("wait")
+@with_options
 def wait_for(
-    deletion_id: Annotated[str, typer.Argument(help="Id of the deletion.")],
-    store: StoreUri = "",
-    s3_endpoint: S3Endpoint = "",
-    config: ConfigFile = None,
-    wait: Annotated[str, typer.Option("--status", help="erased or completed.")] = "completed",
+    target: DeletionTarget,
+    deletion_id: DeletionId,
+    status: Annotated[str, typer.Option("--status", help="accepted, erased or completed.")] = "completed",
     timeout_s: TimeoutS = 3600.0,
-    as_json: AsJson = False,
 ) -> None:
-    """Wait for a deletion; exit code 1 when it failed or the time is up.
+    """Wait for a deletion; exit code 1 if it failed or the time is up.
 
     Example: lmeraser deletions wait 4f0c… --status erased --store /data/gtsrb-store
     """
-    _check_awaited(wait)
-    target = find_store(store, s3_endpoint, config)
-    load_manifest(target)
-    fail_point = _awaited(target, deletion_id, wait, timeout_s)
-    _show(asdict(fail_point), as_json)
-    _check_not_failed(fail_point)
+    _check_status(status)
+    with open_deletions(target) as deletions:
+        deletion = _wait(deletions, deletion_id, status, timeout_s)
+    emit(asdict(deletion), target.as_json)
+    _check_not_failed(deletion)
 
 
-def _asked(store: Store, config: Path | None, keys: Path | None, method: str, *arguments: Any) -> Deletion:
-    """What the coordinator, which is started where none runs, answers."""
-    import ray
-    from ray._raylet import setproctitle  # type: ignore[attr-defined]  # its stub leaves it out
-
-    from actors.remote.owner_processes import StoreRef
-    from cluster.runtime import connect, coordinator_of
-
-    manifest = load_manifest(store)
-    leave_stdout_to_results()
-    # Ray keeps the command line of whoever connects in its table of jobs, and any user may list processes.
-    setproctitle(f"lmeraser {method}")
-    connect()
-    coordinator = coordinator_of(StoreRef(store.uri, str(key_folder(keys))), manifest, read_settings(config).owners)
-    answer: Deletion = ray.get(getattr(coordinator, method).remote(*arguments))
-    return answer
-
-
-def _newest_record(store: Store) -> int:
-    load_manifest(store)
-    records = Log(store).advance()
-    return records[-1].number if records else 0
-
-
-def _awaited(store: Store, deletion_id: str, status: str, timeout_s: float, after: int = 0) -> Deletion:
-    """The deletion once it has reached the status by a record later than ``after``."""
+def _wait(deletions: Deletions, deletion_id: str, status: str, timeout_s: float) -> Deletion:
+    """The deletion once it has reached the status, or failed."""
     until = time.monotonic() + timeout_s
-    log, history = Log(store), History()
-    changed = False
+    pause_s = _MIN_POLL_S
     while True:
-        records = log.advance()
-        history.replay(records)
-        changed |= any(record.number > after and record.body.get("id") == deletion_id for record in records)
-        deletion = history.deletion(deletion_id)
-        if _RANK[deletion.status] >= _RANK[status] and changed:
+        deletion = deletions.deletion(deletion_id)
+        if _RANK[deletion.status] >= _RANK[status]:
             return deletion
-        if time.monotonic() >= until:
-            raise WaitTimeoutError(f"deletion {deletion_id} is {deletion.status} after {timeout_s:g} s, not {status}")
-        time.sleep(_POLL_S)
+        remaining_s = until - time.monotonic()
+        if remaining_s <= 0:
+            reason = f": {deletion.reason}" if deletion.reason else ""
+            raise WaitTimeoutError(
+                f"deletion {deletion_id} is {deletion.status} after {timeout_s:g} s, not {status}{reason}"
+            )
+        time.sleep(min(pause_s, remaining_s))
+        pause_s = min(1.5 * pause_s, _MAX_POLL_S)
 
 
-def _history(store: Store) -> History:
-    load_manifest(store)
-    history = History()
-    history.replay(Log(store).advance())
-    return history
+def _moment(deadline: str | None) -> datetime | None:
+    if deadline is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(deadline)
+    except ValueError:
+        moment = datetime.min
+    if moment.utcoffset() is None:
+        raise ConfigError(
+            f"--deadline is {deadline!r}; allowed is ISO 8601 with an offset from UTC: 2026-12-24T18:00:00Z"
+        )
+    return moment
 
 
-def _check_awaited(status: str) -> None:
+def _check_status(status: str) -> None:
     allowed: tuple[Status, ...] = ("accepted", "erased", "completed")
     if status not in allowed:
         raise ConfigError(f"cannot wait for {status!r}; allowed is {', '.join(allowed)}")
@@ -227,12 +227,3 @@ def _check_awaited(status: str) -> None:
 def _check_not_failed(deletion: Deletion) -> None:
     if deletion.status == "failed":
         raise LMEraserError(f"deletion {deletion.id} is erased, but failed to complete: {deletion.reason}")
-
-
-def _show(deletion: dict[str, Any], as_json: bool) -> None:
-    if as_json:
-        print_json(deletion)
-    else:
-        print_pairs(
-            (name, ", ".join(value) if isinstance(value, list | tuple) else value) for name, value in deletion.items()
-        )

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from cluster.cli.options import AsJson
-from cluster.cli.output import leave_stdout_to_results, print_json, print_pairs, progress
+from cluster.cli.output import emit, leave_stdout_to_results, print_pairs, progress
 
 
 def register(app: typer.Typer) -> None:
@@ -29,23 +29,19 @@ def demo(
 
     leave_stdout_to_results()
     with progress() as report:
-        found = run_demo(workdir, report)
-    if as_json:
-        print_json(asdict(found))
-        return
-    deletion = found.deletion
-    print_pairs(
-        [
-            ("private rows", found.rows),
-            ("prompt clusters", found.clusters),
-            *((f"accuracy, {name}", f"{value:.3f}") for name, value in found.accuracy.items()),
-            ("deleted", ", ".join(deletion["sample_ids"])),
-            ("owners that tuned again", f"{deletion['owners_retuned']} of {deletion['clusters_total']}"),
-            ("accepted after", f"{deletion['accepted_s']:.3f} s"),
-            ("erased after", f"{deletion['erased_s']:.3f} s"),
-            ("completed after", f"{deletion['completed_s']:.3f} s"),
-            ("state root", found.verify["state_root"]),
-            ("fresh root", found.verify["fresh_root"]),
-            ("equal, byte for byte", "yes" if found.verify["equal"] else "NO"),
-        ]
-    )
+        result = run_demo(workdir, report)
+    deletion = result.deletion
+    pairs = [
+        ("private rows", result.rows),
+        ("prompt clusters", result.clusters),
+        *((f"accuracy, {name}", f"{value:.3f}") for name, value in result.accuracy.items()),
+        ("deleted", deletion["sample_ids"]),
+        ("owners that tuned again", f"{deletion['owners_retuned']} of {deletion['clusters_total']}"),
+        ("accepted after", f"{deletion['accepted_s']:.3f} s"),
+        ("erased after", f"{deletion['erased_s']:.3f} s"),
+        ("completed after", f"{deletion['completed_s']:.3f} s"),
+        ("state root", result.verify["state_root"]),
+        ("fresh root", result.verify["fresh_root"]),
+        ("equal, byte for byte", "yes" if result.verify["equal"] else "NO"),
+    ]
+    emit(asdict(result), as_json, lambda: print_pairs(pairs))

@@ -11,101 +11,87 @@ from typing import Annotated
 
 import typer
 
-from cluster.cli.options import AsJson, ConfigFile, S3Endpoint, StoreUri, find_store
-from cluster.cli.output import print_json, print_pairs, print_rows
+from cluster.cli.output import emit, print_pairs, print_rows
+from cluster.cli.target import Target, with_options
 from lmeraser.errors import LogError
 from lmeraser.state.commit import Commit
 from lmeraser.state.log import Log, Record
 from lmeraser.state.manifest import load_manifest
 from lmeraser.store import open_store
 
+_COLUMNS = ("number", "kind", "term", "at", "digest")
 _FOLLOW_S = 1.0
-group = typer.Typer(help="The hash-chained log.", no_args_is_help=True)
+group = typer.Typer(help="Show, check and mirror the hash-chained log.", no_args_is_help=True)
 
 
 @group.command("show")
-def show(
-    store: StoreUri = "",
-    s3_endpoint: S3Endpoint = "",
-    config: ConfigFile = None,
-    as_json: AsJson = False,
-) -> None:
-    """All records; bodies hold keyed hashes only.
+@with_options
+def show(target: Target) -> None:
+    """Show all records; they hold ids as keyed hashes only.
 
     Example: lmeraser log show --store /data/gtsrb-store
     """
-    target = find_store(store, s3_endpoint, config)
-    load_manifest(target)
-    records = Log(target).advance()
-    if as_json:
-        print_json({"records": [asdict(record) for record in records]})
-    else:
-        columns = ("number", "kind", "term", "at", "digest")
-        print_rows(columns, ([getattr(record, column) for column in columns] for record in records))
+    store = target.open_store()
+    load_manifest(store)
+    records = Log(store).advance()
+    emit(
+        {"records": [asdict(record) for record in records]},
+        target.as_json,
+        lambda: print_rows(_COLUMNS, ([getattr(record, name) for name in _COLUMNS] for record in records)),
+    )
 
 
 @group.command("check")
-def check(
-    store: StoreUri = "",
-    s3_endpoint: S3Endpoint = "",
-    config: ConfigFile = None,
-    as_json: AsJson = False,
-) -> None:
-    """Walk the chain, and look whether the store holds all that the newest commit names.
+@with_options
+def check(target: Target) -> None:
+    """Check the log's hash chain, and whether the store holds every object that the newest commit names.
 
-    Exit code 1 when a record is changed, missing, out of order or earlier than the one before it, or an object is gone.
-    Nothing follows the last record: to see that it was changed or removed, compare the head with one that you kept.
+    Exit code 1 if a record is changed, missing, out of order or dated before its predecessor, or an object is missing.
+    No record follows the last one: to detect its change or removal, compare the head with one that you kept.
 
     Example: lmeraser log check --store /data/gtsrb-store
     """
     from lmeraser.state.stored_objects import missing_now
 
-    target = find_store(store, s3_endpoint, config)
-    load_manifest(target)
-    log = Log(target)
+    store = target.open_store()
+    load_manifest(store)
+    log = Log(store)
     records = log.advance()
     commits = [record for record in records if record.kind == "commit"]
-    gone = missing_now(target, log, Commit.from_record(commits[-1])) if commits else ()
-    problems = [*_out_of_time(records), *(f"{name}, which the newest commit names, is gone" for name in gone)]
+    missing = missing_now(store, log, Commit.from_record(commits[-1])) if commits else ()
+    problems = [*_out_of_time(records), *(f"{name}, which the newest commit names, is missing" for name in missing)]
     head = records[-1].digest if records else None
-    found = {"records": len(records), "head": head, "valid": not problems}
-    if as_json:
-        print_json({**found, "problems": problems})
-    else:
-        print_pairs([*found.items(), *(("", problem) for problem in problems)])
+    value = {"records": len(records), "head": head, "valid": not problems}
+    pairs = [*value.items(), *(("", problem) for problem in problems)]
+    emit({**value, "problems": problems}, target.as_json, lambda: print_pairs(pairs))
     if problems:
-        raise LogError(f"{len(problems)} thing(s) are wrong with the log of {target.uri}, such as: {problems[0]}")
+        raise LogError(f"{len(problems)} problem(s) with the log of {store.uri}, such as: {problems[0]}")
 
 
 def _out_of_time(records: list[Record]) -> Iterator[str]:
-    for before, record in pairwise(records):
-        if datetime.fromisoformat(record.at) < datetime.fromisoformat(before.at):
-            yield f"log record {record.number} is of {record.at}, earlier than the one before it, of {before.at}"
+    for previous, record in pairwise(records):
+        if datetime.fromisoformat(record.at) < datetime.fromisoformat(previous.at):
+            yield f"log record {record.number} is dated {record.at}, before the previous record's {previous.at}"
 
 
 @group.command("mirror")
+@with_options
 def mirror(
+    target: Target,
     to: Annotated[str, typer.Option("--to", help="A folder on another medium, or s3://bucket/prefix?endpoint=URL.")],
-    store: StoreUri = "",
-    s3_endpoint: S3Endpoint = "",
-    config: ConfigFile = None,
-    follow: Annotated[bool, typer.Option("--follow", help="Go on, once a second, until interrupted.")] = False,
-    as_json: AsJson = False,
+    follow: Annotated[bool, typer.Option("--follow", help="Repeat once per second, until interrupted.")] = False,
 ) -> None:
-    """Copy the log's new records and the receipts to a place that outlives the store; they hold keyed hashes only.
+    """Copy new records of the log, and the receipts, to a place that outlives the store.
 
-    `lmeraser restore` needs it. What was not mirrored when the store is lost cannot be applied.
+    `lmeraser restore` needs the mirror; records that were not mirrored when the store is lost cannot be applied. The
+    mirror holds ids as keyed hashes only.
 
     Example: lmeraser log mirror --to /mnt/other/gtsrb-log --follow --store /data/gtsrb-store
     """
     from lmeraser.proof.mirror import LogMirror
 
-    mirrored = LogMirror(find_store(store, s3_endpoint, config), open_store(to))
-    found = mirrored.copy()
-    if as_json:
-        print_json(asdict(found))
-    else:
-        print_pairs(asdict(found).items())
+    log_mirror = LogMirror(target.open_store(), open_store(to))
+    emit(asdict(log_mirror.copy()), target.as_json)
     while follow:
         time.sleep(_FOLLOW_S)
-        mirrored.copy()
+        log_mirror.copy()

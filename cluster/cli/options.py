@@ -9,28 +9,34 @@ from typing import Annotated
 import typer
 
 from lmeraser.config import Config, SourceConfig, load_config
-from lmeraser.errors import ConfigError
+from lmeraser.errors import ConfigError, KeysError
 from lmeraser.state.keys import default_folder
 from lmeraser.store import Store, open_store
 from lmeraser.store.location import SCHEME, local_path, with_endpoint
 
 ConfigFile = Annotated[Path | None, typer.Option("--config", help="YAML configuration file.")]
-DataFolder = Annotated[str | None, typer.Option("--data", help="What ${data} stands for in the configuration.")]
-StoreUri = Annotated[str, typer.Option("--store", help="Folder or s3://bucket/prefix; goes before `store:`.")]
+DataFolder = Annotated[str | None, typer.Option("--data", help="Value of ${data} in the configuration.")]
+StoreUri = Annotated[str, typer.Option("--store", help="Folder or s3://bucket/prefix; overrides `store:`.")]
 S3Endpoint = Annotated[
-    str, typer.Option("--s3-endpoint", help="URL of an S3 provider other than AWS; goes before `s3_endpoint:`.")
+    str, typer.Option("--s3-endpoint", help="URL of an S3 provider other than AWS; overrides `s3_endpoint:`.")
 ]
 KeyFolder = Annotated[
     Path | None, typer.Option("--keys", help="Key folder.  [default: $LMERASER_KEYS, else ~/.lmeraser/keys]")
+]
+ServiceUrl = Annotated[
+    str, typer.Option("--url", help="Ask the service at this address over HTTP; then no --store, --keys or --config.")
+]
+ApiKeyFile = Annotated[
+    Path | None, typer.Option("--api-key-file", help="File with the API key.  [default: $LMERASER_API_KEY]")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 
 def read_config(path: Path | None, data: str | None, s3_endpoint: str = "") -> Config:
-    """The configuration file; rows on S3 are read from the endpoint that is given, or else from its own.
+    """The configuration file; ``s3_endpoint`` overrides its own, also for rows on S3.
 
     Raises:
-        ConfigError: when none was given, or it cannot be used.
+        ConfigError: when no file was given, or it cannot be used.
         StoreError: when a path on S3 cannot be used.
     """
     if path is None:
@@ -49,20 +55,22 @@ def _at_endpoint(source: SourceConfig, endpoint: str) -> SourceConfig:
 
 
 def read_settings(path: Path | None) -> Config:
-    """The configuration file, for a command that needs only what does not enter the state; the defaults without one.
+    """The configuration file, for a command that needs only settings that do not affect the state.
+
+    Without a file, the defaults.
 
     Raises:
-        ConfigError: when it cannot be used.
+        ConfigError: when the file cannot be used.
     """
     return read_config(path, "") if path is not None else Config()
 
 
 def find_store(uri: str, s3_endpoint: str, config: Path | None = None, data: str | None = None) -> Store:
-    """The store that ``--store`` or else the configuration names, with the endpoint that either gives.
+    """The store that ``--store``, or else the configuration, names, with the endpoint that either gives.
 
     Raises:
         ConfigError: when neither names a store.
-        StoreError: when it is no store's URI, or the endpoint is none, or does not go with it.
+        StoreError: when the URI or the endpoint cannot be used, or the store is not on S3 and has an endpoint.
     """
     if config is not None and (not uri or uri.startswith(SCHEME) != bool(s3_endpoint)):
         settings = read_config(config, data, s3_endpoint)
@@ -70,10 +78,10 @@ def find_store(uri: str, s3_endpoint: str, config: Path | None = None, data: str
         if uri.startswith(SCHEME):
             s3_endpoint = settings.s3_endpoint
         elif _rows_on_s3(settings):
-            # It is that of the rows alone.
+            # The endpoint is for the rows only.
             s3_endpoint = ""
     if not uri:
-        raise ConfigError("no store was given: pass --store URI, or --config with `store:`")
+        raise ConfigError("no store is given: pass --store URI, or --config with `store:`")
     return open_store(with_endpoint(uri, s3_endpoint) if s3_endpoint else uri)
 
 
@@ -97,3 +105,22 @@ def read_file(file: Path) -> bytes:
         return file.read_bytes()
     except OSError as error:
         raise ConfigError(f"cannot read {file}: {error.strerror}") from error
+
+
+def read_api_key(file: Path | None) -> str | None:
+    """The API key in a file, without white space around it; None without a file.
+
+    Raises:
+        ConfigError: when the file cannot be read or is empty.
+        KeysError: when others may read it.
+    """
+    if file is None:
+        return None
+    # Read once: it may be a pipe.
+    key = read_file(file).decode(errors="replace").strip()
+    mode = file.stat().st_mode
+    if mode & 0o077:
+        raise KeysError(f"{file} may be read by others (mode {mode & 0o777:04o}); allowed is 0600")
+    if not key:
+        raise ConfigError(f"{file} holds no API key; `lmeraser api-keys create` prints one")
+    return key

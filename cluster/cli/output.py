@@ -1,10 +1,10 @@
-"""What commands print: one JSON object or a table on stdout, progress on stderr."""
+"""What commands print: results on stdout, as JSON or as text; progress on stderr."""
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,49 +16,69 @@ from rich.table import Table
 from lmeraser.progress import Progress
 
 _stdout = sys.stdout
-# Ids and digests are there to be copied: a narrow terminal may wrap them, but they are never cut.
+# People copy ids and digests: a narrow terminal may wrap them, but they are never cut.
 _WIDTH = 200
 
 
 def leave_stdout_to_results() -> None:
-    """Send what libraries print to stderr: Ray prints warnings of its node on stdout."""
+    """Send what libraries print to stderr: Ray prints warnings about its node on stdout."""
     sys.stdout = sys.stderr
 
 
 def print_json(value: Any) -> None:
-    """One JSON object on stdout."""
+    """Print one JSON object on stdout."""
     _stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
     _stdout.flush()
 
 
+def emit(value: Any, as_json: bool, show: Callable[[], None] | None = None) -> None:
+    """Print a result: as one JSON object, else by ``show``, else as names and values.
+
+    Args:
+        value: what JSON can hold; a mapping, unless ``show`` is given.
+        as_json: whether ``--json`` was given.
+        show: prints the result for people, where names and values are not enough.
+    """
+    if as_json:
+        print_json(value)
+    elif show is not None:
+        show()
+    else:
+        print_pairs(value.items())
+
+
 def warn(text: str) -> None:
-    """A sentence on stderr that the exit code does not tell."""
+    """Print a sentence on stderr that does not change the exit code."""
     Console(stderr=True).print(f"warning: {text}", style="yellow", markup=False, highlight=False, soft_wrap=True)
 
 
 def print_pairs(pairs: Iterable[tuple[str, Any]]) -> None:
-    """Names and values below each other."""
+    """Print one name and its value per line; the items of a list are separated by commas."""
     table = Table(show_header=False, box=None, pad_edge=False)
     for _ in range(2):
         table.add_column(no_wrap=True, overflow="ignore")
     for name, value in pairs:
-        table.add_row(name, "-" if value is None else str(value))
+        table.add_row(name, ", ".join(map(str, value)) if isinstance(value, list | tuple) else _text(value))
     Console(file=_stdout, width=_WIDTH).print(table, markup=False, highlight=False)
 
 
 def print_rows(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """A table."""
+    """Print a table."""
     table = Table(box=None, pad_edge=False)
     for column in columns:
         table.add_column(column, no_wrap=True)
     for row in rows:
-        table.add_row(*("-" if value is None else str(value) for value in row))
+        table.add_row(*map(_text, row))
     Console(file=_stdout, width=_WIDTH).print(table, markup=False, highlight=False)
+
+
+def _text(value: Any) -> str:
+    return "-" if value is None else str(value)
 
 
 @contextmanager
 def progress() -> Iterator[Progress]:
-    """Progress bars on a terminal, a line for each tenth of a step elsewhere; gives the report function."""
+    """Show progress bars on a terminal, elsewhere one line per tenth of a step; yields the report function."""
     console = Console(stderr=True)
     if not console.is_terminal:
         yield _lines(console)
@@ -76,12 +96,12 @@ def progress() -> Iterator[Progress]:
 
 
 def _lines(console: Console) -> Progress:
-    told: dict[str, int] = {}
+    printed: dict[str, int] = {}
 
     def report(what: str, done: int, total: int) -> None:
         tenths = 10 * done // total if total > 0 else 0
-        if tenths > told.get(what, 0):
-            told[what] = tenths
+        if tenths > printed.get(what, 0):
+            printed[what] = tenths
             console.print(f"{what}: {done} of {total}", markup=False, highlight=False)
 
     return report

@@ -8,8 +8,8 @@ from typing import Any
 import typer
 
 from actors.log_replay import History
-from cluster.cli.options import AsJson, ConfigFile, S3Endpoint, StoreUri, find_store
-from cluster.cli.output import print_json, print_pairs, warn
+from cluster.cli.output import emit, print_pairs, warn
+from cluster.cli.target import Target, with_options
 from lmeraser.state.log import Log
 from lmeraser.state.manifest import load_manifest
 
@@ -19,27 +19,26 @@ def register(app: typer.Typer) -> None:
     app.command()(status)
 
 
-def status(
-    store: StoreUri = "",
-    s3_endpoint: S3Endpoint = "",
-    config: ConfigFile = None,
-    as_json: AsJson = False,
-) -> None:
-    """What the store holds and what it waits for, read from the store alone.
+@with_options
+def status(target: Target) -> None:
+    """Show what the store holds and what it waits for, read from the store alone.
 
     Example: lmeraser status --store /data/gtsrb-store
     """
     from lmeraser.state.stored_objects import missing_now
 
-    target = find_store(store, s3_endpoint, config)
-    manifest = load_manifest(target)
+    store = target.open_store()
+    manifest = load_manifest(store)
     history = History()
-    log = Log(target)
+    log = Log(store)
     history.replay(log.advance())
     commit = history.commit
     clusters = commit.clusters if commit is not None else ()
-    found: dict[str, Any] = {
-        "store": target.uri,
+    states = Counter(entry.state(manifest.config.tunes) for entry in clusters)
+    missing = list(missing_now(store, log, commit)) if commit is not None else []
+    deletions = Counter(deletion.status for deletion in history.deletions.values())
+    value: dict[str, Any] = {
+        "store": store.uri,
         "store_id": manifest.store_id,
         "backbone": manifest.public_digests["backbone"],
         "term": history.term,
@@ -47,18 +46,13 @@ def status(
         "state_root": commit.root if commit is not None else None,
         "rows": sum(entry.rows for entry in clusters),
         "clusters": len(clusters),
-        "tuned": sum(entry.specialist_object is not None for entry in clusters),
-        "awaiting": sum(entry.state(manifest.config.tunes) == "awaits tuning" for entry in clusters),
-        "missing_objects": list(missing_now(target, log, commit)) if commit is not None else [],
-        "deletions": dict(Counter(deletion.status for deletion in history.deletions.values())),
+        "tuned": states["tuned"],
+        "awaiting": states["awaits tuning"],
+        "missing_objects": missing,
+        "deletions": dict(deletions),
     }
-    if as_json:
-        print_json(found)
-    else:
-        deletions = ", ".join(f"{count} {status}" for status, count in found["deletions"].items())
-        missing = len(found["missing_objects"])
-        print_pairs({**found, "missing_objects": missing, "deletions": deletions or "none"}.items())
-    if found["missing_objects"]:
-        warn(
-            f"the store lacks what its newest commit names, such as {found['missing_objects'][0]}: `lmeraser log check`"
-        )
+    counts = ", ".join(f"{count} {status}" for status, count in deletions.items())
+    shown = {**value, "missing_objects": len(missing), "deletions": counts or "none"}
+    emit(value, target.as_json, lambda: print_pairs(shown.items()))
+    if missing:
+        warn(f"objects that the newest commit names are missing, such as {missing[0]}: run `lmeraser log check`")

@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from cluster.cli.options import AsJson, ConfigFile, KeyFolder, S3Endpoint, StoreUri, find_store, key_folder
-from cluster.cli.output import print_json, print_pairs, progress
+from cluster.cli.output import emit, progress
+from cluster.cli.target import KeyedTarget, with_options
 from lmeraser.state.keys import load_hash_key
 
 
@@ -18,28 +18,22 @@ def register(app: typer.Typer) -> None:
     app.command()(verify)
 
 
+@with_options
 def verify(
-    store: StoreUri = "",
-    s3_endpoint: S3Endpoint = "",
-    config: ConfigFile = None,
-    keys: KeyFolder = None,
+    target: KeyedTarget,
     cluster: Annotated[str | None, typer.Option(help="Compare this cluster only.")] = None,
-    processes: Annotated[int | None, typer.Option(min=1, help="Worker processes.  [default: one a core]")] = None,
-    as_json: AsJson = False,
+    processes: Annotated[int | None, typer.Option(min=1, help="Worker processes.  [default: one per core]")] = None,
 ) -> None:
-    """Recompute the state from the remaining rows, and compare; exit code 1 when it differs.
+    """Recompute the state from the remaining rows, and compare; exit code 1 if it differs.
 
     Example: lmeraser verify --store /data/gtsrb-store
     """
     from lmeraser.proof.verify import verify as run
 
-    target = find_store(store, s3_endpoint, config)
+    store = target.open_store()
     with progress() as report:
-        found = run(target, load_hash_key(key_folder(keys)), cluster, processes or os.cpu_count() or 1, report)
-    value = asdict(found)
-    if as_json:
-        print_json(value)
-    else:
-        print_pairs((name, ", ".join(item) if isinstance(item, tuple) else item) for name, item in value.items())
-    if not found.equal:
+        hash_key = load_hash_key(target.key_folder)
+        verification = run(store, hash_key, cluster, processes or os.cpu_count() or 1, report)
+    emit(asdict(verification), target.as_json)
+    if not verification.equal:
         raise typer.Exit(1)

@@ -31,7 +31,7 @@ def no_ray_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
     # Set first, so that it is put back afterwards.
     monkeypatch.setenv("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
-    monkeypatch.setattr(address, "_GREETS_WITHIN_S", 0.5)
+    monkeypatch.setattr(address, "_GRPC_TIMEOUT_S", 0.5)
     (tmp_path / "ray").mkdir()
     return tmp_path / "ray"
 
@@ -58,14 +58,14 @@ def test_where_nothing_answers_it_is_told(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_what_answers_and_is_no_ray_is_told(monkeypatch: pytest.MonkeyPatch, web_server: int) -> None:
     monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{web_server}")
-    with pytest.raises(LMEraserError, match="or it is no Ray"):
+    with pytest.raises(LMEraserError, match="or it is not Ray"):
         cluster_address()
 
 
 def test_what_takes_connections_and_never_greets_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{silent.getsockname()[1]}")
-        with pytest.raises(LMEraserError, match="or it is no Ray"):
+        with pytest.raises(LMEraserError, match="or it is not Ray"):
             cluster_address()
 
 
@@ -108,7 +108,7 @@ def test_the_table_of_jobs_is_asked_of_the_ray_that_is_found(
     monkeypatch.setattr(_raylet, "GcsClient", control_store)
     monkeypatch.setattr(job_table, "authenticate", lambda: None)
     monkeypatch.setattr(ray_constants, "ENABLE_RAY_CLUSTER", ray_constants.ENABLE_RAY_CLUSTER)
-    monkeypatch.setattr(address, "_GREETS_WITHIN_S", 20.0)
+    monkeypatch.setattr(address, "_GRPC_TIMEOUT_S", 20.0)
     if noted:
         # A Ray that has died hides no other.
         (no_ray_here / "ray_current_cluster").write_text(f"127.0.0.1:{free_port()}\n")

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import os
 import re
+import tomllib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 from cluster.authentication import authenticate, token_path
 from lmeraser.errors import ConfigError, LMEraserError
@@ -74,7 +77,7 @@ def test_processes_that_start_at_once_have_one_token(home: Path) -> None:
 def test_where_there_is_no_home_the_error_says_what_to_set(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("HOME")
     monkeypatch.setattr(os, "getuid", lambda: 54321)
-    said = "set HOME to a folder that can be written, or RAY_AUTH_TOKEN_PATH to a file in one"
+    said = "set HOME to a writable folder, or RAY_AUTH_TOKEN_PATH to a file in one"
     with pytest.raises(ConfigError, match=said):
         authenticate()
     monkeypatch.setenv("HOME", "/proc/nowhere")
@@ -93,3 +96,22 @@ def test_ray_finds_the_token_where_it_would_not_look_by_itself(home: Path, monke
     authenticate()
     assert os.environ["RAY_AUTH_TOKEN_PATH"] == str(home / "token")
     assert mode(home / "token") == 0o600
+
+
+def test_ray_is_pinned_to_a_minor_version_because_its_private_config_is_called() -> None:
+    # ray._raylet.Config is no public interface: any minor version may rename it, and then nothing would turn the token
+    # on. Before the pin is raised, look whether the tests of this file still hold.
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+    extras = project.get("optional-dependencies", {}).values()
+    listed = map(Requirement, [*project["dependencies"], *(name for names in extras for name in names)])
+    pins = [requirement.specifier for requirement in listed if requirement.name == "ray"]
+    installed = importlib.metadata.version("ray")
+    major, minor = map(int, installed.split(".")[:2])
+    assert pins
+    for pin in pins:
+        assert installed in pin
+        assert f"{major}.{minor + 1}.0" not in pin
+
+    from ray._raylet import Config  # type: ignore[attr-defined]
+
+    assert callable(Config.initialize)

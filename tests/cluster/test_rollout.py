@@ -104,5 +104,5 @@ def rolled(system: System) -> dict[str, Any]:
 
 def test_there_is_nothing_to_roll_where_no_coordinator_runs(system_of: SystemOf) -> None:
     system = system_of()
-    with pytest.raises(NotReadyError, match="nothing to roll"):
+    with pytest.raises(NotReadyError, match="nothing to replace"):
         roll(StoreRef(system.store.uri, str(system.keys)), Config(), lambda *_: None)

@@ -94,7 +94,7 @@ def test_a_second_store_is_refused_and_the_first_goes_on(two: tuple[System, Syst
     before = named("ray::ServeReplica")
     for asked in (port, free_port()):
         told = refused(second, asked)
-        assert f"answers at {url} for {first.store.uri}" in told
+        assert f"already serves {first.store.uri} at {url}" in told
         assert f"serve {second.store.uri} on a Ray of its own (RAY_ADDRESS=local, another --port)" in told
     # The same store by another name, port and key folder is not a second service either.
     link = Path(f"{first.store.uri}-link")
@@ -102,7 +102,7 @@ def test_a_second_store_is_refused_and_the_first_goes_on(two: tuple[System, Syst
     other_keys = first.keys.with_name("other-keys")
     other_keys.symlink_to(first.keys)
     again = replace(first, store=open_store(str(link)), keys=other_keys)
-    assert f"{first.store.uri} is served at {url} already" in refused(again, free_port())
+    assert f"{first.store.uri} is already served at {url}" in refused(again, free_port())
     assert named("ray::ServeReplica") == before
     assert rows(url) == 24
     # A refused command has started no coordinator, and a deletion goes to none but that of its store.
@@ -123,7 +123,7 @@ def test_a_service_ends_with_its_own_command_alone(two: tuple[System, System]) -
         running.kill()
         running.wait()
         assert rows(found.url) == 23
-        assert f"answers at {found.url} for {second.store.uri}" in refused(first, free_port())
+        assert f"already serves {second.store.uri} at {found.url}" in refused(first, free_port())
         # What a killed command left is taken over by the next one of the same store, wherever it is to listen.
         with served(second, free_port()) as next_one:
             assert rows(found.url) is None

@@ -40,7 +40,7 @@ def listed(store: str) -> list[dict[str, Any]]:
     printed = io.StringIO()
     output._stdout = printed
     with contextlib.redirect_stdout(printed):
-        list_all(store, as_json=True)
+        list_all(store=store, as_json=True)
     clusters: list[dict[str, Any]] = json.loads(printed.getvalue())["clusters"]
     return clusters
 

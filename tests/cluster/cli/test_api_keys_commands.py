@@ -21,8 +21,8 @@ def test_a_key_is_printed_once_and_works_until_it_is_revoked(lmeraser: Run, tmp_
     options = ("--scope", "predict", "--scope", "delete", "--name", "shop front")
     made = lmeraser("api-keys", "create", *options, *folder, "--json").json
     assert (made["name"], made["scopes"]) == ("shop front", ["predict", "delete"])
-    found = ApiKeys(tmp_path / "keys").find(made["key"])
-    assert found is not None and found.id == made["id"]
+    key = ApiKeys(tmp_path / "keys").find(made["key"])
+    assert key is not None and key.id == made["id"]
     listed = lmeraser("api-keys", "list", *folder, "--json")
     assert made["key"] not in listed.out
     assert listed.json == {"keys": [{name: made[name] for name in made if name != "key"}]}
@@ -35,15 +35,15 @@ def test_keys_are_shown_as_tables(lmeraser: Run, tmp_path: Path) -> None:
     folder = ("--keys", tmp_path / "keys")
     printed = lmeraser("api-keys", "create", "--scope", "admin", "--name", "ops", *folder).out
     secret = printed.split()[-1]
-    found = ApiKeys(tmp_path / "keys").find(secret)
-    assert found is not None
+    key = ApiKeys(tmp_path / "keys").find(secret)
+    assert key is not None
     listed = lmeraser("api-keys", "list", *folder).out
-    assert all(word in listed for word in (found.id, "ops", "admin", found.created_at))
+    assert all(word in listed for word in (key.id, "ops", "admin", key.created_at))
     assert secret not in listed
-    assert found.id in lmeraser("api-keys", "revoke", found.id, *folder).out
+    assert key.id in lmeraser("api-keys", "revoke", key.id, *folder).out
 
 
-def test_mistakes_are_told(lmeraser: Run, tmp_path: Path) -> None:
+def test_a_usage_error_names_the_mistake(lmeraser: Run, tmp_path: Path) -> None:
     folder = ("--keys", tmp_path / "keys")
     lmeraser("api-keys", "create", *folder).failed(2, "--scope")
     lmeraser("api-keys", "create", "--scope", "all", *folder).failed(2, "'all'", "predict, delete, admin")

@@ -36,7 +36,7 @@ def test_it_writes_both_reports_and_fails_when_a_section_does(
     assert ran.code == 0, ran.err
     report = json.loads((tmp_path / "out" / "report.json").read_text())
     assert report == ran.json and report["verdict"] == "incomplete" and len(report["requests"]) == 2
-    assert {one["name"] for one in report["sections"] if one["status"] == "not done"} == {"membership"}
+    assert {section["name"] for section in report["sections"] if section["status"] == "not done"} == {"membership"}
     assert (tmp_path / "out" / "report.html").read_text().startswith("<!doctype html>")
     shutil.copy(next(Path(system.store.uri).glob("heads/*")), Path(system.store.uri) / "heads" / "old.safetensors")
     ran = lmeraser(*command, "--ids-file", tmp_path / "ids.txt", "--processes", 1)

@@ -31,7 +31,7 @@ def written(folder: Path, **parts: Any) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("parts", "said"),
+    ("parts", "message"),
     [
         ({"partition": {"anchor": 12}}, ("partition.anchor",)),
         ({"partion": {}}, ("partion",)),
@@ -45,11 +45,11 @@ def written(folder: Path, **parts: Any) -> Path:
     ids=["key", "section", "below", "above", "choice", "path", "variable", "dollar"],
 )
 def test_a_wrong_configuration_names_the_key_and_what_is_allowed(
-    lmeraser: Run, tmp_path: Path, parts: dict[str, Any], said: tuple[str, ...]
+    lmeraser: Run, tmp_path: Path, parts: dict[str, Any], message: tuple[str, ...]
 ) -> None:
     config = written(tmp_path, **parts)
     for command in ("ingest", "pretrain"):
-        lmeraser(command, "--config", config, "--store", tmp_path / "store").failed(2, *said)
+        lmeraser(command, "--config", config, "--store", tmp_path / "store").failed(2, *message)
     assert not (tmp_path / "store").exists()
 
 
@@ -72,7 +72,7 @@ READERS += ["deletions show x", "log show", "log check", "delete --sample-id x",
 
 
 @pytest.mark.parametrize("command", READERS)
-def test_a_store_that_is_missing_or_of_another_format_is_told(
+def test_a_missing_store_or_one_of_another_format_is_refused(
     lmeraser: Run, system_of: SystemOf, tmp_path: Path, command: str
 ) -> None:
     system = system_of()
@@ -94,13 +94,13 @@ def test_a_lease_that_is_not_the_stores_is_refused_before_anything_starts(
         done.failed(2, "lease_s is 3 in the configuration and 0.4 in the store", "remove lease_s")
 
 
-def test_a_store_json_that_lacks_a_part_is_told(lmeraser: Run, tmp_path: Path) -> None:
+def test_an_incomplete_store_json_is_refused(lmeraser: Run, tmp_path: Path) -> None:
     (tmp_path / "store.json").write_text(json.dumps({"format": FORMAT}))
     lmeraser("status", "--store", tmp_path).failed(1, "store.json")
 
 
 @pytest.mark.parametrize(
-    ("command", "code", "said"),
+    ("command", "code", "message"),
     [
         ("status", 2, "--store"),
         ("status --store gopher://host/x", 1, "'gopher'"),
@@ -119,15 +119,15 @@ def test_a_store_json_that_lacks_a_part_is_told(lmeraser: Run, tmp_path: Path) -
         ("verify --store STORE --keys OTHER", 1, "hash key is not the one"),
         ("verify --store STORE --keys KEYS --cluster none", 2, "'none'"),
         ("delete --store STORE", 2, "nothing to delete"),
-        ("delete --store STORE --ids-file FOLDER/empty", 2, "FOLDER/empty names no id"),
+        ("delete --store STORE --ids-file FOLDER/empty", 2, "FOLDER/empty holds no id"),
         ("delete --store STORE --ids-file FOLDER/none", 2, "FOLDER/none"),
         ("delete --store STORE --ids-file FOLDER", 2, "cannot read FOLDER"),
         ("delete --store STORE --ids-file FOLDER/binary", 2, "FOLDER/binary"),
         ("delete --store STORE --sample-id s1 --wait soon", 2, "'soon'"),
         ("deletions retry none --store STORE --timeout -1", 2, "--timeout"),
         ("residue --store STORE --ids-file FOLDER/none", 2, "FOLDER/none"),
-        ("residue --store STORE", 2, "nothing to look for"),
-        ("residue --store STORE --ids-file FOLDER/empty", 2, "names no id"),
+        ("residue --store STORE", 2, "nothing to search for"),
+        ("residue --store STORE --ids-file FOLDER/empty", 2, "holds no id"),
         ("residue --store STORE --keys OTHER --ids-file FOLDER/text", 1, "hash key is not the one"),
         (
             "residue --store STORE --keys KEYS --ids-file FOLDER/text --images FOLDER/text",
@@ -146,14 +146,14 @@ def test_a_store_json_that_lacks_a_part_is_told(lmeraser: Run, tmp_path: Path) -
         ("keys init --keys FOLDER/text", 1, "FOLDER/text"),
     ],
 )
-def test_what_is_asked_for_wrongly_is_told_by_its_name(
+def test_an_error_names_the_wrong_value(
     lmeraser: Run,
     system_of: SystemOf,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     command: str,
     code: int,
-    said: str,
+    message: str,
 ) -> None:
     monkeypatch.setattr(time, "sleep", lambda _: None)
     system = system_of()
@@ -162,11 +162,11 @@ def test_what_is_asked_for_wrongly_is_told_by_its_name(
     files = {"empty": b"", "binary": b"\xff\xfe", "text": b"text", "list.json": b"[]", "object.json": b"{}"}
     for name, data in files.items():
         (folder / name).write_bytes(data)
-    places = {"STORE": system.store.uri, "KEYS": system.keys, "OTHER": tmp_path / "other", "FOLDER": folder}
-    for name, place in places.items():
-        command, said = command.replace(name, str(place)), said.replace(name, str(place))
+    paths = {"STORE": system.store.uri, "KEYS": system.keys, "OTHER": tmp_path / "other", "FOLDER": folder}
+    for name, path in paths.items():
+        command, message = command.replace(name, str(path)), message.replace(name, str(path))
     before = {name: system.store.get(name) for name in system.store.names()}
-    lmeraser(*command.split()).failed(code, said)
+    lmeraser(*command.split()).failed(code, message)
     assert {name: system.store.get(name) for name in system.store.names()} == before
 
 
@@ -188,7 +188,7 @@ def test_an_ingest_that_was_broken_off_leaves_no_image_behind_once_it_is_erased(
     assert [name for name in system.store.names() if picture(203) in system.store.get(name)] == []
 
 
-def test_a_home_folder_in_the_stores_and_the_keys_place_is_found(
+def test_a_tilde_in_the_paths_of_the_store_and_the_keys_is_expanded(
     lmeraser: Run, system_of: SystemOf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     system = system_of("minute", 24)
@@ -206,13 +206,13 @@ def test_a_home_folder_in_the_stores_and_the_keys_place_is_found(
     assert not list(tmp_path.rglob("~*"))
 
 
-def test_where_there_is_no_home_the_error_says_what_to_set(lmeraser: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_home_folder_the_error_says_what_to_set(lmeraser: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("HOME")
     monkeypatch.setattr("os.getuid", lambda: 54321)
     lmeraser("api-keys", "list").failed(2, "set HOME, or LMERASER_KEYS, or pass --keys")
 
 
-def test_a_disk_without_hard_links_is_told_before_any_public_row_is_read(
+def test_a_disk_without_hard_links_is_refused_before_any_public_row_is_read(
     lmeraser: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def no_link(*_: object) -> None:

@@ -107,7 +107,7 @@ def first(place: Workplace) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("parts", "code", "said"),
+    ("parts", "code", "message"),
     [
         ({"backbone": backbone(name="vit_gigantic")}, 1, "'vit_gigantic' is not a timm model"),
         ({"backbone": backbone(weights="/no/file.safetensors")}, 1, "/no/file.safetensors"),
@@ -122,10 +122,10 @@ def first(place: Workplace) -> dict[str, Any]:
     ids=["backbone", "weights", "untrained", "size", "anchors", "public", "private", "labels", "infinite"],
 )
 def test_a_first_ingest_that_cannot_begin_makes_no_store(
-    lmeraser: Run, place: Workplace, first: dict[str, Any], tmp_path: Path, parts: Any, code: int, said: str
+    lmeraser: Run, place: Workplace, first: dict[str, Any], tmp_path: Path, parts: Any, code: int, message: str
 ) -> None:
     nowhere = LocalStore(tmp_path / "store")
-    lmeraser(*place.ingest("--store", nowhere.uri, **{"private": first, **parts})).failed(code, said)
+    lmeraser(*place.ingest("--store", nowhere.uri, **{"private": first, **parts})).failed(code, message)
     assert nowhere.names() == []
 
 
@@ -136,7 +136,7 @@ def test_without_keys_no_store_is_made(lmeraser: Run, place: Workplace, first: d
     assert nowhere.names() == []
 
 
-def test_weights_in_another_layout_are_told(
+def test_weights_in_another_layout_are_refused(
     lmeraser: Run, place: Workplace, first: dict[str, Any], tmp_path: Path
 ) -> None:
     torch.save({"model": create_model(VIT).state_dict(), "epoch": 3}, tmp_path / "nested.pth")
@@ -227,7 +227,7 @@ def bad_source(kind: str, folder: Path) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("kind", "said"),
+    ("kind", "message"),
     [
         ("label", ("'violet/violet_9.png'", "'violet'", "'red', 'green', 'blue'")),
         ("no label", ("'odd'", "label 3", "0 to 2")),
@@ -244,11 +244,11 @@ def bad_source(kind: str, folder: Path) -> dict[str, Any]:
     ],
 )
 def test_bad_rows_are_named_and_change_nothing(
-    lmeraser: Run, place: Workplace, first: dict[str, Any], tmp_path: Path, kind: str, said: tuple[str, ...]
+    lmeraser: Run, place: Workplace, first: dict[str, Any], tmp_path: Path, kind: str, message: tuple[str, ...]
 ) -> None:
     stock(lmeraser, place, first)
     before = contents(place.store)
-    lmeraser(*place.ingest(private=bad_source(kind, tmp_path / "bad"))).failed(1, *said)
+    lmeraser(*place.ingest(private=bad_source(kind, tmp_path / "bad"))).failed(1, *message)
     assert contents(place.store) == before
 
 
@@ -331,10 +331,10 @@ def test_a_later_batch_may_lack_labels_where_they_are_listed(
 def test_limits_of_images_hold_for_rows(lmeraser: Run, place: Workplace, first: dict[str, Any], tmp_path: Path) -> None:
     stock(lmeraser, place, first)
     source = put_images(tmp_path / "large", red_40=picture(40))
-    for limit, said in (
+    for limit, message in (
         ({"max_pixels": 9}, "allowed are 9 in all"),
         ({"max_bytes": 9}, "allowed are 9 (images.max_bytes)"),
     ):
-        lmeraser(*place.ingest(private=source, images=limit)).failed(1, "'red/red_40.png': the image has", said)
+        lmeraser(*place.ingest(private=source, images=limit)).failed(1, "'red/red_40.png': the image has", message)
     only_jpeg = place.ingest(private=source, images={"formats": ["JPEG"]})
     lmeraser(*only_jpeg).failed(1, "holds no rows", "files that were left out: 1 .png")

@@ -1,4 +1,4 @@
-"""``lmeraser delete`` and files of ids: whose id is meant, and what a deletion of nobody is told as."""
+"""``lmeraser delete`` and files of ids: which rows an id names, and how a deletion of unknown ids ends."""
 
 from __future__ import annotations
 
@@ -13,10 +13,12 @@ import pytest
 from command_line import Run
 from small_system import System, finish, samples
 
-from cluster.cli import deletions
 from cluster.cli.ids_file import read_ids
-from lmeraser.deletion import Deletion
-from lmeraser.errors import ConfigError
+from cluster.cli.store_deletions import StoreDeletions
+from lmeraser.deletion import Deletion, DeletionRequest
+from lmeraser.errors import ConfigError, LMEraserError
+from lmeraser.state.pipeline import Pipeline
+from lmeraser.state.rows import RowTable
 
 SystemOf = Callable[..., System]
 ODD = {0: "cust-000", 1: " lead", 2: "trail ", 3: 'say "hi"', 4: "two\nlines", 5: "#7", 6: "Doe, John", 7: "Zoë"}
@@ -29,13 +31,13 @@ def system(system_of: SystemOf, monkeypatch: pytest.MonkeyPatch) -> System:
     rows = [replace(row, sample_id=ODD.get(place, row.sample_id)) for place, row in enumerate(samples(0, 24))]
     system.ingest(rows)
 
-    def asked(_store: object, _config: object, _keys: object, method: str, *arguments: Any) -> Deletion:
+    def request(_: object, method: str, *arguments: Any) -> Deletion:
         coordinator = system.coordinator()
         answer: Deletion = getattr(coordinator, method)(*arguments)
         finish(coordinator)
         return answer
 
-    monkeypatch.setattr(deletions, "_asked", asked)
+    monkeypatch.setattr(StoreDeletions, "_request", request)
     return system
 
 
@@ -61,16 +63,16 @@ def written(folder: Path, data: bytes) -> Path:
         (b"0042\n42\n", ["0042", "42"]),
     ],
 )
-def test_what_belongs_to_the_file_is_no_part_of_an_id(tmp_path: Path, data: bytes, ids: list[str]) -> None:
+def test_marks_line_ends_and_quotes_are_not_part_of_an_id(tmp_path: Path, data: bytes, ids: list[str]) -> None:
     assert read_ids(written(tmp_path, data)) == (ids, [])
     assert read_ids(None, written(tmp_path, data)) == ([], ids)
 
 
 @pytest.mark.parametrize(
-    ("data", "said"),
+    ("data", "message"),
     [
-        (b"", "names no id"),
-        (b"\n  \n", "names no id"),
+        (b"", "holds no id"),
+        (b"\n  \n", "holds no id"),
         (b"sample_id,reason\ncust-004,art 17\n", "line 1 of .* header"),
         (b'"Subject_ID"\n"u1"\n', "line 1 of .* header"),
         (b"sample_id;date\nx;y\n", "header"),
@@ -85,8 +87,8 @@ def test_what_belongs_to_the_file_is_no_part_of_an_id(tmp_path: Path, data: byte
         (b"one\n" + b"x" * 1025, "id in line 2 of .* has 1025 characters .*; allowed are 1 to 1024"),
     ],
 )
-def test_what_is_no_list_of_ids_is_refused(tmp_path: Path, data: bytes, said: str) -> None:
-    with pytest.raises(ConfigError, match=said):
+def test_a_file_that_is_not_a_list_of_ids_is_refused(tmp_path: Path, data: bytes, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
         read_ids(written(tmp_path, data))
 
 
@@ -106,26 +108,27 @@ def test_standard_input_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
         ("Zoe\u0308\n".encode(), 1),
     ],
 )
-def test_the_rows_that_are_meant_go(lmeraser: Run, system: System, tmp_path: Path, data: bytes, rows: int) -> None:
+def test_the_named_rows_are_deleted(lmeraser: Run, system: System, tmp_path: Path, data: bytes, rows: int) -> None:
     ran = lmeraser("delete", "--store", system.store.uri, "--ids-file", written(tmp_path, data), "--json")
     assert (ran.code, ran.json["rows"], ran.json["unknown_ids"], ran.json["nothing_known"]) == (0, rows, [], False)
     assert ran.err == ""
 
 
 @pytest.mark.parametrize(
-    ("one", "said"), [("", "is empty"), ("x" * 1025, "has 1025 characters"), ("\udce9", r"is '\udce9', which is not")]
+    ("identifier", "message"),
+    [("", "is empty"), ("x" * 1025, "has 1025 characters"), ("\udce9", r"is '\udce9', which is not")],
 )
 @pytest.mark.parametrize("option", ["--sample-id", "--subject-id"])
-def test_an_option_that_no_row_is_called_is_a_mistake(
-    lmeraser: Run, system: System, option: str, one: str, said: str
+def test_an_impossible_id_in_an_option_is_a_usage_error(
+    lmeraser: Run, system: System, option: str, identifier: str, message: str
 ) -> None:
     before = system.store.names()
-    ran = lmeraser("delete", "--store", system.store.uri, "--sample-id", "s9", option, one)
-    ran.failed(2, f"the id of {option} {said}", "allowed are 1 to 1024 characters")
+    ran = lmeraser("delete", "--store", system.store.uri, "--sample-id", "s9", option, identifier)
+    ran.failed(2, f"the id of {option} {message}", "allowed are 1 to 1024 characters")
     assert system.store.names() == before
 
 
-def test_an_idempotency_key_that_is_not_utf_8_is_a_mistake(lmeraser: Run, system: System) -> None:
+def test_an_idempotency_key_that_is_not_utf_8_is_a_usage_error(lmeraser: Run, system: System) -> None:
     ran = lmeraser("delete", "--store", system.store.uri, "--sample-id", "s9", "--idempotency-key", "\udce9")
     ran.failed(2, r"--idempotency-key is '\udce9'")
 
@@ -141,14 +144,79 @@ def test_a_deletion_of_nobody_fails_unless_that_is_allowed(lmeraser: Run, system
     ran = lmeraser(*ask)
     assert (ran.code, ran.json["rows"], ran.json["nothing_known"]) == (1, 0, True)
     assert ran.json["unknown_ids"] == ["lead ", "x,y"]
-    for said in ("nothing was deleted", "2 of 2", "'lead ' has blanks at its ends", "'x,y' may be a line", "--allow"):
-        assert said in ran.err
+    for message in (
+        "nothing was deleted",
+        "2 of 2",
+        "'lead ' has blanks at its ends",
+        "'x,y' may be a line",
+        "--allow",
+    ):
+        assert message in ran.err
     ran = lmeraser(*ask, "--allow-unknown")
     assert (ran.code, ran.json["nothing_known"]) == (0, True)
     assert "2 of 2" in ran.err
 
 
-def test_ids_that_are_unknown_beside_known_ones_are_a_warning(lmeraser: Run, system: System) -> None:
+def test_unknown_ids_next_to_known_ones_are_a_warning(lmeraser: Run, system: System) -> None:
     ran = lmeraser("delete", "--store", system.store.uri, "--sample-id", "s9", "--sample-id", "s99", "--json")
     assert (ran.code, ran.json["rows"], ran.json["nothing_known"]) == (0, 1, False)
-    assert "1 of 2 id(s) are not held, such as 's99'" in ran.err
+    assert "1 of 2 id(s) are not in the store, such as 's99'" in ran.err
+
+
+def test_why_an_erasure_is_held_up_is_asked_of_the_running_coordinator(
+    lmeraser: Run, system: System, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    coordinator = system.coordinator()
+    deletion_id = coordinator.delete(DeletionRequest(("s9",))).id
+
+    def running(_: object, method: str, *arguments: str) -> Any:
+        answer = getattr(coordinator, method)(*arguments)
+        deletions = [answer] if isinstance(answer, Deletion) else answer
+        held_up = [replace(deletion, reason="the disk is full") for deletion in deletions]
+        return held_up[0] if isinstance(answer, Deletion) else held_up
+
+    at = ("--store", system.store.uri)
+    assert lmeraser("deletions", "show", deletion_id, *at, "--json").json["reason"] is None
+    monkeypatch.setattr(StoreDeletions, "_running", running)
+    assert lmeraser("deletions", "show", deletion_id, *at, "--json").json["reason"] == "the disk is full"
+    assert lmeraser("deletions", "list", *at, "--json").json["deletions"][-1]["reason"] == "the disk is full"
+    late = lmeraser("deletions", "wait", deletion_id, *at, "--timeout", 0)
+    late.failed(1, "is accepted after 0 s, not completed: the disk is full")
+
+
+def test_deletions_are_shown_without_rays_token(lmeraser: Run, system: System, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse() -> None:
+        raise LMEraserError("cannot make or read Ray's token")
+
+    deletion_id = system.coordinator().delete(DeletionRequest(("s9",))).id
+    monkeypatch.setattr("cluster.runtime.authenticate", refuse)
+    shown = lmeraser("deletions", "show", deletion_id, "--store", system.store.uri, "--json")
+    assert (shown.code, shown.json["status"], shown.err) == (0, "accepted", "")
+
+
+def test_a_retry_that_has_not_begun_is_no_failure(
+    lmeraser: Run, system: System, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> Any:
+        raise MemoryError
+
+    monkeypatch.setattr("actors.planner.FIRST_PAUSE_S", 0.0)
+    at = ("--store", system.store.uri)
+    largest = max(system.newest().clusters, key=lambda entry: entry.rows)
+    row = RowTable.from_parquet(system.store.get(largest.rows_object), largest.rows_object).sample_ids[0]
+    with monkeypatch.context() as patch:
+        patch.setattr(Pipeline, "specialist", fail)
+        failed = lmeraser("delete", *at, "--sample-id", row, "--json")
+    assert (failed.code, failed.json["status"]) == (1, "failed")
+    coordinator = system.coordinator()
+    monkeypatch.setattr(StoreDeletions, "_request", lambda _, method, *ids: getattr(coordinator, method)(*ids))
+    pauses: list[float] = []
+
+    def work(pause_s: float) -> None:
+        pauses.append(pause_s)
+        coordinator.step()
+
+    monkeypatch.setattr("cluster.cli.deletions.time.sleep", work)
+    done = lmeraser("deletions", "retry", failed.json["id"], *at, "--json")
+    assert (done.code, done.json["status"]) == (0, "completed")
+    assert pauses

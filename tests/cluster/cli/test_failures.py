@@ -1,4 +1,4 @@
-"""The cause of what crossed Ray is what a user is told, not the first line of a remote traceback."""
+"""An exception that crossed Ray is reported by its cause, not by the first line of a remote traceback."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 import ray
 from command_line import Run
 
-from cluster.cli import jobs
+from cluster.cli import target
 from lmeraser.errors import ConfigError, DataError
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_local")]
@@ -23,7 +23,7 @@ RAISED: dict[str, Callable[[], Exception]] = {
 
 
 @pytest.mark.parametrize(
-    ("what", "code", "said"),
+    ("what", "code", "message"),
     [
         ("library", 1, "error: Ray: RuntimeError: Failed to decode image:\nMissing item"),
         ("empty", 1, "error: Ray: MemoryError"),
@@ -32,8 +32,8 @@ RAISED: dict[str, Callable[[], Exception]] = {
     ],
 )
 @pytest.mark.parametrize("processes", [1, 2])
-def test_the_cause_of_what_crossed_ray_is_told(
-    lmeraser: Run, monkeypatch: pytest.MonkeyPatch, what: str, code: int, said: str, processes: int
+def test_an_exception_from_ray_is_reported_by_its_cause(
+    lmeraser: Run, monkeypatch: pytest.MonkeyPatch, what: str, code: int, message: str, processes: int
 ) -> None:
     error = RAISED[what]()
 
@@ -42,13 +42,13 @@ def test_the_cause_of_what_crossed_ray_is_told(
             ray.get(ray.remote(raises).remote(more - 1))
         raise error
 
-    monkeypatch.setattr(jobs, "find_store", lambda *_: raises(processes))
+    monkeypatch.setattr(target, "find_store", lambda *_: raises(processes))
     ran = lmeraser("tune", "--store", "nowhere")
     assert (ran.code, ran.out) == (code, "")
-    assert ran.err == f"{said}\n"
+    assert ran.err == f"{message}\n"
 
 
-def test_why_an_actor_did_not_start_is_told(lmeraser: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_reason_why_an_actor_did_not_start_is_reported(lmeraser: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     class Broken:
         def __init__(self) -> None:
             raise ValueError("no such device: cuda:7")
@@ -59,7 +59,7 @@ def test_why_an_actor_did_not_start_is_told(lmeraser: Run, monkeypatch: pytest.M
     def begin(*_: Any) -> None:
         ray.get(ray.remote(Broken).remote().call.remote())
 
-    monkeypatch.setattr(jobs, "find_store", begin)
+    monkeypatch.setattr(target, "find_store", begin)
     ran = lmeraser("tune", "--store", "nowhere")
     ran.failed(
         1, "The actor died because of an error raised in its creation task", "ValueError: no such device: cuda:7"

@@ -26,17 +26,17 @@ def system(system_of: SystemOf) -> System:
     return system
 
 
-def test_a_record_that_is_earlier_than_the_one_before_it_is_told(lmeraser: Run, system: System) -> None:
+def test_a_record_dated_before_its_predecessor_is_reported(lmeraser: Run, system: System) -> None:
     file = sorted((Path(system.store.uri) / "log").iterdir())[-1]
     last = json.loads(file.read_bytes())
     file.write_text(json.dumps({**last, "at": "1999-12-31T23:59:59.000+00:00"}))
     shown = lmeraser("log", "check", "--store", system.store.uri, "--json")
     assert (shown.code, shown.json["valid"], len(shown.json["problems"])) == (1, False, 1)
-    assert f"log record {last['number']} is of 1999" in shown.err
+    assert f"log record {last['number']} is dated 1999" in shown.err
 
 
 @pytest.mark.parametrize("kind", ["rows_object", "specialist_object", "heads_object"])
-def test_a_commit_whose_objects_are_gone_is_told(lmeraser: Run, system: System, kind: str) -> None:
+def test_a_commit_whose_objects_are_missing_is_reported(lmeraser: Run, system: System, kind: str) -> None:
     commit = system.newest()
     holders = [entry for entry in (commit, *commit.clusters) if getattr(entry, kind, None)]
     name = getattr(holders[0], kind)
@@ -44,7 +44,7 @@ def test_a_commit_whose_objects_are_gone_is_told(lmeraser: Run, system: System, 
     at = ("--store", system.store.uri)
     checked = lmeraser("log", "check", *at, "--json")
     assert (checked.code, checked.json["valid"]) == (1, False)
-    assert checked.json["problems"] == [f"{name}, which the newest commit names, is gone"]
+    assert checked.json["problems"] == [f"{name}, which the newest commit names, is missing"]
     shown = lmeraser("status", *at, "--json")
     assert (shown.code, shown.json["missing_objects"]) == (0, [name])
     assert name in shown.err and name in lmeraser("status", *at).err

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,7 +32,7 @@ COMMANDS = {
 }
 
 
-class Told(NamedTuple):
+class Case(NamedTuple):
     """A system with one deletion that is completed and one that is only accepted."""
 
     system: System
@@ -39,23 +41,23 @@ class Told(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def told(built: Callable[[str, int], System], tmp_path_factory: pytest.TempPathFactory) -> Told:
+def case(built: Callable[[str, int], System], tmp_path_factory: pytest.TempPathFactory) -> Case:
     original = built("token", 90)
-    folder = tmp_path_factory.mktemp("told") / "store"
+    folder = tmp_path_factory.mktemp("case") / "store"
     shutil.copytree(original.store.uri, folder)
     system = replace(original, store=LocalStore(folder))
     coordinator = system.coordinator()
     completed = coordinator.delete(DeletionRequest(("s3",), ("u40",))).id
     while not coordinator.idle():
         coordinator.step()
-    return Told(system, completed, coordinator.delete(DeletionRequest(("s5",))).id)
+    return Case(system, completed, coordinator.delete(DeletionRequest(("s5",))).id)
 
 
 @pytest.fixture
-def copied(told: Told, tmp_path: Path) -> System:
+def copied(case: Case, tmp_path: Path) -> System:
     """A copy that a test may damage."""
-    shutil.copytree(told.system.store.uri, tmp_path / "copied")
-    return replace(told.system, store=LocalStore(tmp_path / "copied"))
+    shutil.copytree(case.system.store.uri, tmp_path / "copied")
+    return replace(case.system, store=LocalStore(tmp_path / "copied"))
 
 
 def log_files(system: System) -> list[Path]:
@@ -86,16 +88,29 @@ def test_every_command_is_there_and_its_help_has_an_example(lmeraser: Run) -> No
         assert f"Example: lmeraser {name}" in " ".join(shown.out.split()), name
 
 
-def test_status_is_what_the_log_says(lmeraser: Run, told: Told) -> None:
-    shown = lmeraser("status", "--store", told.system.store.uri, "--json")
-    commit, clusters = newest(told.system), newest(told.system)["body"]["clusters"]
+def test_the_version_is_that_of_the_package(lmeraser: Run) -> None:
+    shown = lmeraser("--version")
+    assert (shown.code, shown.out) == (0, f"lmeraser {version('lmeraser')}\n")
+
+
+def test_every_command_on_a_store_takes_the_same_options(lmeraser: Run) -> None:
+    for name in sorted(set(leaves(typer.main.get_command(app.app))) - {"demo", "predict", "receipt verify"}):
+        options = set(re.findall(r"--[\w-]+", lmeraser(*name.split(), "--help").out))
+        assert "--json" in options, name
+        if "keys" not in name:
+            assert {"--store", "--s3-endpoint", "--config"} <= options, name
+
+
+def test_status_is_what_the_log_says(lmeraser: Run, case: Case) -> None:
+    shown = lmeraser("status", "--store", case.system.store.uri, "--json")
+    commit, clusters = newest(case.system), newest(case.system)["body"]["clusters"]
     assert (shown.code, shown.err) == (0, "")
-    manifest = json.loads((Path(told.system.store.uri) / "store.json").read_bytes())
+    manifest = json.loads((Path(case.system.store.uri) / "store.json").read_bytes())
     assert shown.json == {
-        "store": told.system.store.uri,
+        "store": case.system.store.uri,
         "store_id": manifest["store_id"],
         "backbone": manifest["public_digests"]["backbone"],
-        "term": max(value["term"] for value in log_values(told.system)),
+        "term": max(value["term"] for value in log_values(case.system)),
         "commit": commit["number"],
         "state_root": commit["body"]["root"],
         "rows": 88,
@@ -107,10 +122,10 @@ def test_status_is_what_the_log_says(lmeraser: Run, told: Told) -> None:
     }
 
 
-def test_clusters_are_listed_largest_first_and_shown_by_key(lmeraser: Run, told: Told) -> None:
-    shown = lmeraser("clusters", "list", "--store", told.system.store.uri, "--json").json
-    entries = {entry["key"]: entry for entry in newest(told.system)["body"]["clusters"]}
-    assert shown["commit"] == newest(told.system)["number"]
+def test_clusters_are_listed_largest_first_and_shown_by_key(lmeraser: Run, case: Case) -> None:
+    shown = lmeraser("clusters", "list", "--store", case.system.store.uri, "--json").json
+    entries = {entry["key"]: entry for entry in newest(case.system)["body"]["clusters"]}
+    assert shown["commit"] == newest(case.system)["number"]
     assert {cluster["key"] for cluster in shown["clusters"]} == set(entries)
     rows = [cluster["rows"] for cluster in shown["clusters"]]
     assert rows == sorted((entry["rows"] for entry in entries.values()), reverse=True)
@@ -119,60 +134,60 @@ def test_clusters_are_listed_largest_first_and_shown_by_key(lmeraser: Run, told:
         assert (cluster["rows"], cluster["anchors"]) == (entry["rows"], len(entry["anchors"]))
         assert cluster["state"] == ("tuned" if entry["specialist_object"] else "too small")
         assert (cluster["state"] == "too small") == (entry["rows"] < 8)
-        one = lmeraser("clusters", "show", entry["key"], "--store", told.system.store.uri, "--json").json
+        one = lmeraser("clusters", "show", entry["key"], "--store", case.system.store.uri, "--json").json
         names = ("key", "bits", "rows", "rows_object", "specialist_object")
         assert {name: one[name] for name in names} == {name: entry[name] for name in names}
 
 
-def test_a_table_holds_what_the_json_holds(lmeraser: Run, told: Told) -> None:
-    entries = newest(told.system)["body"]["clusters"]
-    lines = lmeraser("clusters", "list", "--store", told.system.store.uri).out.splitlines()
+def test_a_table_holds_what_the_json_holds(lmeraser: Run, case: Case) -> None:
+    entries = newest(case.system)["body"]["clusters"]
+    lines = lmeraser("clusters", "list", "--store", case.system.store.uri).out.splitlines()
     assert lines[0].split() == ["key", "rows", "anchors", "state", "owner", "node", "device"]
     found = {line.split()[0]: line.split()[1:3] for line in lines[1:]}
     assert found == {entry["key"]: [str(entry["rows"]), str(len(entry["anchors"]))] for entry in entries}
-    status = lmeraser("status", "--store", told.system.store.uri).out
-    assert newest(told.system)["body"]["root"] in status
+    status = lmeraser("status", "--store", case.system.store.uri).out
+    assert newest(case.system)["body"]["root"] in status
     assert "1 completed, 1 accepted" in status
-    assert told.completed in lmeraser("deletions", "list", "--store", told.system.store.uri).out
+    assert case.completed in lmeraser("deletions", "list", "--store", case.system.store.uri).out
 
 
-def test_deletions_are_listed_in_order_and_shown_by_id(lmeraser: Run, told: Told) -> None:
-    listed = lmeraser("deletions", "list", "--store", told.system.store.uri, "--json").json["deletions"]
+def test_deletions_are_listed_in_order_and_shown_by_id(lmeraser: Run, case: Case) -> None:
+    listed = lmeraser("deletions", "list", "--store", case.system.store.uri, "--json").json["deletions"]
     assert [(deletion["id"], deletion["status"], deletion["rows"]) for deletion in listed] == [
-        (told.completed, "completed", 2),
-        (told.accepted, "accepted", 1),
+        (case.completed, "completed", 2),
+        (case.accepted, "accepted", 1),
     ]
     for deletion in listed:
-        shown = lmeraser("deletions", "show", deletion["id"], "--store", told.system.store.uri, "--json")
+        shown = lmeraser("deletions", "show", deletion["id"], "--store", case.system.store.uri, "--json")
         assert shown.json == deletion
-    at = {value["kind"]: value["at"] for value in log_values(told.system) if value["body"].get("id") == told.completed}
+    at = {value["kind"]: value["at"] for value in log_values(case.system) if value["body"].get("id") == case.completed}
     assert [listed[0][f"{status}_at"] for status in ("accepted", "erased", "completed")] == [
         at[kind] for kind in ("request", "erased", "completed")
     ]
 
 
 def test_before_a_deletion_is_erased_waiting_runs_out_of_time_and_there_is_no_receipt(
-    lmeraser: Run, told: Told
+    lmeraser: Run, case: Case
 ) -> None:
-    store = ("--store", told.system.store.uri)
+    store = ("--store", case.system.store.uri)
     for status in ("accepted", "erased", "completed"):
-        fail_point = lmeraser("deletions", "wait", told.completed, "--status", status, *store, "--json")
-        assert (fail_point.code, fail_point.json["status"]) == (0, "completed")
-    late = lmeraser("deletions", "wait", told.accepted, "--status", "erased", "--timeout", 0.1, *store)
+        awaited = lmeraser("deletions", "wait", case.completed, "--status", status, *store, "--json")
+        assert (awaited.code, awaited.json["status"]) == (0, "completed")
+    late = lmeraser("deletions", "wait", case.accepted, "--status", "erased", "--timeout", 0.1, *store)
     assert late.code == 1
     assert "is accepted after 0.1 s, not erased" in late.err
-    early = lmeraser("receipt", "show", told.accepted, *store)
+    early = lmeraser("receipt", "show", case.accepted, *store)
     assert (early.code, early.out) == (1, "")
-    assert told.accepted in early.err
+    assert case.accepted in early.err
 
 
-def test_log_show_is_the_log_with_its_digests_and_log_check_names_its_head(lmeraser: Run, told: Told) -> None:
-    shown = lmeraser("log", "show", "--store", told.system.store.uri, "--json").json["records"]
+def test_log_show_is_the_log_with_its_digests_and_log_check_names_its_head(lmeraser: Run, case: Case) -> None:
+    shown = lmeraser("log", "show", "--store", case.system.store.uri, "--json").json["records"]
     digests = [record.pop("digest") for record in shown]
-    assert shown == log_values(told.system)
-    assert digests == [hashlib.sha256(file.read_bytes()).hexdigest() for file in log_files(told.system)]
+    assert shown == log_values(case.system)
+    assert digests == [hashlib.sha256(file.read_bytes()).hexdigest() for file in log_files(case.system)]
     assert [record["previous"] for record in shown[1:]] == digests[:-1]
-    checked = lmeraser("log", "check", "--store", told.system.store.uri, "--json")
+    checked = lmeraser("log", "check", "--store", case.system.store.uri, "--json")
     assert (checked.code, checked.json) == (
         0,
         {"records": len(digests), "head": digests[-1], "valid": True, "problems": []},
@@ -201,18 +216,18 @@ def test_log_check_fails_after_a_record_is_damaged(lmeraser: Run, copied: System
 
 
 @pytest.fixture
-def receipt(lmeraser: Run, told: Told, tmp_path: Path) -> Path:
+def receipt(lmeraser: Run, case: Case, tmp_path: Path) -> Path:
     file = tmp_path / "receipt.json"
-    file.write_text(lmeraser("receipt", "show", told.completed, "--store", told.system.store.uri).out)
+    file.write_text(lmeraser("receipt", "show", case.completed, "--store", case.system.store.uri).out)
     return file
 
 
-def test_a_receipt_verifies_under_the_public_key(lmeraser: Run, told: Told, receipt: Path) -> None:
-    stored = json.loads(told.system.store.get(receipts_of(told.system.store)[told.completed][-1]))
+def test_a_receipt_verifies_under_the_public_key(lmeraser: Run, case: Case, receipt: Path) -> None:
+    stored = json.loads(case.system.store.get(receipts_of(case.system.store)[case.completed][-1]))
     times = ("accepted_at", "erased_at", "completed_at")
     expected = {name: stored[name] for name in ("deletion", "store", "rows", "unknown", *times)}
     expected |= {"covered": 2, "rows": 2, "subjects": 1, "clusters": len(stored["clusters"])}
-    public = told.system.keys / "signing-key.pub.pem"
+    public = case.system.keys / "signing-key.pub.pem"
     shown = lmeraser("receipt", "verify", receipt, "--public-key", public, "--json")
     assert (shown.code, shown.json) == (0, {**expected, "valid": True})
     ask = ("receipt", "verify", receipt, "--public-key", public)
@@ -222,8 +237,8 @@ def test_a_receipt_verifies_under_the_public_key(lmeraser: Run, told: Told, rece
     lmeraser(*ask, "--store-id", "another").failed(1, f"of store {stored['store']}, not of another")
 
 
-def test_a_receipt_is_asked_about_ids_in_a_file(lmeraser: Run, told: Told, receipt: Path, tmp_path: Path) -> None:
-    keys = told.system.keys
+def test_a_receipt_is_asked_about_ids_in_a_file(lmeraser: Run, case: Case, receipt: Path, tmp_path: Path) -> None:
+    keys = case.system.keys
     (tmp_path / "samples").write_text("s3\n")
     (tmp_path / "subjects").write_bytes(b"\xef\xbb\xbfu40\r\n")
     ask = ("receipt", "verify", receipt, "--public-key", keys / "signing-key.pub.pem", "--keys", keys)
@@ -236,17 +251,17 @@ def test_a_receipt_is_asked_about_ids_in_a_file(lmeraser: Run, told: Told, recei
 
 
 @pytest.mark.parametrize(("name", "code"), [("s3", 0), ("s40", 0), ("u40", 0), ("s4", 1), ("s5", 1), ("u41", 1)])
-def test_a_receipt_says_whether_it_covers_an_id(lmeraser: Run, told: Told, receipt: Path, name: str, code: int) -> None:
-    keys = told.system.keys
+def test_a_receipt_says_whether_it_covers_an_id(lmeraser: Run, case: Case, receipt: Path, name: str, code: int) -> None:
+    keys = case.system.keys
     options = ("--public-key", keys / "signing-key.pub.pem", "--keys", keys, "--json")
     shown = lmeraser("receipt", "verify", receipt, "--id", name, *options)
     assert (shown.code, shown.json["covered"]) == (code, code == 0)
 
 
 def test_a_hash_key_alone_says_whom_a_receipt_covers_and_another_one_says_nothing(
-    lmeraser: Run, told: Told, receipt: Path, tmp_path: Path
+    lmeraser: Run, case: Case, receipt: Path, tmp_path: Path
 ) -> None:
-    keys = told.system.keys
+    keys = case.system.keys
     ask = ("receipt", "verify", receipt, "--public-key", keys / "signing-key.pub.pem", "--hash-key")
     shown = lmeraser(*ask, keys / "hash.key", "--id", "u40", "--json")
     assert (shown.code, shown.json["covered"]) == (0, True)
@@ -274,16 +289,16 @@ def test_a_receipt_fails_under_another_key(lmeraser: Run, receipt: Path, tmp_pat
     ],
     ids=lambda change: next(iter(change)),
 )
-def test_a_receipt_fails_once_it_is_changed(lmeraser: Run, told: Told, receipt: Path, change: dict[str, Any]) -> None:
+def test_a_receipt_fails_once_it_is_changed(lmeraser: Run, case: Case, receipt: Path, change: dict[str, Any]) -> None:
     receipt.write_text(json.dumps({**json.loads(receipt.read_text()), **change}))
-    shown = lmeraser("receipt", "verify", receipt, "--public-key", told.system.keys / "signing-key.pub.pem")
+    shown = lmeraser("receipt", "verify", receipt, "--public-key", case.system.keys / "signing-key.pub.pem")
     assert (shown.code, shown.out) == (1, "")
 
 
 @pytest.mark.slow
-def test_verify_finds_the_state_that_the_rows_give(lmeraser: Run, told: Told) -> None:
-    shown = lmeraser("verify", "--store", told.system.store.uri, "--keys", told.system.keys, "--processes", 1, "--json")
-    root = newest(told.system)["body"]["root"]
+def test_verify_finds_the_state_that_the_rows_give(lmeraser: Run, case: Case) -> None:
+    shown = lmeraser("verify", "--store", case.system.store.uri, "--keys", case.system.keys, "--processes", 1, "--json")
+    root = newest(case.system)["body"]["root"]
     assert (shown.code, shown.json["rows"]) == (0, 88)
     assert (shown.json["state_root"], shown.json["fresh_root"]) == (root, root)
     assert (shown.json["equal"], shown.json["differing"], shown.json["awaiting"]) == (True, [], [])

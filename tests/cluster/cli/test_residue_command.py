@@ -37,8 +37,8 @@ def test_what_was_erased_is_clean_and_what_is_there_is_not(scan: Scan, tmp_path:
     ran = scan("photo-3\n7\n")
     assert (ran.code, ran.err) == (0, "")
     assert "encrypted, or compressed by" in ran.out
-    found = scan("photo-4\n", "--json")
-    assert (found.code, found.json["clean"]) == (1, False)
+    ran = scan("photo-4\n", "--json")
+    assert (ran.code, ran.json["clean"]) == (1, False)
     (tmp_path / "logs" / "photo-3.log").write_text("nothing")
     assert "is called or points to the id in place 1 of the list" in scan("photo-3\n").out
 

@@ -69,9 +69,9 @@ def test_what_was_deleted_after_the_copy_does_not_come_back(lmeraser: Run, lost:
     shutil.rmtree(store.store.uri)
 
     at, keys = ("--store", copy.store.uri), ("--keys", copy.keys)
-    found = lmeraser("restore", *at, *keys, "--mirror", mirror, "--json")
-    assert found.code == 0, found.err
-    assert (found.json["erased"], found.json["rows"], found.json["rows_then"]) == (3, 20, 20)
+    restored = lmeraser("restore", *at, *keys, "--mirror", mirror, "--json")
+    assert restored.code == 0, restored.err
+    assert (restored.json["erased"], restored.json["rows"], restored.json["rows_then"]) == (3, 20, 20)
     assert held(copy) == {row.sample_id for row in ALL} - {"s1", "s3", "s4", "s10"}
     ids = tmp_path / "ids.txt"
     ids.write_text("s1\ns3\ns4\nu10\n")
@@ -88,16 +88,16 @@ def test_what_was_deleted_after_the_copy_does_not_come_back(lmeraser: Run, lost:
     again = lmeraser("log", "mirror", *at, "--to", mirror, "--json").json
     assert again["records"] == head["records"] + again["added"] > head["records"]
 
-    deletions = [one["id"] for one in lmeraser("deletions", "list", *at, "--json").json["deletions"]]
+    deletions = [deletion["id"] for deletion in lmeraser("deletions", "list", *at, "--json").json["deletions"]]
     receipt, public = tmp_path / "receipt.json", copy.keys / "signing-key.pub.pem"
-    receipt.write_text(lmeraser("receipt", "show", found.json["deletions"][0], *at).out)
+    receipt.write_text(lmeraser("receipt", "show", restored.json["deletions"][0], *at).out)
     for name in ("s3", "s4", "s10"):
         ask = ("receipt", "verify", receipt, "--public-key", public, "--hash-key", copy.keys / "hash.key")
         assert lmeraser(*ask, "--id", name).code == 0
     ids.write_text("s1\ns3\ns4\ns10\n")
     asked = ("--requests", *deletions, "--ids-file", ids, "--shadows", 0, "--processes", 1, "--out", tmp_path / "out")
     audited = lmeraser("audit", *at, *keys, *asked, "--json")
-    assert {one["name"] for one in audited.json["sections"] if one["status"] != "passed"} == {"membership"}
+    assert {section["name"] for section in audited.json["sections"] if section["status"] != "passed"} == {"membership"}
 
 
 @pytest.mark.slow
@@ -169,9 +169,9 @@ def test_a_restore_that_is_broken_off_shuts_the_store_for_every_command(
         lmeraser(*restore).failed(1, "No space left")
     for command in (("status",), ("log", "check"), ("deletions", "list"), ("clusters", "list"), ("verify", *keys)):
         lmeraser(*command, *at).failed(1, "not fully restored", "lmeraser restore")
-    found = lmeraser(*restore, "--json")
-    assert (found.code, found.json["erased"], held(copy) & {"s3", "s4", "s10"}) == (0, 3, set())
-    receipt = lmeraser("receipt", "show", found.json["deletions"][0], *at).json
+    restored = lmeraser(*restore, "--json")
+    assert (restored.code, restored.json["erased"], held(copy) & {"s3", "s4", "s10"}) == (0, 3, set())
+    receipt = lmeraser("receipt", "show", restored.json["deletions"][0], *at).json
     assert receipt["before"]["log"] == base
 
 

@@ -1,0 +1,145 @@
+"""The deletions of a store, where no service is asked: read from the log, and requested of the coordinator on Ray."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from datetime import datetime
+from functools import cached_property
+from types import TracebackType
+from typing import Any, Self
+
+from actors.log_replay import History
+from cluster.cli.output import leave_stdout_to_results
+from cluster.cli.target import KeyedTarget
+from lmeraser.client.responses import Receipt
+from lmeraser.deletion import Deletion, DeletionRequest
+from lmeraser.errors import LMEraserError, ObjectMissingError, ReceiptError
+from lmeraser.state.log import Log
+from lmeraser.state.manifest import load_manifest
+
+_REPLY_TIMEOUT_S = 2.0
+
+
+class StoreDeletions:
+    """The calls of :class:`lmeraser.Client` on deletions, without a service.
+
+    Reading needs the store alone; :meth:`delete` and :meth:`retry` need the key folder and Ray, and start the
+    coordinator where none runs.
+    """
+
+    def __init__(self, target: KeyedTarget) -> None:
+        """Open the store.
+
+        Raises:
+            ConfigError: when the options name no store.
+            StoreError: when there is no store, or one of another format.
+        """
+        self._target = target
+        self._store = target.open_store()
+        self._manifest = load_manifest(self._store)
+        self._log, self._history = Log(self._store), History()
+        self._newest_record: dict[str, int] = {}
+        self._retried_at: dict[str, int] = {}
+        self._connection = ExitStack()
+
+    def delete(
+        self,
+        *,
+        sample_ids: Sequence[str],
+        subject_ids: Sequence[str],
+        idempotency_key: str | None,
+        deadline: datetime | None,
+    ) -> Deletion:
+        """See Client.delete."""
+        until = None if deadline is None else deadline.isoformat()
+        return self._request("delete", DeletionRequest(tuple(sample_ids), tuple(subject_ids), idempotency_key, until))
+
+    def retry(self, deletion_id: str) -> Deletion:
+        """See Client.retry."""
+        self._replay()
+        deletion = self._request("retry", deletion_id)
+        self._retried_at[deletion_id] = self._newest_record.get(deletion_id, 0)
+        return deletion
+
+    def deletion(self, deletion_id: str) -> Deletion:
+        """See Client.deletion. What holds an erasure up is known to a running coordinator only."""
+        deletion = self._replay().deletion(deletion_id)
+        if deletion.status == "accepted":
+            return self._running("deletion", deletion_id) or deletion
+        if deletion.status == "failed" and self._retried_at.get(deletion_id) == self._newest_record[deletion_id]:
+            # The coordinator has not begun the retry yet.
+            return replace(deletion, status="erased", reason=None)
+        return deletion
+
+    def deletions(self) -> list[Deletion]:
+        """See Client.deletions."""
+        recorded = list(self._replay().deletions.values())
+        if any(deletion.status == "accepted" for deletion in recorded):
+            return self._running("deletions") or recorded
+        return recorded
+
+    def receipt(self, deletion_id: str) -> Receipt:
+        """See Client.receipt."""
+        name = self._replay().receipts.get(deletion_id)
+        if name is None:
+            raise ReceiptError(f"deletion {deletion_id} has no receipt: it is unknown, or not erased yet")
+        try:
+            return Receipt(json.loads(self._store.get(name)))
+        except ObjectMissingError as error:
+            raise ReceiptError(f"the receipt of deletion {deletion_id} is missing: {error}") from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._connection.close()
+
+    def _replay(self) -> History:
+        records = self._log.advance()
+        self._history.replay(records)
+        self._newest_record |= {record.body["id"]: record.number for record in records if "id" in record.body}
+        return self._history
+
+    def _request(self, method: str, *arguments: Any) -> Deletion:
+        """What the coordinator answers; it is started where none runs."""
+        import ray
+        from ray._raylet import setproctitle  # type: ignore[attr-defined]  # missing from its stub
+
+        from cluster.runtime import connect, coordinator_of
+
+        leave_stdout_to_results()
+        # Ray keeps the command line of whoever connects in its table of jobs, and any user may list processes.
+        setproctitle(f"lmeraser {method}")
+        connect()
+        ref = self._target.ref(self._store)
+        coordinator = coordinator_of(ref, self._manifest, self._target.settings().owners)
+        answer: Deletion = ray.get(getattr(coordinator, method).remote(*arguments))
+        return answer
+
+    def _running(self, method: str, *arguments: Any) -> Any | None:
+        """What the running coordinator answers; None where none runs, or it does not answer in time."""
+        import ray
+
+        if self._coordinator is None:
+            return None
+        try:
+            return ray.get(getattr(self._coordinator, method).remote(*arguments), timeout=_REPLY_TIMEOUT_S)
+        except ray.exceptions.RayError:
+            return None
+
+    @cached_property
+    def _coordinator(self) -> Any | None:
+        from cluster.runtime import connected_coordinator
+
+        leave_stdout_to_results()
+        connected = connected_coordinator(self._manifest.store_id, self._store.uri)
+        try:
+            return self._connection.enter_context(connected)
+        except LMEraserError:
+            # Without Ray's token there is nobody to ask; the log is readable all the same.
+            return None
