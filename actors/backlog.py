@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from actors.owners import is_transient
 from lmeraser.errors import LMEraserError, OwnerFailedError
 
-FIRST_PAUSE_S = 1.0
+MIN_BACKOFF_S = 1.0
 LONGEST_PAUSE_S = 60.0
 # The medium of the store may be well again at any moment.
 STORE_PAUSE_S = 2.0
@@ -65,7 +65,7 @@ class Backlog:
             request.alone = True
             if len(request_ids) == 1:
                 request.reason = reason
-                request.pause_s = min(2 * request.pause_s or FIRST_PAUSE_S, longest_s)
+                request.pause_s = min(2 * request.pause_s or MIN_BACKOFF_S, longest_s)
                 request.not_before = self.clock() + request.pause_s
 
     def put_off(self, request_ids: Sequence[str], error: LMEraserError) -> bool:

@@ -12,7 +12,7 @@ from lmeraser.state.commit import ClusterEntry, Commit
 
 # An owner that died needs seconds to be back, and its calls fail at once until then: six attempts take 15 s.
 ATTEMPTS = 6
-FIRST_PAUSE_S = 0.5
+MIN_BACKOFF_S = 0.5
 STORE_PAUSE_S = 1.0
 _NO_DEADLINE = "~"  # sorts after every date
 
@@ -59,7 +59,7 @@ class Planner:
 
         A failure that may pass, such as a full disk, is no attempt: it is tried again until it succeeds.
         """
-        pause_s = STORE_PAUSE_S if is_transient else FIRST_PAUSE_S * 2 ** (self._count(job.rows_leaf) - 1)
+        pause_s = STORE_PAUSE_S if is_transient else MIN_BACKOFF_S * 2 ** (self._count(job.rows_leaf) - 1)
         now = self.clock()
         self._not_before = {leaf: until for leaf, until in self._not_before.items() if until > now}
         self._not_before[job.rows_leaf] = now + pause_s

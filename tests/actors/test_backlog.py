@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from actors.backlog import FIRST_PAUSE_S, LONGEST_PAUSE_S, Backlog
+from actors.backlog import MIN_BACKOFF_S, LONGEST_PAUSE_S, Backlog
 
 
 class Clock:
@@ -38,7 +38,7 @@ def test_after_a_failure_each_goes_alone_and_the_one_that_fails_is_put_off() -> 
     assert (waiting.due(), waiting.held_up()) == (["b"], {"a": "no memory"})
     waiting.done("b")
     assert (waiting.due(), len(waiting)) == ([], 1)
-    clock.now = FIRST_PAUSE_S
+    clock.now = MIN_BACKOFF_S
     assert waiting.due() == ["a"]
     waiting.done("a")
     assert (len(waiting), waiting.held_up()) == (0, {})

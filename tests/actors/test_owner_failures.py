@@ -72,8 +72,8 @@ class Broken:
 
 @pytest.fixture
 def broken(system_of: SystemOf, monkeypatch: pytest.MonkeyPatch) -> Broken:
-    monkeypatch.setattr("actors.planner.FIRST_PAUSE_S", 0.0)
-    monkeypatch.setattr(backlog, "FIRST_PAUSE_S", 0.1)
+    monkeypatch.setattr("actors.planner.MIN_BACKOFF_S", 0.0)
+    monkeypatch.setattr(backlog, "MIN_BACKOFF_S", 0.1)
     monkeypatch.setattr(backlog, "LONGEST_PAUSE_S", 0.1)
     made = Broken(system_of())
     read, specialist = Owner._read, Pipeline.specialist

@@ -111,7 +111,7 @@ class FailingOwners(InProcessOwners):
 
 @pytest.fixture
 def failing(system_of: SystemOf, monkeypatch: pytest.MonkeyPatch) -> tuple[System, FailingOwners, Coordinator]:
-    monkeypatch.setattr("actors.planner.FIRST_PAUSE_S", 0.0)
+    monkeypatch.setattr("actors.planner.MIN_BACKOFF_S", 0.0)
     system = system_of()
     arguments: Any = (system.store, system.manifest, system.hash_key, system.pipeline)
     owners = FailingOwners(*arguments)

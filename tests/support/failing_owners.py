@@ -38,8 +38,8 @@ def install() -> None:
     import actors.backlog
     import actors.planner
 
-    actors.planner.FIRST_PAUSE_S = 0.05
-    actors.backlog.FIRST_PAUSE_S = 0.3
+    actors.planner.MIN_BACKOFF_S = 0.05
+    actors.backlog.MIN_BACKOFF_S = 0.3
     folder = Path(os.environ["LMERASER_TEST_FAILING"])
 
     def hook(event: str, arguments: tuple[object, ...]) -> None:

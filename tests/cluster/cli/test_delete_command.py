@@ -200,7 +200,7 @@ def test_a_retry_that_has_not_begun_is_no_failure(
     def fail(*_: object) -> Any:
         raise MemoryError
 
-    monkeypatch.setattr("actors.planner.FIRST_PAUSE_S", 0.0)
+    monkeypatch.setattr("actors.planner.MIN_BACKOFF_S", 0.0)
     at = ("--store", system.store.uri)
     largest = max(system.newest().clusters, key=lambda entry: entry.rows)
     row = RowTable.from_parquet(system.store.get(largest.rows_object), largest.rows_object).sample_ids[0]

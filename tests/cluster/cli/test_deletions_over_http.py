@@ -31,7 +31,7 @@ SystemOf = Callable[..., System]
 @pytest.fixture
 def service(system_of: SystemOf, monkeypatch: pytest.MonkeyPatch) -> Service:
     monkeypatch.delenv("LMERASER_API_KEY", raising=False)
-    monkeypatch.setattr(calls, "FIRST_PAUSE_S", 0.01)
+    monkeypatch.setattr(calls, "MIN_BACKOFF_S", 0.01)
     return Service(system_of())
 
 
@@ -191,7 +191,7 @@ def test_a_service_that_takes_no_more_unknown_ids_says_so(
 
 
 def test_where_no_service_answers_the_command_fails(lmeraser: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(calls, "FIRST_PAUSE_S", 0.01)
+    monkeypatch.setattr(calls, "MIN_BACKOFF_S", 0.01)
     lmeraser("deletions", "list", "--url", "http://127.0.0.1:1").failed(1, "GET /v1/deletions", "no answer")
     lmeraser("deletions", "list", "--url", "127.0.0.1:8000").failed(2, "the service's address is '127.0.0.1:8000'")
 
@@ -202,7 +202,7 @@ def test_why_an_erasure_is_held_up_is_shown_while_it_waits(
     def fail(*_: object) -> Any:
         raise StoreError("the disk is full")
 
-    monkeypatch.setattr(backlog, "FIRST_PAUSE_S", 0.05)
+    monkeypatch.setattr(backlog, "MIN_BACKOFF_S", 0.05)
     monkeypatch.setattr(backlog, "LONGEST_PAUSE_S", 0.05)
     with monkeypatch.context() as patch:
         patch.setattr(Owner, "_read", fail)
@@ -221,7 +221,7 @@ def test_a_retry_waits_for_its_own_outcome(
     def fail(*_: object) -> Any:
         raise MemoryError
 
-    monkeypatch.setattr("actors.planner.FIRST_PAUSE_S", 0.0)
+    monkeypatch.setattr("actors.planner.MIN_BACKOFF_S", 0.0)
     largest = max(service.system.newest().clusters, key=lambda entry: entry.rows)
     row = RowTable.from_parquet(service.system.store.get(largest.rows_object), largest.rows_object).sample_ids[0]
     with monkeypatch.context() as patch:
