@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from actors.backlog import Backlog
 from actors.committer import ApplyResult, Committer
+from actors.coordinator_status import CoordinatorStatus
 from actors.fail_points import FailPoint, fail_point
 from actors.ingests import IngestOutcome, PendingIngest, read_incoming
 from actors.journal import Journal
@@ -154,21 +155,22 @@ class Coordinator:
         self._ingests.append(ingest)
         return ingest.outcome
 
-    def status(self) -> dict[str, Any]:
+    def status(self) -> CoordinatorStatus:
         """What the system holds and what it waits for."""
         commit = self._committer.commit
-        return {
-            "term": self._journal.term,
-            "commit": commit.number if commit is not None else None,
-            "state_root": commit.root if commit is not None else None,
-            "rows": commit.rows if commit is not None else 0,
-            "clusters": len(commit.clusters) if commit is not None else 0,
-            "awaiting": self._tunings.awaiting,
-            "running": self._tunings.running,
-            "held_up": self._requests.held_up(),
-            "failed": self._tunings.given_up,
-            "tunings": self._tunings.made,
-        }
+        return CoordinatorStatus(
+            term=self._journal.term,
+            commit=commit.number if commit is not None else None,
+            state_root=commit.root if commit is not None else None,
+            rows=commit.rows if commit is not None else 0,
+            clusters=len(commit.clusters) if commit is not None else 0,
+            awaiting=tuple(self._tunings.awaiting),
+            running=tuple(self._tunings.running),
+            held_up=self._requests.held_up(),
+            failed=self._tunings.given_up,
+            tunings=self._tunings.made,
+            idle=self.idle(),
+        )
 
     def step(self) -> bool:
         """Do one piece of work; False when there was none to do.

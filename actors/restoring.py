@@ -175,7 +175,7 @@ def _erase_again(
         coordinator.delete(DeletionRequest(tuple(found[start : start + MAX_IDS])))
     while any(deletion.status == "accepted" for deletion in coordinator.deletions()):
         coordinator.step()
-        for reason in coordinator.status()["held_up"].values():
+        for reason in coordinator.status().held_up.values():
             raise OwnerFailedError(f"{reason}; mend the cause, and give the same command again")
     commits = _commits(Log(store).advance())
     if commits[-1].number <= mark.last:

@@ -42,6 +42,7 @@ sys.path.append(str(Path(__file__).parent.parent / "tests" / "support"))
 from meanwhile import meanwhile
 from processes import descendants
 
+from actors.coordinator_status import CoordinatorStatus
 from actors.ingests import put_rows
 from actors.remote.owner_processes import NAMESPACE, StoreRef
 from cluster.demo import CONFIG
@@ -140,9 +141,9 @@ def until(done: Callable[[], bool], poll_s: float = 0.02) -> None:
         time.sleep(poll_s)
 
 
-def status(coordinator: Any) -> dict[str, Any]:
+def status(coordinator: Any) -> CoordinatorStatus:
     """What the coordinator says."""
-    said: dict[str, Any] = ray.get(coordinator.status.remote())
+    said: CoordinatorStatus = ray.get(coordinator.status.remote())
     return said
 
 
@@ -173,7 +174,7 @@ def serving(stores: Stores, name: str) -> dict[str, Any]:
     store = stores.of(name, min_tuned_rows=BOUNDS[name] + 1)
     begun = time.monotonic()
     with running(store, 2, 16) as coordinator:
-        clusters = status(coordinator)["clusters"]
+        clusters = status(coordinator).clusters
         coordinator_s = time.monotonic() - begun
         start_service(
             LocalStore(store.folder / "store"), store.folder / "keys", ServingConfig(), "127.0.0.1", free_port()
@@ -234,10 +235,10 @@ def an_hour(stores: Stores, workers: int, count: int) -> dict[str, Any]:
         for row in rows:
             asked.append(ray.get(coordinator.delete.remote(DeletionRequest((row,)))).id)
             time.sleep(0.5)
-        until(lambda: status(coordinator)["idle"], 0.1)
+        until(lambda: status(coordinator).idle, 0.1)
         took_s = time.monotonic() - begun
         done = [ray.get(coordinator.deletion.remote(one)) for one in asked]
-        tunings = status(coordinator)["tunings"]
+        tunings = status(coordinator).tunings
         used, processes = memory()
     return {
         "figure": "deletions an hour",
@@ -259,7 +260,7 @@ def many(stores: Stores) -> dict[str, Any]:
     with meanwhile(seen.until):
         begun = time.monotonic()
         with running(store, 2, 16) as coordinator:
-            clusters = status(coordinator)["clusters"]
+            clusters = status(coordinator).clusters
             started_s = time.monotonic() - begun
             begun = time.monotonic()
             put(
@@ -269,12 +270,12 @@ def many(stores: Stores) -> dict[str, Any]:
                 stores.more(),
             )
             added_s = time.monotonic() - begun
-            until(lambda: status(coordinator)["idle"], 0.1)
+            until(lambda: status(coordinator).idle, 0.1)
             tuned_s = time.monotonic() - begun
-            tunings = status(coordinator)["tunings"]
+            tunings = status(coordinator).tunings
             done = [erased(coordinator, [row]) for row in random.Random(0).sample(store.sample_ids, 30)]
-            until(lambda: status(coordinator)["idle"], 0.1)
-            after = status(coordinator)["clusters"]
+            until(lambda: status(coordinator).idle, 0.1)
+            after = status(coordinator).clusters
             used, _ = memory()
     equal = verify(LocalStore(store.folder / "store"), load_hash_key(store.folder / "keys")).equal
     return {

@@ -10,6 +10,7 @@ from typing import Any
 
 import ray
 
+from actors.coordinator_status import CoordinatorStatus
 from actors.ingests import IngestOutcome
 from actors.remote.nodes import OTHERS_PART_OF_GPU
 from actors.remote.owner_processes import StoreRef
@@ -142,7 +143,7 @@ def _write_all(coordinator: Any, site: StoreRef, reading: _Reading, prefix: str,
             ray.wait(ended, num_returns=len(ended), timeout=_CANCEL_S)
 
 
-def tune(coordinator: Any, report: Report) -> dict[str, Any]:
+def tune(coordinator: Any, report: Report) -> CoordinatorStatus:
     """Wait until no cluster awaits a tuning; the coordinator has them tuned by itself.
 
     Returns:
@@ -153,16 +154,16 @@ def tune(coordinator: Any, report: Report) -> dict[str, Any]:
     """
     total = 0
     while True:
-        status: dict[str, Any] = ray.get(coordinator.status.remote())
-        awaiting = len(status["awaiting"])
+        status: CoordinatorStatus = ray.get(coordinator.status.remote())
+        awaiting = len(status.awaiting)
         total = max(total, awaiting)
         report("tunings", total - awaiting, total)
-        if status["idle"]:
+        if status.idle:
             break
         time.sleep(_POLL_S)
-    if status["failed"]:
-        key, reason = next(iter(status["failed"].items()))
-        raise LMEraserError(f"{len(status['failed'])} cluster(s) could not be tuned; {key}: {reason}")
+    if status.failed:
+        key, reason = next(iter(status.failed.items()))
+        raise LMEraserError(f"{len(status.failed)} cluster(s) could not be tuned; {key}: {reason}")
     return status
 
 

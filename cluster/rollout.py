@@ -10,6 +10,7 @@ from typing import Any
 
 import ray
 
+from actors.coordinator_status import CoordinatorStatus
 from actors.remote.owner_processes import StoreRef
 from actors.remote.process import await_end
 from cluster.runtime import coordinator_of, running_coordinator
@@ -64,11 +65,11 @@ def roll(site: StoreRef, config: Config, report: Callable[[str, int, int], None]
     ray.kill(before)
     await_end(place)
     after = coordinator_of(site, manifest, config.owners)
-    status: dict[str, Any] = ray.get(after.status.remote())
+    status: CoordinatorStatus = ray.get(after.status.remote())
     report("coordinator", 1, 1)
     service = replace_service(store, Path(site.keys_folder), config.serving)
     report("service", 1, 1)
-    return RolloutResult(owners, service, status["term"], status["state_root"])
+    return RolloutResult(owners, service, status.term, status.state_root)
 
 
 def _drain(coordinator: Any, report: Callable[[str, int, int], None]) -> int:
@@ -79,6 +80,6 @@ def _drain(coordinator: Any, report: Callable[[str, int, int], None]) -> int:
         status, places = ray.get([coordinator.status.remote(), coordinator.owner_places.remote()])
         most = max(most, len(places))
         report("owners", most - len(places), most)
-        if not places and not status["running"]:
+        if not places and not status.running:
             return most
         time.sleep(_POLL_S)

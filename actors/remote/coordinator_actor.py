@@ -14,6 +14,7 @@ from ray.actor import ActorHandle
 from ray.exceptions import RayError
 
 from actors.coordinator import Coordinator
+from actors.coordinator_status import CoordinatorStatus
 from actors.ingests import IngestOutcome
 from actors.owners import is_transient
 from actors.remote.metrics import CoordinatorMetrics
@@ -111,9 +112,9 @@ class CoordinatorActor:
         """Have no tunings started any more, and idle owners ended; requests are taken in and erased as ever."""
         self._owners.drain()
 
-    def status(self) -> dict[str, Any]:
+    def status(self) -> CoordinatorStatus:
         """See Coordinator.status."""
-        return {**self._coordinator.status(), "idle": self._coordinator.idle()}
+        return self._coordinator.status()
 
     def _work(self) -> None:
         pause_s = _IDLE_S

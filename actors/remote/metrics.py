@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter as Tally
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, get_args
+from typing import get_args
 
 from ray.util.metrics import Counter, Gauge, Histogram
 
+from actors.coordinator_status import CoordinatorStatus
 from lmeraser.deletion import Deletion, Status
 
 _SECONDS = [0.2, 0.5, 1, 2, 5, 10, 30, 60, 300]
@@ -33,8 +34,8 @@ class CoordinatorMetrics:
         self._rows = Gauge("lmeraser_rows", "Private rows that the system holds.")
         self._clusters = Gauge("lmeraser_clusters", "Prompt clusters of the newest commit.")
 
-    def report(self, deletions: Sequence[Deletion], figures: Mapping[str, Any]) -> None:
-        """Report all deletions and the coordinator's figures as they stand."""
+    def report(self, deletions: Sequence[Deletion], status: CoordinatorStatus) -> None:
+        """Report all deletions and the coordinator's status."""
         tally = Tally(deletion.status for deletion in deletions)
         for state in get_args(Status):
             self._deletions.set(tally[state], {"state": state})
@@ -42,15 +43,15 @@ class CoordinatorMetrics:
             if deletion.erased_at is not None and deletion.id not in self._erased:
                 self._erased.add(deletion.id)
                 self._time_to_erased_s.observe(_seconds(deletion.accepted_at, deletion.erased_at))
-        if figures["tunings"] > self._tunings_seen:
-            self._tunings.inc(figures["tunings"] - self._tunings_seen)
-            self._tunings_seen = figures["tunings"]
-        self._held_up.set(len(figures["held_up"]))
-        self._waiting.set(len(figures["awaiting"]) - len(figures["running"]))
-        self._running.set(len(figures["running"]))
-        self._given_up.set(len(figures["failed"]))
-        self._rows.set(figures["rows"])
-        self._clusters.set(figures["clusters"])
+        if status.tunings > self._tunings_seen:
+            self._tunings.inc(status.tunings - self._tunings_seen)
+            self._tunings_seen = status.tunings
+        self._held_up.set(len(status.held_up))
+        self._waiting.set(len(status.awaiting) - len(status.running))
+        self._running.set(len(status.running))
+        self._given_up.set(len(status.failed))
+        self._rows.set(status.rows)
+        self._clusters.set(status.clusters)
 
 
 def _seconds(start: str, end: str) -> float:

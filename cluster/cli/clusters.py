@@ -88,8 +88,8 @@ def _owners(manifest: Manifest, commit: Commit, store_uri: str) -> dict[str, dic
             "node_id": None if place is None else place.node_id,
             "device": device,
         }
-        if entry.key in status["running"] or entry.key in status["failed"]:
-            found[entry.key]["state"] = "tuning" if entry.key in status["running"] else "failed"
+        if entry.key in status.running or entry.key in status.failed:
+            found[entry.key]["state"] = "tuning" if entry.key in status.running else "failed"
     return found
 
 

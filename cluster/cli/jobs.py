@@ -149,7 +149,7 @@ def tune(
     begun = time.monotonic()
     with progress() as report:
         status = run(coordinator_of(_site(target, keys), manifest, read_settings(config).owners), report)
-    shown = {name: status[name] for name in ("rows", "clusters", "tunings", "commit", "state_root")}
+    shown = {name: getattr(status, name) for name in ("rows", "clusters", "tunings", "commit", "state_root")}
     _print({**shown, "seconds": _since(begun)}, as_json)
 
 

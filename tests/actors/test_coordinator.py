@@ -53,7 +53,7 @@ def test_a_deletion_tunes_its_own_cluster_and_no_other(system_of: SystemOf) -> N
     untouched = set(objects(before)) - set(deletion.clusters)
     assert untouched
     assert {key: objects(after)[key] for key in untouched} == {key: objects(before)[key] for key in untouched}
-    assert system.coordinator().status()["awaiting"] == []
+    assert system.coordinator().status().awaiting == ()
 
 
 @both
@@ -179,7 +179,7 @@ def test_requests_that_wait_together_are_erased_by_one_commit_and_share_tunings(
     deletions = [coordinator.delete(DeletionRequest((name,))) for name in ids]
     finish(coordinator)
     assert {coordinator.deletion(deletion.id).status for deletion in deletions} == {"completed"}
-    assert coordinator.status()["tunings"] <= 2
+    assert coordinator.status().tunings <= 2
     remaining = [row for row in samples(0, 90) if row.sample_id not in ids]
     assert system.newest().root == system.fresh_root(remaining)
 

@@ -52,7 +52,7 @@ def test_a_damaged_specialist_is_tuned_again_at_the_next_start(system_of: System
     key, name = tuned_entry(system)
     damage(file_of(system, name))
     coordinator = system.coordinator()
-    assert key in coordinator.status()["awaiting"]
+    assert key in coordinator.status().awaiting
     finish(coordinator)
     after = system.newest()
     assert after.root == before.root

@@ -132,7 +132,7 @@ def test_a_deletion_whose_tuning_keeps_failing_keeps_its_erasure_and_can_be_retr
     }
     bad = coordinator.delete(DeletionRequest((ids[first.key],)))
     coordinator.step()
-    owners.failing = frozenset(coordinator.status()["awaiting"])
+    owners.failing = frozenset(coordinator.status().awaiting)
     good = coordinator.delete(DeletionRequest((ids[second.key],)))
     coordinator.step()
     finish(coordinator)

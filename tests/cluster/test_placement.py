@@ -103,7 +103,7 @@ def test_an_owner_that_tunes_is_on_the_gpu_that_ray_gave_it_and_one_that_waits_h
     resident = {one["key"]: one["device"] for one in told["tuned"] if one["owner"] == "resident"}
     on_gpu = Counter(device for device in resident.values() if device != "CPU")
     # Two owners of 0.35 fit beside what else runs on a GPU.
-    assert on_gpu.total() == min(8, told["status"]["tunings"])
+    assert on_gpu.total() == min(8, told["tunings"])
     assert set(on_gpu) <= {f"GPU {number}" for number in range(4)}
     assert max(on_gpu.values()) == 2
     assert {one["node_id"] for one in told["tuned"] if one["owner"] == "resident"} == {told["node_id"]}

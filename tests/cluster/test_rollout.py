@@ -60,7 +60,7 @@ def test_all_processes_are_replaced_while_predictions_are_answered(system_of: Sy
     system = system_of()
     site = StoreRef(system.store.uri, str(system.keys))
     coordinator = coordinator_of(site, system.manifest)
-    term = ray.get(coordinator.status.remote())["term"]
+    term = ray.get(coordinator.status.remote()).term
     url = start_service(system.store, system.keys, ServingConfig(), "127.0.0.1", free_port())
     try:
         caller = Caller(url)

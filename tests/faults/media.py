@@ -197,7 +197,7 @@ class MediaCampaign(Campaign):
                 refused += 1
                 if refused == TRIES:
                     break
-            if coordinator.status()["failed"]:
+            if coordinator.status().failed:
                 faults.append("a cluster was given up")
         return faults
 

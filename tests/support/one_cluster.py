@@ -23,5 +23,5 @@ if __name__ == "__main__":
     if sample_ids:
         print(ray.get(coordinator.delete.remote(DeletionRequest(tuple(sample_ids)))).id, flush=True)
     else:
-        print(ray.get(coordinator.status.remote())["term"], flush=True)
+        print(ray.get(coordinator.status.remote()).term, flush=True)
     time.sleep(600)
