@@ -44,7 +44,8 @@ from processes import descendants
 
 from actors.coordinator_status import CoordinatorStatus
 from actors.ingests import put_rows
-from actors.remote.owner_processes import NAMESPACE, StoreRef
+from actors.remote.names import NAMESPACE
+from actors.remote.placement import StoreRef
 from cluster.demo import CONFIG
 from cluster.runtime import coordinator_of, free_port
 from cluster.service import start_service, stop_service
@@ -180,7 +181,7 @@ def serving(stores: Stores, name: str) -> dict[str, Any]:
             LocalStore(store.folder / "store"), store.folder / "keys", ServingConfig(), "127.0.0.1", free_port()
         )
         ready_s = time.monotonic() - begun
-        until(lambda: len(ray.get(coordinator.owner_places.remote())) == min(16, clusters))
+        until(lambda: len(ray.get(coordinator.owner_locations.remote())) == min(16, clusters))
         owners_s = time.monotonic() - begun
         used, count = memory()
         stop_service()
@@ -201,10 +202,10 @@ def erasing(stores: Stores, name: str, count: int) -> dict[str, Any]:
     entries = sorted(newest(store), key=lambda entry: entry.rows)
     found: dict[str, list[float]] = {"resident": [], "passive": []}
     with running(store, 2, 16) as coordinator:
-        until(lambda: len(ray.get(coordinator.owner_places.remote())) == 16)
+        until(lambda: len(ray.get(coordinator.owner_locations.remote())) == 16)
         for number in range(count):
             for kind in found:
-                places = ray.get(coordinator.owner_places.remote())
+                places = ray.get(coordinator.owner_locations.remote())
                 chosen = [
                     entry for entry in entries if (entry.key in places) == (kind == "resident") and entry.rows > 2
                 ]
@@ -228,7 +229,7 @@ def an_hour(stores: Stores, workers: int, count: int) -> dict[str, Any]:
     store = stores.of("64", min_tuned_rows=8)
     seen = Watch()
     with running(store, workers, 16) as coordinator, meanwhile(seen.until):
-        until(lambda: len(ray.get(coordinator.owner_places.remote())) == 16)
+        until(lambda: len(ray.get(coordinator.owner_locations.remote())) == 16)
         rows = random.Random(0).sample(store.sample_ids, count)
         begun = time.monotonic()
         asked = []

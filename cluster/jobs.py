@@ -12,8 +12,7 @@ import ray
 
 from actors.coordinator_status import CoordinatorStatus
 from actors.ingests import IngestOutcome
-from actors.remote.nodes import OTHERS_PART_OF_GPU
-from actors.remote.owner_processes import StoreRef
+from actors.remote.placement import OTHERS_GPU_SHARE, StoreRef
 from cluster.sorted_runs import SortedRuns
 from lmeraser.config import ImagesConfig, SourceConfig
 from lmeraser.data import (
@@ -122,7 +121,7 @@ def _write_all(coordinator: Any, site: StoreRef, reading: _Reading, prefix: str,
     on_gpu = load_manifest(open_store(site.store_uri)).config.backbone.device == "cuda"
     cores = int(ray.cluster_resources().get("GPU" if on_gpu else "CPU", 1))
     workers = max(1, min(cores, -(-rows // _CHUNK_ROWS)))
-    write = _write_incoming.options(num_cpus=_WRITER_CPUS, num_gpus=OTHERS_PART_OF_GPU if on_gpu else 0)
+    write = _write_incoming.options(num_cpus=_WRITER_CPUS, num_gpus=OTHERS_GPU_SHARE if on_gpu else 0)
     streams = {write.remote(site, reading, prefix, place, workers): place for place in range(workers)}
     done = [0] * workers
     try:

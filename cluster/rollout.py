@@ -11,7 +11,7 @@ from typing import Any
 import ray
 
 from actors.coordinator_status import CoordinatorStatus
-from actors.remote.owner_processes import StoreRef
+from actors.remote.placement import StoreRef
 from actors.remote.process import await_end
 from cluster.runtime import coordinator_of, running_coordinator
 from cluster.service import check_room, replace_service
@@ -61,7 +61,7 @@ def roll(site: StoreRef, config: Config, report: Callable[[str, int, int], None]
         raise NotReadyError(f"no coordinator of {site.store_uri} runs on this Ray cluster: there is nothing to roll")
     check_room(store, config.serving)
     owners = _drain(before, report)
-    place = ray.get(before.place.remote())
+    place = ray.get(before.location.remote())
     ray.kill(before)
     await_end(place)
     after = coordinator_of(site, manifest, config.owners)
@@ -77,7 +77,7 @@ def _drain(coordinator: Any, report: Callable[[str, int, int], None]) -> int:
     ray.get(coordinator.drain.remote())
     most = 0
     while True:
-        status, places = ray.get([coordinator.status.remote(), coordinator.owner_places.remote()])
+        status, places = ray.get([coordinator.status.remote(), coordinator.owner_locations.remote()])
         most = max(most, len(places))
         report("owners", most - len(places), most)
         if not places and not status.running:

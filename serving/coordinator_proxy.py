@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import ray
 from ray.exceptions import RayActorError, RayTaskError
 
-from actors.remote.names import coordinator_name
+from actors.remote.names import NAMESPACE, coordinator_name
 from lmeraser.deletion import Deletion, DeletionRequest
 from lmeraser.errors import LMEraserError, NotReadyError
 
@@ -61,7 +61,7 @@ class CoordinatorProxy:
     async def _call(self, method: str, *arguments: Any) -> Any:
         try:
             # A look-up asks the control plane and blocks.
-            actor = await asyncio.to_thread(ray.get_actor, self._name, namespace="lmeraser")
+            actor = await asyncio.to_thread(ray.get_actor, self._name, namespace=NAMESPACE)
             return await getattr(actor, method).remote(*arguments)
         except RayTaskError as error:
             if isinstance(error.cause, LMEraserError):

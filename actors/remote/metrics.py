@@ -1,4 +1,4 @@
-"""What the coordinator reports to Ray's metrics. Never an id of a row, a subject or a request."""
+"""The coordinator's metrics in Ray. They never contain the id of a row, a subject or a request."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class CoordinatorMetrics:
     """The metrics of one coordinator."""
 
     def __init__(self, deletions: Sequence[Deletion]) -> None:
-        """Start from the deletions that there are; their times were reported when they came to pass."""
+        """Start from the existing deletions: their times to "erased" were reported before."""
         self._erased = {deletion.id for deletion in deletions if deletion.erased_at is not None}
         self._tunings_seen = 0
         self._deletions = Gauge("lmeraser_deletions", "Deletions, by state.", tag_keys=("state",))
@@ -27,10 +27,10 @@ class CoordinatorMetrics:
         self._time_to_erased_s = Histogram(
             "lmeraser_time_to_erased_seconds", "Seconds from accepted to erased.", boundaries=_SECONDS
         )
-        self._tunings = Counter("lmeraser_tunings", "Tunings that gave a specialist.")
-        self._waiting = Gauge("lmeraser_tunings_waiting", "Clusters that wait for a tuning.")
+        self._tunings = Counter("lmeraser_tunings", "Tunings that produced a specialist.")
+        self._waiting = Gauge("lmeraser_tunings_waiting", "Clusters that wait to be tuned.")
         self._running = Gauge("lmeraser_tunings_running", "Clusters that are being tuned.")
-        self._given_up = Gauge("lmeraser_tunings_failed", "Clusters whose tuning was given up.")
+        self._given_up = Gauge("lmeraser_tunings_failed", "Clusters whose tuning failed too often and was given up.")
         self._rows = Gauge("lmeraser_rows", "Private rows that the system holds.")
         self._clusters = Gauge("lmeraser_clusters", "Prompt clusters of the newest commit.")
 
@@ -55,5 +55,5 @@ class CoordinatorMetrics:
 
 
 def _seconds(start: str, end: str) -> float:
-    # The clock of the coordinator may be set back between the two.
+    # The clock may have been set back between the two.
     return max(0.0, (datetime.fromisoformat(end) - datetime.fromisoformat(start)).total_seconds())

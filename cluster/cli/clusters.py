@@ -76,7 +76,7 @@ def _owners(manifest: Manifest, commit: Commit, store_uri: str) -> dict[str, dic
     with connected_coordinator(manifest.store_id, store_uri) as coordinator:
         if coordinator is None:
             return {}
-        status, places = ray.get([coordinator.status.remote(), coordinator.owner_places.remote()])
+        status, places = ray.get([coordinator.status.remote(), coordinator.owner_locations.remote()])
         addresses = {node["NodeID"]: node["NodeManagerAddress"] for node in ray.nodes()}
     found: dict[str, dict[str, Any]] = {}
     for entry in commit.clusters:

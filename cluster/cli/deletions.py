@@ -175,7 +175,7 @@ def _asked(store: Store, config: Path | None, keys: Path | None, method: str, *a
     import ray
     from ray._raylet import setproctitle  # type: ignore[attr-defined]  # its stub leaves it out
 
-    from actors.remote.owner_processes import StoreRef
+    from actors.remote.placement import StoreRef
     from cluster.runtime import connect, coordinator_of
 
     manifest = load_manifest(store)

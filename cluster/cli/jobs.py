@@ -195,7 +195,7 @@ def serve(
 
 
 def _site(store: Store, keys: Path | None) -> Any:
-    from actors.remote.owner_processes import StoreRef
+    from actors.remote.placement import StoreRef
 
     return StoreRef(store.uri, str(key_folder(keys)))
 

@@ -33,7 +33,7 @@ def rollout(
 
     Example: lmeraser rollout --config signs.yaml
     """
-    from actors.remote.owner_processes import StoreRef
+    from actors.remote.placement import StoreRef
     from cluster.rollout import roll
     from cluster.runtime import connect
 

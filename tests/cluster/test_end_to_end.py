@@ -24,8 +24,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from small_system import LABELS, System, picture, samples
 from until import until
 
-from actors.remote.names import coordinator_name, owner_name
-from actors.remote.owner_processes import NAMESPACE, StoreRef
+from actors.remote.names import NAMESPACE, coordinator_name, owner_name
+from actors.remote.placement import StoreRef
 from cluster.jobs import ingest, tune
 from cluster.runtime import coordinator_of, free_port
 from cluster.service import start_service, stop_service
@@ -100,7 +100,7 @@ def owner_that_starts(system: System, key: str) -> Any:
 
 
 def pid_of(actor: Any) -> int:
-    return int(ray.get(actor.place.remote()).pid)
+    return int(ray.get(actor.location.remote()).pid)
 
 
 def test_a_client_predicts_deletes_and_gets_a_receipt_over_http(running: tuple[System, Any], tmp_path: Path) -> None:
@@ -204,7 +204,7 @@ def test_every_cluster_has_an_owner_of_its_own(running: tuple[System, Any]) -> N
 def test_a_coordinator_that_is_killed_finishes_what_it_accepted(running: tuple[System, Any]) -> None:
     system, coordinator = running
     deletion = ray.get(coordinator.delete.remote(DeletionRequest(("s3",))))
-    os.kill(ray.get(coordinator.place.remote()).pid, signal.SIGKILL)
+    os.kill(ray.get(coordinator.location.remote()).pid, signal.SIGKILL)
     completed(coordinator, deletion.id)
     assert system.newest().root == system.fresh_root(without("s3"))
 

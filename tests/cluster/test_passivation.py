@@ -16,7 +16,7 @@ from processes import named
 from small_system import System, samples
 from until import until
 
-from actors.remote.owner_processes import StoreRef
+from actors.remote.placement import StoreRef
 from cluster.runtime import coordinator_of
 from lmeraser.config import OwnersConfig
 from lmeraser.data import Sample
@@ -77,7 +77,7 @@ def test_rows_go_from_many_clusters_and_all_are_tuned_by_few_processes(few: tupl
     gone = [*(f"s{number}" for number in numbers), *at_once]
     assert system.newest().root == system.fresh_root(without(*gone))
     assert set(system.store.names("rows/")) == {entry.rows_object for entry in system.newest().clusters}
-    assert len(ray.get(coordinator.owner_places.remote())) <= MOST
+    assert len(ray.get(coordinator.owner_locations.remote())) <= MOST
 
 
 def test_an_owner_comes_back_after_it_was_idle(few: tuple[System, Any]) -> None:
@@ -89,7 +89,7 @@ def test_an_owner_comes_back_after_it_was_idle(few: tuple[System, Any]) -> None:
     until(lambda: True if not any(map(has_torch, named("ray::OwnerProcess"))) else None, LONGEST_S)
     sizes = sorted(system.newest().clusters, key=lambda entry: (-entry.rows, entry.key))
     ready = {entry.key for entry in sizes[:MOST]}
-    until(lambda: set(ray.get(coordinator.owner_places.remote())) == ready or None, LONGEST_S)
+    until(lambda: set(ray.get(coordinator.owner_locations.remote())) == ready or None, LONGEST_S)
     second = ray.get(coordinator.delete.remote(DeletionRequest(("s4",))))
     completed(coordinator, second.id)
     assert system.newest().root == system.fresh_root(without("s3", "s4"))

@@ -19,7 +19,7 @@ from named_actors import end_actors
 from processes import named
 from small_system import System, picture, samples
 
-from actors.remote.owner_processes import StoreRef
+from actors.remote.placement import StoreRef
 from cluster.rollout import roll
 from cluster.runtime import coordinator_of, free_port
 from cluster.service import start_service, stop_service

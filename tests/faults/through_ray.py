@@ -38,7 +38,7 @@ from media import Disk, small_disk
 from processes import descendants, kill, named
 from small_system import System, build_system, picture, samples
 
-from actors.remote.owner_processes import StoreRef
+from actors.remote.placement import StoreRef
 from cluster.runtime import connect, coordinator_of, free_port
 from cluster.service import start_service, stop_service
 from lmeraser.client.client import Client

@@ -17,7 +17,8 @@ from typing import Any
 import ray
 from until import until
 
-from actors.remote.owner_processes import NAMESPACE, StoreRef
+from actors.remote.names import NAMESPACE
+from actors.remote.placement import StoreRef
 from cluster.authentication import authenticate
 from cluster.runtime import coordinator_of
 from lmeraser.deletion import DeletionRequest

@@ -10,7 +10,7 @@ import time
 
 import ray
 
-from actors.remote.owner_processes import StoreRef
+from actors.remote.placement import StoreRef
 from cluster.runtime import connect, coordinator_of
 from lmeraser.deletion import DeletionRequest
 from lmeraser.state.manifest import load_manifest
