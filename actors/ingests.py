@@ -68,8 +68,8 @@ class PendingIngest:
     force: bool
     outcome: Future[IngestOutcome] = field(default_factory=Future)
 
-    def tell(self, outcome: IngestOutcome | Exception) -> None:
-        """Say what became of its rows, or why none was added."""
+    def resolve(self, outcome: IngestOutcome | Exception) -> None:
+        """Report what became of its rows, or why none was added."""
         if isinstance(outcome, IngestOutcome):
             self.outcome.set_result(outcome)
         else:
@@ -77,7 +77,7 @@ class PendingIngest:
 
 
 @dataclass(frozen=True)
-class Arrived:
+class AddedRows:
     """What the coordinator needs to know of the new rows of an ingest: everything but their images and features.
 
     Attributes:
@@ -92,6 +92,9 @@ class Arrived:
     statistics: Statistics | None
     present: int
     erased: int
+
+
+NO_ROWS = AddedRows((), RowIndex.joining(()), None, 0, 0)
 
 
 def put_rows(store: Store, hash_key: HashKey, name: str, table: RowTable) -> None:
@@ -112,7 +115,7 @@ def read_incoming(
     hash_key: HashKey,
     config: StateConfig,
     index: RowIndex,
-) -> Arrived:
+) -> AddedRows:
     """The new rows of an ingest, read object by object.
 
     Args:
@@ -153,7 +156,7 @@ def read_incoming(
             statistics = part if statistics is None else statistics + part
     _check_same(store, hash_key, digests, index, history.commit)
     rows = RowIndex.joining(part for _, part in objects)
-    return Arrived(tuple(objects), rows, statistics, len(digests), erased)
+    return AddedRows(tuple(objects), rows, statistics, len(digests), erased)
 
 
 def _take_digests(digests: dict[str, str], table: RowTable) -> None:

@@ -34,21 +34,21 @@ class Regrouping:
     Attributes:
         partition: the partition after the change.
         kept: entries of clusters that the change does not touch.
-        jobs: what the owners of the others have to write.
-        left: entries of clusters that were touched or are no more.
+        jobs: what the owners of all other clusters have to write.
+        replaced: entries that the change replaces or removes.
     """
 
     partition: Partition
     kept: tuple[ClusterEntry, ...]
     jobs: tuple[RowsJob, ...]
-    left: tuple[ClusterEntry, ...]
+    replaced: tuple[ClusterEntry, ...]
 
 
 def regroup(
     before: Iterable[ClusterEntry],
     partition: Partition,
-    going: RowIndex,
-    coming: Iterable[tuple[RowObject, RowIndex]],
+    removed: RowIndex,
+    added: Iterable[tuple[RowObject, RowIndex]],
     requests: tuple[str, ...],
     position: Position,
 ) -> Regrouping:
@@ -57,37 +57,53 @@ def regroup(
     Args:
         before: entries before the change.
         partition: the partition after it.
-        going: the rows that go.
-        coming: row objects of the rows that come, each with its rows.
-        requests: request objects that name the rows that go.
-        position: where in the log the coordinator stands.
+        removed: the rows that are erased.
+        added: row objects of the rows that are added, each with its rows.
+        requests: request objects that name the removed rows.
+        position: the coordinator's position in the log.
     """
-    entries = {entry.key: entry for entry in before}
-    incoming: dict[str, list[RowObject]] = defaultdict(list)
-    for source, rows in coming:
-        for key in _clusters_of(rows, partition):
-            incoming[key].append(source)
-    touched = _clusters_of(going, partition) | incoming.keys()
-    kept = tuple(
-        entries[cluster.key] for cluster in partition.clusters if cluster.key in entries and cluster.key not in touched
-    )
+    added_objects = _objects_by_cluster(added, partition)
+    touched = _clusters_of(removed, partition) | added_objects.keys()
+    kept, replaced = _split(before, partition, touched)
     kept_keys = {entry.key for entry in kept}
-    left = tuple(entry for entry in entries.values() if entry.key not in kept_keys)
     jobs = []
     for cluster in partition.clusters:
         if cluster.key in kept_keys:
             continue
-        sources = tuple(rows_source(entry) for entry in left if _may_share_rows(cluster, entry))
+        sources = tuple(rows_source(entry) for entry in replaced if _may_share_rows(cluster, entry))
         jobs.append(
             RowsJob(
                 region=Region(cluster.key, cluster.anchors, cluster.bits),
-                sources=(*sources, *incoming[cluster.key]),
+                sources=(*sources, *added_objects.get(cluster.key, ())),
                 requests=requests,
                 target=object_name(f"rows/{cluster.key}", "parquet"),
                 position=position,
             )
         )
-    return Regrouping(partition, kept, tuple(jobs), left)
+    return Regrouping(partition, kept, tuple(jobs), replaced)
+
+
+def _objects_by_cluster(
+    added: Iterable[tuple[RowObject, RowIndex]], partition: Partition
+) -> Mapping[str, list[RowObject]]:
+    """The row objects that hold rows of a cluster, by its key."""
+    objects: dict[str, list[RowObject]] = defaultdict(list)
+    for row_object, rows in added:
+        for key in _clusters_of(rows, partition):
+            objects[key].append(row_object)
+    return objects
+
+
+def _split(
+    before: Iterable[ClusterEntry], partition: Partition, touched: Collection[str]
+) -> tuple[tuple[ClusterEntry, ...], tuple[ClusterEntry, ...]]:
+    """The entries that the partition keeps, in its order, and those that it replaces or removes."""
+    entries = {entry.key: entry for entry in before}
+    kept = tuple(
+        entries[cluster.key] for cluster in partition.clusters if cluster.key in entries and cluster.key not in touched
+    )
+    kept_keys = {entry.key for entry in kept}
+    return kept, tuple(entry for entry in entries.values() if entry.key not in kept_keys)
 
 
 class ClustersOfRows:

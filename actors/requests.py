@@ -48,7 +48,7 @@ class Resolution:
     subjects: tuple[str, ...]
 
 
-class Intake:
+class Requests:
     """Turns requests into request objects (ids in clear) and records (keyed hashes)."""
 
     def __init__(

@@ -20,7 +20,6 @@ from lmeraser.deletion import DeletionRequest
 from lmeraser.errors import LogError, NotReadyError, OwnerFailedError
 from lmeraser.hashing import HashKey, canonical_json
 from lmeraser.proof.mirror import copy_record, in_common, read_mirror
-from lmeraser.proof.receipts import row_hashes
 from lmeraser.state.commit import Commit
 from lmeraser.state.fingerprint import check_fingerprint, fingerprint
 from lmeraser.state.log import Log, Record, record_name
@@ -50,27 +49,6 @@ class RestoreResult:
     rows_then: int
     state_root: str
     deletions: tuple[str, ...]
-
-
-class RestoringCoordinator(Coordinator):
-    """A coordinator over a copy that is being restored."""
-
-    def held(self, hashes: Collection[str]) -> list[str]:
-        """Ids of the samples that are held and whose keyed hash, or whose subject's, is among these."""
-        index, key = self._committer.index, self._hash_key
-        return [
-            sample_id
-            for sample_id, subject_id in zip(index.sample_ids, index.subject_ids, strict=True)
-            if not row_hashes(key, sample_id, subject_id).isdisjoint(hashes)
-        ]
-
-    def commit_again(self) -> None:
-        """Commit the state as it is."""
-        self._committer.apply()
-
-    def unmark(self) -> None:
-        """Remove the mark that keeps others from opening the copy."""
-        self._store.purge(RESTORING, self._journal.check)
 
 
 @dataclass(frozen=True)
@@ -165,33 +143,42 @@ def _erase_again(
     mark: _Mark,
     newer: list[Record],
 ) -> RestoreResult:
+    """Erase what the newer log has as erased, commit in any case, and remove the mark."""
     log = Log(store).advance()
-    own = [commit for commit in _commits(log) if commit.number > mark.last]
-    base = own[-1] if own else Commit.from_record(log[mark.commit - 1])
+    copied = Commit.from_record(log[mark.commit - 1])
+    # A restore that was broken off goes on from the last commit that it made (decision 28).
+    base = next(reversed(_commits_after(log, mark)), copied)
     owners = InProcessOwners(store, manifest, hash_key, lambda: load_pipeline(store, manifest))
-    coordinator = RestoringCoordinator(store, manifest, hash_key, signing_key, owners, manifest.lease_s, base)
-    found = coordinator.held(set(_erased_since(newer, mark.commit)))
-    for start in range(0, len(found), MAX_IDS):
-        coordinator.delete(DeletionRequest(tuple(found[start : start + MAX_IDS])))
-    while any(deletion.status == "accepted" for deletion in coordinator.deletions()):
-        coordinator.step()
-        for reason in coordinator.status().held_up.values():
-            raise OwnerFailedError(f"{reason}; mend the cause, and give the same command again")
-    commits = _commits(Log(store).advance())
-    if commits[-1].number <= mark.last:
+    coordinator = Coordinator(store, manifest, hash_key, signing_key, owners, manifest.lease_s, base)
+    _erase_held(coordinator, set(_erased_since(newer, mark.commit)))
+    made = _commits_after(Log(store).advance(), mark)
+    if not made:
         coordinator.commit_again()
-        commits = _commits(Log(store).advance())
-    made = [commit for commit in commits if commit.number > mark.last]
-    before = Commit.from_record(log[mark.commit - 1])
-    coordinator.unmark()
+        made = _commits_after(Log(store).advance(), mark)
+    store.purge(RESTORING, coordinator.check_term)
     return RestoreResult(
         records=mark.last - mark.own,
-        erased=before.rows - made[-1].rows,
+        erased=copied.rows - made[-1].rows,
         rows=made[-1].rows,
         rows_then=_commits(newer)[-1].rows,
         state_root=made[-1].root,
         deletions=tuple(name for commit in made for name in commit.requests),
     )
+
+
+def _erase_held(coordinator: Coordinator, hashes: Collection[str]) -> None:
+    """Delete every held row that is named by one of these keyed hashes, and return once they are erased.
+
+    Raises:
+        OwnerFailedError: when rows cannot be erased.
+    """
+    sample_ids = coordinator.held(hashes)
+    for start in range(0, len(sample_ids), MAX_IDS):
+        coordinator.delete(DeletionRequest(tuple(sample_ids[start : start + MAX_IDS])))
+    while any(deletion.status == "accepted" for deletion in coordinator.deletions()):
+        coordinator.step()
+        for reason in coordinator.status().held_up.values():
+            raise OwnerFailedError(f"{reason}; fix the cause, then run the same command again")
 
 
 def _erased_since(records: list[Record], commit: int) -> Iterator[str]:
@@ -207,3 +194,8 @@ def _erased_since(records: list[Record], commit: int) -> Iterator[str]:
 
 def _commits(records: list[Record]) -> list[Commit]:
     return [Commit.from_record(record) for record in records if record.kind == "commit"]
+
+
+def _commits_after(records: list[Record], mark: _Mark) -> list[Commit]:
+    """The commits that the restore has made."""
+    return [commit for commit in _commits(records) if commit.number > mark.last]

@@ -15,7 +15,9 @@ from functools import cached_property
 import numpy as np
 
 from lmeraser.errors import DuplicateSampleError
+from lmeraser.hashing import HashKey
 from lmeraser.ids import comparable
+from lmeraser.proof.receipts import row_hashes
 from lmeraser.state.rows import RowTable
 
 
@@ -82,6 +84,14 @@ class RowIndex:
     def subjects(self) -> Iterable[str]:
         """All subjects, each once."""
         return self._by_subject.keys()
+
+    def named_by(self, hashes: Collection[str], hash_key: HashKey) -> list[str]:
+        """The sample ids whose keyed hash, or whose subject's keyed hash, is among these."""
+        return [
+            sample_id
+            for sample_id, subject_id in zip(self.sample_ids, self.subject_ids, strict=True)
+            if not row_hashes(hash_key, sample_id, subject_id).isdisjoint(hashes)
+        ]
 
     def without(self, erased: Collection[str]) -> RowIndex:
         """The index after these rows are gone."""

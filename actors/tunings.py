@@ -86,9 +86,9 @@ class Tunings:
                 started = True
         return started
 
-    def forget(self, left: Collection[str]) -> None:
-        """These clusters were regrouped, and their tunings are cancelled."""
-        for key in left:
+    def forget(self, keys: Collection[str]) -> None:
+        """Forget the tunings of these clusters, which were regrouped and whose tunings are cancelled."""
+        for key in keys:
             self._running.pop(key, None)
 
     def retry(self, deletion_id: str) -> None:

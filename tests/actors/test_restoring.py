@@ -11,6 +11,7 @@ import pytest
 from small_system import System, samples
 
 from actors import restoring
+from actors.coordinator import Coordinator
 from actors.ingests import IngestOutcome, put_rows
 from actors.owner import Owner
 from actors.restoring import RestoreResult, restore
@@ -165,9 +166,9 @@ def test_a_restore_that_is_broken_off_opens_for_nobody_until_it_is_finished(
     mirror = mirrored(system, tmp_path / "mirror")
     breaks: list[tuple[object, str]] = [
         (restoring, "copy_record"),
-        (restoring.RestoringCoordinator, "held"),
+        (Coordinator, "held"),
         (Owner, "write_rows"),
-        (restoring.RestoringCoordinator, "_sweep"),
+        (Coordinator, "_sweep"),
     ]
     for place, name in breaks:
         with monkeypatch.context() as patch:
