@@ -134,7 +134,7 @@ def pairs() -> list[tuple[str, str]]:
     return list(itertools.product(names, names))
 
 
-def campaign(every: int, say: Callable[[str], None]) -> dict[str, list[str]]:
+def run_all(every: int, say: Callable[[str], None]) -> dict[str, list[str]]:
     """Every so many pairs; the faults by the boundary at which the first coordinator was stopped."""
     faults: dict[str, list[str]] = {boundary.value: [] for boundary in FailPoint}
     with tempfile.TemporaryDirectory(prefix="lmeraser-takeovers-") as folder:
@@ -170,7 +170,7 @@ def main() -> int:
     parser.add_argument("--every", type=int, default=1, help="run one pair in so many")
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
-    faults = campaign(arguments.every, lambda line: print(line, flush=True))
+    faults = run_all(arguments.every, lambda line: print(line, flush=True))
     if arguments.out is not None:
         arguments.out.write_text(table(faults))
     found = [fault for each in faults.values() for fault in each]

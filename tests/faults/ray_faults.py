@@ -7,7 +7,7 @@ Each kill comes at a random moment after the deletion was accepted. Nobody helps
 Afterwards: the root is that of a fresh run on the remaining rows, the chain checks, the log has each step of the
 deletion once, its receipt holds, and the service answers from the newest commit.
 
-    python tests/faults/through_ray.py --runs 5 --out docs/kills-ray.md
+    python tests/faults/ray_faults.py --runs 5 --out docs/kills-ray.md
 
 Needs the right to mount, for the full disk: put ``unshare -rm`` before it where one is not root.
 """
@@ -32,8 +32,8 @@ from typing import TypeVar
 sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 
 import ray
-from campaign import Tally
 from commits import receipts_of
+from crash_points import Tally
 from media import Disk, small_disk
 from processes import descendants, kill, named
 from small_system import System, build_system, picture, samples
@@ -198,7 +198,7 @@ def is_raylet(pid: int) -> bool:
         return False
 
 
-def campaign(runs: int, seed: int) -> dict[str, Tally]:
+def run_all(runs: int, seed: int) -> dict[str, Tally]:
     """Runs with every victim."""
     tallies: dict[str, Tally] = {}
     rows = runs * (len(OF_SERVICE) + len((FULL, RAYLET, WHOLE))) + LEFT
@@ -225,7 +225,7 @@ def table(tallies: dict[str, Tally], runs: int, seed: int) -> str:
     lines = [
         "# Kills through Ray",
         "",
-        f"`python tests/faults/through_ray.py --runs {runs} --seed {seed}`, {today}, {os.cpu_count()} CPU cores.",
+        f"`python tests/faults/ray_faults.py --runs {runs} --seed {seed}`, {today}, {os.cpu_count()} CPU cores.",
         "",
         "| killed | runs | kills | finished | lost | wrong |",
         "| --- | ---: | ---: | ---: | ---: | ---: |",
@@ -242,7 +242,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     os.environ["RAY_ADDRESS"] = "local"
-    tallies = campaign(arguments.runs, arguments.seed)
+    tallies = run_all(arguments.runs, arguments.seed)
     page = table(tallies, arguments.runs, arguments.seed)
     print(page)
     if arguments.out is not None:

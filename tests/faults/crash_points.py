@@ -6,7 +6,7 @@ one that is not killed finishes, as an operator's restart would. The client asks
 it got no answer. Afterwards: the root is that of a fresh run on the remaining rows, the chain checks, the request was
 carried out exactly once, its receipt holds, and no file holds the rows.
 
-    python tests/faults/campaign.py --runs 28 --out docs/kills.md
+    python tests/faults/crash_points.py --runs 28 --out docs/kills.md
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ from lmeraser.state.pipeline import Pipeline
 from lmeraser.store import LocalStore
 
 ROWS = samples(0, 24)
-GOING = ("s3", "s11")
-IDEMPOTENCY_KEY = "campaign"
+DELETED = ("s3", "s11")
+IDEMPOTENCY_KEY = "crash-points"
 LEASE_S = 0.02
 RANDOM = "random moment"
 
@@ -60,7 +60,7 @@ class Tally:
     faults: list[str] = field(default_factory=list)
 
 
-class Campaign:
+class CrashPoints:
     """Runs over one store that was built once."""
 
     def __init__(self, folder: Path, seed: int) -> None:
@@ -69,9 +69,9 @@ class Campaign:
         self._original = build_system(folder / "original", "minute", 0)
         self._original.ingest(ROWS)
         self._pipeline: Pipeline = self._original.pipeline()
-        remaining = [row for row in ROWS if row.sample_id not in GOING]
+        remaining = [row for row in ROWS if row.sample_id not in DELETED]
         self._root = self._original.fresh_root(remaining)
-        self._images = [row.image for row in ROWS if row.sample_id in GOING]
+        self._images = [row.image for row in ROWS if row.sample_id in DELETED]
         begun = time.monotonic()
         self._child(self._copy(), None)
         self._longest_s = time.monotonic() - begun
@@ -117,7 +117,7 @@ class Campaign:
         owners = InProcessOwners(system.store, system.manifest, system.hash_key, lambda: self._pipeline)
         signing_key = load_signing_key(system.keys)
         coordinator = Coordinator(system.store, system.manifest, system.hash_key, signing_key, owners, LEASE_S)
-        coordinator.delete(DeletionRequest(GOING, idempotency_key=IDEMPOTENCY_KEY))
+        coordinator.delete(DeletionRequest(DELETED, idempotency_key=IDEMPOTENCY_KEY))
         finish(coordinator)
 
     def _at_boundary(self, where: str) -> Callable[[], None]:
@@ -169,11 +169,11 @@ class Campaign:
         return found
 
 
-def campaign(runs: int, seed: int) -> dict[str, Tally]:
+def run_all(runs: int, seed: int) -> dict[str, Tally]:
     """Runs of every kind: each boundary, and four times as many at random moments."""
     tallies: dict[str, Tally] = {}
     with tempfile.TemporaryDirectory(prefix="lmeraser-faults-") as folder:
-        made = Campaign(Path(folder), seed)
+        made = CrashPoints(Path(folder), seed)
         for where in (*(boundary.value for boundary in FailPoint), RANDOM):
             tallies[where] = Tally()
             for _ in range(runs * (4 if where == RANDOM else 1)):
@@ -189,7 +189,7 @@ def table(tallies: dict[str, Tally], runs: int, seed: int) -> str:
     lines = [
         "# Kills at every boundary",
         "",
-        f"`python tests/faults/campaign.py --runs {runs} --seed {seed}`, {datetime.now(UTC).date().isoformat()}, "
+        f"`python tests/faults/crash_points.py --runs {runs} --seed {seed}`, {datetime.now(UTC).date().isoformat()}, "
         f"{os.cpu_count()} CPU cores.",
         "Coordinator and owners run in one process that is killed with SIGKILL once or twice a run; the script says",
         "what is looked at afterwards.",
@@ -211,7 +211,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
-    tallies = campaign(arguments.runs, arguments.seed)
+    tallies = run_all(arguments.runs, arguments.seed)
     if arguments.out is not None:
         arguments.out.write_text(table(tallies, arguments.runs, arguments.seed))
     faults = [fault for one in tallies.values() for fault in one.faults]

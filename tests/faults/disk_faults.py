@@ -3,10 +3,10 @@
 Each run copies a small tuned store onto a tmpfs of its own, and asks for a deletion. Before the n-th change of the
 store the tmpfs is filled up, or made read-only, for real. The coordinator goes on trying, as its process does; then the
 medium is well again, and the same coordinator, or a new one on the same store, goes on without a person. The client
-asks again, with its idempotency key, where it was refused. Afterwards it is looked at what ``campaign.py`` looks at
+asks again, with its idempotency key, where it was refused. Afterwards it is looked at what ``crash_points.py`` looks at
 after a kill.
 
-    python tests/faults/media.py --out docs/disk.md
+    python tests/faults/disk_faults.py --out docs/disk.md
 
 Needs the right to mount: put ``unshare -rm`` before it where one is not root.
 """
@@ -28,7 +28,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 
-from campaign import GOING, IDEMPOTENCY_KEY, Campaign, Tally
+from crash_points import DELETED, IDEMPOTENCY_KEY, CrashPoints, Tally
 from small_system import System
 
 from actors.coordinator import Coordinator
@@ -118,7 +118,7 @@ class FailingStore(LocalStore):
             self._fail()
 
 
-class MediaCampaign(Campaign):
+class DiskFaults(CrashPoints):
     """Runs on a disk that fails."""
 
     def __init__(self, folder: Path, disk: Disk) -> None:
@@ -131,7 +131,7 @@ class MediaCampaign(Campaign):
         store = FailingStore(Path(system.store.uri), 0, lambda: None)
         coordinator = self._coordinator(system, store)
         store.changes.clear()
-        coordinator.delete(DeletionRequest(GOING, idempotency_key=IDEMPOTENCY_KEY))
+        coordinator.delete(DeletionRequest(DELETED, idempotency_key=IDEMPOTENCY_KEY))
         finish_in_time(coordinator)
         return store.changes
 
@@ -147,7 +147,7 @@ class MediaCampaign(Campaign):
         try:
             if successor:
                 coordinator = self._coordinator(system, system.store)
-            coordinator.delete(DeletionRequest(GOING, idempotency_key=IDEMPOTENCY_KEY))
+            coordinator.delete(DeletionRequest(DELETED, idempotency_key=IDEMPOTENCY_KEY))
             finish_in_time(coordinator)
         except Exception as error:
             tally.lost += 1
@@ -162,7 +162,7 @@ class MediaCampaign(Campaign):
         """Run the commands that only read on a store that is read-only."""
         system = self._on_disk()
         coordinator = self._coordinator(system, system.store)
-        deletion = coordinator.delete(DeletionRequest(GOING))
+        deletion = coordinator.delete(DeletionRequest(DELETED))
         finish_in_time(coordinator)
         self._disk.fail("read-only", 0)
         for command in READING:
@@ -178,7 +178,7 @@ class MediaCampaign(Campaign):
     def _while_it_fails(self, system: System, coordinator: Coordinator, kind: str) -> list[str]:
         faults = []
         try:
-            coordinator.delete(DeletionRequest(GOING, idempotency_key=IDEMPOTENCY_KEY))
+            coordinator.delete(DeletionRequest(DELETED, idempotency_key=IDEMPOTENCY_KEY))
         except StoreError as error:
             if REASONS[kind] not in str(error) or "cannot write " not in str(error):
                 faults.append(f"the refusal says {error}")
@@ -235,11 +235,11 @@ def finish_in_time(coordinator: Coordinator) -> None:
         assert time.monotonic() < until, f"not finished after {LONGEST_S:g} s: {coordinator.status()}"
 
 
-def campaign(every: int) -> dict[str, Tally]:
+def run_all(every: int) -> dict[str, Tally]:
     """A fault of both kinds at every change, or at every so-manieth."""
     tallies: dict[str, Tally] = {}
     with tempfile.TemporaryDirectory(prefix="lmeraser-media-") as folder, small_disk(8) as disk:
-        made = MediaCampaign(Path(folder), disk)
+        made = DiskFaults(Path(folder), disk)
         for number, change in list(enumerate(made.changes(), start=1))[::every]:
             for kind, free_pages in (("full", 0), ("full", 1), ("read-only", 0)):
                 if change.startswith("purge") and kind == "full":
@@ -261,7 +261,7 @@ def table(tallies: dict[str, Tally], every: int) -> str:
         "| --- | --- | ---: | ---: | ---: | ---: |",
     ]
     today = datetime.now(UTC).date().isoformat()
-    title = f"`python tests/faults/media.py --every {every}`, {today}, {os.cpu_count()} CPU cores."
+    title = f"`python tests/faults/disk_faults.py --every {every}`, {today}, {os.cpu_count()} CPU cores."
     return "\n".join([title, "", *head, *("| " + " | ".join(map(str, row)) + " |" for row in cells)]) + "\n"
 
 
@@ -271,7 +271,7 @@ def main() -> int:
     parser.add_argument("--every", type=int, default=1)
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
-    tallies = campaign(arguments.every)
+    tallies = run_all(arguments.every)
     page = table(tallies, arguments.every)
     print(page)
     if arguments.out is not None:
