@@ -47,7 +47,7 @@ class Watch:
     def until(self, left: threading.Event) -> None:
         """Look again and again."""
         while not left.is_set():
-            self._seen.append((time.monotonic(), set(named("ray::OwnerProcess"))))
+            self._seen.append((time.monotonic(), set(named("ray::OwnerActor"))))
             left.wait(0.05)
 
     def most(self) -> int:
@@ -84,9 +84,9 @@ def test_an_owner_comes_back_after_it_was_idle(few: tuple[System, Any]) -> None:
     system, coordinator = few
     first = ray.get(coordinator.delete.remote(DeletionRequest(("s3",))))
     completed(coordinator, first.id)
-    assert any(map(has_torch, named("ray::OwnerProcess")))
+    assert any(map(has_torch, named("ray::OwnerActor")))
     # One that has tuned goes; light ones of the largest clusters take its place.
-    until(lambda: True if not any(map(has_torch, named("ray::OwnerProcess"))) else None, LONGEST_S)
+    until(lambda: True if not any(map(has_torch, named("ray::OwnerActor"))) else None, LONGEST_S)
     sizes = sorted(system.newest().clusters, key=lambda entry: (-entry.rows, entry.key))
     ready = {entry.key for entry in sizes[:MOST]}
     until(lambda: set(ray.get(coordinator.owner_locations.remote())) == ready or None, LONGEST_S)

@@ -30,7 +30,7 @@ from lmeraser.errors import NotReadyError
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_local")]
 SystemOf = Callable[..., System]
 ROOT = Path(__file__).parent.parent.parent
-ACTORS = ("ray::CoordinatorProcess", "ray::OwnerProcess", "ray::ServeReplica")
+ACTORS = ("ray::CoordinatorActor", "ray::OwnerActor", "ray::ServeReplica")
 
 
 class Caller:

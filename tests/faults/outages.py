@@ -52,7 +52,7 @@ VICTIMS = {
     "replica": "ray::ServeReplica",
     "Serve proxy": "ray::ProxyActor",
     "Serve controller": "ray::ServeController",
-    "coordinator": "ray::CoordinatorProcess",
+    "coordinator": "ray::CoordinatorActor",
 }
 RAYLET = "raylet of a node with a replica"
 ROWS = 24

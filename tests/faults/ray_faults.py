@@ -1,8 +1,7 @@
 """Kill parts of a real Ray cluster while a deletion runs, and look at what is left.
 
 The victims: coordinator, owners, Serve replicas and Serve controller of a running service; the coordinator while the
-    disk
-is full; the raylet of the node; every process of the cluster. A new cluster on the same store follows the last two.
+disk is full; the raylet of the node; every process of the cluster. A new cluster on the same store follows the last two.
 Each kill comes at a random moment after the deletion was accepted. Nobody helps: the deletion completes by itself.
 Afterwards: the root is that of a fresh run on the remaining rows, the chain checks, the log has each step of the
 deletion once, its receipt holds, and the service answers from the newest commit.
@@ -34,7 +33,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 import ray
 from commits import receipts_of
 from crash_points import Tally
-from media import Disk, small_disk
+from disk_faults import Disk, small_disk
 from processes import descendants, kill, named
 from small_system import System, build_system, picture, samples
 
@@ -56,15 +55,15 @@ LONGEST_S = 300.0
 LATEST_KILL_S = 1.5
 FULL_S = 5.0
 OF_SERVICE = {
-    "coordinator": "ray::CoordinatorProcess",
-    "owners": "ray::OwnerProcess",
+    "coordinator": "ray::CoordinatorActor",
+    "owners": "ray::OwnerActor",
     "Serve replica": "ray::ServeReplica",
     "Serve controller": "ray::ServeController",
 }
 WHOLE, RAYLET, FULL = "whole cluster", "raylet", "coordinator, disk full for 5 s"
 
 
-class RayCampaign:
+class RayFaults:
     """Runs on one store, each deleting another row."""
 
     def __init__(self, system: System, rows: int, seed: int) -> None:
@@ -104,7 +103,7 @@ class RayCampaign:
         tally.faults += (f"{name}: {fault}" for fault in faults)
 
 
-def of_service(made: RayCampaign, system: System, disk: Disk, runs: int, report: Callable[[str, Tally], None]) -> None:
+def of_service(made: RayFaults, system: System, disk: Disk, runs: int, report: Callable[[str, Tally], None]) -> None:
     """Kill parts of a running service."""
     connect()
     coordinator_of(StoreRef(system.store.uri, str(system.keys)), system.manifest)
@@ -149,7 +148,7 @@ def until_answered(ask: Callable[[], Answer]) -> Answer:
             time.sleep(0.2)
 
 
-def of_cluster(made: RayCampaign, system: System, runs: int, report: Callable[[str, Tally], None]) -> None:
+def of_cluster(made: RayFaults, system: System, runs: int, report: Callable[[str, Tally], None]) -> None:
     """Kill the raylet, or all processes, and start a new cluster on the same store."""
     for victim in (RAYLET, WHOLE):
         tally = Tally()
@@ -211,7 +210,7 @@ def run_all(runs: int, seed: int) -> dict[str, Tally]:
         built = build_system(Path(folder), "minute", rows)
         shutil.copytree(built.store.uri, disk.folder / "store")
         system = replace(built, store=LocalStore(disk.folder / "store"))
-        made = RayCampaign(system, rows, seed)
+        made = RayFaults(system, rows, seed)
         of_service(made, system, disk, runs, report)
         of_cluster(made, system, runs, report)
     return tallies
