@@ -1,7 +1,7 @@
 """The coordinator: accepts requests, orders them, plans and commits.
 
-A plain class that does one piece of work at each :meth:`Coordinator.step`; ``actors.remote`` makes it a Ray actor.
-Requests may come from other threads at any time.
+A plain class that does one piece of work per :meth:`Coordinator.step`; ``actors.remote`` makes it a Ray actor
+(decision 1). Requests may come from other threads at any time.
 """
 
 from __future__ import annotations
@@ -190,7 +190,7 @@ class Coordinator:
             self._add(self._ingests[0])
         elif self._completions.retries:
             self._completions.retry_next()
-        elif self.prefixes.drop_silent() or self._unswept or self.prefixes.strays():
+        elif self.prefixes.drop_expired() or self._unswept or self.prefixes.needs_sweep():
             self._sweep()
         elif not (self._take_results() or self._tunings.start() or self._completions.complete()):
             self._owners.start_ahead()

@@ -1,4 +1,4 @@
-"""From one commit to the next: which clusters change, and what the new heads are.
+"""From one commit to the next: which clusters change, and the statistics of the new heads.
 
 Legend: N rows.
 """
@@ -107,10 +107,10 @@ def _split(
 
 
 class ClustersOfRows:
-    """Which clusters of a commit hold which rows."""
+    """Finds the clusters of a commit that hold given rows."""
 
     def __init__(self, entries: Iterable[ClusterEntry]) -> None:
-        """Of the clusters with these entries."""
+        """For the clusters of these entries."""
         self._at_anchor: dict[int, list[tuple[str, str]]] = defaultdict(list)
         for entry in entries:
             for anchor in entry.anchors:
@@ -127,19 +127,19 @@ class ClustersOfRows:
 
 
 def _clusters_of(rows: RowIndex, partition: Partition) -> set[str]:
-    """Keys of the clusters that hold these rows, or would if they were there."""
-    owners = map(partition.cluster_of, rows.anchors_N.tolist(), rows.bits_N.tolist())
-    return {key for key in owners if key is not None}
+    """Keys of the clusters that hold these rows, or would hold them."""
+    keys = map(partition.cluster_of, rows.anchors_N.tolist(), rows.bits_N.tolist())
+    return {key for key in keys if key is not None}
 
 
 def _may_share_rows(cluster: Cluster, entry: ClusterEntry) -> bool:
-    """Whether a row can be in both: they have an anchor in common, and the bits of one begin with the other's."""
-    along = cluster.bits.startswith(entry.bits) or entry.bits.startswith(cluster.bits)
-    return along and not set(cluster.anchors).isdisjoint(entry.anchors)
+    """Whether a row can be in both: they share an anchor, and the bits of one begin with those of the other."""
+    on_one_path = cluster.bits.startswith(entry.bits) or entry.bits.startswith(cluster.bits)
+    return on_one_path and not set(cluster.anchors).isdisjoint(entry.anchors)
 
 
 def rows_source(entry: ClusterEntry) -> RowObject:
-    """Where a cluster's rows lie."""
+    """The row object of a cluster."""
     return RowObject(entry.rows_object, f"rows/{entry.key}", entry.rows_leaf)
 
 
@@ -166,7 +166,7 @@ def statistics_of_specialists(specialists: Iterable[Specialist], like: Statistic
 
 
 def put_heads(store: Store, hash_key: HashKey, heads: HeadsState) -> tuple[str, str]:
-    """Write the heads; their object's name and their keyed digest."""
+    """Write the heads; gives their object's name and their keyed digest."""
     name = object_name("heads", "safetensors")
     store.put(name, heads.to_safetensors())
     fail_point(FailPoint.HEADS_WRITTEN)
@@ -174,8 +174,8 @@ def put_heads(store: Store, hash_key: HashKey, heads: HeadsState) -> tuple[str, 
 
 
 def regrouped_entries(regrouping: Regrouping, written: Mapping[str, WrittenObject]) -> tuple[ClusterEntry, ...]:
-    """The entries after the change; touched clusters have no specialist."""
-    fresh = (
+    """The entries after the change; clusters whose rows were written again have no specialist."""
+    rewritten = (
         ClusterEntry(
             key=job.region.key,
             anchors=job.region.anchors,
@@ -186,11 +186,11 @@ def regrouped_entries(regrouping: Regrouping, written: Mapping[str, WrittenObjec
         )
         for job in regrouping.jobs
     )
-    return tuple(sorted((*regrouping.kept, *fresh), key=lambda entry: entry.key))
+    return tuple(sorted((*regrouping.kept, *rewritten), key=lambda entry: entry.key))
 
 
 def with_entry(commit: Commit, changed: ClusterEntry) -> Commit:
-    """The commit with this entry in the place of the one with its key."""
+    """The commit with this entry instead of the one with the same key."""
     entries = (changed if entry.key == changed.key else entry for entry in commit.clusters)
     return replace(commit, clusters=tuple(entries))
 

@@ -1,8 +1,8 @@
-"""Restoring: a newer log is applied to an older copy of the store, so that nothing that was deleted since comes back.
+"""Restoring (decision 28): a newer log is applied to an older copy of the store, so that no deleted row comes back.
 
-The copy is marked first, and nothing opens it while the mark is there. Then the newer records are added to its log. The
-commits among them name objects that the copy does not hold, so a coordinator goes on from the copy's own newest commit;
-it erases, as for any deletion, the rows that the newer log has as erased, and its commit follows the newer log.
+First the copy is marked, and nothing opens it while the mark is there. Then the newer records are added to its log. The
+commits among them name objects that the copy does not hold, so a coordinator goes on from the copy's own newest commit.
+It erases, like any deletion, the rows that are erased according to the newer log; its commit follows the newer log.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ class RestoreResult:
     """What a restore did.
 
     Attributes:
-        records: how many newer records were applied; with none, nothing was changed.
+        records: how many newer records were applied; if there were none, nothing was changed.
         erased: how many rows of the copy were erased.
-        rows: how many rows are left.
-        rows_then: how many the store held at the end of the newer log; more means rows that must be ingested again.
+        rows: how many rows remain.
+        rows_then: how many rows the store held at the end of the newer log; if more, some must be ingested again.
         state_root: of the restored state.
         deletions: ids of the deletions that erased the rows, each with its receipt.
     """
@@ -53,7 +53,7 @@ class RestoreResult:
 
 @dataclass(frozen=True)
 class _Mark:
-    """What the copy says about its restore: its own last record and newest commit, and the last record to add."""
+    """The mark of a restore: numbers of the copy's last record and newest commit, and of the last record to add."""
 
     own: int
     commit: int
@@ -61,16 +61,16 @@ class _Mark:
 
 
 def restore(store: Store, mirror: Store, hash_key: HashKey, signing_key: Ed25519PrivateKey) -> RestoreResult:
-    """Apply the mirrored log to the store; one that was broken off is finished.
+    """Apply the mirrored log to the store; an interrupted restore is finished.
 
     Raises:
-        StoreFormatError: when the store is none, or the mirror is none of its.
-        LogError: when a chain is broken, the two logs part, or the mirrored one is the older.
+        StoreFormatError: when this is not a store, or the mirror is not one of its log.
+        LogError: when a chain is broken, the two logs diverge, or the mirrored one is older.
         NotReadyError: when the copy holds no commit.
         KeysError: when the hash key is not the store's.
         FingerprintError: when the numerics here are not the store's.
         ObjectMissingError, ObjectCorruptError: when rows of the copy are not what its newest commit names.
-        OwnerFailedError: when rows cannot be written anew, for want of memory for example.
+        OwnerFailedError: when rows cannot be written, for example for lack of memory.
     """
     manifest = load_manifest(store, restoring=True)
     # Heads are solved here, so the numerics count.
@@ -80,7 +80,7 @@ def restore(store: Store, mirror: Store, hash_key: HashKey, signing_key: Ed25519
     if mark is None:
         commit = _commits(Log(store).advance())[-1]
         return RestoreResult(0, 0, commit.rows, commit.rows, commit.root, ())
-    _cut(store, newer, mark)
+    _drop_own_starts(store, newer, mark)
     have = len(Log(store).advance())
     for record in newer[max(mark.own, have) : mark.last]:
         copy_record(mirror, store, record)
@@ -88,20 +88,20 @@ def restore(store: Store, mirror: Store, hash_key: HashKey, signing_key: Ed25519
 
 
 def _make_mark(store: Store, manifest: Manifest, hash_key: HashKey, newer: list[Record]) -> _Mark | None:
-    """Mark the copy; None when both logs end at the same record."""
+    """Mark the copy; None if both logs end at the same record."""
     own = Log(store).advance()
     common = in_common(own, newer)
     if common < len(newer) and own[common:]:
-        _check_nothing_was_done(store, own[common:])
+        _check_only_starts(store, own[common:])
         own = own[:common]
     commits = _commits(own)
     if not commits:
-        raise NotReadyError(f"{store.uri} holds no commit, so there is nothing in it to restore")
+        raise NotReadyError(f"{store.uri} holds no commit, so there is nothing to restore")
     manifest.check_hash_key(commits[-1].fixed_leaves, hash_key)
     if len(newer) < len(own):
         raise LogError(
             f"the mirrored log ends at record {len(newer)} and the copy's own at {len(own)}: it is older than the copy "
-            "and knows nothing of what was deleted since; give the newest mirror"
+            "and does not have the deletions since; give the newest mirror"
         )
     if len(newer) == len(own):
         return None
@@ -110,19 +110,19 @@ def _make_mark(store: Store, manifest: Manifest, hash_key: HashKey, newer: list[
     return mark
 
 
-def _check_nothing_was_done(store: Store, since: list[Record]) -> None:
-    """Check that a copy that was opened before it was restored holds no more than the records of its starts."""
-    done = sum(record.kind != "term" for record in since)
-    if done:
+def _check_only_starts(store: Store, since: list[Record]) -> None:
+    """Check that a copy that was opened before its restore has only records of starts of its own."""
+    changes = sum(record.kind != "term" for record in since)
+    if changes:
         raise LogError(
-            f"the two logs part at record {since[0].number}: {store.uri} was opened at {since[0].at} without a "
-            f"restore, and {done} record(s) were added to its own history since. Take a fresh copy, one that nothing "
+            f"the two logs diverge at record {since[0].number}: {store.uri} was opened at {since[0].at} without a "
+            f"restore, and {changes} record(s) were added to its own history since. Take a fresh copy, one that nothing "
             "has opened, and restore that"
         )
 
 
-def _cut(store: Store, newer: list[Record], mark: _Mark) -> None:
-    """Take records of starts out of the copy's log where the newer one has others; the last first, so that it holds."""
+def _drop_own_starts(store: Store, newer: list[Record], mark: _Mark) -> None:
+    """Remove records of starts that diverge from the newer log, the last first so that the chain stays whole."""
     own = Log(store).advance()
     common = in_common(own, newer)
     if common >= mark.last:
@@ -143,10 +143,10 @@ def _erase_again(
     mark: _Mark,
     newer: list[Record],
 ) -> RestoreResult:
-    """Erase what the newer log has as erased, commit in any case, and remove the mark."""
+    """Erase what is erased according to the newer log, make at least one commit, and remove the mark."""
     log = Log(store).advance()
     copied = Commit.from_record(log[mark.commit - 1])
-    # A restore that was broken off goes on from the last commit that it made (decision 28).
+    # An interrupted restore goes on from the last commit that it has made (decision 28).
     base = next(reversed(_commits_after(log, mark)), copied)
     owners = InProcessOwners(store, manifest, hash_key, lambda: load_pipeline(store, manifest))
     coordinator = Coordinator(store, manifest, hash_key, signing_key, owners, manifest.lease_s, base)
@@ -182,7 +182,7 @@ def _erase_held(coordinator: Coordinator, hashes: Collection[str]) -> None:
 
 
 def _erased_since(records: list[Record], commit: int) -> Iterator[str]:
-    """Keyed hashes of all that was asked to be deleted and that the commit with this number still holds."""
+    """Keyed hashes of all that was to be deleted and that the commit with this number may still hold."""
     commits = [record for record in records if record.kind == "commit"]
     done = {each["id"] for record in commits if record.number <= commit for each in record.body["erasures"]}
     for record in records:

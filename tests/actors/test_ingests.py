@@ -72,7 +72,7 @@ def test_an_ingest_that_falls_silent_is_given_up(system_of: SystemOf, monkeypatc
     silent, renewed = coordinator.begin_ingest(), coordinator.begin_ingest()
     for prefix, start in ((silent, 200), (renewed, 210)):
         put(system, prefix, start, start + 10)
-    now = time.monotonic() + prefixes.SILENCE_S
+    now = time.monotonic() + prefixes.EXPIRY_S
     monkeypatch.setattr(time, "monotonic", lambda: now)
     coordinator.prefixes.renew(renewed)
     now += 1.0

@@ -1,8 +1,9 @@
 """Kill parts of a real Ray cluster while a deletion runs, and look at what is left.
 
 The victims: coordinator, owners, Serve replicas and Serve controller of a running service; the coordinator while the
-disk is full; the raylet of the node; every process of the cluster. A new cluster on the same store follows the last two.
-Each kill comes at a random moment after the deletion was accepted. Nobody helps: the deletion completes by itself.
+disk is full; the raylet of the node; every process of the cluster. After the last two, a new cluster starts on
+the same store. Each kill comes at a random moment after the deletion was accepted. The deletion has to complete without
+any help.
 Afterwards: the root is that of a fresh run on the remaining rows, the chain checks, the log has each step of the
 deletion once, its receipt holds, and the service answers from the newest commit.
 
