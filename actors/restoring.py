@@ -116,8 +116,8 @@ def _check_only_starts(store: Store, since: list[Record]) -> None:
     if changes:
         raise LogError(
             f"the two logs diverge at record {since[0].number}: {store.uri} was opened at {since[0].at} without a "
-            f"restore, and {changes} record(s) were added to its own history since. Take a fresh copy, one that nothing "
-            "has opened, and restore that"
+            f"restore, and {changes} record(s) were added to its own history since. Take a fresh copy that nothing has "
+            "opened, and restore that"
         )
 
 
