@@ -27,7 +27,7 @@ class DeletionRequest:
 
 @dataclass(frozen=True)
 class Deletion:
-    """One request to delete, and how far it has come.
+    """One accepted request to delete, and its progress.
 
     Attributes:
         id: names the request.

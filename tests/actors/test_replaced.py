@@ -1,4 +1,4 @@
-"""A coordinator that was replaced stays replaced, whoever told it first."""
+"""A replaced coordinator stays replaced, however it found out."""
 
 from __future__ import annotations
 

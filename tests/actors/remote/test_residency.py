@@ -31,7 +31,7 @@ def call_each(of: Residency, clock: Clock, keys: str, to_tune: bool = False) -> 
         of.called(key, to_tune=to_tune)
 
 
-def test_the_least_recently_called_owner_goes_first_and_only_as_many_as_needed() -> None:
+def test_the_least_recently_called_owner_is_ended_first_and_only_as_many_as_needed() -> None:
     clock = Clock()
     owners = residency(3, clock, a=1, b=1, c=1, d=1, e=1)
     call_each(owners, clock, "abc")
@@ -43,7 +43,7 @@ def test_the_least_recently_called_owner_goes_first_and_only_as_many_as_needed()
     assert owners.to_end(["d"], at_work=[]) == []
 
 
-def test_an_owner_at_work_goes_only_where_there_is_no_other() -> None:
+def test_an_owner_at_work_is_ended_only_if_there_is_no_other() -> None:
     clock = Clock()
     owners = residency(2, clock, a=1, b=1, c=1, d=1)
     call_each(owners, clock, "ab")
@@ -51,7 +51,7 @@ def test_an_owner_at_work_goes_only_where_there_is_no_other() -> None:
     assert owners.to_end(["c", "d"], at_work=["a"]) == ["b", "a"]
 
 
-def test_of_those_that_have_tuned_only_as_many_stay_as_may_hold_a_part_of_a_gpu() -> None:
+def test_only_as_many_owners_that_have_tuned_stay_as_fit_on_the_gpus() -> None:
     clock = Clock()
     owners = residency(4, clock, most_tuned=2, a=1, b=1, c=1, d=1, e=1)
     call_each(owners, clock, "ab", to_tune=True)
@@ -67,7 +67,7 @@ def test_of_those_that_have_tuned_only_as_many_stay_as_may_hold_a_part_of_a_gpu(
     assert owners.to_end(["e"], at_work=["a"], to_tune=True) == ["b"]
 
 
-def test_a_wave_takes_resident_owners_first_and_leaves_those_at_work_their_place() -> None:
+def test_a_wave_takes_resident_owners_first_and_leaves_room_for_those_at_work() -> None:
     clock = Clock()
     owners = residency(3, clock, a=1, b=2, c=3, d=4, e=5)
     call_each(owners, clock, "ab")
@@ -76,7 +76,7 @@ def test_a_wave_takes_resident_owners_first_and_leaves_those_at_work_their_place
     assert residency(1, a=1, b=1).wave("a", at_work=["b"]) == ["a"]
 
 
-def test_the_largest_clusters_are_ready_ahead_while_there_is_room() -> None:
+def test_owners_of_the_largest_clusters_are_started_ahead_while_there_is_room() -> None:
     owners = residency(2, a=10, b=30, c=20)
     started = []
     while (key := owners.next_ahead()) is not None:
@@ -88,7 +88,7 @@ def test_the_largest_clusters_are_ready_ahead_while_there_is_room() -> None:
     assert owners.next_ahead() == "a"
 
 
-def test_an_idle_owner_goes_unless_it_is_light_and_its_cluster_large() -> None:
+def test_an_idle_owner_is_ended_unless_it_never_tuned_and_its_cluster_is_large() -> None:
     clock = Clock()
     owners = residency(2, clock, a=10, b=20, c=30)
     call_each(owners, clock, "ac")
@@ -108,7 +108,7 @@ def test_an_idle_owner_goes_unless_it_is_light_and_its_cluster_large() -> None:
     most_tuned=st.integers(1, 5),
     calls=st.lists(st.tuples(st.sets(st.sampled_from(KEYS), min_size=1), st.sets(st.sampled_from(KEYS)))),
 )
-def test_never_more_are_resident_than_may_be_and_every_job_is_done(
+def test_the_limit_of_residents_holds_and_every_job_is_done(
     most: int, most_tuned: int, calls: list[tuple[set[str], set[str]]]
 ) -> None:
     clock = Clock()
