@@ -24,6 +24,7 @@ from actors.ingests import IngestOutcome, put_rows
 from actors.owner import TuningJob
 from actors.owners import InProcessOwners, TuningResult
 from lmeraser.data import Sample
+from lmeraser.deletion import DeletionRequest
 from lmeraser.errors import FencedError, RequestError
 from lmeraser.proof.recompute import fresh_leaves
 from lmeraser.state.commit import DATA_FOLDERS
@@ -118,7 +119,7 @@ class World:
 
     def delete(self, names: list[str], people: list[str]) -> None:
         deleted = {name for name, row in self.rows.items() if name in names or row.subject_id in people}
-        self.coordinator.delete(names, people)
+        self.coordinator.delete(DeletionRequest(tuple(names), tuple(people)))
         # What was named is remembered, whether the system held it or not.
         self.erased |= deleted.union(names, people)
         self.waiting |= deleted.union(names, people)

@@ -17,6 +17,7 @@ from small_system import LABELS, System, picture, samples
 
 from lmeraser.client.client import FailedImage
 from lmeraser.config import ImagesConfig, ServingConfig
+from lmeraser.deletion import DeletionRequest
 from lmeraser.errors import KeysError, NotReadyError
 from lmeraser.state.heads_state import HeadsState
 from lmeraser.state.keys import init_keys, load_signing_key, public_pem
@@ -207,7 +208,7 @@ def test_an_idempotency_conflict_is_409(system_of: SystemOf) -> None:
 
 def test_an_empty_system_answers_503_with_a_problem(system_of: SystemOf) -> None:
     service = Service(system_of())
-    service.coordinator.coordinator.delete([row.sample_id for row in samples(0, 90)], [])
+    service.coordinator.coordinator.delete(DeletionRequest(tuple(row.sample_id for row in samples(0, 90))))
     service.coordinator.finish()
     service.caught_up()
     for pipeline, path, body in (("POST", "/v1/predict", {"images": ["AAAA"]}), ("GET", "/readyz", None)):
