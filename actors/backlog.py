@@ -1,4 +1,4 @@
-"""Requests that wait for their rows to be erased: one that fails does not hold up the others."""
+"""Requests that wait for their rows to be erased. One that fails does not hold up the others (decision 40)."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from lmeraser.errors import LMEraserError, OwnerFailedError
 
 MIN_BACKOFF_S = 1.0
 LONGEST_PAUSE_S = 60.0
-# The medium of the store may be well again at any moment.
+# The store's medium may recover at any moment.
 STORE_PAUSE_S = 2.0
 _log = logging.getLogger(__name__)
 
 
 @dataclass
 class _Request:
-    """Whether a request goes alone, why it failed then, and when it may be tried again."""
+    """Whether a request is erased alone, why it last failed, and when it may be tried again."""
 
     alone: bool = False
     reason: str = ""
@@ -30,10 +30,10 @@ class _Request:
 
 @dataclass
 class Backlog:
-    """All of them go together, in the order in which they came; after a failure each of those goes alone.
+    """Requests are erased together, in the order of their arrival; after a failure each of them is erased alone.
 
-    Nobody needs to know which of them was to blame: those that can be erased are, and one that fails alone is put off,
-    1 s at first and up to a minute at last. It is never given up.
+    So it does not matter which of them caused the failure: all that can be erased are erased. A request that fails
+    alone is put off, first by 1 s and at most by a minute. It is never given up.
 
     Attributes:
         clock: seconds that only grow.
@@ -46,20 +46,20 @@ class Backlog:
         return len(self._requests)
 
     def add(self, request_id: str) -> None:
-        """A request has come. Safe to call from another thread."""
+        """Add a request. Safe to call from another thread."""
         self._requests[request_id] = _Request()
 
     def due(self) -> list[str]:
         """The requests to erase now, in one commit."""
         now = self.clock()
         due = [name for name, request in list(self._requests.items()) if request.not_before <= now]
-        # The oldest decides, so that neither those that go alone nor the others wait for ever.
+        # The oldest decides, so that neither the requests that are erased alone nor the others starve.
         if due and self._requests[due[0]].alone:
             return due[:1]
         return [name for name in due if not self._requests[name].alone]
 
     def failed(self, request_ids: Sequence[str], reason: str, longest_s: float = LONGEST_PAUSE_S) -> None:
-        """These could not be erased together; one that fails alone is put off for so long at most."""
+        """Note that these could not be erased together; one that fails alone is put off by at most ``longest_s``."""
         for name in request_ids:
             request = self._requests[name]
             request.alone = True
@@ -69,17 +69,17 @@ class Backlog:
                 request.not_before = self.clock() + request.pause_s
 
     def put_off(self, request_ids: Sequence[str], error: LMEraserError) -> bool:
-        """See :meth:`failed`; False for an error that only a new start of the coordinator may mend."""
+        """Like :meth:`failed`; False for an error that needs a restart of the coordinator."""
         if not (isinstance(error, OwnerFailedError) or is_transient(error)):
             return False
-        _log.error("%d erasure(s) could not be made and are tried again: %s", len(request_ids), error)
+        _log.error("%d erasure(s) failed and will be retried: %s", len(request_ids), error)
         self.failed(request_ids, str(error), LONGEST_PAUSE_S if isinstance(error, OwnerFailedError) else STORE_PAUSE_S)
         return True
 
     def done(self, request_id: str) -> None:
-        """This one is erased."""
+        """Note that a request's rows are erased."""
         del self._requests[request_id]
 
     def held_up(self) -> dict[str, str]:
-        """Requests that are put off, with the reason."""
+        """The requests that have failed alone, with the reason."""
         return {name: request.reason for name, request in list(self._requests.items()) if request.reason}

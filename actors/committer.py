@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from actors import regroup
 from actors.fail_points import FailPoint, fail_point
-from actors.ingests import Arrived
+from actors.ingests import NO_ROWS, AddedRows
 from actors.journal import Journal
 from actors.owners import Owners, TuningResult
 from actors.repair import heads_of, inspect
@@ -32,21 +32,39 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class ApplyResult:
-    """What one change of rows did.
+class Change:
+    """A change of the rows.
 
     Attributes:
-        left: entries that were touched or are no more.
-        touched: keys of the clusters whose rows were written anew.
+        requests: the deletions that are carried out.
+        added: the rows that an ingest adds.
     """
 
-    left: tuple[ClusterEntry, ...]
-    touched: frozenset[str]
+    requests: tuple[Resolution, ...] = ()
+    added: AddedRows = NO_ROWS
 
     @property
-    def left_keys(self) -> frozenset[str]:
-        """Keys of the entries that were touched or are no more."""
-        return frozenset(entry.key for entry in self.left)
+    def removed(self) -> frozenset[str]:
+        """Sample ids of the rows that are erased."""
+        return frozenset[str]().union(*(request.rows for request in self.requests))
+
+
+@dataclass(frozen=True)
+class ApplyResult:
+    """What one change of rows did to the clusters.
+
+    Attributes:
+        replaced: entries that the change has replaced or removed.
+        written: keys of the clusters whose rows were written again.
+    """
+
+    replaced: tuple[ClusterEntry, ...]
+    written: frozenset[str]
+
+    @property
+    def replaced_keys(self) -> frozenset[str]:
+        """Keys of the entries that the change has replaced or removed."""
+        return frozenset(entry.key for entry in self.replaced)
 
 
 class Committer:
@@ -68,7 +86,7 @@ class Committer:
         return self._journal.history.commit
 
     def load(self) -> None:
-        """Build the index and read the heads of the newest commit; mend what the rows allow.
+        """Build the index and read the heads of the newest commit; rebuild what is damaged from the rows (decision 8).
 
         Raises:
             KeysError: when the hash key is not the store's.
@@ -80,35 +98,28 @@ class Committer:
         try:
             tables = [self._rows_of(entry) for entry in self.commit.clusters]
         except ObjectMissingError:
-            # All that is gone, and what to do.
+            # Names everything that is missing, and says what to do.
             check_objects(self._store, self.commit)
             raise
         self.index = RowIndex.of(tables, self._manifest.config.seed)
-        found = inspect(self._store, self._hash_key, self.commit)
-        if found.damaged:
-            for reason in found.damaged:
-                _log.error("%s; it is made anew from the rows", reason)
+        inspection = inspect(self._store, self._hash_key, self.commit)
+        if inspection.damaged:
+            for reason in inspection.damaged:
+                _log.error("%s; it is rebuilt from the rows", reason)
             width = load_part(self._store, self._manifest, "features")["projection_FH"].shape[1]
-            heads = heads_of(tables, found.specialists, width, len(self._manifest.config.labels))
-            self._put(replace(self.commit, clusters=found.clusters, erasures=()), heads)
+            heads = heads_of(tables, inspection.specialists, width, len(self._manifest.config.labels))
+            self._put(replace(self.commit, clusters=inspection.clusters, erasures=()), heads)
         else:
-            self._heads = found.heads
+            self._heads = inspection.heads
 
-    def apply(self, requests: Sequence[Resolution] = (), arrived: Arrived | None = None) -> ApplyResult:
-        """Commit the state without the rows of the requests and with the incoming ones.
-
-        Args:
-            requests: what is erased.
-            arrived: the rows that come.
+    def apply(self, change: Change) -> ApplyResult:
+        """Commit the state after a change of the rows; an empty change commits the state as it is.
 
         Raises:
-            DuplicateSampleError: when an incoming sample id is in the store already; nothing is changed then.
+            DuplicateSampleError: when the store already holds the sample id of an added row; nothing is changed then.
         """
-        erased = frozenset[str]().union(*(request.rows for request in requests))
-        going = self.index.only(erased)
-        index = self.index.without(erased)
-        if arrived is not None:
-            index = index.joined(arrived.index)
+        removed = self.index.only(change.removed)
+        index = self.index.without(change.removed).joined(change.added.index)
         before = self.commit.clusters if self.commit is not None else ()
         with deterministic():
             partition = cut(
@@ -117,14 +128,14 @@ class Committer:
         regrouping = regroup.regroup(
             before,
             partition,
-            going,
-            arrived.objects if arrived is not None else (),
-            tuple(request.object for request in requests),
+            removed,
+            change.added.objects,
+            tuple(request.object for request in change.requests),
             self._journal.position,
         )
-        self._owners.stop_tuning({entry.key for entry in regrouping.left})
+        self._owners.stop_tuning({entry.key for entry in regrouping.replaced})
         written = self._owners.write_rows(regrouping.jobs)
-        heads = self._heads_after(regrouping.left, set(going.sample_ids), arrived)
+        heads = self._heads_after(change, regrouping.replaced)
         self._put(
             Commit(
                 clusters=regroup.regrouped_entries(regrouping, written),
@@ -132,15 +143,15 @@ class Committer:
                 heads_leaf="",
                 fixed_leaves=self._manifest.leaves(self._hash_key),
                 partition_leaf=regroup.partition_leaf(self._hash_key, partition),
-                erasures=self._erasures(requests, before),
+                erasures=self._erasures(change.requests, before),
             ),
             heads,
         )
         self.index = index
-        return ApplyResult(regrouping.left, frozenset(written))
+        return ApplyResult(regrouping.replaced, frozenset(written))
 
     def take_specialists(self, results: Iterable[TuningResult]) -> None:
-        """Commit the specialists of clusters whose rows are still those that were tuned on."""
+        """Commit the specialists of clusters whose rows are still those that they were tuned on."""
         assert self.commit is not None and self._heads is not None
         commit = replace(self.commit, erasures=())
         specialists = []
@@ -172,31 +183,34 @@ class Committer:
             for request in requests
         )
 
-    def _heads_after(self, left: Sequence[ClusterEntry], going: set[str], arrived: Arrived | None) -> HeadsState:
-        """Subtract the rows that go and the specialists that end; add the rows that come."""
+    def _heads_after(self, change: Change, replaced: Sequence[ClusterEntry]) -> HeadsState:
+        """The heads without the removed rows and the specialists that end, and with the added rows."""
+        removed, added = change.removed, change.added.statistics
         with deterministic():
             if self._heads is None:
-                assert arrived is not None and arrived.statistics is not None
-                self._heads = HeadsState.empty(len(arrived.statistics.sums_H), len(self._manifest.config.labels))
+                assert added is not None
+                self._heads = HeadsState.empty(len(added.sums_H), len(self._manifest.config.labels))
             shared = self._heads.shared
-            if going:
-                shared = shared - regroup.statistics_of_rows(map(self._rows_of, left), going, shared)
-            if arrived is not None and arrived.statistics is not None:
-                shared = shared + arrived.statistics
-            return HeadsState.of(shared, self._pooled_without(left))
+            if removed:
+                shared = shared - regroup.statistics_of_rows(map(self._rows_of, replaced), removed, shared)
+            if added is not None:
+                shared = shared + added
+            return HeadsState.of(shared, self._pooled_after(self._heads.pooled, replaced))
 
-    def _pooled_without(self, left: Sequence[ClusterEntry]) -> Statistics:
-        """Subtract the specialists that end, or add up those that stay: both give the same integers."""
-        assert self._heads is not None
-        gone = {entry.key for entry in left}
-        tuned = [
-            entry for entry in (self.commit.clusters if self.commit else ()) if entry.specialist_object is not None
-        ]
-        ending = [entry for entry in tuned if entry.key in gone]
-        staying = [entry for entry in tuned if entry.key not in gone]
-        fewer = min(ending, staying, key=lambda entries: sum(entry.rows for entry in entries))
-        statistics = Statistics.of_all(map(self._specialist, fewer), self._heads.pooled)
-        return self._heads.pooled - statistics if fewer is ending else statistics
+    def _pooled_after(self, pooled: Statistics, replaced: Sequence[ClusterEntry]) -> Statistics:
+        """The pooled head's statistics without the specialists that end.
+
+        Sums are exact, so subtracting those that end and adding up those that remain give the same integers: the way
+        that reads fewer rows is taken.
+        """
+        replaced_keys = {entry.key for entry in replaced}
+        entries = self.commit.clusters if self.commit is not None else ()
+        tuned = [entry for entry in entries if entry.specialist_object is not None]
+        ending = [entry for entry in tuned if entry.key in replaced_keys]
+        remaining = [entry for entry in tuned if entry.key not in replaced_keys]
+        if _rows(ending) <= _rows(remaining):
+            return pooled - Statistics.of_all(map(self._specialist, ending), pooled)
+        return Statistics.of_all(map(self._specialist, remaining), pooled)
 
     def _put(self, commit: Commit, heads: HeadsState) -> None:
         """Write the heads, and append the commit that names them."""
@@ -211,3 +225,7 @@ class Committer:
     def _specialist(self, entry: ClusterEntry) -> Specialist:
         assert entry.specialist_object is not None
         return read_specialist(self._store, self._hash_key, entry.key, entry.specialist_object, entry.specialist_leaf)
+
+
+def _rows(entries: Iterable[ClusterEntry]) -> int:
+    return sum(entry.rows for entry in entries)

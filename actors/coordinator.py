@@ -1,14 +1,14 @@
 """The coordinator: accepts requests, orders them, plans and commits.
 
-A plain class that does one piece of work at each :meth:`Coordinator.step`; ``actors.remote`` makes it a Ray actor.
-Requests may come from other threads at any time.
+A plain class that does one piece of work per :meth:`Coordinator.step`; ``actors.remote`` makes it a Ray actor
+(decision 1). Requests may come from other threads at any time.
 """
 
 from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import replace
@@ -17,14 +17,16 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from actors.backlog import Backlog
-from actors.committer import ApplyResult, Committer
+from actors.committer import ApplyResult, Change, Committer
+from actors.completions import Completions
+from actors.coordinator_status import CoordinatorStatus
 from actors.fail_points import FailPoint, fail_point
 from actors.ingests import IngestOutcome, PendingIngest, read_incoming
 from actors.journal import Journal
 from actors.owners import Owners
 from actors.prefixes import Prefixes
 from actors.receipt_writer import ReceiptWriter
-from actors.requests import Intake
+from actors.requests import Requests
 from actors.sweep import sweep
 from actors.tunings import Tunings
 from lmeraser.deletion import Deletion, DeletionRequest
@@ -42,14 +44,13 @@ from lmeraser.hashing import HashKey
 from lmeraser.state.commit import Commit
 from lmeraser.state.log import Log
 from lmeraser.state.manifest import Manifest
-from lmeraser.state.record_bodies import FailedBody
 from lmeraser.store import Store
 
 _NOTHING = ApplyResult((), frozenset())
 
 
 class Coordinator:
-    """The one that commits. Requests are durable before they are acknowledged."""
+    """The only writer of commits. Requests are durable before they are acknowledged."""
 
     def __init__(
         self,
@@ -61,7 +62,7 @@ class Coordinator:
         lease_s: float,
         base: Commit | None = None,
     ) -> None:
-        """Take over the store: open a term, and go on where the last one stopped, or from ``base`` where given."""
+        """Take over the store: open a term, and go on from the newest commit, or from ``base`` if given."""
         self._store = store
         self._manifest = manifest
         self._hash_key = hash_key
@@ -71,19 +72,20 @@ class Coordinator:
         self._journal.open_term()
         self._committer = Committer(store, manifest, hash_key, self._journal, owners)
         self._committer.load()
-        self._intake = Intake(store, hash_key, self._journal)
-        self._intake.adopt(self._committer.index)
-        self._retries: deque[str] = deque()
-        self._receipting = ReceiptWriter(store, manifest, hash_key, signing_key, self._journal)
-        self._receipting.tidy()
+        self._requests = Requests(store, hash_key, self._journal)
+        self._requests.adopt(self._committer.index)
+        self._receipts = ReceiptWriter(store, manifest, hash_key, signing_key, self._journal)
+        self._receipts.tidy()
         self._tunings = Tunings(manifest.config, self._journal, self._committer, owners)
-        self._requests = Backlog()
+        self._completions = Completions(self._journal, self._receipts, self._tunings)
+        self._backlog = Backlog()
         for deletion in self._journal.history.deletions.values():
             if deletion.status == "accepted":
-                self._requests.add(deletion.id)
+                self._backlog.add(deletion.id)
         self._ingests: deque[PendingIngest] = deque()
         self.prefixes = Prefixes(store)
-        self._owed: frozenset[str] = frozenset()
+        self._to_retire: frozenset[str] = frozenset()
+        self._unswept = True
         commit = self._committer.commit
         owners.prepare({entry.key: entry.rows for entry in commit.clusters} if commit is not None else {})
         self._sweep()
@@ -92,18 +94,15 @@ class Coordinator:
         """Accept a deletion. When this returns, the request survives any crash.
 
         Raises:
-            NotReadyError: when the store holds no rows and never has.
-            RequestError: when no id is given, or too many are, or one is empty, longer than 1024 characters or no text,
-                or the idempotency key is no text, or the deadline no such time.
-            RateLimitError: when too many ids came that the system does not hold.
-            IdempotencyConflictError: when the key came before with another body.
-            StoreError: when the request cannot be written; it is not accepted then.
+            NotReadyError: when the store has never held any rows.
+            RequestError, RateLimitError, IdempotencyConflictError, StoreError: see :meth:`Requests.accept`; the request
+                is not accepted then.
         """
         if self._committer.commit is None:
             raise NotReadyError("the store holds no rows: ingest some first")
-        deletion, new = self._intake.accept(self._committer.index, request)
+        deletion, new = self._requests.accept(self._committer.index, request)
         if new:
-            self._requests.add(deletion.id)
+            self._backlog.add(deletion.id)
         return deletion
 
     def deletion(self, deletion_id: str) -> Deletion:
@@ -111,12 +110,8 @@ class Coordinator:
         return self._current(self._journal.history.deletion(deletion_id))
 
     def retry(self, deletion_id: str) -> Deletion:
-        """Have a failed deletion's clusters tuned again. Raises UnknownDeletionError; RequestError if not failed."""
-        deletion = self._journal.history.deletion(deletion_id)
-        if deletion.status != "failed":
-            raise RequestError(f"deletion {deletion_id} is {deletion.status}; only one that failed is tried again")
-        self._retries.append(deletion_id)
-        return self._current(deletion)
+        """Tune a failed deletion's clusters again. Raises UnknownDeletionError; RequestError if it has not failed."""
+        return self._current(self._completions.request_retry(deletion_id))
 
     def deletions(self) -> list[Deletion]:
         """All deletions, oldest first."""
@@ -124,9 +119,9 @@ class Coordinator:
 
     def _current(self, deletion: Deletion) -> Deletion:
         """With what the log does not say yet: that a retry will begin, or why an erasure is held up."""
-        if deletion.status == "failed" and deletion.id in self._retries:
+        if deletion.status == "failed" and deletion.id in self._completions.retries:
             return replace(deletion, status="erased", reason=None)
-        return replace(deletion, reason=self._requests.held_up().get(deletion.id, deletion.reason))
+        return replace(deletion, reason=self._backlog.held_up().get(deletion.id, deletion.reason))
 
     def receipt(self, deletion_id: str) -> dict[str, Any]:
         """A deletion's receipt.
@@ -137,145 +132,178 @@ class Coordinator:
         """
         deletion = self._journal.history.deletion(deletion_id)
         if deletion.status == "accepted":
-            raise NotReadyError(f"deletion {deletion_id} has no receipt before it is erased")
-        return self._receipting.read(deletion_id)
+            raise NotReadyError(f"deletion {deletion_id} has no receipt until it is erased")
+        return self._receipts.read(deletion_id)
 
     def begin_ingest(self) -> str:
-        """A prefix under which to put row objects; renew it in ``prefixes``, and pass it to :meth:`ingest`."""
+        """A prefix for row objects; renew it in ``prefixes`` while writing, and then pass it to :meth:`ingest`."""
         return self.prefixes.begin(self._journal.position.number)
 
     def ingest(self, prefix: str, force: bool = False) -> Future[IngestOutcome]:
-        """Add the rows under a prefix that are new; the future says what became of them once they are committed.
+        """Add the new rows below a prefix; the future gives the outcome once they are committed.
 
-        Rows that are there already, the same in every byte, are passed over. Rows that were named in a deletion, or
-        whose subject was, are left out; with ``force`` those alone that were named after the ingest began. The future
-        raises DuplicateSampleError when a sample id comes twice or is there with other content, and RequestError when
-        the ingest holds a row that is being erased and must start again; nothing is added then.
+        Rows that the store already holds, equal in every byte, are skipped. Rows that were named in a deletion, or
+        whose subject was, are left out; with ``force`` only those that were named after the ingest began. The future
+        raises DuplicateSampleError when a sample id is repeated or is in the store with other content, and RequestError
+        when a row of the ingest is being erased, so that the ingest must start again; nothing is added then.
 
         Raises:
-            RequestError: when the ingest can no longer be finished, and must start again.
+            RequestError: when the prefix was dropped, so that the ingest must start again.
         """
         ingest = PendingIngest(prefix, self.prefixes.hand_over(prefix), force)
         self._ingests.append(ingest)
         return ingest.outcome
 
-    def status(self) -> dict[str, Any]:
+    def status(self) -> CoordinatorStatus:
         """What the system holds and what it waits for."""
         commit = self._committer.commit
-        return {
-            "term": self._journal.term,
-            "commit": commit.number if commit is not None else None,
-            "state_root": commit.root if commit is not None else None,
-            "rows": commit.rows if commit is not None else 0,
-            "clusters": len(commit.clusters) if commit is not None else 0,
-            "awaiting": self._tunings.awaiting,
-            "running": self._tunings.running,
-            "held_up": self._requests.held_up(),
-            "failed": self._tunings.given_up,
-            "tunings": self._tunings.made,
-        }
+        return CoordinatorStatus(
+            term=self._journal.term,
+            commit=commit.number if commit is not None else None,
+            state_root=commit.root if commit is not None else None,
+            rows=commit.rows if commit is not None else 0,
+            clusters=len(commit.clusters) if commit is not None else 0,
+            awaiting=tuple(self._tunings.awaiting),
+            running=tuple(self._tunings.running),
+            held_up=self._backlog.held_up(),
+            failed=self._tunings.given_up,
+            tunings=self._tunings.made,
+            idle=self.idle(),
+        )
 
     def step(self) -> bool:
-        """Do one piece of work; False when there was none to do.
+        """Do one piece of work; False if there was none to do.
 
         Raises:
-            FencedError: when a newer coordinator has taken over; this one must not go on.
+            FencedError: when a newer coordinator has taken over; this one must stop.
         """
         try:
-            # A refused request may have told it so, and it has nothing to add of its own that would tell it again.
+            # A refused request may have been the only sign of a successor, which a step without an append would miss.
             self._journal.heed()
             return self._step()
         except LMEraserError:
-            # An object that is gone may have been swept by a successor, and then this coordinator must not start again.
+            # A missing object may have been swept by a successor; then this coordinator must stop and not restart.
             with suppress(StoreError):
                 self._journal.check()
             raise
 
     def _step(self) -> bool:
-        if due := self._requests.due():
+        if due := self._backlog.due():
             self._erase(due)
         elif self._ingests:
             self._add(self._ingests[0])
-        elif self._retries:
-            self._try_again(self._retries[0])
-            self._retries.popleft()
-        elif self.prefixes.drop_silent() or self._unswept or self.prefixes.strays():
+        elif self._completions.retries:
+            self._completions.retry_next()
+        elif self.prefixes.drop_expired() or self._unswept or self.prefixes.needs_sweep():
             self._sweep()
-        elif not (self._take_results() or self._tunings.start() or self._complete()):
+        elif not (self._take_results() or self._tunings.start() or self._completions.complete()):
             self._owners.start_ahead()
             return False
         return True
 
+    def held(self, hashes: Collection[str]) -> list[str]:
+        """Ids of the held samples whose keyed hash, or whose subject's keyed hash, is among these."""
+        return self._committer.index.named_by(hashes, self._hash_key)
+
+    def commit_again(self) -> None:
+        """Commit the state as it is."""
+        self._committer.apply(Change())
+
+    def check_term(self) -> None:
+        """Raise FencedError once another coordinator has written to the log."""
+        self._journal.check()
+
     def idle(self) -> bool:
-        """Whether nothing is asked for, running or awaited."""
-        working = self._requests or self._ingests or self._retries or self._tunings.running or self._unswept
+        """Whether nothing is requested, running or awaited."""
+        working = self._backlog or self._ingests or self._completions.retries or self._tunings.running or self._unswept
         return not (working or self._journal.history.waiting or self._tunings.awaiting)
 
     def _erase(self, ids: Sequence[str]) -> None:
-        """Erase the rows of these requests, in one commit."""
-        fresh = [request_id for request_id in ids if request_id not in self._journal.history.committed]
-        requests = [self._intake.resolve(request_id, self._committer.index) for request_id in fresh]
-        for hashes in map(self._journal.history.named, ids):
-            self.prefixes.forbid(hashes, self._journal.position.number)
-        try:
-            applied = self._committer.apply(requests) if fresh else _NOTHING
-        except LMEraserError as error:
-            if not self._requests.put_off(ids, error):
-                raise
-            self._unswept = True
+        """Erase the rows of these requests, in one commit.
+
+        Each step is idempotent. If one fails, the same requests are due again and all steps are taken again: the commit
+        is made once, owners whose end is owed are ended by the next step, and a receipt that has a record is not
+        written twice.
+        """
+        applied = self._commit_erasure(ids)
+        if applied is None:
             return
-        self._tunings.forget(applied.left_keys)
-        # Until the lease of every replica has run out, one may still answer from the commit before.
-        time.sleep(self._lease_s)
-        fail_point(FailPoint.LEASE_WAITED)
+        self._wait_out_lease()
         self._retire(applied)
         fail_point(FailPoint.OWNERS_RETIRED)
         self._sweep()
         fail_point(FailPoint.SWEPT)
         for request_id in ids:
-            # A step that failed after this record is done again, and must not write it twice.
-            if self._journal.history.deletion(request_id).status == "accepted":
-                self._receipting.erased(request_id)
-            self._intake.forget(request_id)
-            fail_point(FailPoint.REQUEST_PURGED)
-            self._requests.done(request_id)
+            self._sign_and_purge(request_id)
+
+    def _commit_erasure(self, ids: Sequence[str]) -> ApplyResult | None:
+        """Commit the state without these rows; None if that is put off (decision 40)."""
+        uncommitted = [request_id for request_id in ids if request_id not in self._journal.history.committed]
+        # Rows are resolved only now, so that those which an ingest has added meanwhile are among them (decision 42).
+        requests = tuple(self._requests.resolve(request_id, self._committer.index) for request_id in uncommitted)
+        for hashes in map(self._journal.history.named, ids):
+            self.prefixes.forbid(hashes, self._journal.position.number)
+        try:
+            applied = self._committer.apply(Change(requests)) if uncommitted else _NOTHING
+        except LMEraserError as error:
+            if not self._backlog.put_off(ids, error):
+                raise
+            self._unswept = True
+            return None
+        self._tunings.forget(applied.replaced_keys)
+        return applied
+
+    def _wait_out_lease(self) -> None:
+        """Until the lease of every replica has expired, one may still answer from the previous commit (decision 38)."""
+        time.sleep(self._lease_s)
+        fail_point(FailPoint.LEASE_WAITED)
+
+    def _sign_and_purge(self, request_id: str) -> None:
+        """Sign the receipt, and purge the ids in clear."""
+        # If the step failed after this record, it is taken again and must not write the record twice.
+        if self._journal.history.deletion(request_id).status == "accepted":
+            self._receipts.erased(request_id)
+        self._requests.forget(request_id)
+        fail_point(FailPoint.REQUEST_PURGED)
+        self._backlog.done(request_id)
 
     def _add(self, ingest: PendingIngest) -> None:
+        """Add the new rows of an ingest, in one commit."""
         history, index = self._journal.history, self._committer.index
         try:
             self.prefixes.check(ingest.prefix)
-            arrived = read_incoming(self._store, ingest, history, self._hash_key, self._manifest.config, index)
+            added = read_incoming(self._store, ingest, history, self._hash_key, self._manifest.config, index)
         except (DataError, ObjectCorruptError, ObjectMissingError, RequestError) as error:
-            return self._ended(ingest, error)
-        # What another coordinator has swept away was not there to be read, and must not count as nothing to add.
+            return self._finish_ingest(ingest, error)
+        # If another coordinator has swept the rows away, they were missing here: that is not an ingest without rows.
         self._journal.check()
-        outcome = IngestOutcome(len(arrived.index), arrived.present, arrived.erased)
+        outcome = IngestOutcome(len(added.index), added.present, added.erased)
         try:
-            applied = self._committer.apply(arrived=arrived) if outcome.added else _NOTHING
+            applied = self._committer.apply(Change(added=added)) if outcome.added else _NOTHING
         except OwnerFailedError as error:
-            return self._ended(ingest, error)
-        return self._ended(ingest, outcome, applied)
+            return self._finish_ingest(ingest, error)
+        return self._finish_ingest(ingest, outcome, applied)
 
-    def _ended(
+    def _finish_ingest(
         self, ingest: PendingIngest, outcome: IngestOutcome | Exception, applied: ApplyResult = _NOTHING
     ) -> None:
-        """Sweep what lies under the prefix, and tell what became of the rows or why none was added."""
-        # A later step that fails is done again, and must not add the rows a second time.
+        """Sweep the objects below the prefix, and report what became of the rows or why none was added."""
+        # If a later step fails, it is taken again and must not add the rows a second time.
         self._ingests.popleft()
         self.prefixes.added(ingest.prefix)
         self._unswept = True
         try:
-            self._tunings.forget(applied.left_keys)
+            self._tunings.forget(applied.replaced_keys)
             self._retire(applied)
             self._sweep()
         finally:
-            ingest.tell(outcome)
+            ingest.resolve(outcome)
 
     def _retire(self, applied: ApplyResult) -> None:
-        """End the owners of clusters that are no more; what fails is owed by the next step that erases or adds."""
-        self._owed |= applied.left_keys - applied.touched
-        self._owners.retire(self._owed)
-        self._owed = frozenset()
+        """End the owners of removed clusters; if that fails, the next step that erases or adds ends them."""
+        self._to_retire |= applied.replaced_keys - applied.written
+        self._owners.retire(self._to_retire)
+        self._to_retire = frozenset()
 
     def _take_results(self) -> bool:
         results = self._tunings.finished()
@@ -283,25 +311,6 @@ class Coordinator:
             self._unswept = True
             self._tunings.take(results)
         return bool(results)
-
-    def _complete(self) -> bool:
-        history, awaiting, given_up = self._journal.history, set(self._tunings.awaiting), self._tunings.given_up
-        done = {
-            request_id: keys
-            for request_id, keys in history.waiting.items()
-            if keys.isdisjoint(awaiting) and history.deletion(request_id).status == "erased"
-        }
-        for request_id, keys in done.items():
-            if failed := min(keys & set(given_up), default=None):
-                reason = f"cluster {failed} could not be tuned: {given_up[failed]}"
-                self._journal.append("failed", FailedBody(request_id, reason).to_body())
-            else:
-                self._receipting.completed(request_id)
-        return bool(done)
-
-    def _try_again(self, deletion_id: str) -> None:
-        if self._journal.history.deletion(deletion_id).status == "failed":
-            self._tunings.retry(deletion_id)
 
     def _sweep(self) -> None:
         self.prefixes.drop_forbidden()

@@ -1,7 +1,7 @@
-"""The steps of a deletion between which a process may die.
+"""Fail points: the steps of a deletion between which a process may die (decision 9).
 
 Each is announced as an audit event of the interpreter (PEP 578), ``lmeraser.boundary`` with the step's name, so that an
-operator can trace a deletion, and a fault test can kill a process at exactly this place.
+operator can trace a deletion, and a fault test can kill a process exactly there.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ EVENT = "lmeraser.boundary"
 
 
 class FailPoint(StrEnum):
-    """What has just been done, in the order of a deletion."""
+    """The step that has just been done, in the order of a deletion."""
 
     REQUEST_WRITTEN = "request written"
     REQUEST_RECORDED = "request recorded"
@@ -34,6 +34,6 @@ class FailPoint(StrEnum):
     COMPLETED_RECORDED = "completed recorded"
 
 
-def fail_point(boundary: FailPoint) -> None:
+def fail_point(step: FailPoint) -> None:
     """Announce that a step is done."""
-    sys.audit(EVENT, boundary.value)
+    sys.audit(EVENT, step.value)

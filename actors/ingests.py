@@ -1,7 +1,7 @@
-"""The rows of an ingest: how they are put under a prefix, and which of them are new when they are added.
+"""The rows of an ingest: how they are written below a prefix, and which of them are new when they are added.
 
-Each row object has a companion, put before it, that holds nothing but keyed hashes of its ids: whether a row is being
-erased can be told without reading any image.
+Each row object has a companion, written before it, that holds only keyed hashes of its ids: so one can find out whether
+a row is being erased without reading any image.
 
 Legend: N rows.
 """
@@ -34,7 +34,7 @@ from lmeraser.store import Store
 
 COMPANION = ".ids"
 _ROWS = ".parquet"
-# Of an object some of whose rows are not added, the rest.
+# Suffix of an object with only the rows that are added, where some of the original's are not.
 _REST = ".rest"
 
 
@@ -44,7 +44,7 @@ class IngestOutcome:
 
     Attributes:
         added: rows that are new.
-        present: rows that were there already, the same in every byte.
+        present: rows that the store already held, equal in every byte.
         erased: rows left out because they, or their subjects, were named in a deletion before.
     """
 
@@ -58,7 +58,7 @@ class PendingIngest:
     """One ingest that waits to be added.
 
     Attributes:
-        prefix: where its row objects lie.
+        prefix: where its row objects are.
         begun: number of the newest log record when it began.
         force: whether it may bring back rows that were erased before it began.
         outcome: what became of its rows.
@@ -69,8 +69,8 @@ class PendingIngest:
     force: bool
     outcome: Future[IngestOutcome] = field(default_factory=Future)
 
-    def tell(self, outcome: IngestOutcome | Exception) -> None:
-        """Say what became of its rows, or why none was added."""
+    def resolve(self, outcome: IngestOutcome | Exception) -> None:
+        """Report what became of its rows, or why none was added."""
         if isinstance(outcome, IngestOutcome):
             self.outcome.set_result(outcome)
         else:
@@ -78,14 +78,14 @@ class PendingIngest:
 
 
 @dataclass(frozen=True)
-class Arrived:
-    """What the coordinator needs to know of the new rows of an ingest: everything but their images and features.
+class AddedRows:
+    """What the coordinator needs to know of the new rows of an ingest: all but their images and features.
 
     Attributes:
         objects: the row objects, each with the index of its rows.
         index: all rows.
-        statistics: the shared head's statistics of all rows; None where there are none.
-        present, erased: how many rows are not among them, see :class:`IngestOutcome`.
+        statistics: the shared head's statistics of all rows; None if there are no rows.
+        present, erased: how many rows are left out, see :class:`IngestOutcome`.
     """
 
     objects: tuple[tuple[RowObject, RowIndex], ...]
@@ -95,14 +95,17 @@ class Arrived:
     erased: int
 
 
+NO_ROWS = AddedRows((), RowIndex.joining(()), None, 0, 0)
+
+
 def put_rows(store: Store, hash_key: HashKey, name: str, table: RowTable) -> None:
-    """Put rows under the prefix of an ingest, as ``<name>.parquet`` with its companion."""
+    """Write rows below the prefix of an ingest, as ``<name>.parquet`` with its companion."""
     store.put(f"{name}{COMPANION}", short_hashes(_hashes(hash_key, table)).tobytes())
     store.put(f"{name}{_ROWS}", table.to_parquet())
 
 
 def short_hashes(hashes: Iterable[str]) -> np.ndarray:
-    """uint64: the first eight bytes of keyed hashes, sorted. Two of them are the same by chance once in 10^19."""
+    """uint64: the first eight bytes of keyed hashes, sorted. Two ids collide once in 10^19."""
     return np.sort(np.array([int(each[:16], 16) for each in hashes], "<u8"))
 
 
@@ -113,13 +116,13 @@ def read_incoming(
     hash_key: HashKey,
     config: StateConfig,
     index: RowIndex,
-) -> Arrived:
+) -> AddedRows:
     """The new rows of an ingest, read object by object.
 
     Args:
-        store, hash_key, method: the store's.
-        ingest: what to read.
-        history: what the log says: the newest commit, and what was erased.
+        store, hash_key, config: the store's.
+        ingest: the ingest to read.
+        history: gives the newest commit, and what was erased.
         index: the rows of the newest commit.
 
     Raises:
@@ -154,7 +157,7 @@ def read_incoming(
             statistics = part if statistics is None else statistics + part
     _check_same(store, hash_key, digests, index, history.commit)
     rows = RowIndex.joining(part for _, part in objects)
-    return Arrived(tuple(objects), rows, statistics, len(digests), erased)
+    return AddedRows(tuple(objects), rows, statistics, len(digests), erased)
 
 
 def _take_digests(digests: dict[str, str], table: RowTable) -> None:
@@ -167,25 +170,25 @@ def _take_digests(digests: dict[str, str], table: RowTable) -> None:
 def _check_same(
     store: Store, hash_key: HashKey, digests: dict[str, str], index: RowIndex, commit: Commit | None
 ) -> None:
-    """Check that the rows which the store holds are those that come: the same id with other content is an error."""
+    """Raise DuplicateSampleError if the store holds one of these ids with other content."""
     if commit is None or not digests:
         return
-    there: dict[str, str] = {}
+    stored: dict[str, str] = {}
     regions = RegionIndex(entry.region for entry in commit.clusters)
     for key in clusters_of(index.only(digests), regions):
         entry = commit.entry(key)
         assert entry is not None
-        there |= read_rows_of(store, hash_key, entry).row_digests()
-    changed = next((name for name in sorted(digests) if there.get(name) != digests[name]), None)
+        stored |= read_rows_of(store, hash_key, entry).row_digests()
+    changed = next((name for name in sorted(digests) if stored.get(name) != digests[name]), None)
     if changed is not None:
         raise DuplicateSampleError(
             f"sample id {changed!r} is in the store already, with another image, label or subject: delete it first, "
-            "or give the new row an id of its own"
+            "or give the new row another id"
         )
 
 
 def _erased(table: RowTable, ingest: PendingIngest, history: History, hash_key: HashKey) -> np.ndarray:
-    """Which rows were named in a deletion, or their subjects; a forced ingest heeds only those after it began."""
+    """Which rows, or whose subjects, were named in a deletion; with ``force`` only in one after the ingest began."""
     heeded_from = ingest.begun + 1 if ingest.force else 0
     return np.array(
         [

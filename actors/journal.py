@@ -1,4 +1,4 @@
-"""The coordinator's hold on the log: one term, appends in order, and the history that follows from it."""
+"""The coordinator's access to the log: one term, appends in order, and the history that they add up to."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ class Journal:
 
     Raises:
         FencedError: from every method, once a newer coordinator has written to the log.
-        LogError: when an append of its own had seemed to fail and did not; read the log anew.
+        LogError: when an append of its own had only seemed to fail; the process must start again from the log.
     """
 
     def __init__(self, log: Log, base: Commit | None = None) -> None:
-        """A journal of this log; where the newest commits' objects are lost, ``base`` is the commit to go on from."""
+        """A journal of this log; ``base`` is the commit to go on from if the objects of newer commits are lost."""
         self._log = log
         self._base = base
         self._lock = threading.RLock()
@@ -31,7 +31,7 @@ class Journal:
         self._behind = False
 
     def open_term(self) -> None:
-        """Read the log, and take over from whoever wrote it last."""
+        """Read the log, and take over from its last writer."""
         while True:
             self.history.replay(self._log.advance())
             self.term = self.history.term + 1
@@ -45,7 +45,7 @@ class Journal:
             self.history.commit = self._base
 
     def append(self, kind: Kind, body: dict[str, Any]) -> Record:
-        """Add a record, and take it into the history."""
+        """Append a record, and replay it into the history."""
         with self._lock:
             self._refuse(())
             try:
@@ -57,30 +57,30 @@ class Journal:
             return record
 
     def check(self) -> None:
-        """The fence of every removal: raises once another coordinator has written to the log."""
+        """The fence of every removal (decision 41): raises once another coordinator has written to the log."""
         with self._lock:
             self._refuse(self._log.advance())
 
     def heed(self) -> None:
-        """Raise again what any method has raised before; the log is not looked at."""
+        """Raise again what any method has raised before, without reading the log."""
         with self._lock:
             self._refuse(())
 
     @property
     def position(self) -> Position:
-        """Where those stand who work for this coordinator."""
+        """The position in the log from which owners work for this coordinator."""
         with self._lock:
             self._refuse(())
             return Position(self.term, self._log.head.number if self._log.head is not None else 0)
 
     def now(self) -> str:
-        """The time, never earlier than the newest record's."""
+        """The current time, never earlier than that of the newest record."""
         return self._log.now()
 
     def _refuse(self, foreign: Sequence[Record], cause: Exception | None = None) -> None:
-        """Raise if there are records of others, now or ever before.
+        """Raise if there are records of others, now or at any time before.
 
-        Once the log was read to its end, nothing else would keep a coordinator that was replaced from adding to it.
+        Once a replaced coordinator has read the log to its end, nothing else would keep it from appending to it.
         """
         self.history.replay(foreign)
         self._behind |= bool(foreign)
@@ -89,8 +89,10 @@ class Journal:
                 f"a coordinator of term {self.history.term} has taken over from term {self.term}"
             ) from cause
         if self._behind:
-            # Its own append, which seemed to fail: what this process holds in memory is behind the log.
-            raise LogError(f"term {self.term} has a record that it does not know of: start again") from cause
+            # An append of its own only seemed to fail: the memory of this process is behind the log.
+            raise LogError(
+                f"the log has a record of term {self.term} that its coordinator does not know: start again"
+            ) from cause
 
     def commit_at(self, number: int) -> Commit:
         """The commit in the record with this number."""

@@ -1,4 +1,4 @@
-"""What the log says has happened: deletions by id, the newest commit, what was erased."""
+"""What has happened according to the log: deletions by id, the newest commit, what was erased."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from lmeraser.state.record_bodies import (
 
 
 @dataclass(frozen=True)
-class Committed:
-    """The commit that leaves a deletion's rows out.
+class ErasureCommit:
+    """The commit that erased a deletion's rows.
 
     Attributes:
-        before, after: record numbers of the commit before it, and its own.
-        erasure: what the deletion came to in it.
+        before, after: record numbers of the previous commit and of this one.
+        erasure: the deletion's entry in it.
     """
 
     before: int
@@ -53,14 +53,14 @@ class History:
         deletions: by id, in the order in which they were accepted.
         bodies: what the request records say, by id.
         by_idempotency: keyed hash of an idempotency key to the id of its deletion.
-        committed: deletions whose rows a commit leaves out, by id.
-        erased: keyed hashes of all samples and subjects that deletions named or covered, those that the system did not
-            hold among them, with the number of the last record that did so.
-        origin: record number of the commit that the next one is made from; 0 before the first.
-        waiting: by the id of a deletion whose rows a commit leaves out, and that is neither completed nor failed:
-            keys of the clusters that were touched, or of what they became since.
-        receipts: the newest receipt of each deletion that is erased, by its id.
-        receipt_names: all receipts that a record names.
+        committed: by the id of a deletion, the commit that erased its rows.
+        erased: keyed hashes of all samples and subjects that deletions named or covered, including those that the
+            system did not hold, with the number of the last record that did so.
+        origin: record number of the commit that the next one follows; 0 before the first.
+        waiting: by the id of a deletion whose rows are erased and that is neither completed nor failed, the keys of the
+            clusters that were touched, or of those that they were regrouped into since.
+        receipts: the newest receipt of each erased deletion, by its id.
+        receipt_names: every receipt that a record names.
         attempts: failed tunings by the digest of the rows, for clusters of the newest commit that have no specialist.
     """
 
@@ -69,7 +69,7 @@ class History:
     deletions: dict[str, Deletion] = field(default_factory=dict)
     bodies: dict[str, RequestBody] = field(default_factory=dict)
     by_idempotency: dict[str, str] = field(default_factory=dict)
-    committed: dict[str, Committed] = field(default_factory=dict)
+    committed: dict[str, ErasureCommit] = field(default_factory=dict)
     erased: dict[str, int] = field(default_factory=dict)
     origin: int = 0
     waiting: dict[str, set[str]] = field(default_factory=dict)
@@ -79,7 +79,7 @@ class History:
     _restored: bool = False
 
     def replay(self, records: Iterable[Record]) -> None:
-        """Take in records in the order of the log."""
+        """Replay records in the order of the log."""
         for record in records:
             getattr(self, f"_{record.kind}")(record)
 
@@ -94,21 +94,21 @@ class History:
         return self.deletions[deletion_id]
 
     def named(self, deletion_id: str) -> tuple[str, ...]:
-        """Keyed hashes of all samples and subjects that a deletion named, and of the rows that it covered at first."""
+        """Keyed hashes of all samples and subjects that a deletion named, and of the rows covered at its acceptance."""
         return self.bodies[deletion_id].hashes()
 
     def deadlines(self) -> dict[str, str]:
-        """The earliest deadline of the deletions that wait for a cluster, by its key, where there is one."""
-        found: dict[str, str] = {}
+        """By cluster key, the earliest deadline of the deletions that wait for it, if there is one."""
+        deadlines: dict[str, str] = {}
         for deletion_id, keys in self.waiting.items():
             deadline = self.deletion(deletion_id).deadline
             if deadline is not None:
-                found |= {key: min(deadline, found.get(key, deadline)) for key in keys}
-        return found
+                deadlines |= {key: min(deadline, deadlines.get(key, deadline)) for key in keys}
+        return deadlines
 
     def _term(self, record: Record) -> None:
         self.term = max(self.term, record.term)
-        # A restore goes on from an earlier commit: what later ones erased counts as erased by no commit.
+        # A restore goes on from an earlier commit: what later commits erased no longer counts as erased (decision 28).
         if (base := TermBody.from_record(record).base) is not None:
             self.origin = base
             self.committed = {name: each for name, each in self.committed.items() if each.after <= base}
@@ -129,20 +129,20 @@ class History:
         self._follow(before, self.commit)
         made_from = self.origin or record.number
         for erasure in self.commit.erasures:
-            self.committed[erasure.id] = Committed(made_from, record.number, erasure)
+            self.committed[erasure.id] = ErasureCommit(made_from, record.number, erasure)
             self.erased.update(dict.fromkeys((*erasure.samples, *erasure.subjects), record.number))
         self.origin = record.number
 
     def _follow(self, before: Commit | None, after: Commit) -> None:
-        """What waits for a cluster that was regrouped waits for what it became."""
+        """Have deletions that wait for a regrouped cluster wait for those that it was regrouped into."""
         objects = {entry.rows_object: entry.key for entry in before.clusters} if before is not None else {}
         written = {entry.key for entry in after.clusters if entry.rows_object not in objects}
-        left = set(objects.values()) - {entry.key for entry in after.clusters if entry.rows_object in objects}
+        replaced = set(objects.values()) - {entry.key for entry in after.clusters if entry.rows_object in objects}
         for keys in self.waiting.values():
             if self._restored:
-                # The commits that it followed so far are no more.
+                # The commits that it followed so far no longer count.
                 keys |= _untuned(after)
-            elif not keys.isdisjoint(left):
+            elif not keys.isdisjoint(replaced):
                 keys |= written
         self._restored = False
         self.waiting |= {name: set(written) for name in after.requests}

@@ -1,7 +1,7 @@
 """The owner: works alone on one cluster's rows and tunes its prompt.
 
-A plain class; ``actors.remote.owner_processes`` makes it a Ray actor. It reads and writes immutable objects, so a call
-that is made twice does no harm: what counts is only what a commit names.
+A plain class; ``actors.remote.owner_actor`` makes it a Ray actor. It reads and writes immutable objects, so repeating a
+call does no harm: only what a commit names counts.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ from lmeraser.store import Store, unfenced
 if TYPE_CHECKING:
     from lmeraser.state.pipeline import Pipeline
 
-_LONGEST_REASON = 300
+_MAX_REASON_CHARS = 300
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class RowObject:
-    """A row object, and its keyed digest under the name of the part of the state that it is."""
+    """A row object, the part of the state that it holds, and its keyed digest under that part's name."""
 
     name: str
     part: str
@@ -48,14 +48,14 @@ class RowObject:
 
 @dataclass(frozen=True)
 class RowsJob:
-    """Write a cluster's rows anew.
+    """Write a cluster's rows again.
 
     Attributes:
         region: which rows.
-        sources: where to take them from.
+        sources: the row objects to take them from.
         requests: request objects that name the rows to leave out.
         target: name of the object to write.
-        position: where in the log the coordinator stood that asks for it.
+        position: the coordinator's position in the log.
     """
 
     region: Region
@@ -71,9 +71,9 @@ class TuningJob:
 
     Attributes:
         key: the cluster.
-        rows_object, rows_leaf: its rows, and their keyed digest.
+        rows_object, rows_leaf: its row object, and its keyed digest.
         target: name of the object to write.
-        position: where in the log the coordinator stood that asks for it.
+        position: the coordinator's position in the log.
     """
 
     key: str
@@ -85,7 +85,7 @@ class TuningJob:
 
 @dataclass(frozen=True)
 class WrittenObject:
-    """An object that was written: how many rows it is about, and its keyed digest."""
+    """An object that was written: the number of its rows, and its keyed digest."""
 
     rows: int
     leaf: str
@@ -93,23 +93,24 @@ class WrittenObject:
 
 @contextmanager
 def _failing() -> Iterator[None]:
-    """Make an error of its own of whatever else is raised: the job's failure, with its reason, in any process.
+    """Turn any unexpected error into an OwnerFailedError with its reason, which can cross process boundaries.
 
-    The message may become part of the log, so it is the error's first line; a look-up that failed may name an id.
+    The message may become part of the log, so it has only the error's first line, and that of a failed look-up, which
+    may contain an id, is left out.
     """
     try:
         yield
     except LMEraserError:
         raise
     except Exception as error:
-        said = "" if isinstance(error, LookupError) else str(error).strip().partition("\n")[0][:_LONGEST_REASON]
-        reason = f"{type(error).__name__}: {said}" if said else type(error).__name__
+        detail = "" if isinstance(error, LookupError) else str(error).strip().partition("\n")[0][:_MAX_REASON_CHARS]
+        reason = f"{type(error).__name__}: {detail}" if detail else type(error).__name__
         _log.error("an owner failed: %s\n%s", reason, "".join(traceback.format_tb(error.__traceback__)))
         raise OwnerFailedError(reason) from error
 
 
 class Owner:
-    """Works on one cluster."""
+    """Works on the rows of one cluster."""
 
     def __init__(
         self, store: Store, manifest: Manifest, hash_key: HashKey, key: str, pipeline: Callable[[], Pipeline]
@@ -118,10 +119,10 @@ class Owner:
         self._manifest = manifest
         self._hash_key = hash_key
         self._key = key
-        # Called at the first tuning: an erasure must not wait for the import of torch.
+        # Called at the first tuning, since an erasure must not wait for the import of torch.
         self._pipeline = pipeline
         self._cancelled: set[str] = set()
-        # Held while a specialist is put: once a tuning is cancelled, it writes nothing any more.
+        # Held while a specialist is written: after a cancellation returns, its tuning writes nothing.
         self._putting = threading.Lock()
         self._progress = (0, 0)
 
@@ -130,9 +131,9 @@ class Owner:
         """Write the cluster's rows from the sources, without the rows that the requests name.
 
         Raises:
-            ObjectMissingError, ObjectCorruptError: when a source cannot be read or is damaged.
-            FencedError: when another coordinator has taken over; what was written is gone then.
-            OwnerFailedError: at any error that is not raised on purpose; what this process holds is not to be trusted.
+            ObjectMissingError, ObjectCorruptError: when a source is missing or damaged.
+            FencedError: when another coordinator has taken over; what was written is removed then.
+            OwnerFailedError: at any unexpected error; this process's memory cannot be trusted then.
         """
         requests = [json.loads(self._store.get(name)) for name in job.requests]
         parts = []
@@ -152,10 +153,10 @@ class Owner:
         """Tune the cluster's prompt on its rows, and write the specialist.
 
         Raises:
-            ObjectMissingError, ObjectCorruptError: when the rows cannot be read or are not the cluster's.
+            ObjectMissingError, ObjectCorruptError: when the rows are missing or are not the cluster's.
             TuningCancelledError: when a newer change made the tuning pointless.
-            FencedError: when another coordinator has taken over; what was written is gone then.
-            OwnerFailedError: at any error that is not raised on purpose; what this process holds is not to be trusted.
+            FencedError: when another coordinator has taken over; what was written is removed then.
+            OwnerFailedError: at any unexpected error; this process's memory cannot be trusted then.
         """
         fail_point(FailPoint.TUNING_STARTED)
         rows = self._read(RowObject(job.rows_object, rows_part(self._key), job.rows_leaf))
@@ -168,16 +169,16 @@ class Owner:
         return WrittenObject(len(rows), state_leaf(self._hash_key, specialist_part(self._key), specialist.digest()))
 
     def cancel(self, target: str) -> None:
-        """Stop the tuning that would write ``target``; when this returns, it writes nothing any more."""
+        """Stop the tuning that would write ``target``; after the return it writes nothing."""
         with self._putting:
             self._cancelled.add(target)
 
     def progress(self) -> tuple[int, int]:
-        """Steps done and steps in all of the tuning that runs or ran last."""
+        """Steps done and total steps of the current or latest tuning."""
         return self._progress
 
     def _put(self, name: str, data: bytes, position: Position) -> None:
-        """Write an object, unless another coordinator has taken over: it may have erased rows that are in it."""
+        """Write an object; remove it if another coordinator, which may have erased its rows, has taken over."""
         self._store.put(name, data)
         try:
             check_term(self._store, position)

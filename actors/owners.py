@@ -1,4 +1,4 @@
-"""What the coordinator asks of the owners, and owners that live in the same process."""
+"""What the coordinator needs of the owners, and owners that live in its process."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ from lmeraser.store import Store
 if TYPE_CHECKING:
     from lmeraser.state.pipeline import Pipeline
 
-# How often an owner is asked to write its rows before the whole change is put off.
+# How often an owner is asked to write its rows before the whole change is given up.
 _TRIES = 3
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class TuningResult:
-    """How a tuning ended: with an object written, or with a reason why not, or cancelled (neither).
+    """How a tuning ended: it wrote an object, failed with a reason, or was cancelled (neither).
 
     Attributes:
-        job: what was asked for.
+        job: the tuning.
         written: the specialist's object.
-        reason: why it failed.
-        may_pass: whether the reason lies in the store's medium, which may be well again later.
+        reason: why the tuning failed.
+        is_transient: whether it failed because of the store's medium, which may recover.
     """
 
     job: TuningJob
@@ -49,26 +49,29 @@ class TuningResult:
 
 
 def is_transient(error: Exception) -> bool:
-    """Whether the same may succeed later: the store's medium fails, and nothing that it holds is damaged."""
-    lasting = ObjectCorruptError | ObjectMissingError | StoreFormatError | FingerprintError
-    return isinstance(error, StoreError) and not isinstance(error, lasting)
+    """Whether a retry may succeed: the store's medium fails, but nothing that it holds is damaged."""
+    permanent = ObjectCorruptError | ObjectMissingError | StoreFormatError | FingerprintError
+    return isinstance(error, StoreError) and not isinstance(error, permanent)
 
 
 def written_rows(
     jobs: Iterable[RowsJob], write: Callable[[Mapping[str, RowsJob]], Mapping[str, WrittenObject | Exception]]
 ) -> dict[str, WrittenObject]:
-    """Have every job done; an owner that failed at it is asked again.
+    """Have every job done; an owner that fails is asked again, three times in all.
 
     Row objects count only once a commit names them, so writing one twice does no harm.
 
     Args:
         jobs: what to write.
-        write: has some of the jobs done that it is given by cluster key, each by another owner, and returns when none
-            of these owners writes any more; by cluster key, what was written or why not.
+        write: gets jobs by cluster key, has some of them done, each by another owner, and returns when none of these
+            owners is still writing; gives what was written, or the error, by cluster key.
+
+    Returns:
+        What was written, by cluster key.
 
     Raises:
-        OwnerFailedError: when an owner has failed several times; names the cluster and the reason.
-        LMEraserError: what an owner raised on purpose.
+        OwnerFailedError: when an owner has failed three times; names the cluster and the reason.
+        LMEraserError: any other error of an owner.
     """
     pending = {job.region.key: job for job in jobs}
     failures: Counter[str] = Counter()
@@ -84,7 +87,7 @@ def written_rows(
                 raise outcome
             if failures[key] == _TRIES:
                 raise OwnerFailedError(f"the rows of cluster {key} could not be written: {outcome}") from outcome
-            _log.warning("the rows of cluster %s could not be written, and its owner is asked again: %s", key, outcome)
+            _log.warning("the rows of cluster %s could not be written; asking its owner again: %s", key, outcome)
     return done
 
 
@@ -93,36 +96,36 @@ class Owners(Protocol):
 
     @property
     def slots(self) -> int:
-        """How many clusters can be tuned at a time."""
+        """How many clusters can be tuned at the same time."""
 
     def prepare(self, rows: Mapping[str, int]) -> None:
-        """Have owners for these clusters, and none of them at work: a new coordinator takes over.
+        """Take over: start from idle owners for these clusters.
 
         Args:
             rows: rows by cluster key.
         """
 
     def start_ahead(self) -> None:
-        """While there is nothing else to do: have owners ready that may be asked for, and end idle ones."""
+        """While there is nothing else to do, start owners that may be needed soon, and end idle ones."""
 
     def write_rows(self, jobs: Iterable[RowsJob]) -> dict[str, WrittenObject]:
-        """Have every job's owner write its rows; by cluster key. Raises what :func:`written_rows` raises."""
+        """Have every job's owner write its rows; see :func:`written_rows`."""
 
     def start_tuning(self, job: TuningJob) -> None:
-        """Have a cluster tuned; the result comes from :meth:`finished`."""
+        """Have a cluster tuned; :meth:`finished` gives the result."""
 
     def finished(self) -> list[TuningResult]:
         """Tunings that have ended since the last call."""
 
     def stop_tuning(self, keys: Collection[str]) -> None:
-        """Cancel these clusters' tunings; none of them writes anything after the return."""
+        """Cancel these clusters' tunings; after the return none of them writes anything."""
 
     def retire(self, keys: Collection[str]) -> None:
-        """End the owners of clusters that are no more; none of them writes anything after the return."""
+        """End the owners of removed clusters; after the return none of them writes anything."""
 
 
 class InProcessOwners:
-    """Owners without Ray: a tuning runs when :meth:`finished` is called, one at each call."""
+    """Owners without Ray: each call of :meth:`finished` runs one tuning."""
 
     def __init__(self, store: Store, manifest: Manifest, hash_key: HashKey, pipeline: Callable[[], Pipeline]) -> None:
         self._context = (store, manifest, hash_key)

@@ -10,7 +10,7 @@ from actors.log_replay import Attempts
 from actors.owner import TuningJob
 from lmeraser.state.commit import ClusterEntry, Commit
 
-# An owner that died needs seconds to be back, and its calls fail at once until then: six attempts take 15 s.
+# An owner that died needs seconds to restart, and until then calls fail at once: six attempts take 15 s.
 ATTEMPTS = 6
 MIN_BACKOFF_S = 0.5
 STORE_PAUSE_S = 1.0
@@ -19,15 +19,15 @@ _NO_DEADLINE = "~"  # sorts after every date
 
 @dataclass
 class Planner:
-    """Clusters that await a tuning.
+    """The clusters that await a tuning.
 
-    A cluster is one entry, however many requests touch it while it waits or tunes: they share a tuning. One that fails
-    is tried again after a pause, and holds up no other.
+    A cluster is one entry, so all requests that touch it while it waits or is tuned share one tuning. A tuning that
+    fails is tried again after a pause, and does not hold up the others.
 
     Attributes:
         tunes: whether a cluster with this many rows is tuned at all (StateConfig.tunes).
         epochs: epochs of one tuning.
-        attempts: what the log says of tunings that failed, by the digest of the rows.
+        attempts: failed tunings according to the log, by the digest of the rows.
         clock: seconds that only grow.
     """
 
@@ -42,10 +42,10 @@ class Planner:
         return [entry for entry in self._untuned(commit) if self._count(entry.rows_leaf) < ATTEMPTS]
 
     def ready(self, commit: Commit, deadlines: Mapping[str, str]) -> list[ClusterEntry]:
-        """Clusters that can be tuned now: by deadline, then the cheapest (rows × `epochs`) first.
+        """Clusters that can be tuned now: earliest deadline first, then the cheapest (rows × epochs).
 
         Args:
-            commit: the newest.
+            commit: the newest commit.
             deadlines: the earliest deadline by cluster key, ISO 8601 in UTC; clusters without one come last.
         """
         now = self.clock()
@@ -55,9 +55,9 @@ class Planner:
         )
 
     def pause(self, job: TuningJob, is_transient: bool = False) -> None:
-        """Leave these rows alone for a while: after their first failed attempt 0.5 s, then twice as long each time.
+        """Pause the tuning of these rows: 0.5 s after the first failed attempt, then twice as long each time.
 
-        A failure that may pass, such as a full disk, is no attempt: it is tried again until it succeeds.
+        A transient failure, such as a full disk, does not count as an attempt: it is retried until it succeeds.
         """
         pause_s = STORE_PAUSE_S if is_transient else MIN_BACKOFF_S * 2 ** (self._count(job.rows_leaf) - 1)
         now = self.clock()

@@ -1,4 +1,4 @@
-"""Writes receipts, each before the log record that says that its step is done."""
+"""Writes receipts, each before the log record of its step (decision 14)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from lmeraser.store import Store
 
 
 class ReceiptWriter:
-    """Signs receipts at "erased" and again at "completed"."""
+    """Signs a deletion's receipt at "erased" and again at "completed"."""
 
     def __init__(
         self, store: Store, manifest: Manifest, hash_key: HashKey, signing_key: Ed25519PrivateKey, journal: Journal
@@ -29,22 +29,22 @@ class ReceiptWriter:
         self._hash_key = hash_key
         self._signing_key = signing_key
         self._journal = journal
-        # Requests that one commit erases have both commits in common.
+        # A cache: requests that one commit erases share both of their commits.
         self._commits: dict[int, Commit] = {}
         self._unrecorded: dict[str, str] = {}
 
     def read(self, deletion_id: str) -> dict[str, Any]:
-        """The receipt as it stands: the one that the log names."""
+        """The current receipt: the one that the log names."""
         receipt: dict[str, Any] = json.loads(self._store.get(self._journal.history.receipts[deletion_id]))
         return receipt
 
     def tidy(self) -> None:
-        """Remove receipts that no record names: their writer ended before it could record them, or was replaced."""
+        """Remove receipts that no record names, whose writer died or was replaced before it could record them."""
         named = self._journal.history.receipt_names
         self._store.purge_below(RECEIPTS, named.__contains__, self._journal.check)
 
     def erased(self, deletion_id: str) -> None:
-        """Sign that no answer and no object holds the rows any more, and record it."""
+        """Sign that no answer and no object holds the rows any longer, and record it."""
         history = self._journal.history
         committed = history.committed[deletion_id]
         coverage = Coverage.of(history.bodies[deletion_id], committed.erasure)
@@ -82,8 +82,8 @@ class ReceiptWriter:
         return self._commits[before], self._commits[after]
 
     def _put(self, deletion_id: str, receipt: dict[str, Any]) -> str:
-        """Write a receipt under a name of its own: one that a replaced coordinator writes late overwrites no other."""
-        # A step that failed before its record is done again, and leaves no second receipt behind.
+        """Write a receipt under a unique name, so that a replaced coordinator that writes late overwrites no other."""
+        # If the step failed before its record, it is taken again, and must not leave a second receipt behind.
         name = self._unrecorded.setdefault(deletion_id, new_receipt_object(deletion_id))
         self._store.put(name, canonical_json(sign(receipt, self._signing_key)))
         return name

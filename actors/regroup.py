@@ -1,4 +1,4 @@
-"""From one commit to the next: which clusters change, and what the new heads are.
+"""From one commit to the next: which clusters change, and the statistics of the new heads.
 
 Legend: N rows.
 """
@@ -34,21 +34,21 @@ class Regrouping:
     Attributes:
         partition: the partition after the change.
         kept: entries of clusters that the change does not touch.
-        jobs: what the owners of the others have to write.
-        left: entries of clusters that were touched or are no more.
+        jobs: what the owners of all other clusters have to write.
+        replaced: entries that the change replaces or removes.
     """
 
     partition: Partition
     kept: tuple[ClusterEntry, ...]
     jobs: tuple[RowsJob, ...]
-    left: tuple[ClusterEntry, ...]
+    replaced: tuple[ClusterEntry, ...]
 
 
 def regroup(
     before: Iterable[ClusterEntry],
     partition: Partition,
-    going: RowIndex,
-    coming: Iterable[tuple[RowObject, RowIndex]],
+    removed: RowIndex,
+    added: Iterable[tuple[RowObject, RowIndex]],
     requests: tuple[str, ...],
     position: Position,
 ) -> Regrouping:
@@ -57,37 +57,53 @@ def regroup(
     Args:
         before: entries before the change.
         partition: the partition after it.
-        going: the rows that go.
-        coming: row objects of the rows that come, each with its rows.
-        requests: request objects that name the rows that go.
-        position: where in the log the coordinator stands.
+        removed: the rows that are erased.
+        added: row objects of the rows that are added, each with its rows.
+        requests: request objects that name the removed rows.
+        position: the coordinator's position in the log.
     """
-    entries = {entry.key: entry for entry in before}
-    incoming: dict[str, list[RowObject]] = defaultdict(list)
-    for source, rows in coming:
-        for key in clusters_of(rows, partition.index):
-            incoming[key].append(source)
-    touched = clusters_of(going, partition.index) | incoming.keys()
-    kept = tuple(
-        entries[cluster.key] for cluster in partition.clusters if cluster.key in entries and cluster.key not in touched
-    )
+    added_objects = _objects_by_cluster(added, partition)
+    touched = clusters_of(removed, partition.index) | added_objects.keys()
+    kept, replaced = _split(before, partition, touched)
     kept_keys = {entry.key for entry in kept}
-    left = tuple(entry for entry in entries.values() if entry.key not in kept_keys)
     jobs = []
     for cluster in partition.clusters:
         if cluster.key in kept_keys:
             continue
-        sources = tuple(rows_source(entry) for entry in left if cluster.region.meets(entry.region))
+        sources = tuple(rows_source(entry) for entry in replaced if cluster.region.meets(entry.region))
         jobs.append(
             RowsJob(
                 region=cluster.region,
-                sources=(*sources, *incoming[cluster.key]),
+                sources=(*sources, *added_objects.get(cluster.key, ())),
                 requests=requests,
                 target=new_rows_object(cluster.key),
                 position=position,
             )
         )
-    return Regrouping(partition, kept, tuple(jobs), left)
+    return Regrouping(partition, kept, tuple(jobs), replaced)
+
+
+def _objects_by_cluster(
+    added: Iterable[tuple[RowObject, RowIndex]], partition: Partition
+) -> Mapping[str, list[RowObject]]:
+    """The row objects that hold rows of a cluster, by its key."""
+    objects: dict[str, list[RowObject]] = defaultdict(list)
+    for row_object, rows in added:
+        for key in clusters_of(rows, partition.index):
+            objects[key].append(row_object)
+    return objects
+
+
+def _split(
+    before: Iterable[ClusterEntry], partition: Partition, touched: Collection[str]
+) -> tuple[tuple[ClusterEntry, ...], tuple[ClusterEntry, ...]]:
+    """The entries that the partition keeps, in its order, and those that it replaces or removes."""
+    entries = {entry.key: entry for entry in before}
+    kept = tuple(
+        entries[cluster.key] for cluster in partition.clusters if cluster.key in entries and cluster.key not in touched
+    )
+    kept_keys = {entry.key for entry in kept}
+    return kept, tuple(entry for entry in entries.values() if entry.key not in kept_keys)
 
 
 def clusters_of(rows: RowIndex, regions: RegionIndex) -> frozenset[str]:
@@ -96,7 +112,7 @@ def clusters_of(rows: RowIndex, regions: RegionIndex) -> frozenset[str]:
 
 
 def rows_source(entry: ClusterEntry) -> RowObject:
-    """Where a cluster's rows lie."""
+    """The row object of a cluster."""
     return RowObject(entry.rows_object, rows_part(entry.key), entry.rows_leaf)
 
 
@@ -108,7 +124,7 @@ def statistics_of_rows(tables: Iterable[RowTable], sample_ids: Collection[str], 
 
 
 def put_heads(store: Store, hash_key: HashKey, heads: HeadsState) -> tuple[str, str]:
-    """Write the heads; their object's name and their keyed digest."""
+    """Write the heads; gives their object's name and their keyed digest."""
     name = new_heads_object()
     store.put(name, heads.to_safetensors())
     fail_point(FailPoint.HEADS_WRITTEN)
@@ -116,8 +132,8 @@ def put_heads(store: Store, hash_key: HashKey, heads: HeadsState) -> tuple[str, 
 
 
 def regrouped_entries(regrouping: Regrouping, written: Mapping[str, WrittenObject]) -> tuple[ClusterEntry, ...]:
-    """The entries after the change; touched clusters have no specialist."""
-    fresh = (
+    """The entries after the change; clusters whose rows were written again have no specialist."""
+    rewritten = (
         ClusterEntry(
             key=job.region.key,
             anchors=job.region.anchors,
@@ -128,11 +144,11 @@ def regrouped_entries(regrouping: Regrouping, written: Mapping[str, WrittenObjec
         )
         for job in regrouping.jobs
     )
-    return tuple(sorted((*regrouping.kept, *fresh), key=lambda entry: entry.key))
+    return tuple(sorted((*regrouping.kept, *rewritten), key=lambda entry: entry.key))
 
 
 def with_entry(commit: Commit, changed: ClusterEntry) -> Commit:
-    """The commit with this entry in the place of the one with its key."""
+    """The commit with this entry instead of the one with the same key."""
     entries = (changed if entry.key == changed.key else entry for entry in commit.clusters)
     return replace(commit, clusters=tuple(entries))
 

@@ -1,6 +1,6 @@
-"""Are the objects that a commit names what it says? What is damaged is named, and made anew from the rows.
+"""Finds objects of a commit that are missing or damaged, and rebuilds heads from the rows (decision 8).
 
-Rows themselves cannot be made anew: damage to them is an error that says what to do.
+Rows themselves cannot be rebuilt: damage to them is an error that says what to do.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from lmeraser.store import Store
 
 @dataclass(frozen=True)
 class Inspection:
-    """What was found.
+    """What of a commit is sound.
 
     Attributes:
-        clusters: the commit's entries, those without a specialist whose own is damaged.
-        specialists: the sound ones.
-        heads: None when they are damaged.
-        damaged: what is damaged, in words.
+        clusters: the commit's entries; those whose specialist is damaged have none.
+        specialists: the sound specialists.
+        heads: the heads; None if they are damaged.
+        damaged: one message per damaged object.
     """
 
     clusters: tuple[ClusterEntry, ...]
@@ -61,10 +61,10 @@ def inspect(store: Store, hash_key: HashKey, commit: Commit) -> Inspection:
 
 
 def heads_of(tables: Sequence[RowTable], specialists: Sequence[Specialist], head_dim: int, classes: int) -> HeadsState:
-    """The heads over all rows and these specialists, summed anew."""
-    nothing = Statistics.zero(head_dim, classes)
+    """The heads over all rows and these specialists, summed from scratch."""
+    zero = Statistics.zero(head_dim, classes)
     with deterministic():
         return HeadsState.of(
-            Statistics.of_all(tables, nothing),
-            Statistics.of_all(specialists, nothing),
+            Statistics.of_all(tables, zero),
+            Statistics.of_all(specialists, zero),
         )

@@ -1,4 +1,4 @@
-"""Takes deletion requests in: durable first, then acknowledged."""
+"""Accepts deletion requests: they are durable before they are acknowledged."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Resolution:
-    """What a request comes to at the moment when its rows are erased.
+    """What a request covers at the moment when its rows are erased (decision 42).
 
     Attributes:
-        id, object: the request and its object.
-        rows: sample ids of the rows that it covers and that the system holds.
+        id, object: the request's id, and the name of its object.
+        rows: sample ids of the held rows that it covers.
         samples, subjects: keyed hashes that it covers beyond those of its record, see
             :class:`lmeraser.state.commit.Erasure`.
     """
@@ -50,7 +50,7 @@ class Resolution:
     subjects: tuple[str, ...]
 
 
-class Intake:
+class Requests:
     """Turns requests into request objects (ids in clear) and records (keyed hashes)."""
 
     def __init__(
@@ -84,8 +84,8 @@ class Intake:
         return self._answer(existing or stored["id"], stored), existing is None
 
     def adopt(self, index: RowIndex) -> None:
-        """Finish what writers left that died: record requests that lack it, purge those that are erased."""
-        # What they had half written of requests, receipts and the log; the sweep sees to the rest.
+        """Finish what dead writers have left: record requests without a record, purge those that are erased."""
+        # Half-written requests, receipts and log records; the sweep removes other half-written objects.
         self._store.purge_partial(lambda name: name.startswith(DATA_FOLDERS), self._journal.check)
         history = self._journal.history
         for name in self._store.names(REQUESTS):
@@ -95,25 +95,25 @@ class Intake:
                 if deletion.status != "accepted":
                     self._store.purge(name, self._journal.check)
             elif request is None or request["idempotency"] in history.by_idempotency:
-                # Never acknowledged: damaged, or its writer was asked again and the other copy was accepted.
+                # Never acknowledged: it is damaged, or the client repeated it and the other copy was accepted.
                 self._store.purge(name, self._journal.check)
             else:
                 self._journal.append("request", self._record_of(request, index).to_body())
 
     def resolve(self, request_id: str, index: RowIndex) -> Resolution:
-        """The rows of the index that a request names, by id or by subject; a damaged request is made anew.
+        """The rows of the index that a request names, by id or by subject; a damaged request is rebuilt.
 
-        They are looked up when they are erased and not when the request is accepted, so that those which an ingest
-        added meanwhile are among them.
+        They are looked up at the erasure and not at the acceptance, so that rows which an ingest has added meanwhile
+        are among them (decision 42).
         """
         name = request_object(request_id)
         recorded = self._journal.history.bodies[request_id]
         request = self._read(name)
         if request is None or self._body(request) != recorded.body:
-            # Where a successor has carried it out, it is gone for good.
+            # If a successor has carried it out, the object is missing for good, and this coordinator must stop.
             self._journal.check()
-            _log.error("%s is damaged; it is written anew from the log", name)
-            request = self._made_anew(recorded, index)
+            _log.error("%s is damaged; it is rebuilt from the log", name)
+            request = self._rebuilt(recorded, index)
             self._store.put(name, canonical_json(request))
         covered = {each: sample_hash(self._hash_key, each) for each in _rows_of(request, index)}
         subjects = {subject_hash(self._hash_key, each) for each in request["subject_ids"] if index.of_subject(each)}
@@ -126,7 +126,7 @@ class Intake:
         )
 
     def forget(self, request_id: str) -> None:
-        """Purge the ids in clear, and those of requests that could not be recorded."""
+        """Purge a request's ids in clear, and those of requests that could not be recorded."""
         self._store.purge(request_object(request_id), self._journal.check)
         with self._lock:
             self._purge_refused()
@@ -174,12 +174,12 @@ class Intake:
 
     def _purge_refused(self) -> None:
         while self._refused:
-            # Nobody was told that it is accepted. A coordinator that adopts it at this moment makes it anew.
+            # It was never acknowledged. A coordinator that adopts it at this moment rebuilds it from its record.
             self._store.purge(self._refused[-1], unfenced)
             self._refused.pop()
 
     def _read(self, name: str) -> dict[str, Any] | None:
-        """The request, or None where its object is gone or damaged."""
+        """The request, or None if its object is missing or damaged."""
         try:
             request = json.loads(self._store.get(name))
         except (ValueError, ObjectMissingError):
@@ -192,8 +192,8 @@ class Intake:
             "body", *request["sample_ids"], "", *request["subject_ids"], "", request["deadline"] or ""
         )
 
-    def _made_anew(self, recorded: RequestBody, index: RowIndex) -> dict[str, Any]:
-        """A request from its record: of the ids in the index, those whose keyed hash the record has."""
+    def _rebuilt(self, recorded: RequestBody, index: RowIndex) -> dict[str, Any]:
+        """A request from its record: the ids of the index whose keyed hashes the record has."""
         samples = {*recorded.samples, *recorded.unknown_samples}
         subjects = {*recorded.subjects, *recorded.unknown_subjects}
         return {
@@ -206,7 +206,7 @@ class Intake:
         }
 
     def _answer(self, deletion_id: str, request: Mapping[str, Any]) -> Deletion:
-        """The deletion with the ids that it does not cover: the same after a repetition and after a restart."""
+        """The deletion with the ids that named no row: the same for a repeated request and after a restart."""
         body = self._journal.history.bodies[deletion_id]
         samples, subjects = set(body.unknown_samples), set(body.unknown_subjects)
         unknown = {each for each in request["sample_ids"] if sample_hash(self._hash_key, each) in samples}
@@ -214,7 +214,7 @@ class Intake:
         return replace(self._journal.history.deletion(deletion_id), unknown_ids=tuple(sorted(unknown)))
 
     def _record_of(self, request: Mapping[str, Any], index: RowIndex) -> RequestBody:
-        """The record of a request: keyed hashes of the rows that it covers now, and of the ids that name none."""
+        """The record of a request: keyed hashes of the rows that it covers now, and of the ids that name no row."""
         held = [each for each in request["subject_ids"] if index.of_subject(each)]
         unknown_samples = [each for each in request["sample_ids"] if each not in index]
         unknown_subjects = sorted(set(request["subject_ids"]).difference(held))
@@ -256,7 +256,7 @@ def _utc(deadline: str | None) -> str | None:
         if moment.tzinfo is not None:
             return timestamp(moment)
     except (ValueError, OverflowError):
-        # No time, or one that lies outside the years 1 to 9999 in UTC.
+        # Not a time, or one outside the years 1 to 9999 in UTC.
         pass
     raise RequestError(
         f"the deadline is {deadline!r}; allowed is ISO 8601 with an offset, in the years 1 to 9999 in UTC: "

@@ -1,8 +1,8 @@
-"""Restoring: a newer log is applied to an older copy of the store, so that nothing that was deleted since comes back.
+"""Restoring (decision 28): a newer log is applied to an older copy of the store, so that no deleted row comes back.
 
-The copy is marked first, and nothing opens it while the mark is there. Then the newer records are added to its log. The
-commits among them name objects that the copy does not hold, so a coordinator goes on from the copy's own newest commit;
-it erases, as for any deletion, the rows that the newer log has as erased, and its commit follows the newer log.
+First the copy is marked, and nothing opens it while the mark is there. Then the newer records are added to its log. The
+commits among them name objects that the copy does not hold, so a coordinator goes on from the copy's own newest commit.
+It erases, like any deletion, the rows that are erased according to the newer log; its commit follows the newer log.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from lmeraser.deletion import DeletionRequest
 from lmeraser.errors import LogError, NotReadyError, OwnerFailedError
 from lmeraser.hashing import HashKey, canonical_json
 from lmeraser.proof.mirror import copy_record, in_common, read_mirror
-from lmeraser.proof.receipts import row_hashes
 from lmeraser.state.commit import Commit, commits_in
 from lmeraser.state.fingerprint import check_fingerprint, fingerprint
 from lmeraser.state.layout import RESTORING, record_object
@@ -36,10 +35,10 @@ class RestoreResult:
     """What a restore did.
 
     Attributes:
-        records: how many newer records were applied; with none, nothing was changed.
+        records: how many newer records were applied; if there were none, nothing was changed.
         erased: how many rows of the copy were erased.
-        rows: how many rows are left.
-        rows_then: how many the store held at the end of the newer log; more means rows that must be ingested again.
+        rows: how many rows remain.
+        rows_then: how many rows the store held at the end of the newer log; if more, some must be ingested again.
         state_root: of the restored state.
         deletions: ids of the deletions that erased the rows, each with its receipt.
     """
@@ -52,30 +51,9 @@ class RestoreResult:
     deletions: tuple[str, ...]
 
 
-class RestoringCoordinator(Coordinator):
-    """A coordinator over a copy that is being restored."""
-
-    def held(self, hashes: Collection[str]) -> list[str]:
-        """Ids of the samples that are held and whose keyed hash, or whose subject's, is among these."""
-        index, key = self._committer.index, self._hash_key
-        return [
-            sample_id
-            for sample_id, subject_id in zip(index.sample_ids, index.subject_ids, strict=True)
-            if not row_hashes(key, sample_id, subject_id).isdisjoint(hashes)
-        ]
-
-    def commit_again(self) -> None:
-        """Commit the state as it is."""
-        self._committer.apply()
-
-    def unmark(self) -> None:
-        """Remove the mark that keeps others from opening the copy."""
-        self._store.purge(RESTORING, self._journal.check)
-
-
 @dataclass(frozen=True)
 class _Mark:
-    """What the copy says about its restore: its own last record and newest commit, and the last record to add."""
+    """The mark of a restore: numbers of the copy's last record and newest commit, and of the last record to add."""
 
     own: int
     commit: int
@@ -83,16 +61,16 @@ class _Mark:
 
 
 def restore(store: Store, mirror: Store, hash_key: HashKey, signing_key: Ed25519PrivateKey) -> RestoreResult:
-    """Apply the mirrored log to the store; one that was broken off is finished.
+    """Apply the mirrored log to the store; an interrupted restore is finished.
 
     Raises:
-        StoreFormatError: when the store is none, or the mirror is none of its.
-        LogError: when a chain is broken, the two logs part, or the mirrored one is the older.
+        StoreFormatError: when this is not a store, or the mirror is not one of its log.
+        LogError: when a chain is broken, the two logs diverge, or the mirrored one is older.
         NotReadyError: when the copy holds no commit.
         KeysError: when the hash key is not the store's.
         FingerprintError: when the numerics here are not the store's.
         ObjectMissingError, ObjectCorruptError: when rows of the copy are not what its newest commit names.
-        OwnerFailedError: when rows cannot be written anew, for want of memory for example.
+        OwnerFailedError: when rows cannot be written, for example for lack of memory.
     """
     manifest = load_manifest(store, restoring=True)
     # Heads are solved here, so the numerics count.
@@ -102,7 +80,7 @@ def restore(store: Store, mirror: Store, hash_key: HashKey, signing_key: Ed25519
     if mark is None:
         commit = commits_in(Log(store).advance())[-1]
         return RestoreResult(0, 0, commit.rows, commit.rows, commit.root, ())
-    _cut(store, newer, mark)
+    _drop_own_starts(store, newer, mark)
     have = len(Log(store).advance())
     for record in newer[max(mark.own, have) : mark.last]:
         copy_record(mirror, store, record)
@@ -110,20 +88,20 @@ def restore(store: Store, mirror: Store, hash_key: HashKey, signing_key: Ed25519
 
 
 def _make_mark(store: Store, manifest: Manifest, hash_key: HashKey, newer: list[Record]) -> _Mark | None:
-    """Mark the copy; None when both logs end at the same record."""
+    """Mark the copy; None if both logs end at the same record."""
     own = Log(store).advance()
     common = in_common(own, newer)
     if common < len(newer) and own[common:]:
-        _check_nothing_was_done(store, own[common:])
+        _check_only_starts(store, own[common:])
         own = own[:common]
     commits = commits_in(own)
     if not commits:
-        raise NotReadyError(f"{store.uri} holds no commit, so there is nothing in it to restore")
+        raise NotReadyError(f"{store.uri} holds no commit, so there is nothing to restore")
     manifest.check_hash_key(commits[-1].fixed_leaves, hash_key)
     if len(newer) < len(own):
         raise LogError(
             f"the mirrored log ends at record {len(newer)} and the copy's own at {len(own)}: it is older than the copy "
-            "and knows nothing of what was deleted since; give the newest mirror"
+            "and does not have the deletions since; give the newest mirror"
         )
     if len(newer) == len(own):
         return None
@@ -132,19 +110,19 @@ def _make_mark(store: Store, manifest: Manifest, hash_key: HashKey, newer: list[
     return mark
 
 
-def _check_nothing_was_done(store: Store, since: list[Record]) -> None:
-    """Check that a copy that was opened before it was restored holds no more than the records of its starts."""
-    done = sum(record.kind != "term" for record in since)
-    if done:
+def _check_only_starts(store: Store, since: list[Record]) -> None:
+    """Check that a copy that was opened before its restore has only records of starts of its own."""
+    changes = sum(record.kind != "term" for record in since)
+    if changes:
         raise LogError(
-            f"the two logs part at record {since[0].number}: {store.uri} was opened at {since[0].at} without a "
-            f"restore, and {done} record(s) were added to its own history since. Take a fresh copy, one that nothing "
-            "has opened, and restore that"
+            f"the two logs diverge at record {since[0].number}: {store.uri} was opened at {since[0].at} without a "
+            f"restore, and {changes} record(s) were added to its own history since. Take a fresh copy that nothing has "
+            "opened, and restore that"
         )
 
 
-def _cut(store: Store, newer: list[Record], mark: _Mark) -> None:
-    """Take records of starts out of the copy's log where the newer one has others; the last first, so that it holds."""
+def _drop_own_starts(store: Store, newer: list[Record], mark: _Mark) -> None:
+    """Remove records of starts that diverge from the newer log, the last first so that the chain stays whole."""
     own = Log(store).advance()
     common = in_common(own, newer)
     if common >= mark.last:
@@ -165,28 +143,22 @@ def _erase_again(
     mark: _Mark,
     newer: list[Record],
 ) -> RestoreResult:
+    """Erase what is erased according to the newer log, make at least one commit, and remove the mark."""
     log = Log(store).advance()
-    own = [commit for commit in commits_in(log) if commit.number > mark.last]
-    base = own[-1] if own else Commit.from_record(log[mark.commit - 1])
+    copied = Commit.from_record(log[mark.commit - 1])
+    # An interrupted restore goes on from the last commit that it has made (decision 28).
+    base = next(reversed(_commits_after(log, mark)), copied)
     owners = InProcessOwners(store, manifest, hash_key, lambda: load_pipeline(store, manifest))
-    coordinator = RestoringCoordinator(store, manifest, hash_key, signing_key, owners, manifest.lease_s, base)
-    found = coordinator.held(set(_erased_since(newer, mark.commit)))
-    for start in range(0, len(found), MAX_IDS):
-        coordinator.delete(DeletionRequest(tuple(found[start : start + MAX_IDS])))
-    while any(deletion.status == "accepted" for deletion in coordinator.deletions()):
-        coordinator.step()
-        for reason in coordinator.status()["held_up"].values():
-            raise OwnerFailedError(f"{reason}; mend the cause, and give the same command again")
-    commits = commits_in(Log(store).advance())
-    if commits[-1].number <= mark.last:
+    coordinator = Coordinator(store, manifest, hash_key, signing_key, owners, manifest.lease_s, base)
+    _erase_held(coordinator, set(_erased_since(newer, mark.commit)))
+    made = _commits_after(Log(store).advance(), mark)
+    if not made:
         coordinator.commit_again()
-        commits = commits_in(Log(store).advance())
-    made = [commit for commit in commits if commit.number > mark.last]
-    before = Commit.from_record(log[mark.commit - 1])
-    coordinator.unmark()
+        made = _commits_after(Log(store).advance(), mark)
+    store.purge(RESTORING, coordinator.check_term)
     return RestoreResult(
         records=mark.last - mark.own,
-        erased=before.rows - made[-1].rows,
+        erased=copied.rows - made[-1].rows,
         rows=made[-1].rows,
         rows_then=commits_in(newer)[-1].rows,
         state_root=made[-1].root,
@@ -194,8 +166,23 @@ def _erase_again(
     )
 
 
+def _erase_held(coordinator: Coordinator, hashes: Collection[str]) -> None:
+    """Delete every held row that is named by one of these keyed hashes, and return once they are erased.
+
+    Raises:
+        OwnerFailedError: when rows cannot be erased.
+    """
+    sample_ids = coordinator.held(hashes)
+    for start in range(0, len(sample_ids), MAX_IDS):
+        coordinator.delete(DeletionRequest(tuple(sample_ids[start : start + MAX_IDS])))
+    while any(deletion.status == "accepted" for deletion in coordinator.deletions()):
+        coordinator.step()
+        for reason in coordinator.status().held_up.values():
+            raise OwnerFailedError(f"{reason}; fix the cause, then run the same command again")
+
+
 def _erased_since(records: list[Record], commit: int) -> Iterator[str]:
-    """Keyed hashes of all that was asked to be deleted and that the commit with this number still holds."""
+    """Keyed hashes of all that was to be deleted and that the commit with this number may still hold."""
     commits = commits_in(records)
     done = {erasure.id for each in commits if each.number <= commit for erasure in each.erasures}
     for record in records:
@@ -203,3 +190,8 @@ def _erased_since(records: list[Record], commit: int) -> Iterator[str]:
             yield from request.hashes()
     for erasure in (erasure for each in commits if each.number > commit for erasure in each.erasures):
         yield from (*erasure.samples, *erasure.subjects)
+
+
+def _commits_after(records: list[Record], mark: _Mark) -> list[Commit]:
+    """The commits that the restore has made."""
+    return [commit for commit in commits_in(records) if commit.number > mark.last]

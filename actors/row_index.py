@@ -1,6 +1,6 @@
-"""Which rows the system holds. Derived from the row files, and never written down.
+"""Which rows the system holds: derived from the row objects, and never stored.
 
-Ids that are asked for are compared as :func:`lmeraser.ids.comparable` has it; answers are ids as rows have them.
+Requested ids are compared by :func:`lmeraser.ids.comparable`; results are the ids as the rows have them.
 
 Legend: N rows.
 """
@@ -15,19 +15,21 @@ from functools import cached_property
 import numpy as np
 
 from lmeraser.errors import DuplicateSampleError
+from lmeraser.hashing import HashKey
 from lmeraser.ids import comparable
+from lmeraser.proof.receipts import row_hashes
 from lmeraser.state.rows import RowTable
 
 
 @dataclass(frozen=True)
 class RowIndex:
-    """Ids and places of all rows.
+    """Ids, anchors and bits of all rows.
 
     Attributes:
         sample_ids: N ids, as the rows have them.
         subject_ids: N ids; None for a row that has no subject.
         anchors_N: int32, nearest anchors.
-        bits_N: uint64, that divide the rows below an anchor.
+        bits_N: uint64, hashes that divide the rows below an anchor.
     """
 
     sample_ids: tuple[str, ...]
@@ -40,7 +42,7 @@ class RowIndex:
         """The index of the rows in the tables.
 
         Raises:
-            DuplicateSampleError: when a sample id comes twice.
+            DuplicateSampleError: when a sample id is repeated.
         """
         return RowIndex.joining(_of_table(table, seed) for table in tables)
 
@@ -49,7 +51,7 @@ class RowIndex:
         """One index of all parts.
 
         Raises:
-            DuplicateSampleError: when a sample id comes twice.
+            DuplicateSampleError: when a sample id is repeated.
         """
         parts = [RowIndex((), (), np.zeros(0, np.int32), np.zeros(0, np.uint64)), *parts]
         index = RowIndex(
@@ -71,9 +73,9 @@ class RowIndex:
         return comparable(sample_id) in self._position
 
     def held(self, sample_ids: Iterable[str]) -> tuple[str, ...]:
-        """Those of the sample ids that it holds."""
-        places = (self._position.get(comparable(name)) for name in sample_ids)
-        return tuple(self.sample_ids[place] for place in places if place is not None)
+        """Those of the sample ids that are in the index."""
+        positions = (self._position.get(comparable(name)) for name in sample_ids)
+        return tuple(self.sample_ids[position] for position in positions if position is not None)
 
     def of_subject(self, subject_id: str) -> tuple[str, ...]:
         """The sample ids of one subject's rows."""
@@ -83,15 +85,23 @@ class RowIndex:
         """All subjects, each once."""
         return self._by_subject.keys()
 
+    def named_by(self, hashes: Collection[str], hash_key: HashKey) -> list[str]:
+        """The sample ids whose keyed hash, or whose subject's keyed hash, is among these."""
+        return [
+            sample_id
+            for sample_id, subject_id in zip(self.sample_ids, self.subject_ids, strict=True)
+            if not row_hashes(hash_key, sample_id, subject_id).isdisjoint(hashes)
+        ]
+
     def without(self, erased: Collection[str]) -> RowIndex:
-        """The index after these rows are gone."""
+        """The index without these rows."""
         keep_N = np.ones(len(self), bool)
-        keep_N[self._places(erased)] = False
+        keep_N[self._positions(erased)] = False
         return self._at(np.flatnonzero(keep_N))
 
     def only(self, wanted: Collection[str]) -> RowIndex:
-        """The index of these rows alone; ids that it does not hold are passed over."""
-        return self._at(self._places(wanted))
+        """The index of these rows alone; ids that are not in the index are ignored."""
+        return self._at(self._positions(wanted))
 
     def joined(self, other: RowIndex) -> RowIndex:
         """The index of both.
@@ -109,10 +119,10 @@ class RowIndex:
             np.concatenate([self.bits_N, other.bits_N]),
         )
 
-    def _places(self, sample_ids: Iterable[str]) -> np.ndarray:
-        """Where these rows are, ascending; ids that it does not hold are passed over."""
-        places = {self._position.get(comparable(name)) for name in sample_ids}
-        return np.array(sorted(place for place in places if place is not None), np.int64)
+    def _positions(self, sample_ids: Iterable[str]) -> np.ndarray:
+        """The positions of these rows, ascending; ids that are not in the index are ignored."""
+        positions = {self._position.get(comparable(name)) for name in sample_ids}
+        return np.array(sorted(position for position in positions if position is not None), np.int64)
 
     @cached_property
     def _position(self) -> dict[str, int]:
@@ -120,11 +130,11 @@ class RowIndex:
 
     @cached_property
     def _by_subject(self) -> dict[str, tuple[str, ...]]:
-        found: dict[str, list[str]] = {}
+        by_subject: dict[str, list[str]] = {}
         for sample_id, subject_id in zip(self.sample_ids, self.subject_ids, strict=True):
             if subject_id is not None:
-                found.setdefault(comparable(subject_id), []).append(sample_id)
-        return {subject_id: tuple(names) for subject_id, names in found.items()}
+                by_subject.setdefault(comparable(subject_id), []).append(sample_id)
+        return {subject_id: tuple(names) for subject_id, names in by_subject.items()}
 
     def _at(self, positions: np.ndarray) -> RowIndex:
         return RowIndex(

@@ -10,18 +10,18 @@ from lmeraser.store import Fence, Store
 
 
 def sweep(store: Store, commit: Commit | None, writing: Callable[[str], bool], fence: Fence) -> None:
-    """Remove what no commit names; the store lists to check that it is gone.
+    """Remove what the commit does not name, and check by listing that it is removed.
 
     Args:
         store: the store.
         commit: the newest commit; None before the first.
-        writing: whether an object of this name is being written now; asked after the objects were listed, so that one
-            whose writing began meanwhile is safe.
-        fence: raises when another coordinator has taken over, whose objects this one's commit does not name.
+        writing: whether an object of this name is being written now; called after the listing, so that an object whose
+            writing has begun meanwhile is safe.
+        fence: raises once another coordinator, whose objects this commit does not name, has taken over (decision 41).
 
     Raises:
         FencedError: when another coordinator has taken over; nothing is removed then.
-        StoreError: when something that should be gone is still listed.
+        StoreError: when something that was removed is still listed.
     """
     named = commit.objects() if commit is not None else set()
 
@@ -30,5 +30,5 @@ def sweep(store: Store, commit: Commit | None, writing: Callable[[str], bool], f
 
     for prefix in DATA_FOLDERS:
         store.purge_below(prefix, lambda name: name in named or unfinished(name), fence)
-    # What a commit names is whole: an owner that died had begun it, and another has written it.
+    # Objects that a commit names are complete: of those, partial writes are leftovers of an owner that died.
     store.purge_partial(unfinished, fence)

@@ -1,4 +1,4 @@
-"""Has the clusters tuned that need it, and takes their specialists."""
+"""Has the clusters tuned that need it, and commits their specialists."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Tunings:
     """The tunings of one coordinator.
 
     Attributes:
-        made: how many gave a specialist.
+        made: how many tunings have given a specialist.
     """
 
     def __init__(self, config: StateConfig, journal: Journal, committer: Committer, owners: Owners) -> None:
@@ -39,7 +39,7 @@ class Tunings:
 
     @property
     def targets(self) -> set[str]:
-        """Names of the objects that are being written."""
+        """Names of the specialist objects that are being written."""
         return {job.target for job in self._running.values()}
 
     @property
@@ -50,17 +50,17 @@ class Tunings:
 
     @property
     def given_up(self) -> dict[str, str]:
-        """Clusters whose tuning kept failing, with the last reason."""
+        """Clusters whose tuning has failed too often, with the last reason."""
         commit = self._committer.commit
         return self._planner.given_up(commit) if commit is not None else {}
 
     def finished(self) -> list[TuningResult]:
-        """Tunings that have ended since the last call; pass them to :meth:`take`."""
+        """Tunings that have ended since the last call, to be passed to :meth:`take`."""
         return self._owners.finished()
 
     def take(self, results: Sequence[TuningResult]) -> None:
         """Commit what was written, and record what failed."""
-        # The specialist of a cluster that was regrouped meanwhile is swept, even where the cluster is back since.
+        # If the cluster was regrouped meanwhile, its specialist is swept, even if the same cluster exists again.
         current = [result for result in results if self._running.get(result.job.key) == result.job]
         for result in current:
             del self._running[result.job.key]
@@ -71,7 +71,7 @@ class Tunings:
                 self._failed(result.job, result.reason, result.is_transient)
 
     def start(self) -> bool:
-        """Start as many as there is room for; whether any was."""
+        """Start as many tunings as there are slots; whether any was started."""
         commit = self._committer.commit
         if commit is None:
             return False
@@ -87,18 +87,18 @@ class Tunings:
                 started = True
         return started
 
-    def forget(self, left: Collection[str]) -> None:
-        """These clusters were regrouped, and their tunings are cancelled."""
-        for key in left:
+    def forget(self, keys: Collection[str]) -> None:
+        """Forget the tunings of these clusters, which were regrouped and whose tunings are cancelled."""
+        for key in keys:
             self._running.pop(key, None)
 
     def retry(self, deletion_id: str) -> None:
-        """Have everything tuned again that was given up, for this deletion that failed."""
+        """Tune everything again that was given up, for the sake of this failed deletion."""
         self._journal.append("retry", RetryBody(deletion_id).to_body())
         self._planner.hurry()
 
     def _failed(self, job: TuningJob, reason: str, is_transient: bool) -> None:
-        """Try it again after a pause. An attempt is recorded, so that a restart forgets none."""
+        """Retry after a pause. An attempt is recorded, so that a restart does not forget it."""
         commit = self._committer.commit
         entry = commit.entry(job.key) if commit is not None else None
         if entry is None or entry.rows_leaf != job.rows_leaf:

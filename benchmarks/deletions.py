@@ -167,7 +167,7 @@ def completing(store: Prepared, ids: int, count: int) -> dict[str, Any]:
             until(coordinator, deletion.id, "completed")
             deletion = coordinator.deletion(deletion.id)
             took_s.append(between(deletion.erased_at, deletion.completed_at))
-            tunings.append(coordinator.status()["tunings"])
+            tunings.append(coordinator.status().tunings)
     return {
         "figure": "erased to completed",
         "rows": len(store.sample_ids),
@@ -182,7 +182,7 @@ def planned(store: Prepared, requests: int, together: bool) -> dict[str, Any]:
     """Tunings that deletions of one row each cost: sent at once, or each after the one before is completed."""
     pipeline = stand_in(store.pipeline)
     with a_copy(store) as folder, at_work(folder, pipeline, lease_of(folder) if together else 0.0) as coordinator:
-        clusters = coordinator.status()["clusters"]
+        clusters = coordinator.status().clusters
         begun = time.monotonic()
         for name in random.Random(0).sample(store.sample_ids, requests):
             coordinator.delete(DeletionRequest((name,)))
@@ -197,7 +197,7 @@ def planned(store: Prepared, requests: int, together: bool) -> dict[str, Any]:
             "requests": requests,
             "sent": "at once" if together else "each after the one before is completed",
             "clusters": clusters,
-            "tunings": coordinator.status()["tunings"],
+            "tunings": coordinator.status().tunings,
             "commits_that_erase": len([one for one in commits(folder) if one.requests]),
             "sending_s": round(sent_s, 1) if together else None,
             "accepted_to_erased_s": erased_s if together else None,

@@ -42,8 +42,10 @@ sys.path.append(str(Path(__file__).parent.parent / "tests" / "support"))
 from meanwhile import meanwhile
 from processes import descendants
 
+from actors.coordinator_status import CoordinatorStatus
 from actors.ingests import put_rows
-from actors.remote.owner_processes import NAMESPACE, StoreRef
+from actors.remote.names import NAMESPACE
+from actors.remote.placement import StoreRef
 from cluster.demo import CONFIG
 from cluster.runtime import coordinator_of, free_port
 from cluster.service import start_service, stop_service
@@ -141,9 +143,9 @@ def until(done: Callable[[], bool], poll_s: float = 0.02) -> None:
         time.sleep(poll_s)
 
 
-def status(coordinator: Any) -> dict[str, Any]:
+def status(coordinator: Any) -> CoordinatorStatus:
     """What the coordinator says."""
-    said: dict[str, Any] = ray.get(coordinator.status.remote())
+    said: CoordinatorStatus = ray.get(coordinator.status.remote())
     return said
 
 
@@ -174,13 +176,13 @@ def serving(stores: Stores, name: str) -> dict[str, Any]:
     store = stores.of(name, min_tuned_rows=BOUNDS[name] + 1)
     begun = time.monotonic()
     with running(store, 2, 16) as coordinator:
-        clusters = status(coordinator)["clusters"]
+        clusters = status(coordinator).clusters
         coordinator_s = time.monotonic() - begun
         start_service(
             LocalStore(store.folder / "store"), store.folder / "keys", ServingConfig(), "127.0.0.1", free_port()
         )
         ready_s = time.monotonic() - begun
-        until(lambda: len(ray.get(coordinator.owner_places.remote())) == min(16, clusters))
+        until(lambda: len(ray.get(coordinator.owner_locations.remote())) == min(16, clusters))
         owners_s = time.monotonic() - begun
         used, count = memory()
         stop_service()
@@ -201,10 +203,10 @@ def erasing(stores: Stores, name: str, count: int) -> dict[str, Any]:
     entries = sorted(newest(store), key=lambda entry: entry.rows)
     found: dict[str, list[float]] = {"resident": [], "passive": []}
     with running(store, 2, 16) as coordinator:
-        until(lambda: len(ray.get(coordinator.owner_places.remote())) == 16)
+        until(lambda: len(ray.get(coordinator.owner_locations.remote())) == 16)
         for number in range(count):
             for kind in found:
-                places = ray.get(coordinator.owner_places.remote())
+                places = ray.get(coordinator.owner_locations.remote())
                 chosen = [
                     entry for entry in entries if (entry.key in places) == (kind == "resident") and entry.rows > 2
                 ]
@@ -228,17 +230,17 @@ def an_hour(stores: Stores, workers: int, count: int) -> dict[str, Any]:
     store = stores.of("64", min_tuned_rows=8)
     seen = Watch()
     with running(store, workers, 16) as coordinator, meanwhile(seen.until):
-        until(lambda: len(ray.get(coordinator.owner_places.remote())) == 16)
+        until(lambda: len(ray.get(coordinator.owner_locations.remote())) == 16)
         rows = random.Random(0).sample(store.sample_ids, count)
         begun = time.monotonic()
         asked = []
         for row in rows:
             asked.append(ray.get(coordinator.delete.remote(DeletionRequest((row,)))).id)
             time.sleep(0.5)
-        until(lambda: status(coordinator)["idle"], 0.1)
+        until(lambda: status(coordinator).idle, 0.1)
         took_s = time.monotonic() - begun
         done = [ray.get(coordinator.deletion.remote(one)) for one in asked]
-        tunings = status(coordinator)["tunings"]
+        tunings = status(coordinator).tunings
         used, processes = memory()
     return {
         "figure": "deletions an hour",
@@ -260,7 +262,7 @@ def many(stores: Stores) -> dict[str, Any]:
     with meanwhile(seen.until):
         begun = time.monotonic()
         with running(store, 2, 16) as coordinator:
-            clusters = status(coordinator)["clusters"]
+            clusters = status(coordinator).clusters
             started_s = time.monotonic() - begun
             begun = time.monotonic()
             put(
@@ -270,12 +272,12 @@ def many(stores: Stores) -> dict[str, Any]:
                 stores.more(),
             )
             added_s = time.monotonic() - begun
-            until(lambda: status(coordinator)["idle"], 0.1)
+            until(lambda: status(coordinator).idle, 0.1)
             tuned_s = time.monotonic() - begun
-            tunings = status(coordinator)["tunings"]
+            tunings = status(coordinator).tunings
             done = [erased(coordinator, [row]) for row in random.Random(0).sample(store.sample_ids, 30)]
-            until(lambda: status(coordinator)["idle"], 0.1)
-            after = status(coordinator)["clusters"]
+            until(lambda: status(coordinator).idle, 0.1)
+            after = status(coordinator).clusters
             used, _ = memory()
     equal = verify(LocalStore(store.folder / "store"), load_hash_key(store.folder / "keys")).equal
     return {

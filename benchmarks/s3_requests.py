@@ -88,7 +88,7 @@ def figures(server: S3Server, built: Prepared, rows: int) -> Iterator[dict[str, 
     coordinators: list[Coordinator] = []
     started = counted(server, lambda: coordinators.append(coordinator_of(store, built)))
     coordinator = coordinators[0]
-    shown = {"rows": rows, "clusters": coordinator.status()["clusters"]}
+    shown = {"rows": rows, "clusters": coordinator.status().clusters}
     yield {"what": "a coordinator's check of the bucket and start", **shown, **told(started)}
     waiting = counted(server, lambda: steps(coordinator, 5.0))
     yield {"what": "a coordinator that waits, for a second", **told(waiting, 5.0)}

@@ -43,7 +43,7 @@ sys.path.append(str(Path(__file__).parent.parent / "tests" / "support"))
 
 from meanwhile import meanwhile
 
-from actors.remote.owner_processes import StoreRef
+from actors.remote.placement import StoreRef
 from cluster.demo import CONFIG
 from cluster.runtime import connect, coordinator_of, free_port
 from cluster.service import start_service, stop_service

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from actors.remote.owner_processes import StoreRef
+from actors.remote.placement import StoreRef
 from cluster.build import open_or_build
 from cluster.evaluate import accuracies
 from cluster.jobs import ingest, tune

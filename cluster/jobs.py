@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import ray
 
+from actors.coordinator_status import CoordinatorStatus
 from actors.ingests import IngestOutcome
-from actors.remote.nodes import OTHERS_PART_OF_GPU
-from actors.remote.owner_processes import StoreRef
+from actors.remote.placement import OTHERS_GPU_SHARE, StoreRef
 from cluster.sorted_runs import SortedRuns
 from lmeraser.config import ImagesConfig, SourceConfig
 from lmeraser.data import (
@@ -148,7 +148,7 @@ def _write_all(
     on_gpu = manifest.config.backbone.device == "cuda"
     cores = int(ray.cluster_resources().get("GPU" if on_gpu else "CPU", 1))
     workers = max(1, min(cores, -(-rows // _CHUNK_ROWS)))
-    write = _write_incoming.options(num_cpus=_WRITER_CPUS, num_gpus=OTHERS_PART_OF_GPU if on_gpu else 0)
+    write = _write_incoming.options(num_cpus=_WRITER_CPUS, num_gpus=OTHERS_GPU_SHARE if on_gpu else 0)
     streams = {write.remote(site, reading, prefix, workers, index): index for index in range(workers)}
     parts = [_Part()] * workers
     try:
@@ -170,7 +170,7 @@ def _write_all(
     return parts
 
 
-def tune(coordinator: Any, report: Progress) -> dict[str, Any]:
+def tune(coordinator: Any, report: Progress) -> CoordinatorStatus:
     """Wait until no cluster awaits a tuning; the coordinator starts the tunings by itself.
 
     Returns:
@@ -181,16 +181,16 @@ def tune(coordinator: Any, report: Progress) -> dict[str, Any]:
     """
     total = 0
     while True:
-        status: dict[str, Any] = ray.get(coordinator.status.remote())
-        awaiting = len(status["awaiting"])
+        status: CoordinatorStatus = ray.get(coordinator.status.remote())
+        awaiting = len(status.awaiting)
         total = max(total, awaiting)
         report("tunings", total - awaiting, total)
-        if status["idle"]:
+        if status.idle:
             break
         time.sleep(_POLL_S)
-    if status["failed"]:
-        key, reason = next(iter(status["failed"].items()))
-        raise LMEraserError(f"{len(status['failed'])} cluster(s) could not be tuned; {key}: {reason}")
+    if status.failed:
+        key, reason = next(iter(status.failed.items()))
+        raise LMEraserError(f"{len(status.failed)} cluster(s) could not be tuned; {key}: {reason}")
     return status
 
 

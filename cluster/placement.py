@@ -12,7 +12,7 @@ import numpy as np
 import ray
 from ray.exceptions import RayError
 
-from actors.remote.nodes import ACCELERATOR_LABEL, OWNERS_PART_OF_GPU, Placement
+from actors.remote.placement import ACCELERATOR_LABEL, OWNERS_GPU_SHARE, Placement
 from lmeraser.config import OwnersConfig, StateConfig
 from lmeraser.state.manifest import Manifest, load_part
 from lmeraser.store import Store
@@ -35,10 +35,10 @@ def owner_placement(config: OwnersConfig, store: Store, manifest: Manifest) -> P
 def gpu_share(needed_bytes: int | None, gpu_bytes: int | None) -> float:
     """The share of a GPU that an owner gets: as many owners as fit share a GPU; one has it if a size is unknown."""
     if needed_bytes is None or gpu_bytes is None:
-        return OWNERS_PART_OF_GPU
-    owners = max(1, int(OWNERS_PART_OF_GPU * gpu_bytes / needed_bytes))
-    # Rounded down, so that all of them fit.
-    return math.floor(OWNERS_PART_OF_GPU / owners * 10_000) / 10_000
+        return OWNERS_GPU_SHARE
+    owners = max(1, int(OWNERS_GPU_SHARE * gpu_bytes / needed_bytes))
+    # Rounded down, so that as many as are meant fit.
+    return math.floor(OWNERS_GPU_SHARE / owners * 10_000) / 10_000
 
 
 def tuning_bytes(config: StateConfig, weights: Mapping[str, np.ndarray]) -> int | None:

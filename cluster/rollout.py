@@ -9,7 +9,8 @@ from typing import Any
 
 import ray
 
-from actors.remote.owner_processes import StoreRef
+from actors.coordinator_status import CoordinatorStatus
+from actors.remote.placement import StoreRef
 from actors.remote.process import await_end
 from cluster.runtime import coordinator_of, running_coordinator
 from cluster.service import check_room, replace_service
@@ -61,15 +62,15 @@ def roll(site: StoreRef, config: Config, report: Progress) -> RolloutResult:
         raise NotReadyError(f"no coordinator of {site.store_uri} runs on this Ray cluster: there is nothing to replace")
     check_room(store, config.serving)
     owners = _drain(before, report)
-    location = ray.get(before.place.remote())
+    location = ray.get(before.location.remote())
     ray.kill(before)
     await_end(location)
     after = coordinator_of(site, manifest, config.owners)
-    status: dict[str, Any] = ray.get(after.status.remote())
+    status: CoordinatorStatus = ray.get(after.status.remote())
     report("coordinator", 1, 1)
     service = replace_service(store, Path(site.keys_folder), config.serving)
     report("service", 1, 1)
-    return RolloutResult(owners, service, status["term"], status["state_root"])
+    return RolloutResult(owners, service, status.term, status.state_root)
 
 
 def _drain(coordinator: Any, report: Progress) -> int:
@@ -77,9 +78,9 @@ def _drain(coordinator: Any, report: Progress) -> int:
     ray.get(coordinator.drain.remote())
     most = 0
     while True:
-        status, locations = ray.get([coordinator.status.remote(), coordinator.owner_places.remote()])
+        status, locations = ray.get([coordinator.status.remote(), coordinator.owner_locations.remote()])
         most = max(most, len(locations))
         report("owners", most - len(locations), most)
-        if not locations and not status["running"]:
+        if not locations and not status.running:
             return most
         time.sleep(_POLL_S)

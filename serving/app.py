@@ -15,7 +15,7 @@ from ray import serve
 from ray.serve import Application
 from ray.serve.config import BackpressureConfig
 
-from actors.remote.nodes import OTHERS_PART_OF_GPU
+from actors.remote.placement import OTHERS_GPU_SHARE
 from lmeraser.config import ServingConfig
 from lmeraser.config.validation import validated
 from lmeraser.errors import LMEraserError
@@ -83,7 +83,7 @@ class Service:
 
 def reserved(config: ServingConfig, on_gpu: bool) -> dict[str, float]:
     """The Ray resources of one replica."""
-    return {"num_cpus": _CPUS_PER_THREAD * config.threads, "num_gpus": OTHERS_PART_OF_GPU if on_gpu else 0}
+    return {"num_cpus": _CPUS_PER_THREAD * config.threads, "num_gpus": OTHERS_GPU_SHARE if on_gpu else 0}
 
 
 def build(args: dict[str, Any]) -> Application:

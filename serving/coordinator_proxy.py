@@ -1,4 +1,4 @@
-"""The coordinator as a replica sees it: looked up by name at every call, never created."""
+"""The coordinator as a replica sees it: looked up by name for each call, and never created."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from typing import Any, Protocol
 import ray
 from ray.exceptions import RayActorError, RayTaskError
 
-from actors.remote.names import coordinator_name
+from actors.remote.names import NAMESPACE, coordinator_name
 from lmeraser.deletion import Deletion, DeletionRequest
 from lmeraser.errors import LMEraserError, NotReadyError
 
 
 class Coordinator(Protocol):
-    """What the service asks of the coordinator. Every method raises NotReadyError when none is running."""
+    """What the service needs of the coordinator. Every method raises NotReadyError when none is running."""
 
     async def delete(self, request: DeletionRequest) -> Deletion:
         """Accept a deletion. Raises RequestError, IdempotencyConflictError."""
 
     async def retry(self, deletion_id: str) -> Deletion:
-        """Have a failed deletion's clusters tuned again. Raises UnknownDeletionError, RequestError."""
+        """Tune the clusters of a failed deletion again. Raises UnknownDeletionError, RequestError."""
 
     async def deletion(self, deletion_id: str) -> Deletion:
         """One deletion. Raises UnknownDeletionError."""
@@ -33,7 +33,7 @@ class Coordinator(Protocol):
 
 
 class CoordinatorProxy:
-    """The coordinator of one store, through Ray."""
+    """The coordinator of one store, called through Ray."""
 
     def __init__(self, store_id: str, store_uri: str) -> None:
         self._name = coordinator_name(store_id, store_uri)
@@ -60,8 +60,8 @@ class CoordinatorProxy:
 
     async def _call(self, method: str, *arguments: Any) -> Any:
         try:
-            # A look-up asks the control plane and blocks.
-            actor = await asyncio.to_thread(ray.get_actor, self._name, namespace="lmeraser")
+            # The look-up calls Ray's control plane and blocks.
+            actor = await asyncio.to_thread(ray.get_actor, self._name, namespace=NAMESPACE)
             return await getattr(actor, method).remote(*arguments)
         except RayTaskError as error:
             if isinstance(error.cause, LMEraserError):

@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.types import Scope
 
-from actors.allowance import A_SECOND, LEAST
+from actors.allowance import MIN_COST, PER_SECOND
 from lmeraser.errors import (
     IdempotencyConflictError,
     KeysError,
@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 
 RETRY_AFTER_S = 1
 # The allowance for deletions that match no row refills one at a time.
-RATE_LIMIT_RETRY_AFTER_S = LEAST // A_SECOND
+RATE_LIMIT_RETRY_AFTER_S = MIN_COST // PER_SECOND
 BODY_TIMEOUT_S = 60.0
 MEDIA_TYPE = "application/problem+json"
 _TYPES = "urn:lmeraser:problem:"

@@ -14,13 +14,13 @@ from ray.actor import ActorHandle
 from ray.exceptions import RayError
 
 from actors.coordinator import Coordinator
+from actors.coordinator_status import CoordinatorStatus
 from actors.ingests import IngestOutcome
 from actors.owners import is_transient
 from actors.remote.metrics import CoordinatorMetrics
 from actors.remote.names import coordinator_name
-from actors.remote.nodes import Placement
 from actors.remote.owner_pool import OwnerPool
-from actors.remote.owner_processes import DETACHED, StoreRef, where
+from actors.remote.placement import DETACHED, Placement, StoreRef, node_options
 from actors.remote.process import ProcessLocation
 from lmeraser.deletion import Deletion, DeletionRequest
 from lmeraser.errors import FencedError, StoreError
@@ -30,28 +30,28 @@ from lmeraser.state.manifest import load_manifest
 from lmeraser.store import open_store
 
 _IDLE_S = 0.02
-# Prometheus asks every 10 to 60 s.
+# Prometheus scrapes every 10 to 60 s.
 _REPORT_S = 10.0
 _RESTART_PAUSE_S = 1.0
-# What the process takes before any row; it grows with the rows.
+# What the process needs before any row; its memory grows with the rows.
 _MEMORY_BYTES = 400 * 2**20
 _log = logging.getLogger(__name__)
 
 
 class CoordinatorActor:
-    """The coordinator in its own process, with a thread that does its work."""
+    """The coordinator in its own process, with a thread that does its work (decision 1)."""
 
-    def __init__(self, site: StoreRef, placement: Placement) -> None:
-        # Ray's workers log errors only; what an owner's end means is worth a line.
+    def __init__(self, store_ref: StoreRef, placement: Placement) -> None:
+        # Ray's workers log errors only, but the end of an owner is worth a line.
         logging.getLogger("actors").setLevel(logging.WARNING)
-        store = open_store(site.store_uri)
+        store = open_store(store_ref.store_uri)
         manifest = load_manifest(store)
-        # The coordinator solves the heads, so its numerics count as the owners' do; rows go through no GPU here.
+        # The coordinator solves the heads, so its numerics count as those of the owners do; it uses no GPU.
         check_fingerprint(
             manifest.fingerprint, fingerprint(manifest.feature_batch, manifest.fingerprint["accelerator"])
         )
-        keys = Path(site.keys_folder)
-        self._owners = owners = OwnerPool(site, manifest.store_id, placement)
+        keys = Path(store_ref.keys_folder)
+        self._owners = owners = OwnerPool(store_ref, manifest.store_id, placement)
 
         def take_over() -> Coordinator:
             store.check()
@@ -96,24 +96,24 @@ class CoordinatorActor:
         self._coordinator.prefixes.drop(prefix)
 
     def ingest(self, prefix: str, force: bool = False) -> IngestOutcome:
-        """See Coordinator.ingest; returns once the rows are committed."""
+        """See Coordinator.ingest; returns when the rows are committed."""
         return self._coordinator.ingest(prefix, force).result()
 
-    def place(self) -> ProcessLocation:
+    def location(self) -> ProcessLocation:
         """Where this process runs."""
         return ProcessLocation.here()
 
-    def owner_places(self) -> dict[str, ProcessLocation]:
-        """Where the owners run that have a process now, by cluster key."""
-        return self._owners.places()
+    def owner_locations(self) -> dict[str, ProcessLocation]:
+        """Where the resident owners run, by cluster key."""
+        return self._owners.locations()
 
     def drain(self) -> None:
-        """Have no tunings started any more, and idle owners ended; requests are taken in and erased as ever."""
+        """Start no more tunings, and end idle owners; requests are still accepted and erased."""
         self._owners.drain()
 
-    def status(self) -> dict[str, Any]:
+    def status(self) -> CoordinatorStatus:
         """See Coordinator.status."""
-        return {**self._coordinator.status(), "idle": self._coordinator.idle()}
+        return self._coordinator.status()
 
     def _work(self) -> None:
         pause_s = _IDLE_S
@@ -122,18 +122,18 @@ class CoordinatorActor:
                 self._report()
                 pause_s = 0.0 if self._coordinator.step() else _IDLE_S
             except FencedError as error:
-                _log.error("%s; this coordinator ends", error)
+                _log.error("%s; this coordinator stops", error)
                 ray.kill(self._itself, no_restart=True)
                 return
             except Exception as error:
                 if is_transient(error) or isinstance(error, RayError):
                     pause_s = min(max(2 * pause_s, 0.1), 10.0)
-                    _log.exception("the coordinator's step failed and is tried again in %.1f s: %s", pause_s, error)
+                    _log.exception("the coordinator's step failed; retrying in %.1f s: %s", pause_s, error)
                     time.sleep(pause_s)
                     continue
-                # What it holds in memory can no longer be trusted, or an object is damaged: Ray starts it again from
-                # the store, and what can be mended is.
-                _log.exception("the coordinator's step failed; it starts again from the store: %s", error)
+                # Its memory can no longer be trusted, or an object is damaged: Ray restarts it from the store, and the
+                # start repairs what can be repaired (decision 8).
+                _log.exception("the coordinator's step failed; restarting from the store: %s", error)
                 time.sleep(_RESTART_PAUSE_S)
                 ray.kill(self._itself, no_restart=False)
                 return
@@ -146,31 +146,31 @@ class CoordinatorActor:
 
 
 def _opened(take_over: Callable[[], Coordinator]) -> Coordinator:
-    """The coordinator; one that Ray starts again waits until it can write to its store.
+    """The coordinator; one that Ray restarts waits until it can write to its store.
 
-    Ray ends an actor for good when its constructor raises.
+    Ray gives an actor up for good if its constructor raises.
     """
     while True:
         try:
             return take_over()
         except (StoreError, RayError) as error:
-            may = isinstance(error, RayError) or is_transient(error)
-            if not (may and ray.get_runtime_context().was_current_actor_reconstructed):
+            may_retry = isinstance(error, RayError) or is_transient(error)
+            if not (may_retry and ray.get_runtime_context().was_current_actor_reconstructed):
                 raise
-            _log.error("the coordinator cannot take over its store, and tries again: %s", error)
+            _log.error("the coordinator cannot take over its store yet; retrying: %s", error)
             time.sleep(_RESTART_PAUSE_S)
 
 
-def open_coordinator(site: StoreRef, store_id: str, placement: Placement) -> ActorHandle[CoordinatorActor]:
-    """The store's coordinator; started where none runs on this Ray cluster, on a node of those that compute state.
+def open_coordinator(store_ref: StoreRef, store_id: str, placement: Placement) -> ActorHandle[CoordinatorActor]:
+    """The store's coordinator; if none runs on this Ray cluster, it is started on a node that computes state.
 
-    Ray places an actor that asks for nothing on any node, at random, the head with ``num-cpus: 0`` among them. One that
-    asks for little finds room on a laptop as well.
+    Ray places an actor that reserves nothing on a random node, even on a head with ``num-cpus: 0``. The coordinator
+    reserves so little that it also fits on a laptop.
     """
-    name = coordinator_name(store_id, site.store_uri)
-    options = {**DETACHED, **where(placement), "num_cpus": placement.num_cpus, "memory": _MEMORY_BYTES}
-    return _COORDINATOR.options(**options, name=name).remote(site, placement)
+    name = coordinator_name(store_id, store_ref.store_uri)
+    options = {**DETACHED, **node_options(placement), "num_cpus": placement.num_cpus, "memory": _MEMORY_BYTES}
+    return _COORDINATOR.options(**options, name=name).remote(store_ref, placement)
 
 
-# Mutations are never repeated by Ray (max_task_retries 0): the caller decides, and every call is idempotent.
+# Ray never repeats a mutation (max_task_retries 0): the caller decides, and every call is idempotent.
 _COORDINATOR = ray.remote(max_concurrency=32, max_task_retries=0)(CoordinatorActor)

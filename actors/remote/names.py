@@ -1,11 +1,14 @@
-"""Names in Ray, where all stores share one space of them.
+"""The Ray namespace of all actors, and the names of actors and applications in it.
 
-A store and its copy carry one store id, so a name holds where the store lies as well.
+All stores share the namespace. A store and its copy have the same store id, so names also depend on where the store
+is (decision 18).
 """
 
 from __future__ import annotations
 
 import hashlib
+
+NAMESPACE = "lmeraser"
 
 
 def coordinator_name(store_id: str, store_uri: str) -> str:

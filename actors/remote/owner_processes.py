@@ -1,158 +1,117 @@
-"""An owner in a process of its own: a named, detached actor that is rebuilt from the store after a crash.
-
-``OwnerProcesses`` starts them, and ends them so that they are known to be gone.
-"""
+"""The processes of owners: started by name, and ended in such a way that their end is certain (decision 6)."""
 
 from __future__ import annotations
 
-import functools
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
 
 import ray
 from ray.actor import ActorHandle
 from ray.exceptions import RayError
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from actors.owner import Owner, RowsJob, TuningJob, WrittenObject
-from actors.remote.names import owner_name
-from actors.remote.nodes import ACCELERATOR_LABEL, Placement
+from actors.remote.names import NAMESPACE, owner_name
+from actors.remote.owner_actor import OwnerActor
+from actors.remote.placement import DETACHED, Placement, StoreRef, node_options
 from actors.remote.process import ProcessLocation, await_end
-from lmeraser.state.keys import load_hash_key
-from lmeraser.state.manifest import load_manifest
-from lmeraser.store import open_store
 
-if TYPE_CHECKING:
-    from lmeraser.state.pipeline import Pipeline
-
-NAMESPACE = "lmeraser"
-_ANSWERS_WITHIN_S = 2.0
+REPLY_TIMEOUT_S = 2.0
 _ENDED_AFTER_S = 6.0
 
-
-@dataclass(frozen=True)
-class StoreRef:
-    """Where an actor finds its store and its keys. Ray persists it, so it holds neither rows nor secrets."""
-
-    store_uri: str
-    keys_folder: str
+# Ray never repeats a mutation (max_task_retries 0): the caller decides, and every call is idempotent.
+_OWNER = ray.remote(concurrency_groups={"control": 4, "work": 1}, max_task_retries=0)(OwnerActor)
 
 
-class OwnerActor:
-    """An owner in its own process."""
+@dataclass
+class _OwnerRecord:
+    """What is known of one owner's processes.
 
-    def __init__(self, site: StoreRef, key: str) -> None:
-        store = open_store(site.store_uri)
-        manifest = load_manifest(store)
+    Attributes:
+        replies: to the question where the owner runs, oldest first. All of them count: if a node was lost and Ray has
+            restarted the owner on another one, the previous process may still be alive.
+        never_worked: whether the owner was only started ahead, and so can have written nothing.
+    """
 
-        @functools.cache
-        def pipeline() -> Pipeline:
-            from lmeraser.state.pipeline_loading import load_pipeline
+    never_worked: bool = False
+    replies: list[ray.ObjectRef[ProcessLocation]] = field(default_factory=list)
 
-            return load_pipeline(store, manifest)
+    def ask(self, owner: ActorHandle[OwnerActor]) -> None:
+        """Ask again, since Ray may have restarted the owner elsewhere; the same answer is kept only twice."""
+        if len(self.replies) > 1:
+            latest = _reply(self.replies[-1])
+            if latest is not None and latest == _reply(self.replies[-2]):
+                self.replies.pop()
+        self.replies.append(owner.location.remote())
 
-        self._owner = Owner(store, manifest, load_hash_key(Path(site.keys_folder)), key, pipeline)
+    def location(self) -> ProcessLocation | None:
+        """Where the owner runs according to the latest reply; None while it has not answered."""
+        return _reply(self.replies[-1]) if self.replies else None
 
-    @ray.method(concurrency_group="control")
-    def place(self) -> ProcessLocation:
-        """Where this process runs."""
-        return ProcessLocation.here()
-
-    @ray.method(concurrency_group="control")
-    def write_rows(self, job: RowsJob) -> WrittenObject:
-        """See Owner.write_rows."""
-        return self._owner.write_rows(job)
-
-    @ray.method(concurrency_group="control")
-    def cancel(self, target: str) -> None:
-        """See Owner.cancel."""
-        self._owner.cancel(target)
-
-    @ray.method(concurrency_group="control")
-    def progress(self) -> tuple[int, int]:
-        """See Owner.progress."""
-        return self._owner.progress()
-
-    @ray.method(concurrency_group="work")
-    def tune(self, job: TuningJob) -> WrittenObject:
-        """See Owner.tune."""
-        return self._owner.tune(job)
+    def locations(self) -> set[ProcessLocation]:
+        """Every process that the owner is known to have had."""
+        return {location for location in map(_reply, self.replies) if location is not None}
 
 
 class OwnerProcesses:
     """The processes of one store's owners."""
 
-    def __init__(self, site: StoreRef, store_id: str, placement: Placement) -> None:
-        self._site = site
+    def __init__(self, store_ref: StoreRef, store_id: str, placement: Placement) -> None:
+        self._store_ref = store_ref
         self._store_id = store_id
         self._placement = placement
-        # All places of an owner: where its node is gone and Ray has restarted it, the process before may live on.
-        self._asked: dict[str, list[ray.ObjectRef[ProcessLocation]]] = {}
-        self._never_worked: set[str] = set()
+        self._records: dict[str, _OwnerRecord] = {}
         self._ended: list[ProcessLocation] = []
         self._certain_from_s = 0.0
 
     def named(self) -> set[str]:
-        """Keys of all owners that there are, whoever started them."""
+        """Keys of all owners that Ray knows, whoever started them."""
         prefix = self._name("")
         named = ray.util.list_named_actors(all_namespaces=True)
         return {actor["name"].removeprefix(prefix) for actor in named if actor["name"].startswith(prefix)}
 
     def start(self, key: str, node_id: str | None) -> ray.ObjectRef[ProcessLocation]:
-        """Start an owner ahead of its first call, preferably on this node; the reference is ready when it is there."""
-        if key not in self._asked:
-            self._never_worked.add(key)
+        """Start an owner ahead of its first call, preferably on this node; the reference is ready once it runs."""
+        record = self._records.setdefault(key, _OwnerRecord(never_worked=True))
         self._reach(key, node_id, gpus=0.0)
-        return self._asked[key][-1]
+        return record.replies[-1]
 
     def to_call(self, key: str, node_id: str | None, *, to_tune: bool) -> ActorHandle[OwnerActor]:
-        """The owner, to be called; it is started where it has no process, preferably on this node.
+        """The owner, ready to be called; it is started if it has no process.
 
         Args:
             key: its cluster.
-            node_id: the node.
-            to_tune: whether one that is started gets its part of a GPU.
+            node_id: the node on which it is preferably started.
+            to_tune: whether an owner that is started gets its share of a GPU.
         """
-        self._never_worked.discard(key)
+        self._records.setdefault(key, _OwnerRecord()).never_worked = False
         return self._reach(key, node_id, gpus=self._placement.num_gpus if to_tune else 0.0)
 
-    def place(self, key: str) -> ProcessLocation | None:
-        """Where an owner runs, as far as it has said so."""
-        asked = self._asked.get(key)
-        return _answer(asked[-1]) if asked else None
+    def location(self, key: str) -> ProcessLocation | None:
+        """Where an owner runs; None while it has not said so."""
+        record = self._records.get(key)
+        return record.location() if record is not None else None
 
     def kill(self, keys: Collection[str]) -> None:
-        """End owners; after :meth:`settle` it is certain that they are gone."""
-        owners: dict[str, ActorHandle[OwnerActor]] = {}
-        for key in keys:
-            with suppress(ValueError):
-                owners[key] = ray.get_actor(self._name(key), namespace=NAMESPACE)
-        asked = {key: self._asked.pop(key, []) for key in keys}
-        for key in asked.keys() & owners.keys() - self._never_worked:
-            if not asked[key] or _answer(asked[key][-1]) is None:
-                asked[key].append(owners[key].place.remote())
-        at_work = [key for key in keys if key not in self._never_worked and asked[key]]
-        refs = [ref for key in at_work for ref in asked[key]]
-        if refs:
-            ray.wait(refs, num_returns=len(refs), timeout=_ANSWERS_WITHIN_S)
-        for key in at_work:
-            places = [_answer(ref) for ref in asked[key]]
-            self._ended += {place for place in places if place is not None}
-            if places[-1] is None:
-                self._doubt()
+        """End owners; only after :meth:`settle` is their end certain.
+
+        Waits at most 2 s for owners that have not yet said where they run.
+        """
+        owners = self._existing(keys)
+        records = {key: self._records.pop(key, _OwnerRecord()) for key in keys}
+        worked = {key: record for key, record in records.items() if not record.never_worked}
+        for key in worked.keys() & owners.keys():
+            if worked[key].location() is None:
+                worked[key].ask(owners[key])
+        self._collect(worked.values())
         for owner in owners.values():
             ray.kill(owner)
-        self._never_worked.difference_update(keys)
 
     def settle(self) -> None:
-        """Return once every owner that was ended is certain to be gone.
+        """Return once every owner that was ended is certain to have no process.
 
         Raises:
-            StoreError: when one outlives its end, so that nothing may count as erased yet.
+            StoreError: when a process outlives its end, so that nothing may count as erased yet.
         """
         while self._ended:
             if not await_end(self._ended[-1]):
@@ -160,54 +119,48 @@ class OwnerProcesses:
             self._ended.pop()
         time.sleep(max(0.0, self._certain_from_s - time.monotonic()))
 
+    def _existing(self, keys: Iterable[str]) -> Mapping[str, ActorHandle[OwnerActor]]:
+        """Handles of those of these owners that Ray knows."""
+        owners: dict[str, ActorHandle[OwnerActor]] = {}
+        for key in keys:
+            with suppress(ValueError):
+                owners[key] = ray.get_actor(self._name(key), namespace=NAMESPACE)
+        return owners
+
+    def _collect(self, records: Collection[_OwnerRecord]) -> None:
+        """Note the processes whose end :meth:`settle` has to await."""
+        replies = [reply for record in records for reply in record.replies]
+        if replies:
+            ray.wait(replies, num_returns=len(replies), timeout=REPLY_TIMEOUT_S)
+        for record in records:
+            self._ended += record.locations()
+            if record.replies and record.location() is None:
+                self._doubt()
+
     def _doubt(self) -> None:
-        # It did not say where it is, or its node is gone: wait for as long as Ray takes to end a process, and a
-        # process to see that its node is gone.
+        # The owner did not say where it runs, or its node is lost: wait for as long as Ray takes to end a process, and
+        # as a process takes to notice that its node is lost.
         self._certain_from_s = time.monotonic() + _ENDED_AFTER_S
 
     def _reach(self, key: str, node_id: str | None, gpus: float) -> ActorHandle[OwnerActor]:
         owner = _OWNER.options(
             **DETACHED,
-            **where(self._placement, node_id),
+            **node_options(self._placement, node_id),
             name=self._name(key),
             num_cpus=self._placement.num_cpus,
             num_gpus=gpus,
-        ).remote(self._site, key)
-        # Asked again each time, because Ray may have restarted it elsewhere.
-        asked = self._asked.setdefault(key, [])
-        if len(asked) > 1 and None is not _answer(asked[-1]) == _answer(asked[-2]):
-            asked.pop()
-        asked.append(owner.place.remote())
+        ).remote(self._store_ref, key)
+        self._records[key].ask(owner)
         return owner
 
     def _name(self, key: str) -> str:
-        return owner_name(self._store_id, self._site.store_uri, key)
+        return owner_name(self._store_id, self._store_ref.store_uri, key)
 
 
-def _answer(asked: ray.ObjectRef[ProcessLocation]) -> ProcessLocation | None:
+def _reply(reference: ray.ObjectRef[ProcessLocation]) -> ProcessLocation | None:
+    """The reply, or None if there is none yet or the owner could not give one."""
     try:
-        place: ProcessLocation = ray.get(asked, timeout=0)
-        return place
+        location: ProcessLocation = ray.get(reference, timeout=0)
+        return location
     except RayError:
         return None
-
-
-def where(placement: Placement, node_id: str | None = None) -> Mapping[str, Any]:
-    """Actor options: the kind of node that computes state, and the node that is preferred."""
-    options: dict[str, Any] = {}
-    if placement.accelerator:
-        options["label_selector"] = {ACCELERATOR_LABEL: placement.accelerator}
-    if node_id is not None:
-        # Soft: where the node is gone, Ray starts it elsewhere.
-        options["scheduling_strategy"] = NodeAffinitySchedulingStrategy(node_id, soft=True)
-    return options
-
-
-# Mutations are never repeated by Ray (max_task_retries 0): the caller decides, and every call is idempotent.
-_OWNER = ray.remote(concurrency_groups={"control": 4, "work": 1}, max_task_retries=0)(OwnerActor)
-DETACHED: dict[str, Any] = {
-    "namespace": NAMESPACE,
-    "lifetime": "detached",
-    "get_if_exists": True,
-    "max_restarts": -1,
-}

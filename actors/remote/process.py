@@ -1,7 +1,7 @@
-"""Where an actor's process runs, and certainty that it has ended.
+"""Where an actor's process runs, and certainty that it has ended (decision 6).
 
-Ray answers that an actor is dead as soon as it has decided so; a frozen process may live on for seconds, and could
-still write to the store when it is woken.
+Ray reports an actor as dead as soon as it has decided to end it. A frozen process may live on for seconds, and could
+still write to the store once it is woken.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from lmeraser.errors import StoreError
 
 _POLL_S = 0.01
-# Ray ends a process that does not react to its first signal after five seconds.
-_LONGEST_S = 30.0
+# Ray ends a process that ignores its first signal after five seconds.
+_MAX_WAIT_S = 30.0
 _log = logging.getLogger(__name__)
 
 
@@ -37,31 +37,33 @@ class ProcessLocation:
         return ProcessLocation(ray.get_runtime_context().get_node_id(), os.getpid(), tuple(ray.get_gpu_ids()))
 
 
-def await_end(place: ProcessLocation) -> bool:
-    """Return True once the process is gone; False where its node cannot be asked, because it is gone itself.
+def await_end(process: ProcessLocation) -> bool:
+    """Return True once the process has ended; False if its node cannot be asked because it is lost itself.
 
     Raises:
-        StoreError: when it outlives its end by 30 s, so that nothing may count as erased yet.
+        StoreError: when the process outlives its end by 30 s, so that nothing may count as erased yet.
     """
-    if place.node_id == ray.get_runtime_context().get_node_id():
-        ended = _watch(place.pid)
+    if process.node_id == ray.get_runtime_context().get_node_id():
+        has_ended = _watch(process.pid)
     else:
-        there = NodeAffinitySchedulingStrategy(place.node_id, soft=False)
+        on_its_node = NodeAffinitySchedulingStrategy(process.node_id, soft=False)
         try:
-            ended = ray.get(ray.remote(num_cpus=0)(_watch).options(scheduling_strategy=there).remote(place.pid))
+            has_ended = ray.get(
+                ray.remote(num_cpus=0)(_watch).options(scheduling_strategy=on_its_node).remote(process.pid)
+            )
         except RayError as error:
-            _log.warning("node %s cannot be asked whether process %d is gone: %s", place.node_id, place.pid, error)
+            _log.warning("cannot ask node %s whether process %d has ended: %s", process.node_id, process.pid, error)
             return False
-    if not ended:
+    if not has_ended:
         raise StoreError(
-            f"process {place.pid} on node {place.node_id} still runs {_LONGEST_S:.0f} s after it was killed, "
+            f"process {process.pid} on node {process.node_id} still runs {_MAX_WAIT_S:.0f} s after it was killed, "
             "and could still write to the store"
         )
     return True
 
 
 def _watch(pid: int) -> bool:
-    until = time.monotonic() + _LONGEST_S
+    until = time.monotonic() + _MAX_WAIT_S
     while time.monotonic() < until:
         try:
             os.kill(pid, 0)

@@ -1,7 +1,7 @@
-"""Which owners have a process, and which of them goes when another one needs the room.
+"""Which owners have a process, and which of them end when another one needs the room (decision 22).
 
-A plain class; ``actors.remote.owner_pool`` starts and ends the processes. A resident owner has a process, a passive one
-comes back at the next call to it.
+A plain class; ``actors.remote.owner_pool`` starts and ends the processes. A resident owner has a process; a passive one
+is started again by the next call to it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class _Use:
-    """When an owner was called last, and whether it has tuned and so holds torch and perhaps a part of a GPU."""
+    """When an owner was last called, and whether it has tuned and so holds torch and perhaps a share of a GPU."""
 
     called_s: float
     has_tuned: bool
@@ -25,36 +25,37 @@ class Residency:
     """The owners of all clusters.
 
     Attributes:
-        most: how many may be resident at a time.
-        most_tuned: how many of them may have tuned.
-        idle_s: seconds without a call after which an owner goes, unless it is light and its cluster is a large one.
+        max_resident: how many may be resident at the same time.
+        max_tuned: how many of them may have tuned.
+        idle_s: seconds without a call after which an owner ends, unless it has not tuned and its cluster is among the
+            largest.
         clock: seconds that only grow.
         rows: rows by cluster key.
     """
 
-    most: Callable[[], int]
-    most_tuned: Callable[[], int]
+    max_resident: Callable[[], int]
+    max_tuned: Callable[[], int]
     idle_s: float
     clock: Callable[[], float] = time.monotonic
     rows: dict[str, int] = field(default_factory=dict)
     _resident: dict[str, _Use] = field(default_factory=dict)
 
-    def expect(self, rows: Mapping[str, int]) -> None:
-        """These clusters hold so many rows now."""
+    def update_rows(self, rows: Mapping[str, int]) -> None:
+        """Set how many rows these clusters hold now."""
         self.rows.update(rows)
 
-    def forget(self, keys: Iterable[str]) -> None:
-        """These clusters are no more."""
+    def drop(self, keys: Iterable[str]) -> None:
+        """Drop these clusters."""
         for key in keys:
             self.rows.pop(key, None)
 
     def called(self, key: str, *, to_tune: bool = False) -> None:
-        """An owner is called, and so is resident."""
+        """Note that an owner is called, and so is resident."""
         has_tuned = to_tune or (key in self._resident and self._resident[key].has_tuned)
         self._resident[key] = _Use(self.clock(), has_tuned)
 
     def ended(self, keys: Iterable[str]) -> None:
-        """These owners have no process any more."""
+        """Note that these owners no longer have a process."""
         for key in keys:
             self._resident.pop(key, None)
 
@@ -69,25 +70,25 @@ class Residency:
         return frozenset(self._resident)
 
     def wave(self, keys: Iterable[str], at_work: Collection[str]) -> list[str]:
-        """As many of these owners as can be called at a time: resident ones first, then those of large clusters."""
+        """As many of these owners as can be called together: resident ones first, then those of large clusters."""
         ordered = sorted(keys, key=lambda key: (key not in self._resident, -self.rows.get(key, 0), key))
-        return ordered[: max(1, self.most() - len(set(at_work) - set(ordered)))]
+        return ordered[: max(1, self.max_resident() - len(set(at_work) - set(ordered)))]
 
-    def leaving(self, coming: Collection[str], at_work: Collection[str], *, to_tune: bool = False) -> list[str]:
-        """Owners that have to go before those that come are called: the least recently called, those at work last."""
+    def to_end(self, called: Collection[str], at_work: Collection[str], *, to_tune: bool = False) -> list[str]:
+        """Owners to end before these are called: the least recently called first, those at work last."""
         others = sorted(
-            (key for key in self._resident if key not in coming),
+            (key for key in self._resident if key not in called),
             key=lambda key: (key in at_work, self._resident[key].called_s, key),
         )
-        leaving: list[str] = []
+        ending: list[str] = []
         if to_tune:
-            over = len(self.tuned | set(coming)) - self.most_tuned()
-            leaving = [key for key in others if key in self.tuned][: max(0, over)]
-        over = len(self._resident.keys() | set(coming)) - len(leaving) - self.most()
-        return leaving + [key for key in others if key not in leaving][: max(0, over)]
+            excess = len(self.tuned | set(called)) - self.max_tuned()
+            ending = [key for key in others if key in self.tuned][: max(0, excess)]
+        excess = len(self._resident.keys() | set(called)) - len(ending) - self.max_resident()
+        return ending + [key for key in others if key not in ending][: max(0, excess)]
 
     def idle(self, at_work: Collection[str]) -> list[str]:
-        """Owners that were not called for long; those that only wait for a call to a large cluster stay."""
+        """Owners that were not called for ``idle_s``; those of large clusters that have never tuned stay."""
         until = self.clock() - self.idle_s
         large = set(self._largest())
         return [
@@ -97,11 +98,11 @@ class Residency:
         ]
 
     def next_ahead(self) -> str | None:
-        """The owner to start ahead, while there is room: of two rows, the one more likely to be asked for."""
-        if len(self._resident) >= self.most():
+        """The owner to start ahead of its first call while there is room: the one most likely to be needed."""
+        if len(self._resident) >= self.max_resident():
             return None
         return next((key for key in self._largest() if key not in self._resident), None)
 
     def _largest(self) -> list[str]:
-        """Clusters with the most rows: a row drawn at random is most likely in them."""
-        return heapq.nsmallest(self.most(), self.rows, key=lambda key: (-self.rows[key], key))
+        """The clusters with the most rows, since a row drawn at random is most likely to be in one of them."""
+        return heapq.nsmallest(self.max_resident(), self.rows, key=lambda key: (-self.rows[key], key))

@@ -64,7 +64,7 @@ def _owners(manifest: Manifest, commit: Commit, store_uri: str) -> dict[str, dic
     with connected_coordinator(manifest.store_id, store_uri) as coordinator:
         if coordinator is None:
             return {}
-        status, locations = ray.get([coordinator.status.remote(), coordinator.owner_places.remote()])
+        status, locations = ray.get([coordinator.status.remote(), coordinator.owner_locations.remote()])
         addresses = {node["NodeID"]: node["NodeManagerAddress"] for node in ray.nodes()}
     owners: dict[str, dict[str, Any]] = {}
     for entry in commit.clusters:
@@ -76,8 +76,8 @@ def _owners(manifest: Manifest, commit: Commit, store_uri: str) -> dict[str, dic
             "node_id": None if location is None else location.node_id,
             "device": device,
         }
-        if entry.key in status["running"] or entry.key in status["failed"]:
-            owners[entry.key]["state"] = "tuning" if entry.key in status["running"] else "failed"
+        if entry.key in status.running or entry.key in status.failed:
+            owners[entry.key]["state"] = "tuning" if entry.key in status.running else "failed"
     return owners
 
 

@@ -123,7 +123,7 @@ def tune(target: KeyedTarget) -> None:
     begun = time.monotonic()
     with progress() as report:
         status = run(coordinator_of(target.ref(store), manifest, target.settings().owners), report)
-    shown = {name: status[name] for name in ("rows", "clusters", "tunings", "commit", "state_root")}
+    shown = {name: getattr(status, name) for name in ("rows", "clusters", "tunings", "commit", "state_root")}
     emit({**shown, "seconds": _since(begun)}, target.as_json)
 
 

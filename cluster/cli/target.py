@@ -28,7 +28,7 @@ from lmeraser.errors import ConfigError
 from lmeraser.store import Store
 
 if TYPE_CHECKING:
-    from actors.remote.owner_processes import StoreRef
+    from actors.remote.placement import StoreRef
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class KeyedTarget(Target):
 
     def ref(self, store: Store) -> StoreRef:
         """How processes of Ray find the store and its keys."""
-        from actors.remote.owner_processes import StoreRef
+        from actors.remote.placement import StoreRef
 
         return StoreRef(store.uri, str(self.key_folder))
 

@@ -24,7 +24,7 @@ def taken(allowance: Allowance, unknown: int, rows: int, most: int) -> int:
     return most
 
 
-def test_a_hundred_requests_for_nothing_may_come_at_once_and_then_one_every_ten_seconds() -> None:
+def test_a_hundred_requests_without_rows_are_allowed_at_once_and_then_one_every_ten_seconds() -> None:
     now_s = [0.0]
     allowance = Allowance(lambda: now_s[0])
     assert taken(allowance, 1, 0, 1000) == 100
@@ -41,7 +41,7 @@ def test_unknown_ids_count_and_not_requests() -> None:
     assert taken(Allowance(lambda: 0.0), 30_000, 0, 10) == 3
 
 
-def test_a_request_that_covers_rows_is_taken_when_others_were_for_nothing_but_not_without_end() -> None:
+def test_a_request_that_covers_rows_may_overdraw_the_allowance_but_not_without_limit() -> None:
     allowance = Allowance(lambda: 0.0)
     assert taken(allowance, 1, 0, 1000) == 100
     assert taken(allowance, 1, 1, 1000) == 1000

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from actors.backlog import MIN_BACKOFF_S, LONGEST_PAUSE_S, Backlog
+from actors.backlog import LONGEST_PAUSE_S, MIN_BACKOFF_S, Backlog
 
 
 class Clock:
@@ -23,14 +23,14 @@ def backlog(*names: str) -> tuple[Backlog, Clock]:
     return made, clock
 
 
-def test_all_go_together() -> None:
+def test_all_requests_are_erased_together() -> None:
     waiting, _ = backlog("a", "b", "c")
     assert waiting.due() == ["a", "b", "c"]
     waiting.done("b")
     assert (waiting.due(), len(waiting)) == (["a", "c"], 2)
 
 
-def test_after_a_failure_each_goes_alone_and_the_one_that_fails_is_put_off() -> None:
+def test_after_a_failure_each_request_is_erased_alone_and_one_that_fails_is_put_off() -> None:
     waiting, clock = backlog("a", "b")
     waiting.failed(["a", "b"], "no memory")
     assert (waiting.due(), waiting.held_up()) == (["a"], {})
@@ -44,7 +44,7 @@ def test_after_a_failure_each_goes_alone_and_the_one_that_fails_is_put_off() -> 
     assert (len(waiting), waiting.held_up()) == (0, {})
 
 
-def test_one_that_always_fails_is_tried_once_a_minute_and_others_go_meanwhile() -> None:
+def test_a_request_that_always_fails_is_tried_once_a_minute_and_holds_up_no_other() -> None:
     waiting, clock = backlog("bad")
     tried = []
     for second in range(3600):
@@ -65,7 +65,7 @@ def test_one_that_always_fails_is_tried_once_a_minute_and_others_go_meanwhile() 
     assert len(tried) > 60
 
 
-def test_those_that_go_alone_do_not_wait_for_ever_behind_new_ones() -> None:
+def test_requests_that_are_erased_alone_are_not_starved_by_new_ones() -> None:
     waiting, _ = backlog("a", "b")
     waiting.failed(["a", "b"], "no memory")
     waiting.add("c")

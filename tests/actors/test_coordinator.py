@@ -53,7 +53,7 @@ def test_a_deletion_tunes_its_own_cluster_and_no_other(system_of: SystemOf) -> N
     untouched = set(objects(before)) - set(deletion.clusters)
     assert untouched
     assert {key: objects(after)[key] for key in untouched} == {key: objects(before)[key] for key in untouched}
-    assert system.coordinator().status()["awaiting"] == []
+    assert system.coordinator().status().awaiting == ()
 
 
 @both
@@ -179,7 +179,7 @@ def test_requests_that_wait_together_are_erased_by_one_commit_and_share_tunings(
     deletions = [coordinator.delete(DeletionRequest((name,))) for name in ids]
     finish(coordinator)
     assert {coordinator.deletion(deletion.id).status for deletion in deletions} == {"completed"}
-    assert coordinator.status()["tunings"] <= 2
+    assert coordinator.status().tunings <= 2
     remaining = [row for row in samples(0, 90) if row.sample_id not in ids]
     assert system.newest().root == system.fresh_root(remaining)
 
@@ -206,7 +206,7 @@ def test_a_class_can_lose_every_row_and_keeps_its_place_in_the_head(system_of: S
 
 
 @both
-def test_everything_can_be_deleted_and_rows_may_come_again(system_of: SystemOf) -> None:
+def test_everything_can_be_deleted_and_rows_can_be_ingested_again(system_of: SystemOf) -> None:
     system = system_of()
     system.delete(*(row.sample_id for row in samples(0, 90)))
     assert (system.newest().rows, system.newest().clusters) == (0, ())
@@ -216,14 +216,14 @@ def test_everything_can_be_deleted_and_rows_may_come_again(system_of: SystemOf) 
 
 
 @both
-def test_rows_that_come_later_give_the_state_of_one_ingest(system_of: SystemOf) -> None:
+def test_rows_that_are_ingested_later_give_the_state_of_one_ingest(system_of: SystemOf) -> None:
     system = system_of()
     system.ingest(samples(90, 120))
     assert system.newest().root == system.fresh_root(samples(0, 120))
 
 
 @both
-def test_a_row_that_the_store_holds_is_passed_over_and_those_beside_it_are_added(system_of: SystemOf) -> None:
+def test_a_row_that_the_store_holds_is_skipped_and_the_other_rows_are_added(system_of: SystemOf) -> None:
     system = system_of()
     assert system.ingest(samples(80, 100)) == IngestOutcome(added=10, present=10, erased=0)
     assert system.newest().root == system.fresh_root(samples(0, 100))

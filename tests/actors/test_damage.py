@@ -1,4 +1,4 @@
-"""Damaged objects: found by their digest, named, and made anew where the rows allow it."""
+"""Damaged objects: found by their digest, named, and rebuilt from the rows where possible."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_a_damaged_specialist_is_tuned_again_at_the_next_start(system_of: System
     key, name = tuned_entry(system)
     damage(file_of(system, name))
     coordinator = system.coordinator()
-    assert key in coordinator.status()["awaiting"]
+    assert key in coordinator.status().awaiting
     finish(coordinator)
     after = system.newest()
     assert after.root == before.root
@@ -60,7 +60,7 @@ def test_a_damaged_specialist_is_tuned_again_at_the_next_start(system_of: System
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_damaged_heads_are_summed_anew(system_of: SystemOf, damage: Damage) -> None:
+def test_damaged_heads_are_summed_again(system_of: SystemOf, damage: Damage) -> None:
     system = system_of()
     before = system.newest()
     damage(file_of(system, before.heads_object))
@@ -99,8 +99,8 @@ def test_a_damaged_request_is_read_back_from_the_hashes_of_its_record(system_of:
     successor = system.coordinator()
     finish(successor)
     assert successor.deletion(deletion.id).status == "completed"
-    gone = {"s3", "s40", "s7"}
-    assert system.newest().root == system.fresh_root([row for row in samples(0, 90) if row.sample_id not in gone])
+    deleted = {"s3", "s40", "s7"}
+    assert system.newest().root == system.fresh_root([row for row in samples(0, 90) if row.sample_id not in deleted])
     assert system.store.names("requests/") == []
 
 
@@ -188,12 +188,12 @@ def test_an_append_that_seemed_to_fail_is_noticed(system_of: SystemOf, monkeypat
     assert system.store.names("requests/") == []
 
 
-def test_a_start_tells_which_rows_are_gone_and_what_to_do(system_of: SystemOf) -> None:
+def test_a_start_names_the_missing_rows_and_says_what_to_do(system_of: SystemOf) -> None:
     system = system_of()
-    gone = [entry.rows_object for entry in system.newest().clusters[:2]]
-    for name in gone:
+    missing = [entry.rows_object for entry in system.newest().clusters[:2]]
+    for name in missing:
         system.store.purge(name, unfenced)
     with pytest.raises(ObjectMissingError, match=r"2 of the \d+ objects .* are missing") as caught:
         system.coordinator()
-    assert all(name in str(caught.value) for name in gone)
+    assert all(name in str(caught.value) for name in missing)
     assert "lmeraser restore" in str(caught.value)

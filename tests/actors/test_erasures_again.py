@@ -43,7 +43,7 @@ def test_a_row_object_that_cannot_be_read_holds_up_its_own_erasure_and_no_other(
     for _ in range(20):
         coordinator.step()
     assert coordinator.deletion(held).status == "accepted"
-    assert "Input/output error" in coordinator.status()["held_up"][held]
+    assert "Input/output error" in coordinator.status().held_up[held]
     assert coordinator.deletion(free).status != "accepted"
     store.sick = ""
 

@@ -24,6 +24,7 @@ from actors.ingests import IngestOutcome, put_rows
 from actors.owner import TuningJob
 from actors.owners import InProcessOwners, TuningResult
 from lmeraser.data import Sample
+from lmeraser.deletion import DeletionRequest
 from lmeraser.errors import FencedError, RequestError
 from lmeraser.proof.recompute import fresh_leaves
 from lmeraser.state.keys import load_signing_key
@@ -117,13 +118,13 @@ class World:
         return done.exception() or done.result()
 
     def delete(self, names: list[str], people: list[str]) -> None:
-        going = {one for one, row in self.rows.items() if one in names or row.subject_id in people}
-        self.coordinator.delete(names, people)
+        deleted = {name for name, row in self.rows.items() if name in names or row.subject_id in people}
+        self.coordinator.delete(DeletionRequest(tuple(names), tuple(people)))
         # What was named is remembered, whether the system held it or not.
-        self.erased |= going.union(names, people)
-        self.waiting |= going.union(names, people)
-        for one in going:
-            del self.rows[one]
+        self.erased |= deleted.union(names, people)
+        self.waiting |= deleted.union(names, people)
+        for name in deleted:
+            del self.rows[name]
 
     def step(self) -> None:
         for coordinator in list(self.replaced):

@@ -51,7 +51,7 @@ def test_a_subject_whose_name_is_a_sample_id_does_not_take_that_sample_along(sys
     ("one", "said"),
     [("", "is empty"), ("x" * 1025, "has 1025 characters"), ("\udce9", r"'\\udce9', which is not UTF-8")],
 )
-def test_what_no_row_is_called_is_refused_before_anything_is_written(system_of: SystemOf, one: str, said: str) -> None:
+def test_an_invalid_id_is_refused_before_anything_is_written(system_of: SystemOf, one: str, said: str) -> None:
     system = system_of()
     before = system.store.names()
     for samples_asked, subjects_asked in ((["s1", one], []), ([], ["u1", one])):
@@ -108,12 +108,12 @@ def index(pipeline: Pipeline, *rows: tuple[str, str | None]) -> RowIndex:
 
 def test_an_index_answers_with_ids_as_its_rows_have_them(system_of: SystemOf) -> None:
     pipeline = system_of(rows=0).pipeline()
-    found = index(pipeline, (APART, COMPOSED), ("b", APART), ("c", None), ("d", "c"))
-    assert COMPOSED in found and APART in found and "Zoe" not in found
-    assert found.held([COMPOSED, "b", "nobody"]) == (APART, "b")
-    assert set(found.of_subject(APART)) == set(found.of_subject(COMPOSED)) == {APART, "b"}
-    assert found.of_subject("c") == ("d",)
-    assert set(found.only([COMPOSED, "d", "nobody"]).sample_ids) == {APART, "d"}
-    assert set(found.without([COMPOSED, "nobody"]).sample_ids) == {"b", "c", "d"}
+    row_index = index(pipeline, (APART, COMPOSED), ("b", APART), ("c", None), ("d", "c"))
+    assert COMPOSED in row_index and APART in row_index and "Zoe" not in row_index
+    assert row_index.held([COMPOSED, "b", "nobody"]) == (APART, "b")
+    assert set(row_index.of_subject(APART)) == set(row_index.of_subject(COMPOSED)) == {APART, "b"}
+    assert row_index.of_subject("c") == ("d",)
+    assert set(row_index.only([COMPOSED, "d", "nobody"]).sample_ids) == {APART, "d"}
+    assert set(row_index.without([COMPOSED, "nobody"]).sample_ids) == {"b", "c", "d"}
     with pytest.raises(DuplicateSampleError, match="comes more than once"):
-        RowIndex.joining([found, index(pipeline, (COMPOSED, None))])
+        RowIndex.joining([row_index, index(pipeline, (COMPOSED, None))])

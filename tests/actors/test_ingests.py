@@ -55,7 +55,7 @@ def test_an_ingest_that_a_new_coordinator_does_not_know_is_refused_whole(system_
 
 
 @both
-def test_an_ingest_that_is_given_up_leaves_nothing(system_of: SystemOf) -> None:
+def test_an_abandoned_ingest_leaves_nothing(system_of: SystemOf) -> None:
     system = system_of()
     coordinator = system.coordinator()
     prefix = coordinator.begin_ingest()
@@ -66,13 +66,15 @@ def test_an_ingest_that_is_given_up_leaves_nothing(system_of: SystemOf) -> None:
 
 
 @both
-def test_an_ingest_that_falls_silent_is_given_up(system_of: SystemOf, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_ingest_that_does_not_renew_its_prefix_is_dropped(
+    system_of: SystemOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
     system = system_of()
     coordinator = system.coordinator()
     silent, renewed = coordinator.begin_ingest(), coordinator.begin_ingest()
     for prefix, start in ((silent, 200), (renewed, 210)):
         put(system, prefix, start, start + 10)
-    now = time.monotonic() + prefixes.SILENCE_S
+    now = time.monotonic() + prefixes.EXPIRY_S
     monkeypatch.setattr(time, "monotonic", lambda: now)
     coordinator.prefixes.renew(renewed)
     now += 1.0
@@ -157,7 +159,7 @@ def test_an_ingest_that_began_after_the_deletion_may_bring_the_row_back_by_force
 
 
 @both
-def test_rows_that_are_all_there_already_the_same_in_every_byte_are_not_added_again(system_of: SystemOf) -> None:
+def test_rows_that_the_store_holds_equal_in_every_byte_are_not_added_again(system_of: SystemOf) -> None:
     system = system_of()
     before = system.newest()
     coordinator = system.coordinator()
@@ -173,7 +175,7 @@ def test_rows_that_are_all_there_already_the_same_in_every_byte_are_not_added_ag
 @pytest.mark.parametrize(
     "changed", [{"label": 0}, {"subject_id": "another"}, {"image": picture(8)}], ids=lambda changed: next(iter(changed))
 )
-def test_rows_that_are_there_otherwise_are_refused(system_of: SystemOf, changed: dict[str, Any]) -> None:
+def test_rows_that_the_store_holds_with_other_content_are_refused(system_of: SystemOf, changed: dict[str, Any]) -> None:
     system = system_of()
     coordinator = system.coordinator()
     prefix = coordinator.begin_ingest()
@@ -185,7 +187,7 @@ def test_rows_that_are_there_otherwise_are_refused(system_of: SystemOf, changed:
     assert system.newest().rows == 90
 
 
-def test_an_ingest_of_nothing_adds_nothing(system_of: SystemOf) -> None:
+def test_an_empty_ingest_adds_nothing(system_of: SystemOf) -> None:
     coordinator = system_of().coordinator()
     done = coordinator.ingest(coordinator.begin_ingest())
     finish(coordinator)
@@ -193,9 +195,7 @@ def test_an_ingest_of_nothing_adds_nothing(system_of: SystemOf) -> None:
 
 
 @pytest.mark.parametrize("start", [200, 89], ids=["new rows", "a row that is there among them"])
-def test_a_sweep_that_fails_after_an_ingest_is_done_again_and_adds_nothing_twice(
-    system_of: SystemOf, start: int
-) -> None:
+def test_a_sweep_that_fails_after_an_ingest_is_repeated_and_adds_nothing_twice(system_of: SystemOf, start: int) -> None:
     original = system_of()
     store = NoPurge(Path(original.store.uri))
     system = replace(original, store=store)

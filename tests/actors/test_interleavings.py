@@ -27,8 +27,8 @@ from lmeraser.store import LocalStore
 
 # Of the rows that are there, s3 and s10 are the person's; of those that come, s30 and s31.
 PERSON = "person"
-THERE = [replace(row, subject_id=PERSON) if row.sample_id in ("s3", "s10") else row for row in samples(0, 16)]
-COMING = [replace(row, subject_id=PERSON) if row.sample_id in ("s30", "s31") else row for row in samples(28, 36)]
+STORED = [replace(row, subject_id=PERSON) if row.sample_id in ("s3", "s10") else row for row in samples(0, 16)]
+INGESTED = [replace(row, subject_id=PERSON) if row.sample_id in ("s30", "s31") else row for row in samples(28, 36)]
 # A sample that the deletion names and that the system does not hold yet.
 NAMED = "s33"
 _METHODS = ("get", "put", "put_if_absent", "exists", "names", "purge_below", "purge_partial")
@@ -81,7 +81,7 @@ for _name in _METHODS:
 @pytest.fixture(scope="module")
 def original(tmp_path_factory: pytest.TempPathFactory) -> System:
     system = build_system(tmp_path_factory.mktemp("interleavings"), "coarse", 0)
-    system.ingest(THERE)
+    system.ingest(STORED)
     return system
 
 
@@ -111,11 +111,11 @@ class World:
         held = {name for table in tables for name in table.sample_ids}
         assert PERSON not in {subject for table in tables for subject in table.subject_ids}
         assert NAMED not in held
-        assert newest.root == roots([row for row in (*THERE, *COMING) if row.sample_id in held])
-        assert {row.sample_id for row in THERE if row.subject_id != PERSON} <= held
+        assert newest.root == roots([row for row in (*STORED, *INGESTED) if row.sample_id in held])
+        assert {row.sample_id for row in STORED if row.subject_id != PERSON} <= held
         receipt = self.coordinator.receipt(self.deletion)
         assert covers(receipt, self.system.hash_key, PERSON)
-        images = [row.image for row in (*THERE, *COMING) if row.subject_id == PERSON] + [picture(33)]
+        images = [row.image for row in (*STORED, *INGESTED) if row.subject_id == PERSON] + [picture(33)]
         for name in self.store.names():
             data = self.store.get(name)
             assert not any(image in data for image in images), name
@@ -144,7 +144,7 @@ def test_no_interleaving_of_an_ingest_and_a_deletion_leaves_a_row_of_the_person(
     first: str,
     force: bool,
 ) -> None:
-    rows = original.pipeline().rows(COMING)
+    rows = original.pipeline().rows(INGESTED)
     for call in itertools.count(1):
         world = World(original, tmp_path / str(call), rows)
         begin, happen = (

@@ -124,8 +124,8 @@ def stepped(coordinator: Coordinator, done: Callable[[], bool]) -> None:
     until(step, 60)
 
 
-def fresh(system: System, *gone: str) -> str:
-    return system.fresh_root([row for row in samples(0, 90) if row.sample_id not in gone])
+def fresh(system: System, *deleted: str) -> str:
+    return system.fresh_root([row for row in samples(0, 90) if row.sample_id not in deleted])
 
 
 @each_error
@@ -143,7 +143,7 @@ def test_a_tuning_that_fails_for_any_reason_is_given_up_with_that_reason(broken:
     assert failed.reason is not None
     assert failed.reason.endswith(f"could not be tuned: {reason}")
     assert coordinator.deletion(second.id).status == "completed"
-    assert set(coordinator.status()["failed"].values()) == {reason}
+    assert set(coordinator.status().failed.values()) == {reason}
     broken.tunings = set()
     coordinator.retry(first.id)
     work(coordinator)
@@ -157,7 +157,7 @@ def test_a_restart_forgets_no_attempt(broken: Broken, between: int) -> None:
     deletion = coordinator.delete(DeletionRequest((largest(system)[0][1],)))
     coordinator.step()
     broken.tunings = untuned(system)
-    clusters = len(coordinator.status()["awaiting"])
+    clusters = len(coordinator.status().awaiting)
     while broken.coordinator().deletion(deletion.id).status == "erased":
         coordinator, before = broken.coordinator(), broken.tuned
         while broken.tuned < before + between and coordinator.step():
@@ -178,7 +178,7 @@ def test_a_deletion_fails_for_its_own_clusters_only_whenever_the_coordinator_res
     (_, bad), (_, good) = largest(system)[:2]
     first = coordinator.delete(DeletionRequest((bad,)))
     coordinator.step()
-    broken.tunings, clusters = untuned(system), len(coordinator.status()["awaiting"])
+    broken.tunings, clusters = untuned(system), len(coordinator.status().awaiting)
     second = coordinator.delete(DeletionRequest((good,)))
     coordinator.step()
     # Given up, and nobody is told yet.
@@ -205,11 +205,11 @@ def test_an_erasure_whose_rows_cannot_be_written_is_tried_again_and_holds_up_no_
     # Both wait together, so that one commit would erase both.
     first, second = coordinator.delete(DeletionRequest((bad,))), coordinator.delete(DeletionRequest((good,)))
     stepped(coordinator, lambda: coordinator.deletion(second.id).status == "completed")
-    told = coordinator.deletion(first.id)
-    assert told.status == "accepted"
-    assert told.reason == f"the rows of cluster {entry.key} could not be written: {reason}"
-    assert coordinator.status()["held_up"] == {first.id: told.reason}
-    assert [one.reason for one in coordinator.deletions()] == [told.reason, None]
+    deletion = coordinator.deletion(first.id)
+    assert deletion.status == "accepted"
+    assert deletion.reason == f"the rows of cluster {entry.key} could not be written: {reason}"
+    assert coordinator.status().held_up == {first.id: deletion.reason}
+    assert [one.reason for one in coordinator.deletions()] == [deletion.reason, None]
     assert not coordinator.idle()
     assert bad in rows_of(system, entry).sample_ids
     # What the tries have left is swept.
@@ -223,7 +223,7 @@ def test_an_erasure_whose_rows_cannot_be_written_is_tried_again_and_holds_up_no_
     work(again)
     assert again.idle()
     done = again.deletion(first.id)
-    assert (done.status, done.reason, again.status()["held_up"]) == ("completed", None, {})
+    assert (done.status, done.reason, again.status().held_up) == ("completed", None, {})
     verify_receipt(again.receipt(first.id), load_signing_key(system.keys).public_key())
     assert system.newest().root == fresh(system, bad, good, later)
 
@@ -245,7 +245,7 @@ def test_an_owner_that_fails_once_is_asked_again_at_once(broken: Broken, monkeyp
     assert coordinator.deletion(deletion.id).status == "erased"
 
 
-def test_an_ingest_whose_rows_cannot_be_written_is_refused_whole_and_may_come_again(broken: Broken) -> None:
+def test_an_ingest_whose_rows_cannot_be_written_is_refused_whole_and_can_be_repeated(broken: Broken) -> None:
     system, before = broken.system, broken.system.newest()
     broken.writes = {entry.rows_object for entry in before.clusters}
     with pytest.raises(OwnerFailedError, match="could not be written: MemoryError"):

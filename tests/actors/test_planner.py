@@ -50,7 +50,7 @@ def failed(planner: Planner, attempts: dict[str, Attempts], key: str) -> None:
     planner.pause(job(key))
 
 
-def test_the_nearest_deadline_comes_first_and_then_the_cheapest() -> None:
+def test_the_earliest_deadline_comes_first_and_then_the_cheapest_cluster() -> None:
     planner = Planner(lambda rows: rows >= 2, epochs=3, attempts={})
     ready = planner.ready(commit(a=50, b=10, c=30, d=20, e=1), {"a": "2026-01-02", "c": "2026-01-01"})
     assert keys(ready) == ["c", "a", "b", "d"]
@@ -132,7 +132,7 @@ def test_a_deletion_whose_tuning_keeps_failing_keeps_its_erasure_and_can_be_retr
     }
     bad = coordinator.delete(DeletionRequest((ids[first.key],)))
     coordinator.step()
-    owners.failing = frozenset(coordinator.status()["awaiting"])
+    owners.failing = frozenset(coordinator.status().awaiting)
     good = coordinator.delete(DeletionRequest((ids[second.key],)))
     coordinator.step()
     finish(coordinator)

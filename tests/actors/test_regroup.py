@@ -1,4 +1,4 @@
-"""What a change of rows has owners read."""
+"""The row objects that owners read for a change of rows."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ def entry(anchors: tuple[int, ...], bits: str) -> ClusterEntry:
     return ClusterEntry(key, anchors, bits, 1, f"rows/{key}/old.parquet", "leaf", f"specialists/{key}", "leaf")
 
 
-def leaving(*bits: str) -> RowIndex:
-    """Rows at anchor 7 that go, of subjects whose bits begin so."""
-    names = tuple(f"s{place}" for place in range(len(bits)))
-    bits_N = np.array([int(one.ljust(64, "0"), 2) for one in bits], np.uint64)
+def removed_rows(*bits: str) -> RowIndex:
+    """Rows at anchor 7, of subjects whose hashes begin with these bits."""
+    names = tuple(f"s{number}" for number in range(len(bits)))
+    bits_N = np.array([int(prefix.ljust(64, "0"), 2) for prefix in bits], np.uint64)
     return RowIndex(names, names, np.full(len(bits), 7, np.int32), bits_N)
 
 
@@ -39,7 +39,7 @@ def test_a_cluster_of_part_of_an_anchor_is_read_from_those_that_can_hold_its_row
 ) -> None:
     before = [entry((7,), bits) for bits in ("00", "01", "1")] + [entry((8, 9), "")]
     partition = Partition((*(Cluster(Region((7,), bits), 1) for bits in after), Cluster(Region((8, 9), ""), 1)))
-    regrouping = regroup(before, partition, leaving("00", "01", "1"), (), (), Position(1, 1))
+    regrouping = regroup(before, partition, removed_rows("00", "01", "1"), (), (), Position(1, 1))
     names = {one.rows_object: one.bits for one in before}
     assert {job.region.bits: [names[source.name] for source in job.sources] for job in regrouping.jobs} == sources
     assert [one.anchors for one in regrouping.kept] == [(8, 9)]
@@ -48,7 +48,7 @@ def test_a_cluster_of_part_of_an_anchor_is_read_from_those_that_can_hold_its_row
 def test_a_cluster_that_is_split_is_read_by_every_part() -> None:
     before = [entry((7,), "0"), entry((7,), "1")]
     partition = Partition(tuple(Cluster(Region((7,), bits), 1) for bits in ("00", "010", "011", "1")))
-    regrouping = regroup(before, partition, leaving("00"), (), (), Position(1, 1))
+    regrouping = regroup(before, partition, removed_rows("00"), (), (), Position(1, 1))
     assert {job.region.bits: [source.name for source in job.sources] for job in regrouping.jobs} == {
         bits: [before[0].rows_object] for bits in ("00", "010", "011")
     }

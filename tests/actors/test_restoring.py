@@ -11,6 +11,7 @@ import pytest
 from small_system import System, samples
 
 from actors import restoring
+from actors.coordinator import Coordinator
 from actors.ingests import IngestOutcome, put_rows
 from actors.owner import Owner
 from actors.restoring import RestoreResult, restore
@@ -62,8 +63,8 @@ def delete(system: System, samples: list[str], subjects: list[str] = [], steps: 
     return deletion
 
 
-def without(*gone: str) -> list[str]:
-    return [row.sample_id for row in ALL if row.sample_id not in gone]
+def without(*deleted: str) -> list[str]:
+    return [row.sample_id for row in ALL if row.sample_id not in deleted]
 
 
 def held(system: System) -> list[str]:
@@ -157,7 +158,7 @@ def test_a_row_that_was_erased_and_ingested_again_before_the_copy_stays(system: 
     assert held(copy) == without("s4")
 
 
-def test_a_restore_that_is_broken_off_opens_for_nobody_until_it_is_finished(
+def test_an_interrupted_restore_cannot_be_opened_until_it_is_finished(
     system: System, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     copy = copied(system, tmp_path / "copy")
@@ -165,9 +166,9 @@ def test_a_restore_that_is_broken_off_opens_for_nobody_until_it_is_finished(
     mirror = mirrored(system, tmp_path / "mirror")
     breaks: list[tuple[object, str]] = [
         (restoring, "copy_record"),
-        (restoring.RestoringCoordinator, "held"),
+        (Coordinator, "held"),
         (Owner, "write_rows"),
-        (restoring.RestoringCoordinator, "_sweep"),
+        (Coordinator, "_sweep"),
     ]
     for place, name in breaks:
         with monkeypatch.context() as patch:
@@ -214,7 +215,7 @@ def test_mirrors_of_other_stores_and_of_other_histories_are_refused(
 
 @pytest.mark.parametrize("starts", [1, 4])
 @pytest.mark.parametrize("broken_off", [False, True])
-def test_a_copy_that_was_only_opened_can_be_restored_all_the_same(
+def test_a_copy_that_was_only_opened_can_still_be_restored(
     system: System, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, starts: int, broken_off: bool
 ) -> None:
     copy = copied(system, tmp_path / "copy")
@@ -242,9 +243,7 @@ def test_a_copy_that_was_only_opened_can_be_restored_all_the_same(
     assert Log(copy.store).advance()[: len(records)] == records
 
 
-def test_a_copy_in_which_something_was_done_is_refused_and_a_fresh_one_asked_for(
-    system: System, tmp_path: Path
-) -> None:
+def test_a_copy_that_was_changed_is_refused_and_a_fresh_one_requested(system: System, tmp_path: Path) -> None:
     copy = copied(system, tmp_path / "copy")
     delete(system, ["s3"])
     mirror = mirrored(system, tmp_path / "mirror")

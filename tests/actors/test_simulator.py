@@ -41,13 +41,13 @@ def test_a_seed_gives_the_same_history_again(current: Current) -> None:
 
 
 @pytest.mark.parametrize("kept", KEPT, ids=lambda kept: kept.what)
-def test_a_history_that_once_went_wrong_goes_well(current: Current, kept: Kept) -> None:
+def test_a_history_that_once_failed_passes(current: Current, kept: Kept) -> None:
     outcome = run_again(current, kept.plan, kept.deviations)
     assert outcome.wrong is None, told(outcome)
 
 
 @pytest.mark.parametrize("kept", KEPT, ids=lambda kept: kept.what)
-def test_the_simulator_sees_when_the_code_is_broken(current: Current, kept: Kept) -> None:
+def test_the_simulator_notices_broken_code(current: Current, kept: Kept) -> None:
     """Where the code has changed, the same choices come at other moments, and others are tried."""
     with broken(kept.breakage):
         tried = chain(

@@ -24,8 +24,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from small_system import LABELS, System, picture, samples
 from until import until
 
-from actors.remote.names import coordinator_name, owner_name
-from actors.remote.owner_processes import NAMESPACE, StoreRef
+from actors.remote.names import NAMESPACE, coordinator_name, owner_name
+from actors.remote.placement import StoreRef
 from cluster.jobs import ingest, tune
 from cluster.runtime import coordinator_of, free_port
 from cluster.service import start_service, stop_service
@@ -100,7 +100,7 @@ def owner_that_starts(system: System, key: str) -> Any:
 
 
 def pid_of(actor: Any) -> int:
-    return int(ray.get(actor.place.remote()).pid)
+    return int(ray.get(actor.location.remote()).pid)
 
 
 def test_a_client_predicts_deletes_and_gets_a_receipt_over_http(running: tuple[System, Any], tmp_path: Path) -> None:
@@ -189,7 +189,7 @@ def test_rows_are_ingested_by_ray_workers_and_tuned_by_their_owners(system_of: S
     done = ingest(coordinator, site, system.manifest, source, skip_bad=False, force=False, report=no_report)
     status = tune(coordinator, no_report)
     end_actors(system.manifest.store_id)
-    assert (done.outcome.added, status["rows"], status["awaiting"]) == (60, 60, [])
+    assert (done.outcome.added, status.rows, status.awaiting) == (60, 60, ())
     assert system.store.names("incoming/") == []
     assert system.newest().root == system.fresh_root(rows)
 
@@ -204,7 +204,7 @@ def test_every_cluster_has_an_owner_of_its_own(running: tuple[System, Any]) -> N
 def test_a_coordinator_that_is_killed_finishes_what_it_accepted(running: tuple[System, Any]) -> None:
     system, coordinator = running
     deletion = ray.get(coordinator.delete.remote(DeletionRequest(("s3",))))
-    os.kill(ray.get(coordinator.place.remote()).pid, signal.SIGKILL)
+    os.kill(ray.get(coordinator.location.remote()).pid, signal.SIGKILL)
     completed(coordinator, deletion.id)
     assert system.newest().root == system.fresh_root(without("s3"))
 
@@ -213,7 +213,7 @@ def test_an_owner_that_is_killed_while_it_tunes_is_started_again(running: tuple[
     system, coordinator = running
     deletion = ray.get(coordinator.delete.remote(DeletionRequest(("s3",))))
     until = time.monotonic() + 120
-    while not (tuning := ray.get(coordinator.status.remote())["running"]) and time.monotonic() < until:
+    while not (tuning := ray.get(coordinator.status.remote()).running) and time.monotonic() < until:
         time.sleep(0.005)
     owner = ray.get_actor(owner_name(system.manifest.store_id, system.store.uri, tuning[0]), namespace=NAMESPACE)
     os.kill(pid_of(owner), signal.SIGKILL)
@@ -225,7 +225,7 @@ def test_an_owner_that_is_frozen_before_its_write_brings_nothing_back(running: t
     system, coordinator = running
     ray.get(coordinator.delete.remote(DeletionRequest(("s3",))))
     until = time.monotonic() + 120
-    while not (tuning := ray.get(coordinator.status.remote())["running"]) and time.monotonic() < until:
+    while not (tuning := ray.get(coordinator.status.remote()).running) and time.monotonic() < until:
         time.sleep(0.005)
     pid = pid_of(ray.get_actor(owner_name(system.manifest.store_id, system.store.uri, tuning[0]), namespace=NAMESPACE))
     os.kill(pid, signal.SIGSTOP)
@@ -248,11 +248,11 @@ def test_a_copied_store_is_another_system(running: tuple[System, Any], tmp_path:
     deletion = ray.get(start(copy).delete.remote(DeletionRequest(("s3",))))
     completed(start(copy), deletion.id)
     assert copy.newest().root == copy.fresh_root(without("s3"))
-    assert ray.get(coordinator.status.remote())["rows"] == system.newest().rows == 90
+    assert ray.get(coordinator.status.remote()).rows == system.newest().rows == 90
 
 
 def test_a_coordinator_has_one_name(running: tuple[System, Any]) -> None:
     system, coordinator = running
     again = start(system)
-    assert ray.get(again.status.remote())["term"] == ray.get(coordinator.status.remote())["term"]
+    assert ray.get(again.status.remote()).term == ray.get(coordinator.status.remote()).term
     assert ray.get_actor(coordinator_name(system.manifest.store_id, system.store.uri), namespace=NAMESPACE)

@@ -16,8 +16,8 @@ import ray
 from processes import kill, named
 from small_system import LABELS, System, samples
 
-from actors.remote.names import coordinator_name
-from actors.remote.owner_processes import NAMESPACE, StoreRef
+from actors.remote.names import NAMESPACE, coordinator_name
+from actors.remote.placement import StoreRef
 from cluster.jobs import IngestSummary, ingest
 from cluster.runtime import coordinator_of
 from lmeraser.config import SourceConfig
@@ -30,7 +30,7 @@ ROWS = 600
 DRIVER = """
 import sys, threading
 from actors.remote.names import coordinator_name
-from actors.remote.owner_processes import StoreRef
+from actors.remote.placement import StoreRef
 from cluster.jobs import ingest
 from cluster.runtime import connect, coordinator_of
 from lmeraser.config import SourceConfig

@@ -16,7 +16,7 @@ from processes import named
 from small_system import System, samples
 from until import until
 
-from actors.remote.owner_processes import StoreRef
+from actors.remote.placement import StoreRef
 from cluster.runtime import coordinator_of
 from lmeraser.config import OwnersConfig
 from lmeraser.data import Sample
@@ -47,7 +47,7 @@ class Watch:
     def until(self, left: threading.Event) -> None:
         """Look again and again."""
         while not left.is_set():
-            self._seen.append((time.monotonic(), set(named("ray::OwnerProcess"))))
+            self._seen.append((time.monotonic(), set(named("ray::OwnerActor"))))
             left.wait(0.05)
 
     def most(self) -> int:
@@ -77,19 +77,19 @@ def test_rows_go_from_many_clusters_and_all_are_tuned_by_few_processes(few: tupl
     gone = [*(f"s{number}" for number in numbers), *at_once]
     assert system.newest().root == system.fresh_root(without(*gone))
     assert set(system.store.names("rows/")) == {entry.rows_object for entry in system.newest().clusters}
-    assert len(ray.get(coordinator.owner_places.remote())) <= MOST
+    assert len(ray.get(coordinator.owner_locations.remote())) <= MOST
 
 
 def test_an_owner_comes_back_after_it_was_idle(few: tuple[System, Any]) -> None:
     system, coordinator = few
     first = ray.get(coordinator.delete.remote(DeletionRequest(("s3",))))
     completed(coordinator, first.id)
-    assert any(map(has_torch, named("ray::OwnerProcess")))
+    assert any(map(has_torch, named("ray::OwnerActor")))
     # One that has tuned goes; light ones of the largest clusters take its place.
-    until(lambda: True if not any(map(has_torch, named("ray::OwnerProcess"))) else None, LONGEST_S)
+    until(lambda: True if not any(map(has_torch, named("ray::OwnerActor"))) else None, LONGEST_S)
     sizes = sorted(system.newest().clusters, key=lambda entry: (-entry.rows, entry.key))
     ready = {entry.key for entry in sizes[:MOST]}
-    until(lambda: set(ray.get(coordinator.owner_places.remote())) == ready or None, LONGEST_S)
+    until(lambda: set(ray.get(coordinator.owner_locations.remote())) == ready or None, LONGEST_S)
     second = ray.get(coordinator.delete.remote(DeletionRequest(("s4",))))
     completed(coordinator, second.id)
     assert system.newest().root == system.fresh_root(without("s3", "s4"))

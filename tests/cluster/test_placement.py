@@ -15,7 +15,7 @@ import pytest
 import torch
 from small_system import System, samples
 
-from actors.remote.nodes import OWNERS_PART_OF_GPU, Placement
+from actors.remote.placement import OWNERS_GPU_SHARE, Placement
 from cluster.placement import gpu_share, owner_placement, tuning_bytes
 from lmeraser.config import OwnersConfig
 from lmeraser.state.log import Log
@@ -32,10 +32,10 @@ CONTEXT = 600_000_000  # before any tensor
 
 @pytest.mark.parametrize("owners", [1, 2, 3, 5, 7, 30])
 def test_as_many_owners_share_a_gpu_as_its_memory_allows(owners: int) -> None:
-    needed = int(OWNERS_PART_OF_GPU * 24 * GIB / owners)
+    needed = int(OWNERS_GPU_SHARE * 24 * GIB / owners)
     share = gpu_share(needed, 24 * GIB)
     assert Placement(0.001, share, "", 16, 60.0).owners_per_gpu == owners
-    assert share * owners <= OWNERS_PART_OF_GPU
+    assert share * owners <= OWNERS_GPU_SHARE
     assert share * 24 * GIB >= needed * 0.99
 
 
@@ -103,7 +103,7 @@ def test_an_owner_that_tunes_is_on_the_gpu_that_ray_gave_it_and_one_that_waits_h
     resident = {one["key"]: one["device"] for one in told["tuned"] if one["owner"] == "resident"}
     on_gpu = Counter(device for device in resident.values() if device != "CPU")
     # Two owners of 0.35 fit beside what else runs on a GPU.
-    assert on_gpu.total() == min(8, told["status"]["tunings"])
+    assert on_gpu.total() == min(8, told["tunings"])
     assert set(on_gpu) <= {f"GPU {number}" for number in range(4)}
     assert max(on_gpu.values()) == 2
     assert {one["node_id"] for one in told["tuned"] if one["owner"] == "resident"} == {told["node_id"]}

@@ -19,7 +19,7 @@ from named_actors import end_actors
 from processes import named
 from small_system import System, picture, samples
 
-from actors.remote.owner_processes import StoreRef
+from actors.remote.placement import StoreRef
 from cluster.rollout import roll
 from cluster.runtime import coordinator_of, free_port
 from cluster.service import start_service, stop_service
@@ -30,7 +30,7 @@ from lmeraser.errors import NotReadyError
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_local")]
 SystemOf = Callable[..., System]
 ROOT = Path(__file__).parent.parent.parent
-ACTORS = ("ray::CoordinatorProcess", "ray::OwnerProcess", "ray::ServeReplica")
+ACTORS = ("ray::CoordinatorActor", "ray::OwnerActor", "ray::ServeReplica")
 
 
 class Caller:
@@ -60,7 +60,7 @@ def test_all_processes_are_replaced_while_predictions_are_answered(system_of: Sy
     system = system_of()
     site = StoreRef(system.store.uri, str(system.keys))
     coordinator = coordinator_of(site, system.manifest)
-    term = ray.get(coordinator.status.remote())["term"]
+    term = ray.get(coordinator.status.remote()).term
     url = start_service(system.store, system.keys, ServingConfig(), "127.0.0.1", free_port())
     try:
         caller = Caller(url)

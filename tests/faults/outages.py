@@ -38,7 +38,8 @@ from small_system import build_system, picture
 from until import until
 
 from actors.remote.coordinator_actor import open_coordinator
-from actors.remote.owner_processes import NAMESPACE, StoreRef
+from actors.remote.names import NAMESPACE
+from actors.remote.placement import StoreRef
 from cluster.authentication import authenticate
 from cluster.placement import owner_placement
 from cluster.runtime import free_port
@@ -51,7 +52,7 @@ VICTIMS = {
     "replica": "ray::ServeReplica",
     "Serve proxy": "ray::ProxyActor",
     "Serve controller": "ray::ServeController",
-    "coordinator": "ray::CoordinatorProcess",
+    "coordinator": "ray::CoordinatorActor",
 }
 RAYLET = "raylet of a node with a replica"
 ROWS = 24

@@ -122,7 +122,7 @@ def _part(seeds: range) -> Tally:
     return tally
 
 
-def campaign(histories: int, seed: int, workers: int) -> Tally:
+def run_all(histories: int, seed: int, workers: int) -> Tally:
     """Histories of the seeds from ``seed`` on, on so many processes."""
     seeds = range(seed, seed + histories)
     parts = [seeds[start : start + _PART] for start in range(0, len(seeds), _PART)]
@@ -184,7 +184,7 @@ def main() -> int:
         with seams() as current:
             print(*run_seed(current, arguments.seed).trace, sep="\n")
     begun = time.monotonic()
-    tally = campaign(arguments.histories, arguments.seed, arguments.workers)
+    tally = run_all(arguments.histories, arguments.seed, arguments.workers)
     if arguments.out is not None:
         page = table(tally, arguments.histories, arguments.seed, time.monotonic() - begun)
         arguments.out.write_text(page)

@@ -1,9 +1,9 @@
 """Two coordinators on one store, with every pair of pauses between their steps.
 
-The first coordinator erases a row, tunes, and gives an ingest up. It is stopped at one boundary of a deletion, as a
-process that is frozen. A second coordinator takes over, erases another row, and is stopped at a boundary as well. Then
-the first goes on to its end, and after it the second. Nothing that was acknowledged may be lost, the root has to be
-that of a fresh run on the remaining rows, and every object of the newest commit has to be there.
+The first coordinator erases a row, tunes, and abandons an ingest. It is stopped at one fail point of a deletion, like
+a frozen process. A second coordinator takes over, erases another row, and is stopped at a fail point as well. Then the
+first goes on to its end, and after it the second. Nothing that was acknowledged may be lost, the root has to be that of
+a fresh run on the remaining rows, and every object of the newest commit has to exist.
 
     python tests/faults/takeovers.py --out docs/evidence/takeovers.md
 """
@@ -47,7 +47,7 @@ ABANDONED = samples(30, 34)
 
 
 class Takeovers:
-    """Runs over one store that was built once."""
+    """Runs on copies of one store."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -59,7 +59,7 @@ class Takeovers:
         self._roots: dict[frozenset[str], str] = {}
 
     def run(self, first_at: str, second_at: str) -> list[str]:
-        """One run; what is wrong afterwards."""
+        """One run; gives what is wrong afterwards."""
         self._runs += 1
         store = LocalStore(self._folder / str(self._runs))
         for name in self._original.store.names():
@@ -67,7 +67,7 @@ class Takeovers:
         system = replace(self._original, store=store)
         acknowledged: list[str] = []
         first, second = self._coordinator(system), None
-        # An ingest that the first one has to sweep away.
+        # An ingest that the first coordinator has to sweep away.
         prefix = first.begin_ingest()
         put_rows(store, system.hash_key, f"{prefix}0", self._abandoned)
         paused = Paused(lambda: self._work(first, FIRST, acknowledged, prefix), first_at)
@@ -97,17 +97,17 @@ class Takeovers:
         store, newest = system.store, system.newest()
         missing = sorted(newest.objects().difference(store.names()))
         if missing:
-            yield f"{len(missing)} objects of the newest commit are gone, such as {missing[0]}"
+            yield f"{len(missing)} objects of the newest commit are missing, such as {missing[0]}"
             return
-        # Started anew, as an operator would: whatever was asked for is carried out.
+        # Restarted, as by an operator: every request is carried out.
         finish(self._coordinator(system))
         newest = system.newest()
         tables = [RowTable.from_parquet(store.get(entry.rows_object), "") for entry in newest.clusters]
         held = {name for table in tables for name in table.sample_ids}
         if lost := held.intersection(acknowledged):
             yield f"acknowledged and not erased: {sorted(lost)}"
-        if gone := {row.sample_id for row in ROWS} - held - {FIRST, SECOND}:
-            yield f"rows that nobody deleted are gone: {sorted(gone)}"
+        if missing_rows := {row.sample_id for row in ROWS} - held - {FIRST, SECOND}:
+            yield f"rows that nobody deleted are missing: {sorted(missing_rows)}"
         if newest.root != self._root([row for row in ROWS if row.sample_id in held]):
             yield "the root is not that of a fresh run"
         listed = {name for prefix in DATA_FOLDERS for name in store.names(prefix)}
@@ -119,7 +119,7 @@ class Takeovers:
             if receipt["completed"] is None:
                 yield f"deletion {name} is completed, and its receipt does not say so"
         if names := store.names("requests/"):
-            yield f"{len(names)} requests are left in clear"
+            yield f"{len(names)} requests remain in clear"
 
     def _root(self, rows: list[Sample]) -> str:
         key = frozenset(row.sample_id for row in rows)
@@ -129,53 +129,53 @@ class Takeovers:
 
 
 def pairs() -> list[tuple[str, str]]:
-    """Every pair of boundaries."""
-    names = [boundary.value for boundary in FailPoint]
+    """Every pair of fail points."""
+    names = [step.value for step in FailPoint]
     return list(itertools.product(names, names))
 
 
-def campaign(every: int, say: Callable[[str], None]) -> dict[str, list[str]]:
-    """Every so many pairs; the faults by the boundary at which the first coordinator was stopped."""
-    faults: dict[str, list[str]] = {boundary.value: [] for boundary in FailPoint}
+def run_all(every: int, report: Callable[[str], None]) -> dict[str, list[str]]:
+    """Every n-th pair; gives the faults by the fail point at which the first coordinator was stopped."""
+    faults: dict[str, list[str]] = {step.value: [] for step in FailPoint}
     with tempfile.TemporaryDirectory(prefix="lmeraser-takeovers-") as folder:
         takeovers = Takeovers(Path(folder))
         for first_at, second_at in pairs()[::every]:
             wrong = takeovers.run(first_at, second_at)
-            say(f"{first_at} / {second_at}: {len(wrong)} wrong")
+            report(f"{first_at} / {second_at}: {len(wrong)} wrong")
             faults[first_at] += (f"{first_at} / {second_at}: {fault}" for fault in wrong)
     return faults
 
 
 def table(faults: dict[str, list[str]]) -> str:
     """The faults as a page."""
-    each = len(FailPoint)
+    points = len(FailPoint)
     lines = [
         "# Two coordinators on one store",
         "",
         f"`python tests/faults/takeovers.py`, {datetime.now(UTC).date().isoformat()}, {os.cpu_count()} CPU cores.",
-        "The first coordinator is stopped at the boundary named, a second one takes over and is stopped at each",
-        "boundary in turn, then the first goes on, then the second; the script says what is looked at afterwards.",
+        "The first coordinator is stopped at the named fail point, a second one takes over and is stopped at each",
+        "fail point in turn, then the first goes on, then the second; the script says what is checked afterwards.",
         "",
         "| the first is stopped at | runs | wrong |",
         "| --- | ---: | ---: |",
-        *(f"| {name} | {each} | {len(found)} |" for name, found in faults.items()),
-        f"| **all** | {each * each} | {sum(map(len, faults.values()))} |",
+        *(f"| {name} | {points} | {len(each)} |" for name, each in faults.items()),
+        f"| **all** | {points * points} | {sum(map(len, faults.values()))} |",
     ]
     return "\n".join(lines) + "\n"
 
 
 def main() -> int:
-    """Run all pairs; 1 when anything was lost or wrong."""
+    """Run all pairs; 1 if anything was lost or wrong."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--every", type=int, default=1, help="run one pair in so many")
+    parser.add_argument("--every", type=int, default=1, help="run every n-th pair")
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
-    faults = campaign(arguments.every, lambda line: print(line, flush=True))
+    faults = run_all(arguments.every, lambda line: print(line, flush=True))
     if arguments.out is not None:
         arguments.out.write_text(table(faults))
-    found = [fault for each in faults.values() for fault in each]
-    print(*found, sep="\n")
-    return 1 if found else 0
+    all_faults = [fault for each in faults.values() for fault in each]
+    print(*all_faults, sep="\n")
+    return 1 if all_faults else 0
 
 
 if __name__ == "__main__":

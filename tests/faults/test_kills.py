@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-CAMPAIGN = Path(__file__).parent / "campaign.py"
+CAMPAIGN = Path(__file__).parent / "crash_points.py"
 TAKEOVERS = Path(__file__).parent / "takeovers.py"
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-MEDIA = Path(__file__).parent / "media.py"
+MEDIA = Path(__file__).parent / "disk_faults.py"
 ALLOWED = "mount -t tmpfs tmpfs /mnt && umount /mnt"
 
 

@@ -9,7 +9,7 @@ import pytest
 from processes import kill, named
 from small_system import System, picture, samples
 
-from actors.remote.owner_processes import StoreRef
+from actors.remote.placement import StoreRef
 from cluster.runtime import coordinator_of, free_port
 from cluster.service import start_service, stop_service
 from lmeraser import Client, Prediction

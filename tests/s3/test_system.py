@@ -14,7 +14,8 @@ from s3_server import S3Server
 from small_system import LABELS, System, finish, picture, samples
 from until import until
 
-from actors.remote.owner_processes import NAMESPACE, StoreRef
+from actors.remote.names import NAMESPACE
+from actors.remote.placement import StoreRef
 from cluster.cli.options import read_config
 from cluster.pretrain import pretrain
 from cluster.runtime import coordinator_of, free_port

@@ -110,10 +110,10 @@ def answering(system_of: SystemOf, replicas: list[ReplicaProcess]) -> tuple[Coor
 
 def erase(coordinator: Coordinator) -> tuple[float, int]:
     """Carry a deletion out until it is erased; when that was, and the commit without the rows."""
-    deletion = coordinator.delete(DeletionRequest((f"s{coordinator.status()['commit']}",)))
+    deletion = coordinator.delete(DeletionRequest((f"s{coordinator.status().commit}",)))
     coordinator.step()
     assert coordinator.deletion(deletion.id).status == "erased"
-    number = coordinator.status()["commit"]
+    number = coordinator.status().commit
     assert isinstance(number, int)
     return time.monotonic(), number
 

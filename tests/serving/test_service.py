@@ -211,7 +211,7 @@ def test_an_idempotency_conflict_gets_409(system_of: SystemOf) -> None:
 
 def test_an_empty_system_answers_with_a_503_problem(system_of: SystemOf) -> None:
     service = Service(system_of())
-    service.coordinator.coordinator.delete(DeletionRequest(tuple(row.sample_id for row in samples(0, 90)), ()))
+    service.coordinator.coordinator.delete(DeletionRequest(tuple(row.sample_id for row in samples(0, 90))))
     service.coordinator.finish()
     service.caught_up()
     for method, path, body in (("POST", "/v1/predict", {"images": ["AAAA"]}), ("GET", "/readyz", None)):

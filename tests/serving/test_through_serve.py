@@ -10,7 +10,7 @@ import httpx2
 import pytest
 from small_system import System, picture
 
-from actors.remote.owner_processes import StoreRef
+from actors.remote.placement import StoreRef
 from cluster.runtime import coordinator_of
 from cluster.service import start_service, stop_service
 from lmeraser import Client, Prediction

@@ -18,7 +18,8 @@ from ray.cluster_utils import Cluster
 from until import until
 
 from actors.remote.coordinator_actor import open_coordinator
-from actors.remote.owner_processes import NAMESPACE, StoreRef
+from actors.remote.names import NAMESPACE
+from actors.remote.placement import StoreRef
 from actors.remote.process import ProcessLocation
 from cluster.authentication import authenticate
 from cluster.placement import owner_placement
@@ -38,7 +39,7 @@ def places(store: str, keys: str, folder: str) -> list[str]:
         manifest = load_manifest(opened)
         placement = owner_placement(OwnersConfig(max_resident_owners=1), opened, manifest)
         coordinator = open_coordinator(StoreRef(str(copy), keys), manifest.store_id, placement)
-        found.append(ray.get(coordinator.place.remote()).node_id)
+        found.append(ray.get(coordinator.location.remote()).node_id)
         found += until(partial(nodes_of_owners, coordinator), 120)
         ray.kill(coordinator)
     return found
@@ -46,7 +47,7 @@ def places(store: str, keys: str, folder: str) -> list[str]:
 
 def nodes_of_owners(coordinator: Any) -> list[str] | None:
     """Where its owners run, once some do."""
-    places: dict[str, ProcessLocation] = ray.get(coordinator.owner_places.remote())
+    places: dict[str, ProcessLocation] = ray.get(coordinator.owner_locations.remote())
     return [place.node_id for place in places.values()] or None
 
 

@@ -17,7 +17,8 @@ from typing import Any
 import ray
 from until import until
 
-from actors.remote.owner_processes import NAMESPACE, StoreRef
+from actors.remote.names import NAMESPACE
+from actors.remote.placement import StoreRef
 from cluster.authentication import authenticate
 from cluster.runtime import coordinator_of
 from lmeraser.deletion import DeletionRequest
@@ -77,22 +78,22 @@ def fails(site: StoreRef, folder: Path, rows: list[str], told: dict[str, Any]) -
     def attempts() -> list[dict[str, Any]]:
         return [record.body for record in Log(store).advance() if record.kind == "attempt"]
 
-    told["term"] = ray.get(coordinator.status.remote())["term"]
+    told["term"] = ray.get(coordinator.status.remote()).term
     how.write_text("tuning started|OutOfMemoryError|CUDA out of memory.")
     first = delete(rows[0])
     told["out of memory"] = until(lambda: attempts() or None, LONGEST_S)[0]["reason"]
     how.unlink()
     reaches(first, "completed")
-    told["then"] = ray.get(coordinator.status.remote())["term"]
+    told["then"] = ray.get(coordinator.status.remote()).term
 
     how.write_text("rows read|RuntimeError|CUDA error: an illegal memory access was encountered")
     second = delete(rows[1])
-    until(lambda: ray.get(coordinator.status.remote())["held_up"] or None, LONGEST_S)
+    until(lambda: ray.get(coordinator.status.remote()).held_up or None, LONGEST_S)
     held_up = ray.get(coordinator.deletion.remote(second))
     told["held up"] = [held_up.status, held_up.reason]
     how.unlink()
     reaches(second, "completed")
-    told["at last"] = ray.get(coordinator.status.remote())["term"]
+    told["at last"] = ray.get(coordinator.status.remote()).term
 
     before = len(attempts())
     how.write_text("tuning started|RuntimeError|CUDA error: an illegal memory access was encountered")
@@ -113,7 +114,7 @@ def fails(site: StoreRef, folder: Path, rows: list[str], told: dict[str, Any]) -
 def restarted(coordinator: Any, term: int) -> bool | None:
     """Whether another term has begun."""
     try:
-        return ray.get(coordinator.status.remote())["term"] > term or None
+        return ray.get(coordinator.status.remote()).term > term or None
     except ray.exceptions.RayActorError:
         time.sleep(0.2)
         return None

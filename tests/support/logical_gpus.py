@@ -14,8 +14,8 @@ from typing import Any
 import ray
 from until import until
 
-from actors.remote.names import owner_name
-from actors.remote.owner_processes import NAMESPACE, StoreRef
+from actors.remote.names import NAMESPACE, owner_name
+from actors.remote.placement import StoreRef
 from cluster.cli import output
 from cluster.cli.clusters import list_all
 from cluster.runtime import coordinator_of
@@ -50,13 +50,13 @@ def tell(store: str, keys: str, rows: list[str]) -> dict[str, Any]:
     told: dict[str, Any] = {"node_id": ray.get_runtime_context().get_node_id()}
     manifest = load_manifest(open_store(store))
     coordinator = coordinator_of(StoreRef(store, keys), manifest, OwnersConfig(gpus_per_owner=SHARE, idle_s=600.0))
-    clusters = ray.get(coordinator.status.remote())["clusters"]
-    until(lambda: len(ray.get(coordinator.owner_places.remote())) == clusters or None, LONGEST_S)
+    clusters = ray.get(coordinator.status.remote()).clusters
+    until(lambda: len(ray.get(coordinator.owner_locations.remote())) == clusters or None, LONGEST_S)
     told["waiting"] = listed(store)
     told["free"] = ray.available_resources()["GPU"]
     deletion = ray.get(coordinator.delete.remote(DeletionRequest(tuple(rows))))
     until(lambda: ray.get(coordinator.deletion.remote(deletion.id)).status == "completed" or None, LONGEST_S)
-    told["status"] = ray.get(coordinator.status.remote())
+    told["tunings"] = ray.get(coordinator.status.remote()).tunings
     told["tuned"] = listed(store)
     owners = {
         one["key"]: ray.get_actor(owner_name(manifest.store_id, store, one["key"]), namespace=NAMESPACE)

@@ -7,7 +7,7 @@ import time
 
 import ray
 
-from actors.remote.owner_processes import NAMESPACE
+from actors.remote.names import NAMESPACE
 
 
 def end_actors(store_id: str) -> None:

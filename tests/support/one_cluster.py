@@ -10,7 +10,7 @@ import time
 
 import ray
 
-from actors.remote.owner_processes import StoreRef
+from actors.remote.placement import StoreRef
 from cluster.runtime import connect, coordinator_of
 from lmeraser.deletion import DeletionRequest
 from lmeraser.state.manifest import load_manifest
@@ -23,5 +23,5 @@ if __name__ == "__main__":
     if sample_ids:
         print(ray.get(coordinator.delete.remote(DeletionRequest(tuple(sample_ids)))).id, flush=True)
     else:
-        print(ray.get(coordinator.status.remote())["term"], flush=True)
+        print(ray.get(coordinator.status.remote()).term, flush=True)
     time.sleep(600)

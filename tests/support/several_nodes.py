@@ -21,7 +21,8 @@ import ray
 from ray.cluster_utils import Cluster
 from until import until
 
-from actors.remote.owner_processes import NAMESPACE, StoreRef
+from actors.remote.names import NAMESPACE
+from actors.remote.placement import StoreRef
 from cluster.authentication import authenticate
 from cluster.jobs import ingest
 from cluster.runtime import coordinator_of, free_port
@@ -62,9 +63,9 @@ def deletes_and_loses_a_node(second: Any, told: dict[str, Any], arguments: list[
         client.predict(picture)
 
         def place_of_tuning() -> Any | None:
-            status, places = ray.get([coordinator.status.remote(), coordinator.owner_places.remote()])
+            status, places = ray.get([coordinator.status.remote(), coordinator.owner_locations.remote()])
             told["nodes"] = sorted({place.node_id for place in places.values()} | set(told.get("nodes", ())))
-            running = [places[key] for key in status["running"] if key in places]
+            running = [places[key] for key in status.running if key in places]
             return next((place for place in running if place.node_id == second.node_id), None)
 
         place = until(place_of_tuning, LONGEST_S)
@@ -80,11 +81,11 @@ def deletes_and_loses_a_node(second: Any, told: dict[str, Any], arguments: list[
                 return None
 
         until(completed, LONGEST_S)
-        until(lambda: ray.get(coordinator.status.remote())["idle"] or None, LONGEST_S)
+        until(lambda: ray.get(coordinator.status.remote()).idle or None, LONGEST_S)
         told["seconds"] = round(time.monotonic() - killed, 1)
         told["alive"] = sum(node["Alive"] for node in ray.nodes())
         # A specialist's commit is not waited for by anybody: a replica loads it in the background.
-        newest = ray.get(coordinator.status.remote())["commit"]
+        newest = ray.get(coordinator.status.remote()).commit
         told["commit"] = until(
             lambda: found if (found := client.predict(picture).commit) == newest else None, LONGEST_S
         )

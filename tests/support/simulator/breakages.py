@@ -59,7 +59,7 @@ BREAKAGES = (
     ),
     Breakage(
         "the lease is not waited out",
-        "actors.coordinator:Coordinator._erase",
+        "actors.coordinator:Coordinator._wait_out_lease",
         "        time.sleep(self._lease_s)\n",
         "",
     ),
@@ -89,7 +89,7 @@ BREAKAGES = (
     ),
     Breakage(
         "rows are those that the request named when it was accepted",
-        "actors.requests:Intake.resolve",
+        "actors.requests:Requests.resolve",
         "for each in _rows_of(request, index)}",
         "for each in _rows_of(request, index) if sample_hash(self._hash_key, each) in recorded.samples}",
     ),
@@ -114,7 +114,7 @@ BREAKAGES = (
     ),
     Breakage(
         "a request that its coordinator did not live to record is left",
-        "actors.requests:Intake.adopt",
+        "actors.requests:Requests.adopt",
         "self._store.names(REQUESTS)",
         "[]",
     ),

@@ -1,4 +1,4 @@
-"""Those who ask: people who delete, jobs that ingest, replicas that answer."""
+"""The clients of a history: people who delete, jobs that ingest, replicas that answer."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _PAUSE_S = 1.0
 
 
 class Clients:
-    """What the events of a plan do."""
+    """Carries out the events of a plan."""
 
     def __init__(
         self,
@@ -46,33 +46,33 @@ class Clients:
         self._coordinators = coordinators
 
     def delete(self, event: Delete) -> None:
-        """Ask until there is an answer, of one coordinator after the other, with the same idempotency key."""
-        asked = RequestedDeletion(event.name, event.samples, event.subjects)
-        self._ledger.asked.append(asked)
+        """Send the request to one coordinator after another, with the same idempotency key, until one answers."""
+        requested = RequestedDeletion(event.name, event.samples, event.subjects)
+        self._ledger.requested.append(requested)
         names = tuple(f"row-{number:02d}" for number in event.samples)
 
-        def ask(coordinator: Coordinator) -> Deletion:
+        def send(coordinator: Coordinator) -> Deletion:
             deletion = coordinator.delete(DeletionRequest(names, event.subjects, event.name))
-            asked.answered = deletion.id
+            requested.answered = deletion.id
             return deletion
 
         for attempt in range(_ATTEMPTS):
             try:
-                found = self._coordinator(event.cluster + attempt).call("delete", ask)
+                deletion = self._coordinator(event.cluster + attempt).call("delete", send)
             except (DiedError, LMEraserError) as error:
                 self._scheduler.note(f"is told {type(error).__name__}: {error}")
                 self._scheduler.sleep(_PAUSE_S)
                 continue
-            self._scheduler.note(f"is told {found.status}: rows {found.rows}, unknown {found.unknown}")
+            self._scheduler.note(f"is told {deletion.status}: rows {deletion.rows}, unknown {deletion.unknown}")
             return
 
     def ingest(self, event: Ingest) -> None:
-        """Bring rows as the job on the cluster does; once more where it is told to start again."""
+        """Add rows as the job on the cluster does; once more if it has to start again."""
         for attempt in range(2 if event.again else 1):
             ingested = Ingested(event.rows, event.force)
             self._ledger.ingested.append(ingested)
             try:
-                told = self._bring(event, ingested, event.cluster + attempt)
+                outcome = self._add(event, ingested, event.cluster + attempt)
             except DuplicateSampleError as error:
                 self._scheduler.note(f"is told {type(error).__name__}: {error}")
                 return
@@ -80,47 +80,47 @@ class Clients:
                 self._scheduler.note(f"is told {type(error).__name__}: {error}")
                 self._scheduler.sleep(_PAUSE_S)
                 continue
-            self._scheduler.note(f"is told {told}")
+            self._scheduler.note(f"is told {outcome}")
             return
 
-    def _bring(self, event: Ingest, ingested: Ingested, cluster: int) -> Any:
-        coordinator = self._coordinator(cluster)
+    def _add(self, event: Ingest, ingested: Ingested, cluster: int) -> Any:
+        actor = self._coordinator(cluster)
 
-        def begin(one: Coordinator) -> str:
-            ingested.asked_at = self._scheduler.points
-            ingested.prefix = one.begin_ingest()
+        def begin(coordinator: Coordinator) -> str:
+            ingested.requested_at = self._scheduler.points
+            ingested.prefix = coordinator.begin_ingest()
             ingested.began_at = self._scheduler.points
             return ingested.prefix
 
-        prefix = coordinator.call("begin", begin)
+        prefix = actor.call("begin", begin)
         try:
             samples = [row.sample() for row in event.rows]
-            for place in range(event.objects):
-                part = samples[place :: event.objects]
+            for number in range(event.objects):
+                part = samples[number :: event.objects]
                 if part:
-                    put_rows(self._store, HASH_KEY, f"{prefix}{place}", self._ground.pipeline.rows(part))
-                coordinator.call("renew", lambda one: one.prefixes.renew(prefix))
+                    put_rows(self._store, HASH_KEY, f"{prefix}{number}", self._ground.pipeline.rows(part))
+                actor.call("renew", lambda coordinator: coordinator.prefixes.renew(prefix))
             if event.ending == "abandon":
                 raise RequestError("the client gives up")
             if event.ending == "silent":
-                return "nothing, and ends without a word"
-            future = coordinator.call("ingest", lambda one: one.ingest(prefix, event.force))
-            process = coordinator.process
+                return "nothing, and ends without abandoning its prefix"
+            future = actor.call("ingest", lambda coordinator: coordinator.ingest(prefix, event.force))
+            process = actor.process
             self._scheduler.wait(lambda: future.done() or not process.alive)
             if not future.done():
                 raise DiedError(process.name)
-            told = future.result()
-            if told.added + told.present + told.erased != len(event.rows):
-                self._scheduler.fail(WrongError("outcome", f"{event.name} brought {len(event.rows)} rows: {told}"))
+            outcome = future.result()
+            if outcome.added + outcome.present + outcome.erased != len(event.rows):
+                self._scheduler.fail(WrongError("outcome", f"{event.name} has {len(event.rows)} rows: {outcome}"))
         except BaseException as error:
             if isinstance(error, DiedError | LMEraserError):
                 try:
-                    coordinator.call("abandon", lambda one: one.prefixes.drop(prefix))
+                    actor.call("abandon", lambda coordinator: coordinator.prefixes.drop(prefix))
                 except DiedError:
                     pass
             raise
         ingested.succeeded, ingested.ended_at = True, self._scheduler.points
-        return told
+        return outcome
 
     def serve(self, event: Serve) -> None:
         """Look, answer, and look again, as ``Replica.predict`` does."""
@@ -141,7 +141,7 @@ class Clients:
         current.stop()
 
     def _snapshot(self, commit: Commit, _previous: Snapshot | None) -> Snapshot:
-        """Stands for ``serving.snapshot.load_snapshot``."""
+        """Replaces ``serving.snapshot.load_snapshot``."""
         read_heads(self._store, HASH_KEY, commit)
         snapshot: Any = SimpleNamespace(commit=commit)
         return snapshot
@@ -151,8 +151,8 @@ class Clients:
         return self._scheduler.now_s
 
     def _coordinator(self, cluster: int) -> CoordinatorActor:
-        """One that has not ended, once it is there or half a minute is over."""
-        living = [one for one in self._coordinators if not one.ended] or self._coordinators
-        found = living[cluster % len(living)]
-        self._scheduler.wait(lambda: found.ended or found.coordinator is not None, self._scheduler.now_s + 30.0)
-        return found
+        """A coordinator that has not ended, once it runs or after half a minute."""
+        living = [actor for actor in self._coordinators if not actor.ended] or self._coordinators
+        chosen = living[cluster % len(living)]
+        self._scheduler.wait(lambda: chosen.ended or chosen.coordinator is not None, self._scheduler.now_s + 30.0)
+        return chosen

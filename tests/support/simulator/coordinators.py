@@ -24,11 +24,11 @@ Unexpected = Callable[[Process, BaseException], None]
 
 
 class DiedError(Exception):
-    """Raised when a process ended during a call: what was asked for may have happened."""
+    """Raised when a process ended during a call, whose effect may have happened."""
 
 
 class CoordinatorActor:
-    """The coordinator of one Ray cluster; one that dies is started again, but for one that was replaced."""
+    """The coordinator of one Ray cluster; it is restarted when it dies, unless it was replaced."""
 
     def __init__(
         self,
@@ -39,7 +39,7 @@ class CoordinatorActor:
         slots: int,
         unexpected: Unexpected,
     ) -> None:
-        """Start it; ``unexpected`` is told of errors that end it, with its process."""
+        """Start it; ``unexpected`` is called with its process and the error that ends it."""
         self._scheduler = scheduler
         self._store = store
         self._ground = ground
@@ -71,7 +71,7 @@ class CoordinatorActor:
         """Call a method of the coordinator, on a thread of its process.
 
         Raises:
-            DiedError: when the process is not there, or dies meanwhile.
+            DiedError: when there is no process, or when it dies meanwhile.
         """
         process, coordinator = self.process, self.coordinator
         if coordinator is None or not process.alive:
@@ -119,12 +119,12 @@ class CoordinatorActor:
             if working:
                 self._scheduler.point("step")
             else:
-                # The pause is short in truth, and grows here only so that it costs little.
+                # The real pause is short; it grows here only to keep the simulation cheap.
                 self._called = False
                 self._scheduler.wait(lambda: self._called, self._scheduler.now_s + pause_s)
 
     def _keep(self) -> None:
-        """What Ray does: start one again that died, but for one that ended for good."""
+        """What Ray does: restart a coordinator that died, unless it ended for good."""
         while True:
             self._scheduler.wait(lambda: self.ended or not self.process.alive)
             if self.ended:

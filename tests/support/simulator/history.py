@@ -1,4 +1,4 @@
-"""One history: a plan and its choices, run to rest and looked at."""
+"""One history: a plan and its choices, run until everything is at rest, and checked."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from simulator.scheduler import NoRestError, Process, Scheduler, Task
 from simulator.seams import Current
 from simulator.store import MemoryStore
 
-MOST_POINTS = 15_000
-# An ingest that says nothing for a minute is given up.
+MAX_POINTS = 15_000
+# An ingest that does not renew its prefix for a minute is dropped.
 _CLOSING_S = 100.0
 
 
@@ -30,10 +30,10 @@ class Outcome:
     """How a history ended.
 
     Attributes:
-        wrong: what did not hold, by kind, and in words; None where all did.
+        kind, wrong: the invariant that did not hold, and a message; None if all held.
         deviations: the choices that were made.
         trace: what happened, line by line.
-        late: objects that a replaced coordinator's owners wrote too late, and that lay there until the next start.
+        late: how many objects a replaced coordinator's owners wrote too late, which stayed until the next start.
     """
 
     plan: Plan
@@ -57,7 +57,7 @@ def run_seed(current: Current, seed: int) -> Outcome:
 
 
 def run_plan(current: Current, plan: Plan, seed: int) -> Outcome:
-    """A plan that is known, with the choices of a seed."""
+    """The history of a known plan, with the choices of a seed."""
     return _drawn(current, plan, random.Random(seed))
 
 
@@ -69,7 +69,7 @@ def _drawn(current: Current, plan: Plan, generator: random.Random) -> Outcome:
 
 
 def run_again(current: Current, plan: Plan, deviations: Iterable[Deviation]) -> Outcome:
-    """A history that is known."""
+    """The history of a known plan and known choices."""
     outcome = _run(current, plan, Given(deviations))
     outcome.deviations = tuple(deviations)
     return outcome
@@ -77,7 +77,7 @@ def run_again(current: Current, plan: Plan, deviations: Iterable[Deviation]) -> 
 
 def _run(current: Current, plan: Plan, choices: Choices) -> Outcome:
     objects = _begin(current, plan.max_cluster_rows, plan.min_tuned_rows, plan.first)
-    scheduler = Scheduler(choices, MOST_POINTS)
+    scheduler = Scheduler(choices, MAX_POINTS)
     current.begin(scheduler, 1_000_000)
     world = World(scheduler, plan, dict(objects))
     return world.run()
@@ -86,20 +86,20 @@ def _run(current: Current, plan: Plan, choices: Choices) -> Outcome:
 @lru_cache(maxsize=64)
 def _begin(current: Current, max_cluster_rows: int, min_tuned_rows: int, first: tuple[Row, ...]) -> dict[str, bytes]:
     """The objects of a store at rest that holds these rows."""
-    made = ground(max_cluster_rows, min_tuned_rows).objects
+    objects = ground(max_cluster_rows, min_tuned_rows).objects
     if not first:
-        return made
-    scheduler = Scheduler(Given(()), MOST_POINTS)
+        return objects
+    scheduler = Scheduler(Given(()), MAX_POINTS)
     current.begin(scheduler, 0)
     events = (Start("first", 0.0), Ingest("ingest", 0.0, 0, first, 1, False, "complete", False))
-    world = World(scheduler, Plan(max_cluster_rows, min_tuned_rows, 1, (), events), dict(made))
+    world = World(scheduler, Plan(max_cluster_rows, min_tuned_rows, 1, (), events), dict(objects))
     outcome = world.run()
     assert outcome.wrong is None, (outcome.wrong, outcome.trace)
     return world.store.objects
 
 
 class World:
-    """Everything that a history holds."""
+    """Everything that takes part in a history."""
 
     def __init__(self, scheduler: Scheduler, plan: Plan, objects: dict[str, bytes]) -> None:
         self._scheduler = scheduler
@@ -119,7 +119,7 @@ class World:
         self._late: set[str] = set()
 
     def run(self) -> Outcome:
-        """Run it, and look."""
+        """Run it, and check the invariants."""
         outcome = Outcome(self._plan, ())
         starting = [event for event in self._plan.events if isinstance(event, Start)]
         self._start(starting[0].name)
@@ -178,7 +178,7 @@ class World:
         )
 
     def _close(self, tasks: list[Task]) -> None:
-        """Wait until all is at rest, and look; have a new coordinator take over, and look again."""
+        """Wait until all is at rest, and check; have a new coordinator take over, and check again."""
         self._scheduler.wait(lambda: all(task.ended or not task.process.alive for task in tasks))
         self._await_rest()
         self._scheduler.sleep(_CLOSING_S)
@@ -192,8 +192,10 @@ class World:
             self._invariants.at_rest("after a new start")
 
     def _await_rest(self) -> None:
-        """Until nobody has anything to do, and has looked for it."""
-        steps = {id(one): one.steps for one in self._coordinators}
+        """Wait until every coordinator has looked for work and found none."""
+        steps = {id(actor): actor.steps for actor in self._coordinators}
         self._scheduler.wait(
-            lambda: all(one.idle() and (one.ended or one.steps > steps[id(one)] + 1) for one in self._coordinators)
+            lambda: all(
+                actor.idle() and (actor.ended or actor.steps > steps[id(actor)] + 1) for actor in self._coordinators
+            )
         )

@@ -41,7 +41,7 @@ class Invariants:
         self.late: dict[str, Process] = {}
 
     def watch(self, verb: str, name: str, data: bytes | None) -> None:
-        """Told by the store of each effect."""
+        """Called by the store after each effect."""
         if verb != "write":
             self._scheduler.note(f"{verb} {name}")
         if self._ledger.restoring:
@@ -50,7 +50,7 @@ class Invariants:
             if verb == "write":
                 self._written_at[name] = self._scheduler.points
                 if (process := self._replaced()) is not None and not name.startswith("incoming/"):
-                    # Gone again where the write is finished, or lost its race.
+                    # Removed again when the write is finished, or has lost its race.
                     self.late[f".partial/{name}"] = process
             elif verb == "put" and data is not None:
                 self.late.pop(f".partial/{name}", None)
@@ -66,35 +66,35 @@ class Invariants:
             self._scheduler.fail(error)
 
     def restored(self) -> None:
-        """A restore is done: from here on all holds again, at once."""
+        """A restore is done: from here on every invariant holds again."""
         names = sorted(name for name in self._objects() if name.startswith("log/"))
         self._ledger.read((self._objects()[name] for name in names), self._scheduler.points)
         try:
             self._check_named()
-            for one in self._ledger.asked:
-                if one.erased:
-                    self._check_erased(one)
+            for deletion in self._ledger.requested:
+                if deletion.erased:
+                    self._check_erased(deletion)
         except WrongError as error:
             self._scheduler.fail(error)
 
     def answered(self, commit: int) -> None:
-        """A replica answers from this commit now."""
-        for one in self._ledger.asked:
-            if one.erased and one.committed is not None and commit < one.committed:
-                what = f"from commit {commit}, and {one.key} was erased by commit {one.committed}"
+        """Called when a replica answers from this commit."""
+        for deletion in self._ledger.requested:
+            if deletion.erased and deletion.committed is not None and commit < deletion.committed:
+                what = f"from commit {commit}, and {deletion.key} was erased by commit {deletion.committed}"
                 self._scheduler.fail(WrongError("late answer", what))
 
     def unexpected(self, process: Process, error: BaseException) -> None:
-        """A coordinator ended with an error that is neither a replacement nor a failure of the medium."""
-        told = f"{process.name}: {type(error).__name__}: {error}"
+        """Called when a coordinator ended with an error that is neither a replacement nor a failure of the medium."""
+        message = f"{process.name}: {type(error).__name__}: {error}"
         if not isinstance(error, LMEraserError):
-            self._scheduler.fail(WrongError("crash", told))
+            self._scheduler.fail(WrongError("crash", message))
         elif isinstance(error, ObjectMissingError) and "requests/" in str(error):
-            # A coordinator that was replaced has removed a request that it had refused, and the new one had adopted:
-            # that one starts again, and makes it anew from the log.
+            # A replaced coordinator has removed a request that it had refused and that the new one had adopted: the new
+            # one restarts, and rebuilds the request from the log.
             self.restarts += 1
         elif process.name == self._ledger.newest:
-            self._scheduler.fail(WrongError("coordinator ended", told))
+            self._scheduler.fail(WrongError("coordinator ended", message))
 
     def _put(self, name: str, data: bytes) -> None:
         if name.startswith("log/"):
@@ -106,22 +106,22 @@ class Invariants:
             if kind == "commit":
                 self._check_named()
             elif kind == "erased":
-                for one in about:
-                    self._check_erased(one)
+                for deletion in about:
+                    self._check_erased(deletion)
         elif not name.startswith(("rows/", "specialists/", "heads/", "requests/")):
             pass
         elif (process := self._replaced()) is not None:
             self.late[name] = process
         elif name.startswith(DATA_FOLDERS):
-            found = held_in(data, name.startswith("heads/")) & self._ledger.gone()
-            if found:
-                raise WrongError("erased row", f"row {min(found)} is written to {name} after its erasure")
+            erased = held_in(data, name.startswith("heads/")) & self._ledger.erased_rows()
+            if erased:
+                raise WrongError("erased row", f"row {min(erased)} is written to {name} after its erasure")
 
     def _check_named(self) -> None:
         commit = self._ledger.commit
         missing = commit.objects() - self._objects().keys() if commit is not None else set()
         if commit is not None and missing:
-            raise WrongError("object lost", f"commit {commit.number} names {sorted(missing)[0]}, which is not there")
+            raise WrongError("object lost", f"commit {commit.number} names {sorted(missing)[0]}, which is missing")
 
     def _replaced(self) -> Process | None:
         """The process that runs now, if it is of a coordinator that was replaced."""
@@ -131,22 +131,22 @@ class Invariants:
         return task.process
 
     def _excused(self) -> set[str]:
-        """What may lie there until the next start: heads and requests of a replaced coordinator, and what its owners
-        did not live to remove."""
+        """What may stay until the next start: heads and requests of a replaced coordinator, and what its owners did not
+        live to remove."""
         return {
             name for name, process in self.late.items() if "heads/" in name or "requests/" in name or not process.alive
         }
 
     def _check_erased(self, deletion: RequestedDeletion) -> None:
-        gone = {row for row in range(ROWS) if deletion.names(row)}
-        gone = {row for row in gone if not self._ledger.may_hold(row, deletion)}
+        named = {row for row in range(ROWS) if deletion.names(row)}
+        erased = {row for row in named if not self._ledger.may_hold(row, deletion)}
         for name, data in self._data():
             if name in self.late:
                 continue
-            found = held_in(data, "heads/" in name) & gone
-            if found and not self._may_wait(name, deletion):
+            held = held_in(data, "heads/" in name) & erased
+            if held and not self._may_wait(name, deletion):
                 raise WrongError(
-                    "erased row", f"row {min(found)} of {deletion.key} is in {name} when it counts as erased"
+                    "erased row", f"row {min(held)} of {deletion.key} is in {name} although it counts as erased"
                 )
 
     def _receipt_of(self, deletion_id: str) -> dict[str, Any]:
@@ -165,7 +165,7 @@ class Invariants:
         name = name.removeprefix(".partial/")
         if not name.startswith("incoming/"):
             return False
-        ingest = next((one for one in self._ledger.ingested if one.prefix and name.startswith(one.prefix)), None)
+        ingest = next((each for each in self._ledger.ingested if each.prefix and name.startswith(each.prefix)), None)
         assert deletion.committed_at is not None and deletion.recorded_at is not None
         if ingest is None:
             return False
@@ -182,7 +182,7 @@ class Invariants:
                 yield name, data
 
     def at_rest(self, when: str) -> None:
-        """Nothing is asked for, running or awaited."""
+        """Called when nothing is requested, running or awaited."""
         try:
             self._rest(when)
         except WrongError as error:
@@ -197,27 +197,29 @@ class Invariants:
         rows = rows_in(tables)
         numbers = {row.number for row in rows}
         if len(rows) != sum(map(len, tables)):
-            raise WrongError("rows", f"{when}, a row is there more than once")
+            raise WrongError("rows", f"{when}, a row is stored more than once")
         if commit.root != self._ground.root(rows):
             raise WrongError("root", f"{when}, the root is not that of a fresh run on {sorted(numbers)}")
         if unwanted := numbers & self._ledger.unwanted():
-            raise WrongError("deleted row", f"{when}, row {min(unwanted)} is there, and was deleted")
+            raise WrongError("deleted row", f"{when}, row {min(unwanted)} is stored, and was deleted")
         if missing := self._ledger.due() - numbers:
-            raise WrongError("lost row", f"{when}, row {min(missing)} is not there, and was ingested")
-        if alien := rows - {row for one in self._ledger.ingested for row in one.rows}:
-            raise WrongError("alien row", f"{when}, {min(alien)} is there, and nobody brought it")
-        for one in self._ledger.asked:
-            if one.answered is not None and not (one.id == one.answered and one.completed):
-                raise WrongError("lost request", f"{when}, {one.key} was accepted and is not completed")
-            if one.completed:
-                verify_receipt(self._receipt_of(one.id), SIGNING_KEY.public_key())
-        left = {name for name, _ in self._data()} - commit.objects() - (self._excused() if when == "at rest" else set())
-        if left:
+            raise WrongError("lost row", f"{when}, row {min(missing)} is missing, and was ingested")
+        if alien := rows - {row for ingest in self._ledger.ingested for row in ingest.rows}:
+            raise WrongError("alien row", f"{when}, {min(alien)} is stored, and was never ingested")
+        for deletion in self._ledger.requested:
+            if deletion.answered is not None and not (deletion.id == deletion.answered and deletion.completed):
+                raise WrongError("lost request", f"{when}, {deletion.key} was accepted and is not completed")
+            if deletion.completed:
+                verify_receipt(self._receipt_of(deletion.id), SIGNING_KEY.public_key())
+        unnamed = {name for name, _ in self._data()} - commit.objects()
+        if unnamed := unnamed - (self._excused() if when == "at rest" else set()):
             holding = [
-                name for name in left if held_in(dict(self._data())[name], "heads/" in name) & self._ledger.gone()
+                name
+                for name in unnamed
+                if held_in(dict(self._data())[name], "heads/" in name) & self._ledger.erased_rows()
             ]
             kind = "erased row left" if holding else "left over"
-            raise WrongError(kind, f"{when}, no commit names {sorted(holding or left)[0]}")
+            raise WrongError(kind, f"{when}, no commit names {sorted(holding or unnamed)[0]}")
         requests = {name for name, _ in self.store.kept() if name.removeprefix(".partial/").startswith("requests/")}
         if requests := requests - (self._excused() if when == "at rest" else set()):
             raise WrongError("left over", f"{when}, {min(requests)} is left")

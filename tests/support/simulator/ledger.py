@@ -1,4 +1,4 @@
-"""What was asked for and what was answered, told by the clients; and what the log says, read as it is written."""
+"""What clients have requested and been told, and what the log says, which is read as it is written."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from simulator.rows import ALL, HASH_KEY, SUBJECTS, Row
 
 @dataclass(eq=False)
 class RequestedDeletion:
-    """One deletion that a client asks for.
+    """One deletion that a client requests.
 
     Attributes:
         key: its idempotency key.
         samples, subjects: ids that it names; those of samples as row numbers.
-        recorded_at: when the log had it, as a count of the history's points; None while it has not.
+        recorded_at: when it was recorded, as a count of the history's points; None before.
         answered: the id that a client was told.
     """
 
@@ -37,7 +37,7 @@ class RequestedDeletion:
     answered: str | None = None
 
     def names(self, row: int) -> bool:
-        """Whether it is about this row."""
+        """Whether it names this row."""
         return row in self.samples or SUBJECTS[row] in self.subjects
 
 
@@ -46,15 +46,15 @@ class Ingested:
     """One ingest that a client makes.
 
     Attributes:
-        asked_at, began_at: when its prefix was asked for, and when it was made.
-        succeeded: whether its client was told that the rows are there.
-        ended_at: when it was told.
+        requested_at, began_at: when its prefix was requested, and when it was made.
+        succeeded: whether its client was told that the rows are added.
+        ended_at: when its client was told.
     """
 
     rows: tuple[Row, ...]
     force: bool
     prefix: str = ""
-    asked_at: int = -1
+    requested_at: int = -1
     began_at: int = -1
     succeeded: bool = False
     ended_at: int = -1
@@ -62,14 +62,14 @@ class Ingested:
 
 @dataclass
 class Ledger:
-    """The state of a history as an onlooker knows it.
+    """The state of a history as an observer knows it.
 
     Attributes:
-        commit: the newest.
+        commit: the newest commit.
         newest: name of the process that opened the newest term.
     """
 
-    asked: list[RequestedDeletion] = field(default_factory=list)
+    requested: list[RequestedDeletion] = field(default_factory=list)
     ingested: list[Ingested] = field(default_factory=list)
     commit: Commit | None = None
     newest: str = ""
@@ -77,93 +77,97 @@ class Ledger:
     restoring: bool = False
 
     def forget(self, records: int, copied_at: int) -> None:
-        """The store is an older copy now, and of the log only so many records are known."""
+        """Note that the store is now an older copy, and that only so many records of the log are known."""
         self.restoring = True
         self.commit = None
-        for one in self.asked:
-            if one.record is not None and one.record > records:
-                one.id = one.answered = one.recorded_at = one.record = None
-            one.erased = one.completed = False
-            one.committed = one.committed_at = None
+        for deletion in self.requested:
+            if deletion.record is not None and deletion.record > records:
+                deletion.id = deletion.answered = deletion.recorded_at = deletion.record = None
+            deletion.erased = deletion.completed = False
+            deletion.committed = deletion.committed_at = None
         for ingest in self.ingested:
             ingest.succeeded &= ingest.ended_at <= copied_at
 
     def read(self, log: Iterable[bytes], at: int) -> None:
-        """Take in the records of a log that is there; those of which nothing is known have come by now."""
+        """Replay an existing log; deletions that were unknown so far count as recorded now."""
         self.restoring = False
         self.term = 0
         for data in log:
             self.record(data, self.newest, at)
 
     def deletion(self, deletion_id: str) -> RequestedDeletion | None:
-        """The deletion with this id, as far as a client asked for it."""
-        return next((one for one in self.asked if one.id == deletion_id), None)
+        """The deletion with this id, if a client requested it."""
+        return next((deletion for deletion in self.requested if deletion.id == deletion_id), None)
 
     def record(self, data: bytes, process: str, at: int) -> tuple[str, list[RequestedDeletion]]:
-        """Take in a record; its kind, and the deletions that it is about."""
+        """Replay a record; gives its kind and the deletions that it is about."""
         value = json.loads(data)
         kind, body = value["kind"], value["body"]
         about: list[RequestedDeletion] = []
         if kind == "term":
             self.newest, self.term = process, value["term"]
         elif kind == "request":
-            for one in self.asked:
-                if HASH_KEY.of("idempotency", one.key) == body["idempotency"]:
-                    one.id, one.record = body["id"], value["number"]
-                    one.recorded_at = at if one.recorded_at is None else one.recorded_at
-                    about.append(one)
+            for deletion in self.requested:
+                if HASH_KEY.of("idempotency", deletion.key) == body["idempotency"]:
+                    deletion.id, deletion.record = body["id"], value["number"]
+                    deletion.recorded_at = at if deletion.recorded_at is None else deletion.recorded_at
+                    about.append(deletion)
         elif kind == "commit":
             self.commit = Commit.from_record(Record(**value, digest=hashlib.sha256(data).hexdigest()))
-            for one in (self.deletion(each.id) for each in self.commit.erasures):
-                if one is not None:
-                    one.committed, one.committed_at = value["number"], at
-                    about.append(one)
-        elif (one := self.deletion(body.get("id", ""))) is not None:
-            one.erased |= kind == "erased"
-            one.completed |= kind == "completed"
-            about.append(one)
+            for deletion in (self.deletion(each.id) for each in self.commit.erasures):
+                if deletion is not None:
+                    deletion.committed, deletion.committed_at = value["number"], at
+                    about.append(deletion)
+        elif (deletion := self.deletion(body.get("id", ""))) is not None:
+            deletion.erased |= kind == "erased"
+            deletion.completed |= kind == "completed"
+            about.append(deletion)
         return kind, about
 
     def may_hold(self, row: int, deletion: RequestedDeletion) -> bool:
-        """Whether the row may be there although this deletion names it: it was brought back with force since."""
+        """Whether the row may be stored although this deletion names it: it was ingested again with force since."""
         assert deletion.recorded_at is not None
         return any(
-            one.force and one.began_at > deletion.recorded_at and row in {each.number for each in one.rows}
-            for one in self.ingested
+            ingest.force and ingest.began_at > deletion.recorded_at and row in {each.number for each in ingest.rows}
+            for ingest in self.ingested
         )
 
-    def gone(self) -> set[int]:
-        """Rows that no object may hold now: an erased deletion names them."""
+    def erased_rows(self) -> set[int]:
+        """Rows that no object may hold now, because an erased deletion names them."""
         return {
             row
-            for one in self.asked
-            if one.erased
+            for deletion in self.requested
+            if deletion.erased
             for row in range(len(SUBJECTS))
-            if one.names(row) and not self.may_hold(row, one)
+            if deletion.names(row) and not self.may_hold(row, deletion)
         }
 
     def unwanted(self) -> set[int]:
-        """Rows that may not be there at rest: a deletion that was answered names them."""
+        """Rows that may not be stored at rest, because an acknowledged deletion names them."""
         return {
             row
-            for one in self.asked
-            if one.answered is not None and one.recorded_at is not None
+            for deletion in self.requested
+            if deletion.answered is not None and deletion.recorded_at is not None
             for row in range(len(SUBJECTS))
-            if one.names(row) and not self.may_hold(row, one)
+            if deletion.names(row) and not self.may_hold(row, deletion)
         }
 
     def due(self) -> set[int]:
-        """Rows that must be there at rest: an ingest brought them, and no deletion that counts for it names them."""
-        found: set[int] = set()
+        """Rows that must be stored at rest: an ingest added them, and no deletion that applies to it names them."""
+        due: set[int] = set()
         for ingest in self.ingested:
             if not ingest.succeeded:
                 continue
             for row in {each.number for each in ingest.rows}:
-                naming = [one for one in self.asked if one.names(row)]
-                after = [one for one in naming if one.recorded_at is None or one.recorded_at > ingest.asked_at]
+                naming = [deletion for deletion in self.requested if deletion.names(row)]
+                after = [
+                    deletion
+                    for deletion in naming
+                    if deletion.recorded_at is None or deletion.recorded_at > ingest.requested_at
+                ]
                 if not (after if ingest.force else naming):
-                    found.add(row)
-        return found
+                    due.add(row)
+        return due
 
 
 def rows_in(tables: Collection[Any]) -> set[Row]:

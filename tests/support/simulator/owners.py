@@ -1,4 +1,4 @@
-"""Owners in processes of their own, as Ray has them: they outlive their coordinator, until its successor ends them."""
+"""Owners in processes of their own, as with Ray: they outlive their coordinator until its successor ends them."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class SimulatedOwners:
         calls = {
             key: self._call(key, "rows", lambda owner, job=job: owner.write_rows(job)) for key, job in pending.items()
         }
-        self._scheduler.wait(lambda: all(one.ended or not one.process.alive for one in calls.values()))
+        self._scheduler.wait(lambda: all(call.ended or not call.process.alive for call in calls.values()))
         outcomes = {key: _outcome(call) for key, call in calls.items()}
         self._end([key for key, outcome in outcomes.items() if isinstance(outcome, OwnerFailedError)])
         return outcomes
@@ -74,9 +74,9 @@ class SimulatedOwners:
     def stop_tuning(self, keys: Collection[str]) -> None:
         jobs = [job for job in self._tunings.values() if job.key in keys and job.key in self._cluster.owners]
         calls = [self._call(job.key, "cancel", lambda owner, job=job: owner.cancel(job.target)) for job in jobs]
-        waited_s = self._scheduler.now_s + 2.0
+        deadline_s = self._scheduler.now_s + 2.0
         for job, call in zip(jobs, calls, strict=True):
-            self._scheduler.wait(lambda call=call: call.ended or not call.process.alive, waited_s)
+            self._scheduler.wait(lambda call=call: call.ended or not call.process.alive, deadline_s)
             if not call.ended:
                 self._end([job.key])
 
@@ -84,23 +84,23 @@ class SimulatedOwners:
         self._end(keys)
 
     def _call(self, key: str, verb: str, work: Callable[[Owner], Any]) -> Task:
-        found = self._cluster.owners.get(key)
-        if found is None or not found.process.alive:
+        actor = self._cluster.owners.get(key)
+        if actor is None or not actor.process.alive:
             self._cluster.started += 1
             process = Process(f"{self._cluster.name}.owner{self._cluster.started}")
             pipeline: Any = self._ground.pipeline
             owner = Owner(self._store, self._ground.manifest, HASH_KEY, key, lambda: pipeline)
-            found = self._cluster.owners[key] = OwnerActor(owner, process)
-        owner = found.owner
+            actor = self._cluster.owners[key] = OwnerActor(owner, process)
+        owner = actor.owner
         self._cluster.started += 1
-        name = f"{found.process.name}.{verb}{self._cluster.started}"
-        return self._scheduler.spawn(found.process, name, lambda: work(owner))
+        name = f"{actor.process.name}.{verb}{self._cluster.started}"
+        return self._scheduler.spawn(actor.process, name, lambda: work(owner))
 
     def _end(self, keys: Collection[str]) -> None:
         for key in list(keys):
-            found = self._cluster.owners.pop(key, None)
-            if found is not None:
-                self._scheduler.kill(found.process)
+            actor = self._cluster.owners.pop(key, None)
+            if actor is not None:
+                self._scheduler.kill(actor.process)
 
 
 def _outcome(call: Task) -> Any:

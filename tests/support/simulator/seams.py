@@ -19,7 +19,7 @@ from unittest.mock import patch
 
 from actors.backlog import Backlog
 from actors.planner import Planner
-from actors.requests import Intake
+from actors.requests import Requests
 from lmeraser.hashing import HashKey
 from lmeraser.state import merkle
 from lmeraser.state.rows import RowTable
@@ -150,7 +150,7 @@ def seams() -> Iterator[Current]:
         *((module, "fail_point", CURRENT.fail_point) for module in STEPS),
         *((module, "ThreadPoolExecutor", Inline) for module in EXECUTORS),
         *((module, "deterministic", nullcontext) for module in NUMERICS),
-        ("actors.coordinator", "Intake", partial(Intake, clock=CURRENT.monotonic)),
+        ("actors.coordinator", "Requests", partial(Requests, clock=CURRENT.monotonic)),
         ("actors.coordinator", "Backlog", partial(Backlog, clock=CURRENT.monotonic)),
         ("actors.tunings", "Planner", partial(Planner, clock=CURRENT.monotonic)),
         ("serving.lease", "Future", here(partial(threads.Waiting, CURRENT.now), Future)),

@@ -1,4 +1,4 @@
-"""Makes a history that goes wrong as short as it can be, as long as it goes wrong in the same way."""
+"""Shortens a failing history as far as it still fails in the same way."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from simulator.seams import Current
 T = TypeVar("T")
 
 
-def shrunk(current: Current, outcome: Outcome, most_runs: int = 3000) -> Outcome:
-    """A shorter history that ends with the same kind of wrong."""
+def shrunk(current: Current, outcome: Outcome, max_runs: int = 3000) -> Outcome:
+    """A shorter history that violates the same invariant."""
     best = outcome
-    left = most_runs
+    remaining = max_runs
 
     def fails(candidate: Plan, deviations: Sequence[object]) -> bool:
-        nonlocal best, left
-        if left <= 0:
+        nonlocal best, remaining
+        if remaining <= 0:
             return False
-        left -= 1
+        remaining -= 1
         tried = run_again(current, candidate, tuple(deviations))  # type: ignore[arg-type]
         if tried.kind != outcome.kind:
             return False
@@ -30,14 +30,14 @@ def shrunk(current: Current, outcome: Outcome, most_runs: int = 3000) -> Outcome
         return True
 
     before = None
-    while before != (best.plan, best.deviations) and left > 0:
+    while before != (best.plan, best.deviations) and remaining > 0:
         before = (best.plan, best.deviations)
         _fewer(best.plan.events[1:], lambda events: fails(_with(best.plan, events), best.deviations))
         _fewer(best.deviations, lambda deviations: fails(best.plan, deviations))
         _fewer(best.plan.first, lambda first: fails(replace(best.plan, first=tuple(first)), best.deviations))
-        for place, event in enumerate(best.plan.events):
+        for index, event in enumerate(best.plan.events):
             for simpler in _simpler(event):
-                events = [*best.plan.events[:place], simpler, *best.plan.events[place + 1 :]]
+                events = [*best.plan.events[:index], simpler, *best.plan.events[index + 1 :]]
                 if fails(replace(best.plan, events=tuple(events)), best.deviations):
                     break
         for plan in _simpler_stores(best.plan):
@@ -50,7 +50,7 @@ def _with(plan: Plan, events: Sequence[Event]) -> Plan:
 
 
 def _fewer(values: Sequence[T], fails: Callable[[Sequence[T]], bool]) -> None:
-    """Leave out parts, large ones first, while it still fails."""
+    """Leave out parts, large ones first, as long as the history still fails."""
     values = list(values)
     size = len(values)
     while size >= 1:

@@ -1,14 +1,13 @@
-"""Let the disk run full, or become read-only, at every write of a deletion, and look at what is left afterwards.
+"""Let the disk run full, or become read-only, at every write of a deletion, and check the store afterwards.
 
-Each run copies a small tuned store onto a tmpfs of its own, and asks for a deletion. Before the n-th change of the
-store the tmpfs is filled up, or made read-only, for real. The coordinator goes on trying, as its process does; then the
-medium is well again, and the same coordinator, or a new one on the same store, goes on without a person. The client
-asks again, with its idempotency key, where it was refused. Afterwards it is looked at what ``campaign.py`` looks at
-after a kill.
+Each run copies a small tuned store onto a tmpfs, and requests a deletion. Before the n-th change of the store the tmpfs
+is really filled up, or made read-only. The coordinator keeps trying, as its process does; then the disk recovers, and
+the same coordinator, or a new one on the same store, goes on without intervention. The client repeats its request, with
+the same idempotency key. Afterwards the same is checked as in ``crash_points.py`` after a kill.
 
-    python tests/faults/media.py --out docs/evidence/disk.md
+    python tests/faults/disk_faults.py --out docs/evidence/disk.md
 
-Needs the right to mount: put ``unshare -rm`` before it where one is not root.
+Needs the right to mount: run it under ``unshare -rm`` unless you are root.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 
-from campaign import GOING, IDEMPOTENCY_KEY, Campaign, Tally
+from crash_points import DELETED, IDEMPOTENCY_KEY, CrashPoints, Tally
 from small_system import System
 
 from actors.coordinator import Coordinator
@@ -53,9 +52,9 @@ READING = (
     "clusters list",
     "receipt show {id}",
 )
-# Steps that are tried while the medium fails.
+# Failing steps after which the disk recovers.
 TRIES = 3
-LONGEST_S = 60.0
+TIMEOUT_S = 60.0
 
 
 class Disk:
@@ -66,7 +65,7 @@ class Disk:
         self._filler = folder / "filler"
 
     def fail(self, kind: str, free_pages: int) -> None:
-        """Fill it up but for some pages, or make it read-only."""
+        """Fill it up except for some pages, or make it read-only."""
         if kind == "read-only":
             subprocess.run(["mount", "-o", "remount,ro", str(self.folder)], check=True)
             return
@@ -74,15 +73,15 @@ class Disk:
         with self._filler.open("wb", buffering=0) as file:
             os.posix_fallocate(file.fileno(), 0, (free - free_pages) * PAGE)
 
-    def mend(self) -> None:
-        """Make it writable, and give the space back."""
+    def recover(self) -> None:
+        """Make it writable, and free the space."""
         subprocess.run(["mount", "-o", "remount,rw", str(self.folder)], check=True)
         self._filler.unlink(missing_ok=True)
 
 
 @contextmanager
 def small_disk(size_mib: int) -> Iterator[Disk]:
-    """A tmpfs of this size. Raises CalledProcessError where mounting is not allowed."""
+    """A tmpfs of this size. Raises CalledProcessError if mounting is not allowed."""
     with tempfile.TemporaryDirectory(prefix="lmeraser-disk-") as folder:
         subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size_mib}m", "tmpfs", folder], check=True)
         try:
@@ -92,7 +91,7 @@ def small_disk(size_mib: int) -> Iterator[Disk]:
 
 
 class FailingStore(LocalStore):
-    """Has its medium fail before the n-th change. With n = 0 it never does, and only counts."""
+    """Has its disk fail before the n-th change; with n = 0 it only counts changes."""
 
     def __init__(self, root: Path, at: int, fail: Callable[[], None]) -> None:
         super().__init__(root)
@@ -118,7 +117,7 @@ class FailingStore(LocalStore):
             self._fail()
 
 
-class MediaCampaign(Campaign):
+class DiskFaults(CrashPoints):
     """Runs on a disk that fails."""
 
     def __init__(self, folder: Path, disk: Disk) -> None:
@@ -126,28 +125,28 @@ class MediaCampaign(Campaign):
         self._disk = disk
 
     def changes(self) -> list[str]:
-        """The changes of the store that a deletion without a fault makes, in their order."""
+        """The changes that a deletion without a fault makes to the store, in order."""
         system = self._on_disk()
         store = FailingStore(Path(system.store.uri), 0, lambda: None)
         coordinator = self._coordinator(system, store)
         store.changes.clear()
-        coordinator.delete(DeletionRequest(GOING, idempotency_key=IDEMPOTENCY_KEY))
+        coordinator.delete(DeletionRequest(DELETED, idempotency_key=IDEMPOTENCY_KEY))
         finish_in_time(coordinator)
         return store.changes
 
     def fault(self, kind: str, at: int, free_pages: int, successor: bool, tally: Tally) -> None:
-        """One run: the medium fails at one change, is mended, and the same or a new coordinator goes on."""
+        """One run: the disk fails at one change and recovers, and the same or a new coordinator goes on."""
         system = self._on_disk()
         counting = FailingStore(Path(system.store.uri), 0, lambda: None)
         coordinator = self._coordinator(system, counting)
         counting.__init__(Path(system.store.uri), at, lambda: self._disk.fail(kind, free_pages))  # type: ignore[misc]
         tally.runs += 1
         faults = self._while_it_fails(system, coordinator, kind)
-        self._disk.mend()
+        self._disk.recover()
         try:
             if successor:
                 coordinator = self._coordinator(system, system.store)
-            coordinator.delete(DeletionRequest(GOING, idempotency_key=IDEMPOTENCY_KEY))
+            coordinator.delete(DeletionRequest(DELETED, idempotency_key=IDEMPOTENCY_KEY))
             finish_in_time(coordinator)
         except Exception as error:
             tally.lost += 1
@@ -159,33 +158,33 @@ class MediaCampaign(Campaign):
         tally.faults += (f"{kind}, change {at}, {free_pages=}, {successor=}: {fault}" for fault in faults)
 
     def read_only_commands(self, tally: Tally) -> None:
-        """Run the commands that only read on a store that is read-only."""
+        """Run the commands that only read on a read-only store."""
         system = self._on_disk()
         coordinator = self._coordinator(system, system.store)
-        deletion = coordinator.delete(DeletionRequest(GOING))
+        deletion = coordinator.delete(DeletionRequest(DELETED))
         finish_in_time(coordinator)
         self._disk.fail("read-only", 0)
         for command in READING:
             tally.runs += 1
-            arguments = [one.format(id=deletion.id, keys=system.keys) for one in command.split()]
+            arguments = [word.format(id=deletion.id, keys=system.keys) for word in command.split()]
             if exit_code("lmeraser", *arguments, "--store", system.store.uri) == 0:
                 tally.finished += 1
             else:
                 tally.wrong += 1
                 tally.faults.append(f"lmeraser {command} fails on a read-only store")
-        self._disk.mend()
+        self._disk.recover()
 
     def _while_it_fails(self, system: System, coordinator: Coordinator, kind: str) -> list[str]:
         faults = []
         try:
-            coordinator.delete(DeletionRequest(GOING, idempotency_key=IDEMPOTENCY_KEY))
+            coordinator.delete(DeletionRequest(DELETED, idempotency_key=IDEMPOTENCY_KEY))
         except StoreError as error:
             if REASONS[kind] not in str(error) or "cannot write " not in str(error):
                 faults.append(f"the refusal says {error}")
             if any(record.kind == "request" for record in Log(system.store).advance()):
                 faults.append("a request that was refused is recorded")
             if kind == "full" and system.store.names("requests/"):
-                faults.append("the ids of a request that was refused are left")
+                faults.append("the ids of a request that was refused remain")
         refused = 0
         for _ in range(1000):
             try:
@@ -197,7 +196,7 @@ class MediaCampaign(Campaign):
                 refused += 1
                 if refused == TRIES:
                     break
-            if coordinator.status()["failed"]:
+            if coordinator.status().failed:
                 faults.append("a cluster was given up")
         return faults
 
@@ -213,7 +212,7 @@ class MediaCampaign(Campaign):
 
 
 def exit_code(*arguments: str) -> int:
-    """How a command ends, in a process of its own that need not import anything again."""
+    """The exit code of a command, run in a forked process that need not import anything again."""
     pid = os.fork()
     if pid == 0:
         sys.argv = [*arguments]
@@ -229,49 +228,49 @@ def exit_code(*arguments: str) -> int:
 
 
 def finish_in_time(coordinator: Coordinator) -> None:
-    """Have it do all of its work, pauses after a failed tuning included."""
-    until = time.monotonic() + LONGEST_S
+    """Have the coordinator do all its work, including pauses after a failed tuning."""
+    until = time.monotonic() + TIMEOUT_S
     while coordinator.step() or not coordinator.idle():
-        assert time.monotonic() < until, f"not finished after {LONGEST_S:g} s: {coordinator.status()}"
+        assert time.monotonic() < until, f"not finished after {TIMEOUT_S:g} s: {coordinator.status()}"
 
 
-def campaign(every: int) -> dict[str, Tally]:
-    """A fault of both kinds at every change, or at every so-manieth."""
+def run_all(every: int) -> dict[str, Tally]:
+    """A fault of both kinds at every change, or at every n-th."""
     tallies: dict[str, Tally] = {}
     with tempfile.TemporaryDirectory(prefix="lmeraser-media-") as folder, small_disk(8) as disk:
-        made = MediaCampaign(Path(folder), disk)
-        for number, change in list(enumerate(made.changes(), start=1))[::every]:
+        disk_faults = DiskFaults(Path(folder), disk)
+        for number, change in list(enumerate(disk_faults.changes(), start=1))[::every]:
             for kind, free_pages in (("full", 0), ("full", 1), ("read-only", 0)):
                 if change.startswith("purge") and kind == "full":
                     continue
                 for successor in (False, True):
                     tally = tallies.setdefault(f"{kind} | {change}", Tally())
-                    made.fault(kind, number, free_pages, successor, tally)
-        made.read_only_commands(tallies.setdefault("read-only | commands that only read", Tally()))
+                    disk_faults.fault(kind, number, free_pages, successor, tally)
+        disk_faults.read_only_commands(tallies.setdefault("read-only | commands that only read", Tally()))
     return dict(sorted(tallies.items()))
 
 
 def table(tallies: dict[str, Tally], every: int) -> str:
     """The tallies as a page."""
     rows = [(name, one.runs, one.finished, one.lost, one.wrong) for name, one in tallies.items()]
-    total = [sum(row[place] for row in rows) for place in range(1, 5)]
+    total = [sum(row[column] for row in rows) for column in range(1, 5)]
     cells = [*rows, ("**all** | ", *total)]
     head = [
         "| disk | at | runs | finished | lost | wrong |",
         "| --- | --- | ---: | ---: | ---: | ---: |",
     ]
     today = datetime.now(UTC).date().isoformat()
-    title = f"`python tests/faults/media.py --every {every}`, {today}, {os.cpu_count()} CPU cores."
+    title = f"`python tests/faults/disk_faults.py --every {every}`, {today}, {os.cpu_count()} CPU cores."
     return "\n".join([title, "", *head, *("| " + " | ".join(map(str, row)) + " |" for row in cells)]) + "\n"
 
 
 def main() -> int:
-    """Run what the command line asks for; 1 when anything was lost or wrong."""
+    """Run as the command line says; 1 if anything was lost or wrong."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--every", type=int, default=1)
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
-    tallies = campaign(arguments.every)
+    tallies = run_all(arguments.every)
     page = table(tallies, arguments.every)
     print(page)
     if arguments.out is not None:

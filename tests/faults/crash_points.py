@@ -1,12 +1,12 @@
-"""Kill the process that deletes, at every boundary of a deletion and at random moments, and look at what is left.
+"""Kill the process that deletes, at every fail point of a deletion and at random moments, and check the store.
 
-Each run copies a small tuned store, and forks a process that starts the coordinator with its owners, asks for a
-deletion and works it off. The process is killed with SIGKILL at the boundary or at a random moment, once or twice; then
-one that is not killed finishes, as an operator's restart would. The client asks again, with its idempotency key, where
-it got no answer. Afterwards: the root is that of a fresh run on the remaining rows, the chain checks, the request was
-carried out exactly once, its receipt holds, and no file holds the rows.
+Each run copies a small tuned store, and forks a process that starts the coordinator with its owners, requests a
+deletion and carries it out. The process is killed with SIGKILL at the fail point or at a random moment, once or twice;
+then a process that is not killed finishes, as after an operator's restart. The client repeats its request, with the
+same idempotency key. Afterwards: the root is that of a fresh run on the remaining rows, the chain is valid, the request
+was carried out exactly once, its receipt is valid, and no file holds the rows.
 
-    python tests/faults/campaign.py --runs 28 --out docs/evidence/kills.md
+    python tests/faults/crash_points.py --runs 28 --out docs/evidence/kills.md
 """
 
 from __future__ import annotations
@@ -42,15 +42,15 @@ from lmeraser.state.pipeline import Pipeline
 from lmeraser.store import LocalStore
 
 ROWS = samples(0, 24)
-GOING = ("s3", "s11")
-IDEMPOTENCY_KEY = "campaign"
+DELETED = ("s3", "s11")
+IDEMPOTENCY_KEY = "crash-points"
 LEASE_S = 0.02
 RANDOM = "random moment"
 
 
 @dataclass
 class Tally:
-    """What came of the runs of one kind."""
+    """The results of the runs of one kind."""
 
     runs: int = 0
     kills: int = 0
@@ -60,8 +60,8 @@ class Tally:
     faults: list[str] = field(default_factory=list)
 
 
-class Campaign:
-    """Runs over one store that was built once."""
+class CrashPoints:
+    """Runs on copies of one store."""
 
     def __init__(self, folder: Path, seed: int) -> None:
         self._folder = folder
@@ -69,19 +69,19 @@ class Campaign:
         self._original = build_system(folder / "original", "minute", 0)
         self._original.ingest(ROWS)
         self._pipeline: Pipeline = self._original.pipeline()
-        remaining = [row for row in ROWS if row.sample_id not in GOING]
+        remaining = [row for row in ROWS if row.sample_id not in DELETED]
         self._root = self._original.fresh_root(remaining)
-        self._images = [row.image for row in ROWS if row.sample_id in GOING]
+        self._images = [row.image for row in ROWS if row.sample_id in DELETED]
         begun = time.monotonic()
         self._child(self._copy(), None)
         self._longest_s = time.monotonic() - begun
 
     def run(self, where: str, tally: Tally) -> None:
-        """One run: kill at a boundary or at random, once or twice, then finish, then look."""
+        """One run: kill at a fail point or at random, once or twice, then finish, then check."""
         system = self._copy()
         tally.runs += 1
         for _ in range(self._random.choice((1, 1, 2))):
-            killer = self._at_random() if where == RANDOM else self._at_boundary(where)
+            killer = self._at_random() if where == RANDOM else self._at_fail_point(where)
             tally.kills += self._child(system, killer)
         if self._child(system, None):
             tally.faults.append(f"{where}: the process that was not killed did not finish")
@@ -100,7 +100,7 @@ class Campaign:
         return replace(self._original, store=LocalStore(folder))
 
     def _child(self, system: System, killer: Callable[[], None] | None) -> bool:
-        """Fork a process that does the work; whether it was killed or failed."""
+        """Fork a process that carries out the deletion; whether it was killed or failed."""
         pid = os.fork()
         if pid == 0:
             try:
@@ -117,17 +117,17 @@ class Campaign:
         owners = InProcessOwners(system.store, system.manifest, system.hash_key, lambda: self._pipeline)
         signing_key = load_signing_key(system.keys)
         coordinator = Coordinator(system.store, system.manifest, system.hash_key, signing_key, owners, LEASE_S)
-        coordinator.delete(DeletionRequest(GOING, idempotency_key=IDEMPOTENCY_KEY))
+        coordinator.delete(DeletionRequest(DELETED, idempotency_key=IDEMPOTENCY_KEY))
         finish(coordinator)
 
-    def _at_boundary(self, where: str) -> Callable[[], None]:
-        """Kill when the boundary is reached for the first or second time."""
-        left = [self._random.choice((1, 1, 1, 2))]
+    def _at_fail_point(self, where: str) -> Callable[[], None]:
+        """Kill when the fail point is reached for the first or second time."""
+        remaining = [self._random.choice((1, 1, 1, 2))]
 
         def hook(event: str, arguments: tuple[object, ...]) -> None:
             if event == EVENT and arguments[0] == where:
-                left[0] -= 1
-                if left[0] == 0:
+                remaining[0] -= 1
+                if remaining[0] == 0:
                     os.kill(os.getpid(), signal.SIGKILL)
 
         return lambda: sys.addaudithook(hook)
@@ -142,42 +142,42 @@ class Campaign:
         return start
 
     def _faults(self, system: System) -> list[str]:
-        found = []
+        faults = []
         records = Log(system.store).advance()
         newest = system.newest()
         if newest.root != self._root:
-            found.append(f"the root is {newest.root[:12]}, that of a fresh run {self._root[:12]}")
+            faults.append(f"the root is {newest.root[:12]}, that of a fresh run {self._root[:12]}")
         kinds = [record.kind for record in records]
         counts = {kind: kinds.count(kind) for kind in ("request", "erased", "completed", "failed")}
         if counts != {"request": 1, "erased": 1, "completed": 1, "failed": 0}:
-            found.append(f"the log has {counts}")
+            faults.append(f"the log has {counts}")
         receipts = system.store.names("receipts/")
         named = sorted(name for names in receipts_of(system.store).values() for name in names)
         for name in receipts:
             verify_receipt(json.loads(system.store.get(name)), load_signing_key(system.keys).public_key())
         if receipts != named or system.store.names("requests/"):
-            found.append(f"{len(receipts)} receipts and {len(system.store.names('requests/'))} requests are left")
+            faults.append(f"{len(receipts)} receipts and {len(system.store.names('requests/'))} requests remain")
         listed = {name for prefix in DATA_FOLDERS for name in system.store.names(prefix)}
         if listed != newest.objects():
-            found.append(f"{len(listed ^ newest.objects())} objects are not those of the newest commit")
+            faults.append(f"{len(listed ^ newest.objects())} objects are not those of the newest commit")
         unfinished = [path.name for path in Path(system.store.uri).glob(".partial/*")]
         if unfinished:
-            found.append(f"{len(unfinished)} unfinished writes are left, such as {unfinished[0]}")
+            faults.append(f"{len(unfinished)} unfinished writes remain, such as {unfinished[0]}")
         for path in Path(system.store.uri).rglob("*"):
             if path.is_file() and any(image in path.read_bytes() for image in self._images):
-                found.append(f"{path.name} holds an erased image")
-        return found
+                faults.append(f"{path.name} holds an erased image")
+        return faults
 
 
-def campaign(runs: int, seed: int) -> dict[str, Tally]:
-    """Runs of every kind: each boundary, and four times as many at random moments."""
+def run_all(runs: int, seed: int) -> dict[str, Tally]:
+    """Runs at each fail point, and four times as many at random moments."""
     tallies: dict[str, Tally] = {}
     with tempfile.TemporaryDirectory(prefix="lmeraser-faults-") as folder:
-        made = Campaign(Path(folder), seed)
-        for where in (*(boundary.value for boundary in FailPoint), RANDOM):
+        crash_points = CrashPoints(Path(folder), seed)
+        for where in (*(step.value for step in FailPoint), RANDOM):
             tallies[where] = Tally()
             for _ in range(runs * (4 if where == RANDOM else 1)):
-                made.run(where, tallies[where])
+                crash_points.run(where, tallies[where])
             print(where, tallies[where], flush=True)
     return tallies
 
@@ -187,12 +187,12 @@ def table(tallies: dict[str, Tally], runs: int, seed: int) -> str:
     total = Tally(*(sum(getattr(one, name) for one in tallies.values()) for name in ("runs", "kills", "finished")))
     total.lost, total.wrong = (sum(getattr(one, name) for one in tallies.values()) for name in ("lost", "wrong"))
     lines = [
-        "# Kills at every boundary",
+        "# Kills at every fail point",
         "",
-        f"`python tests/faults/campaign.py --runs {runs} --seed {seed}`, {datetime.now(UTC).date().isoformat()}, "
+        f"`python tests/faults/crash_points.py --runs {runs} --seed {seed}`, {datetime.now(UTC).date().isoformat()}, "
         f"{os.cpu_count()} CPU cores.",
-        "Coordinator and owners run in one process that is killed with SIGKILL once or twice a run; the script says",
-        "what is looked at afterwards.",
+        "Coordinator and owners run in one process that is killed with SIGKILL once or twice per run; the script says",
+        "what is checked afterwards.",
         "",
         "| killed at | runs | kills | finished | lost | wrong |",
         "| --- | ---: | ---: | ---: | ---: | ---: |",
@@ -205,13 +205,13 @@ def table(tallies: dict[str, Tally], runs: int, seed: int) -> str:
 
 
 def main() -> int:
-    """Run what the command line asks for; 1 when anything was lost or wrong."""
+    """Run as the command line says; 1 if anything was lost or wrong."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=30)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
-    tallies = campaign(arguments.runs, arguments.seed)
+    tallies = run_all(arguments.runs, arguments.seed)
     if arguments.out is not None:
         arguments.out.write_text(table(tallies, arguments.runs, arguments.seed))
     faults = [fault for one in tallies.values() for fault in one.faults]

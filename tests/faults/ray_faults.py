@@ -1,15 +1,15 @@
-"""Kill parts of a real Ray cluster while a deletion runs, and look at what is left.
+"""Kill parts of a real Ray cluster while a deletion runs, and check the store.
 
 The victims: coordinator, owners, Serve replicas and Serve controller of a running service; the coordinator while the
-    disk
-is full; the raylet of the node; every process of the cluster. A new cluster on the same store follows the last two.
-Each kill comes at a random moment after the deletion was accepted. Nobody helps: the deletion completes by itself.
-Afterwards: the root is that of a fresh run on the remaining rows, the chain checks, the log has each step of the
-deletion once, its receipt holds, and the service answers from the newest commit.
+disk is full; the raylet of the node; every process of the cluster. After the last two, a new cluster starts on
+the same store. Each kill comes at a random moment after the deletion was accepted. The deletion has to complete without
+any help.
+Afterwards: the root is that of a fresh run on the remaining rows, the chain is valid, the log has each step of the
+deletion once, its receipt is valid, and the service answers from the newest commit.
 
-    python tests/faults/through_ray.py --runs 5 --out docs/evidence/kills-ray.md
+    python tests/faults/ray_faults.py --runs 5 --out docs/evidence/kills-ray.md
 
-Needs the right to mount, for the full disk: put ``unshare -rm`` before it where one is not root.
+Needs the right to mount, for the full disk: run it under ``unshare -rm`` unless you are root.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ from typing import TypeVar
 sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 
 import ray
-from campaign import Tally
 from commits import receipts_of
-from media import Disk, small_disk
+from crash_points import Tally
+from disk_faults import Disk, small_disk
 from processes import descendants, kill, named
 from small_system import System, build_system, picture, samples
 
-from actors.remote.owner_processes import StoreRef
+from actors.remote.placement import StoreRef
 from cluster.runtime import connect, coordinator_of, free_port
 from cluster.service import start_service, stop_service
 from lmeraser.client.client import Client
@@ -51,21 +51,21 @@ from lmeraser.store import LocalStore
 
 CLUSTER = Path(__file__).parents[1] / "support" / "one_cluster.py"
 Answer = TypeVar("Answer")
-LEFT = 20
-LONGEST_S = 300.0
-LATEST_KILL_S = 1.5
+REMAINING = 20
+TIMEOUT_S = 300.0
+MAX_DELAY_S = 1.5
 FULL_S = 5.0
 OF_SERVICE = {
-    "coordinator": "ray::CoordinatorProcess",
-    "owners": "ray::OwnerProcess",
+    "coordinator": "ray::CoordinatorActor",
+    "owners": "ray::OwnerActor",
     "Serve replica": "ray::ServeReplica",
     "Serve controller": "ray::ServeController",
 }
 WHOLE, RAYLET, FULL = "whole cluster", "raylet", "coordinator, disk full for 5 s"
 
 
-class RayCampaign:
-    """Runs on one store, each deleting another row."""
+class RayFaults:
+    """Runs on one store, each of which deletes another row."""
 
     def __init__(self, system: System, rows: int, seed: int) -> None:
         self._system = system
@@ -73,17 +73,17 @@ class RayCampaign:
         self._chance = random.Random(seed)
 
     def next_row(self) -> str:
-        """The row that goes next."""
+        """The row to delete next."""
         return self._rows.pop(self._chance.randrange(len(self._rows))).sample_id
 
     def wait_a_moment(self) -> None:
-        """Until the moment of the kill."""
-        time.sleep(self._chance.uniform(0.0, LATEST_KILL_S))
+        """Sleep until the moment of the kill."""
+        time.sleep(self._chance.uniform(0.0, MAX_DELAY_S))
 
-    def look(self, name: str, deletion_id: str, tally: Tally) -> None:
-        """Wait until the deletion completes by itself, and look at what is there."""
+    def check(self, name: str, deletion_id: str, tally: Tally) -> None:
+        """Wait until the deletion completes by itself, and check the store."""
         tally.runs += 1
-        until = time.monotonic() + LONGEST_S
+        until = time.monotonic() + TIMEOUT_S
         while (status := self._system.coordinator_says(deletion_id)) != "completed":
             if time.monotonic() > until or status == "failed":
                 tally.lost += 1
@@ -104,7 +104,9 @@ class RayCampaign:
         tally.faults += (f"{name}: {fault}" for fault in faults)
 
 
-def of_service(made: RayCampaign, system: System, disk: Disk, runs: int, report: Callable[[str, Tally], None]) -> None:
+def of_service(
+    ray_faults: RayFaults, system: System, disk: Disk, runs: int, report: Callable[[str, Tally], None]
+) -> None:
     """Kill parts of a running service."""
     connect()
     coordinator_of(StoreRef(system.store.uri, str(system.keys)), system.manifest)
@@ -113,9 +115,9 @@ def of_service(made: RayCampaign, system: System, disk: Disk, runs: int, report:
         for victim, prefix in (*OF_SERVICE.items(), (FULL, OF_SERVICE["coordinator"])):
             tally = Tally()
             for _ in range(runs):
-                row = made.next_row()
+                row = ray_faults.next_row()
                 deletion = until_answered(lambda row=row: client.delete(sample_ids=[row], idempotency_key=row))
-                made.wait_a_moment()
+                ray_faults.wait_a_moment()
                 if victim == FULL:
                     disk.fail("full", 0)
                 pids = named(prefix)
@@ -124,8 +126,8 @@ def of_service(made: RayCampaign, system: System, disk: Disk, runs: int, report:
                 tally.kills += bool(pids)
                 if victim == FULL:
                     time.sleep(FULL_S)
-                    disk.mend()
-                made.look(victim, deletion.id, tally)
+                    disk.recover()
+                ray_faults.check(victim, deletion.id, tally)
                 erased = system.last_that_erased()
                 answer = until_answered(lambda: client.predict(picture(500)))
                 if answer.commit < erased:
@@ -138,8 +140,8 @@ def of_service(made: RayCampaign, system: System, disk: Disk, runs: int, report:
 
 
 def until_answered(ask: Callable[[], Answer]) -> Answer:
-    """What the service answers once it answers."""
-    until = time.monotonic() + LONGEST_S
+    """The answer of the service, once it gives one."""
+    until = time.monotonic() + TIMEOUT_S
     while True:
         try:
             return ask()
@@ -149,15 +151,15 @@ def until_answered(ask: Callable[[], Answer]) -> Answer:
             time.sleep(0.2)
 
 
-def of_cluster(made: RayCampaign, system: System, runs: int, report: Callable[[str, Tally], None]) -> None:
+def of_cluster(ray_faults: RayFaults, system: System, runs: int, report: Callable[[str, Tally], None]) -> None:
     """Kill the raylet, or all processes, and start a new cluster on the same store."""
     for victim in (RAYLET, WHOLE):
         tally = Tally()
         for _ in range(runs):
-            first = cluster_on(system, made.next_row())
+            first = cluster_on(system, ray_faults.next_row())
             deletion_id = line_of(first)
-            made.wait_a_moment()
-            # The ones at the top first, so that nothing is started again in between.
+            ray_faults.wait_a_moment()
+            # Parents first, so that nothing is restarted in between.
             everything = [first.pid, *reversed(list(descendants(first.pid)))]
             chosen = [pid for pid in everything if victim == WHOLE or is_raylet(pid)]
             for pid in chosen:
@@ -165,7 +167,7 @@ def of_cluster(made: RayCampaign, system: System, runs: int, report: Callable[[s
             tally.kills += bool(chosen)
             second = cluster_on(system)
             line_of(second)
-            made.look(victim, deletion_id, tally)
+            ray_faults.check(victim, deletion_id, tally)
             for process in (first, second):
                 for pid in [process.pid, *reversed(list(descendants(process.pid)))]:
                     kill(pid)
@@ -176,13 +178,13 @@ def of_cluster(made: RayCampaign, system: System, runs: int, report: Callable[[s
 
 
 def cluster_on(system: System, *sample_id: str) -> subprocess.Popen[str]:
-    """A cluster of its own that accepts the deletion of this row, or only goes on with what is there."""
+    """A new cluster that accepts the deletion of this row, or only goes on with the accepted ones."""
     command = [sys.executable, str(CLUSTER), system.store.uri, str(system.keys), *sample_id]
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
 
 def line_of(process: subprocess.Popen[str]) -> str:
-    """What it says when it is there."""
+    """The line that the cluster prints once it runs."""
     assert process.stdout is not None
     line = process.stdout.readline().strip()
     if not line:
@@ -198,10 +200,10 @@ def is_raylet(pid: int) -> bool:
         return False
 
 
-def campaign(runs: int, seed: int) -> dict[str, Tally]:
-    """Runs with every victim."""
+def run_all(runs: int, seed: int) -> dict[str, Tally]:
+    """Runs with each victim."""
     tallies: dict[str, Tally] = {}
-    rows = runs * (len(OF_SERVICE) + len((FULL, RAYLET, WHOLE))) + LEFT
+    rows = runs * (len(OF_SERVICE) + len((FULL, RAYLET, WHOLE))) + REMAINING
 
     def report(name: str, tally: Tally) -> None:
         tallies[name] = tally
@@ -211,9 +213,9 @@ def campaign(runs: int, seed: int) -> dict[str, Tally]:
         built = build_system(Path(folder), "minute", rows)
         shutil.copytree(built.store.uri, disk.folder / "store")
         system = replace(built, store=LocalStore(disk.folder / "store"))
-        made = RayCampaign(system, rows, seed)
-        of_service(made, system, disk, runs, report)
-        of_cluster(made, system, runs, report)
+        ray_faults = RayFaults(system, rows, seed)
+        of_service(ray_faults, system, disk, runs, report)
+        of_cluster(ray_faults, system, runs, report)
     return tallies
 
 
@@ -221,11 +223,11 @@ def table(tallies: dict[str, Tally], runs: int, seed: int) -> str:
     """The tallies as a page."""
     today = datetime.now(UTC).date().isoformat()
     rows = [(name, one.runs, one.kills, one.finished, one.lost, one.wrong) for name, one in tallies.items()]
-    total = ("**all**", *(sum(row[place] for row in rows) for place in range(1, 6)))
+    total = ("**all**", *(sum(row[column] for row in rows) for column in range(1, 6)))
     lines = [
         "# Kills through Ray",
         "",
-        f"`python tests/faults/through_ray.py --runs {runs} --seed {seed}`, {today}, {os.cpu_count()} CPU cores.",
+        f"`python tests/faults/ray_faults.py --runs {runs} --seed {seed}`, {today}, {os.cpu_count()} CPU cores.",
         "",
         "| killed | runs | kills | finished | lost | wrong |",
         "| --- | ---: | ---: | ---: | ---: | ---: |",
@@ -235,14 +237,14 @@ def table(tallies: dict[str, Tally], runs: int, seed: int) -> str:
 
 
 def main() -> int:
-    """Run what the command line asks for; 1 when anything was lost or wrong."""
+    """Run as the command line says; 1 if anything was lost or wrong."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     os.environ["RAY_ADDRESS"] = "local"
-    tallies = campaign(arguments.runs, arguments.seed)
+    tallies = run_all(arguments.runs, arguments.seed)
     page = table(tallies, arguments.runs, arguments.seed)
     print(page)
     if arguments.out is not None:

@@ -1,0 +1,36 @@
+"""What the coordinator reports about itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class CoordinatorStatus:
+    """What the system holds and what it waits for.
+
+    Attributes:
+        term: the coordinator's term in the log.
+        commit: record number of the newest commit; None before the first.
+        state_root: root of the newest commit; None before the first.
+        rows, clusters: how many the newest commit has.
+        awaiting: keys of the clusters that are to be tuned, those being tuned now among them.
+        running: keys of the clusters that are being tuned.
+        held_up: deletions whose rows could not be erased yet, with the reason, by deletion id.
+        failed: clusters whose tuning was given up, with the last reason, by cluster key.
+        tunings: how many tunings have given a specialist since the coordinator started.
+        idle: whether nothing is requested, running or awaited.
+    """
+
+    term: int
+    commit: int | None
+    state_root: str | None
+    rows: int
+    clusters: int
+    awaiting: tuple[str, ...]
+    running: tuple[str, ...]
+    held_up: Mapping[str, str]
+    failed: Mapping[str, str]
+    tunings: int
+    idle: bool

@@ -1,0 +1,60 @@
+"""An owner as a Ray actor: named, detached, and rebuilt from the store after a crash."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import ray
+
+from actors.owner import Owner, RowsJob, TuningJob, WrittenObject
+from actors.remote.placement import StoreRef
+from actors.remote.process import ProcessLocation
+from lmeraser.state.keys import load_hash_key
+from lmeraser.state.manifest import load_manifest
+from lmeraser.store import open_store
+
+if TYPE_CHECKING:
+    from lmeraser.state.pipeline import Pipeline
+
+
+class OwnerActor:
+    """An owner in its own process. Row writes and cancellations are answered while a tuning runs."""
+
+    def __init__(self, store_ref: StoreRef, key: str) -> None:
+        store = open_store(store_ref.store_uri)
+        manifest = load_manifest(store)
+
+        @functools.cache
+        def pipeline() -> Pipeline:
+            from lmeraser.state.pipeline_loading import load_pipeline
+
+            return load_pipeline(store, manifest)
+
+        self._owner = Owner(store, manifest, load_hash_key(Path(store_ref.keys_folder)), key, pipeline)
+
+    @ray.method(concurrency_group="control")
+    def location(self) -> ProcessLocation:
+        """Where this process runs."""
+        return ProcessLocation.here()
+
+    @ray.method(concurrency_group="control")
+    def write_rows(self, job: RowsJob) -> WrittenObject:
+        """See Owner.write_rows."""
+        return self._owner.write_rows(job)
+
+    @ray.method(concurrency_group="control")
+    def cancel(self, target: str) -> None:
+        """See Owner.cancel."""
+        self._owner.cancel(target)
+
+    @ray.method(concurrency_group="control")
+    def progress(self) -> tuple[int, int]:
+        """See Owner.progress."""
+        return self._owner.progress()
+
+    @ray.method(concurrency_group="work")
+    def tune(self, job: TuningJob) -> WrittenObject:
+        """See Owner.tune."""
+        return self._owner.tune(job)
