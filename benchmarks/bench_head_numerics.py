@@ -69,7 +69,8 @@ def features(backbone: Backbone, source: SourceConfig, rows: int) -> tuple[np.nd
 
 def unrounded(feature_map: FeatureMap, head_NF: np.ndarray) -> np.ndarray:
     """The map without rounding and clipping, in units of the grid."""
-    return (head_NF.astype(np.float64) - feature_map.mean_F) @ feature_map.projection_FH * GRID
+    values_NH: np.ndarray = (head_NF.astype(np.float64) - feature_map.mean_F) @ feature_map.projection_FH * GRID
+    return values_NH
 
 
 def accuracy(train_NH: np.ndarray, train_N: np.ndarray, test_NH: np.ndarray, test_N: np.ndarray) -> float:

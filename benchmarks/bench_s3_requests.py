@@ -16,7 +16,8 @@ import os
 import shutil
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +68,7 @@ def figures(server: S3Server, digits: DigitStore, rows: int) -> Iterator[dict[st
     yield {"what": "a coordinator that waits, for a second", **priced(waiting, _WAITING_S)}
     for ids in (1, 10):
         sample_ids = [digits.sample_ids[number] for number in range(0, rows, rows // ids)][:ids]
-        erasing = counted(server, lambda ids=sample_ids: coordinator.delete(ids, []) and coordinator.step())
+        erasing = counted(server, partial(erase, coordinator, sample_ids))
         completing = counted(server, lambda: step_until_idle(coordinator))
         touched = {"ids": ids, "clusters touched": len(coordinator.deletions()[-1].clusters)}
         yield {"what": "accepted to erased", **touched, **priced(erasing)}
@@ -88,6 +89,12 @@ def start_coordinator(store: Store, digits: DigitStore) -> Coordinator:
     pipeline = stand_in(load_pipeline(store, manifest))
     owners = InProcessOwners(store, manifest, load_hash_key(keys), lambda: pipeline)
     return Coordinator(store, manifest, load_hash_key(keys), load_signing_key(keys), owners, lease_s=0.0)
+
+
+def erase(coordinator: Coordinator, sample_ids: Sequence[str]) -> None:
+    """Delete rows; the first step erases them."""
+    coordinator.delete(sample_ids, [])
+    coordinator.step()
 
 
 def step_for(coordinator: Coordinator, seconds: float) -> None:

@@ -35,12 +35,12 @@ from benchmarks.lib.cluster_batch import CLASSES, IMAGES, ClusterBatch, random_b
 from benchmarks.lib.harness import machine
 from benchmarks.lib.settings import Device
 from benchmarks.lib.ways_to_answer import (
-    OwnerOfCluster,
     ask_owners,
     loop_over_images,
     pass_by_cluster,
     passes_alone,
     plain_forward,
+    start_owners,
 )
 from lmeraser.config import PromptConfig, ServingConfig
 from lmeraser.learning.heads import probabilities
@@ -109,7 +109,7 @@ def routed_to_owners(rounds: int) -> dict[str, Any]:
     for variant in ("pad", "token at 0"):
         batch = random_batch(VARIANTS[variant])
         snapshot = batch.snapshot(OWNERS)
-        owners = [OwnerOfCluster.remote(VARIANTS[variant], OWNERS, cluster, THREADS) for cluster in range(OWNERS)]
+        owners = start_owners(VARIANTS[variant], OWNERS, THREADS)
         together = partial(Predictor(batch.pipeline, ServingConfig()).score, snapshot, batch.requests)
         apart = partial(ask_owners, batch, snapshot, owners)
         difference = np.abs(together().pooled_NC - apart()).max()

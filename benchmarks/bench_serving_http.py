@@ -120,7 +120,8 @@ class Bare:
         with torch.inference_mode():
             pixels_N3PP = torch.from_numpy(np.concatenate(requests)).float() / 255
             passes = [self._model(pixels_N3PP) for _ in range(PASSES)]
-            return passes[-1].argmax(dim=1).tolist()
+            greatest: list[int] = passes[-1].argmax(dim=1).tolist()
+            return greatest
 
 
 def under_load(url: str, clients: int, turns: int, seconds: float) -> dict[str, Any]:

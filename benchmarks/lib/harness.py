@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +87,7 @@ def measure(setting: Setting, run: Run, seed: int, folder: Path, deleted_share: 
     deletions = []
     if run.method != "retrain" and seed == _TIMED_SEED:
         deletions = [
-            asdict(measured(pipeline.backbone, lambda name=name: fitted.without([name]))[1])
+            asdict(measured(pipeline.backbone, partial(fitted.without, [name]))[1])
             for name in draw_ids(remaining, _TIMED_DELETIONS, seed)
         ]
     # The keys are those of every result that was kept so far.

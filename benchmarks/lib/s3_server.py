@@ -100,7 +100,7 @@ def _serve() -> None:
         with lock:
             return put_object(response)
 
-    S3Response.put_object = put_atomically
+    S3Response.put_object = put_atomically  # type: ignore[assignment, method-assign]
     main()
 
 

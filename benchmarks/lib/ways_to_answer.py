@@ -68,9 +68,8 @@ def pass_by_cluster(batch: ClusterBatch, predictor: Predictor, snapshot: Snapsho
     return scores_NC
 
 
-@ray.remote(num_cpus=0)
 class OwnerOfCluster:
-    """An actor that answers for one cluster."""
+    """Answers for one cluster."""
 
     def __init__(self, prompt: PromptConfig, clusters: int, cluster: int, threads: int) -> None:
         torch.set_num_threads(threads)
@@ -86,6 +85,12 @@ class OwnerOfCluster:
             prompts_M = self._snapshot.prompts_K[self._cluster].expand(len(pixels_M3PP), *pipeline.prompt_kind.shape)
             features = pipeline.prompt_kind.features(torch.from_numpy(pixels_M3PP.copy()), prompts_M)
             return self._snapshot.pooled_head.scores(self._predictor.projected(features))
+
+
+def start_owners(prompt: PromptConfig, count: int, threads: int) -> list[Any]:
+    """One actor for each of so many clusters."""
+    actor = ray.remote(num_cpus=0)(OwnerOfCluster)
+    return [actor.remote(prompt, count, cluster, threads) for cluster in range(count)]
 
 
 def ask_owners(batch: ClusterBatch, snapshot: Snapshot, owners: Sequence[Any]) -> np.ndarray:
