@@ -23,6 +23,7 @@ check: $(STAMP)  ## Lint, strict types, unit tests.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/mypy tests/support/*.py
 	$(BIN)/pytest -m "not ray and not slow" -n auto
 
 test: check  ## Everything: check, then the slow tests side by side, then those that start Ray, two files at a time.
