@@ -30,13 +30,13 @@ test: check  ## Everything: check, then the slow tests side by side, then those 
 	$(BIN)/pytest -m "slow and not ray" -n auto
 	$(BIN)/pytest -m ray -n 2 --dist loadfile
 
-faults: $(STAMP)  ## Kills, disks that fail, thousands of histories; writes docs/kills.md, docs/disk.md, docs/kills-ray.md, docs/outages.md.
-	OMP_NUM_THREADS=1 $(BIN)/python tests/faults/campaign.py --runs 28 --out docs/kills.md
-	OMP_NUM_THREADS=1 $(BIN)/python tests/faults/takeovers.py --out docs/takeovers.md
-	OMP_NUM_THREADS=1 $(MOUNTING) $(BIN)/python tests/faults/media.py --out docs/disk.md
-	$(MOUNTING) $(BIN)/python tests/faults/through_ray.py --runs 4 --out docs/kills-ray.md
-	OMP_NUM_THREADS=1 $(BIN)/python tests/faults/simulator.py --histories 100000 --out docs/simulator.md
-	OMP_NUM_THREADS=1 $(BIN)/python tests/faults/outages.py --replicas 1 2 --out docs/outages.md
+faults: $(STAMP)  ## Kills, disks that fail, thousands of histories; writes docs/evidence/.
+	OMP_NUM_THREADS=1 $(BIN)/python tests/faults/campaign.py --runs 28 --out docs/evidence/kills.md
+	OMP_NUM_THREADS=1 $(BIN)/python tests/faults/takeovers.py --out docs/evidence/takeovers.md
+	OMP_NUM_THREADS=1 $(MOUNTING) $(BIN)/python tests/faults/media.py --out docs/evidence/disk.md
+	$(MOUNTING) $(BIN)/python tests/faults/through_ray.py --runs 4 --out docs/evidence/kills-ray.md
+	OMP_NUM_THREADS=1 $(BIN)/python tests/faults/simulator.py --histories 100000 --out docs/evidence/simulator.md
+	OMP_NUM_THREADS=1 $(BIN)/python tests/faults/outages.py --replicas 1 2 --out docs/evidence/outages.md
 	LMERASER_EXAMPLES=3000 $(BIN)/pytest tests/actors/test_exactness.py --timeout=3600
 
 bench: $(STAMP)  ## Ours against the other methods; writes docs/benchmarks. Takes hours; results in $(BENCH) are not made again.

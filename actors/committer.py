@@ -19,12 +19,13 @@ from lmeraser.hashing import HashKey
 from lmeraser.learning.heads import Statistics
 from lmeraser.learning.numerics import deterministic
 from lmeraser.learning.partition import Dendrogram, cut
+from lmeraser.learning.region import RegionIndex
 from lmeraser.state.commit import ClusterEntry, Commit, Erasure
 from lmeraser.state.heads_state import HeadsState
 from lmeraser.state.manifest import Manifest, load_part
 from lmeraser.state.rows import RowTable
 from lmeraser.state.specialist import Specialist
-from lmeraser.state.stored_objects import check_objects, read_rows, read_specialist
+from lmeraser.state.stored_objects import check_objects, read_rows_of, read_specialist
 from lmeraser.store import Store
 
 _log = logging.getLogger(__name__)
@@ -152,18 +153,18 @@ class Committer:
             specialists.append(self._specialist(tuned))
         if not specialists:
             return
-        pooled = self._heads.pooled + regroup.statistics_of_specialists(specialists, self._heads.pooled)
+        pooled = self._heads.pooled + Statistics.of_all(specialists, self._heads.pooled)
         with deterministic():
             heads = self._heads.with_pooled(pooled)
         self._put(commit, heads)
         fail_point(FailPoint.SPECIALIST_COMMITTED)
 
     def _erasures(self, requests: Sequence[Resolution], before: Iterable[ClusterEntry]) -> tuple[Erasure, ...]:
-        clusters = regroup.ClustersOfRows(before)
+        regions = RegionIndex(entry.region for entry in before)
         return tuple(
             Erasure(
                 request.id,
-                tuple(sorted(clusters.holding(self.index.only(request.rows)))),
+                tuple(sorted(regroup.clusters_of(self.index.only(request.rows), regions))),
                 request.samples,
                 request.subjects,
                 len(request.rows),
@@ -194,7 +195,7 @@ class Committer:
         ending = [entry for entry in tuned if entry.key in gone]
         staying = [entry for entry in tuned if entry.key not in gone]
         fewer = min(ending, staying, key=lambda entries: sum(entry.rows for entry in entries))
-        statistics = regroup.statistics_of_specialists(map(self._specialist, fewer), self._heads.pooled)
+        statistics = Statistics.of_all(map(self._specialist, fewer), self._heads.pooled)
         return self._heads.pooled - statistics if fewer is ending else statistics
 
     def _put(self, commit: Commit, heads: HeadsState) -> None:
@@ -205,7 +206,7 @@ class Committer:
         fail_point(FailPoint.COMMIT_APPENDED)
 
     def _rows_of(self, entry: ClusterEntry) -> RowTable:
-        return read_rows(self._store, self._hash_key, entry.rows_object, f"rows/{entry.key}", entry.rows_leaf)
+        return read_rows_of(self._store, self._hash_key, entry)
 
     def _specialist(self, entry: ClusterEntry) -> Specialist:
         assert entry.specialist_object is not None

@@ -27,7 +27,7 @@ from actors.receipt_writer import ReceiptWriter
 from actors.requests import Intake
 from actors.sweep import sweep
 from actors.tunings import Tunings
-from lmeraser.deletion import Deletion
+from lmeraser.deletion import Deletion, DeletionRequest
 from lmeraser.errors import (
     DataError,
     LMEraserError,
@@ -42,6 +42,7 @@ from lmeraser.hashing import HashKey
 from lmeraser.state.commit import Commit
 from lmeraser.state.log import Log
 from lmeraser.state.manifest import Manifest
+from lmeraser.state.record_bodies import FailedBody
 from lmeraser.store import Store
 
 _NOTHING = ApplyResult((), frozenset())
@@ -87,20 +88,8 @@ class Coordinator:
         owners.prepare({entry.key: entry.rows for entry in commit.clusters} if commit is not None else {})
         self._sweep()
 
-    def delete(
-        self,
-        sample_ids: Sequence[str],
-        subject_ids: Sequence[str],
-        idempotency_key: str | None = None,
-        deadline: str | None = None,
-    ) -> Deletion:
+    def delete(self, request: DeletionRequest) -> Deletion:
         """Accept a deletion. When this returns, the request survives any crash.
-
-        Args:
-            sample_ids: samples to delete.
-            subject_ids: subjects of whom to delete every sample.
-            idempotency_key: the same key and body again get the same answer.
-            deadline: when it should be completed, ISO 8601 with an offset; the nearest is tuned first.
 
         Raises:
             NotReadyError: when the store holds no rows and never has.
@@ -112,7 +101,7 @@ class Coordinator:
         """
         if self._committer.commit is None:
             raise NotReadyError("the store holds no rows: ingest some first")
-        deletion, new = self._intake.accept(self._committer.index, sample_ids, subject_ids, idempotency_key, deadline)
+        deletion, new = self._intake.accept(self._committer.index, request)
         if new:
             self._requests.add(deletion.id)
         return deletion
@@ -301,7 +290,7 @@ class Coordinator:
         for request_id, keys in done.items():
             if failed := min(keys & set(given_up), default=None):
                 reason = f"cluster {failed} could not be tuned: {given_up[failed]}"
-                self._journal.append("failed", {"id": request_id, "reason": reason})
+                self._journal.append("failed", FailedBody(request_id, reason).to_body())
             else:
                 self._receipting.completed(request_id)
         return bool(done)

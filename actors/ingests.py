@@ -17,20 +17,21 @@ import numpy as np
 
 from actors.log_replay import History
 from actors.owner import RowObject
-from actors.regroup import ClustersOfRows
+from actors.regroup import clusters_of
 from actors.row_index import RowIndex
 from lmeraser.config import StateConfig
 from lmeraser.errors import DuplicateSampleError, ObjectMissingError
 from lmeraser.hashing import HashKey
 from lmeraser.learning.heads import Statistics
+from lmeraser.learning.region import RegionIndex
 from lmeraser.proof.receipts import row_hashes
 from lmeraser.state.commit import Commit
 from lmeraser.state.digests import state_leaf
+from lmeraser.state.layout import INCOMING_PART
 from lmeraser.state.rows import RowTable
-from lmeraser.state.stored_objects import read_rows
+from lmeraser.state.stored_objects import read_rows_of
 from lmeraser.store import Store
 
-INCOMING = "incoming"
 COMPANION = ".ids"
 _ROWS = ".parquet"
 # Of an object some of whose rows are not added, the rest.
@@ -147,7 +148,7 @@ def read_incoming(
             if len(new):
                 store.put(name, new.to_parquet())
         if len(new):
-            source = RowObject(name, INCOMING, state_leaf(hash_key, INCOMING, new.digest()))
+            source = RowObject(name, INCOMING_PART, state_leaf(hash_key, INCOMING_PART, new.digest()))
             objects.append((source, RowIndex.of((new,), config.seed)))
             part = Statistics.of(new.features_NH, new.labels_N, len(config.labels))
             statistics = part if statistics is None else statistics + part
@@ -170,10 +171,11 @@ def _check_same(
     if commit is None or not digests:
         return
     there: dict[str, str] = {}
-    for key in ClustersOfRows(commit.clusters).holding(index.only(digests)):
+    regions = RegionIndex(entry.region for entry in commit.clusters)
+    for key in clusters_of(index.only(digests), regions):
         entry = commit.entry(key)
         assert entry is not None
-        there |= read_rows(store, hash_key, entry.rows_object, f"rows/{entry.key}", entry.rows_leaf).row_digests()
+        there |= read_rows_of(store, hash_key, entry).row_digests()
     changed = next((name for name in sorted(digests) if there.get(name) != digests[name]), None)
     if changed is not None:
         raise DuplicateSampleError(

@@ -10,6 +10,7 @@ from actors.log_replay import History
 from lmeraser.errors import FencedError, LogError, LostRaceError
 from lmeraser.state.commit import Commit
 from lmeraser.state.log import Kind, Log, Position, Record
+from lmeraser.state.record_bodies import TermBody
 
 
 class Journal:
@@ -35,7 +36,7 @@ class Journal:
             self.history.replay(self._log.advance())
             self.term = self.history.term + 1
             try:
-                body = {} if self._base is None else {"base": self._base.number}
+                body = TermBody(None if self._base is None else self._base.number).to_body()
                 self.history.replay([self._log.append("term", self.term, body)])
                 break
             except LostRaceError:

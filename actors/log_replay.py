@@ -10,6 +10,15 @@ from lmeraser.deletion import Deletion
 from lmeraser.errors import UnknownDeletionError
 from lmeraser.state.commit import Commit, Erasure
 from lmeraser.state.log import Record
+from lmeraser.state.record_bodies import (
+    AttemptBody,
+    CompletedBody,
+    ErasedBody,
+    FailedBody,
+    RequestBody,
+    RetryBody,
+    TermBody,
+)
 
 
 @dataclass(frozen=True)
@@ -42,7 +51,7 @@ class History:
         term: the highest term seen.
         commit: the newest commit.
         deletions: by id, in the order in which they were accepted.
-        bodies: the bodies of the request records by id.
+        bodies: what the request records say, by id.
         by_idempotency: keyed hash of an idempotency key to the id of its deletion.
         committed: deletions whose rows a commit leaves out, by id.
         erased: keyed hashes of all samples and subjects that deletions named or covered, those that the system did not
@@ -58,7 +67,7 @@ class History:
     term: int = 0
     commit: Commit | None = None
     deletions: dict[str, Deletion] = field(default_factory=dict)
-    bodies: dict[str, dict[str, Any]] = field(default_factory=dict)
+    bodies: dict[str, RequestBody] = field(default_factory=dict)
     by_idempotency: dict[str, str] = field(default_factory=dict)
     committed: dict[str, Committed] = field(default_factory=dict)
     erased: dict[str, int] = field(default_factory=dict)
@@ -86,8 +95,7 @@ class History:
 
     def named(self, deletion_id: str) -> tuple[str, ...]:
         """Keyed hashes of all samples and subjects that a deletion named, and of the rows that it covered at first."""
-        body = self.bodies[deletion_id]
-        return (*body["samples"], *body["subjects"], *body["unknown_samples"], *body["unknown_subjects"])
+        return self.bodies[deletion_id].hashes()
 
     def deadlines(self) -> dict[str, str]:
         """The earliest deadline of the deletions that wait for a cluster, by its key, where there is one."""
@@ -101,21 +109,20 @@ class History:
     def _term(self, record: Record) -> None:
         self.term = max(self.term, record.term)
         # A restore goes on from an earlier commit: what later ones erased counts as erased by no commit.
-        if (base := record.body.get("base")) is not None:
+        if (base := TermBody.from_record(record).base) is not None:
             self.origin = base
             self.committed = {name: each for name, each in self.committed.items() if each.after <= base}
             self._restored = True
 
     def _request(self, record: Record) -> None:
-        body = record.body
-        self.bodies[body["id"]] = body
-        unknown = len(body["unknown_samples"]) + len(body["unknown_subjects"])
-        self.deletions[body["id"]] = Deletion(
-            body["id"], "accepted", len(body["samples"]), record.at, unknown, deadline=body["deadline"]
+        body = RequestBody.from_record(record)
+        self.bodies[body.id] = body
+        self.deletions[body.id] = Deletion(
+            body.id, "accepted", len(body.samples), record.at, body.unknown, deadline=body.deadline
         )
-        self.erased.update(dict.fromkeys(self.named(body["id"]), record.number))
-        if body["idempotency"] is not None:
-            self.by_idempotency[body["idempotency"]] = body["id"]
+        self.erased.update(dict.fromkeys(body.hashes(), record.number))
+        if body.idempotency is not None:
+            self.by_idempotency[body.idempotency] = body.id
 
     def _commit(self, record: Record) -> None:
         before, self.commit = self.commit, Commit.from_record(record)
@@ -144,41 +151,44 @@ class History:
             del self.attempts[leaf]
 
     def _attempt(self, record: Record) -> None:
-        leaf, before = record.body["rows"], self.attempts.get(record.body["rows"])
-        self.attempts[leaf] = Attempts((before.count if before is not None else 0) + 1, record.body["reason"])
+        body = AttemptBody.from_record(record)
+        before = self.attempts.get(body.rows)
+        self.attempts[body.rows] = Attempts((before.count if before is not None else 0) + 1, body.reason)
 
     def _erased(self, record: Record) -> None:
-        body = record.body
-        self._signed(record)
+        body = ErasedBody.from_record(record)
+        self._signed(body)
         self._change(
-            record,
+            body.id,
             status="erased",
             erased_at=record.at,
-            clusters=tuple(body["clusters"]),
-            rows=body["rows"],
-            unknown=body["unknown"],
+            clusters=body.clusters,
+            rows=body.rows,
+            unknown=body.unknown,
         )
 
     def _completed(self, record: Record) -> None:
-        self._signed(record)
-        self._change(record, status="completed", completed_at=record.at)
-        self.waiting.pop(record.body["id"], None)
+        body = CompletedBody.from_record(record)
+        self._signed(body)
+        self._change(body.id, status="completed", completed_at=record.at)
+        self.waiting.pop(body.id, None)
 
-    def _signed(self, record: Record) -> None:
-        self.receipts[record.body["id"]] = record.body["receipt"]
-        self.receipt_names.add(record.body["receipt"])
+    def _signed(self, body: ErasedBody | CompletedBody) -> None:
+        self.receipts[body.id] = body.receipt
+        self.receipt_names.add(body.receipt)
 
     def _failed(self, record: Record) -> None:
-        self._change(record, status="failed", reason=record.body["reason"])
-        self.waiting.pop(record.body["id"], None)
+        body = FailedBody.from_record(record)
+        self._change(body.id, status="failed", reason=body.reason)
+        self.waiting.pop(body.id, None)
 
     def _retry(self, record: Record) -> None:
-        self._change(record, status="erased", reason=None)
+        body = RetryBody.from_record(record)
+        self._change(body.id, status="erased", reason=None)
         self.attempts.clear()
-        self.waiting[record.body["id"]] = _untuned(self.commit) if self.commit is not None else set()
+        self.waiting[body.id] = _untuned(self.commit) if self.commit is not None else set()
 
-    def _change(self, record: Record, **changes: Any) -> None:
-        deletion_id = record.body["id"]
+    def _change(self, deletion_id: str, **changes: Any) -> None:
         self.deletions[deletion_id] = replace(self.deletions[deletion_id], **changes)
 
 

@@ -21,7 +21,9 @@ from actors.fail_points import FailPoint, fail_point
 from lmeraser.errors import FencedError, LMEraserError, OwnerFailedError, TuningCancelledError
 from lmeraser.hashing import HashKey
 from lmeraser.ids import comparable
+from lmeraser.learning.region import Region
 from lmeraser.state.digests import state_leaf
+from lmeraser.state.layout import rows_part, specialist_part
 from lmeraser.state.log import Position, check_term
 from lmeraser.state.manifest import Manifest
 from lmeraser.state.rows import RowTable
@@ -33,15 +35,6 @@ if TYPE_CHECKING:
 
 _LONGEST_REASON = 300
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Region:
-    """Which rows a cluster holds: those at its anchors whose bits begin with ``bits``."""
-
-    key: str
-    anchors: tuple[int, ...]
-    bits: str
 
 
 @dataclass(frozen=True)
@@ -145,14 +138,14 @@ class Owner:
         parts = []
         for source in job.sources:
             table = self._read(source)
-            keep_N = _within(table, job.region, self._manifest.config.seed)
+            keep_N = job.region.holds(table.anchors_N, table.bits(self._manifest.config.seed))
             keep_N &= ~_named(table, requests)
             parts.append(table.where(keep_N))
         fail_point(FailPoint.ROWS_READ)
         rows = RowTable.concatenate(parts, head_dim=parts[0].features_NH.shape[1] if parts else 0)
         self._put(job.target, rows.to_parquet(), job.position)
         fail_point(FailPoint.ROWS_WRITTEN)
-        return WrittenObject(len(rows), state_leaf(self._hash_key, f"rows/{self._key}", rows.digest()))
+        return WrittenObject(len(rows), state_leaf(self._hash_key, rows_part(self._key), rows.digest()))
 
     @_failing()
     def tune(self, job: TuningJob) -> WrittenObject:
@@ -165,14 +158,14 @@ class Owner:
             OwnerFailedError: at any error that is not raised on purpose; what this process holds is not to be trusted.
         """
         fail_point(FailPoint.TUNING_STARTED)
-        rows = self._read(RowObject(job.rows_object, f"rows/{self._key}", job.rows_leaf))
+        rows = self._read(RowObject(job.rows_object, rows_part(self._key), job.rows_leaf))
         specialist = self._pipeline().specialist(rows, self._report, lambda: job.target in self._cancelled)
         with self._putting:
             if job.target in self._cancelled:
                 raise TuningCancelledError("the tuning was cancelled before its specialist was written")
             self._put(job.target, specialist.to_safetensors(), job.position)
         fail_point(FailPoint.SPECIALIST_WRITTEN)
-        return WrittenObject(len(rows), state_leaf(self._hash_key, f"specialist/{self._key}", specialist.digest()))
+        return WrittenObject(len(rows), state_leaf(self._hash_key, specialist_part(self._key), specialist.digest()))
 
     def cancel(self, target: str) -> None:
         """Stop the tuning that would write ``target``; when this returns, it writes nothing any more."""
@@ -211,10 +204,3 @@ def _named(table: RowTable, requests: Sequence[Mapping[str, Any]]) -> np.ndarray
         ],
         bool,
     )
-
-
-def _within(table: RowTable, region: Region, seed: int) -> np.ndarray:
-    within_N = np.isin(table.anchors_N, np.array(region.anchors, np.int32))
-    if region.bits:
-        within_N &= np.array([f"{bits:064b}".startswith(region.bits) for bits in table.bits(seed).tolist()], bool)
-    return within_N

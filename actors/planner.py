@@ -25,13 +25,13 @@ class Planner:
     is tried again after a pause, and holds up no other.
 
     Attributes:
-        min_tuned_rows: a cluster with fewer rows is never tuned.
+        tunes: whether a cluster with this many rows is tuned at all (StateConfig.tunes).
         epochs: epochs of one tuning.
         attempts: what the log says of tunings that failed, by the digest of the rows.
         clock: seconds that only grow.
     """
 
-    min_tuned_rows: int
+    tunes: Callable[[int], bool]
     epochs: int
     attempts: Mapping[str, Attempts]
     clock: Callable[[], float] = time.monotonic
@@ -77,9 +77,7 @@ class Planner:
         }
 
     def _untuned(self, commit: Commit) -> list[ClusterEntry]:
-        return [
-            entry for entry in commit.clusters if entry.specialist_object is None and entry.rows >= self.min_tuned_rows
-        ]
+        return [entry for entry in commit.clusters if entry.specialist_object is None and self.tunes(entry.rows)]
 
     def _count(self, rows_leaf: str) -> int:
         failed = self.attempts.get(rows_leaf)

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import threading
 import time
-import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from actors.ingests import COMPANION, INCOMING, short_hashes
+from actors.ingests import COMPANION, short_hashes
 from lmeraser.errors import RequestError
+from lmeraser.state.layout import INCOMING, new_incoming_prefix
 from lmeraser.store import Store
 
 # A job that writes rows renews its prefix twice a second; one that is silent for so long has ended.
@@ -53,7 +53,7 @@ class Prefixes:
         Args:
             number: of the newest log record.
         """
-        prefix = f"{INCOMING}/{uuid.uuid4().hex}/"
+        prefix = new_incoming_prefix()
         with self._lock:
             self._open[prefix] = _Prefix(number, time.monotonic())
         return prefix
@@ -141,7 +141,7 @@ class Prefixes:
         if waited_s < (WATCH_S if watched else SILENCE_S):
             return False
         self._looked_s = time.monotonic()
-        return watched or not all(map(self.keeps, self._store.names(f"{INCOMING}/")))
+        return watched or not all(map(self.keeps, self._store.names(INCOMING)))
 
     def keeps(self, name: str) -> bool:
         """Whether an object lies under a prefix that rows are written to or that waits to be added."""

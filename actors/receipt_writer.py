@@ -12,8 +12,9 @@ from actors.journal import Journal
 from lmeraser.hashing import HashKey, canonical_json
 from lmeraser.proof.receipts import Coverage, sides, sign, statement
 from lmeraser.state.commit import Commit
+from lmeraser.state.layout import RECEIPTS, new_receipt_object
 from lmeraser.state.manifest import Manifest
-from lmeraser.state.stored_objects import object_name
+from lmeraser.state.record_bodies import CompletedBody, ErasedBody
 from lmeraser.store import Store
 
 
@@ -40,7 +41,7 @@ class ReceiptWriter:
     def tidy(self) -> None:
         """Remove receipts that no record names: their writer ended before it could record them, or was replaced."""
         named = self._journal.history.receipt_names
-        self._store.purge_below("receipts/", named.__contains__, self._journal.check)
+        self._store.purge_below(RECEIPTS, named.__contains__, self._journal.check)
 
     def erased(self, deletion_id: str) -> None:
         """Sign that no answer and no object holds the rows any more, and record it."""
@@ -53,16 +54,8 @@ class ReceiptWriter:
         receipt = statement(self._manifest, self._hash_key, deletion_id, coverage, times, changed)
         name = self._put(deletion_id, receipt)
         fail_point(FailPoint.RECEIPT_WRITTEN)
-        self._journal.append(
-            "erased",
-            {
-                "id": deletion_id,
-                "clusters": list(clusters),
-                "rows": coverage.rows,
-                "unknown": coverage.unknown,
-                "receipt": name,
-            },
-        )
+        body = ErasedBody(deletion_id, clusters, coverage.rows, coverage.unknown, name)
+        self._journal.append("erased", body.to_body())
         del self._unrecorded[deletion_id]
         fail_point(FailPoint.ERASED_RECORDED)
 
@@ -75,7 +68,7 @@ class ReceiptWriter:
         receipt["completed"] = {"log": commit.number, "root": commit.root}
         name = self._put(deletion_id, receipt)
         fail_point(FailPoint.RECEIPT_COMPLETED)
-        self._journal.append("completed", {"id": deletion_id, "receipt": name})
+        self._journal.append("completed", CompletedBody(deletion_id, name).to_body())
         del self._unrecorded[deletion_id]
         fail_point(FailPoint.COMPLETED_RECORDED)
 
@@ -91,6 +84,6 @@ class ReceiptWriter:
     def _put(self, deletion_id: str, receipt: dict[str, Any]) -> str:
         """Write a receipt under a name of its own: one that a replaced coordinator writes late overwrites no other."""
         # A step that failed before its record is done again, and leaves no second receipt behind.
-        name = self._unrecorded.setdefault(deletion_id, object_name(f"receipts/{deletion_id}", "json"))
+        name = self._unrecorded.setdefault(deletion_id, new_receipt_object(deletion_id))
         self._store.put(name, canonical_json(sign(receipt, self._signing_key)))
         return name

@@ -12,18 +12,18 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from actors.fail_points import FailPoint, fail_point
-from actors.owner import Region, RowObject, RowsJob, WrittenObject
+from actors.owner import RowObject, RowsJob, WrittenObject
 from actors.row_index import RowIndex
 from lmeraser.hashing import HashKey
 from lmeraser.learning.heads import Statistics
-from lmeraser.learning.partition import Cluster, Partition
+from lmeraser.learning.partition import Partition
+from lmeraser.learning.region import RegionIndex
 from lmeraser.state.commit import ClusterEntry, Commit
 from lmeraser.state.digests import json_digest, state_leaf
 from lmeraser.state.heads_state import HeadsState
+from lmeraser.state.layout import HEADS_PART, PARTITION_PART, new_heads_object, new_rows_object, rows_part
 from lmeraser.state.log import Position
 from lmeraser.state.rows import RowTable
-from lmeraser.state.specialist import Specialist
-from lmeraser.state.stored_objects import object_name
 from lmeraser.store import Store
 
 
@@ -65,9 +65,9 @@ def regroup(
     entries = {entry.key: entry for entry in before}
     incoming: dict[str, list[RowObject]] = defaultdict(list)
     for source, rows in coming:
-        for key in _clusters_of(rows, partition):
+        for key in clusters_of(rows, partition.index):
             incoming[key].append(source)
-    touched = _clusters_of(going, partition) | incoming.keys()
+    touched = clusters_of(going, partition.index) | incoming.keys()
     kept = tuple(
         entries[cluster.key] for cluster in partition.clusters if cluster.key in entries and cluster.key not in touched
     )
@@ -77,84 +77,42 @@ def regroup(
     for cluster in partition.clusters:
         if cluster.key in kept_keys:
             continue
-        sources = tuple(rows_source(entry) for entry in left if _may_share_rows(cluster, entry))
+        sources = tuple(rows_source(entry) for entry in left if cluster.region.meets(entry.region))
         jobs.append(
             RowsJob(
-                region=Region(cluster.key, cluster.anchors, cluster.bits),
+                region=cluster.region,
                 sources=(*sources, *incoming[cluster.key]),
                 requests=requests,
-                target=object_name(f"rows/{cluster.key}", "parquet"),
+                target=new_rows_object(cluster.key),
                 position=position,
             )
         )
     return Regrouping(partition, kept, tuple(jobs), left)
 
 
-class ClustersOfRows:
-    """Which clusters of a commit hold which rows."""
-
-    def __init__(self, entries: Iterable[ClusterEntry]) -> None:
-        """Of the clusters with these entries."""
-        self._at_anchor: dict[int, list[tuple[str, str]]] = defaultdict(list)
-        for entry in entries:
-            for anchor in entry.anchors:
-                self._at_anchor[anchor].append((entry.bits, entry.key))
-
-    def holding(self, rows: RowIndex) -> frozenset[str]:
-        """Keys of the clusters that hold these rows."""
-        return frozenset(
-            key
-            for anchor, bits in zip(rows.anchors_N.tolist(), rows.bits_N.tolist(), strict=True)
-            for leading, key in self._at_anchor.get(anchor, ())
-            if f"{bits:064b}".startswith(leading)
-        )
-
-
-def _clusters_of(rows: RowIndex, partition: Partition) -> set[str]:
-    """Keys of the clusters that hold these rows, or would if they were there."""
-    owners = map(partition.cluster_of, rows.anchors_N.tolist(), rows.bits_N.tolist())
-    return {key for key in owners if key is not None}
-
-
-def _may_share_rows(cluster: Cluster, entry: ClusterEntry) -> bool:
-    """Whether a row can be in both: they have an anchor in common, and the bits of one begin with the other's."""
-    along = cluster.bits.startswith(entry.bits) or entry.bits.startswith(cluster.bits)
-    return along and not set(cluster.anchors).isdisjoint(entry.anchors)
+def clusters_of(rows: RowIndex, regions: RegionIndex) -> frozenset[str]:
+    """Keys of the clusters that hold these rows, or would hold them."""
+    return frozenset(key for key in regions.keys_of(rows.anchors_N, rows.bits_N) if key is not None)
 
 
 def rows_source(entry: ClusterEntry) -> RowObject:
     """Where a cluster's rows lie."""
-    return RowObject(entry.rows_object, f"rows/{entry.key}", entry.rows_leaf)
+    return RowObject(entry.rows_object, rows_part(entry.key), entry.rows_leaf)
 
 
-def statistics_of_rows(tables: Iterable[RowTable], only: Collection[str] | None, like: Statistics) -> Statistics:
-    """The shared head's statistics of the rows in the tables; of these ids only, where they are given."""
-    classes = len(like.counts_C)
-    total = Statistics.zero(len(like.sums_H), classes)
-    if only is not None:
-        chosen = (table.where(np.array([name in only for name in table.sample_ids], bool)) for table in tables)
-        # A few rows of each of many clusters: one sum is cheaper than many.
-        tables = (RowTable.concatenate(chosen, len(like.sums_H)),)
-    for table in tables:
-        total = total + Statistics.of(table.features_NH, table.labels_N, classes)
-    return total
-
-
-def statistics_of_specialists(specialists: Iterable[Specialist], like: Statistics) -> Statistics:
-    """The pooled head's statistics of these clusters."""
-    classes = len(like.counts_C)
-    total = Statistics.zero(len(like.sums_H), classes)
-    for specialist in specialists:
-        total = total + Statistics.of(specialist.features_NH, specialist.labels_N, classes)
-    return total
+def statistics_of_rows(tables: Iterable[RowTable], sample_ids: Collection[str], like: Statistics) -> Statistics:
+    """The shared head's statistics of the rows in the tables that have these ids."""
+    chosen = (table.where(np.array([name in sample_ids for name in table.sample_ids], bool)) for table in tables)
+    # A few rows of each of many clusters: one sum is cheaper than many.
+    return Statistics.of_all([RowTable.concatenate(chosen, len(like.sums_H))], like)
 
 
 def put_heads(store: Store, hash_key: HashKey, heads: HeadsState) -> tuple[str, str]:
     """Write the heads; their object's name and their keyed digest."""
-    name = object_name("heads", "safetensors")
+    name = new_heads_object()
     store.put(name, heads.to_safetensors())
     fail_point(FailPoint.HEADS_WRITTEN)
-    return name, state_leaf(hash_key, "heads", heads.digest())
+    return name, state_leaf(hash_key, HEADS_PART, heads.digest())
 
 
 def regrouped_entries(regrouping: Regrouping, written: Mapping[str, WrittenObject]) -> tuple[ClusterEntry, ...]:
@@ -181,4 +139,4 @@ def with_entry(commit: Commit, changed: ClusterEntry) -> Commit:
 
 def partition_leaf(hash_key: HashKey, partition: Partition) -> str:
     """The keyed digest of a partition."""
-    return state_leaf(hash_key, "partition", json_digest(partition.canonical()))
+    return state_leaf(hash_key, PARTITION_PART, json_digest(partition.canonical()))

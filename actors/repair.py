@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from actors import regroup
 from lmeraser.errors import ObjectCorruptError, ObjectMissingError
 from lmeraser.hashing import HashKey
 from lmeraser.learning.heads import Statistics
@@ -66,6 +65,6 @@ def heads_of(tables: Sequence[RowTable], specialists: Sequence[Specialist], head
     nothing = Statistics.zero(head_dim, classes)
     with deterministic():
         return HeadsState.of(
-            regroup.statistics_of_rows(tables, None, nothing),
-            regroup.statistics_of_specialists(specialists, nothing),
+            Statistics.of_all(tables, nothing),
+            Statistics.of_all(specialists, nothing),
         )

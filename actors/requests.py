@@ -7,22 +7,24 @@ import logging
 import threading
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from actors.allowance import Allowance
 from actors.fail_points import FailPoint, fail_point
 from actors.journal import Journal
 from actors.row_index import RowIndex
-from lmeraser.deletion import Deletion
+from lmeraser.clock import timestamp
+from lmeraser.deletion import Deletion, DeletionRequest
 from lmeraser.errors import IdempotencyConflictError, LogError, ObjectMissingError, RequestError, StoreError
 from lmeraser.hashing import HashKey, canonical_json
 from lmeraser.ids import fault_of_id, is_text
 from lmeraser.proof.receipts import sample_hash, subject_hash
-from lmeraser.state.commit import DATA_FOLDERS
+from lmeraser.state.layout import DATA_FOLDERS, REQUESTS, deletion_of_request, request_object
+from lmeraser.state.record_bodies import RequestBody
 from lmeraser.store import Store, unfenced
 
 MAX_IDS = 100_000
@@ -61,75 +63,34 @@ class Intake:
         self._lock = threading.Lock()
         self._refused: list[str] = []
 
-    def accept(
-        self,
-        index: RowIndex,
-        sample_ids: Sequence[str],
-        subject_ids: Sequence[str],
-        idempotency_key: str | None,
-        deadline: str | None,
-    ) -> tuple[Deletion, bool]:
+    def accept(self, index: RowIndex, request: DeletionRequest) -> tuple[Deletion, bool]:
         """Accept a deletion; also says whether it is new.
 
         Raises:
-            RequestError: when no id is given, or more than 100,000 are, or one is empty, too long or no text, or the
-                idempotency key is no text, or the deadline no time with an offset.
+            RequestError: when no id is given, or more than 100,000 are, or one is empty, too long or not text, or the
+                idempotency key is not text, or the deadline is not a time with an offset.
             RateLimitError: when too many ids came that the system does not hold.
-            IdempotencyConflictError: when the idempotency key came before with another body.
+            IdempotencyConflictError: when the idempotency key came before with other ids.
             StoreError: when the request cannot be written; it is not accepted then.
         """
-        given = len(sample_ids) + len(subject_ids)
-        if not 1 <= given <= MAX_IDS:
-            raise RequestError(f"a deletion names {given} ids; allowed are 1 to {MAX_IDS}")
-        for what, ids in (("sample", sample_ids), ("subject", subject_ids)):
-            if (fault := next(filter(None, map(fault_of_id, ids)), None)) is not None:
-                raise RequestError(f"the id of a {what} {fault}")
-        if idempotency_key is not None and not is_text(idempotency_key):
-            raise RequestError(f"the idempotency key is {idempotency_key!r}; allowed is Unicode text")
-        request: dict[str, Any] = {
-            "id": uuid.uuid4().hex,
-            "sample_ids": sorted(set(sample_ids)),
-            "subject_ids": sorted(set(subject_ids)),
-            "idempotency": None if idempotency_key is None else self._hash_key.of("idempotency", idempotency_key),
-            "deadline": _utc(deadline),
-        }
-        request["body"] = self._body(request)
+        _check(request)
+        stored = self._stored(request)
+        record = self._record_of(stored, index)
         with self._lock:
-            history = self._journal.history
-            earlier = history.by_idempotency.get(request["idempotency"])
-            if earlier is not None:
-                if history.bodies[earlier]["body"] != request["body"]:
-                    raise IdempotencyConflictError(
-                        f"this idempotency key belongs to deletion {earlier}, which named other ids"
-                    )
-                return self._answer(earlier, request), False
-            record = self._record_of(request, index)
-            unknown = len(record["unknown_samples"]) + len(record["unknown_subjects"])
-            self._allowance.take(unknown, rows=len(record["samples"]))
-            name = self.object_of(request["id"])
-            self._store.put(name, canonical_json(request))
-            fail_point(FailPoint.REQUEST_WRITTEN)
-            try:
-                self._journal.append("request", record)
-            except (StoreError, LogError):
-                # Refused, so it must not be adopted later. Had the append only seemed to fail, the log makes it anew.
-                # A coordinator that took over may have adopted it already; then it is that one's.
-                if request["id"] not in self._journal.history.deletions:
-                    self._refused.append(name)
-                    with suppress(StoreError):
-                        self._purge_refused()
-                raise
-            fail_point(FailPoint.REQUEST_RECORDED)
-            return self._answer(request["id"], request), True
+            existing = self._existing(stored)
+            if existing is None:
+                self._allowance.take(record.unknown, rows=len(record.samples))
+                self._write(stored, record)
+        return self._answer(existing or stored["id"], stored), existing is None
 
     def adopt(self, index: RowIndex) -> None:
         """Finish what writers left that died: record requests that lack it, purge those that are erased."""
         # What they had half written of requests, receipts and the log; the sweep sees to the rest.
         self._store.purge_partial(lambda name: name.startswith(DATA_FOLDERS), self._journal.check)
         history = self._journal.history
-        for name in self._store.names("requests/"):
+        for name in self._store.names(REQUESTS):
             request = self._read(name)
-            deletion = history.deletions.get(name.removeprefix("requests/").removesuffix(".json"))
+            deletion = history.deletions.get(deletion_of_request(name))
             if deletion is not None:
                 if deletion.status != "accepted":
                     self._store.purge(name, self._journal.check)
@@ -137,7 +98,7 @@ class Intake:
                 # Never acknowledged: damaged, or its writer was asked again and the other copy was accepted.
                 self._store.purge(name, self._journal.check)
             else:
-                self._journal.append("request", self._record_of(request, index))
+                self._journal.append("request", self._record_of(request, index).to_body())
 
     def resolve(self, request_id: str, index: RowIndex) -> Resolution:
         """The rows of the index that a request names, by id or by subject; a damaged request is made anew.
@@ -145,10 +106,10 @@ class Intake:
         They are looked up when they are erased and not when the request is accepted, so that those which an ingest
         added meanwhile are among them.
         """
-        name = self.object_of(request_id)
+        name = request_object(request_id)
         recorded = self._journal.history.bodies[request_id]
         request = self._read(name)
-        if request is None or self._body(request) != recorded["body"]:
+        if request is None or self._body(request) != recorded.body:
             # Where a successor has carried it out, it is gone for good.
             self._journal.check()
             _log.error("%s is damaged; it is written anew from the log", name)
@@ -160,20 +121,56 @@ class Intake:
             request_id,
             name,
             frozenset(covered),
-            tuple(sorted(set(covered.values()).difference(recorded["samples"]))),
-            tuple(sorted(subjects.difference(recorded["subjects"]))),
+            tuple(sorted(set(covered.values()).difference(recorded.samples))),
+            tuple(sorted(subjects.difference(recorded.subjects))),
         )
 
     def forget(self, request_id: str) -> None:
         """Purge the ids in clear, and those of requests that could not be recorded."""
-        self._store.purge(self.object_of(request_id), self._journal.check)
+        self._store.purge(request_object(request_id), self._journal.check)
         with self._lock:
             self._purge_refused()
 
-    @staticmethod
-    def object_of(request_id: str) -> str:
-        """The name of a request's object."""
-        return f"requests/{request_id}.json"
+    def _stored(self, request: DeletionRequest) -> dict[str, Any]:
+        """The content of a new request object."""
+        key = request.idempotency_key
+        stored: dict[str, Any] = {
+            "id": uuid.uuid4().hex,
+            "sample_ids": sorted(set(request.sample_ids)),
+            "subject_ids": sorted(set(request.subject_ids)),
+            "idempotency": None if key is None else self._hash_key.of("idempotency", key),
+            "deadline": _utc(request.deadline),
+        }
+        stored["body"] = self._body(stored)
+        return stored
+
+    def _existing(self, stored: Mapping[str, Any]) -> str | None:
+        """The id of the deletion that was accepted before with the same idempotency key."""
+        history = self._journal.history
+        deletion_id = history.by_idempotency.get(stored["idempotency"])
+        if deletion_id is not None and history.bodies[deletion_id].body != stored["body"]:
+            raise IdempotencyConflictError(
+                f"this idempotency key belongs to deletion {deletion_id}, which named other ids"
+            )
+        return deletion_id
+
+    def _write(self, stored: Mapping[str, Any], record: RequestBody) -> None:
+        """Write the request object, then its record; undo the first when the second fails."""
+        name = request_object(stored["id"])
+        self._store.put(name, canonical_json(stored))
+        fail_point(FailPoint.REQUEST_WRITTEN)
+        try:
+            self._journal.append("request", record.to_body())
+        except (StoreError, LogError):
+            # The caller gets an error, so no later coordinator may adopt the request. If the append only seemed to
+            # fail, the request can be rebuilt from its record. If a coordinator that took over has adopted it
+            # already, the request belongs to that coordinator.
+            if stored["id"] not in self._journal.history.deletions:
+                self._refused.append(name)
+                with suppress(StoreError):
+                    self._purge_refused()
+            raise
+        fail_point(FailPoint.REQUEST_RECORDED)
 
     def _purge_refused(self) -> None:
         while self._refused:
@@ -195,13 +192,15 @@ class Intake:
             "body", *request["sample_ids"], "", *request["subject_ids"], "", request["deadline"] or ""
         )
 
-    def _made_anew(self, recorded: Mapping[str, Any], index: RowIndex) -> dict[str, Any]:
+    def _made_anew(self, recorded: RequestBody, index: RowIndex) -> dict[str, Any]:
         """A request from its record: of the ids in the index, those whose keyed hash the record has."""
-        samples = {*recorded["samples"], *recorded["unknown_samples"]}
-        subjects = {*recorded["subjects"], *recorded["unknown_subjects"]}
-        kept = {name: recorded[name] for name in ("id", "idempotency", "deadline", "body")}
+        samples = {*recorded.samples, *recorded.unknown_samples}
+        subjects = {*recorded.subjects, *recorded.unknown_subjects}
         return {
-            **kept,
+            "id": recorded.id,
+            "idempotency": recorded.idempotency,
+            "deadline": recorded.deadline,
+            "body": recorded.body,
             "sample_ids": [each for each in index.sample_ids if sample_hash(self._hash_key, each) in samples],
             "subject_ids": [each for each in index.subjects() if subject_hash(self._hash_key, each) in subjects],
         }
@@ -209,26 +208,38 @@ class Intake:
     def _answer(self, deletion_id: str, request: Mapping[str, Any]) -> Deletion:
         """The deletion with the ids that it does not cover: the same after a repetition and after a restart."""
         body = self._journal.history.bodies[deletion_id]
-        samples, subjects = set(body["unknown_samples"]), set(body["unknown_subjects"])
+        samples, subjects = set(body.unknown_samples), set(body.unknown_subjects)
         unknown = {each for each in request["sample_ids"] if sample_hash(self._hash_key, each) in samples}
         unknown |= {each for each in request["subject_ids"] if subject_hash(self._hash_key, each) in subjects}
         return replace(self._journal.history.deletion(deletion_id), unknown_ids=tuple(sorted(unknown)))
 
-    def _record_of(self, request: Mapping[str, Any], index: RowIndex) -> dict[str, Any]:
+    def _record_of(self, request: Mapping[str, Any], index: RowIndex) -> RequestBody:
         """The record of a request: keyed hashes of the rows that it covers now, and of the ids that name none."""
         held = [each for each in request["subject_ids"] if index.of_subject(each)]
         unknown_samples = [each for each in request["sample_ids"] if each not in index]
         unknown_subjects = sorted(set(request["subject_ids"]).difference(held))
-        return {
-            "id": request["id"],
-            "samples": [sample_hash(self._hash_key, each) for each in sorted(_rows_of(request, index))],
-            "subjects": [subject_hash(self._hash_key, each) for each in held],
-            "unknown_samples": [sample_hash(self._hash_key, each) for each in unknown_samples],
-            "unknown_subjects": [subject_hash(self._hash_key, each) for each in unknown_subjects],
-            "idempotency": request["idempotency"],
-            "body": request["body"],
-            "deadline": request["deadline"],
-        }
+        return RequestBody(
+            id=request["id"],
+            samples=tuple(sample_hash(self._hash_key, each) for each in sorted(_rows_of(request, index))),
+            subjects=tuple(subject_hash(self._hash_key, each) for each in held),
+            unknown_samples=tuple(sample_hash(self._hash_key, each) for each in unknown_samples),
+            unknown_subjects=tuple(subject_hash(self._hash_key, each) for each in unknown_subjects),
+            idempotency=request["idempotency"],
+            body=request["body"],
+            deadline=request["deadline"],
+        )
+
+
+def _check(request: DeletionRequest) -> None:
+    """Raise RequestError unless every id and the idempotency key is allowed."""
+    given = len(request.sample_ids) + len(request.subject_ids)
+    if not 1 <= given <= MAX_IDS:
+        raise RequestError(f"a deletion names {given} ids; allowed are 1 to {MAX_IDS}")
+    for kind, ids in (("sample", request.sample_ids), ("subject", request.subject_ids)):
+        if (fault := next(filter(None, map(fault_of_id, ids)), None)) is not None:
+            raise RequestError(f"the id of a {kind} {fault}")
+    if request.idempotency_key is not None and not is_text(request.idempotency_key):
+        raise RequestError(f"the idempotency key is {request.idempotency_key!r}; allowed is Unicode text")
 
 
 def _rows_of(request: Mapping[str, Any], index: RowIndex) -> set[str]:
@@ -243,7 +254,7 @@ def _utc(deadline: str | None) -> str | None:
     try:
         moment = datetime.fromisoformat(deadline)
         if moment.tzinfo is not None:
-            return moment.astimezone(UTC).isoformat(timespec="milliseconds")
+            return timestamp(moment)
     except (ValueError, OverflowError):
         # No time, or one that lies outside the years 1 to 9999 in UTC.
         pass

@@ -16,18 +16,19 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from actors.coordinator import Coordinator
 from actors.owners import InProcessOwners
 from actors.requests import MAX_IDS
+from lmeraser.deletion import DeletionRequest
 from lmeraser.errors import LogError, NotReadyError, OwnerFailedError
 from lmeraser.hashing import HashKey, canonical_json
 from lmeraser.proof.mirror import copy_record, in_common, read_mirror
 from lmeraser.proof.receipts import row_hashes
-from lmeraser.state.commit import Commit
+from lmeraser.state.commit import Commit, commits_in
 from lmeraser.state.fingerprint import check_fingerprint, fingerprint
-from lmeraser.state.log import Log, Record, record_name
-from lmeraser.state.manifest import RESTORING, Manifest, load_manifest
-from lmeraser.state.public_artifacts import load_pipeline
+from lmeraser.state.layout import RESTORING, record_object
+from lmeraser.state.log import Log, Record
+from lmeraser.state.manifest import Manifest, load_manifest
+from lmeraser.state.pipeline_loading import load_pipeline
+from lmeraser.state.record_bodies import RequestBody
 from lmeraser.store import Store, unfenced
-
-_NAMED = ("samples", "subjects", "unknown_samples", "unknown_subjects")
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,7 @@ def restore(store: Store, mirror: Store, hash_key: HashKey, signing_key: Ed25519
     newer = read_mirror(mirror, manifest.store_id)
     mark = _read_mark(store) or _make_mark(store, manifest, hash_key, newer)
     if mark is None:
-        commit = _commits(Log(store).advance())[-1]
+        commit = commits_in(Log(store).advance())[-1]
         return RestoreResult(0, 0, commit.rows, commit.rows, commit.root, ())
     _cut(store, newer, mark)
     have = len(Log(store).advance())
@@ -115,7 +116,7 @@ def _make_mark(store: Store, manifest: Manifest, hash_key: HashKey, newer: list[
     if common < len(newer) and own[common:]:
         _check_nothing_was_done(store, own[common:])
         own = own[:common]
-    commits = _commits(own)
+    commits = commits_in(own)
     if not commits:
         raise NotReadyError(f"{store.uri} holds no commit, so there is nothing in it to restore")
     manifest.check_hash_key(commits[-1].fixed_leaves, hash_key)
@@ -149,7 +150,7 @@ def _cut(store: Store, newer: list[Record], mark: _Mark) -> None:
     if common >= mark.last:
         return
     for record in reversed(own[common:]):
-        store.purge(record_name(record.number), unfenced)
+        store.purge(record_object(record.number), unfenced)
 
 
 def _read_mark(store: Store) -> _Mark | None:
@@ -165,21 +166,21 @@ def _erase_again(
     newer: list[Record],
 ) -> RestoreResult:
     log = Log(store).advance()
-    own = [commit for commit in _commits(log) if commit.number > mark.last]
+    own = [commit for commit in commits_in(log) if commit.number > mark.last]
     base = own[-1] if own else Commit.from_record(log[mark.commit - 1])
     owners = InProcessOwners(store, manifest, hash_key, lambda: load_pipeline(store, manifest))
     coordinator = RestoringCoordinator(store, manifest, hash_key, signing_key, owners, manifest.lease_s, base)
     found = coordinator.held(set(_erased_since(newer, mark.commit)))
     for start in range(0, len(found), MAX_IDS):
-        coordinator.delete(found[start : start + MAX_IDS], [])
+        coordinator.delete(DeletionRequest(tuple(found[start : start + MAX_IDS])))
     while any(deletion.status == "accepted" for deletion in coordinator.deletions()):
         coordinator.step()
         for reason in coordinator.status()["held_up"].values():
             raise OwnerFailedError(f"{reason}; mend the cause, and give the same command again")
-    commits = _commits(Log(store).advance())
+    commits = commits_in(Log(store).advance())
     if commits[-1].number <= mark.last:
         coordinator.commit_again()
-        commits = _commits(Log(store).advance())
+        commits = commits_in(Log(store).advance())
     made = [commit for commit in commits if commit.number > mark.last]
     before = Commit.from_record(log[mark.commit - 1])
     coordinator.unmark()
@@ -187,7 +188,7 @@ def _erase_again(
         records=mark.last - mark.own,
         erased=before.rows - made[-1].rows,
         rows=made[-1].rows,
-        rows_then=_commits(newer)[-1].rows,
+        rows_then=commits_in(newer)[-1].rows,
         state_root=made[-1].root,
         deletions=tuple(name for commit in made for name in commit.requests),
     )
@@ -195,14 +196,10 @@ def _erase_again(
 
 def _erased_since(records: list[Record], commit: int) -> Iterator[str]:
     """Keyed hashes of all that was asked to be deleted and that the commit with this number still holds."""
-    commits = [record for record in records if record.kind == "commit"]
-    done = {each["id"] for record in commits if record.number <= commit for each in record.body["erasures"]}
+    commits = commits_in(records)
+    done = {erasure.id for each in commits if each.number <= commit for erasure in each.erasures}
     for record in records:
-        if record.kind == "request" and record.body["id"] not in done:
-            yield from (each for kind in _NAMED for each in record.body[kind])
-    for each in (each for record in commits if record.number > commit for each in record.body["erasures"]):
-        yield from (*each["samples"], *each["subjects"])
-
-
-def _commits(records: list[Record]) -> list[Commit]:
-    return [Commit.from_record(record) for record in records if record.kind == "commit"]
+        if record.kind == "request" and (request := RequestBody.from_record(record)).id not in done:
+            yield from request.hashes()
+    for erasure in (erasure for each in commits if each.number > commit for erasure in each.erasures):
+        yield from (*erasure.samples, *erasure.subjects)

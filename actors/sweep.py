@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from lmeraser.state.commit import DATA_FOLDERS, Commit
+from lmeraser.state.commit import Commit
+from lmeraser.state.layout import DATA_FOLDERS
 from lmeraser.store import Fence, Store
 
 

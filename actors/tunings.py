@@ -11,7 +11,8 @@ from actors.owner import TuningJob
 from actors.owners import Owners, TuningResult
 from actors.planner import Planner
 from lmeraser.config import StateConfig
-from lmeraser.state.stored_objects import object_name
+from lmeraser.state.layout import new_specialist_object
+from lmeraser.state.record_bodies import AttemptBody, RetryBody
 
 _log = logging.getLogger(__name__)
 
@@ -27,7 +28,7 @@ class Tunings:
         self._journal = journal
         self._committer = committer
         self._owners = owners
-        self._planner = Planner(config.partition.min_tuned_rows, config.tuning.epochs, journal.history.attempts)
+        self._planner = Planner(config.tunes, config.tuning.epochs, journal.history.attempts)
         self._running: dict[str, TuningJob] = {}
         self.made = 0
 
@@ -79,7 +80,7 @@ class Tunings:
             if len(self._running) >= self._owners.slots:
                 break
             if entry.key not in self._running:
-                target = object_name(f"specialists/{entry.key}", "safetensors")
+                target = new_specialist_object(entry.key)
                 job = TuningJob(entry.key, entry.rows_object, entry.rows_leaf, target, self._journal.position)
                 self._owners.start_tuning(job)
                 self._running[entry.key] = job
@@ -93,7 +94,7 @@ class Tunings:
 
     def retry(self, deletion_id: str) -> None:
         """Have everything tuned again that was given up, for this deletion that failed."""
-        self._journal.append("retry", {"id": deletion_id})
+        self._journal.append("retry", RetryBody(deletion_id).to_body())
         self._planner.hurry()
 
     def _failed(self, job: TuningJob, reason: str, is_transient: bool) -> None:
@@ -104,5 +105,5 @@ class Tunings:
             return
         _log.warning("the tuning of cluster %s failed: %s", job.key, reason)
         if not is_transient:
-            self._journal.append("attempt", {"key": job.key, "rows": job.rows_leaf, "reason": reason})
+            self._journal.append("attempt", AttemptBody(job.key, job.rows_leaf, reason).to_body())
         self._planner.pause(job, is_transient)

@@ -38,13 +38,14 @@ from lmeraser.audit import Audit, Plan, Question, audit, to_html
 from lmeraser.audit.attack import confidence
 from lmeraser.config import load_config
 from lmeraser.data import Sample, open_source
+from lmeraser.deletion import DeletionRequest
 from lmeraser.hashing import draw
 from lmeraser.learning.heads import blend
-from lmeraser.proof.verify import newest_commit
+from lmeraser.proof.verify import current_commit
 from lmeraser.state.keys import load_hash_key, load_signing_key
 from lmeraser.state.log import Log
 from lmeraser.state.pipeline import Pipeline
-from lmeraser.state.stored_objects import read_heads, read_rows, read_specialist
+from lmeraser.state.stored_objects import read_heads, read_rows_of, read_specialist
 from lmeraser.store import LocalStore
 
 _ROUNDS, _EACH = 5, 4
@@ -105,7 +106,7 @@ def delete_drawn(copy: Path, sample_ids: Sequence[str], count: int) -> list[str]
     with _coordinator(copy) as coordinator:
         requests = []
         for name in names:
-            requests.append(coordinator.delete([name], []).id)
+            requests.append(coordinator.delete(DeletionRequest((name,))).id)
             wait_until(lambda: coordinator.deletion(requests[-1]).status != "accepted")
         wait_until(coordinator.idle)
     return requests
@@ -117,7 +118,7 @@ def delete_least_sure(copy: Path, plan: Plan) -> list[str]:
     for _ in range(_ROUNDS):
         names = [name for name, _ in sorted(_published(copy, plan), key=lambda pair: pair[1])[:_EACH]]
         with _coordinator(copy) as coordinator:
-            requests.append(coordinator.delete(names, []).id)
+            requests.append(coordinator.delete(DeletionRequest(tuple(names))).id)
             wait_until(coordinator.idle)
     return requests
 
@@ -151,10 +152,10 @@ def _published(copy: Path, plan: Plan) -> Iterator[tuple[str, float]]:
     """The published model's confidence in each row that remains."""
     store, key = LocalStore(copy / "store"), load_hash_key(copy / "keys")
     pipeline = _pipeline(copy)
-    commit = newest_commit(Log(store))
+    commit = current_commit(Log(store))
     heads = read_heads(store, key, commit)
     for entry in commit.clusters:
-        rows = read_rows(store, key, entry.rows_object, f"rows/{entry.key}", entry.rows_leaf)
+        rows = read_rows_of(store, key, entry)
         shared_NC = heads.shared_head.scores(rows.features_NH)
         pooled_NC, has_N = shared_NC, np.full(len(rows), entry.specialist_object is not None)
         if entry.specialist_object is not None:

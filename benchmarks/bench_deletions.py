@@ -44,6 +44,7 @@ from benchmarks.lib.synthetic_stores import (
 )
 from lmeraser.config import StateConfig, load_config
 from lmeraser.data import open_source
+from lmeraser.deletion import DeletionRequest
 from lmeraser.state.keys import init_keys
 from lmeraser.state.public_artifacts import create_store
 from lmeraser.store import LocalStore
@@ -107,7 +108,7 @@ def complete_one_by_one(store: DigitStore, ids: int, count: int) -> dict[str, An
     tunings: list[int] = []
     for number in range(count):
         with copy_of(store) as folder, running_coordinator(folder, pipeline, lease_of(folder)) as coordinator:
-            deletion = coordinator.delete(random.Random(number).sample(store.sample_ids, ids), ())
+            deletion = coordinator.delete(DeletionRequest(tuple(random.Random(number).sample(store.sample_ids, ids))))
             wait_for_status(coordinator, deletion.id, "completed")
             deletion = coordinator.deletion(deletion.id)
             durations_s.append(seconds_between(deletion.erased_at, deletion.completed_at))
@@ -131,7 +132,7 @@ def tunings_of_requests(store: DigitStore, requests: int, together: bool) -> dic
             clusters = coordinator.status()["clusters"]
             begun = time.monotonic()
             for name in random.Random(0).sample(store.sample_ids, requests):
-                coordinator.delete([name], ())
+                coordinator.delete(DeletionRequest((name,)))
                 if not together:
                     wait_until(coordinator.idle)
             sending_s = time.monotonic() - begun

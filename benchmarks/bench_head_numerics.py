@@ -23,7 +23,7 @@ from lmeraser.learning.feature_map import FeatureMap
 from lmeraser.learning.heads import Statistics, solve
 from lmeraser.learning.numerics import GRID, LIMIT, deterministic
 from lmeraser.state.pipeline import extract
-from lmeraser.state.public_artifacts import open_routed
+from lmeraser.state.pipeline_loading import open_routed
 
 PUBLIC_ROWS, TEST_ROWS, HEAD_DIM, BATCH = 4000, 1000, 1024, 32
 

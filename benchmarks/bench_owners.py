@@ -42,7 +42,7 @@ from benchmarks.lib.process_memory import MIB, bytes_by_kind, descendants
 from cluster.runtime import free_port
 from cluster.service import start_service, stop_service
 from lmeraser.config import ServingConfig
-from lmeraser.deletion import Deletion
+from lmeraser.deletion import Deletion, DeletionRequest
 from lmeraser.proof.verify import verify
 from lmeraser.state.keys import load_hash_key
 from lmeraser.store import LocalStore
@@ -131,7 +131,7 @@ def deletions_per_hour(stores: OwnerStores, workers: int, count: int) -> dict[st
         begun = time.monotonic()
         ids = []
         for sample_id in random.Random(0).sample(store.sample_ids, count):
-            ids.append(ray.get(coordinator.delete.remote([sample_id], [])).id)
+            ids.append(ray.get(coordinator.delete.remote(DeletionRequest((sample_id,)))).id)
             time.sleep(_PAUSE_S)
         wait_long(lambda: status(coordinator)["idle"], 0.1)
         duration_s = time.monotonic() - begun
@@ -237,7 +237,7 @@ def wait_for_owners(coordinator: Any, count: int) -> None:
 
 def delete_one(coordinator: Any, sample_id: str) -> float:
     """Delete a row, and give the seconds from accepted to erased."""
-    deletion_id = ray.get(coordinator.delete.remote([sample_id], [])).id
+    deletion_id = ray.get(coordinator.delete.remote(DeletionRequest((sample_id,)))).id
     wait_long(lambda: ray.get(coordinator.deletion.remote(deletion_id)).erased_at is not None)
     return erased_after_s(ray.get(coordinator.deletion.remote(deletion_id)))
 

@@ -28,9 +28,10 @@ from benchmarks.lib.harness import machine
 from benchmarks.lib.s3_server import CREDENTIALS, S3Server, s3_server
 from benchmarks.lib.synthetic_stores import DigitStore, stand_in
 from lmeraser.config import ServingConfig
+from lmeraser.deletion import DeletionRequest
 from lmeraser.state.keys import load_hash_key, load_signing_key
 from lmeraser.state.manifest import load_manifest
-from lmeraser.state.public_artifacts import load_pipeline
+from lmeraser.state.pipeline_loading import load_pipeline
 from lmeraser.store import Store, open_store
 from serving.replica import Replica
 
@@ -93,7 +94,7 @@ def start_coordinator(store: Store, digits: DigitStore) -> Coordinator:
 
 def erase(coordinator: Coordinator, sample_ids: Sequence[str]) -> None:
     """Delete rows; the first step erases them."""
-    coordinator.delete(sample_ids, [])
+    coordinator.delete(DeletionRequest(tuple(sample_ids)))
     coordinator.step()
 
 

@@ -63,7 +63,7 @@ def costs(pipeline: Pipeline, anchors_N: np.ndarray, rows: int) -> dict[str, Any
     bits_N = generator.integers(0, 2**64, rows, np.uint64)
     clusters = pipeline.partition(generator.choice(anchors_N, rows), bits_N).clusters
     counts_K = np.array([cluster.rows for cluster in clusters], np.float64)
-    tuned_K = counts_K >= pipeline.config.partition.min_tuned_rows
+    tuned_K = np.array([pipeline.config.tunes(cluster.rows) for cluster in clusters])
     per_row = tuning_row_passes(pipeline, 1) + 1
     sampled_rows = min(rows, SAMPLED_ROWS)
     return {

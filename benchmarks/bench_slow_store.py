@@ -30,8 +30,6 @@ from lmeraser.config import ServingConfig, load_config
 from lmeraser.data import open_source
 from lmeraser.errors import NotReadyError
 from lmeraser.store import open_store
-from serving.batcher import Batcher
-from serving.predictor import ScoreRequest, Scores
 from serving.replica import Replica
 
 DELAYS_MS = (0, 20, 80, 150, 300, 600)
@@ -91,18 +89,17 @@ def ask(replica: Replica, image: bytes, clients: int, seconds: float) -> Counter
     """How many requests of so many clients were answered and refused."""
     outcomes: Counter[str] = Counter()
 
-    async def client(batcher: Batcher[ScoreRequest, Scores], deadline: float) -> None:
+    async def client(deadline: float) -> None:
         while time.monotonic() < deadline:
             try:
-                await replica.predict([image], batcher, "benchmark")
+                await replica.predict([image], "benchmark")
                 outcomes["answered"] += 1
             except NotReadyError:
                 outcomes["refused"] += 1
 
     async def run() -> None:
-        batcher = Batcher(replica.score, replica.config.max_batch_images)
         deadline = time.monotonic() + seconds
-        await asyncio.gather(*(client(batcher, deadline) for _ in range(clients)))
+        await asyncio.gather(*(client(deadline) for _ in range(clients)))
 
     asyncio.run(run())
     return outcomes

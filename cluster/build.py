@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -29,24 +29,23 @@ from lmeraser.errors import BackboneError, ConfigError
 from lmeraser.learning.backbone import Backbone
 from lmeraser.learning.prompts import prompt_kind
 from lmeraser.learning.public_prompt import learn_public_prompt
+from lmeraser.progress import Progress
 from lmeraser.state.keys import load_signing_key, public_pem
-from lmeraser.state.manifest import NAME, Manifest, load_manifest
-from lmeraser.state.public_artifacts import (
+from lmeraser.state.layout import MANIFEST, PUBLIC_KEY
+from lmeraser.state.manifest import Manifest, load_manifest
+from lmeraser.state.pipeline_loading import open_routed
+from lmeraser.state.public_artifacts import PublicArtifacts, create_store
+from lmeraser.state.public_fit import (
     PUBLIC_CHUNK,
-    PublicArtifacts,
     PublicFeatures,
     backbone_digest,
     check_public_rows,
-    create_store,
     fit_public,
-    open_routed,
     public_features,
 )
 from lmeraser.state.tensors import tensors_from_bytes
 from lmeraser.store import Store
 
-Report = Callable[[str, int, int], None]
-PUBLIC_KEY = "public/signing-key.pem"
 State = dict[str, torch.Tensor]
 _STEPS_TOLD = 10
 
@@ -66,7 +65,7 @@ class BuildResult:
     source: SourceReport = field(default_factory=SourceReport)
 
 
-def open_or_build(config: Config, store: Store, keys: Path, report: Report, *, skip_bad: bool = False) -> BuildResult:
+def open_or_build(config: Config, store: Store, keys: Path, report: Progress, *, skip_bad: bool = False) -> BuildResult:
     """Open the store; where there is none yet, make it from the public rows.
 
     Args:
@@ -87,7 +86,7 @@ def open_or_build(config: Config, store: Store, keys: Path, report: Report, *, s
     # A private source that cannot be read is told before any work.
     opened = open_source(config.private, images=config.images)
     state_config = config.state(config.labels or opened.labels or declared_labels(config.private))
-    if store.exists(NAME):
+    if store.exists(MANIFEST):
         manifest = load_manifest(store)
         _check_same(manifest.config, state_config, store.uri, labels_are_listed=bool(config.labels))
         manifest.check_lease(config.lease_s)
@@ -117,35 +116,39 @@ class _Public:
     images: ImagesConfig
     skipped: frozenset[str]
 
-    def samples(self) -> Iterator[Sample]:
+    def samples(self, num_shards: int = 1, index: int = 0) -> Iterator[Sample]:
         opened = open_public(self.source, self.images)
-        return (sample for sample in opened.samples(opened.labels) if sample.sample_id not in self.skipped)
+        samples = opened.shard(num_shards, index).samples(opened.labels)
+        return (sample for sample in samples if sample.sample_id not in self.skipped)
 
 
-def _artifacts(config: StateConfig, backbone: Backbone, public: _Public, rows: int, report: Report) -> PublicArtifacts:
+def _artifacts(
+    config: StateConfig, backbone: Backbone, public: _Public, rows: int, report: Progress
+) -> PublicArtifacts:
     """Features of the public rows, extracted by as many workers as there are cores or GPUs; then the fit."""
     on_gpu = config.backbone.device == "cuda"
     # A prompt that does not fit is told before any work.
     prompt_kind(config.prompt, backbone)
-    parts: dict[int, PublicFeatures] = {}
+    parts: dict[tuple[int, int], PublicFeatures] = {}
     # The weights go to each node once.
     state = ray.put(backbone.model.state_dict())
     device = {"num_cpus": 1, "num_gpus": 1 if on_gpu else 0}
     public_prompt = _public_prompt(config, public, state, device, report)
     workers = max(1, int(ray.cluster_resources().get("GPU" if on_gpu else "CPU", 1)))
     extract = _extract_public.options(**device)
-    streams = [extract.remote(config, public, state, public_prompt, place, workers) for place in range(workers)]
+    streams = {extract.remote(config, public, state, public_prompt, workers, index): index for index in range(workers)}
     while streams:
-        ready, _ = ray.wait(streams, num_returns=1, timeout=1.0)
+        ready, _ = ray.wait(list(streams), num_returns=1, timeout=1.0)
         for stream in ready:
             try:
                 number, part = ray.get(next(stream))
             except StopIteration:
-                streams.remove(stream)
+                del streams[stream]
                 continue
-            parts[number] = part
+            # Shards in order are the source in order, so the fit sees the rows in one order for any number of workers.
+            parts[streams[stream], number] = part
             report("public rows", sum(len(part.routing_NR) for part in parts.values()), rows)
-    return fit_public(config, backbone, public_prompt, [parts[number] for number in sorted(parts)])
+    return fit_public(config, backbone, public_prompt, [parts[position] for position in sorted(parts)])
 
 
 def _public_prompt(
@@ -153,7 +156,7 @@ def _public_prompt(
     public: _Public,
     state: ray.ObjectRef[State],
     device: dict[str, int],
-    report: Report,
+    report: Progress,
 ) -> torch.Tensor | None:
     """The public prompt, tuned by one worker: its steps follow from each other."""
     if config.prompt.public_epochs == 0:
@@ -196,17 +199,16 @@ def _extract_public(
     public: _Public,
     state: State,
     public_prompt: torch.Tensor | None,
-    place: int,
     workers: int,
+    index: int,
 ) -> Iterator[tuple[int, PublicFeatures]]:
-    """Every ``workers``-th chunk of the public rows from the ``place``-th on, with its number."""
+    """The chunks of part ``index`` of ``workers`` of the public rows, numbered in order."""
     backbone = open_routed(config, config.backbone, state)
     batch = None
-    for number, chunk in enumerate(sample_chunks(public.samples(), PUBLIC_CHUNK)):
-        if number % workers == place:
-            part = public_features(config, backbone, public_prompt, chunk, batch)
-            batch = part.feature_batch
-            yield number, part
+    for number, chunk in enumerate(sample_chunks(public.samples(workers, index), PUBLIC_CHUNK)):
+        part = public_features(config, backbone, public_prompt, chunk, batch)
+        batch = part.feature_batch
+        yield number, part
 
 
 def _trained(config: Config, store: Store) -> State | None:

@@ -12,7 +12,6 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,14 +26,14 @@ from cluster.service import start_service, stop_service
 from lmeraser.client.client import Client
 from lmeraser.config import Config, load_config
 from lmeraser.errors import LMEraserError
-from lmeraser.proof.verify import newest_commit
+from lmeraser.progress import Progress
+from lmeraser.proof.verify import current_commit
 from lmeraser.state.commit import Commit
 from lmeraser.state.keys import init_keys
 from lmeraser.state.log import Log
 from lmeraser.state.rows import RowTable
 from lmeraser.store import Store, open_store
 
-Report = Callable[[str, int, int], None]
 CONFIG = Path(__file__).parent / "demo.yaml"
 
 
@@ -57,7 +56,7 @@ class DemoReport:
     verify: dict[str, Any]
 
 
-def run_demo(workdir: Path, report: Report) -> DemoReport:
+def run_demo(workdir: Path, report: Progress) -> DemoReport:
     """Run everything below ``workdir``. The trained backbone is kept for the next time; the store is made anew.
 
     Raises:
@@ -71,7 +70,7 @@ def run_demo(workdir: Path, report: Report) -> DemoReport:
     coordinator = coordinator_of(site, manifest, config.owners)
     ingest(coordinator, site, manifest, config.private, skip_bad=False, force=False, report=report)
     tune(coordinator, report)
-    before = newest_commit(Log(store))
+    before = current_commit(Log(store))
     url = start_service(store, keys, config.serving, "127.0.0.1", free_port())
     try:
         with Client(url) as client:
@@ -79,7 +78,7 @@ def run_demo(workdir: Path, report: Report) -> DemoReport:
             deletion = _delete(client, _some_sample(store, before), report)
     finally:
         stop_service()
-    after = newest_commit(Log(store))
+    after = current_commit(Log(store))
     return DemoReport(
         rows=before.rows,
         clusters=len(before.clusters),
@@ -89,7 +88,7 @@ def run_demo(workdir: Path, report: Report) -> DemoReport:
     )
 
 
-def _new_store(workdir: Path, config: Config, report: Report) -> Store:
+def _new_store(workdir: Path, config: Config, report: Progress) -> Store:
     """A store that holds the trained weights and nothing else."""
     workdir.mkdir(mode=0o700, parents=True, exist_ok=True)
     if not (workdir / "keys").exists():
@@ -110,7 +109,7 @@ def _some_sample(store: Store, commit: Commit) -> str:
     return RowTable.from_parquet(store.get(entry.rows_object), entry.rows_object).sample_ids[0]
 
 
-def _delete(client: Client, sample_id: str, report: Report) -> dict[str, Any]:
+def _delete(client: Client, sample_id: str, report: Progress) -> dict[str, Any]:
     begun = time.monotonic()
     deletion = client.delete(sample_ids=[sample_id])
     accepted_s = time.monotonic() - begun

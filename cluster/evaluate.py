@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from lmeraser.client.client import Client, FailedImage
+from lmeraser.client.client import Client
+from lmeraser.client.responses import FailedImage
 from lmeraser.config import Config
 from lmeraser.data import declared_labels, open_source
 from lmeraser.errors import ConfigError
+from lmeraser.progress import Progress
 from lmeraser.state.pipeline import chunks
 
 _IMAGES_PER_REQUEST = 32
-Report = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class Accuracies:
     by_weight: dict[float | None, float]
 
 
-def accuracies(client: Client, config: Config, weights: Sequence[float | None], report: Report) -> Accuracies:
+def accuracies(client: Client, config: Config, weights: Sequence[float | None], report: Progress) -> Accuracies:
     """Predict all test rows once for each λ.
 
     Raises:

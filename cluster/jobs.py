@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import ray
 
 from actors.ingests import IngestOutcome
@@ -16,18 +17,19 @@ from actors.remote.owner_processes import StoreRef
 from cluster.sorted_runs import SortedRuns
 from lmeraser.config import ImagesConfig, SourceConfig
 from lmeraser.data import (
-    CheckedSamples,
-    Sample,
+    SampleChecks,
+    Source,
     SourceReport,
-    check_samples,
     located,
     open_source,
     sample_chunks,
+    unusable_images,
 )
 from lmeraser.errors import DataError, LMEraserError
+from lmeraser.progress import Progress
 from lmeraser.state.keys import load_hash_key
 from lmeraser.state.manifest import Manifest, load_manifest
-from lmeraser.state.public_artifacts import load_pipeline
+from lmeraser.state.pipeline_loading import load_pipeline
 from lmeraser.store import open_store
 
 _CHUNK_ROWS = 256
@@ -36,7 +38,6 @@ _WRITER_CPUS = 0.5
 _POLL_S = 0.1
 _RENEW_S = 0.5
 _CANCEL_S = 10.0
-Report = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
@@ -62,12 +63,13 @@ def ingest(
     *,
     skip_bad: bool,
     force: bool,
-    report: Report,
+    report: Progress,
     images: ImagesConfig | None = None,
 ) -> IngestSummary:
-    """Check the source, have Ray workers write its rows into the store, and have the coordinator commit them.
+    """Have Ray workers write the rows of the source into the store, and have the coordinator commit them all or none.
 
-    Every worker reads the source itself: rows never pass through Ray's object store.
+    Every worker reads its own part of the source: rows never pass through Ray's object store. It decodes each image
+    once, and reports those that cannot be decoded when it has read them all.
 
     Args:
         coordinator: the coordinator's actor handle.
@@ -84,20 +86,29 @@ def ingest(
         DuplicateSampleError: when a sample id is in the store with other content.
     """
     reading = _Reading(located(source), images or ImagesConfig(), skip_bad)
-    labels = manifest.config.labels
-    said = SourceReport()
-    check = reading.checked(reading.samples(site, labels, said), labels)
-    rows = sum(1 for _ in check)
+    source_report = SourceReport()
+    rows = reading.open(site, source_report).count()
     if rows == 0:
-        left_out = f"; files that were left out: {said.told()}" if said.left_out else ""
-        raise DataError(f"the private source holds no rows that can be used{left_out}")
+        raise _no_rows(source_report)
     prefix = ray.get(coordinator.begin_ingest.remote())
     try:
-        _write_all(coordinator, site, reading, prefix, rows, report)
-        return IngestSummary(ray.get(coordinator.ingest.remote(prefix, force)), check.skipped, said)
+        parts = _write_all(coordinator, site, manifest, reading, prefix, rows, report)
+        skipped = {name: reason for part in parts for name, reason in part.skipped.items()}
+        any_good = any(part.written for part in parts)
+        if skipped and not skip_bad:
+            raise unusable_images(skipped, any_good)
+        if not any_good:
+            raise _no_rows(source_report)
+        source_report.unnamed = sum(part.unnamed for part in parts)
+        return IngestSummary(ray.get(coordinator.ingest.remote(prefix, force)), skipped, source_report)
     except BaseException:
         ray.get(coordinator.abandon_ingest.remote(prefix))
         raise
+
+
+def _no_rows(source_report: SourceReport) -> DataError:
+    left_out = f"; files that were left out: {source_report.summary()}" if source_report.left_out else ""
+    return DataError(f"the private source holds no rows that can be used{left_out}")
 
 
 @dataclass(frozen=True)
@@ -108,41 +119,58 @@ class _Reading:
     images: ImagesConfig
     skip_bad: bool
 
-    def samples(self, site: StoreRef, labels: tuple[str, ...], report: SourceReport | None = None) -> Iterator[Sample]:
+    def open(self, site: StoreRef, source_report: SourceReport) -> Source:
         key = load_hash_key(Path(site.keys_folder))
-        return open_source(self.source, images=self.images, name_key=key, report=report).samples(labels)
-
-    def checked(self, samples: Iterable[Sample], labels: tuple[str, ...]) -> CheckedSamples:
-        return check_samples(samples, labels, skip_bad=self.skip_bad, images=self.images)
+        return open_source(self.source, images=self.images, name_key=key, report=source_report)
 
 
-def _write_all(coordinator: Any, site: StoreRef, reading: _Reading, prefix: str, rows: int, report: Report) -> None:
+@dataclass(frozen=True)
+class _Part:
+    """How far a worker is with its part of the source.
+
+    Attributes:
+        read: rows that it has read.
+        written: rows that it has taken in; complete in the last report, as are the others below.
+        skipped: why images cannot be decoded, by sample id.
+        unnamed: rows that had no sample id.
+    """
+
+    read: int = 0
+    written: int = 0
+    skipped: Mapping[str, str] = field(default_factory=dict)
+    unnamed: int = 0
+
+
+def _write_all(
+    coordinator: Any, site: StoreRef, manifest: Manifest, reading: _Reading, prefix: str, rows: int, report: Progress
+) -> list[_Part]:
     """Have workers write all rows of the source under the prefix; when this returns or raises, none writes any more."""
-    on_gpu = load_manifest(open_store(site.store_uri)).config.backbone.device == "cuda"
+    on_gpu = manifest.config.backbone.device == "cuda"
     cores = int(ray.cluster_resources().get("GPU" if on_gpu else "CPU", 1))
     workers = max(1, min(cores, -(-rows // _CHUNK_ROWS)))
     write = _write_incoming.options(num_cpus=_WRITER_CPUS, num_gpus=OTHERS_PART_OF_GPU if on_gpu else 0)
-    streams = {write.remote(site, reading, prefix, place, workers): place for place in range(workers)}
-    done = [0] * workers
+    streams = {write.remote(site, reading, prefix, workers, index): index for index in range(workers)}
+    parts = [_Part()] * workers
     try:
         while streams:
             ready, _ = ray.wait(list(streams), timeout=_RENEW_S)
             ray.get(coordinator.renew_ingest.remote(prefix))
             for stream in ready:
                 try:
-                    done[streams[stream]] = ray.get(next(stream))
+                    parts[streams[stream]] = ray.get(next(stream))
                 except StopIteration:
                     del streams[stream]
-            report("private rows", sum(done), rows)
+            report("private rows", sum(part.read for part in parts), rows)
     finally:
         for stream in streams:
             ray.cancel(stream, force=True)
         if streams:
             ended = [stream.completed() for stream in streams]
             ray.wait(ended, num_returns=len(ended), timeout=_CANCEL_S)
+    return parts
 
 
-def tune(coordinator: Any, report: Report) -> dict[str, Any]:
+def tune(coordinator: Any, report: Progress) -> dict[str, Any]:
     """Wait until no cluster awaits a tuning; the coordinator has them tuned by itself.
 
     Returns:
@@ -168,19 +196,26 @@ def tune(coordinator: Any, report: Report) -> dict[str, Any]:
 
 # The worker ends with its task: an idle one would keep torch and its arrays, a gigabyte.
 @ray.remote(max_calls=1)
-def _write_incoming(site: StoreRef, reading: _Reading, prefix: str, place: int, workers: int) -> Iterator[int]:
-    """Write every ``workers``-th chunk of the source, from the ``place``-th on; gives how many rows it has taken in."""
+def _write_incoming(site: StoreRef, reading: _Reading, prefix: str, workers: int, index: int) -> Iterator[_Part]:
+    """Write part ``index`` of ``workers`` of the source; gives now and then how far it is."""
     store = open_store(site.store_uri)
     manifest = load_manifest(store)
     pipeline = load_pipeline(store, manifest)
     labels = manifest.config.labels
     # Named by worker and turn, so that a worker that Ray starts again puts no row twice.
-    runs = SortedRuns(store, load_hash_key(Path(site.keys_folder)), f"{prefix}{place:04d}-", pipeline.dendrogram)
-    read = 0
-    for number, chunk in enumerate(sample_chunks(reading.samples(site, labels), _CHUNK_ROWS)):
-        if number % workers == place:
-            table = pipeline.rows(reading.checked(chunk, labels))
-            runs.add(table)
-            read += len(table)
-            yield read
+    runs = SortedRuns(store, load_hash_key(Path(site.keys_folder)), f"{prefix}{index:04d}-", pipeline.dendrogram)
+    source_report = SourceReport()
+    checks = SampleChecks(labels, reading.images, pipeline.config.backbone.image_px)
+    read = written = 0
+    shard = reading.open(site, source_report).shard(workers, index)
+    for chunk in sample_chunks(shard.samples(labels), _CHUNK_ROWS):
+        decoded = list(checks.decoded(chunk))
+        read += len(chunk)
+        written += len(decoded)
+        # After a bad image nothing will be committed: the rest is only checked, so that the error names all of them.
+        if decoded and (reading.skip_bad or not checks.skipped):
+            samples, images = zip(*decoded, strict=True)
+            runs.add(pipeline.rows_of_images(samples, np.stack(images)))
+        yield _Part(read)
     runs.write()
+    yield _Part(read, written, checks.skipped, source_report.unnamed)

@@ -11,7 +11,6 @@ import math
 import tempfile
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -31,11 +30,13 @@ from lmeraser.config import Config, PretrainConfig, SourceConfig
 from lmeraser.data import decode_image, located, open_public
 from lmeraser.errors import BackboneError, DataError
 from lmeraser.hashing import canonical_json, draw_uint64
-from lmeraser.learning.backbone import create_model, normalisation, weights_of
+from lmeraser.learning.backbone import create_model, normalisation
+from lmeraser.learning.schedule import half_cosine
+from lmeraser.learning.weights import weights_of
+from lmeraser.progress import Progress
 from lmeraser.store import Store
 from lmeraser.store.filesystem import filesystem
 
-Report = Callable[[str, int, int], None]
 _CHECKPOINT = "checkpoint.pt"
 _WARM_UP_STEPS = 50
 _LABEL_SMOOTHING = 0.1
@@ -60,7 +61,7 @@ def weights_name(config: Config) -> str:
     return f"public/trained-{hashlib.sha256(canonical_json(follows_from)).hexdigest()[:16]}.safetensors"
 
 
-def pretrain(config: Config, store: Store, report: Report) -> str:
+def pretrain(config: Config, store: Store, report: Progress) -> str:
     """Train the backbone from scratch to name the public rows' labels; put its weights into the store.
 
     A run that was cut off, by a lost worker or of its driver, goes on from its last epoch. Weights that are there
@@ -111,7 +112,7 @@ def pretrain(config: Config, store: Store, report: Report) -> str:
     return name
 
 
-def _fit(trainer: TorchTrainer, progress: Queue, epochs: int, report: Report) -> ray.train.Result:
+def _fit(trainer: TorchTrainer, progress: Queue, epochs: int, report: Progress) -> ray.train.Result:
     """Run the trainer in a thread, and pass on what its first worker says of its progress."""
     ended: list[ray.train.Result | Exception] = []
 
@@ -226,7 +227,7 @@ def _epoch(
 
 def _set_rate(optimiser: torch.optim.Optimizer, config: PretrainConfig, step: int, steps: int) -> None:
     """A linear warm-up, then a half cosine to zero."""
-    rate = config.learning_rate * min(1, (step + 1) / _WARM_UP_STEPS) * (1 + math.cos(math.pi * step / steps)) / 2
+    rate = config.learning_rate * min(1, (step + 1) / _WARM_UP_STEPS) * half_cosine(step, steps)
     for group in optimiser.param_groups:
         group["lr"] = rate
 

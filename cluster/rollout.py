@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from cluster.runtime import coordinator_of, running_coordinator
 from cluster.service import check_room, replace_service
 from lmeraser.config import Config
 from lmeraser.errors import NotReadyError
+from lmeraser.progress import Progress
 from lmeraser.state.manifest import load_manifest
 from lmeraser.store import open_store
 
@@ -39,7 +39,7 @@ class RolloutResult:
     state_root: str | None
 
 
-def roll(site: StoreRef, config: Config, report: Callable[[str, int, int], None]) -> RolloutResult:
+def roll(site: StoreRef, config: Config, report: Progress) -> RolloutResult:
     """End the owners once they are idle, then the coordinator, and start both with the code of this process.
 
     Then the service's replicas are replaced, each new one before an old one ends. Predictions are answered all the
@@ -71,7 +71,7 @@ def roll(site: StoreRef, config: Config, report: Callable[[str, int, int], None]
     return RolloutResult(owners, service, status["term"], status["state_root"])
 
 
-def _drain(coordinator: Any, report: Callable[[str, int, int], None]) -> int:
+def _drain(coordinator: Any, report: Progress) -> int:
     """Return once no owner has a process; how many there were."""
     ray.get(coordinator.drain.remote())
     most = 0

@@ -21,7 +21,7 @@ from cluster.authentication import authenticate, token_path
 from cluster.placement import owner_placement
 from lmeraser.config import OwnersConfig
 from lmeraser.errors import LMEraserError, StoreError
-from lmeraser.state.commit import Commit
+from lmeraser.state.commit import newest_commit
 from lmeraser.state.fingerprint import check_fingerprint, fingerprint
 from lmeraser.state.keys import load_hash_key, load_signing_key
 from lmeraser.state.log import Log
@@ -100,9 +100,9 @@ def coordinator_of(site: StoreRef, manifest: Manifest, owners: OwnersConfig = _D
     load_signing_key(Path(site.keys_folder))
     store = open_store(site.store_uri)
     store.check()
-    commits = [record for record in Log(store).advance() if record.kind == "commit"]
-    if commits:
-        manifest.check_hash_key(Commit.from_record(commits[-1]).fixed_leaves, hash_key)
+    commit = newest_commit(Log(store).advance())
+    if commit is not None:
+        manifest.check_hash_key(commit.fixed_leaves, hash_key)
     nodes = sum(node["Alive"] for node in ray.nodes())
     if nodes > 1 and isinstance(store, LocalStore):
         raise StoreError(f"{site.store_uri} is a local folder, but Ray has {nodes} nodes: they cannot all see it")

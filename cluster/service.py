@@ -19,12 +19,12 @@ from lmeraser.state.manifest import load_manifest
 from lmeraser.store import Store
 from serving.api_keys import check_listening
 from serving.app import application, reserved
-from serving.problems import LONGEST_BODY_S
+from serving.problems import BODY_TIMEOUT_S
 
 # One JSON object a line, for a collector of logs; Serve adds the request id.
 _LOGGING = {"encoding": "JSON", "enable_access_log": False}
 # Longer than a body may take to arrive, so that what is slow is told by a problem document first.
-_REQUEST_TIMEOUT_S = 2 * LONGEST_BODY_S
+_REQUEST_TIMEOUT_S = 2 * BODY_TIMEOUT_S
 _KEEP_ALIVE_S = 30
 _ROOM_WITHIN_S = 10
 

@@ -1,19 +1,124 @@
-"""Machine unlearning as a running service. ``from lmeraser import Client`` is what a caller of the service needs."""
+"""Machine unlearning as a running service. These are the public names: the client, what it returns, and all errors.
+
+Everything else is internal and may change. The client is loaded when it is first named, because actors import this
+package and need no HTTP.
+"""
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from lmeraser.client.client import AsyncClient, Client
+from lmeraser.deletion import Deletion
+from lmeraser.errors import (
+    AuthenticationError,
+    BackboneError,
+    ConfigError,
+    DataError,
+    DuplicateSampleError,
+    FencedError,
+    FingerprintError,
+    IdempotencyConflictError,
+    KeysError,
+    LMEraserError,
+    LogError,
+    LostRaceError,
+    MissingExtraError,
+    NotReadyError,
+    ObjectCorruptError,
+    ObjectMissingError,
+    OverloadedError,
+    OwnerFailedError,
+    PermissionDeniedError,
+    RateLimitError,
+    ReceiptError,
+    RequestError,
+    ServiceError,
+    ServiceUnavailableError,
+    StoreError,
+    StoreFormatError,
+    TuningCancelledError,
+    UndecodableImageError,
+    UnfinishedRestoreError,
+    UnknownDeletionError,
+    UnknownLabelError,
+    WaitTimeoutError,
+)
 
-__all__ = ["AsyncClient", "Client"]
+if TYPE_CHECKING:
+    from lmeraser.client.async_client import AsyncClient
+    from lmeraser.client.client import Client
+    from lmeraser.client.encoding import ImageLike
+    from lmeraser.client.responses import Cluster, CommitSummary, FailedImage, Prediction, Receipt
+
+    __version__: str
+
+__all__ = [
+    "AsyncClient",
+    "AuthenticationError",
+    "BackboneError",
+    "Client",
+    "Cluster",
+    "CommitSummary",
+    "ConfigError",
+    "DataError",
+    "Deletion",
+    "DuplicateSampleError",
+    "FailedImage",
+    "FencedError",
+    "FingerprintError",
+    "IdempotencyConflictError",
+    "ImageLike",
+    "KeysError",
+    "LMEraserError",
+    "LogError",
+    "LostRaceError",
+    "MissingExtraError",
+    "NotReadyError",
+    "ObjectCorruptError",
+    "ObjectMissingError",
+    "OverloadedError",
+    "OwnerFailedError",
+    "PermissionDeniedError",
+    "Prediction",
+    "RateLimitError",
+    "Receipt",
+    "ReceiptError",
+    "RequestError",
+    "ServiceError",
+    "ServiceUnavailableError",
+    "StoreError",
+    "StoreFormatError",
+    "TuningCancelledError",
+    "UndecodableImageError",
+    "UnfinishedRestoreError",
+    "UnknownDeletionError",
+    "UnknownLabelError",
+    "WaitTimeoutError",
+    "__version__",
+]
+
+_MODULES = {
+    "AsyncClient": "lmeraser.client.async_client",
+    "Client": "lmeraser.client.client",
+    "Cluster": "lmeraser.client.responses",
+    "CommitSummary": "lmeraser.client.responses",
+    "FailedImage": "lmeraser.client.responses",
+    "ImageLike": "lmeraser.client.encoding",
+    "Prediction": "lmeraser.client.responses",
+    "Receipt": "lmeraser.client.responses",
+}
 
 
 def __getattr__(name: str) -> Any:
-    # Actors import this package for its other modules, and have no use for HTTP.
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from lmeraser.client import client
+    if name == "__version__":
+        from importlib.metadata import version
 
-    return getattr(client, name)
+        return version("lmeraser")
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_MODULES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -38,7 +38,7 @@ from __future__ import annotations
 
 
 class LMEraserError(Exception):
-    """Root of every error raised on purpose; the command line prints it without a traceback."""
+    """Root of all errors that are raised on purpose; the command line prints them without a traceback."""
 
 
 class ConfigError(LMEraserError):
@@ -46,11 +46,11 @@ class ConfigError(LMEraserError):
 
 
 class DataError(LMEraserError):
-    """Raised when a data source cannot be read or holds rows that cannot be used."""
+    """Raised when a data source cannot be read or has rows that cannot be used."""
 
 
 class DuplicateSampleError(DataError):
-    """Raised when two rows carry the same sample id."""
+    """Raised when two rows have the same sample id."""
 
 
 class UndecodableImageError(DataError):
@@ -66,7 +66,7 @@ class MissingExtraError(LMEraserError):
 
 
 class BackboneError(LMEraserError):
-    """Raised when a backbone is unknown, cannot be loaded, or cannot carry the prompt asked for."""
+    """Raised when a backbone is unknown, cannot be loaded, or cannot take the requested prompt."""
 
 
 class KeysError(LMEraserError):
@@ -82,11 +82,11 @@ class ObjectMissingError(StoreError):
 
 
 class ObjectCorruptError(StoreError):
-    """Raised when an object's content does not have the digest that names it."""
+    """Raised when an object's content does not have the expected digest."""
 
 
 class LostRaceError(StoreError):
-    """Raised when another writer has already put the object that was to be put if absent."""
+    """Raised when another writer has already written an object that was to be written only if absent."""
 
 
 class StoreFormatError(StoreError):
@@ -94,11 +94,11 @@ class StoreFormatError(StoreError):
 
 
 class UnfinishedRestoreError(StoreError):
-    """Raised when a copy of a store is being restored, so that nothing may be read from it yet."""
+    """Raised when a copy of a store is still being restored, so that nothing may read from it yet."""
 
 
 class FingerprintError(StoreError):
-    """Raised when the numerics of this process differ from those that the store was made with."""
+    """Raised when the numerics of this process differ from those that the store was created with."""
 
 
 class LogError(LMEraserError):
@@ -110,23 +110,23 @@ class FencedError(LogError):
 
 
 class ReceiptError(LMEraserError):
-    """Raised when a receipt's signature or a proof in it does not hold."""
+    """Raised when a receipt is malformed, or its signature or a proof in it is not valid."""
 
 
 class RequestError(LMEraserError):
-    """Raised when a request cannot be accepted: to ingest, to delete, or a call of the client with a wrong argument."""
+    """Raised when an ingest or a deletion cannot be accepted, or the client is called with an invalid argument."""
 
 
 class IdempotencyConflictError(RequestError):
-    """Raised when an idempotency key comes again with another body."""
+    """Raised when an idempotency key is used again for a different request."""
 
 
 class RateLimitError(RequestError):
-    """Raised when deletions name ids that the system does not hold faster than they are taken in."""
+    """Raised when deletions name unknown ids faster than is allowed."""
 
 
 class UnknownDeletionError(RequestError):
-    """Raised when no deletion has the id that was asked for."""
+    """Raised when no deletion has the requested id."""
 
 
 class NotReadyError(LMEraserError):
@@ -134,7 +134,7 @@ class NotReadyError(LMEraserError):
 
 
 class OverloadedError(LMEraserError):
-    """Raised when a replica holds as many requests as it takes."""
+    """Raised when a replica already has as many requests as it accepts."""
 
 
 class TuningCancelledError(LMEraserError):
@@ -142,15 +142,15 @@ class TuningCancelledError(LMEraserError):
 
 
 class OwnerFailedError(LMEraserError):
-    """Raised when an owner meets an error that nobody raises on purpose, such as a GPU without memory, or dies."""
+    """Raised when an owner dies, or fails with an unexpected error such as a GPU that is out of memory."""
 
 
 class ServiceError(LMEraserError):
     """Raised when the service refuses a call.
 
     Attributes:
-        status: HTTP status, or 0 where no answer came.
-        request_id: the id to quote to the operator, or None.
+        status: HTTP status, or 0 if there was no answer.
+        request_id: the id to quote to the operator; None if there is none.
     """
 
     def __init__(self, message: str, *, status: int = 0, request_id: str | None = None) -> None:
@@ -160,7 +160,7 @@ class ServiceError(LMEraserError):
 
 
 class AuthenticationError(ServiceError):
-    """Raised when the service asks for an API key and got none, or one that is unknown or revoked (401)."""
+    """Raised when the service requires an API key and got none, or one that is unknown or revoked (401)."""
 
 
 class PermissionDeniedError(ServiceError):

@@ -1,4 +1,4 @@
-"""Canonical bytes, draws and keyed hashes that depend on nothing but their arguments."""
+"""Canonical bytes, draws and keyed hashes: functions of their arguments alone."""
 
 from __future__ import annotations
 
@@ -10,20 +10,29 @@ from typing import Any
 
 from lmeraser.ids import comparable
 
-# Made once: each row has a digest of its own.
+# Made once, because every row is hashed.
 _ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 
 def canonical_json(value: Any) -> bytes:
-    """The one byte string for a JSON value: sorted keys, no spaces, UTF-8, no NaN."""
+    """The canonical bytes of a JSON value: sorted keys, no spaces, UTF-8, no NaN.
+
+    For values of strings, integers of at most 53 bits, booleans, nulls, lists and objects whose keys are in the Basic
+    Multilingual Plane, the bytes are those of RFC 8785 (JSON Canonicalization Scheme). Receipts and log records contain
+    nothing else, so any implementation of RFC 8785 can check their signatures and digests. Other values differ: floats
+    are written as Python writes them, and keys are sorted by code point instead of UTF-16 code unit.
+
+    Raises:
+        ValueError: when a number is infinite or not a number, or a string has a lone surrogate.
+    """
     return _ENCODER.encode(value).encode()
 
 
 def draw(seed: int, *parts: str | int) -> bytes:
     """Thirty-two uniform bytes that are a function of the seed and the parts alone.
 
-    Every random choice about a private row is drawn this way, so that it does not depend on
-    how many other rows there are or in which order they came.
+    Every random choice about a private row is drawn this way, so that it does not depend on the number of other rows or
+    on their order.
     """
     return hashlib.sha256(canonical_json([seed, *parts])).digest()
 
@@ -36,7 +45,7 @@ def draw_uint64(seed: int, *parts: str | int) -> int:
 def row_bits(seed: int, sample_id: str, subject_id: str | None) -> int:
     """Sixty-four bits that divide rows below an anchor: hash(seed, subject_id), so that a subject's rows share them.
 
-    Those of a row without a subject come from its sample id, and never from the domain of the subjects.
+    A row without a subject gets its bits from its sample id, in a domain apart from that of subjects.
     """
     if subject_id is None:
         return draw_uint64(seed, "no subject", comparable(sample_id))
@@ -45,7 +54,7 @@ def row_bits(seed: int, sample_id: str, subject_id: str | None) -> int:
 
 @dataclass(frozen=True, repr=False)
 class HashKey:
-    """Thirty-two secret bytes under which ids and digests are hashed before they are written down."""
+    """Thirty-two secret bytes under which ids and digests are hashed before they are written."""
 
     secret: bytes
 

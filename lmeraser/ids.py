@@ -9,7 +9,7 @@ _QUOTED_CHARACTERS = 40
 
 
 def fault_of_id(identifier: str) -> str | None:
-    """What is wrong with an id, and what is allowed, as the end of a sentence; None where nothing is."""
+    """What is wrong with an id, and what is allowed, as the end of a sentence; None if it is valid."""
     allowed = f"allowed are 1 to {MAX_CHARACTERS} characters of Unicode text"
     if not identifier:
         return f"is empty; {allowed}"
@@ -21,7 +21,7 @@ def fault_of_id(identifier: str) -> str | None:
 
 
 def is_text(value: str) -> bool:
-    """Whether it can be written down: lone surrogates stand for bytes that are not UTF-8."""
+    """Whether it can be encoded as UTF-8; lone surrogates, which stand for other bytes, cannot."""
     try:
         value.encode()
     except UnicodeEncodeError:
@@ -30,9 +30,9 @@ def is_text(value: str) -> bool:
 
 
 def comparable(identifier: str) -> str:
-    """The form in which two ids are the same or not: Unicode NFC.
+    """The form in which ids are compared: Unicode NFC.
 
     File systems and databases write one letter in several ways: é as one code point, or as e and an accent. Nothing
-    else is evened out: case, spaces and leading zeros tell ids apart.
+    else is normalised: ids that differ in case, spaces or leading zeros are different ids.
     """
     return unicodedata.normalize("NFC", identifier)

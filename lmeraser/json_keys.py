@@ -1,4 +1,4 @@
-"""Keys that a JSON object has more than once: readers would take one value or the other, and nobody says which."""
+"""Keys that occur more than once in a JSON object: readers may take one value or the other."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 
 def repeated_key(pairs: list[tuple[str, Any]]) -> str | None:
-    """The first key that comes again among those of a JSON object, as ``object_pairs_hook`` has them."""
+    """The first repeated key among the pairs that ``object_pairs_hook`` receives; None when all are distinct."""
     seen: set[str] = set()
     for name, _ in pairs:
         if name in seen:

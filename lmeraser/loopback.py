@@ -1,4 +1,4 @@
-"""Which addresses are those of this machine alone."""
+"""Addresses that only this machine can reach."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import ipaddress
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only processes of this machine can be at this address."""
+    """Whether this address, or the name localhost, belongs to this machine alone."""
     try:
         return host.lower() == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:

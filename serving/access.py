@@ -1,7 +1,7 @@
 """Who may call which route: API keys as bearer tokens (RFC 6750), checked before a body is read.
 
-Without keys only this machine's own programs may call, and no web page of others: not one that has its name point here
-(the header Host), not one that sends from elsewhere (Origin, Sec-Fetch-Site), nobody through a proxy.
+While there are no keys, only programs on this machine may call. Refused are foreign web pages, whether their host name
+resolves to this machine (header Host) or they send from another origin (Origin, Sec-Fetch-Site), and proxies.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from serving.api_keys import ApiKeys, Scope
 from serving.json_bodies import check_json
 from serving.schemas import Problem
 
-# Names the scheme in the OpenAPI document; the check itself is made by the route, before its body is read.
+# For the OpenAPI document only; the route itself makes the check, before its body is read.
 _BEARER = HTTPBearer(
     scheme_name="API key",
-    description="Made by `lmeraser api-keys create`.",
+    description="Created by `lmeraser api-keys create`.",
     auto_error=False,
     bearerFormat="lmeraser_…",
 )
@@ -33,7 +33,7 @@ _RESPONSES: dict[int | str, dict[str, Any]] = {
     421: {"model": Problem},
     431: {"model": Problem},
 }
-# What proxies, load balancers and content networks add. A proxy that adds nothing cannot be told from a local caller.
+# Headers that proxies, load balancers and CDNs add. A proxy that adds none looks like a local caller.
 _FORWARDED = re.compile(
     r"forwarded|client-?ip|real-?ip|connecting-ip|remote-(ip|addr)|^via$|^cdn-loop$|^x-(envoy|original|proxy|amzn)-"
 )
@@ -41,14 +41,14 @@ _HOST = re.compile(r"(\[[^\]]*\]|[^:]*)(:\d+)?")
 
 
 def guarded_router(keys: ApiKeys, scope: Scope, max_body_bytes: Callable[[Request], int] | None = None) -> APIRouter:
-    """A router whose routes answer only to keys with this scope.
+    """A router whose routes need an API key with this scope.
 
-    Without keys in the folder they answer to callers on this machine.
+    While the folder has no keys, they answer callers on this machine.
 
     Args:
-        keys: the keys that there are.
-        scope: what a key must allow.
-        max_body_bytes: how long the body of a request may be; a small one when None.
+        keys: the API keys.
+        scope: the scope that a key must have.
+        max_body_bytes: the largest allowed body of a request; a small fixed limit when None.
     """
 
     class GuardedRoute(APIRoute):
@@ -70,11 +70,11 @@ def guarded_router(keys: ApiKeys, scope: Scope, max_body_bytes: Callable[[Reques
 
 
 def _check(keys: ApiKeys, scope: Scope, request: Request) -> None:
-    if not keys.current() and _from_here(request):
-        _check_no_foreign_page(request)
+    if not keys.current() and _is_local(request):
+        _check_not_foreign_page(request)
         return
-    kind, _, secret = request.headers.get("authorization", "").partition(" ")
-    if kind.lower() != "bearer" or not secret.strip():
+    scheme, _, secret = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not secret.strip():
         raise HTTPException(
             401,
             f"an API key with the scope {scope!r} is needed: send it as `Authorization: Bearer KEY`",
@@ -95,8 +95,8 @@ def _check(keys: ApiKeys, scope: Scope, request: Request) -> None:
         )
 
 
-def _from_here(request: Request) -> bool:
-    """Whether the caller is a program of this machine, with no proxy between that says so."""
+def _is_local(request: Request) -> bool:
+    """Whether the caller is a program on this machine, and no proxy announces itself in between."""
     return (
         request.client is not None
         and is_loopback(request.client.host)
@@ -104,24 +104,24 @@ def _from_here(request: Request) -> bool:
     )
 
 
-def _check_no_foreign_page(request: Request) -> None:
+def _check_not_foreign_page(request: Request) -> None:
     host = request.headers.get("host", "")
-    named = _HOST.fullmatch(host)
-    if len(request.headers.getlist("host")) != 1 or named is None or not is_loopback(named[1].strip("[]")):
+    match = _HOST.fullmatch(host)
+    if len(request.headers.getlist("host")) != 1 or match is None or not is_loopback(match[1].strip("[]")):
         raise HTTPException(
             421,
-            f"the header Host is {host!r}; while there is no API key, allowed is localhost, 127.0.0.1 or [::1], with "
-            "any port: `lmeraser api-keys create` makes a key",
+            f"the header Host is {host!r}; while there is no API key, allowed are localhost, 127.0.0.1 and [::1] with "
+            "any port: `lmeraser api-keys create` creates a key",
         )
     origin = request.headers.get("origin")
     if origin is not None and origin.lower() not in (f"http://{host}".lower(), f"https://{host}".lower()):
         raise HTTPException(
             403,
-            f"the request comes from a page of {origin!r}; while there is no API key, pages of others may not call",
+            f"the request comes from a page of {origin!r}; while there is no API key, foreign pages may not call",
         )
     if request.headers.get("sec-fetch-site") == "cross-site":
         raise HTTPException(
-            403, "the request comes from another site's page; while there is no API key, pages of others may not call"
+            403, "the request comes from another site's page; while there is no API key, foreign pages may not call"
         )
 
 

@@ -1,4 +1,4 @@
-"""How many requests a replica holds at a time; it turns the others away itself, with a problem document."""
+"""How many requests a replica takes on at a time; it refuses the rest itself, with a problem document."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from lmeraser.config import ServingConfig
 from lmeraser.errors import OverloadedError
 
-# One batch runs and the next one fills; beyond, each waits at most about as long as those ahead of it take.
+# One batch runs while the next one fills; further requests wait at most about as long as those before them take.
 _BATCHES = 6
 _SINGLE_IMAGES = 48
 
@@ -23,19 +23,19 @@ class Admission:
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._taken = 0
+        self._admitted = 0
 
     @contextmanager
-    def taken(self) -> Iterator[None]:
-        """Hold a place for as long as the body runs.
+    def slot(self) -> Iterator[None]:
+        """Occupy a slot while the block runs.
 
         Raises:
-            OverloadedError: when all places are held.
+            OverloadedError: when all slots are occupied.
         """
-        if self._taken >= self._limit:
-            raise OverloadedError(f"{self._taken} requests are being answered; that is as many as one replica takes")
-        self._taken += 1
+        if self._admitted >= self._limit:
+            raise OverloadedError(f"{self._admitted} requests are being answered, the most that one replica takes on")
+        self._admitted += 1
         try:
             yield
         finally:
-            self._taken -= 1
+            self._admitted -= 1

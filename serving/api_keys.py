@@ -1,7 +1,7 @@
 """API keys: who may call the service. A file in the key folder holds their digests, never the keys.
 
-``api-keys.json`` is 0600 and replaced whole. A revoked key stays in it: a service that ever had a key goes on
-asking for one.
+``api-keys.json`` has mode 0600 and is replaced as a whole. Revoked keys stay in it: a service that once had a key
+keeps requiring one.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Literal, get_args
 
 from pydantic import Field, TypeAdapter, ValidationError
 
+from lmeraser.clock import utc_now
 from lmeraser.errors import ConfigError, KeysError
 from lmeraser.loopback import is_loopback
 from lmeraser.state.keys import read_private
@@ -35,14 +35,14 @@ _SECRET_BYTES = 32
 
 @dataclass(frozen=True)
 class ApiKey:
-    """What is kept of a key.
+    """What is stored of a key.
 
     Attributes:
-        id: names it, for revoking.
-        name: what its maker called it.
-        scopes: what it allows; "admin" allows everything.
-        created_at, revoked_at: ISO 8601, UTC; None while it is valid.
-        sha256: digest of the key, which has 256 random bits: there is nothing to guess, so no slow hash is needed.
+        id: identifies the key, for revoking it.
+        name: a name for people.
+        scopes: what the key allows; "admin" allows everything.
+        created_at, revoked_at: ISO 8601, UTC; ``revoked_at`` is None while the key is valid.
+        sha256: digest of the key, which has 256 random bits and cannot be guessed, so no slow hash is needed.
     """
 
     id: str
@@ -53,7 +53,7 @@ class ApiKey:
     revoked_at: str | None = None
 
     def allows(self, scope: Scope) -> bool:
-        """Whether it may do what needs this scope."""
+        """Whether the key is valid and has this scope."""
         return self.revoked_at is None and (scope in self.scopes or "admin" in self.scopes)
 
 
@@ -61,25 +61,25 @@ _FILE_CONTENT = TypeAdapter(tuple[ApiKey, ...])
 
 
 def create_api_key(folder: Path, scopes: Iterable[str], name: str = "") -> tuple[ApiKey, str]:
-    """Make a key; what is kept of it, and the key itself, which is nowhere else.
+    """Create a key; returns what is stored of it, and the key itself, which is stored nowhere.
 
     Raises:
-        ConfigError: when no scope is given, or one that does not exist.
+        ConfigError: when no scope is given, or an unknown one.
         KeysError: when the folder or its file cannot be used.
     """
-    wanted = set(scopes)
-    if not wanted or wanted - set(SCOPES):
-        raise ConfigError(f"the scopes are {sorted(wanted)}; allowed is one or more of {', '.join(SCOPES)}")
+    requested = set(scopes)
+    if not requested or requested - set(SCOPES):
+        raise ConfigError(f"the scopes are {sorted(requested)}; allowed are one or more of {', '.join(SCOPES)}")
     secret = _PREFIX + secrets.token_urlsafe(_SECRET_BYTES)
-    ordered = tuple(scope for scope in SCOPES if scope in wanted)
-    key = ApiKey(secrets.token_hex(4), name, ordered, _now(), _digest(secret))
+    ordered = tuple(scope for scope in SCOPES if scope in requested)
+    key = ApiKey(secrets.token_hex(4), name, ordered, utc_now(), _digest(secret))
     with _locked(folder):
         _write(folder, (*read_api_keys(folder), key))
     return key, secret
 
 
 def revoke_api_key(folder: Path, key_id: str) -> ApiKey:
-    """Make a key invalid, at once for every service that reads this folder.
+    """Revoke a key; takes effect at once in every service that reads this folder.
 
     Raises:
         ConfigError: when no key has this id.
@@ -88,18 +88,18 @@ def revoke_api_key(folder: Path, key_id: str) -> ApiKey:
     with _locked(folder):
         keys = {key.id: key for key in read_api_keys(folder)}
         if key_id not in keys:
-            raise ConfigError(f"{folder} has no API key {key_id!r}; `lmeraser api-keys list` names them")
+            raise ConfigError(f"{folder} has no API key {key_id!r}; `lmeraser api-keys list` lists them")
         if keys[key_id].revoked_at is None:
-            keys[key_id] = replace(keys[key_id], revoked_at=_now())
+            keys[key_id] = replace(keys[key_id], revoked_at=utc_now())
             _write(folder, tuple(keys.values()))
     return keys[key_id]
 
 
 def read_api_keys(folder: Path) -> tuple[ApiKey, ...]:
-    """All keys, revoked ones too, oldest first; none when there is no file.
+    """All keys including revoked ones, oldest first; empty when there is no file.
 
     Raises:
-        KeysError: when the file is not one of API keys, cannot be read, or may be read by others.
+        KeysError: when the file is not a file of API keys, cannot be read, or is readable by other users.
     """
     path = folder / FILE
     if _version(path) is None:
@@ -111,7 +111,7 @@ def read_api_keys(folder: Path) -> tuple[ApiKey, ...]:
 
 
 def check_listening(folder: Path, host: str) -> None:
-    """Refuse to listen where strangers can call, unless they need a key.
+    """Refuse to listen on an address that other machines can reach, unless callers need a key.
 
     Raises:
         ConfigError: when ``host`` is not a loopback address and the folder has no API key.
@@ -120,7 +120,8 @@ def check_listening(folder: Path, host: str) -> None:
     if not read_api_keys(folder) and not is_loopback(host):
         raise ConfigError(
             f"listening on {host} needs API keys, and {folder} has none: "
-            "`lmeraser api-keys create --scope predict` makes one; without keys allowed is 127.0.0.1, ::1 or localhost"
+            "`lmeraser api-keys create --scope predict` creates one; without keys, allowed are 127.0.0.1, ::1 and "
+            "localhost"
         )
 
 
@@ -128,11 +129,11 @@ class ApiKeys:
     """The keys of a folder, read again when their file changes. Safe to use from several threads."""
 
     def __init__(self, folder: Path, expected: bool = False) -> None:
-        """Read nothing yet.
+        """Does not read the file yet.
 
         Args:
             folder: the key folder.
-            expected: whether there are keys; once the file was seen, they always are expected.
+            expected: whether there must be keys; always true once the file was seen.
         """
         self._folder = folder
         self._expected = expected
@@ -141,33 +142,35 @@ class ApiKeys:
         self._keys: tuple[ApiKey, ...] = ()
 
     def current(self) -> tuple[ApiKey, ...]:
-        """All keys, revoked ones too; empty only where there never was a file.
+        """All keys including revoked ones; empty only if there never was a file.
 
         Raises:
-            KeysError: when the file cannot be used, or is gone or empty although there were keys.
+            KeysError: when the file cannot be used, or is missing or empty although there were keys.
         """
         with self._lock:
-            # Before the read: a change in between is then seen by the next call.
+            # Taken before the read, so that the next call sees a change in between.
             version = _version(self._folder / FILE)
             self._expected = self._expected or version is not None
             if version != self._seen:
                 self._keys = read_api_keys(self._folder)
                 self._seen = version
             if self._expected and not self._keys:
-                # What is missing may have been moved or lost: that opens nothing.
-                raise KeysError(f"the API keys in {self._folder / FILE} are gone: put the file back, or make new keys")
+                # A file that was moved or lost must not open the service.
+                raise KeysError(
+                    f"the API keys in {self._folder / FILE} are missing: put the file back, or create new keys"
+                )
             return self._keys
 
     def find(self, secret: str) -> ApiKey | None:
-        """The valid key that this is; None when it is none.
+        """The valid key with this secret; None if there is none.
 
         Raises:
             KeysError: when the file cannot be used.
         """
         digest = _digest(secret)
-        # No early end: how long it takes says nothing about which key it was.
-        found = [key for key in self.current() if hmac.compare_digest(key.sha256, digest)]
-        return next((key for key in found if key.revoked_at is None), None)
+        # Compares all keys, so that the duration does not tell which one matched.
+        matches = [key for key in self.current() if hmac.compare_digest(key.sha256, digest)]
+        return next((key for key in matches if key.revoked_at is None), None)
 
 
 def _version(path: Path) -> tuple[int, int, int] | None:
@@ -177,14 +180,14 @@ def _version(path: Path) -> tuple[int, int, int] | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        # Not being able to look is not the same as there being no keys.
+        # Failing to read the file is not the same as having no keys.
         raise KeysError(f"cannot read {path}: {error.strerror}") from error
     return status.st_ino, status.st_mtime_ns, status.st_size
 
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """Changes one after the other, so that none is lost; errors of the disk as KeysError."""
+    """Serialise changes, so that none is lost, and raise errors of the disk as KeysError."""
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         descriptor = os.open(folder, os.O_RDONLY)
@@ -211,7 +214,3 @@ def _write(folder: Path, keys: tuple[ApiKey, ...]) -> None:
 
 def _digest(secret: str) -> str:
     return hashlib.sha256(secret.encode()).hexdigest()
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds")

@@ -1,6 +1,7 @@
-"""The bodies of requests while they arrive: each bounded in bytes and time, all together in bytes and number.
+"""Request bodies: each bounded in bytes and time, all together bounded in bytes and number.
 
-Where there is no room, the body that has been arriving for longest gives way, so that slow callers keep nobody out.
+When there is no room, the body that has been arriving for the longest time is ended, so that slow callers cannot block
+others.
 """
 
 from __future__ import annotations
@@ -10,57 +11,57 @@ import asyncio
 from starlette.exceptions import HTTPException
 from starlette.types import Message, Receive
 
-from serving.problems import LONGEST_BODY_S
+from serving.problems import BODY_TIMEOUT_S
 
-# What a route without a body of its own may be sent.
+# Limit for routes that expect no body.
 SMALL_BODY_BYTES = 65536
 
 
 class Bodies:
-    """Counts the bodies of one replica. Used on one event loop, so without a lock."""
+    """Accounts for the bodies of one replica. Used on one event loop, so without a lock."""
 
     def __init__(self, max_arriving: int, max_bytes: int) -> None:
         """Start without a body.
 
         Args:
-            max_arriving: how many may be on their way at a time.
-            max_bytes: how much memory all have together, from the first byte to the answer.
+            max_arriving: how many may be arriving at the same time.
+            max_bytes: memory for all bodies together; each occupies its part from its first byte to the answer.
         """
         self._max_arriving = max_arriving
         self._max_bytes = max_bytes
         self._held_bytes = 0
-        self._arriving: dict[Body, None] = {}  # the one that arrives for longest first
+        self._arriving: dict[Body, None] = {}  # in order of arrival
 
     def begin(self) -> Body:
-        """The body of a new request; to be closed when the request is answered."""
+        """The body of a new request; close it when the request is answered."""
         return Body(self)
 
     def arrives(self, body: Body) -> None:
-        """Give a body a place."""
+        """Count a body as arriving."""
         if body not in self._arriving:
             if len(self._arriving) >= self._max_arriving:
                 self._end_longest()
             self._arriving[body] = None
 
     def grows(self, body: Body, more_bytes: int) -> None:
-        """Give a body memory.
+        """Give a body more memory.
 
         Raises:
-            HTTPException: 503 when others hold too much and none of them is still arriving.
+            HTTPException: 503 when others occupy too much and none of them is still arriving.
         """
         self._held_bytes += more_bytes
         body.held_bytes += more_bytes
         while self._held_bytes > self._max_bytes:
             if next(iter(self._arriving), body) is body:
-                raise HTTPException(503, "the bodies of other requests take up the memory that there is for them")
+                raise HTTPException(503, "the bodies of other requests occupy all memory for bodies")
             self._end_longest()
 
     def arrived(self, body: Body) -> None:
-        """Take a body's place back; it keeps its memory."""
+        """Count a body as complete; it keeps its memory."""
         self._arriving.pop(body, None)
 
     def release(self, body: Body) -> None:
-        """Take back all that a body has."""
+        """Free a body's memory, and no longer count it as arriving."""
         self.arrived(body)
         self._held_bytes -= body.held_bytes
         body.held_bytes = 0
@@ -75,16 +76,16 @@ class Body:
     """One request's body.
 
     Attributes:
-        max_bytes: how long it may be; its route says so.
-        held_bytes: what of it is in memory.
-        complete: whether it has arrived.
+        max_bytes: its largest allowed size, set by its route.
+        held_bytes: how much of it is in memory.
+        complete: whether all of it has arrived.
     """
 
     def __init__(self, bodies: Bodies) -> None:
         self._bodies = bodies
-        self._ends_at = asyncio.get_running_loop().time() + LONGEST_BODY_S
+        self._ends_at = asyncio.get_running_loop().time() + BODY_TIMEOUT_S
         self._timer: asyncio.Timeout | None = None
-        self._too_late = f"the body did not arrive within {LONGEST_BODY_S:g} s"
+        self._too_late = f"the body did not arrive within {BODY_TIMEOUT_S:g} s"
         self._received_bytes = 0
         self.max_bytes = SMALL_BODY_BYTES
         self.held_bytes = 0
@@ -94,10 +95,11 @@ class Body:
         """The next message of the request.
 
         Raises:
-            HTTPException: 408 when it does not come in time, 413 when the body is too long, 503 when there is no room.
+            HTTPException: 408 when it does not arrive in time, 413 when the body is too long, 503 when there is no
+                room.
         """
         if self.complete:
-            # Only news of the caller hanging up can come, and that may take as long as it likes.
+            # The only further message is that the caller disconnected, which may take any time.
             return await receive()
         self._bodies.arrives(self)
         try:
@@ -115,16 +117,16 @@ class Body:
         return message
 
     def too_long(self) -> HTTPException:
-        """The error of a body with more bytes than it may have."""
-        return HTTPException(413, f"the body is longer than {self.max_bytes} bytes, which is what may be sent here")
+        """The error for a body above its limit."""
+        return HTTPException(413, f"the body is longer than {self.max_bytes} bytes, the limit of this route")
 
     def give_way(self) -> None:
-        """End at once, for the sake of other bodies."""
-        self._too_late = "the body was still arriving when the room for it was needed by others; send it faster"
+        """End at once, to make room for other bodies."""
+        self._too_late = "the body was still arriving when its room was needed by others; send it faster"
         self._ends_at = asyncio.get_running_loop().time()
         if self._timer is not None and not self._timer.expired():
             self._timer.reschedule(self._ends_at)
 
     def close(self) -> None:
-        """Hold nothing any more."""
+        """Free everything that the body occupies."""
         self._bodies.release(self)

@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 from typing import Any, Protocol
 
 import ray
 from ray.exceptions import RayActorError, RayTaskError
 
 from actors.remote.names import coordinator_name
-from lmeraser.deletion import Deletion
+from lmeraser.deletion import Deletion, DeletionRequest
 from lmeraser.errors import LMEraserError, NotReadyError
 
 
 class Coordinator(Protocol):
     """What the service asks of the coordinator. Every method raises NotReadyError when none is running."""
 
-    async def delete(
-        self, sample_ids: Sequence[str], subject_ids: Sequence[str], idempotency_key: str | None, deadline: str | None
-    ) -> Deletion:
+    async def delete(self, request: DeletionRequest) -> Deletion:
         """Accept a deletion. Raises RequestError, IdempotencyConflictError."""
 
     async def retry(self, deletion_id: str) -> Deletion:
@@ -41,10 +38,8 @@ class CoordinatorProxy:
     def __init__(self, store_id: str, store_uri: str) -> None:
         self._name = coordinator_name(store_id, store_uri)
 
-    async def delete(
-        self, sample_ids: Sequence[str], subject_ids: Sequence[str], idempotency_key: str | None, deadline: str | None
-    ) -> Deletion:
-        deletion: Deletion = await self._call("delete", list(sample_ids), list(subject_ids), idempotency_key, deadline)
+    async def delete(self, request: DeletionRequest) -> Deletion:
+        deletion: Deletion = await self._call("delete", request)
         return deletion
 
     async def retry(self, deletion_id: str) -> Deletion:

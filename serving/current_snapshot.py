@@ -13,54 +13,53 @@ from serving.lease import Lease
 from serving.renewal import Renewal
 from serving.snapshot import Snapshot
 
-# A request waits so long for a snapshot that may answer, and a commit that cannot be loaded so long for its next
-# attempt.
-_PATIENCE_S = 5.0
-_AGAIN_S = 2.0
+# How long a request waits for a snapshot, and how long a commit that could not be loaded waits for the next attempt.
+_MAX_WAIT_S = 5.0
+_RETRY_S = 2.0
 
 logger = logging.getLogger(__name__)
 
 
 class CurrentSnapshot:
-    """Keeps the snapshot of the newest commit loaded, on threads of its own. Used by several threads."""
+    """Keeps the snapshot of the newest commit loaded, in threads of its own. Safe to use from several threads."""
 
     def __init__(self, lease: Lease, load: Callable[[Commit, Snapshot | None], Snapshot]) -> None:
-        """Nothing is done before :meth:`start`.
+        """Does nothing before :meth:`start`.
 
         Args:
             lease: says which commit is the newest, and which may answer.
-            load: gives the snapshot of a commit, and may take parts from the one before.
+            load: loads the snapshot of a commit, and may reuse parts of the previous one.
         """
         self._lease = lease
         self._load = load
-        self._renewal = Renewal(lease, self._looked)
+        self._renewal = Renewal(lease, self._on_poll)
         self._changed = threading.Condition()
         self._snapshot: Snapshot | None = None
-        # When the latest look was sent that succeeded, that failed (and why), and which commit has no snapshot (and
-        # why).
-        self._seen_at = -1.0
-        self._unseen: tuple[float, Exception] | None = None
-        self._unloadable: tuple[int, Exception] | None = None
-        # Nothing has come since a request lost its patience: those that follow need not lose theirs one by one.
-        self._silent = False
+        # When the newest successful poll was sent; when the newest failed poll was sent, and why it failed; which
+        # commit could not be loaded, and why.
+        self._polled_at = -1.0
+        self._poll_failure: tuple[float, Exception] | None = None
+        self._load_failure: tuple[int, Exception] | None = None
+        # One request has waited in vain and no poll has ended since: further requests need not wait as well.
+        self._unresponsive = False
         self._stopped = False
 
     def start(self) -> None:
-        """Begin; returns once there is a snapshot, or a reason why there is none yet."""
+        """Start the threads; returns once there is a snapshot, or a reason why there is none yet."""
         self._renewal.start()
         threading.Thread(target=self._keep_loaded, name="snapshot", daemon=True).start()
         with self._changed:
             self._changed.wait_for(lambda: self._snapshot is not None or self._reason(0.0) is not None)
 
     def stop(self) -> None:
-        """End the threads. What they wait for of the store is not waited for."""
+        """End the threads, without waiting for requests to the store that they have sent."""
         self._renewal.stop()
         with self._changed:
             self._stopped = True
             self._changed.notify_all()
 
     def get(self) -> Snapshot:
-        """A snapshot that may answer now; waits for nothing.
+        """A snapshot that may answer now; does not wait.
 
         Raises:
             NotReadyError: when there is none.
@@ -71,31 +70,31 @@ class CurrentSnapshot:
             raise self._reason(0.0) or NotReadyError("the newest commit is being loaded")
 
     def awaited(self) -> Snapshot:
-        """A snapshot that may answer now; waits some seconds for it where a look or a snapshot is on its way.
+        """A snapshot that may answer now; waits some seconds while a poll or a snapshot is under way.
 
         Raises:
             NotReadyError: when there is none.
         """
-        asked_at = time.monotonic()
+        called_at = time.monotonic()
         with self._changed:
             while (snapshot := self._usable()) is None:
-                if (reason := self._reason(asked_at)) is not None:
+                if (reason := self._reason(called_at)) is not None:
                     raise reason
-                self._wait(asked_at)
+                self._wait(called_at)
             return snapshot
 
     def newest(self) -> Commit:
-        """The newest commit, as seen by a look that was sent after this was called.
+        """The newest commit, as seen by a poll that was sent after this was called.
 
         Raises:
             NotReadyError: when there is none, or the store cannot be read.
         """
-        asked_at = time.monotonic()
+        called_at = time.monotonic()
         with self._changed:
-            while self._seen_at < asked_at:
-                if self._unseen is not None and self._unseen[0] >= asked_at:
-                    raise _unreadable(self._unseen[1])
-                self._wait(asked_at)
+            while self._polled_at < called_at:
+                if self._poll_failure is not None and self._poll_failure[0] >= called_at:
+                    raise _unreadable(self._poll_failure[1])
+                self._wait(called_at)
             if self._lease.newest is None:
                 raise _no_rows()
             return self._lease.newest
@@ -104,52 +103,48 @@ class CurrentSnapshot:
         snapshot = self._snapshot
         return snapshot if snapshot is not None and self._lease.holds(snapshot.commit.number) else None
 
-    def _reason(self, asked_at: float) -> NotReadyError | None:
-        """Why no snapshot may answer; None where what has come since ``asked_at`` leaves hope."""
+    def _reason(self, called_at: float) -> NotReadyError | None:
+        """Why no snapshot may answer; None while polls since ``called_at`` leave hope that one will."""
         newest = self._lease.newest
-        if self._unseen is not None and self._unseen[0] >= max(asked_at, self._seen_at):
-            return _unreadable(self._unseen[1])
+        if self._poll_failure is not None and self._poll_failure[0] >= max(called_at, self._polled_at):
+            return _unreadable(self._poll_failure[1])
         if newest is None:
-            return _no_rows() if self._seen_at >= asked_at else None
-        if self._unloadable is not None and self._unloadable[0] == newest.number:
-            error = self._unloadable[1]
+            return _no_rows() if self._polled_at >= called_at else None
+        if self._load_failure is not None and self._load_failure[0] == newest.number:
+            error = self._load_failure[1]
             return NotReadyError(str(error)) if isinstance(error, NotReadyError) else _unreadable(error)
         return None
 
-    def _wait(self, asked_at: float) -> None:
-        left_s = asked_at + _PATIENCE_S - time.monotonic()
-        if self._silent or not self._changed.wait(max(left_s, 0)):
-            self._silent = True
-            raise NotReadyError(f"no commit could be seen and loaded within {_PATIENCE_S:g} s")
+    def _wait(self, called_at: float) -> None:
+        remaining_s = called_at + _MAX_WAIT_S - time.monotonic()
+        if self._unresponsive or not self._changed.wait(max(remaining_s, 0)):
+            self._unresponsive = True
+            raise NotReadyError(f"no commit could be read and loaded within {_MAX_WAIT_S:g} s")
 
-    def _looked(self, sent_at: float, failure: Exception | None) -> None:
+    def _on_poll(self, sent_at: float, failure: Exception | None) -> None:
         with self._changed:
-            self._silent = False
+            self._unresponsive = False
             if failure is None:
-                self._seen_at = max(self._seen_at, sent_at)
-            elif self._unseen is None or self._unseen[0] < sent_at:
-                self._unseen = sent_at, failure
+                self._polled_at = max(self._polled_at, sent_at)
+            elif self._poll_failure is None or self._poll_failure[0] < sent_at:
+                self._poll_failure = sent_at, failure
             self._changed.notify_all()
 
     def _keep_loaded(self) -> None:
         while (commit := self._next_commit()) is not None:
-            failure: Exception | None = None
             try:
                 snapshot = self._load(commit, self._snapshot)
-            except LMEraserError as error:
-                failure = error
             except Exception as error:
-                logger.exception("commit %d could not be loaded", commit.number)
-                failure = error
-            with self._changed:
-                if failure is None:
-                    self._snapshot, self._unloadable = snapshot, None
+                if not isinstance(error, LMEraserError):
+                    logger.exception("commit %d could not be loaded", commit.number)
+                self._pause_after(commit, error)
+            else:
+                with self._changed:
+                    self._snapshot, self._load_failure = snapshot, None
                     self._changed.notify_all()
-                else:
-                    self._failed(commit, failure)
 
     def _next_commit(self) -> Commit | None:
-        """The newest commit, once it is not the snapshot's; None at the end."""
+        """The newest commit, once the snapshot is of another one; None at the end."""
         with self._changed:
             self._changed.wait_for(lambda: self._stopped or self._is_behind())
             return None if self._stopped else self._lease.newest
@@ -158,31 +153,34 @@ class CurrentSnapshot:
         newest = self._lease.newest
         return newest is not None and (self._snapshot is None or self._snapshot.commit.number != newest.number)
 
-    def _failed(self, commit: Commit, error: Exception) -> None:
-        """Go on to a newer commit, which may have swept this one's objects away; without one, wait a while."""
-
-        def is_newest() -> bool:
-            return self._lease.newest is None or self._lease.newest.number == commit.number
-
+    def _pause_after(self, commit: Commit, error: Exception) -> None:
+        """Return at once if a newer commit has removed this one's objects; else report the error and wait a while."""
         failed_at = time.monotonic()
-        self._changed.wait_for(
-            lambda: self._stopped or self._seen_at >= failed_at or (self._unseen or (0.0,))[0] >= failed_at
-        )
-        if not is_newest():
-            return
-        self._unloadable = commit.number, error
+        with self._changed:
+            self._changed.wait_for(lambda: self._stopped or self._has_polled_since(failed_at))
+            if self._is_newest(commit):
+                self._report(commit, error)
+                self._changed.wait_for(lambda: self._stopped or not self._is_newest(commit), timeout=_RETRY_S)
+
+    def _has_polled_since(self, moment: float) -> bool:
+        return self._polled_at >= moment or (self._poll_failure is not None and self._poll_failure[0] >= moment)
+
+    def _is_newest(self, commit: Commit) -> bool:
+        return self._lease.newest is None or self._lease.newest.number == commit.number
+
+    def _report(self, commit: Commit, error: Exception) -> None:
+        self._load_failure = commit.number, error
         superseded = self._snapshot is not None and self._lease.superseded(self._snapshot.commit.number)
         if superseded and isinstance(error, NotReadyError):
-            # What was erased does not stay in memory because there is nothing to take its place.
+            # Erased rows do not stay in memory because nothing can take their place.
             self._snapshot = None
         self._changed.notify_all()
-        self._changed.wait_for(lambda: self._stopped or not is_newest(), timeout=_AGAIN_S)
 
 
 def _unreadable(error: Exception) -> NotReadyError:
-    told = NotReadyError("the store cannot be read now")
-    told.__cause__ = error
-    return told
+    not_ready = NotReadyError("the store cannot be read now")
+    not_ready.__cause__ = error
+    return not_ready
 
 
 def _no_rows() -> NotReadyError:

@@ -1,7 +1,7 @@
-"""Bounds for Ray Serve's proxy, which bounds neither the length nor the time of a request's head.
+"""Bounds on the size and arrival time of a request's head, which Ray Serve's proxy does not limit.
 
-Its HTTP options know neither bound. Serve calls :func:`bound_heads` in each proxy where
-``RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH`` names it; a Ray that `lmeraser` starts has it so.
+Its HTTP options have no such limits. Serve calls :func:`bound_heads` in each proxy if
+``RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH`` names it; a Ray that ``lmeraser`` starts is configured so.
 """
 
 from __future__ import annotations
@@ -14,22 +14,22 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 CALLBACK_VARIABLE = "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH"
 CALLBACK = "serving.front:bound_heads"
-# Above what the replica refuses with a problem, so that most callers are told in its words.
+# More than the replica's own limit, so that most callers get its problem document.
 MAX_HEAD_BYTES = 2 * 65536
-LONGEST_HEAD_S = 15.0
+HEAD_TIMEOUT_S = 15.0
 _TOO_LONG = b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 
 
 def bound_heads() -> list[Middleware]:
-    """Have uvicorn in this process, which is Serve's proxy, speak HTTP by :class:`BoundedHeads`."""
+    """Make uvicorn in this process, Serve's proxy, use :class:`BoundedHeads` for HTTP."""
     uvicorn.config.HTTP_PROTOCOLS["auto"] = f"{__name__}:{BoundedHeads.__name__}"
     return []
 
 
 class BoundedHeads(HttpToolsProtocol):
-    """HTTP/1.1 as uvicorn speaks it, with heads that are bounded in bytes and in time.
+    """Uvicorn's HTTP/1.1 protocol, with heads that are bounded in bytes and in time.
 
-    A connection that sends nothing counts as one whose head has begun; one that is kept alive has uvicorn's own time.
+    The time of the first head counts from the connection; between requests uvicorn's keep-alive timeout applies.
     """
 
     _head_bytes = 0
@@ -37,17 +37,17 @@ class BoundedHeads(HttpToolsProtocol):
     _head_ends: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Begin to wait for the first head."""
+        """Start waiting for the first head."""
         super().connection_made(transport)
         self._await_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Wait for nothing more."""
+        """Stop waiting."""
         self._head_arrived()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Count what belongs to a head."""
+        """Count the bytes of a head."""
         if self._in_head:
             self._await_head()
             self._head_bytes += len(data)
@@ -62,13 +62,13 @@ class BoundedHeads(HttpToolsProtocol):
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
-        """After the body comes the next head."""
+        """The body has arrived; the next head follows."""
         super().on_message_complete()
         self._in_head, self._head_bytes = True, 0
 
     def _await_head(self) -> None:
         if self._head_ends is None:
-            self._head_ends = self.loop.call_later(LONGEST_HEAD_S, self._close)
+            self._head_ends = self.loop.call_later(HEAD_TIMEOUT_S, self._close)
 
     def _head_arrived(self) -> None:
         self._in_head = False

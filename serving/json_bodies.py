@@ -1,4 +1,4 @@
-"""What every body in JSON must be, whatever its route makes of it."""
+"""What holds for every JSON body, whatever its route."""
 
 from __future__ import annotations
 
@@ -16,29 +16,31 @@ _QUOTED_CHARACTERS = 100
 
 
 async def check_json(request: Request) -> None:
-    """Refuse a body in JSON with a key that stands twice in it: parsers take the last one, and the first is lost.
+    """Refuse a JSON body in which an object has the same key twice: parsers keep the last one and drop the first.
 
-    A body that is no JSON at all is left to its route.
+    A body that is not JSON is left to its route.
 
     Raises:
-        RequestError: when a key stands twice.
+        RequestError: when a key appears twice.
         HTTPException: when the body does not arrive.
     """
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if not kind.endswith(("/json", "+json")):
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if not media_type.endswith(("/json", "+json")):
         return
     try:
         body = await request.body()
     except ClientDisconnect as error:
         raise HTTPException(400, "the body did not arrive in full") from error
     try:
-        json.loads(body, object_pairs_hook=_once)
+        # A parse of its own: pydantic's parser does not report repeated keys, and handing it this parse's value would
+        # save a tenth of a millisecond per megabyte.
+        json.loads(body, object_pairs_hook=_object)
     except (ValueError, RecursionError):
         return
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    name = repeated_key(pairs)
-    if name is not None:
-        raise RequestError(f"the key {name[:_QUOTED_CHARACTERS]!r} stands twice in a JSON object; allowed is once")
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    key = repeated_key(pairs)
+    if key is not None:
+        raise RequestError(f"the key {key[:_QUOTED_CHARACTERS]!r} appears twice in a JSON object; allowed is once")
     return dict(pairs)

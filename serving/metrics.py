@@ -19,30 +19,31 @@ class ServingMetrics:
     """The metrics of one replica."""
 
     def __init__(self) -> None:
-        # No label by cluster: clusters grow with the rows, and each would be a series of its own on every replica.
+        # Not labelled by cluster: clusters grow with the rows, and each would be a time series per replica.
         self._predictions = Counter("lmeraser_predictions", "Images predicted, by route.", tag_keys=("route",))
-        self._batch_images = Histogram("lmeraser_batch_images", "Images in one forward pass.", boundaries=_IMAGES)
+        self._batch_images = Histogram("lmeraser_batch_images", "Images per batch.", boundaries=_IMAGES)
         self._forward_s = Histogram(
-            "lmeraser_forward_seconds", "Seconds of one batch, from its snapshot to its scores.", boundaries=_SECONDS
+            "lmeraser_forward_seconds", "Seconds per batch, from its snapshot to its scores.", boundaries=_SECONDS
         )
         self._commit = Gauge("lmeraser_commit", "Number of the commit that the replica answers from.")
         self._lease_age_s = Gauge(
-            "lmeraser_lease_age_seconds", "Seconds since the replica saw that nothing was erased after its commit."
+            "lmeraser_lease_age_seconds",
+            "Seconds since the replica last saw in the store that nothing was erased after its commit.",
         )
 
-    def scored(self, requests: Sequence[Scores], seconds: float) -> None:
-        """Report one batch and how long it took."""
-        images = sum(len(request.cluster_N) for request in requests)
+    def observe_batch(self, batch: Sequence[Scores], seconds: float) -> None:
+        """Report the scores of one batch's requests and how long the batch took."""
+        images = sum(len(scores.cluster_N) for scores in batch)
         self._batch_images.observe(images)
         self._forward_s.observe(seconds)
-        skipped = sum(int(request.skipped_N.sum()) for request in requests)
-        specialist = sum(int(request.specialist_N.sum()) for request in requests)
-        counted = {"skipped": skipped, "specialist": specialist, "shared": images - skipped - specialist}
-        for route, count in counted.items():
+        skipped = sum(int(scores.skipped_N.sum()) for scores in batch)
+        specialist = sum(int(scores.specialist_N.sum()) for scores in batch)
+        counts = {"skipped": skipped, "specialist": specialist, "shared": images - skipped - specialist}
+        for route, count in counts.items():
             if count:
                 self._predictions.inc(count, {"route": route})
 
-    def seen(self, commit: int, lease_age_s: float) -> None:
-        """Report the commit that the replica answers from, and how long ago it was seen to be the newest."""
+    def observe_lease(self, commit: int, age_s: float) -> None:
+        """Report the commit that the replica answers from, and the age of its lease in seconds."""
         self._commit.set(commit)
-        self._lease_age_s.set(lease_age_s)
+        self._lease_age_s.set(age_s)

@@ -1,6 +1,6 @@
 """Scores of a heterogeneous batch: every image with the prompt of its own cluster.
 
-Legend: N images, M images whose cluster has a specialist, P pixels a side, C classes, T prompt tokens, D width,
+Legend: N images, M images whose cluster has a specialist, K specialists, P pixels per side, C classes, D width,
 H head features.
 """
 
@@ -8,18 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from lmeraser.config import ServingConfig
-from lmeraser.learning.backbone import Features, Hidden, VitBackbone
+from lmeraser.learning.backbone import Features
 from lmeraser.learning.feature_map import TorchFeatureMap
 from lmeraser.learning.heads import probabilities
-from lmeraser.learning.numerics import GRID, LIMIT
-from lmeraser.learning.prompts import TokenPrompt
 from lmeraser.state.commit import Commit
 from lmeraser.state.pipeline import Pipeline
 from serving.snapshot import Snapshot
@@ -29,11 +27,11 @@ PromptedPass = Callable[[np.ndarray, Tensor], Features]
 
 @dataclass(frozen=True)
 class ScoreRequest:
-    """The images of one request, on their way to a batch; as long as it has images.
+    """The images of one request, to be scored in a batch. ``len()`` is the number of images.
 
     Attributes:
         images_N3PP: uint8.
-        with_specialists: whether the request names λ, so that specialists are asked whichever head is better.
+        with_specialists: whether the request gives λ, so that specialists are used whichever head is better.
     """
 
     images_N3PP: np.ndarray
@@ -50,10 +48,11 @@ class Scores:
     Attributes:
         commit: the commit.
         shared_NC: float64, scores of the shared head.
-        pooled_NC: float64, scores of the pooled head; zero where no specialist was asked.
-        cluster_N: int32, position among the commit's clusters; -1 where there is none.
-        specialist_N: bool, whether the cluster's specialist was asked.
-        skipped_N: bool, whether it has a specialist that was not asked, because the shared head was sure or is better.
+        pooled_NC: float64, scores of the pooled head; zero where no specialist was used.
+        cluster_N: int32, index among the commit's clusters; -1 where there is none.
+        specialist_N: bool, whether the cluster's specialist was used.
+        skipped_N: bool, whether the cluster has a specialist that was not used, because the shared head was confident
+            or is the better head.
     """
 
     commit: Commit
@@ -85,13 +84,13 @@ class Predictor:
         self._torch_feature_map = TorchFeatureMap(pipeline.feature_map, pipeline.backbone.device)
 
     def score(self, snapshot: Snapshot, requests: Sequence[ScoreRequest]) -> Scores:
-        """Score the images of at least one request, one after the other, from one snapshot.
+        """Score the images of one or more requests in one batch, from one snapshot.
 
-        One pass, with the public prompt where there is one, gives routing features and shared scores, one search finds
-        all clusters, and one pass takes the images that have a specialist, each with the prompt of its own cluster.
-        Both passes share the blocks below the one that tokens enter. Images of which the shared head is sure enough
-        take no second pass, and where cross-validation finds the pooled head no better than the shared one, none do
-        but those of requests that name λ.
+        The first pass, with the public prompt if there is one, gives routing features and shared scores; one search
+        finds all clusters; the second pass takes the images that have a specialist, each with the prompt of its own
+        cluster. Both passes share the blocks below the one that tokens enter. Images about which the shared head is
+        confident enough take no second pass. If cross-validation finds the pooled head no better than the shared one,
+        only images of requests that give λ take it.
         """
         images_N3PP = np.concatenate([request.images_N3PP for request in requests])
         if len(images_N3PP) == 0:
@@ -99,15 +98,17 @@ class Predictor:
             return Scores(snapshot.commit, nothing_NC, nothing_NC, nothing_N, nothing_N > 0, nothing_N > 0)
         with self._inference():
             better = snapshot.pooled_head.better_than(snapshot.shared_head)
-            needed_N = np.repeat([better or one.with_specialists for one in requests], [len(one) for one in requests])
+            needed_N = np.repeat(
+                [better or request.with_specialists for request in requests], [len(request) for request in requests]
+            )
             return self._scored(snapshot, self._on_device(images_N3PP), needed_N)
 
     def warm_up(self) -> None:
-        """Run both passes once, so that no request waits for compilation or for the device to be set up."""
+        """Run both passes once, so that no request waits for compilation or device initialisation."""
         backbone, kind = self._pipeline.backbone, self._pipeline.prompt_kind
         size = self._pipeline.config.backbone.image_px
         with self._inference():
-            # One image is a case of its own to a compiler.
+            # Compilers treat a batch of one image as a case of its own.
             for images in (1, 2):
                 images_N3PP = self._on_device(np.zeros((images, 3, size, size), np.uint8))
                 plain, prompted = self._passes(backbone.normalise(images_N3PP))
@@ -118,11 +119,11 @@ class Predictor:
 
     def projected(self, features: Features) -> np.ndarray:
         """Head features on the grid, int16 [N, H]."""
-        projected_NH = self._torch_feature_map(features.head_NF)
-        on_grid_NH = (projected_NH * GRID).round().clamp(-LIMIT * GRID, LIMIT * GRID)
-        return on_grid_NH.to(torch.int16).cpu().numpy()
+        return self._torch_feature_map.on_grid(features.head_NF).cpu().numpy()
 
     def _scored(self, snapshot: Snapshot, images_N3PP: Tensor, needed_N: np.ndarray) -> Scores:
+        # Features go from the device to the CPU and back: FAISS searches on the CPU, its result selects the prompts of
+        # the second pass on the device, and the heads score int16 features on the grid in float64 on the CPU.
         pixels_N3PP = self._pipeline.backbone.normalise(images_N3PP)
         plain, prompted = self._passes(pixels_N3PP)
         anchors_N = self._pipeline.anchor_index.nearest(plain.routing_NR.float().cpu().numpy())
@@ -150,20 +151,13 @@ class Predictor:
         return sure_N
 
     def _passes(self, pixels_N3PP: Tensor) -> tuple[Features, PromptedPass]:
-        """Features with the public prompt, and what gives those of some of the same images with other prompts."""
+        """Features with the public prompt, and a function for features of some of the images with other prompts."""
         kind, backbone = self._pipeline.prompt_kind, self._pipeline.backbone
         meta = self._pipeline.public_prompt
         meta_N = None if meta is None else meta.to(backbone.device).expand(len(pixels_N3PP), *meta.shape)
-        if not isinstance(kind, TokenPrompt):
-            plain = backbone.features_of_pixels(pixels_N3PP) if meta_N is None else kind.features(pixels_N3PP, meta_N)
-            return plain, lambda places_M, prompts_M: kind.features(pixels_N3PP[self._index(places_M)], prompts_M)
         lower = kind.lower(pixels_N3PP)
-
-        def from_lower(places_M: np.ndarray, prompts_M: Tensor) -> Features:
-            return kind.features_from(_rows(lower, self._index(places_M)), prompts_M)
-
-        assert isinstance(backbone, VitBackbone)
-        return backbone.finish(lower) if meta_N is None else kind.features_from(lower, meta_N), from_lower
+        plain = lower.plain() if meta_N is None else lower.features(meta_N)
+        return plain, lambda places_M, prompts_M: lower.rows(self._index(places_M)).features(prompts_M)
 
     @contextmanager
     def _inference(self) -> Iterator[None]:
@@ -173,18 +167,8 @@ class Predictor:
 
     def _on_device(self, images_N3PP: np.ndarray) -> Tensor:
         images, device = torch.from_numpy(images_N3PP), self._pipeline.backbone.device
-        # From pinned memory the copy runs beside what the GPU does already.
+        # From pinned memory the copy overlaps with what the GPU is doing.
         return images.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else images
 
     def _index(self, places_M: np.ndarray) -> Tensor:
         return torch.from_numpy(places_M).to(self._pipeline.backbone.device)
-
-
-def _rows(hidden: Hidden, index_M: Tensor) -> Hidden:
-    """Some images of a batch on its way."""
-    return replace(
-        hidden,
-        tokens_NSD=hidden.tokens_NSD[index_M],
-        collected=tuple(features_ND[index_M] for features_ND in hidden.collected),
-        routing_NR=None if hidden.routing_NR is None else hidden.routing_NR[index_M],
-    )

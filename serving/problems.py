@@ -1,9 +1,10 @@
-"""Errors as problem documents (RFC 9457), and the request id that they carry."""
+"""Errors as problem documents (RFC 9457), with the request id that they carry."""
 
 from __future__ import annotations
 
 import logging
 from http import HTTPStatus
+from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -30,12 +31,13 @@ from serving.schemas import Problem
 logger = logging.getLogger(__name__)
 
 RETRY_AFTER_S = 1
-# Those of deletions that name no row are given out again one at a time.
+# The allowance for deletions that match no row refills one at a time.
 RATE_LIMIT_RETRY_AFTER_S = LEAST // A_SECOND
-LONGEST_BODY_S = 60.0
+BODY_TIMEOUT_S = 60.0
 MEDIA_TYPE = "application/problem+json"
 _TYPES = "urn:lmeraser:problem:"
-# The first that fits; a message of the store, the keys or the log names paths, which are not the caller's business.
+_JSON = "application/json"
+# The first match counts. Messages of the store, the keys and the log name paths, so callers get another text.
 _KINDS: tuple[tuple[type[LMEraserError], int, str, str | None], ...] = (
     (IdempotencyConflictError, 409, "idempotency-conflict", None),
     (RateLimitError, 429, "too-many-requests", None),
@@ -44,14 +46,14 @@ _KINDS: tuple[tuple[type[LMEraserError], int, str, str | None], ...] = (
     (UndecodableImageError, 422, "undecodable-image", None),
     (NotReadyError, 503, "not-ready", None),
     (OverloadedError, 503, "overloaded", None),
-    (StoreError, 503, "store-unavailable", "the store cannot be used now"),
+    (StoreError, 503, "store-unavailable", "the store is not available now"),
     (KeysError, 503, "keys-unavailable", "the API keys cannot be read now"),
-    (LogError, 503, "store-unavailable", "the log cannot be used now"),
+    (LogError, 503, "store-unavailable", "the log is not available now"),
 )
 
 
 def problem_of(error: Exception, request_id: str) -> Problem:
-    """The problem that an exception is to the caller."""
+    """The problem document for an exception."""
     if isinstance(error, HTTPException):
         slug = "too-large" if error.status_code == 413 else HTTPStatus(error.status_code).phrase.lower()
         return _problem(error.status_code, slug.replace(" ", "-"), error.detail, request_id)
@@ -59,25 +61,38 @@ def problem_of(error: Exception, request_id: str) -> Problem:
         if isinstance(error, kind):
             return _problem(status, slug, detail or str(error), request_id)
     return _problem(
-        500, "internal-error", "an error on the server's side; the log has it under the request id", request_id
+        500, "internal-error", "an internal error; the server's log names it with this request id", request_id
     )
 
 
 def too_large(detail: str, request_id: str) -> Problem:
-    """The problem of a body or an image above a limit."""
+    """The problem document for a body or an image above a limit."""
     return _problem(413, "too-large", detail, request_id)
 
 
 def request_id_of(scope: Scope) -> str:
-    """The id that :class:`~serving.edge.Edge` gave the request."""
+    """The id that :class:`~serving.middleware.RequestMiddleware` gave the request."""
     return str(scope["lmeraser.request_id"])
 
 
 def register_problems(app: FastAPI) -> None:
-    """Make every error of the app a problem."""
+    """Answer every error of the app with a problem document, and describe it so in the OpenAPI document."""
     app.add_exception_handler(LMEraserError, _known_error)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(RequestValidationError, _validation_error)
+    describe = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        document = describe()
+        for operations in document["paths"].values():
+            for operation in operations.values():
+                for status, response in operation["responses"].items():
+                    # FastAPI describes every response as JSON.
+                    if status >= "4" and _JSON in response["content"]:
+                        response["content"][MEDIA_TYPE] = response["content"].pop(_JSON)
+        return document
+
+    app.openapi = openapi  # type: ignore[method-assign]
 
 
 async def _known_error(request: Request, error: Exception) -> Response:
@@ -94,7 +109,7 @@ async def _http_error(request: Request, error: Exception) -> Response:
 
 async def _validation_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    # The input itself is left out: it may be an image or an id.
+    # Without the input itself, which may be an image or an id.
     detail = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
     return response_of(_problem(422, "invalid-request", detail, request_id_of(request.scope)))
 
@@ -105,7 +120,7 @@ def _problem(status: int, slug: str, detail: str, request_id: str) -> Problem:
 
 
 def response_of(problem: Problem, headers: dict[str, str] | None = None) -> Response:
-    """A problem as it is sent."""
+    """The HTTP response for a problem document."""
     headers = dict(headers or {})
     if problem.status == 429:
         headers["Retry-After"] = str(RATE_LIMIT_RETRY_AFTER_S)

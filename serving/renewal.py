@@ -1,4 +1,4 @@
-"""Looks that renew a lease: they begin at a fixed pace, whatever a replica is asked and however slow its store is."""
+"""Polls that renew a lease, at a fixed pace: independent of the requests that a replica gets and of slow polls."""
 
 from __future__ import annotations
 
@@ -8,49 +8,49 @@ import time
 from collections.abc import Callable
 
 from lmeraser.errors import LMEraserError
-from serving.lease import MOST_LOOKS, Lease
+from serving.lease import MAX_POLLS, Lease
 
-# A look may take three quarters of the lease until one is missed.
-LOOKS_A_LEASE = 4
+# A poll may take three quarters of the lease before the lease lapses.
+POLLS_PER_LEASE = 4
 
 logger = logging.getLogger(__name__)
-# When a look was sent, and why it failed; None where it did not.
-Looked = Callable[[float, Exception | None], None]
+# Called with the time at which a poll was sent, and why it failed; None when it succeeded.
+OnPoll = Callable[[float, Exception | None], None]
 
 
 class Renewal:
-    """Looks of one replica, at most MOST_LOOKS at a time; none waits for another, and no request for any."""
+    """The polls of one replica, at most MAX_POLLS at a time. Neither polls nor requests wait for a poll to end."""
 
-    def __init__(self, lease: Lease, looked: Looked) -> None:
-        """Nothing is done before :meth:`start`.
+    def __init__(self, lease: Lease, on_poll: OnPoll) -> None:
+        """Does nothing before :meth:`start`.
 
         Args:
             lease: to renew.
-            looked: called after each look, from its thread.
+            on_poll: called after each poll, in the poll's thread.
         """
         self._lease = lease
-        self._looked = looked
-        self._interval_s = lease.lease_s / LOOKS_A_LEASE
+        self._on_poll = on_poll
+        self._interval_s = lease.lease_s / POLLS_PER_LEASE
         self._lock = threading.Lock()
-        self._on_their_way = 0
+        self._pending = 0
         self._stopped = threading.Event()
 
     def start(self) -> None:
-        """Begin a look now, and one after each interval."""
+        """Begin a poll now, and one after each interval."""
         threading.Thread(target=self._run, name="renewal", daemon=True).start()
 
     def stop(self) -> None:
-        """Begin no look any more."""
+        """Begin no further poll."""
         self._stopped.set()
 
     def begin(self) -> bool:
-        """Begin a look without waiting for it; False where as many as may be are on their way."""
+        """Begin a poll without waiting for it; False when the maximum number is pending."""
         with self._lock:
-            # The first reads the whole log, and is not made several times over.
-            if self._on_their_way >= (MOST_LOOKS if self._lease.has_seen else 1):
+            # The first poll reads the whole log, so only one is made.
+            if self._pending >= (MAX_POLLS if self._lease.has_records else 1):
                 return False
-            self._on_their_way += 1
-        threading.Thread(target=self._look, name="look", daemon=True).start()
+            self._pending += 1
+        threading.Thread(target=self._poll, name="poll", daemon=True).start()
         return True
 
     def _run(self) -> None:
@@ -58,17 +58,17 @@ class Renewal:
         while not self._stopped.wait(self._interval_s):
             self.begin()
 
-    def _look(self) -> None:
+    def _poll(self) -> None:
         sent_at = time.monotonic()
         failure: Exception | None = None
         try:
-            self._lease.look()
+            self._lease.poll()
         except LMEraserError as error:
             failure = error
         except Exception as error:
-            logger.exception("a look for newer commits failed")
+            logger.exception("a poll for newer commits failed")
             failure = error
         finally:
             with self._lock:
-                self._on_their_way -= 1
-        self._looked(sent_at, failure)
+                self._pending -= 1
+        self._on_poll(sent_at, failure)

@@ -1,4 +1,4 @@
-"""From a request's body to encoded images: JSON with base64, multipart, or one image as it is."""
+"""From the body of a predict request to encoded images: JSON with base64, multipart, or one raw image."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ REQUEST_BODY = {
 
 @dataclass(frozen=True)
 class PredictInput:
-    """What a request to predict holds.
+    """The content of a predict request.
 
     Attributes:
-        images: in order; an error in the place of one that is not base64.
-        specialist_weight: λ, where the request names it.
+        images: in order; an error in place of an image that is not base64.
+        specialist_weight: λ; None when the request does not give it.
     """
 
     images: list[EncodedImage]
@@ -54,11 +54,11 @@ class PredictInput:
 
 
 def is_one_image(request: Request) -> bool:
-    """Whether the body is an image as it is."""
+    """Whether the body is one raw image."""
     return _content_type(request).startswith("image/")
 
 
-async def asked_of(request: Request, max_images: int) -> PredictInput:
+async def read_predict_input(request: Request, max_images: int) -> PredictInput:
     """Read a request's body.
 
     Raises:
@@ -78,10 +78,10 @@ async def asked_of(request: Request, max_images: int) -> PredictInput:
         async with request.form(max_files=max_images + 1, max_fields=max_images) as form:
             images = [await part.read() for part in form.getlist("images") if isinstance(part, UploadFile)]
         if not images:
-            raise RequestValidationError([{"loc": ("body", "images"), "msg": "no file was sent under this name"}])
+            raise RequestValidationError([{"loc": ("body", "images"), "msg": "no file with this field name was sent"}])
     else:
         raise HTTPException(
-            415, f"the content type is {content_type!r}; allowed is application/json, multipart/form-data, image/*"
+            415, f"the content type is {content_type!r}; allowed are application/json, multipart/form-data and image/*"
         )
     if len(images) > max_images:
         raise HTTPException(413, f"{len(images)} images in one request; at most {max_images} are allowed")
@@ -100,12 +100,12 @@ def _parsed(body: bytes) -> PredictRequest:
 
 
 def _from_base64(text: str) -> EncodedImage:
-    """The bytes, as browsers (a data: URL), shells (line breaks) and web tokens (``-_``, no padding) write them."""
+    """Decode base64 as written by browsers (data: URLs), shells (line breaks) and web tokens (``-_``, no padding)."""
     digits = _DATA_URL.sub("", text, count=1).translate(_ONE_ALPHABET).rstrip("=")
     try:
         return base64.b64decode(digits + "=" * (-len(digits) % 4), validate=True)
     except (binascii.Error, ValueError):
         return UndecodableImageError(
-            "the image is not base64: allowed are A-Z a-z 0-9 + / (or - _ for the last two), with = at the end or "
-            "without, white space, and `data:…;base64,` before it"
+            "the image is not base64: allowed are A-Z a-z 0-9 + / (or - _ for the last two), optional = at the end, "
+            "white space, and a prefix `data:…;base64,`"
         )

@@ -1,4 +1,6 @@
-"""From anchors to clusters. An image has no subject, so where subjects divide an anchor, the largest cluster answers.
+"""From anchors to clusters (decision 4).
+
+An image has no subject, so where subjects divide an anchor among several clusters, the largest of them answers.
 
 Legend: A anchors.
 """
@@ -15,42 +17,41 @@ from lmeraser.state.commit import ClusterEntry
 
 @dataclass(frozen=True)
 class RoutingTable:
-    """What an image at each anchor meets.
+    """Cluster and specialist that serve each anchor.
 
     Attributes:
-        cluster_A: int32, position of the cluster among the commit's clusters; -1 where there is none.
-        specialist_A: int32, position of the specialist among those of the snapshot; -1 where there is none.
+        cluster_A: int32, index of the cluster among the commit's clusters; -1 if there is none.
+        specialist_A: int32, index of the specialist among those of the snapshot; -1 if there is none.
     """
 
     cluster_A: np.ndarray
     specialist_A: np.ndarray
 
+    @classmethod
+    def of_clusters(
+        cls, clusters: Sequence[ClusterEntry], with_specialist: Sequence[str], anchors: int
+    ) -> RoutingTable:
+        """The routing table over the clusters of one commit.
 
-def routes(clusters: Sequence[ClusterEntry], with_specialist: Sequence[str], anchors: int) -> RoutingTable:
-    """The routes over the clusters of one commit.
+        Where several clusters share an anchor, one with a specialist takes precedence over one without, then the one
+        with the most rows, then the one with the lowest key.
 
-    Where several clusters share an anchor, one with a specialist goes before one without, then the one with
-    most rows, then the lowest key.
+        Args:
+            clusters: the commit's clusters.
+            with_specialist: keys of the clusters whose specialist the snapshot holds, in its order.
+            anchors: number of anchors.
+        """
+        specialists = {key: index for index, key in enumerate(with_specialist)}
+        cluster_A = np.full(anchors, -1, np.int32)
+        specialist_A = np.full(anchors, -1, np.int32)
 
-    Args:
-        clusters: of the commit.
-        with_specialist: keys of the clusters whose specialist the snapshot holds, in its order.
-        anchors: how many anchors there are.
-    """
-    places = {key: place for place, key in enumerate(with_specialist)}
-    cluster_A = np.full(anchors, -1, np.int32)
-    specialist_A = np.full(anchors, -1, np.int32)
-    order = sorted(
-        range(len(clusters)),
-        key=lambda place: (clusters[place].key in places, clusters[place].rows, _reversed(clusters[place].key)),
-    )
-    for place in order:
-        # The last to write is the first in rank.
-        anchors_of_cluster = np.array(clusters[place].anchors, np.int64)
-        cluster_A[anchors_of_cluster] = place
-        specialist_A[anchors_of_cluster] = places.get(clusters[place].key, -1)
-    return RoutingTable(cluster_A, specialist_A)
+        def rank(index: int) -> tuple[bool, int, int]:
+            cluster = clusters[index]
+            return cluster.key in specialists, cluster.rows, -int(cluster.key, 16)
 
-
-def _reversed(key: str) -> int:
-    return -int(key, 16)
+        # In rising rank: the last to write an anchor keeps it.
+        for index in sorted(range(len(clusters)), key=rank):
+            anchors_of_cluster = np.array(clusters[index].anchors, np.int64)
+            cluster_A[anchors_of_cluster] = index
+            specialist_A[anchors_of_cluster] = specialists.get(clusters[index].key, -1)
+        return cls(cluster_A, specialist_A)

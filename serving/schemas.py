@@ -1,4 +1,4 @@
-"""The bodies of the HTTP surface."""
+"""The bodies of HTTP requests and answers."""
 
 from __future__ import annotations
 
@@ -6,23 +6,24 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from lmeraser import deletion
 from lmeraser.deletion import Deletion
 from lmeraser.ids import MAX_CHARACTERS
 from lmeraser.state.commit import ClusterState
 
 Id = Annotated[str, Field(min_length=1, max_length=MAX_CHARACTERS)]
-# Text, which the coordinator reads: pydantic would take a number for seconds since 1970.
+# Text that the coordinator parses: pydantic would take a number for seconds since 1970.
 Moment = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
 
 
 class Problem(BaseModel):
     """An error (RFC 9457)."""
 
-    type: str = Field(description="Names the kind of problem; stays the same from version to version.")
+    type: str = Field(description="Identifies the kind of problem; stable across versions.")
     title: str
     status: int
     detail: str
-    request_id: str = Field(description="Quote this to the operator; also in the header X-Request-ID.")
+    request_id: str = Field(description="Quote this to the operator. Also in the header X-Request-ID.")
 
 
 class PredictRequest(BaseModel):
@@ -39,7 +40,7 @@ class PredictRequest(BaseModel):
         default=None,
         ge=0,
         le=1,
-        description="Share of the specialist in the answer. When absent, the service's own where the pooled head is "
+        description="Share of the specialist in the answer. When absent, the service's own value if the pooled head is "
         "better by cross-validation, else 0.",
     )
 
@@ -49,44 +50,48 @@ class ImagePrediction(BaseModel):
 
     label: str
     probabilities: dict[str, float] = Field(description="The five most probable labels, most probable first.")
-    cluster: str | None = Field(description="The prompt cluster that the image falls to.")
+    cluster: str | None = Field(description="The image's prompt cluster; null when it has none.")
     route: Literal["specialist", "shared", "skipped"] = Field(
-        description="Whether the cluster's prompt had a part in the answer; skipped: the shared head was sure already, "
-        "or is the better head."
+        description="`specialist`: the cluster's prompt was used for the answer. `skipped`: the cluster has a prompt "
+        "that was not used, because the shared head was confident enough or is the better head. `shared`: otherwise."
     )
     commit: int
 
 
 class FailedPrediction(BaseModel):
-    """Stands in the place of an answer where one image could not be used."""
+    """Takes the place of a prediction when an image could not be used."""
 
     error: Problem
 
 
 class PredictAnswer(BaseModel):
-    """One answer for each image, in order; all from the same commit."""
+    """One prediction per image, in order; all from the same commit."""
 
     predictions: list[ImagePrediction | FailedPrediction]
     commit: int
 
 
 class DeletionRequest(BaseModel):
-    """Samples to delete, and subjects of whom to delete every sample."""
+    """Samples to delete, and subjects to delete every sample of."""
 
     model_config = ConfigDict(extra="forbid")
 
     sample_ids: list[Id] = []
     subject_ids: list[Id] = []
     deadline: Moment | None = Field(
-        default=None, description="When it should be completed; the nearest deadline is tuned first."
+        default=None, description="When the deletion should be completed. Earliest deadline first."
     )
+
+    def with_key(self, idempotency_key: str | None) -> deletion.DeletionRequest:
+        """What the coordinator is asked for."""
+        return deletion.DeletionRequest(tuple(self.sample_ids), tuple(self.subject_ids), idempotency_key, self.deadline)
 
 
 class DeletionsAnswer(BaseModel):
     """A page of deletions, newest first."""
 
     deletions: list[Deletion]
-    next: str | None = Field(description="Names the next, older page, as `before`; null on the last one.")
+    next: str | None = Field(description="Pass this as `before` to get the next, older page; null on the last page.")
 
 
 class ClusterAnswer(BaseModel):
@@ -95,8 +100,8 @@ class ClusterAnswer(BaseModel):
     key: str
     rows: int
     anchors: int
-    specialist: bool = Field(description="Whether it answers with a prompt of its own.")
-    state: ClusterState = Field(description="One that is too small for a prompt is answered for by the shared head.")
+    specialist: bool = Field(description="Whether it has a prompt of its own.")
+    state: ClusterState = Field(description="Clusters too small for a prompt are served by the shared head.")
 
 
 class ClustersAnswer(BaseModel):
@@ -110,14 +115,14 @@ class CommitAnswer(BaseModel):
     """The newest commit."""
 
     number: int
-    root: str = Field(description="The state root.")
+    root: str = Field(description="The state root, in hexadecimal.")
     rows: int
     clusters: int
     specialists: int
 
 
 class HealthAnswer(BaseModel):
-    """The process answers."""
+    """The process is running."""
 
     status: Literal["ok"] = "ok"
 

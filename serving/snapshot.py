@@ -1,4 +1,4 @@
-"""The snapshot: all that a replica answers from, of one commit. Immutable, replaced whole.
+"""The snapshot of one commit: everything that a replica answers from. Immutable, replaced as a whole.
 
 Legend: K specialists, A anchors.
 """
@@ -19,22 +19,22 @@ from lmeraser.state.heads_state import HeadsState
 from lmeraser.state.pipeline import Pipeline
 from lmeraser.state.stored_objects import read_heads, read_specialist
 from lmeraser.store import Store
-from serving.routing_table import RoutingTable, routes
+from serving.routing_table import RoutingTable
 
 logger = logging.getLogger(__name__)
-# A bucket takes tens of milliseconds for each specialist, and there may be thousands.
+# A bucket takes tens of milliseconds per specialist, and there may be thousands of them.
 _READERS = 32
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """What answers from one commit.
+    """Everything that is needed to answer from one commit.
 
     Attributes:
         commit: the commit.
         prompts_K: one prompt per specialist, stacked, on the backbone's device.
-        specialists: K names of the objects that they were read from.
-        routes: anchor to cluster and to specialist.
+        specialists: names of the K objects that the prompts were read from.
+        routes: from anchors to clusters and specialists.
         shared_head, pooled_head: solved heads.
     """
 
@@ -49,10 +49,17 @@ class Snapshot:
 def load_snapshot(
     store: Store, pipeline: Pipeline, commit: Commit, hash_key: HashKey, previous: Snapshot | None = None
 ) -> Snapshot:
-    """Read the snapshot of a commit; specialists that ``previous`` holds are taken from it.
+    """Read the snapshot of a commit.
 
-    A specialist that is missing or does not have the digest that the commit names is left out and logged:
-    the shared head answers for its cluster.
+    A specialist that is missing or does not have the digest that the commit names is logged and left out; the shared
+    head then serves its cluster.
+
+    Args:
+        store: holds the commit's objects.
+        pipeline: the store's pipeline, on the device that will answer.
+        commit: the commit.
+        hash_key: the key of the objects' digests.
+        previous: an earlier snapshot, whose prompts are reused.
 
     Raises:
         NotReadyError: when the commit has no rows, or its heads are missing or corrupt.
@@ -70,21 +77,21 @@ def load_snapshot(
         try:
             specialist = read_specialist(store, hash_key, entry.key, entry.specialist_object, entry.specialist_leaf)
         except (ObjectCorruptError, ObjectMissingError) as error:
-            logger.error("cluster %s answers without its specialist: %s", entry.key, error)
+            logger.error("cluster %s is served without its specialist: %s", entry.key, error)
             return None
         return torch.from_numpy(specialist.prompt).to(pipeline.backbone.device)
 
     tuned = [entry for entry in commit.clusters if entry.specialist_object is not None]
     with ThreadPoolExecutor(_READERS, thread_name_prefix="prompts") as readers:
-        read = list(zip(tuned, readers.map(prompt_of, tuned), strict=True))
-    prompts = [prompt for _, prompt in read if prompt is not None]
-    answering = [entry for entry, prompt in read if prompt is not None]
+        entries = list(zip(tuned, readers.map(prompt_of, tuned), strict=True))
+    prompts = [prompt for _, prompt in entries if prompt is not None]
+    served = [entry for entry, prompt in entries if prompt is not None]
     empty = torch.zeros((0, *pipeline.prompt_kind.shape), device=pipeline.backbone.device)
     return Snapshot(
         commit=commit,
         prompts_K=torch.stack(prompts) if prompts else empty,
-        specialists=tuple(str(entry.specialist_object) for entry in answering),
-        routes=routes(commit.clusters, [entry.key for entry in answering], pipeline.dendrogram.anchors),
+        specialists=tuple(str(entry.specialist_object) for entry in served),
+        routes=RoutingTable.of_clusters(commit.clusters, [entry.key for entry in served], pipeline.dendrogram.anchors),
         shared_head=heads.shared_head,
         pooled_head=heads.pooled_head,
     )
@@ -94,5 +101,5 @@ def _heads(store: Store, commit: Commit, hash_key: HashKey) -> HeadsState:
     try:
         return read_heads(store, hash_key, commit)
     except (ObjectCorruptError, ObjectMissingError) as error:
-        logger.error("no answers from commit %d: %s", commit.number, error)
-        raise NotReadyError(f"the heads of commit {commit.number} cannot be used") from error
+        logger.error("commit %d cannot be served: %s", commit.number, error)
+        raise NotReadyError(f"the heads of commit {commit.number} are missing or corrupt") from error

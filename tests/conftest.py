@@ -113,7 +113,6 @@ def recomputed_in_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
         return ThreadPoolExecutor(count, **options)
 
     monkeypatch.setattr(recompute, "ProcessPoolExecutor", executor)
-    monkeypatch.setattr(recompute, "_loaded", [])
 
 
 @pytest.fixture

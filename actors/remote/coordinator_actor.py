@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from actors.remote.nodes import Placement
 from actors.remote.owner_pool import OwnerPool
 from actors.remote.owner_processes import DETACHED, StoreRef, where
 from actors.remote.process import ProcessLocation
-from lmeraser.deletion import Deletion
+from lmeraser.deletion import Deletion, DeletionRequest
 from lmeraser.errors import FencedError, StoreError
 from lmeraser.state.fingerprint import check_fingerprint, fingerprint
 from lmeraser.state.keys import load_hash_key, load_signing_key
@@ -63,15 +63,9 @@ class CoordinatorActor:
         self._itself = ray.get_runtime_context().current_actor
         threading.Thread(target=self._work, name="coordinator", daemon=True).start()
 
-    def delete(
-        self,
-        sample_ids: Sequence[str],
-        subject_ids: Sequence[str],
-        idempotency_key: str | None = None,
-        deadline: str | None = None,
-    ) -> Deletion:
+    def delete(self, request: DeletionRequest) -> Deletion:
         """See Coordinator.delete."""
-        return self._coordinator.delete(sample_ids, subject_ids, idempotency_key, deadline)
+        return self._coordinator.delete(request)
 
     def retry(self, deletion_id: str) -> Deletion:
         """See Coordinator.retry."""

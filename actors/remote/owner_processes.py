@@ -51,7 +51,7 @@ class OwnerActor:
 
         @functools.cache
         def pipeline() -> Pipeline:
-            from lmeraser.state.public_artifacts import load_pipeline
+            from lmeraser.state.pipeline_loading import load_pipeline
 
             return load_pipeline(store, manifest)
 

@@ -11,13 +11,13 @@ import numpy as np
 import torch
 
 from benchmarks.lib.methods import Fit
-from lmeraser.baselines import Clustered
+from lmeraser.baselines import ClusterPrompts
 from lmeraser.config import ServingConfig
 from lmeraser.learning.heads import blend
 from lmeraser.learning.numerics import deterministic
 from lmeraser.state.commit import ClusterEntry, Commit
 from serving.predictor import Predictor, ScoreRequest
-from serving.routing_table import routes
+from serving.routing_table import RoutingTable
 from serving.snapshot import Snapshot
 
 _SPECIALIST_WEIGHTS = (0.25, 0.5, 0.75, 1.0)
@@ -31,7 +31,7 @@ def measure_accuracy(fitted: Fit, images_N3PP: np.ndarray, labels_N: np.ndarray)
     def share(scores_NC: np.ndarray) -> float:
         return round(float((scores_NC.argmax(axis=1) == labels_N).mean()), 4)
 
-    if not isinstance(fitted, Clustered):
+    if not isinstance(fitted, ClusterPrompts):
         return {"accuracy": share(fitted.scores(images_N3PP))}
     answers = fitted.answers(images_N3PP, own=True)
 
@@ -55,14 +55,14 @@ def measure_accuracy(fitted: Fit, images_N3PP: np.ndarray, labels_N: np.ndarray)
 
 def unexplained(fitted: Fit) -> dict[str, float]:
     """What cross-validation leaves unexplained with each of our heads; empty for the other methods."""
-    if not isinstance(fitted, Clustered):
+    if not isinstance(fitted, ClusterPrompts):
         return {}
     return {"shared": fitted.heads.shared_head.unexplained, "pooled": fitted.heads.pooled_head.unexplained}
 
 
 def replica_work(fitted: Fit, images_N3PP: np.ndarray) -> Callable[[], object]:
     """The work of answering these images: for ours as a replica does it, in batches of 64."""
-    if not isinstance(fitted, Clustered):
+    if not isinstance(fitted, ClusterPrompts):
         return lambda: fitted.scores(images_N3PP)
     snapshot, predictor = snapshot_of(fitted), Predictor(fitted.pipeline, _SERVING)
     batches = [images_N3PP[start : start + _BATCH_IMAGES] for start in range(0, len(images_N3PP), _BATCH_IMAGES)]
@@ -75,11 +75,11 @@ def replica_work(fitted: Fit, images_N3PP: np.ndarray) -> Callable[[], object]:
     return answer
 
 
-def snapshot_of(fitted: Clustered) -> Snapshot:
+def snapshot_of(fitted: ClusterPrompts) -> Snapshot:
     """What a replica would load, had the fit been committed."""
     keys = list(fitted.specialists)
     entries = [
-        ClusterEntry(cluster.key, cluster.anchors, cluster.bits, cluster.rows, "rows", "leaf")
+        ClusterEntry(cluster.key, cluster.region.anchors, cluster.region.bits, cluster.rows, "rows", "leaf")
         for cluster in fitted.partition.clusters
     ]
     prompts = [torch.from_numpy(fitted.specialists[key].prompt) for key in keys]
@@ -87,7 +87,7 @@ def snapshot_of(fitted: Clustered) -> Snapshot:
         commit=Commit(tuple(entries), "heads", "leaf", {}, "leaf"),
         prompts_K=torch.stack(prompts) if prompts else torch.zeros(0, *fitted.pipeline.prompt_kind.shape),
         specialists=tuple(keys),
-        routes=routes(entries, keys, fitted.pipeline.dendrogram.anchors),
+        routes=RoutingTable.of_clusters(entries, keys, fitted.pipeline.dendrogram.anchors),
         shared_head=fitted.heads.shared_head,
         pooled_head=fitted.heads.pooled_head,
     )

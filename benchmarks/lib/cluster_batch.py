@@ -21,9 +21,9 @@ from lmeraser.learning.partition import AnchorIndex, Dendrogram
 from lmeraser.learning.prompts import prompt_kind
 from lmeraser.state.commit import ClusterEntry, Commit
 from lmeraser.state.pipeline import Pipeline, extract
-from lmeraser.state.public_artifacts import open_routed
+from lmeraser.state.pipeline_loading import open_routed
 from serving.predictor import ScoreRequest
-from serving.routing_table import routes
+from serving.routing_table import RoutingTable
 from serving.snapshot import Snapshot
 
 IMAGES, IMAGE_PX, CLASSES, ANCHORS = 64, 96, 43, 1024
@@ -68,7 +68,7 @@ class ClusterBatch:
                 self.pipeline.backbone.device
             ),
             specialists=tuple(keys),
-            routes=routes(entries, keys, ANCHORS),
+            routes=RoutingTable.of_clusters(entries, keys, ANCHORS),
             shared_head=_random_head(generator),
             pooled_head=_random_head(generator),
         )

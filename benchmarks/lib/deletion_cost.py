@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from benchmarks.lib.methods import Fit
-from lmeraser.baselines import Clustered, Published, Sisa
+from lmeraser.baselines import ClusterPrompts, PublishedLMEraser, Sisa
 from lmeraser.data import Sample
 from lmeraser.hashing import draw
 
@@ -23,7 +23,7 @@ def draw_ids(train: list[Sample], count: int, seed: int) -> list[str]:
 
 def expected_row_passes(fitted: Fit, train: list[Sample]) -> float:
     """Row-passes of deleting one row, the mean over all rows."""
-    if isinstance(fitted, Clustered):
+    if isinstance(fitted, ClusterPrompts):
         # A partition depends on counts only, so every row of a cluster costs the same.
         by_cluster = [(len(rows), fitted.row_passes_of(rows.sample_ids[:1])) for rows in fitted.clusters.values()]
         return sum(rows * cost for rows, cost in by_cluster) / len(train)
@@ -42,7 +42,7 @@ def row_passes_of_requests(fitted: Fit, train: list[Sample], seed: int) -> dict[
         if size < len(train):
             requests = [draw_ids(train, size, seed * 100 + number) for number in range(draws)]
             costs[f"{size} uniform"] = float(np.mean([fitted.row_passes_of(ids) for ids in requests]))
-    if isinstance(fitted, Clustered):
+    if isinstance(fitted, ClusterPrompts):
         # The most that rows of one cluster can cost, a new partition that they cause included.
         for size in _WORST_REQUESTS:
             worst = max(fitted.row_passes_of(rows.sample_ids[:size]) for rows in fitted.clusters.values())
@@ -52,9 +52,9 @@ def row_passes_of_requests(fitted: Fit, train: list[Sample], seed: int) -> dict[
 
 def cluster_rows(fitted: Fit) -> list[int]:
     """Rows of each cluster or shard, the largest first; empty for methods without."""
-    if isinstance(fitted, Clustered):
+    if isinstance(fitted, ClusterPrompts):
         return sorted((len(rows) for rows in fitted.clusters.values()), reverse=True)
-    if isinstance(fitted, Published):
+    if isinstance(fitted, PublishedLMEraser):
         return sorted(np.bincount(fitted.cluster_N).tolist(), reverse=True)
     if isinstance(fitted, Sisa):
         return sorted((len(shard.rows.sample_ids) for shard in fitted.shards if shard is not None), reverse=True)

@@ -18,7 +18,7 @@ from actors.fail_points import EVENT, FailPoint
 from benchmarks.lib.background import wait_until
 from benchmarks.lib.durations import seconds_between, spread
 from benchmarks.lib.synthetic_stores import DigitStore, commits, copy_of, lease_of, running_coordinator, stand_in
-from lmeraser.deletion import Deletion, Status
+from lmeraser.deletion import Deletion, DeletionRequest, Status
 from lmeraser.state.pipeline import Pipeline, chunks
 
 # In the order of a deletion; rows are written only where a touched cluster keeps some.
@@ -75,7 +75,7 @@ def erase_one_by_one(store: DigitStore, ids: int, count: int) -> dict[str, Any]:
                 for sample_ids in chunks(generator.sample(store.sample_ids, ids * in_a_copy), ids):
                     _moments.clear()
                     asked = time.monotonic()
-                    deletion = coordinator.delete(sample_ids, ())
+                    deletion = coordinator.delete(DeletionRequest(tuple(sample_ids)))
                     asked_s.append(time.monotonic() - asked)
                     wait_for_status(coordinator, deletion.id, "erased")
                     steps.append(_seconds_by_step(_moments))
@@ -122,13 +122,12 @@ def _seconds_by_step(moments: Sequence[Moment]) -> dict[str, tuple[float, float]
 
 def _rows_to_tune(folder: Path, pipeline: Pipeline) -> list[int]:
     """For each commit that erases: the rows of the clusters that have to be tuned again."""
-    min_rows = pipeline.config.partition.min_tuned_rows
     rows = []
     for before, after in itertools.pairwise(commits(folder)):
         if after.requests:
             known = {entry.rows_leaf for entry in before.clusters}
             new = [entry.rows for entry in after.clusters if entry.rows_leaf not in known]
-            rows.append(sum(count for count in new if count >= min_rows))
+            rows.append(sum(count for count in new if pipeline.config.tunes(count)))
     return rows
 
 

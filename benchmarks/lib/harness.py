@@ -25,7 +25,7 @@ from benchmarks.lib.methods import Run, fit
 from benchmarks.lib.pipelines import open_pipeline
 from benchmarks.lib.settings import Setting
 from lmeraser.baselines import measured
-from lmeraser.state.public_artifacts import accelerator_name
+from lmeraser.state.fingerprint import accelerator_name
 
 Result = dict[str, Any]
 

@@ -12,8 +12,16 @@ from typing import Any
 import numpy as np
 
 from benchmarks.lib.settings import Setting
-from lmeraser.baselines import Clustered, Published, PublishedConfig, Retrain, Sampled, SharedHeadOnly, Sisa
-from lmeraser.baselines.ridge import raw_features
+from lmeraser.baselines import (
+    ClusterPrompts,
+    PublishedConfig,
+    PublishedLMEraser,
+    Retraining,
+    SamplePrompt,
+    SharedHeadOnly,
+    Sisa,
+)
+from lmeraser.baselines.shared_head_only import raw_features
 from lmeraser.data import Sample, open_source
 from lmeraser.hashing import draw
 from lmeraser.learning.feature_map import FeatureMap
@@ -21,7 +29,7 @@ from lmeraser.learning.numerics import deterministic
 from lmeraser.learning.tuning import TuningRows
 from lmeraser.state.pipeline import Pipeline
 
-Fit = Clustered | Published | Retrain | Sampled | SharedHeadOnly | Sisa
+Fit = ClusterPrompts | PublishedLMEraser | Retraining | SamplePrompt | SharedHeadOnly | Sisa
 
 _PUBLIC_ROWS_OF_A_MAP = 4000
 # The published frame is 30 of 224 pixels.
@@ -59,11 +67,11 @@ def fit(run: Run, pipeline: Pipeline, setting: Setting, train: list[Sample]) -> 
 
 
 def _ours(_run: Run, pipeline: Pipeline, _setting: Setting, train: list[Sample]) -> Fit:
-    return Clustered.fit(pipeline, pipeline.rows(train))
+    return ClusterPrompts.fit(pipeline, pipeline.rows(train))
 
 
 def _retrain(run: Run, pipeline: Pipeline, _setting: Setting, train: list[Sample]) -> Fit:
-    return Retrain.fit(pipeline, _tuning_rows(pipeline, train), run.get("tuned", "") == "as_ours")
+    return Retraining.fit(pipeline, _tuning_rows(pipeline, train), run.get("tuned", "") == "as_ours")
 
 
 def _sisa(run: Run, pipeline: Pipeline, _setting: Setting, train: list[Sample]) -> Fit:
@@ -71,7 +79,7 @@ def _sisa(run: Run, pipeline: Pipeline, _setting: Setting, train: list[Sample]) 
 
 
 def _sampled(run: Run, pipeline: Pipeline, _setting: Setting, train: list[Sample]) -> Fit:
-    return Sampled.fit(pipeline, _tuning_rows(pipeline, train), run["tuned_rows"])
+    return SamplePrompt.fit(pipeline, _tuning_rows(pipeline, train), run["tuned_rows"])
 
 
 def _shared_head_only(run: Run, pipeline: Pipeline, setting: Setting, train: list[Sample]) -> Fit:
@@ -87,7 +95,7 @@ def _published(run: Run, pipeline: Pipeline, _setting: Setting, train: list[Samp
     config = PublishedConfig(run["clusters"], tuning.epochs, pad_px, tuning.batch_rows, run["rate"])
     # The first rows are the first in the order of a hash, as in a shuffled loader.
     order = sorted(train, key=lambda sample: draw(pipeline.config.seed, "loader", sample.sample_id))
-    return Published.fit(pipeline, config, _tuning_rows(pipeline, order))
+    return PublishedLMEraser.fit(pipeline, config, _tuning_rows(pipeline, order))
 
 
 METHODS: dict[str, Callable[[Run, Pipeline, Setting, list[Sample]], Fit]] = {

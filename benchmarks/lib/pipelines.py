@@ -13,10 +13,13 @@ from benchmarks.lib.methods import Run
 from benchmarks.lib.settings import DEMO_CONFIG, Setting
 from lmeraser.config import PromptConfig, load_config
 from lmeraser.data import open_source
-from lmeraser.learning.backbone import read_weights
-from lmeraser.state.manifest import NAME, load_manifest
+from lmeraser.learning.weights import read_weights
+from lmeraser.state.layout import MANIFEST
+from lmeraser.state.manifest import load_manifest
 from lmeraser.state.pipeline import Pipeline
-from lmeraser.state.public_artifacts import build_public, create_store, load_pipeline
+from lmeraser.state.pipeline_loading import load_pipeline
+from lmeraser.state.public_artifacts import create_store
+from lmeraser.state.public_fit import build_public
 from lmeraser.store import LocalStore
 
 _PROMPT_OPTIONS = ("kind", "depth", "pad_px", "public_epochs")
@@ -27,7 +30,7 @@ def open_pipeline(setting: Setting, folder: Path, seed: int, run: Run) -> Pipeli
     config = setting.config
     state_config = replace(config, seed=seed, prompt=_prompt(setting, run)).state(setting.labels)
     store = LocalStore(store_folder(setting, folder, seed, run))
-    if not store.exists(NAME):
+    if not store.exists(MANIFEST):
         weights = _glyph_weights(folder) if config.backbone.weights == "trained" else None
         public = open_source(config.public)
         create_store(store, state_config, build_public(state_config, weights, public.samples(public.labels)))

@@ -31,12 +31,14 @@ from lmeraser.config import Config, StateConfig
 from lmeraser.data import Sample, open_source
 from lmeraser.hashing import draw_uint64
 from lmeraser.learning.backbone import create_model
-from lmeraser.state.commit import Commit
+from lmeraser.state.commit import Commit, commits_in
 from lmeraser.state.keys import load_hash_key, load_signing_key
 from lmeraser.state.log import Log
 from lmeraser.state.manifest import load_manifest
 from lmeraser.state.pipeline import Pipeline, chunks
-from lmeraser.state.public_artifacts import PublicArtifacts, build_public, load_pipeline
+from lmeraser.state.pipeline_loading import load_pipeline
+from lmeraser.state.public_artifacts import PublicArtifacts
+from lmeraser.state.public_fit import build_public
 from lmeraser.state.rows import RowTable
 from lmeraser.state.specialist import Specialist
 from lmeraser.store import LocalStore
@@ -174,5 +176,4 @@ def copy_of(store: DigitStore) -> Iterator[Path]:
 
 def commits(folder: Path) -> list[Commit]:
     """All commits of a store, oldest first."""
-    records = Log(LocalStore(folder / "store")).advance()
-    return [Commit.from_record(record) for record in records if record.kind == "commit"]
+    return commits_in(Log(LocalStore(folder / "store")).advance())

@@ -95,11 +95,11 @@ def _owners(manifest: Manifest, commit: Commit, store_uri: str) -> dict[str, dic
 
 def _read(store: Store) -> tuple[Manifest, Commit]:
     # Loads torch, which commands that compute nothing do without.
-    from lmeraser.proof.verify import newest_commit
+    from lmeraser.proof.verify import current_commit
 
-    return load_manifest(store), newest_commit(Log(store))
+    return load_manifest(store), current_commit(Log(store))
 
 
 def _shown(manifest: Manifest, entry: ClusterEntry) -> dict[str, Any]:
-    state = entry.state(manifest.config.partition.min_tuned_rows)
+    state = entry.state(manifest.config.tunes)
     return {"key": entry.key, "rows": entry.rows, "anchors": len(entry.anchors), "state": state}

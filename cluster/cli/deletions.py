@@ -22,7 +22,7 @@ from cluster.cli.options import (
     read_settings,
 )
 from cluster.cli.output import leave_stdout_to_results, print_json, print_pairs, print_rows, warn
-from lmeraser.deletion import Deletion, Status
+from lmeraser.deletion import Deletion, DeletionRequest, Status
 from lmeraser.errors import ConfigError, LMEraserError, WaitTimeoutError
 from lmeraser.ids import is_text
 from lmeraser.state.log import Log
@@ -77,7 +77,8 @@ def delete(
     if not samples and not subjects:
         raise ConfigError("nothing to delete: give --ids-file, --subjects-file, --sample-id or --subject-id")
     target = find_store(store, s3_endpoint, config)
-    accepted = _asked(target, config, keys, "delete", samples, subjects, idempotency_key, deadline)
+    request = DeletionRequest(tuple(samples), tuple(subjects), idempotency_key, deadline)
+    accepted = _asked(target, config, keys, "delete", request)
     fail_point = _awaited(target, accepted.id, wait, timeout_s)
     named, unknown = {*samples, *subjects}, list(accepted.unknown_ids)
     nothing_known = named <= set(unknown)

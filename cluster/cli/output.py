@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as ProgressBars
 from rich.table import Table
 
-Report = Callable[[str, int, int], None]
+from lmeraser.progress import Progress
+
 _stdout = sys.stdout
 # Ids and digests are there to be copied: a narrow terminal may wrap them, but they are never cut.
 _WIDTH = 200
@@ -55,7 +57,7 @@ def print_rows(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
 
 
 @contextmanager
-def progress() -> Iterator[Report]:
+def progress() -> Iterator[Progress]:
     """Progress bars on a terminal, a line for each tenth of a step elsewhere; gives the report function."""
     console = Console(stderr=True)
     if not console.is_terminal:
@@ -63,7 +65,7 @@ def progress() -> Iterator[Report]:
         return
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     tasks: dict[str, TaskID] = {}
-    with Progress(*columns, console=console) as bars:
+    with ProgressBars(*columns, console=console) as bars:
 
         def report(what: str, done: int, total: int) -> None:
             if what not in tasks:
@@ -73,7 +75,7 @@ def progress() -> Iterator[Report]:
         yield report
 
 
-def _lines(console: Console) -> Report:
+def _lines(console: Console) -> Progress:
     told: dict[str, int] = {}
 
     def report(what: str, done: int, total: int) -> None:

@@ -9,7 +9,8 @@ import typer
 
 from cluster.cli.options import AsJson, ConfigFile, DataFolder, read_config
 from cluster.cli.output import print_json, print_rows, progress
-from lmeraser.client.client import Client, FailedImage
+from lmeraser.client.client import Client
+from lmeraser.client.responses import FailedImage
 from lmeraser.errors import ConfigError, DataError
 
 _WEIGHTS = (None, 0.0, 0.25, 0.5, 0.75, 1.0)

@@ -38,7 +38,6 @@ def status(
     history.replay(log.advance())
     commit = history.commit
     clusters = commit.clusters if commit is not None else ()
-    smallest = manifest.config.partition.min_tuned_rows
     found: dict[str, Any] = {
         "store": target.uri,
         "store_id": manifest.store_id,
@@ -49,7 +48,7 @@ def status(
         "rows": sum(entry.rows for entry in clusters),
         "clusters": len(clusters),
         "tuned": sum(entry.specialist_object is not None for entry in clusters),
-        "awaiting": sum(entry.specialist_object is None and entry.rows >= smallest for entry in clusters),
+        "awaiting": sum(entry.state(manifest.config.tunes) == "awaits tuning" for entry in clusters),
         "missing_objects": list(missing_now(target, log, commit)) if commit is not None else [],
         "deletions": dict(Counter(deletion.status for deletion in history.deletions.values())),
     }

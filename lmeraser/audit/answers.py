@@ -1,4 +1,4 @@
-"""Section on the answers: does the state that is served answer with the bits of a retrained one?"""
+"""Section on the answers: are the served answers those of a retrained model, bit for bit?"""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from concurrent.futures import Executor
 import numpy as np
 
 from lmeraser.audit.report import Section, Table, section
+from lmeraser.audit.shadow_models import Answers, tune_all
 from lmeraser.audit.targets import AttackedCluster, Plan
-from lmeraser.audit.worlds import Answers, tune_all
 from lmeraser.learning.numerics import deterministic
-from lmeraser.proof.recompute import Report
+from lmeraser.progress import Progress
 from lmeraser.state.heads_state import HeadsState
 from lmeraser.state.pipeline import Pipeline
 
@@ -19,24 +19,24 @@ NAME, TITLE = "answers", "Are the answers those of a model that never saw the ro
 
 
 def answers(
-    pipeline: Pipeline, clusters: Sequence[AttackedCluster], plan: Plan, workers: Executor, report: Report | None
+    pipeline: Pipeline, clusters: Sequence[AttackedCluster], plan: Plan, workers: Executor, report: Progress | None
 ) -> Section:
-    """Ask the stored state and a retrained one for every target, and compare the bits of the confidences."""
-    # A cluster that awaits its tuning is compared without a specialist.
+    """Query the stored state and a retrained one with every target, and compare the bits of the confidences."""
+    # A cluster that awaits tuning is compared without a specialist.
     tables = [cluster.remaining for cluster in clusters if cluster.stored is not None]
     tuned = iter(tune_all(pipeline, tables, workers, report, "tunings to compare answers"))
     findings, rows = [], []
     for cluster in clusters:
         fresh = next(tuned) if cluster.stored is not None else None
-        tell = Answers(pipeline, cluster, plan)
+        confidences = Answers(pipeline, cluster, plan)
         with deterministic():
-            shared = cluster.rest_shared + tell.shared_of(cluster.remaining)
-            retrained = HeadsState.of(shared, cluster.rest_pooled + tell.pooled_of(fresh))
-            served_T, fresh_T = tell(cluster.heads, cluster.stored), tell(retrained, fresh)
+            shared = cluster.rest_shared + confidences.shared_of(cluster.remaining)
+            retrained = HeadsState.of(shared, cluster.rest_pooled + confidences.pooled_of(fresh))
+            served_T, fresh_T = confidences(cluster.heads, cluster.stored), confidences(retrained, fresh)
         equal_T = served_T.view(np.uint64) == fresh_T.view(np.uint64)
         if not equal_T.all():
             findings.append(
-                f"cluster {cluster.entry.key} answers otherwise than a retrained one for {int((~equal_T).sum())} of "
+                f"cluster {cluster.entry.key} answers differently from a retrained one for {int((~equal_T).sum())} of "
                 f"{len(equal_T)} rows; the largest difference in confidence is {np.abs(served_T - fresh_T).max():.3g}"
             )
         deleted = int(cluster.deleted_T.sum())
@@ -46,9 +46,9 @@ def answers(
         TITLE,
         findings,
         said=(
-            "The confidence of the blend of both heads in the row's own label, from the objects of the store and from "
+            "Compared: the confidence of the blended heads in each row's own label, from the store's objects and from "
             "a model that was retrained on the remaining rows alone.",
         ),
-        tables=(Table(("cluster", "deleted rows asked", "stand-ins asked", "same bits"), tuple(rows)),),
+        tables=(Table(("cluster", "deleted rows", "stand-ins", "same bits"), tuple(rows)),),
         figures={"clusters": [row[0] for row in rows], "same_bits": [row[3] for row in rows]},
     )

@@ -1,4 +1,4 @@
-"""The likelihood-ratio attack on membership, and how strong it is.
+"""The likelihood-ratio attack on membership, and its strength.
 
 LiRA: Carlini et al. 2022, arXiv 2112.03570, with its logit-scaled confidence. Against unlearning (U-LiRA: Hayes et al.
 2024, arXiv 2403.01218) the two hypotheses are "was a member and was deleted" and "never was a member".
@@ -34,7 +34,7 @@ class Gaussians:
 
     Attributes:
         inside_T, outside_T: means.
-        inside_deviation, outside_deviation: one for all targets, as Carlini et al. do with few shadow models.
+        inside_deviation, outside_deviation: shared by all targets, as Carlini et al. do with few shadow models.
     """
 
     inside_T: np.ndarray
@@ -44,13 +44,13 @@ class Gaussians:
 
     @staticmethod
     def fit(confidence_WT: np.ndarray, member_WT: np.ndarray) -> Gaussians:
-        """Fit on worlds in each of which every target is a member or not."""
+        """Fit on worlds; in each of them every target is a member or is not."""
         inside_T, inside = _moments(confidence_WT, member_WT)
         outside_T, outside = _moments(confidence_WT, ~member_WT)
         return Gaussians(inside_T, outside_T, inside, outside)
 
     def scores(self, confidence_WT: np.ndarray) -> np.ndarray:
-        """Log likelihood ratios, one for each confidence; the higher, the more like a member."""
+        """Log likelihood ratios, one per confidence; the higher, the more like a member."""
         inside_WT = _log_density((confidence_WT - self.inside_T) / self.inside_deviation, self.inside_deviation)
         outside_WT = _log_density((confidence_WT - self.outside_T) / self.outside_deviation, self.outside_deviation)
         ratio_WT: np.ndarray = inside_WT - outside_WT
@@ -75,9 +75,9 @@ class Strength:
 
     Attributes:
         auc: area under the ROC curve; 0.5 is chance.
-        true_positives: share of members found, by the false positive rate that is allowed.
+        true_positives: share of members that are recognised, by the allowed false positive rate.
         members, others: how many scores of each kind.
-        curve: false and true positive rates.
+        curve: false and true positive rates, at every threshold.
     """
 
     auc: Estimate
@@ -90,18 +90,18 @@ class Strength:
 def strength(scores_K: np.ndarray, member_K: np.ndarray, world_K: np.ndarray, seed: int) -> Strength:
     """AUC and true positive rates, with intervals by the percentile bootstrap over worlds.
 
-    Scores of one world come from one model and hang together, so worlds are drawn, not scores.
+    Scores of one world come from one model and depend on each other, so worlds are resampled, not scores.
 
     Args:
         scores_K: log likelihood ratios.
         member_K: whether the target was a member.
-        world_K: which world each comes from.
+        world_K: the world that each score comes from.
         seed: of the resampling.
     """
-    names, place_K = np.unique(world_K, return_inverse=True)
+    names, index_K = np.unique(world_K, return_inverse=True)
     drawn_RW = np.random.default_rng(seed).multinomial(len(names), np.full(len(names), 1 / len(names)), RESAMPLES)
     # The first "resample" is the sample itself.
-    weights_RK = np.concatenate([np.ones((1, len(names)), np.int64), drawn_RW])[:, place_K]
+    weights_RK = np.concatenate([np.ones((1, len(names)), np.int64), drawn_RW])[:, index_K]
     false_RK, true_RK = _curves(scores_K, member_K, weights_RK)
     figures_R = [np.trapezoid(true_RK, false_RK, axis=1)]
     figures_R += [np.where(false_RK <= rate, true_RK, 0.0).max(axis=1) for rate in RATES]
@@ -118,10 +118,10 @@ def strength(scores_K: np.ndarray, member_K: np.ndarray, world_K: np.ndarray, se
 
 
 def _curves(scores_K: np.ndarray, member_K: np.ndarray, weights_RK: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """False and true positive rates at every threshold, from none taken to all taken; one curve a row of weights."""
+    """False and true positive rates from accepting no score to accepting all; one curve per row of weights."""
     order_K = np.argsort(-scores_K, kind="stable")
     ordered_K, member_K, weights_RK = scores_K[order_K], member_K[order_K], weights_RK[:, order_K]
-    # Equal scores are taken together.
+    # Equal scores are accepted together.
     ends = np.append(np.flatnonzero(np.diff(ordered_K)), len(ordered_K) - 1)
 
     def rates(chosen_K: np.ndarray) -> np.ndarray:

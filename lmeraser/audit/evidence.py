@@ -13,6 +13,7 @@ from lmeraser.proof.receipts import Coverage, row_hashes
 from lmeraser.state.commit import ClusterEntry, Commit, Erasure
 from lmeraser.state.log import Log, Record
 from lmeraser.state.manifest import Manifest
+from lmeraser.state.record_bodies import RequestBody, TermBody, deletion_of
 from lmeraser.store import Store
 
 _NOTHING = Erasure("")
@@ -23,13 +24,16 @@ class AuditedDeletion:
     """One deletion.
 
     Attributes:
-        request: the record that accepted it.
-        before, after: the commit that erased its rows and the one that it was made from; None while only accepted.
-        erasure: what it came to in that commit; nothing while only accepted.
+        request: what the record that accepted it says.
+        accepted_at: when that was.
+        before, after: the commit that its erasure was made from, and the one that erased its rows; None while it is
+            only accepted.
+        erasure: what that commit says about it; empty while it is only accepted.
         erased, completed, failed: the newest record of each kind.
     """
 
-    request: Record
+    request: RequestBody
+    accepted_at: str
     before: Commit | None = None
     after: Commit | None = None
     erasure: Erasure = _NOTHING
@@ -40,12 +44,12 @@ class AuditedDeletion:
     @property
     def id(self) -> str:
         """The deletion's id."""
-        return str(self.request.body["id"])
+        return self.request.id
 
     @property
     def coverage(self) -> Coverage:
         """What it covers."""
-        return Coverage.of(self.request.body, self.erasure)
+        return Coverage.of(self.request, self.erasure)
 
     @property
     def samples(self) -> frozenset[str]:
@@ -55,12 +59,12 @@ class AuditedDeletion:
     @property
     def hashes(self) -> frozenset[str]:
         """Keyed hashes of the rows that it covers, and of all samples and subjects that it named."""
-        body = self.request.body
-        return self.samples.union(self.coverage.subjects, body["unknown_samples"], body["unknown_subjects"])
+        request = self.request
+        return self.samples.union(self.coverage.subjects, request.unknown_samples, request.unknown_subjects)
 
     @property
     def status(self) -> str:
-        """How far it has come."""
+        """Its status, as the log has it."""
         if self.completed is not None:
             return "completed"
         if self.failed is not None:
@@ -73,14 +77,14 @@ class Evidence:
     """A store as its log describes it.
 
     Attributes:
-        store, manifest: where it lies and what it is.
+        store, manifest: where it is, and its unchanging part.
         hash_key: the key of its hashes.
         public_key: the key that its receipts are signed with.
         records: the whole log.
         commits: by record number.
         commit: the newest.
-        everything: all deletions of the log, by id.
-        asked: those that are audited.
+        deletions: all of the log, by id.
+        audited: those that this audit is about.
     """
 
     store: Store
@@ -90,25 +94,25 @@ class Evidence:
     records: tuple[Record, ...]
     commits: Mapping[int, Commit]
     commit: Commit
-    everything: Mapping[str, AuditedDeletion]
-    asked: tuple[AuditedDeletion, ...]
+    deletions: Mapping[str, AuditedDeletion]
+    audited: tuple[AuditedDeletion, ...]
 
     def touched(self) -> tuple[ClusterEntry, ...]:
         """The clusters of the newest commit that hold what the touched clusters held."""
-        left = [
-            entry
-            for one in self.asked
-            if one.before is not None
-            for key in one.erasure.clusters
-            if (entry := one.before.entry(key)) is not None
-        ]
-        anchors = {anchor for entry in left for anchor in entry.anchors}
+        anchors = {
+            anchor
+            for deletion in self.audited
+            if deletion.before is not None
+            for key in deletion.erasure.clusters
+            if (entry := deletion.before.entry(key)) is not None
+            for anchor in entry.anchors
+        }
         return tuple(entry for entry in self.commit.clusters if not anchors.isdisjoint(entry.anchors))
 
     def covers(self, sample_id: str, subject_id: str | None) -> bool:
         """Whether an audited deletion names this sample or its subject."""
         hashes = row_hashes(self.hash_key, sample_id, subject_id)
-        return any(not hashes.isdisjoint(one.hashes) for one in self.asked)
+        return any(not hashes.isdisjoint(deletion.hashes) for deletion in self.audited)
 
 
 def read_evidence(
@@ -124,12 +128,13 @@ def read_evidence(
     Raises:
         ConfigError: when no deletion has one of the ids.
         KeysError: when the hash key is not the store's.
-        LogError: when the chain is broken, a commit's root is not that of its leaves, or a term goes on from no commit.
+        LogError: when the chain is broken, a record is malformed, a commit's root does not follow from its leaves, or a
+            term continues from a record that is no commit.
         NotReadyError: when nothing was ever committed.
     """
     records = tuple(Log(store).advance())
     commits: dict[int, Commit] = {}
-    everything: dict[str, AuditedDeletion] = {}
+    deletions: dict[str, AuditedDeletion] = {}
     newest: Commit | None = None
     origin: Commit | None = None
     for record in records:
@@ -137,42 +142,43 @@ def read_evidence(
             newest = Commit.from_record(record)
             commits[record.number] = newest
             for erasure in newest.erasures:
-                one = everything[erasure.id]
-                everything[erasure.id] = replace(one, before=origin or newest, after=newest, erasure=erasure)
+                erased = replace(deletions[erasure.id], before=origin or newest, after=newest, erasure=erasure)
+                deletions[erasure.id] = erased
             origin = newest
         elif record.kind == "request":
-            everything[str(record.body["id"])] = AuditedDeletion(record)
+            request = RequestBody.from_record(record)
+            deletions[request.id] = AuditedDeletion(request, record.at)
         elif record.kind == "term":
-            # A restore goes on from an earlier commit.
-            origin = _commit_at(commits, record) if "base" in record.body else origin
-        elif record.kind != "attempt":
-            everything[record.body["id"]] = _followed(everything[record.body["id"]], record)
+            # A restore continues from an earlier commit.
+            base = TermBody.from_record(record).base
+            origin = _commit_at(commits, base, record) if base is not None else origin
+        elif (deletion_id := deletion_of(record)) is not None:
+            deletions[deletion_id] = _followed(deletions[deletion_id], record)
     if newest is None:
         raise NotReadyError("the store holds no commit: ingest rows first")
     manifest.check_hash_key(newest.fixed_leaves, hash_key)
-    unknown = [name for name in requests if name not in everything]
+    unknown = [name for name in requests if name not in deletions]
     if unknown:
         raise ConfigError(f"no deletion has the id {unknown[0]!r}; `lmeraser deletions list` names them")
-    asked = tuple(everything[name] for name in dict.fromkeys(requests))
-    return Evidence(store, manifest, hash_key, public_key, records, commits, newest, everything, asked)
+    audited = tuple(deletions[name] for name in dict.fromkeys(requests))
+    return Evidence(store, manifest, hash_key, public_key, records, commits, newest, deletions, audited)
 
 
-def _commit_at(commits: Mapping[int, Commit], term: Record) -> Commit:
-    """The commit that a term goes on from."""
-    base = term.body["base"]
+def _commit_at(commits: Mapping[int, Commit], base: int, term: Record) -> Commit:
+    """The commit that a term continues from."""
     if base not in commits:
-        raise LogError(f"log record {term.number} goes on from record {base}, which is no commit before it")
+        raise LogError(f"log record {term.number} continues from record {base}, which is not an earlier commit")
     return commits[base]
 
 
-def _followed(one: AuditedDeletion, record: Record) -> AuditedDeletion:
+def _followed(deletion: AuditedDeletion, record: Record) -> AuditedDeletion:
     """The deletion after one more record about it."""
     match record.kind:
         case "erased":
-            return replace(one, erased=record)
+            return replace(deletion, erased=record)
         case "completed":
-            return replace(one, completed=record)
+            return replace(deletion, completed=record)
         case "failed":
-            return replace(one, failed=record)
+            return replace(deletion, failed=record)
         case _:
-            return replace(one, failed=None)
+            return replace(deletion, failed=None)

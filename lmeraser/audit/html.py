@@ -1,4 +1,4 @@
-"""The report as one HTML file: no script, nothing loaded from elsewhere, fit to be printed."""
+"""The report as one HTML file that has no scripts, loads nothing, and can be printed."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ ul { padding-left: 1.2rem; } svg { max-width: 100%; height: auto; }
 @media print { body { margin: 0; } h2 { break-after: avoid; } }
 """
 _VERDICTS = {
-    "passed": "Passed: every section was done, and none has a finding.",
-    "failed": "Failed: at least one section has a finding.",
-    "incomplete": "Incomplete: no section has a finding, but not all could be done.",
+    "passed": "Passed: every section was done, and none has findings.",
+    "failed": "Failed: at least one section has findings.",
+    "incomplete": "Incomplete: no section has findings, but some could not be done.",
 }
 
 
@@ -39,8 +39,8 @@ def to_html(audit: Audit) -> str:
     )
     facts = "".join(f"<tr><th>{_text(name)}</th><td>{_text(value)}</td></tr>" for name, value in about)
     contents = "".join(
-        f'<tr><td><a href="#{_text(one.name)}">{_text(one.title)}</a></td><td>{_badge(one.status)}</td></tr>'
-        for one in audit.sections
+        f'<tr><td><a href="#{_text(each.name)}">{_text(each.title)}</a></td><td>{_badge(each.status)}</td></tr>'
+        for each in audit.sections
     )
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
@@ -49,21 +49,21 @@ def to_html(audit: Audit) -> str:
         f"<h1>Audit of {len(audit.requests)} deletions</h1>\n"
         f'<p class="verdict {audit.verdict}">{_text(_VERDICTS[audit.verdict])}</p>\n'
         f"<table>{facts}</table>\n<table>{contents}</table>\n"
-        + "\n".join(_section(one) for one in audit.sections)
+        + "\n".join(_section(each) for each in audit.sections)
         + "\n</body>\n</html>\n"
     )
 
 
-def _section(one: Section) -> str:
-    findings = "".join(f"<li>{_text(finding)}</li>" for finding in one.findings)
+def _section(section: Section) -> str:
+    findings = "".join(f"<li>{_text(finding)}</li>" for finding in section.findings)
     return "\n".join(
         (
-            f'<section id="{_text(one.name)}">',
-            f"<h2>{_text(one.title)}{_badge(one.status)}</h2>",
+            f'<section id="{_text(section.name)}">',
+            f"<h2>{_text(section.title)}{_badge(section.status)}</h2>",
             f"<ul>{findings}</ul>" if findings else "",
-            *(f"<p>{_text(sentence)}</p>" for sentence in one.said),
-            *map(_table, one.tables),
-            *one.plots,
+            *(f"<p>{_text(sentence)}</p>" for sentence in section.said),
+            *map(_table, section.tables),
+            *section.plots,
             "</section>",
         )
     )

@@ -1,4 +1,4 @@
-"""Plots as SVG documents that need nothing from outside."""
+"""Plots as self-contained SVG documents."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _LINES = {"before": "-", "erased": "-", "completed": "-", "control": ":"}
 
 
 def roc(curves: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> str:
-    """ROC curves on logarithmic axes, on which low false positive rates can be read."""
+    """ROC curves on logarithmic axes, to show low false positive rates."""
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(4.6, 3.6), layout="constrained")
         axes = figure.add_subplot()
@@ -35,14 +35,14 @@ def roc(curves: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> str:
 
 
 def histograms(scores: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> str:
-    """For each stage, the attack's scores of those that were members and of those that never were."""
+    """The attack's scores of members and of others, at each stage."""
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(9.2, 2.4), layout="constrained")
-        for place, (name, (scores_K, member_K)) in enumerate(scores.items(), start=1):
-            axes = figure.add_subplot(1, len(scores), place)
+        for index, (name, (scores_K, member_K)) in enumerate(scores.items(), start=1):
+            axes = figure.add_subplot(1, len(scores), index)
             low, high = (float(np.quantile(scores_K, share)) for share in (0.01, 0.99))
             edges = np.linspace(low, high if high > low else low + 1, 31)
-            for chosen_K, label, colour in ((member_K, "was there", "#b3261e"), (~member_K, "never was", "#3a4a5a")):
+            for chosen_K, label, colour in ((member_K, "member", "#b3261e"), (~member_K, "not a member", "#3a4a5a")):
                 axes.hist(scores_K[chosen_K], edges.tolist(), density=True, histtype="step", color=colour, label=label)
             axes.set(title=name, xlabel="log likelihood ratio", yticks=[])
         figure.axes[0].legend(frameon=False, fontsize=7)

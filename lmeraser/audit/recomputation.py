@@ -7,41 +7,44 @@ from concurrent.futures import Executor
 from lmeraser.audit.evidence import Evidence
 from lmeraser.audit.report import Section, Table, not_done, section
 from lmeraser.errors import FingerprintError, ObjectCorruptError, ObjectMissingError
-from lmeraser.proof.recompute import Report
+from lmeraser.progress import Progress
 from lmeraser.proof.verify import compare
+from lmeraser.state.layout import HEADS_PART, PARTITION_PART, rows_part, specialist_part
 from lmeraser.state.merkle import merkle_paths, merkle_root
 
 NAME, TITLE = "recomputation", "Is the state what the remaining rows give?"
 _SHOWN = 16
 
 
-def recomputation(evidence: Evidence, workers: Executor, report: Report | None) -> Section:
-    """Compare digests part by part; those of the touched clusters are shown with their way to the root."""
+def recomputation(evidence: Evidence, workers: Executor, report: Progress | None) -> Section:
+    """Compare digests part by part; those of the touched clusters are listed with their Merkle paths."""
     try:
-        found = compare(evidence.store, evidence.hash_key, workers, report=report)
+        compared = compare(evidence.store, evidence.hash_key, workers, report=report)
     except FingerprintError as error:
         return not_done(NAME, TITLE, str(error))
     except (ObjectCorruptError, ObjectMissingError) as error:
         return section(NAME, TITLE, [str(error)])
-    if found.awaiting and set(found.differing) <= {"heads", *(f"specialist/{key}" for key in found.awaiting)}:
+    unfinished = {HEADS_PART, *map(specialist_part, compared.awaiting)}
+    if compared.awaiting and set(compared.differing) <= unfinished:
         return not_done(
-            NAME, TITLE, f"{len(found.awaiting)} clusters await a tuning: audit again when nothing is pending"
+            NAME, TITLE, f"{len(compared.awaiting)} clusters await tuning: audit again when nothing is pending"
         )
     touched = sorted(
         name
         for entry in evidence.touched()
-        for name in (f"rows/{entry.key}", f"specialist/{entry.key}")
-        if name in found.fresh or name in found.stored
+        for name in (rows_part(entry.key), specialist_part(entry.key))
+        if name in compared.fresh or name in compared.stored
     )
-    root = merkle_root(found.fresh)
-    paths = {path.name: path for path in merkle_paths(found.fresh, [name for name in touched if name in found.fresh])}
-    shown = [*touched, "partition", "heads"]
+    root = merkle_root(compared.fresh)
+    proven = [name for name in touched if name in compared.fresh]
+    paths = {path.name: path for path in merkle_paths(compared.fresh, proven)}
+    shown = [*touched, PARTITION_PART, HEADS_PART]
     rows = tuple(
         (
             name,
-            _short(found.fresh.get(name)),
-            _short(found.stored.get(name)),
-            _short(found.committed.get(name)),
+            _short(compared.fresh.get(name)),
+            _short(compared.stored.get(name)),
+            _short(compared.committed.get(name)),
             f"{len(paths[name].siblings)} steps" if name in paths and paths[name].root() == root else "-",
         )
         for name in shown
@@ -49,20 +52,21 @@ def recomputation(evidence: Evidence, workers: Executor, report: Report | None) 
     return section(
         NAME,
         TITLE,
-        [f"{name} is not what the remaining rows give" for name in found.differing],
+        [f"{name} differs from what the remaining rows give" for name in compared.differing],
         said=(
-            f"From the ids, labels and images of the remaining {found.rows} rows all features, the partition, "
-            f"every prompt and both heads were computed anew, {len(found.fresh)} parts in all; {len(found.differing)} differ.",
-            "Digests are keyed: they say nothing to someone without the hash key.",
+            f"All features, the partition, every prompt and both heads were recomputed from the ids, labels and images "
+            f"of the {compared.rows} remaining rows: {len(compared.fresh)} parts, of which {len(compared.differing)} "
+            "differ.",
+            "Digests are keyed: without the hash key they reveal nothing.",
         ),
-        tables=(Table(("part", "recomputed", "in the store", "in the commit", "way to the root"), rows),),
+        tables=(Table(("part", "recomputed", "in the store", "in the commit", "Merkle path"), rows),),
         figures={
-            "rows": found.rows,
-            "parts": len(found.fresh),
-            "differing": list(found.differing),
+            "rows": compared.rows,
+            "parts": len(compared.fresh),
+            "differing": list(compared.differing),
             "fresh_root": root,
-            "state_root": merkle_root(found.stored),
-            "touched": {name: found.fresh.get(name) for name in touched},
+            "state_root": merkle_root(compared.stored),
+            "touched": {name: compared.fresh.get(name) for name in touched},
         },
     )
 

@@ -1,4 +1,4 @@
-"""What an audit says: sections that passed, failed or were not done."""
+"""The result of an audit: sections that passed, failed or were not done."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ class Section:
     """One question and its answer.
 
     Attributes:
-        name: one word, by which the section is known in JSON.
+        name: one word that identifies the section in JSON.
         title: the question.
-        status: how it went; what could not be looked at is "not done", never "passed".
-        said: sentences.
+        status: what could not be examined is "not done", never "passed".
+        said: sentences for people.
         findings: why it failed, or why it was not done.
         tables: figures for people.
         figures: the same for programs.
@@ -44,7 +44,7 @@ class Section:
 
 
 def section(name: str, title: str, findings: Sequence[str], **rest: Any) -> Section:
-    """A section that was done: it failed where it has findings."""
+    """A section that was done: it failed if it has findings."""
     return Section(name, title, "failed" if findings else "passed", findings=tuple(findings), **rest)
 
 
@@ -55,7 +55,7 @@ def not_done(name: str, title: str, *reasons: str) -> Section:
 
 @dataclass(frozen=True)
 class Audit:
-    """The answers.
+    """The sections, and what they are about.
 
     Attributes:
         store, store_id: which store.
@@ -78,7 +78,7 @@ class Audit:
 
     @property
     def verdict(self) -> Verdict:
-        """Failed when a section failed; incomplete when none did and one was not done."""
+        """Failed if a section failed; incomplete if none failed and one was not done."""
         statuses = {section.status for section in self.sections}
         if "failed" in statuses:
             return "failed"

@@ -1,6 +1,6 @@
 """Which clusters are attacked, and which of their rows.
 
-Targets are the deleted rows themselves where the auditor has them, and stand-ins: rows that remain, whose deletion is
+Targets are the deleted rows themselves, if the auditor has them, and stand-ins: remaining rows whose deletion is
 simulated by fresh runs.
 
 Legend: N rows, T targets.
@@ -8,22 +8,23 @@ Legend: N rows, T targets.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from lmeraser.audit.evidence import Evidence
 from lmeraser.data import Sample
-from lmeraser.hashing import draw, row_bits
+from lmeraser.hashing import draw
 from lmeraser.learning.heads import Statistics
 from lmeraser.learning.numerics import deterministic
+from lmeraser.learning.region import RegionIndex
 from lmeraser.state.commit import ClusterEntry
 from lmeraser.state.heads_state import HeadsState
 from lmeraser.state.pipeline import Pipeline
 from lmeraser.state.rows import RowTable
 from lmeraser.state.specialist import Specialist
-from lmeraser.state.stored_objects import read_heads, read_rows, read_specialist
+from lmeraser.state.stored_objects import read_heads, read_rows_of, read_specialist
 
 
 @dataclass(frozen=True)
@@ -31,9 +32,10 @@ class Plan:
     """How the attack is run.
 
     Attributes:
-        worlds: shadow worlds of each attacked cluster; half of them to fit, half to test; 0 for none, else at least 8.
-        targets: at most so many rows of a cluster are attacked.
-        clusters: at most so many of the touched clusters are attacked.
+        worlds: shadow worlds per attacked cluster, half to fit the attack and half to test it; 0 for none, otherwise at
+            least 8.
+        targets: the largest number of rows that are attacked per cluster.
+        clusters: the largest number of touched clusters that are attacked.
         specialist_weight, temperature: λ and τ of the answers.
     """
 
@@ -50,11 +52,11 @@ class AttackedCluster:
 
     Attributes:
         entry: the cluster.
-        base: its rows that are no targets.
+        base: those of its rows that are not targets.
         targets: the rows under attack.
         deleted_T: bool, which of them were really deleted; the others are stand-ins.
         rest_shared, rest_pooled: statistics of all other clusters.
-        stored: its specialist as the store has it; None where it has none.
+        stored: its specialist as the store has it; None if it has none.
         heads: as the store has them.
     """
 
@@ -69,84 +71,96 @@ class AttackedCluster:
 
     @property
     def remaining(self) -> RowTable:
-        """All rows that the cluster should hold."""
+        """All rows that the cluster should have."""
         stand_ins = self.targets.where(~self.deleted_T)
         return RowTable.concatenate([self.base, stand_ins], self.targets.features_NH.shape[1])
 
 
-def attacked(evidence: Evidence, pipeline: Pipeline, deleted: Sequence[Sample], plan: Plan) -> list[AttackedCluster]:
-    """The touched clusters with most deleted rows, then the largest.
+@dataclass(frozen=True)
+class _Contents:
+    """What the store contains, by cluster."""
 
-    Features of remaining rows and the specialists of other clusters are taken from the store; whether they are what the
-    rows give is the recomputation's question.
+    tables: Mapping[str, RowTable]
+    specialists: Mapping[str, Specialist]
+    heads: HeadsState
+
+
+def attacked(evidence: Evidence, pipeline: Pipeline, deleted: Sequence[Sample], plan: Plan) -> list[AttackedCluster]:
+    """The touched clusters with the most deleted rows; among equals, the largest.
+
+    Features of remaining rows and the specialists of other clusters are taken from the store; whether the rows give
+    them is for the recomputation to say.
+
+    Args:
+        evidence: the audited deletions.
+        pipeline: of the store.
+        deleted: rows that were deleted; may be empty.
+        plan: how many clusters and targets to take.
 
     Raises:
         ObjectMissingError, ObjectCorruptError: when an object is not what the commit names.
     """
-    gone = pipeline.rows(deleted)
-    owner_N = np.array([_owner(evidence, gone, row) for row in range(len(gone))], object)
+    removed = pipeline.rows(deleted)
+    regions = RegionIndex(entry.region for entry in evidence.commit.clusters)
+    cluster_N = np.array(regions.keys_of(removed.anchors_N, removed.bits(pipeline.config.seed)), object)
     touched = sorted(
         (entry for entry in evidence.touched() if entry.rows >= 2),
-        key=lambda entry: (-int((owner_N == entry.key).sum()), -entry.rows, entry.key),
+        key=lambda entry: (-int((cluster_N == entry.key).sum()), -entry.rows, entry.key),
     )[: plan.clusters]
     if not touched:
         return []
-    store, key = evidence.store, evidence.hash_key
-    tables: dict[str, RowTable] = {}
-    specialists: dict[str, Specialist] = {}
-    for entry in evidence.commit.clusters:
-        tables[entry.key] = read_rows(store, key, entry.rows_object, f"rows/{entry.key}", entry.rows_leaf)
-        if entry.specialist_object is not None:
-            specialists[entry.key] = read_specialist(
-                store, key, entry.key, entry.specialist_object, entry.specialist_leaf
-            )
-    heads = read_heads(store, key, evidence.commit)
-    classes = len(pipeline.config.labels)
-    nothing = Statistics.zero(pipeline.feature_map.width, classes)
-    found = []
-    for entry in touched:
-        own = gone.where(owner_N == entry.key)
-        own = own.where(np.arange(len(own)) < plan.targets)
-        table = tables[entry.key]
-        count = min(plan.targets - len(own), max(1, len(table) // 3))
-        stand_in_N = _drawn(pipeline.config.seed, table, count)
-        with deterministic():
-            shared, pooled = nothing, nothing
-            for other, rows in tables.items():
-                if other != entry.key:
-                    shared = shared + Statistics.of(rows.features_NH, rows.labels_N, classes)
-            for other, specialist in specialists.items():
-                if other != entry.key:
-                    pooled = pooled + Statistics.of(specialist.features_NH, specialist.labels_N, classes)
-        targets = RowTable.concatenate([own, table.where(stand_in_N)], pipeline.feature_map.width)
-        deleted_ids = set(own.sample_ids)
-        found.append(
-            AttackedCluster(
-                entry=entry,
-                base=table.where(~stand_in_N),
-                targets=targets,
-                deleted_T=np.array([name in deleted_ids for name in targets.sample_ids], bool),
-                rest_shared=shared,
-                rest_pooled=pooled,
-                stored=specialists.get(entry.key),
-                heads=heads,
-            )
-        )
-    return found
+    contents = _read(evidence)
+    return [
+        _attacked(pipeline, entry, removed.where(cluster_N == entry.key), contents, plan.targets) for entry in touched
+    ]
 
 
-def _owner(evidence: Evidence, table: RowTable, row: int) -> str | None:
-    """Key of the cluster at the row's place; None where no row remains there."""
-    bits = f"{row_bits(evidence.manifest.config.seed, table.sample_ids[row], table.subject_ids[row]):064b}"
-    anchor = int(table.anchors_N[row])
-    return next(
-        (entry.key for entry in evidence.commit.clusters if anchor in entry.anchors and bits.startswith(entry.bits)),
-        None,
+def _read(evidence: Evidence) -> _Contents:
+    store, key, commit = evidence.store, evidence.hash_key, evidence.commit
+    return _Contents(
+        tables={entry.key: read_rows_of(store, key, entry) for entry in commit.clusters},
+        specialists={
+            entry.key: read_specialist(store, key, entry.key, entry.specialist_object, entry.specialist_leaf)
+            for entry in commit.clusters
+            if entry.specialist_object is not None
+        },
+        heads=read_heads(store, key, commit),
     )
 
 
+def _attacked(
+    pipeline: Pipeline, entry: ClusterEntry, removed: RowTable, contents: _Contents, targets: int
+) -> AttackedCluster:
+    """The cluster with up to so many targets: its removed rows, then stand-ins, at most a third of its rows."""
+    removed = removed.where(np.arange(len(removed)) < targets)
+    table = contents.tables[entry.key]
+    count = min(targets - len(removed), max(1, len(table) // 3))
+    stand_in_N = _drawn(pipeline.config.seed, table, count)
+    chosen = RowTable.concatenate([removed, table.where(stand_in_N)], pipeline.feature_map.width)
+    deleted_ids = set(removed.sample_ids)
+    zero = Statistics.zero(pipeline.feature_map.width, len(pipeline.config.labels))
+    return AttackedCluster(
+        entry=entry,
+        base=table.where(~stand_in_N),
+        targets=chosen,
+        deleted_T=np.array([name in deleted_ids for name in chosen.sample_ids], bool),
+        rest_shared=_sum_without(entry.key, contents.tables, zero),
+        rest_pooled=_sum_without(entry.key, contents.specialists, zero),
+        stored=contents.specialists.get(entry.key),
+        heads=contents.heads,
+    )
+
+
+def _sum_without(
+    excluded: str, parts: Mapping[str, RowTable] | Mapping[str, Specialist], zero: Statistics
+) -> Statistics:
+    """Statistics over the features of all clusters but one."""
+    with deterministic():
+        return Statistics.of_all((part for key, part in parts.items() if key != excluded), zero)
+
+
 def _drawn(seed: int, table: RowTable, count: int) -> np.ndarray:
-    """A mask over the rows: so many of them, by a hash of their ids."""
+    """A mask over the rows that chooses so many of them, by a hash of their ids."""
     order = sorted(range(len(table)), key=lambda row: draw(seed, "stand-in", table.sample_ids[row]))
     chosen_N = np.zeros(len(table), bool)
     chosen_N[order[:count]] = True

@@ -1,6 +1,6 @@
-"""A prompt and a closed-form head of some rows: one shard of SISA, or all rows when they are trained again.
+"""A prompt and a closed-form head over some rows: one shard of SISA, or all rows for retraining.
 
-Legend: N rows, P pixels a side, C classes, H head features.
+Legend: N rows, P pixels per side, C classes, H head features.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from lmeraser.state.pipeline import Pipeline, extract
 
 @dataclass(frozen=True)
 class Part:
-    """A prompt and the closed-form head over features with it.
+    """A prompt and the closed-form head over features under it.
 
     Attributes:
         prompt: float32, one prompt.
@@ -32,7 +32,7 @@ class Part:
 
     @staticmethod
     def of(pipeline: Pipeline, prompt: Tensor, rows: TuningRows) -> Part:
-        """Pass the rows through the backbone with the prompt, and solve the head."""
+        """Compute the rows' features under the prompt, and solve the head."""
         features_NH = prompted_features(pipeline, prompt, rows.images_N3PP)
         with deterministic():
             return Part(prompt, solve(Statistics.of(features_NH, rows.labels_N, len(pipeline.config.labels))))
@@ -49,20 +49,20 @@ def prompted_features(pipeline: Pipeline, prompt: Tensor, images_N3PP: np.ndarra
         return pipeline.feature_map.project(head_NF)
 
 
-def rows_at(rows: TuningRows, places: np.ndarray) -> TuningRows:
-    """Some of the rows."""
-    ids = tuple(rows.sample_ids[place] for place in places.tolist())
-    return TuningRows(ids, rows.images_N3PP[places], rows.labels_N[places])
+def rows_at(rows: TuningRows, index_M: np.ndarray) -> TuningRows:
+    """Some of the rows, by index."""
+    ids = tuple(rows.sample_ids[index] for index in index_M.tolist())
+    return TuningRows(ids, rows.images_N3PP[index_M], rows.labels_N[index_M])
 
 
 def rows_without(rows: TuningRows, sample_ids: Collection[str]) -> TuningRows:
     """The rows whose ids are not among these."""
-    gone = frozenset(sample_ids)
-    return rows_at(rows, np.flatnonzero([name not in gone for name in rows.sample_ids]))
+    removed = frozenset(sample_ids)
+    return rows_at(rows, np.flatnonzero([name not in removed for name in rows.sample_ids]))
 
 
 def tuning_row_passes(pipeline: Pipeline, rows: int, epochs: int | None = None) -> float:
-    """Row-passes of one tuning: each pass goes forward and backward through the blocks above the prompt.
+    """Row-passes of one tuning: each epoch goes forward and backward through the blocks above the prompt.
 
     For n rows and a prompt that enters at block r of L: ``2 · epochs · n · (L - r) / L``, and once ``n · r / L`` for
     the blocks below it.

@@ -1,17 +1,17 @@
 """SISA: sharded, isolated, sliced and aggregated training (Bourtoule et al. 2021, arXiv 1912.03817, section IV).
 
-A row belongs to a shard and to one of its slices by a hash of its sample id, so neither moves when another row goes. A
-shard's prompt is tuned on slice 1, then on slices 1 and 2, and so on; the prompt before each new slice is kept as a
+A row belongs to a shard and to one of its slices by a hash of its sample id, so neither depends on other rows. The
+prompt of a shard is tuned on slice 1, then on slices 1 and 2, and so on; the prompt before each new slice is kept as a
 checkpoint. A deletion goes back to the checkpoint before the slice that held the row. Each shard has a closed-form head
 over its own rows, and the shards' probabilities are averaged.
 
-So that tuning all slices costs as much as ``epochs`` over the shard, each of the R stages makes
-``e = 2 · epochs / (R + 1)`` epochs (section VI), rounded to at least one. Expected cost of deleting one of n rows, in
-row-passes: the row is in slice r, uniform in 1 to R, and stages r to R come again, stage t over ``t · n / (S R)`` rows.
-That is ``2 · e · n / (S R) · (R + 1)(2R + 1) / 6``, as many forward as backward, and ``n / S`` forward for the shard's
-head.
+So that tuning all slices costs as much as ``epochs`` over the shard, each of the R stages runs
+``e = 2 · epochs / (R + 1)`` epochs (section VI), rounded, and at least one. Expected cost of deleting one of n rows, in
+row-passes: the row is in slice r, uniform in 1 to R, and stages r to R are repeated, stage t over ``t · n / (S R)``
+rows. That is ``2 · e · n / (S R) · (R + 1)(2R + 1) / 6``, half forward and half backward, and ``n / S`` forward for the
+shard's head.
 
-Legend: N rows, R slices, P pixels a side, C classes.
+Legend: N rows, R slices, P pixels per side, C classes.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Shard:
     Attributes:
         rows: at least one.
         slice_of: the slice of each row, by sample id.
-        checkpoints: the prompt after each slice; none while no slice had a row.
+        checkpoints: the prompt after each slice; None as long as no slice had a row.
         part: the last prompt and the head.
     """
 
@@ -49,12 +49,12 @@ class Shard:
 
 @dataclass(frozen=True)
 class Sisa:
-    """Shards that know nothing of each other.
+    """Independent shards.
 
     Attributes:
-        method: backbone, prompt, tuning and projection; its partition is not used.
-        slices: R, stages of each shard.
-        shards: None for a shard that holds no row.
+        pipeline: backbone, prompt, tuning and projection; its partition is not used.
+        slices: R, the number of slices of each shard, and of stages of its tuning.
+        shards: None for a shard without rows.
     """
 
     pipeline: Pipeline
@@ -66,39 +66,39 @@ class Sisa:
         """Tune every shard.
 
         Args:
-            method: over public artifacts.
+            pipeline: over public artifacts.
             rows: at least one.
             shards: S, at least 1.
             slices: R, at least 1.
         """
-        shard_N = np.array([_place(pipeline, "shard", name, shards) for name in rows.sample_ids])
-        parts = [rows_at(rows, np.flatnonzero(shard_N == number)) for number in range(shards)]
-        return Sisa(pipeline, slices, tuple(_tuned(pipeline, slices, part, ()) for part in parts))
+        shard_N = np.array([_drawn_index(pipeline, "shard", name, shards) for name in rows.sample_ids])
+        parts = [rows_at(rows, np.flatnonzero(shard_N == shard)) for shard in range(shards)]
+        return Sisa(pipeline, slices, tuple(_tune_shard(pipeline, slices, part, ()) for part in parts))
 
     def without(self, sample_ids: Collection[str]) -> Sisa:
-        """Take up each shard that held one of these rows from its last checkpoint that saw none of them."""
+        """Resume each shard that held one of these rows from its last checkpoint before any of them."""
         return replace(self, shards=tuple(self._shard_without(shard, frozenset(sample_ids)) for shard in self.shards))
 
-    def _shard_without(self, shard: Shard | None, gone: frozenset[str]) -> Shard | None:
-        held = [name for name in gone if shard is not None and name in shard.slice_of]
-        if shard is None or not held:
+    def _shard_without(self, shard: Shard | None, sample_ids: frozenset[str]) -> Shard | None:
+        removed = [name for name in sample_ids if shard is not None and name in shard.slice_of]
+        if shard is None or not removed:
             return shard
-        first = min(shard.slice_of[name] for name in held)
-        return _tuned(self.pipeline, self.slices, rows_without(shard.rows, held), shard.checkpoints[:first])
+        first = min(shard.slice_of[name] for name in removed)
+        return _tune_shard(self.pipeline, self.slices, rows_without(shard.rows, removed), shard.checkpoints[:first])
 
     def row_passes_of(self, sample_ids: Collection[str]) -> float:
-        """Row-passes of this deletion, forward and backward together, without rows that fill a batch."""
+        """Row-passes of this deletion, forward and backward together, without rows that fill up a batch."""
         return sum(self._row_passes_of(shard, frozenset(sample_ids)) for shard in self.shards if shard is not None)
 
-    def _row_passes_of(self, shard: Shard, gone: frozenset[str]) -> float:
-        held = [shard.slice_of[name] for name in gone if name in shard.slice_of]
-        if not held:
+    def _row_passes_of(self, shard: Shard, sample_ids: frozenset[str]) -> float:
+        touched = [shard.slice_of[name] for name in sample_ids if name in shard.slice_of]
+        if not touched:
             return 0.0
-        left_R = np.bincount(list(shard.slice_of.values()), minlength=self.slices)
-        left_R -= np.bincount(held, minlength=self.slices)
+        remaining_R = np.bincount(list(shard.slice_of.values()), minlength=self.slices)
+        remaining_R -= np.bincount(touched, minlength=self.slices)
         epochs = stage_epochs(self.pipeline.config.tuning.epochs, self.slices)
-        stages = np.cumsum(left_R)[min(held) :].tolist()
-        return sum(tuning_row_passes(self.pipeline, rows, epochs) for rows in stages) + int(left_R.sum())
+        stages = np.cumsum(remaining_R)[min(touched) :].tolist()
+        return sum(tuning_row_passes(self.pipeline, rows, epochs) for rows in stages) + int(remaining_R.sum())
 
     def scores(self, images_N3PP: np.ndarray) -> np.ndarray:
         """The mean of the shards' probabilities, float64 [N, C], of uint8 images."""
@@ -115,15 +115,15 @@ class Sisa:
 
 
 def stage_epochs(epochs: int, slices: int) -> int:
-    """Epochs of one stage, so that all stages together cost about as much as ``epochs`` over the shard."""
+    """Epochs of one stage such that all stages together cost about as much as ``epochs`` over the shard."""
     return max(1, round(2 * epochs / (slices + 1)))
 
 
-def _tuned(pipeline: Pipeline, slices: int, rows: TuningRows, kept: Sequence[Tensor | None]) -> Shard | None:
-    """A shard from its kept checkpoints on."""
+def _tune_shard(pipeline: Pipeline, slices: int, rows: TuningRows, kept: Sequence[Tensor | None]) -> Shard | None:
+    """A shard, tuned from its kept checkpoints on."""
     if not rows.sample_ids:
         return None
-    slice_of = {name: _place(pipeline, "slice", name, slices) for name in rows.sample_ids}
+    slice_of = {name: _drawn_index(pipeline, "slice", name, slices) for name in rows.sample_ids}
     slice_N = np.array(list(slice_of.values()))
     tuning = replace(pipeline.config.tuning, epochs=stage_epochs(pipeline.config.tuning.epochs, slices))
     checkpoints = list(kept)
@@ -138,5 +138,5 @@ def _tuned(pipeline: Pipeline, slices: int, rows: TuningRows, kept: Sequence[Ten
     return Shard(rows, slice_of, tuple(checkpoints), Part.of(pipeline, last, rows))
 
 
-def _place(pipeline: Pipeline, what: str, sample_id: str, of: int) -> int:
-    return draw_uint64(pipeline.config.seed, "sisa", what, sample_id) % of
+def _drawn_index(pipeline: Pipeline, purpose: str, sample_id: str, count: int) -> int:
+    return draw_uint64(pipeline.config.seed, "sisa", purpose, sample_id) % count

@@ -12,26 +12,27 @@ import numpy as np
 from lmeraser.errors import RequestError
 from lmeraser.ids import fault_of_id
 
-# It goes in a header: of ASCII, with no blank at either end.
+# Sent in a header: printable ASCII without a space at either end.
 _IDEMPOTENCY_KEY = re.compile(r"(?! )[ -~]{1,255}(?<! )")
 _DELETION_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
 
 
 def checked_ids(name: str, ids: Iterable[str | int]) -> list[str]:
-    """Ids as text: integers as their digits, as an ingest takes them.
+    """Ids as text; integers become their digits, as in an ingest.
 
     Raises:
-        RequestError: when they are no list, or one is neither text nor an integer, or text that no id is.
+        RequestError: when they are not a list, or an id is neither text nor an integer, or is malformed.
     """
     if isinstance(ids, str):
-        raise RequestError(f"{name} is the one string {ids!r}; give a list of ids")
+        raise RequestError(f"{name} is the single string {ids!r}; give a list of ids")
     if isinstance(ids, bytes | bytearray | memoryview | Mapping) or not isinstance(ids, Iterable):
-        raise RequestError(f"{name} is of the type {type(ids).__name__}; give a list of ids")
+        raise RequestError(f"{name} has the type {type(ids).__name__}; give a list of ids")
     texts = []
-    for one in ids:
-        if isinstance(one, bool) or not isinstance(one, str | int | np.integer):
-            raise RequestError(f"{name} holds {one!r} of the type {type(one).__name__}; allowed are str and int")
-        text = str(one)
+    for identifier in ids:
+        if isinstance(identifier, bool) or not isinstance(identifier, str | int | np.integer):
+            kind = type(identifier).__name__
+            raise RequestError(f"{name} holds {identifier!r} of the type {kind}; allowed are str and int")
+        text = str(identifier)
         if (fault := fault_of_id(text)) is not None:
             raise RequestError(f"an id of {name} {fault}")
         texts.append(text)
@@ -39,14 +40,14 @@ def checked_ids(name: str, ids: Iterable[str | int]) -> list[str]:
 
 
 def checked_weight(weight: float) -> float:
-    """The share of the specialist. Raises RequestError when it is no number from 0 to 1."""
+    """The share of the specialist. Raises RequestError when it is not a number from 0 to 1."""
     if isinstance(weight, bool) or not isinstance(weight, Real) or not 0 <= weight <= 1:
         raise RequestError(f"specialist_weight is {weight!r}; allowed are numbers from 0 to 1, or None")
     return float(weight)
 
 
 def checked_deadline(deadline: datetime) -> str:
-    """The deadline as ISO 8601. Raises RequestError when it is no datetime, or has no offset from UTC."""
+    """The deadline as ISO 8601. Raises RequestError when it is not a datetime, or has no offset from UTC."""
     if not isinstance(deadline, datetime):
         raise RequestError(f"the deadline is {deadline!r}; give an aware datetime")
     if deadline.utcoffset() is None:
@@ -55,20 +56,20 @@ def checked_deadline(deadline: datetime) -> str:
 
 
 def checked_idempotency_key(key: str) -> str:
-    """The key. Raises RequestError when it cannot go in a header as it is."""
+    """The key. Raises RequestError when a header cannot carry it."""
     if not isinstance(key, str) or not _IDEMPOTENCY_KEY.fullmatch(key):
         raise RequestError(
-            f"idempotency_key is {key!r}; allowed are 1 to 255 printable characters of ASCII without a blank at either "
+            f"idempotency_key is {key!r}; allowed are 1 to 255 printable ASCII characters without a space at either "
             "end, or None"
         )
     return key
 
 
 def checked_deletion_id(deletion_id: str) -> str:
-    """The id of a deletion. Raises RequestError when no deletion can have it."""
+    """The id of a deletion. Raises RequestError when it is malformed."""
     if not isinstance(deletion_id, str) or not _DELETION_ID.fullmatch(deletion_id):
         raise RequestError(
-            f"the id of a deletion is {deletion_id!r}; allowed are 1 to 128 letters and digits of ASCII, - and _: "
+            f"the id of a deletion is {deletion_id!r}; allowed are 1 to 128 ASCII letters, digits, - and _: "
             "`delete` and `deletions` return ids"
         )
     return deletion_id

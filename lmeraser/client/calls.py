@@ -1,7 +1,7 @@
-"""What the client asks of the service, as programs that do no input or output of their own.
+"""The client's calls, as programs that do no input or output themselves.
 
-A program is a generator: it yields a :class:`Call` and is sent the :class:`Answer`, or yields a
-:class:`Pause`. ``lmeraser.client.client`` has one driver that blocks and one that awaits.
+A program is a generator: it yields a :class:`Call` and is sent the :class:`Answer`, or yields a :class:`Pause`.
+``lmeraser.client.client`` has the driver that blocks, ``lmeraser.client.async_client`` the one that awaits.
 """
 
 from __future__ import annotations
@@ -29,10 +29,12 @@ from lmeraser.client.arguments import (
 from lmeraser.client.encoding import ImageLike, encoded_image, is_one_image, not_an_image
 from lmeraser.client.responses import (
     Cluster,
+    CommitSummary,
     FailedImage,
     Prediction,
     Receipt,
     cluster_of,
+    commit_of,
     deletion_of,
     prediction_of,
 )
@@ -46,19 +48,18 @@ from lmeraser.errors import (
     WaitTimeoutError,
 )
 
-Status = Literal["accepted", "erased", "completed", "failed"]
 T = TypeVar("T")
 
 IMAGES_PER_REQUEST = 32
 DELETIONS_PER_PAGE = 1000
 RETRIES = 4
-FIRST_PAUSE_S = 0.5
-LONGEST_PAUSE_S = 8.0
-LONGEST_RETRY_AFTER_S = 60.0
-SHORTEST_LOOK_S = 0.05
-LONGEST_LOOK_S = 1.0
+MIN_BACKOFF_S = 0.5
+MAX_BACKOFF_S = 8.0
+MAX_RETRY_AFTER_S = 60.0
+MIN_POLL_S = 0.05
+MAX_POLL_S = 1.0
 TRANSIENT = (0, 408, 429, 502, 503, 504)
-# Of the service's own errors (RFC 9457); what stands before it answers in other forms.
+# The service's own errors have this type (RFC 9457); those of proxies and load balancers have others.
 _PROBLEM = "application/problem+json"
 _REFUSALS: Mapping[int, type[ServiceError]] = {401: AuthenticationError, 403: PermissionDeniedError}
 
@@ -75,16 +76,20 @@ class Call:
 
 @dataclass(frozen=True)
 class Pause:
-    """Do nothing for some seconds."""
+    """Wait before going on."""
 
     seconds: float
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What came back. Status 0: nothing did, and ``text`` says why. Header names are in lower case.
+    """The service's answer to a call.
 
-    ``proxy`` is the address of a proxy that the call went by; None where it went straight to the service.
+    Attributes:
+        status: HTTP status; 0 when no answer came, and ``text`` says why.
+        text: the body.
+        headers: names are in lower case.
+        proxy: address of the proxy that the call went through; None when it went directly to the service.
     """
 
     status: int
@@ -103,16 +108,16 @@ def predict(
     if specialist_weight is not None:
         specialist_weight = checked_weight(specialist_weight)
     if is_one_image(images):
-        (one,) = yield from _predict_together([encoded_image(images)], specialist_weight)
-        if isinstance(one, FailedImage):
-            raise ServiceError(f"{one.title}: {one.detail}", status=422)
-        return one
+        (prediction,) = yield from _predict_chunk([encoded_image(images)], specialist_weight)
+        if isinstance(prediction, FailedImage):
+            raise ServiceError(f"{prediction.title}: {prediction.detail}", status=422)
+        return prediction
     if not isinstance(images, Iterable):
         raise not_an_image(images)
     predictions: list[Prediction | FailedImage] = []
     remaining = iter(images)
     while chunk := [encoded_image(image) for image in islice(remaining, IMAGES_PER_REQUEST)]:
-        predictions += yield from _predict_together(chunk, specialist_weight)
+        predictions += yield from _predict_chunk(chunk, specialist_weight)
     return predictions
 
 
@@ -122,7 +127,7 @@ def delete(
     idempotency_key: str | None,
     deadline: datetime | None,
 ) -> Program[Deletion]:
-    """Ask for a deletion."""
+    """Request a deletion."""
     body: dict[str, Any] = {
         "sample_ids": checked_ids("sample_ids", sample_ids),
         "subject_ids": checked_ids("subject_ids", subject_ids),
@@ -135,25 +140,25 @@ def delete(
 
 
 def deletion(deletion_id: str) -> Program[Deletion]:
-    """Look at one deletion."""
+    """Fetch one deletion."""
     return deletion_of((yield from _exchange(Call("GET", _deletion_path(deletion_id)))))
 
 
 def retry(deletion_id: str) -> Program[Deletion]:
-    """Have a failed deletion tried again."""
+    """Have the clusters of a failed deletion tuned again."""
     return deletion_of((yield from _exchange(Call("POST", f"{_deletion_path(deletion_id)}/retry"))))
 
 
 def deletions() -> Program[list[Deletion]]:
-    """Look at all deletions, page by page; oldest first."""
-    found: list[Deletion] = []
+    """Fetch all deletions, page by page; oldest first."""
+    newest_first: list[Deletion] = []
     path = f"/v1/deletions?limit={DELETIONS_PER_PAGE}"
     page = yield from _exchange(Call("GET", path))
-    found += map(deletion_of, page["deletions"])
+    newest_first += map(deletion_of, page["deletions"])
     while page.get("next") is not None:
         page = yield from _exchange(Call("GET", f"{path}&before={quote(page['next'], safe='')}"))
-        found += map(deletion_of, page["deletions"])
-    return found[::-1]
+        newest_first += map(deletion_of, page["deletions"])
+    return newest_first[::-1]
 
 
 def wait(
@@ -162,27 +167,27 @@ def wait(
     timeout_s: float,
     progress: Callable[[Deletion], None] | None,
 ) -> Program[Deletion]:
-    """Look at a deletion until it has reached a status."""
+    """Poll a deletion until it has reached a status."""
     if status not in ("erased", "completed"):
         raise ConfigError(f"cannot wait for the status {status!r}; allowed is erased or completed")
-    fail_point = {"completed"} if status == "completed" else {"erased", "completed", "failed"}
+    reached = {"completed"} if status == "completed" else {"erased", "completed", "failed"}
     deadline = time.monotonic() + timeout_s
-    pause_s = SHORTEST_LOOK_S
+    pause_s = MIN_POLL_S
     while True:
-        found = yield from deletion(deletion_id)
+        current = yield from deletion(deletion_id)
         if progress is not None:
-            progress(found)
-        if found.status in fail_point:
-            return found
-        if found.status == "failed":
-            raise ServiceError(f"deletion {deletion_id} failed: {found.reason}", status=200)
-        left_s = deadline - time.monotonic()
-        if left_s <= 0:
+            progress(current)
+        if current.status in reached:
+            return current
+        if current.status == "failed":
+            raise ServiceError(f"deletion {deletion_id} failed: {current.reason}", status=200)
+        remaining_s = deadline - time.monotonic()
+        if remaining_s <= 0:
             raise WaitTimeoutError(
-                f"deletion {deletion_id} is {found.status} and not {status} after {timeout_s:g} s", status=200
+                f"deletion {deletion_id} is {current.status}, not {status}, after {timeout_s:g} s", status=200
             )
-        yield Pause(min(pause_s, left_s))
-        pause_s = min(1.5 * pause_s, LONGEST_LOOK_S)
+        yield Pause(min(pause_s, remaining_s))
+        pause_s = min(1.5 * pause_s, MAX_POLL_S)
 
 
 def receipt(deletion_id: str) -> Program[Receipt]:
@@ -191,13 +196,29 @@ def receipt(deletion_id: str) -> Program[Receipt]:
 
 
 def clusters() -> Program[list[Cluster]]:
-    """Look at the clusters."""
-    found = yield from _exchange(Call("GET", "/v1/clusters"))
-    return [cluster_of(value) for value in found["clusters"]]
+    """Fetch the prompt clusters."""
+    answer = yield from _exchange(Call("GET", "/v1/clusters"))
+    return [cluster_of(value) for value in answer["clusters"]]
 
 
-def _predict_together(images: list[bytes], specialist_weight: float | None) -> Program[list[Prediction | FailedImage]]:
-    """One request; where the service finds it too large, two of half the size."""
+def commit() -> Program[CommitSummary]:
+    """Fetch the newest commit."""
+    return commit_of((yield from _exchange(Call("GET", "/v1/commit"))))
+
+
+def ready() -> Program[bool]:
+    """Whether the service answers predictions now; asked once, without retries."""
+    call = Call("GET", "/readyz")
+    answer = yield call
+    if 200 <= answer.status < 300:
+        return True
+    if _is_transient(answer):
+        return False
+    raise _refusal(call, answer)
+
+
+def _predict_chunk(images: list[bytes], specialist_weight: float | None) -> Program[list[Prediction | FailedImage]]:
+    """One request; if the service finds it too large, two requests of half the size."""
     body: dict[str, Any] = {"images": [base64.b64encode(image).decode() for image in images]}
     if specialist_weight is not None:
         body["specialist_weight"] = specialist_weight
@@ -207,72 +228,72 @@ def _predict_together(images: list[bytes], specialist_weight: float | None) -> P
         if error.status != 413 or len(images) == 1:
             raise
         half = len(images) // 2
-        first = yield from _predict_together(images[:half], specialist_weight)
-        return first + (yield from _predict_together(images[half:], specialist_weight))
+        first = yield from _predict_chunk(images[:half], specialist_weight)
+        return first + (yield from _predict_chunk(images[half:], specialist_weight))
     return [prediction_of(value) for value in answer["predictions"]]
 
 
 def _exchange(call: Call) -> Program[Any]:
-    """Carry out a call, again where that may help; the JSON value of the answer.
+    """Make a call, retrying transient failures; returns the JSON value of the answer.
 
     Raises:
-        ServiceError: when the service refuses.
-        ServiceUnavailableError: when it cannot be reached or cannot answer now.
+        ServiceError: when the service refuses the call.
+        ServiceUnavailableError: when the service still cannot be reached or cannot answer after the last retry.
     """
     for attempt in range(RETRIES + 1):
         answer = yield call
         if 200 <= answer.status < 300:
             return _json_of(answer)
-        if not _may_pass(answer) or attempt == RETRIES:
+        if not _is_transient(answer) or attempt == RETRIES:
             break
         yield Pause(_pause_s(attempt, answer.headers.get("retry-after")))
     raise _refusal(call, answer)
 
 
-def _may_pass(answer: Answer) -> bool:
+def _is_transient(answer: Answer) -> bool:
     """Whether the same call may succeed later.
 
-    A 500 in plain text is Serve's, whose replica died over the call. A 404 that is no problem is not the service's: a
-    proxy of Serve gives it that has just come up and knows no routes yet.
+    A 500 in plain text comes from Ray Serve when a replica died during the call. A 404 without a problem document comes
+    from a proxy of Ray Serve that has just started and knows no routes yet.
     """
-    kind = answer.headers.get("content-type", "").partition(";")[0]
+    media_type = answer.headers.get("content-type", "").partition(";")[0]
     return (
         answer.status in TRANSIENT
-        or (answer.status == 500 and kind == "text/plain")
-        or (answer.status == 404 and kind != _PROBLEM)
+        or (answer.status == 500 and media_type == "text/plain")
+        or (answer.status == 404 and media_type != _PROBLEM)
     )
 
 
 def _pause_s(attempt: int, retry_after: str | None) -> float:
-    """As long as Retry-After says (RFC 9110, section 10.2.3), else a random share of 0.5, 1, 2, 4, 8 s."""
+    """Retry-After (RFC 9110, section 10.2.3) when given, else 0.5, 1, 2, 4 s, each times a random 0.5 to 1."""
     if retry_after is not None:
         try:
-            asked_s = (
+            requested_s = (
                 float(retry_after)
                 if retry_after.isdigit()
                 else (parsedate_to_datetime(retry_after).timestamp() - time.time())
             )
-            return min(max(asked_s, 0.0), LONGEST_RETRY_AFTER_S)
+            return min(max(requested_s, 0.0), MAX_RETRY_AFTER_S)
         except ValueError:
             pass
-    return float(min(FIRST_PAUSE_S * 2**attempt, LONGEST_PAUSE_S) * random.uniform(0.5, 1.0))
+    return float(min(MIN_BACKOFF_S * 2**attempt, MAX_BACKOFF_S) * random.uniform(0.5, 1.0))
 
 
 def _refusal(call: Call, answer: Answer) -> ServiceError:
-    kind = ServiceUnavailableError if _may_pass(answer) else _REFUSALS.get(answer.status, ServiceError)
-    where = f"{call.method} {call.path}"
-    # The service itself, or the proxy in between: only a problem is surely the service's.
-    by_proxy = f" (through the proxy {answer.proxy}, which the environment names)" if answer.proxy else ""
+    kind = ServiceUnavailableError if _is_transient(answer) else _REFUSALS.get(answer.status, ServiceError)
+    request = f"{call.method} {call.path}"
+    # A problem document is certainly the service's own; anything else may come from the proxy.
+    by_proxy = f" (through the proxy {answer.proxy} from the environment)" if answer.proxy else ""
     if answer.status == 0:
-        return kind(f"{where}: {answer.text}{by_proxy}")
+        return kind(f"{request}: {answer.text}{by_proxy}")
     try:
         problem = json.loads(answer.text)
-        said = f"{problem['title']}: {problem['detail']}"
+        reason = f"{problem['title']}: {problem['detail']}"
     except (ValueError, TypeError, KeyError):
-        said = answer.text[:200] + by_proxy
+        reason = answer.text[:200] + by_proxy
     request_id = answer.headers.get("x-request-id")
-    quoted = f" (request {request_id})" if request_id else ""
-    return kind(f"{where}: {answer.status} {said}{quoted}", status=answer.status, request_id=request_id)
+    request_name = f" (request {request_id})" if request_id else ""
+    return kind(f"{request}: {answer.status} {reason}{request_name}", status=answer.status, request_id=request_id)
 
 
 def _json_of(answer: Answer) -> Any:

@@ -1,8 +1,7 @@
-"""The Python client of the service: the programs of ``lmeraser.client.calls``, blocking and async."""
+"""The blocking client of the service."""
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable, Iterable
 from datetime import datetime
@@ -14,7 +13,7 @@ import httpx2
 from lmeraser.client import calls
 from lmeraser.client.calls import Answer, Call, Pause, Program
 from lmeraser.client.encoding import ImageLike
-from lmeraser.client.responses import Cluster, FailedImage, Prediction, Receipt
+from lmeraser.client.responses import Cluster, CommitSummary, FailedImage, Prediction, Receipt
 from lmeraser.client.transport import (
     answer_of,
     authorization,
@@ -26,17 +25,15 @@ from lmeraser.client.transport import (
 )
 from lmeraser.deletion import Deletion
 
-__all__ = ["AsyncClient", "Client", "Cluster", "Deletion", "FailedImage", "ImageLike", "Prediction", "Receipt"]
-
 T = TypeVar("T")
 
 
 class Client:
-    """Calls the service and waits for its answers.
+    """Calls the service and blocks until it answers.
 
-    Every call repeats itself on a lost connection, on 408, 429, 502, 503 and 504, and when a replica died over it,
-    up to four times, with growing pauses or as long as Retry-After says. Calls to this machine go by no proxy; others
-    by the one that the environment names (``HTTPS_PROXY``).
+    Every call but :meth:`ready` is retried up to four times when the connection is lost, on 408, 429, 502, 503 and 504,
+    and when a replica died during the call. Pauses double from 0.5 s, or are as long as Retry-After says. Calls to this
+    machine bypass proxies; other calls use the proxy that the environment names (``HTTPS_PROXY``).
 
     Example:
         >>> from lmeraser import Client
@@ -52,17 +49,17 @@ class Client:
         AuthenticationError: when the API key is missing, unknown or revoked.
         PermissionDeniedError: when the API key lacks the scope that the call needs.
         ServiceUnavailableError: when the service cannot be reached or cannot answer now.
-        ServiceError: when it refuses the call; ``status`` and ``request_id`` say more.
-        RequestError: at once, when an argument cannot be one, such as a deletion's id that no deletion has.
+        ServiceError: when it refuses the call; see ``status`` and ``request_id``.
+        RequestError: before anything is sent, when an argument is not valid, such as a malformed deletion id.
 
     Args:
         base_url: such as ``http://127.0.0.1:8000``.
-        api_key: goes with every call; ``$LMERASER_API_KEY`` when None.
-        timeout_s: longest wait for one answer.
-        transport: carries requests elsewhere than to the network, for tests.
+        api_key: sent with every call; ``$LMERASER_API_KEY`` when None.
+        timeout_s: longest wait for one answer, in seconds.
+        transport: replaces the network, for tests.
 
     Raises:
-        ConfigError: when the address or the key cannot be one.
+        ConfigError: when the address or the key is malformed.
     """
 
     def __init__(
@@ -76,7 +73,7 @@ class Client:
         url = checked_url(base_url)
         self._proxy = None if transport else proxy_of(url)
         if transport is None and is_local(url):
-            # A transport of its own: with none, the proxy of the environment would get the key and the images.
+            # Without a transport of its own, the proxy from the environment would get the key and the images.
             transport = httpx2.HTTPTransport()
         self._http = httpx2.Client(base_url=url, headers=authorization(api_key), timeout=timeout_s, transport=transport)
 
@@ -92,11 +89,16 @@ class Client:
     ) -> Prediction | list[Prediction | FailedImage]:
         """Predict one image, or several in order.
 
-        An image is a path, encoded bytes, a file that is open for reading bytes, a PIL image, a uint8 array [H, W, 3]
-        or [H, W], or a mapping with ``bytes`` or ``path``, as Hugging Face's ``datasets`` has it. Among several, one
-        that cannot be used comes back as :class:`FailedImage`; a single one raises ServiceError.
-        ``specialist_weight`` is λ, from 0 (shared head) to 1 (specialist). When None it is the service's own where the
-        pooled head is better by cross-validation, else 0.
+        Args:
+            images: one image or an iterable of them. An image is a path, encoded bytes, a file that is open in binary
+                mode, a PIL image, a uint8 array [H, W, 3] or [H, W], or a mapping with ``bytes`` or ``path``, as in
+                Hugging Face's ``datasets``.
+            specialist_weight: λ, from 0 (shared head) to 1 (specialist). When None, the service's own value if the
+                pooled head is better by cross-validation, else 0.
+
+        Returns:
+            One prediction for one image; a list for several, in which an image that cannot be used is a
+            :class:`FailedImage`.
 
         Example:
             >>> answers = client.predict([np.zeros((8, 8), np.uint8), b"no image"], specialist_weight=1.0)
@@ -104,8 +106,9 @@ class Client:
             ['Prediction', 'FailedImage']
 
         Raises:
-            DataError: when a path, a file or a PIL image cannot be read, or a value is no image.
-            RequestError: when ``specialist_weight`` is no number from 0 to 1.
+            DataError: when a path, a file or a PIL image cannot be read, or a value is not an image.
+            RequestError: when ``specialist_weight`` is not a number from 0 to 1.
+            ServiceError: when a single image cannot be used.
         """
         return self._run(calls.predict(images, specialist_weight))
 
@@ -117,10 +120,16 @@ class Client:
         idempotency_key: str | None = None,
         deadline: datetime | None = None,
     ) -> Deletion:
-        """Ask for the deletion of samples, and of all samples of subjects.
+        """Request the deletion of samples, and of all samples of subjects.
 
-        One idempotency key, made here unless given, goes with every repetition of the call: it deletes once.
-        Clusters whose deletions have the nearest ``deadline`` are tuned first. An integer stands for its digits.
+        Args:
+            sample_ids, subject_ids: text or integers; an integer stands for its decimal digits.
+            idempotency_key: requests with the same key and ids delete once; a random one when None. Retries of this
+                call always share one key.
+            deadline: when the deletion should be completed; clusters with the earliest deadline are tuned first.
+
+        Returns:
+            The deletion, usually with the status "accepted". ``unknown_ids`` lists the ids that match no row.
 
         Example:
             >>> client.delete(sample_ids=["nowhere"], idempotency_key="ticket-17").unknown_ids
@@ -128,16 +137,19 @@ class Client:
 
         Raises:
             RequestError: when the deadline has no offset from UTC, an id is neither an integer nor text of 1 to 1024
-                characters, or the idempotency key is not 1 to 255 printable characters of ASCII.
+                characters, or the idempotency key is not 1 to 255 printable ASCII characters.
         """
         return self._run(calls.delete(sample_ids, subject_ids, idempotency_key, deadline))
 
     def deletion(self, deletion_id: str) -> Deletion:
-        """How far a deletion has come."""
+        """One deletion with its current status."""
         return self._run(calls.deletion(deletion_id))
 
     def retry(self, deletion_id: str) -> Deletion:
-        """Have the clusters of a deletion that failed tuned again."""
+        """Have the clusters of a failed deletion tuned again.
+
+        The status remains "failed" until the coordinator has taken up the retry; only then does :meth:`wait` wait.
+        """
         return self._run(calls.retry(deletion_id))
 
     def deletions(self) -> list[Deletion]:
@@ -152,27 +164,47 @@ class Client:
         timeout_s: float = 600.0,
         progress: Callable[[Deletion], None] | None = None,
     ) -> Deletion:
-        """Wait until a deletion has reached a status; ``progress`` is called after every look.
+        """Poll a deletion until it has reached a status; ``progress`` is called after every poll.
 
         Example:
             >>> deletion = client.delete(sample_ids=["s17"])
-            >>> looks = []
-            >>> client.wait(deletion.id, status="erased", progress=looks.append) == looks[-1]
+            >>> polls = []
+            >>> client.wait(deletion.id, status="erased", progress=polls.append) == polls[-1]
             True
 
         Raises:
-            WaitTimeoutError: when it has not in ``timeout_s`` seconds.
-            ServiceError: when it failed and "completed" was awaited.
+            WaitTimeoutError: when it has not reached the status within ``timeout_s`` seconds.
+            ServiceError: when the deletion failed while "completed" was awaited.
         """
         return self._run(calls.wait(deletion_id, status, timeout_s, progress))
 
     def receipt(self, deletion_id: str) -> Receipt:
-        """The signed statement that the rows were erased; there is one from "erased" on."""
+        """The signed statement that the rows were erased; available once the status is "erased"."""
         return self._run(calls.receipt(deletion_id))
 
     def clusters(self) -> list[Cluster]:
-        """The prompt clusters of the newest commit."""
+        """The prompt clusters of the newest commit; needs the scope "admin"."""
         return self._run(calls.clusters())
+
+    def commit(self) -> CommitSummary:
+        """The newest commit; needs the scope "admin".
+
+        Example:
+            >>> client.commit().clusters == len(client.clusters())
+            True
+        """
+        return self._run(calls.commit())
+
+    def ready(self) -> bool:
+        """Whether the service answers predictions now.
+
+        False when it cannot be reached (so a wrong address is False for ever), or answers that it is not ready yet.
+        Asked once, without retries, so that callers can poll while a service starts. Needs no API key.
+
+        Raises:
+            ServiceError: when something else answers at this address.
+        """
+        return self._run(calls.ready())
 
     def close(self) -> None:
         """Close all connections."""
@@ -194,126 +226,12 @@ class Client:
                     time.sleep(step.seconds)
                     step = next(program)
                 else:
-                    step = program.send(self._carry_out(step))
+                    step = program.send(self._send(step))
         except StopIteration as stop:
             return cast("T", stop.value)
 
-    def _carry_out(self, call: Call) -> Answer:
+    def _send(self, call: Call) -> Answer:
         try:
             return answer_of(self._http.request(call.method, call.path, **request_arguments(call)), self._proxy)
-        except httpx2.TransportError as error:
-            return no_answer(error, self._proxy)
-
-
-class AsyncClient:
-    """The same calls as :class:`Client`, awaited.
-
-    Example:
-        >>> import asyncio
-        >>> from lmeraser import AsyncClient
-        >>> async def labels(images):
-        ...     async with AsyncClient(url, api_key=key) as client:
-        ...         return [answer.label for answer in await client.predict(images)]
-        >>> len(asyncio.run(labels(["sign.png", "sign.png"])))
-        2
-    """
-
-    def __init__(
-        self,
-        base_url: str,
-        *,
-        api_key: str | None = None,
-        timeout_s: float = 30.0,
-        transport: httpx2.AsyncBaseTransport | None = None,
-    ) -> None:
-        url = checked_url(base_url)
-        self._proxy = None if transport else proxy_of(url)
-        if transport is None and is_local(url):
-            transport = httpx2.AsyncHTTPTransport()
-        self._http = httpx2.AsyncClient(
-            base_url=url, headers=authorization(api_key), timeout=timeout_s, transport=transport
-        )
-
-    @overload
-    async def predict(self, images: ImageLike, *, specialist_weight: float | None = None) -> Prediction: ...  # type: ignore[overload-overlap]
-    @overload
-    async def predict(
-        self, images: Iterable[ImageLike], *, specialist_weight: float | None = None
-    ) -> list[Prediction | FailedImage]: ...
-    async def predict(
-        self, images: ImageLike | Iterable[ImageLike], *, specialist_weight: float | None = None
-    ) -> Prediction | list[Prediction | FailedImage]:
-        """See :meth:`Client.predict`."""
-        return await self._run(calls.predict(images, specialist_weight))
-
-    async def delete(
-        self,
-        *,
-        sample_ids: Iterable[str | int] = (),
-        subject_ids: Iterable[str | int] = (),
-        idempotency_key: str | None = None,
-        deadline: datetime | None = None,
-    ) -> Deletion:
-        """See :meth:`Client.delete`."""
-        return await self._run(calls.delete(sample_ids, subject_ids, idempotency_key, deadline))
-
-    async def deletion(self, deletion_id: str) -> Deletion:
-        """See :meth:`Client.deletion`."""
-        return await self._run(calls.deletion(deletion_id))
-
-    async def retry(self, deletion_id: str) -> Deletion:
-        """See :meth:`Client.retry`."""
-        return await self._run(calls.retry(deletion_id))
-
-    async def deletions(self) -> list[Deletion]:
-        """See :meth:`Client.deletions`."""
-        return await self._run(calls.deletions())
-
-    async def wait(
-        self,
-        deletion_id: str,
-        *,
-        status: Literal["erased", "completed"] = "completed",
-        timeout_s: float = 600.0,
-        progress: Callable[[Deletion], None] | None = None,
-    ) -> Deletion:
-        """See :meth:`Client.wait`."""
-        return await self._run(calls.wait(deletion_id, status, timeout_s, progress))
-
-    async def receipt(self, deletion_id: str) -> Receipt:
-        """See :meth:`Client.receipt`."""
-        return await self._run(calls.receipt(deletion_id))
-
-    async def clusters(self) -> list[Cluster]:
-        """See :meth:`Client.clusters`."""
-        return await self._run(calls.clusters())
-
-    async def close(self) -> None:
-        """Close all connections."""
-        await self._http.aclose()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.close()
-
-    async def _run(self, program: Program[T]) -> T:
-        try:
-            step = next(program)
-            while True:
-                if isinstance(step, Pause):
-                    await asyncio.sleep(step.seconds)
-                    step = next(program)
-                else:
-                    step = program.send(await self._carry_out(step))
-        except StopIteration as stop:
-            return cast("T", stop.value)
-
-    async def _carry_out(self, call: Call) -> Answer:
-        try:
-            return answer_of(await self._http.request(call.method, call.path, **request_arguments(call)), self._proxy)
         except httpx2.TransportError as error:
             return no_answer(error, self._proxy)

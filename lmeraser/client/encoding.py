@@ -1,4 +1,4 @@
-"""From what programs hold of an image to the bytes of an image file."""
+"""From the forms in which programs hold images to the bytes of an image file."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from typing import IO, Any, TypeGuard
 import numpy as np
 from PIL import Image
 from PIL.ExifTags import Base
+from PIL.PngImagePlugin import PngImageFile
+from PIL.TiffImagePlugin import BITSPERSAMPLE, PHOTOMETRIC_INTERPRETATION
 
 from lmeraser.errors import DataError, LMEraserError
 
@@ -18,29 +20,29 @@ ImageLike = (
     bytes | bytearray | memoryview | str | os.PathLike[str] | IO[bytes] | Mapping[str, Any] | np.ndarray | Image.Image
 )
 _ALLOWED = (
-    "allowed are a path, encoded bytes, a file that is open for reading bytes, a PIL image, a uint8 array [H, W, 3] or "
+    "allowed are a path, encoded bytes, a file that is open in binary mode, a PIL image, a uint8 array [H, W, 3] or "
     '[H, W], and a mapping {"bytes": …, "path": …}'
 )
 
 
 def is_one_image(value: object) -> TypeGuard[ImageLike]:
-    """Whether this stands for one image, and not for several."""
+    """Whether the value is one image, not several."""
     kinds = (bytes, bytearray, memoryview, str, os.PathLike, Mapping, np.ndarray, Image.Image)
     return isinstance(value, kinds) or hasattr(value, "read")
 
 
 def not_an_image(value: object) -> DataError:
-    """The error of a value that is no image."""
+    """The error for a value that is not an image."""
     kind = type(value)
     name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
-    return DataError(f"a value of the type {name} is no image: {_ALLOWED}")
+    return DataError(f"a value of the type {name} is not an image: {_ALLOWED}")
 
 
 def encoded_image(image: object) -> bytes:
     """The image as the bytes of an image file.
 
     Raises:
-        DataError: when a path or a file cannot be read, or the value is no image.
+        DataError: when a path or a file cannot be read, or the value is not an image.
     """
     if isinstance(image, bytes | bytearray | memoryview):
         return bytes(image)
@@ -80,18 +82,17 @@ def _of_file(file: object, read: Any) -> bytes:
 
 
 def _of_mapping(image: Mapping[str, Any]) -> bytes:
-    """As Hugging Face's ``datasets`` keeps one: its bytes, or else where they are."""
+    """An image of Hugging Face's ``datasets``: its bytes, or else its path."""
     if not image.keys() <= {"bytes", "path"} or (image.get("bytes") is None and image.get("path") is None):
         keys = ", ".join(map(repr, image))
-        raise DataError(f"a mapping with the keys {keys or 'none'} and no bytes or path in it is no image: {_ALLOWED}")
-    found = image["bytes"] if image.get("bytes") is not None else image["path"]
-    return encoded_image(found)
+        raise DataError(f"a mapping with the keys {keys or 'none'} and no bytes or path is not an image: {_ALLOWED}")
+    return encoded_image(image["bytes"] if image.get("bytes") is not None else image["path"])
 
 
 def _of_array(pixels: np.ndarray) -> bytes:
     if pixels.dtype != np.uint8 or not (pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] == 3)):
         raise DataError(
-            f"an array {pixels.dtype}{list(pixels.shape)} is no image: allowed is uint8 [H, W, 3] or [H, W]"
+            f"an array {pixels.dtype}{list(pixels.shape)} is not an image: allowed is uint8 [H, W, 3] or [H, W]"
         )
     if 0 in pixels.shape:
         raise DataError(f"an array {pixels.dtype}{list(pixels.shape)} has no pixels")
@@ -104,29 +105,60 @@ def _of_pil(image: Image.Image) -> bytes:
     except LMEraserError:
         raise
     except Exception as error:
-        # Closed, cut off, damaged: it is read only here, and Pillow raises errors of many kinds.
+        # Closed, truncated, damaged: Pillow reads the file only now, and raises errors of many kinds.
         name = getattr(image, "filename", "") or type(image).__name__
         raise DataError(f"cannot read the PIL image {name}: {error or type(error).__name__}; {_ALLOWED}") from error
 
 
 def _as_encoded(image: Image.Image) -> bytes:
     if image.mode in ("I", "F"):
-        # What their values mean, black to white, only the caller knows.
+        # Only the caller knows which values are black and white.
         raise DataError(
             f"an image of mode {image.mode!r} has no known black and white: scale it to 8 bits, mode 'L' or 'RGB'"
         )
+    transparent = _transparent(image)
     if image.mode.startswith("I;16"):
-        # As it is: the service scales 16 bits as for every other caller.
-        return _as_png(Image.fromarray(np.asarray(image).astype(np.uint16)), image)
-    # What lies behind a picture with transparency, the service says, as for every other caller.
-    return _as_png(image.convert("RGBA" if image.has_transparency_data else "RGB"), image)
+        # The service scales 16 bits, as it does for every other caller.
+        return _as_png(_grey(image), image, transparent)
+    if transparent is None:
+        return _as_png(image.convert("RGBA" if image.has_transparency_data else "RGB"), image)
+    # Kept in the image: in a second call the scale of its file is no longer known.
+    image.info["transparency"] = transparent
+    # The service puts transparent images on white, as it does for every other caller.
+    return _as_png(image.convert("RGBA"), image)
 
 
-def _as_png(image: Image.Image, original: Image.Image | None = None) -> bytes:
-    """PNG loses nothing. How the original is to be turned goes along."""
-    turned = Image.Exif()
+def _transparent(image: Image.Image) -> Any:
+    """The transparent sample or samples, in the scale of the pixels that Pillow loads; None if there are none.
+
+    A PNG file names them in its own scale, which is unknown once the pixels are loaded.
+    """
+    samples = image.info.get("transparency")
+    if samples is None or not isinstance(image, PngImageFile) or not image.tile:
+        return samples
+    file_mode = str(image.tile[0].args)
+    if file_mode == "RGB;16B":
+        return tuple(level >> 8 for level in samples)
+    return samples * {"L;2": 85, "L;4": 17}.get(file_mode, 1) if image.mode == "L" else samples
+
+
+def _grey(image: Image.Image) -> Image.Image:
+    """Grey levels from 0, black, to 65535, white; a TIFF file may have 12 bits, or its white at 0."""
+    tags = getattr(image, "tag_v2", {})
+    levels = np.asarray(image).astype(np.uint32)
+    if tags.get(BITSPERSAMPLE) == (12,):
+        levels = (levels * 65535 + 2047) // 4095
+    if tags.get(PHOTOMETRIC_INTERPRETATION) == 0:
+        levels = 65535 - levels
+    return Image.fromarray(levels.astype(np.uint16))
+
+
+def _as_png(image: Image.Image, original: Image.Image | None = None, transparent: Any = None) -> bytes:
+    """The image as PNG, which is lossless, with the EXIF orientation of the original and no other metadata."""
+    exif = Image.Exif()
     if original is not None and (orientation := original.getexif().get(Base.Orientation)):
-        turned[Base.Orientation] = orientation
+        exif[Base.Orientation] = orientation
     buffer = io.BytesIO()
-    image.save(buffer, format="PNG", compress_level=1, exif=turned)
+    options = {} if transparent is None else {"transparency": transparent}
+    image.save(buffer, format="PNG", compress_level=1, exif=exif, **options)
     return buffer.getvalue()

@@ -1,4 +1,4 @@
-"""What the client returns, read from the service's JSON."""
+"""What the client returns, read from the service's JSON. Unknown fields from newer services are ignored."""
 
 from __future__ import annotations
 
@@ -7,19 +7,20 @@ from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 from lmeraser.deletion import Deletion
+from lmeraser.state.commit import ClusterState
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What the service says about one image.
+    """The service's answer for one image.
 
     Attributes:
         label: the most probable label.
         probabilities: the five most probable labels, most probable first.
-        cluster: key of the prompt cluster that the image falls to; None where there is none.
-        route: "specialist" when the cluster's prompt had a part in the answer; "skipped" when it has one, but the
-            shared head was sure without it or is the better head; else "shared".
-        commit: number of the commit that answered.
+        cluster: key of the image's prompt cluster; None when it has none.
+        route: "specialist" when the cluster's prompt was used for the answer; "skipped" when the cluster has a prompt
+            that was not used, because the shared head was confident enough or is the better head; else "shared".
+        commit: number of the commit that the answer comes from.
     """
 
     label: str
@@ -31,7 +32,7 @@ class Prediction:
 
 @dataclass(frozen=True)
 class FailedImage:
-    """Stands in the place of a prediction where one image among several could not be used."""
+    """Takes the place of a prediction when one image among several could not be used."""
 
     title: str
     detail: str
@@ -45,29 +46,54 @@ class Cluster:
         key: its name.
         rows: how many rows it holds.
         anchors: how many anchors it covers.
-        specialist: whether it answers with a prompt of its own.
+        specialist: whether it has a prompt of its own.
+        state: "tuned" when it has one; "awaits tuning"; or "too small" for one, so that the shared head serves it for
+            good.
     """
 
     key: str
     rows: int
     anchors: int
     specialist: bool
+    state: ClusterState
+
+
+@dataclass(frozen=True)
+class CommitSummary:
+    """The newest commit.
+
+    Attributes:
+        number: number of its log record.
+        root: the state root, in hexadecimal.
+        rows: how many rows the system holds.
+        clusters: how many prompt clusters there are.
+        specialists: how many of them have a prompt of their own.
+    """
+
+    number: int
+    root: str
+    rows: int
+    clusters: int
+    specialists: int
 
 
 @dataclass(frozen=True)
 class Receipt:
-    """The signed statement that rows were erased. ``content`` is what was signed, with its signature."""
+    """The signed statement that rows were erased. ``content`` is the signed JSON object with its signature."""
 
     content: Mapping[str, Any]
 
     def verify(self, public_key_pem: bytes) -> None:
         """Check the signature and the Merkle paths, offline.
 
+        Args:
+            public_key_pem: the store's public signing key, ``signing-key.pub.pem``.
+
         Raises:
             KeysError: when the key is not an Ed25519 public key in PEM.
-            ReceiptError: when the signature or a path does not hold.
+            ReceiptError: when the signature or a Merkle path is wrong.
         """
-        # A client that verifies no receipts does not load the libraries behind the state.
+        # Loaded here, so that a client that verifies no receipts needs no cryptography.
         from lmeraser.proof.receipts import verify_receipt
         from lmeraser.state.keys import parse_public_pem
 
@@ -75,7 +101,7 @@ class Receipt:
 
 
 def prediction_of(value: Mapping[str, Any]) -> Prediction | FailedImage:
-    """From the service's JSON; fields that only a newer service knows are passed over."""
+    """From the service's JSON."""
     if "error" in value:
         return FailedImage(value["error"]["title"], value["error"]["detail"])
     return Prediction(**_known(Prediction, value))
@@ -92,5 +118,10 @@ def cluster_of(value: Mapping[str, Any]) -> Cluster:
     return Cluster(**_known(Cluster, value))
 
 
+def commit_of(value: Mapping[str, Any]) -> CommitSummary:
+    """From the service's JSON."""
+    return CommitSummary(**_known(CommitSummary, value))
+
+
 def _known(kind: type[Any], value: Mapping[str, Any]) -> dict[str, Any]:
-    return {item.name: value[item.name] for item in fields(kind) if item.name in value}
+    return {field.name: value[field.name] for field in fields(kind) if field.name in value}

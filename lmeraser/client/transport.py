@@ -1,4 +1,4 @@
-"""From calls to HTTP requests and back, for both clients."""
+"""Addresses, proxies, headers, requests and answers: what both clients share."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def checked_url(base_url: str) -> str:
     """The address of a service.
 
     Raises:
-        ConfigError: when it has no scheme or no host, or a port that is none.
+        ConfigError: when it has no scheme, no host, or an invalid port.
     """
     try:
         parts = urlsplit(base_url)
@@ -34,17 +34,17 @@ def checked_url(base_url: str) -> str:
 
 
 def is_local(url: str) -> bool:
-    """Whether the address is this machine's own, whatever it is called."""
+    """Whether the address is this machine's own, under any of its names."""
     host = urlsplit(url).hostname or ""
     try:
-        # 0.0.0.0 and [::] are taken for this machine when they are called.
+        # A connection to 0.0.0.0 or [::] reaches this machine.
         return is_loopback(host) or ipaddress.ip_address(host).is_unspecified
     except ValueError:
         return f".{host.rstrip('.')}".endswith(".localhost")
 
 
 def proxy_of(url: str) -> str | None:
-    """The proxy that calls to this address go by, without the password that may be in its address; None for none."""
+    """The proxy for calls to this address, without the password that its address may hold; None if there is none."""
     parts = urlsplit(url)
     proxies = getproxies()
     proxy = proxies.get(parts.scheme) or proxies.get("all")
@@ -55,31 +55,34 @@ def proxy_of(url: str) -> str | None:
 
 
 def authorization(api_key: str | None) -> dict[str, str]:
-    """The header that carries the API key, or else that of the environment; empty where there is none.
+    """The header with the API key, by default that of the environment; empty when there is no key.
 
     Raises:
-        ConfigError: when it cannot be a key.
+        ConfigError: when the key is malformed.
     """
     key = api_key or os.environ.get(API_KEY_VARIABLE)
     if not key:
         return {}
     if not (key.isascii() and key.isprintable() and " " not in key):
-        # Without the key itself: it may be a real one with a line break behind it.
-        raise ConfigError(f"the API key ({API_KEY_VARIABLE}) holds blanks, line breaks or other signs that no key has")
+        # Without the key itself, which may be a real one followed by a line break.
+        raise ConfigError(
+            f"the API key (api_key or {API_KEY_VARIABLE}) has spaces, line breaks or non-ASCII characters; "
+            "allowed are printable ASCII characters without spaces"
+        )
     return {"Authorization": f"Bearer {key}"}
 
 
 def request_arguments(call: Call) -> dict[str, Any]:
-    """What the HTTP library needs besides method and path."""
+    """The HTTP library's arguments besides method and path."""
     return {"headers": dict(call.headers), **({} if call.body is None else {"json": call.body})}
 
 
 def answer_of(response: httpx2.Response, proxy: str | None) -> Answer:
-    """What came back."""
+    """From the HTTP library's response."""
     headers = {name.lower(): value for name, value in response.headers.items()}
     return Answer(response.status_code, response.text, headers, proxy)
 
 
 def no_answer(error: httpx2.TransportError, proxy: str | None) -> Answer:
-    """That nothing came back, and why."""
+    """The answer that stands for a failed connection, with its reason."""
     return Answer(0, f"no answer ({type(error).__name__}: {error})", proxy=proxy)

@@ -1,4 +1,4 @@
-"""What a user may set about encoded images; it holds for rows that come in and for predictions alike."""
+"""Options for encoded images; they apply to new rows and to predictions alike."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ Format = Literal["AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF",
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid", allow_inf_nan=False))
 class ImagesConfig:
-    """Which images are taken. Rows that are in a store stay there, whatever is set here afterwards.
+    """Which images are accepted. Rows that are already in a store stay there, whatever is set here later.
 
     Attributes:
-        formats: those that are decoded, found by what a file holds and not by its name.
-        max_bytes: size of one encoded image.
-        max_pixels: width times height of one image, read before it is decoded. Pillow itself takes no more than the
-            most that is allowed here.
+        formats: formats that are decoded; a file's format is determined by its content, not by its name.
+        max_bytes: largest size of an encoded image.
+        max_pixels: largest width times height of an image, checked before it is decoded. The upper limit of this option
+            is Pillow's own.
     """
 
     formats: tuple[Format, ...] = Field(default=("AVIF", "BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP"), min_length=1)

@@ -1,4 +1,4 @@
-"""What a user may set about owners; none of it enters the state."""
+"""Options for owners; they do not affect the state root."""
 
 from __future__ import annotations
 
@@ -10,18 +10,17 @@ from pydantic.dataclasses import dataclass
 class OwnersConfig:
     """Where owners run, and how many of them have a process.
 
-    The command that starts the coordinator decides; ``lmeraser rollout`` changes it.
+    Set by the command that starts the coordinator; ``lmeraser rollout`` changes it.
 
     Attributes:
-        gpus_per_owner: the part of a GPU that Ray reserves for an owner that tunes; one that only writes rows needs
-            none. When absent: with ``backbone.device: cuda`` what a tuning needs of a GPU's memory, else none. Owners
-            share 0.7 of each GPU, or one has it whole.
+        gpus_per_owner: share of a GPU that Ray reserves for an owner that tunes; one that only writes rows needs no
+            GPU. When absent: with ``backbone.device: cuda``, what a tuning needs of a GPU's memory, otherwise 0. Owners
+            share 0.7 of each GPU, or one owner has a GPU to itself.
         accelerator: type of GPU that a node must have for owners and for the coordinator, as Ray names it ("A10G"); any
-            when empty.
-        max_resident_owners: owners that have a process at a time. The others are passive and come back when they are
-            called; an erasure then waits about a second longer for the process. When absent: 16, or as many as can tune
-            on the GPUs that there are and one more.
-        idle_s: seconds without a call after which an owner that has tuned gives its memory back.
+            type when empty.
+        max_resident_owners: how many owners have a process at the same time. The others get one when they are called,
+            which delays an erasure by about a second. When absent: 16, or one more than can tune on the available GPUs.
+        idle_s: seconds without a call after which an owner that has tuned frees its memory.
     """
 
     gpus_per_owner: float | None = Field(default=None, gt=0, le=1)

@@ -1,4 +1,4 @@
-"""What a user may set about training the backbone; none of it enters the state but by the weights."""
+"""Options for training the backbone; they affect the state root only through the weights."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ class PretrainConfig:
     Attributes:
         epochs: sweeps over the public rows.
         batch_rows: rows in one step of one worker.
-        learning_rate: peak rate of AdamW, half cosine.
-        workers: Ray Train workers.
-        max_failures: how often a run may lose a worker and go on from its last checkpoint.
+        learning_rate: peak rate of AdamW; it falls to zero on a half cosine.
+        workers: number of Ray Train workers.
+        max_failures: how often a run may lose a worker and continue from its last checkpoint.
     """
 
     epochs: int = Field(default=10, ge=1)

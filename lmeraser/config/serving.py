@@ -1,4 +1,4 @@
-"""What a user may set about predictions; none of it enters the state."""
+"""Options for predictions; they do not affect the state root."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ class ServingConfig:
     """How predictions are answered.
 
     Attributes:
-        specialist_weight: λ, the share of the pooled head in the answer, where cross-validation finds it better than
-            the shared head; elsewhere the shared head answers alone.
+        specialist_weight: λ, the weight of the pooled head in the answer where it is better than the shared head in
+            cross-validation; otherwise the shared head answers alone.
         temperature: τ, by which scores are divided before the softmax.
-        skip_above: where the shared head gives its best label at least this probability, the specialist is not asked;
-            no image is left out for that when absent.
-        max_batch_images: images in one request.
-        replicas: Serve replicas.
-        threads: CPU threads of one replica's forward pass.
-        bf16: run the forward pass in bfloat16; answers differ in the third digit, and what is stored does not.
-        images: which images are taken; a configuration file sets it once, as ``images`` beside ``serving``.
-        compile: have torch compile the blocks of a Vision Transformer; the first batches take long.
+        skip_above: skip the specialist where the shared head gives its best label at least this probability; never
+            skipped when absent.
+        max_batch_images: largest number of images in one request.
+        replicas: number of Serve replicas.
+        threads: CPU threads for one replica's forward pass.
+        bf16: run the forward pass in bfloat16; answers differ in the third digit, and nothing that is stored changes.
+        images: which images are accepted; a configuration file sets this once, as ``images`` next to ``serving``.
+        compile: have torch compile the blocks of a Vision Transformer; the first batches are slow.
     """
 
     specialist_weight: float = Field(default=0.75, ge=0, le=1)

@@ -22,11 +22,12 @@ class SourceConfig:
 
     Attributes:
         kind: "parquet" (Hugging Face layout), "image_folder", "torchvision", and the bundled "digits" and "glyphs".
-        path: file or folder, for "torchvision" that which holds the data set, for "parquet" also ``s3://bucket/path``.
+        path: file or folder; for "torchvision" the folder that holds the data set, for "parquet" also
+            ``s3://bucket/path``.
         dataset: class in ``torchvision.datasets``; only for "torchvision".
-        split: "train" or "test" of "digits" and of most of "torchvision"; of "parquet", files whose names tell of it,
-            as on the Hugging Face Hub.
-        max_rows: take this many rows, chosen by a hash of the sample id; all when absent.
+        split: "train" or "test" for "digits" and most of "torchvision"; for "parquet", only files of this split are
+            read, which their names tell as on the Hugging Face Hub.
+        max_rows: read this many rows, chosen by a hash of the sample id; all when absent.
     """
 
     kind: Literal["parquet", "image_folder", "torchvision", "digits", "glyphs"]
@@ -54,6 +55,6 @@ class SourceConfig:
         if separator and scheme not in ("file", "s3"):
             other = f": write s3://{rest}" if scheme in ("s3a", "s3n") else ": download it, and name the folder"
             raise ValueError(
-                f"path is {self.path!r}; a local path and file:// are read, and s3:// by kind parquet{other}"
+                f"path is {self.path!r}; allowed are local paths and file://, and s3:// for kind parquet{other}"
             )
         return self

@@ -1,8 +1,8 @@
-"""The part of the configuration that decides the state. It is written into the store and enters the state root."""
+"""The part of the configuration that determines the state. It is written into the store and enters the state root."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, field
+from dataclasses import asdict, field, fields
 from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
@@ -23,7 +23,7 @@ class BackboneConfig:
             (.safetensors, or a plain state dict readable with ``torch.load(weights_only=True)``).
         image_px: side of the square that images are resized to; position embeddings are resampled.
         model_args: further arguments of the timm model, such as embed_dim or depth.
-        device: where rows go through the backbone; part of the store's fingerprint.
+        device: where the backbone runs for rows of the store; part of the store's fingerprint.
     """
 
     name: str = "deit_tiny_patch16_224"
@@ -38,7 +38,7 @@ class PartitionConfig:
     """Anchors, dendrogram and partition (design 4.2).
 
     Attributes:
-        anchors: how many centroids of public routing features.
+        anchors: number of centroids of public routing features.
         routing_block: block whose patch tokens route an image; -1 is the last.
         routing_pool: "patch" for the mean patch token, "class" for the class token.
         max_cluster_rows: a node of the dendrogram is split while it holds more rows than this.
@@ -60,10 +60,10 @@ class PromptConfig:
         kind: "pad" is an additive frame of pixels (LMEraser, section 4); "token" is learned tokens
             after the class token (VPT, arXiv 2203.12119, section 3.2).
         pad_px: width of the frame; only for "pad".
-        tokens: how many learned tokens; only for "token".
+        tokens: number of learned tokens; only for "token".
         depth: block at which tokens enter; 0 is the input of the first block. Only for "token".
-        public_epochs: sweeps over public rows in which the public prompt is tuned; every row passes the backbone with
-            it where no specialist's prompt does. 0 for none.
+        public_epochs: sweeps over public rows for the public prompt, which is used for every row that has no specialist
+            prompt; 0 for no public prompt.
         public_rows: how many public rows it is tuned on, drawn by a hash of the sample id; all when there are fewer.
     """
 
@@ -89,9 +89,9 @@ class TuningConfig:
         epochs: sweeps over the cluster's rows.
         batch_rows: rows in one step.
         learning_rate: peak rate of the prompt; it falls to zero on a half cosine.
-        head_learning_rate: peak rate of the linear head that is tuned beside a public prompt and thrown away.
+        head_learning_rate: peak rate of the linear head that is tuned together with a public prompt and discarded.
         weight_decay: decoupled weight decay of the prompt and that linear head.
-        shift_px: augmentation: images are shifted by up to this many pixels each way.
+        shift_px: augmentation: images are shifted by up to this many pixels in each direction.
         flip: augmentation: half of the images are mirrored.
     """
 
@@ -109,26 +109,46 @@ class HeadsConfig:
     """The closed-form heads (design 4.4).
 
     Attributes:
-        head_dim: features that enter the heads, after the public projection.
-        cells: after a quarter of a Vision Transformer's blocks, patch tokens are averaged in so many times so many
-            cells of the image, too (at most one a patch); 1 for none.
+        head_dim: number of features that enter the heads, after the public projection.
+        cells: cells along each side of the image in which the patch tokens of a Vision Transformer are averaged after a
+            quarter of its blocks, as further features; at most one per patch, 1 for none.
     """
 
     head_dim: int = Field(default=1024, ge=8, le=4096)
     cells: int = Field(default=3, ge=1, le=16)
 
 
-@dataclass(frozen=True, config=STRICT)
-class StateConfig:
-    """All that decides the state, besides the rows and the public artifacts."""
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class StateSections:
+    """What determines the state and is written alike in a configuration file and in the store."""
 
-    labels: tuple[str, ...]
     seed: int = 0
     backbone: BackboneConfig = field(default_factory=BackboneConfig)
     partition: PartitionConfig = field(default_factory=PartitionConfig)
     prompt: PromptConfig = field(default_factory=PromptConfig)
     tuning: TuningConfig = field(default_factory=TuningConfig)
     heads: HeadsConfig = field(default_factory=HeadsConfig)
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class StateConfig(StateSections):
+    """Everything that determines the state, besides the rows and the public artifacts.
+
+    Attributes:
+        labels: names of the labels, at least two.
+    """
+
+    labels: tuple[str, ...]
+
+    @staticmethod
+    def of(sections: StateSections, labels: tuple[str, ...]) -> StateConfig:
+        """The configuration with these sections, over these labels.
+
+        Raises:
+            ConfigError: when the parts do not fit together.
+        """
+        shared = {each.name: getattr(sections, each.name) for each in fields(StateSections)}
+        return validated(StateConfig, {**shared, "labels": labels}, "configuration")
 
     @model_validator(mode="after")
     def _labels_are_distinct(self) -> Self:
@@ -137,7 +157,7 @@ class StateConfig:
         repeated = sorted({name for name in self.labels if self.labels.count(name) > 1})
         if repeated:
             raise ValueError(f"labels repeats {', '.join(repeated)}")
-        # What cannot be seen tells no labels apart.
+        # Labels that differ only in invisible characters cannot be told apart.
         seen: dict[str, str] = {}
         for name in self.labels:
             visible = comparable(name.strip().strip("\u200b\ufeff").strip())
@@ -157,15 +177,19 @@ class StateConfig:
             )
         return self
 
+    def tunes(self, rows: int) -> bool:
+        """Whether a cluster with this many rows gets a specialist."""
+        return rows >= self.partition.min_tuned_rows
+
     def canonical(self) -> bytes:
-        """The bytes that stand for this configuration in the state root."""
+        """The bytes of this configuration that enter the state root."""
         return canonical_json(asdict(self))
 
 
 def state_config_from_json(value: Any) -> StateConfig:
-    """The method's configuration as a store holds it.
+    """The configuration as it is written in a store.
 
     Raises:
-        ConfigError: when the value is not one.
+        ConfigError: when the value is not such a configuration.
     """
     return validated(StateConfig, value, "store.json")

@@ -1,4 +1,4 @@
-"""Values from outside, checked against the dataclass that they are to be."""
+"""Values from outside, validated against a dataclass."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ def validated(kind: type[T], value: Any, where: str) -> T:
     """The value as an instance of the dataclass.
 
     Raises:
-        ConfigError: when a key is unknown or missing, or a value outside its range; names ``where``, the key, and what
-            is allowed.
+        ConfigError: when a key is unknown or missing, or a value is outside its range. The message names ``where``, the
+            key, and what is allowed.
     """
     try:
         return TypeAdapter(kind).validate_python(value)
     except ValidationError as error:
-        raise ConfigError(f"{where}: " + "; ".join(map(_told, error.errors()))) from error
+        raise ConfigError(f"{where}: " + "; ".join(map(_described, error.errors()))) from error
 
 
-def _told(item: ErrorDetails) -> str:
-    place = ".".join(map(str, item["loc"]))
-    # How pydantic begins what a check of the dataclass itself says.
+def _described(item: ErrorDetails) -> str:
+    key = ".".join(map(str, item["loc"]))
+    # pydantic's prefix for errors that the dataclass's own checks raise.
     message = item["msg"].removeprefix("Value error, ")
-    return (f"{place}: " if place else "") + message + (f" (got {item['input']!r})" if _is_told(item) else "")
+    return (f"{key}: " if key else "") + message + (f" (got {item['input']!r})" if _shows_value(item) else "")
 
 
-def _is_told(item: ErrorDetails) -> bool:
-    """Whether the value is worth showing: one that is there, and no whole section."""
-    whole = isinstance(item["input"], dict) or is_dataclass(item["input"]) or isinstance(item["input"], ArgsKwargs)
-    return item["type"] not in ("missing", "unexpected_keyword_argument") and not whole
+def _shows_value(item: ErrorDetails) -> bool:
+    """Whether the value helps in the message: not where it is missing or a whole section."""
+    is_section = isinstance(item["input"], dict | ArgsKwargs) or is_dataclass(item["input"])
+    return item["type"] not in ("missing", "unexpected_keyword_argument") and not is_section

@@ -1,4 +1,4 @@
-"""Names for rows that come without a sample id."""
+"""Names for rows that have no sample id."""
 
 from __future__ import annotations
 
@@ -10,19 +10,21 @@ from lmeraser.ids import comparable
 
 
 class ContentNames:
-    """Names rows by what is in them, so that a row keeps its name when others come before it or go.
+    """Names rows by their content, so that a row keeps its name when others are added or removed before it.
 
-    A name after the place in a file would pass to the neighbour once a row is taken out at the source. Rows that are
-    alike in everything are counted: which of them goes makes no difference to the others.
+    A name made from the position in a file would pass to the next row once a row is removed at the source. Rows that
+    are equal in everything are numbered: it makes no difference to the others which of them is removed.
     """
 
     def __init__(self, key: HashKey | None) -> None:
-        """Under the store's hash key a name tells nothing of the image; without one, names are the same everywhere."""
+        """With the store's hash key, a name reveals nothing about the image; without one, every store has the same."""
         self._key = key
-        self._seen: Counter[str] = Counter()
+        self._counts: Counter[str] = Counter()
 
     def name(self, content: bytes, label: str, subject_id: str | None) -> str:
-        """The name of the next row: image-<32 hex digits>, and -2, -3 … where the same row comes again.
+        """The name of the next row: image-<32 hex digits>, then -2, -3 … for each further equal row.
+
+        Rows must come in the order of the whole source: the number depends on how many equal rows came before.
 
         Args:
             content: the image's bytes.
@@ -33,5 +35,5 @@ class ContentNames:
         parts = tuple(map(comparable, parts))
         digest = hashlib.sha256(canonical_json(parts)).hexdigest() if self._key is None else self._key.of(*parts)
         name = f"image-{digest[:32]}"
-        self._seen[name] += 1
-        return name if self._seen[name] == 1 else f"{name}-{self._seen[name]}"
+        self._counts[name] += 1
+        return name if self._counts[name] == 1 else f"{name}-{self._counts[name]}"

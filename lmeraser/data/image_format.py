@@ -1,4 +1,4 @@
-"""What bytes are that no allowed decoder knows, said so that a user knows what to do."""
+"""Names for data that no allowed decoder recognises, so that an error says what the user has."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ _BEGINNINGS = {
     b"PK\3\4": "a zip file",
     b"\x93NUMPY": "a NumPy array",
     b"<svg": "SVG",
-    b"<?xml": "XML, SVG perhaps",
+    b"<?xml": "XML, perhaps SVG",
     b"<!DOCTYPE": "a web page",
     b"<html": "a web page",
-    b"version https://git-lfs": "a pointer of Git LFS in place of the file",
-    b"data:": "a data URL, not the bytes in it",
-    b"iVBORw0KGgo": "base64 text of a PNG, not its bytes",
-    b"/9j/": "base64 text of a JPEG, not its bytes",
+    b"version https://git-lfs": "a Git LFS pointer instead of the file",
+    b"data:": "a data URL instead of the bytes in it",
+    b"iVBORw0KGgo": "base64 text of a PNG instead of its bytes",
+    b"/9j/": "base64 text of a JPEG instead of its bytes",
 }
 
 
 def format_of(data: bytes) -> str:
-    """The name of a format, or that it is not known. Nothing of the bytes themselves is in it."""
+    """The name of the format, or that it is unknown. It contains none of the bytes themselves."""
     if data[4:8] == b"ftyp":
         brand = data[8:12]
         return "HEIC" if brand in _HEIC_BRANDS else "AVIF" if brand in (b"avif", b"avis") else "a video"

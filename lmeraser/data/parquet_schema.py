@@ -1,4 +1,4 @@
-"""What the columns of a Parquet file must be: looked at before any row is read."""
+"""Which columns a Parquet file must have, checked before any row is read."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ def check_columns(schema: pa.Schema, file: str) -> None:
     """Check the columns that are read.
 
     Raises:
-        DataError: when one is missing, comes twice, or holds what is not read.
+        DataError: when one is missing, repeated, or of a type that is not supported.
     """
     missing = [name for name in _NEEDED if name not in schema.names]
     if missing:
         raise DataError(
             f"{file} lacks the column {', '.join(missing)}; it has {', '.join(schema.names)}, "
-            "and image and label are needed"
+            "but image and label are needed"
         )
     repeated = [name for name in COLUMNS if schema.names.count(name) > 1]
     if repeated:
@@ -46,15 +46,15 @@ def check_columns(schema: pa.Schema, file: str) -> None:
 
 
 def image_leaf(schema: pa.Schema) -> list[str]:
-    """Where the images' bytes are, for a reader that is to keep dictionaries; nothing where it cannot."""
+    """The column of the images' bytes, for a reader that keeps dictionaries; empty where it cannot keep them."""
     kind = schema.field("image").type
     name = "image.bytes" if types.is_struct(kind) else "image"
-    held = kind.field("bytes").type if types.is_struct(kind) else kind
-    return [name] if _is(held, types.is_binary, types.is_large_binary, types.is_binary_view) else []
+    bytes_type = kind.field("bytes").type if types.is_struct(kind) else kind
+    return [name] if _is(bytes_type, types.is_binary, types.is_large_binary, types.is_binary_view) else []
 
 
 def label_names(schema: pa.Schema) -> tuple[str, ...]:
-    """ClassLabel names, as Hugging Face keeps them in the schema's metadata; none where it keeps none."""
+    """ClassLabel names, as Hugging Face writes them into the schema's metadata; empty where there are none."""
     try:
         value = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
         return tuple(map(str, value["info"]["features"]["label"]["names"]))
@@ -63,7 +63,7 @@ def label_names(schema: pa.Schema) -> tuple[str, ...]:
 
 
 def _check_ids(name: str, kind: pa.DataType, file: str) -> None:
-    """Refuse values that have no one form in which people write them: 7.0 or 7, True or true."""
+    """Refuse values that can be written as text in several ways: 7.0 or 7, True or true."""
     if not _is(kind, types.is_integer, types.is_null, *_TEXT, *_BYTES):
         raise DataError(
             f"{file}: the column {name} holds {kind}; ids are text or whole numbers, and null where there is none. "
@@ -80,25 +80,25 @@ def _check_label(kind: pa.DataType, file: str) -> None:
 
 def _check_image(kind: pa.DataType, file: str) -> None:
     if types.is_struct(kind):
-        fields = [kind.field(place) for place in range(kind.num_fields)]
-        held = next((field.type for field in fields if field.name == "bytes"), None)
-        if held is not None and _is(held, types.is_null, *_BYTES):
+        fields = [kind.field(index) for index in range(kind.num_fields)]
+        bytes_type = next((field.type for field in fields if field.name == "bytes"), None)
+        if bytes_type is not None and _is(bytes_type, types.is_null, *_BYTES):
             return
-        told = f"structs of {', '.join(f'{field.name} ({field.type})' for field in fields)}"
+        content = f"structs of {', '.join(f'{field.name} ({field.type})' for field in fields)}"
     elif _is(kind, types.is_null, *_BYTES):
         return
     elif _is(kind, *_TEXT):
-        told = "text: paths, addresses or base64 perhaps"
+        content = "text: perhaps paths, URLs or base64"
     elif types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
         inner = kind.value_type
-        told = f"{kind}: " + (
-            "several images a row" if types.is_struct(inner) or _is(inner, *_BYTES) else "pixels perhaps"
+        content = f"{kind}: " + (
+            "several images per row" if types.is_struct(inner) or _is(inner, *_BYTES) else "perhaps pixels"
         )
     else:
-        told = str(kind)
+        content = str(kind)
     raise DataError(
-        f"{file}: the column image holds {told}; the bytes of one encoded image a row are needed, plain or in a struct "
-        "with the field bytes. datasets' Image(decode=False) and embed_table_storage write such columns"
+        f"{file}: the column image holds {content}; needed are the bytes of one encoded image per row, plain or in a "
+        "struct with the field bytes. datasets' Image(decode=False) and embed_table_storage write such columns"
     )
 
 

@@ -1,4 +1,4 @@
-"""Which split a file belongs to, by the names that the Hugging Face Hub goes by."""
+"""Which split a file belongs to, by the naming rules of the Hugging Face Hub."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ _KEYWORDS = {
     **dict.fromkeys(("test", "testing", "testset", "eval", "evaluation"), "test"),
     **dict.fromkeys(("validation", "valid", "val", "valset", "dev"), "validation"),
 }
-# A word ends where a letter is followed by none, or by a capital: the words of trainA and XTest2 are train, A, X, Test.
+# A word ends before a capital and before anything that is not a letter: trainA and XTest2 are train, A and X, Test.
 _WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 
 
 def split_of(path: str) -> str:
-    """The split that a path below the source tells; empty where it tells none.
+    """The split that a path below the source names; empty where it names none.
 
     ``train-00000-of-00001.parquet``, ``my_test.parquet``, ``testA.parquet``, ``default/validation/0000.parquet``.
     """
-    place = PurePosixPath(path)
-    shard = _SHARD.fullmatch(place.stem)
-    for part in (shard[1] if shard else place.stem, *reversed(place.parent.parts)):
+    file = PurePosixPath(path)
+    shard = _SHARD.fullmatch(file.stem)
+    for part in (shard[1] if shard else file.stem, *reversed(file.parent.parts)):
         for word in _WORDS.findall(part):
             if word.lower() in _KEYWORDS:
                 return _KEYWORDS[word.lower()]
@@ -30,11 +30,11 @@ def split_of(path: str) -> str:
 
 
 def same_split(split: str, other: str) -> bool:
-    """Whether two names mean one split: val and validation do."""
+    """Whether two names mean the same split, as val and validation do."""
     return _KEYWORDS.get(split.lower(), split) == _KEYWORDS.get(other.lower(), other)
 
 
 def is_split(name: str) -> bool:
-    """Whether a folder's name is that of a split and of nothing else: ``train``, ``Test``, ``val2017``, ``testA``."""
+    """Whether a folder's name is just that of a split: ``train``, ``Test``, ``val2017``, ``testA``."""
     first, *others = _WORDS.findall(name) or [""]
     return first.lower() in _KEYWORDS and all(len(other) == 1 for other in others)

@@ -1,4 +1,4 @@
-"""Rows from a data set of torchvision that lies on disk already."""
+"""Rows from a torchvision data set that is already on disk."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import Any
 from PIL import Image
 
 from lmeraser.data.content_names import ContentNames
-from lmeraser.data.labels import LabelPlaces
-from lmeraser.data.sample import Sample, SourceReport
+from lmeraser.data.label_index import LabelIndex
+from lmeraser.data.sample import Sample, ShardedSource, SourceReport
 from lmeraser.errors import ConfigError, DataError
 from lmeraser.hashing import HashKey
 from lmeraser.ids import comparable
@@ -20,10 +20,10 @@ from lmeraser.ids import comparable
 _TRAIN_OR_TEST = ("train", "test")
 
 
-class TorchvisionSource:
+class TorchvisionSource(ShardedSource):
     """A class of ``torchvision.datasets`` over a folder; nothing is downloaded.
 
-    A row is named by its pixels, and kept as PNG.
+    A row is named by its pixels and stored as PNG.
     """
 
     def __init__(self, dataset: str, path: Path, split: str, name_key: HashKey | None, report: SourceReport) -> None:
@@ -32,36 +32,57 @@ class TorchvisionSource:
         Args:
             dataset: name of the class.
             path: its folder.
-            split: the one to take; empty for train, or the one that the class takes by itself.
-            name_key: under which rows are named.
-            report: is told that they are.
+            split: the split to read; empty for train, or for the default of the class.
+            name_key: hash key that rows are named with.
+            report: counts the rows that are named.
 
         Raises:
-            ConfigError: when torchvision has no such data set, it takes more than a folder and a split, or not this
-                split.
-            DataError: when the folder does not hold it.
+            ConfigError: when torchvision has no such data set, the class needs more than a folder and a split, or does
+                not have this split.
+            DataError: when the data set is not in the folder.
         """
         import torchvision.datasets
 
         if dataset not in torchvision.datasets.__all__ or not inspect.isclass(getattr(torchvision.datasets, dataset)):
-            raise ConfigError(f"dataset {dataset!r} is not in torchvision.datasets; CIFAR10, for one, is")
+            raise ConfigError(f"dataset {dataset!r} is not in torchvision.datasets; CIFAR10, for example, is")
         kind: Any = getattr(torchvision.datasets, dataset)
-        which = _split_argument(dataset, inspect.signature(kind).parameters, split)
+        arguments = _split_argument(dataset, inspect.signature(kind).parameters, split)
         try:
-            self._rows = kind(path, **which)
-        except Exception as error:  # Its classes raise what their parsers do.
+            self._rows = kind(path, **arguments)
+        except Exception as error:  # These classes raise whatever their parsers raise.
             raise DataError(f"cannot open torchvision's {dataset} in {path}: {error}") from error
         self._name = dataset
         self._name_key = name_key
         self._report = report
         self.labels = tuple(comparable(str(name)) for name in getattr(self._rows, "classes", ()))
 
+    def count(self) -> int:
+        """See Source.count."""
+        return len(self._shard.rows(len(self._rows)))
+
+    def sample_ids(self, labels: tuple[str, ...]) -> Iterator[str]:
+        """See Source.sample_ids."""
+        return (sample_id for sample_id, _, _ in self._named_images(labels))
+
     def samples(self, labels: tuple[str, ...]) -> Iterator[Sample]:
         """See Source.samples."""
-        places = LabelPlaces(labels)
-        names = ContentNames(self._name_key)
         self._report.unnamed = 0
-        for row in range(len(self._rows)):
+        for sample_id, label, image in self._named_images(labels):
+            self._report.unnamed += 1
+            buffer = io.BytesIO()
+            image.save(buffer, format="PNG")
+            yield Sample(sample_id, None, label, buffer.getvalue())
+
+    def _named_images(self, labels: tuple[str, ...]) -> Iterator[tuple[str, int, Image.Image]]:
+        """Sample id, label and image of the shard's rows.
+
+        The rows before the shard are read as well, though not encoded: the number in the name of a repeated row depends
+        on how many equal rows there are in the whole source (ContentNames).
+        """
+        label_index = LabelIndex(labels)
+        names = ContentNames(self._name_key)
+        own = self._shard.rows(len(self._rows))
+        for row in range(own.stop if own else 0):
             where = f"row {row} of torchvision's {self._name}"
             try:
                 image, target = self._rows[row]
@@ -69,17 +90,17 @@ class TorchvisionSource:
                 raise DataError(f"cannot read {where}: {error}") from error
             if not isinstance(image, Image.Image) or not isinstance(target, int):
                 raise DataError(f"torchvision's {self._name} does not give images with one label each")
-            label = places.of_name(self.labels[target], where) if self.labels else places.of_number(target, where)
-            # Of the pixels: the bytes of a PNG hang on the library that wrote it.
+            of_name = label_index.of_name
+            label = of_name(self.labels[target], where) if self.labels else label_index.of_number(target, where)
+            # By the pixels: the bytes of a PNG depend on the library that wrote it.
             content = f"{image.mode} {image.width} {image.height} ".encode() + image.tobytes()
-            self._report.unnamed += 1
-            buffer = io.BytesIO()
-            image.save(buffer, format="PNG")
-            yield Sample(names.name(content, labels[label], None), None, label, buffer.getvalue())
+            sample_id = names.name(content, labels[label], None)
+            if row in own:
+                yield sample_id, label, image
 
 
 def _split_argument(dataset: str, parameters: Any, split: str) -> dict[str, Any]:
-    """How a class is told the split; nothing where it is to take its own."""
+    """The argument that selects the split; empty for the default of the class."""
     names = list(parameters)
     needed = [
         name
@@ -89,10 +110,10 @@ def _split_argument(dataset: str, parameters: Any, split: str) -> dict[str, Any]
         and name not in ("root", "train", "split")
     ]
     if names[:1] != ["root"] or needed:
-        what = f"needs {', '.join(needed)}" if needed else "does not lie in a folder"
+        reason = f"needs {', '.join(needed)}" if needed else "does not read a folder"
         raise ConfigError(
-            f"torchvision's {dataset} {what}, which a source of kind torchvision cannot give: it takes classes of one "
-            "folder with one label an image, such as CIFAR10, MNIST, SVHN, GTSRB or Food101"
+            f"torchvision's {dataset} {reason}, so a source of kind torchvision cannot use it: it takes classes that "
+            "read one folder and give one label per image, such as CIFAR10, MNIST, SVHN, GTSRB or Food101"
         )
     if "train" in names:
         if split not in ("", *_TRAIN_OR_TEST):
@@ -100,7 +121,7 @@ def _split_argument(dataset: str, parameters: Any, split: str) -> dict[str, Any]
         return {"train": split != "test"}
     if "split" in names:
         if not split and parameters["split"].default is inspect.Parameter.empty:
-            raise ConfigError(f"torchvision's {dataset} needs `split:`; its documentation names them")
+            raise ConfigError(f"torchvision's {dataset} needs `split:`; see its documentation for the names")
         return {"split": split} if split else {}
     if split:
         raise ConfigError(f"split is {split!r}, and torchvision's {dataset} has none: leave it out")

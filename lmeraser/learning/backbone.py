@@ -1,43 +1,35 @@
-"""The frozen backbone: a timm model that gives features at several depths.
+"""The frozen backbone: a timm model whose features are read at several depths.
 
-Legend: N rows, P pixels a side, S tokens, T prompt tokens, D width, L blocks, R routing features, F raw head
-features, G cells.
+Legend: N rows, M some of the rows, P pixels per side, S tokens, T prompt tokens, D width, R routing features, F raw
+head features, G cells.
 """
 
 from __future__ import annotations
 
-import re
-import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
-from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import timm
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from lmeraser.config import BackboneConfig
 from lmeraser.errors import BackboneError
 from lmeraser.learning.cells import shares_of_patches
+from lmeraser.learning.weights import load_weights, read_weights, token_px
 from lmeraser.store.location import local_path
-
-# What torch.load raises on bytes that are no file of its own.
-_UNREADABLE = (ValueError, EOFError, LookupError, TypeError, AttributeError, struct.error)
 
 
 @dataclass(frozen=True)
 class Features:
-    """What the backbone says of a batch.
+    """What the backbone computes for a batch.
 
     Attributes:
-        routing_NR: float32, by which rows find their anchor.
-        head_NF: float32, what the heads see, before the public projection.
+        routing_NR: float32, from which the nearest anchor is found.
+        head_NF: float32, input of the heads before the public projection.
     """
 
     routing_NR: Tensor
@@ -46,14 +38,14 @@ class Features:
 
 @dataclass(frozen=True)
 class Hidden:
-    """A batch on its way through a Vision Transformer.
+    """A batch partway through a Vision Transformer.
 
     Attributes:
-        tokens_NSD: tokens after block ``block``.
-        block: blocks run so far.
-        prompt_tokens: tokens after the prefix that belong to a prompt.
-        collected: features of the depths passed so far.
-        routing_NR: routing features, once their block is passed.
+        tokens_NSD: tokens after the last block that ran.
+        block: how many blocks ran.
+        prompt_tokens: how many tokens after the prefix belong to a prompt.
+        collected: features of the depths reached so far.
+        routing_NR: routing features, once their block ran.
     """
 
     tokens_NSD: Tensor
@@ -62,9 +54,29 @@ class Hidden:
     collected: tuple[Tensor, ...] = ()
     routing_NR: Tensor | None = None
 
+    def rows(self, index_M: Tensor) -> Hidden:
+        """Some rows of the batch."""
+        return replace(
+            self,
+            tokens_NSD=self.tokens_NSD[index_M],
+            collected=tuple(features_ND[index_M] for features_ND in self.collected),
+            routing_NR=None if self.routing_NR is None else self.routing_NR[index_M],
+        )
+
+    @staticmethod
+    def joined(batches: Sequence[Hidden]) -> Hidden:
+        """Batches at the same block as one batch."""
+        routings = [batch.routing_NR for batch in batches if batch.routing_NR is not None]
+        return replace(
+            batches[0],
+            tokens_NSD=torch.cat([batch.tokens_NSD for batch in batches]),
+            collected=tuple(map(torch.cat, zip(*(batch.collected for batch in batches), strict=True))),
+            routing_NR=torch.cat(routings) if routings else None,
+        )
+
 
 class Backbone:
-    """Any timm model, frozen: features of whole images. Only a pad prompt fits it."""
+    """Any timm model, frozen: features of whole images. It supports pad prompts only."""
 
     def __init__(self, model: nn.Module, image_px: int) -> None:
         self.model = model.eval().requires_grad_(False)
@@ -73,20 +85,20 @@ class Backbone:
 
     @property
     def device(self) -> torch.device:
-        """Where rows go through it."""
+        """Where it runs."""
         return next(self.model.parameters()).device
 
     def to(self, device: str) -> Backbone:
-        """Move the weights; returns itself."""
+        """Move the weights to a device; returns itself."""
         self.model.to(device)
         return self
 
     def compile(self) -> None:
-        """Have torch compile it. Raises BackboneError when it is no Vision Transformer."""
-        raise BackboneError("serving.compile needs a Vision Transformer; this backbone runs as it is")
+        """Have torch compile it. Raises BackboneError when it is not a Vision Transformer."""
+        raise BackboneError("serving.compile needs a Vision Transformer; this backbone cannot be compiled")
 
     def normalise(self, images_N3PP: Tensor) -> Tensor:
-        """uint8 images to float32 pixels as the backbone was trained on, on its device."""
+        """uint8 images as float32 pixels, normalised as the backbone was trained, on its device."""
         pixels_N3PP = images_N3PP.to(self.device).float() / 255
         return (pixels_N3PP - self._mean.to(self.device)) / self._std.to(self.device)
 
@@ -104,7 +116,7 @@ class Backbone:
 
 
 class VitBackbone(Backbone):
-    """A timm Vision Transformer, whose tokens a prompt may join at any block."""
+    """A timm Vision Transformer; prompt tokens can be inserted at any block."""
 
     def __init__(
         self,
@@ -125,7 +137,7 @@ class VitBackbone(Backbone):
         self._shares_GS = shares_of_patches(model.patch_embed.grid_size, cells)
 
     def compile(self) -> None:
-        """Have torch compile the blocks, for any number of images and tokens."""
+        """Have torch compile the blocks for any number of images and tokens."""
         for block in self.vit.blocks:
             block.compile(dynamic=True)
 
@@ -150,13 +162,13 @@ class VitBackbone(Backbone):
         return Hidden(tokens_NSD, to_block, hidden.prompt_tokens, collected, routing_NR)
 
     def insert(self, hidden: Hidden, prompt_NTD: Tensor) -> Hidden:
-        """Put prompt tokens after the prefix tokens; patch means leave them out."""
+        """Put prompt tokens after the prefix tokens; means over patch tokens ignore them."""
         tokens_NSD, prefix = hidden.tokens_NSD, self.prefix_tokens
         joined_NSD = torch.cat([tokens_NSD[:, :prefix], prompt_NTD, tokens_NSD[:, prefix:]], dim=1)
         return Hidden(joined_NSD, hidden.block, prompt_NTD.shape[1], hidden.collected, hidden.routing_NR)
 
     def finish(self, hidden: Hidden) -> Features:
-        """Run what is left of the blocks, and gather the features."""
+        """Run the remaining blocks and gather the features."""
         hidden = self.advance(hidden, self.block_count)
         assert hidden.routing_NR is not None
         return Features(hidden.routing_NR, torch.cat(hidden.collected, dim=1))
@@ -170,9 +182,9 @@ class VitBackbone(Backbone):
         return (tokens_NSD[:, 0], patches_ND) if self.prefix_tokens else (patches_ND,)
 
     def _in_cells(self, tokens_NSD: Tensor, prompt_tokens: int) -> Tensor:
-        """The mean patch token of each cell, cell after cell."""
+        """The mean patch token of each cell, concatenated."""
         patches_NSD = tokens_NSD[:, self.prefix_tokens + prompt_tokens :]
-        # A product and no adaptive pooling, whose gradient on a GPU is not deterministic.
+        # A matrix product, because the gradient of adaptive pooling is not deterministic on a GPU.
         return (self._shares_GS.to(patches_NSD) @ patches_NSD).flatten(1)
 
 
@@ -190,19 +202,21 @@ def open_backbone(
         state: weights to load instead of those that ``config.weights`` names.
         routing_block: block whose tokens route an image; -1 is the last.
         routing_pool: "patch" or "class".
-        cells: a side of the image has so many cells in which patch tokens are averaged; 1 for none.
+        cells: cells along each side of the image in which patch tokens are averaged; 1 for none.
 
     Raises:
-        BackboneError: when timm does not know the name, the weights cannot be had or do not fit, or the
+        BackboneError: when timm does not know the name, the weights cannot be obtained or do not fit, or the
             routing block does not exist.
     """
     if state is None and config.weights == "trained":
-        raise BackboneError("backbone.weights is trained, but nothing was trained: run `lmeraser pretrain` first")
+        raise BackboneError(
+            "backbone.weights is trained, but there are no trained weights: run `lmeraser pretrain` first"
+        )
     if state is None and config.weights != "pretrained":
         state = read_weights(local_path(config.weights))
     model = create_model(config, pretrained=state is None)
     if state is not None:
-        _load(model, state)
+        load_weights(model, state)
     if isinstance(model, VisionTransformer):
         model.set_input_size(img_size=(config.image_px, config.image_px))
         if routing_block >= len(model.blocks):
@@ -213,37 +227,10 @@ def open_backbone(
     return backbone.to(config.device)
 
 
-def read_weights(file: Path) -> dict[str, Tensor]:
-    """A state dict from a safetensors file, or from any other with ``torch.load(weights_only=True)``.
-
-    Raises:
-        BackboneError: when the file cannot be read.
-    """
-    try:
-        if file.suffix == ".safetensors":
-            return load_file(file)
-        state = torch.load(file, map_location="cpu", weights_only=True)
-    except UnpicklingError as error:
-        # torch's own message advises to run what the file holds.
-        kind = re.search(r"GLOBAL (\S+)", str(error))
-        what = f"holds more than tensors ({kind[1]})" if kind else "is no file of tensors"
-        raise BackboneError(f"cannot read the weights {file}: it {what}; save the state dict alone") from error
-    except (OSError, SafetensorError, RuntimeError, *_UNREADABLE) as error:
-        raise BackboneError(f"cannot read the weights {file}: {error}") from error
-    if not isinstance(state, dict) or not all(isinstance(tensor, Tensor) for tensor in state.values()):
-        raise BackboneError(f"{file} holds no plain state dict: a name and a tensor for each weight are needed")
-    return state
-
-
-def weights_of(state: Mapping[str, Tensor]) -> bytes:
-    """A state dict as a safetensors file."""
-    return save({name: tensor.contiguous().cpu() for name, tensor in state.items()})
-
-
 def normalisation(model: nn.Module) -> tuple[Tensor, Tensor]:
-    """Mean and deviation [1, 3, 1, 1] of the pixels, from 0 to 1, that timm gives the model."""
-    given = getattr(model, "pretrained_cfg", None) or {}
-    mean, std = (torch.tensor(given.get(name, (0.5, 0.5, 0.5))).view(1, 3, 1, 1) for name in ("mean", "std"))
+    """Mean and standard deviation [1, 3, 1, 1] of pixels from 0 to 1, as timm states them for the model."""
+    stated = getattr(model, "pretrained_cfg", None) or {}
+    mean, std = (torch.tensor(stated.get(name, (0.5, 0.5, 0.5))).view(1, 3, 1, 1) for name in ("mean", "std"))
     return mean, std
 
 
@@ -256,27 +243,22 @@ def create_model(config: BackboneConfig, pretrained: bool = False, classes: int 
         classes: width of the classifier; none when 0.
 
     Raises:
-        BackboneError: when timm does not know the name, cannot build it so, or cannot get the weights.
+        BackboneError: when timm does not know the name, cannot build this model, or cannot get the weights.
     """
     if not timm.is_model(config.name):
-        near = ", ".join(get_close_matches(config.name, timm.list_models(), 5)) or "see timm.list_models()"
-        raise BackboneError(f"backbone.name {config.name!r} is not a timm model; near it: {near}")
+        similar = ", ".join(get_close_matches(config.name, timm.list_models(), 5)) or "see timm.list_models()"
+        raise BackboneError(f"backbone.name {config.name!r} is not a timm model; similar names: {similar}")
     model = _built(config, pretrained, classes)
     if isinstance(model, VisionTransformer):
-        side = _token_px(model)
-        if config.image_px % side:
-            raise BackboneError(f"backbone.image_px {config.image_px} is no multiple of the patch size {side}")
+        patch_px = token_px(model)
+        if config.image_px % patch_px:
+            raise BackboneError(f"backbone.image_px {config.image_px} is not a multiple of the patch size {patch_px}")
         model.set_input_size(img_size=(config.image_px, config.image_px))
     elif (getattr(model, "pretrained_cfg", None) or {}).get("fixed_input_size") and "img_size" not in config.model_args:
-        # Such a model takes the size that it is built with and no other.
+        # Such a model accepts only the size that it is built with.
         sized = replace(config, model_args={**config.model_args, "img_size": config.image_px})
         model = _built(sized, pretrained, classes)
     return model
-
-
-def _token_px(model: VisionTransformer) -> int:
-    """Pixels a side that one token stands for; a hybrid's stem shrinks the image before it is cut into patches."""
-    return int(model.patch_embed.img_size[0] // model.patch_embed.grid_size[0])
 
 
 def _built(config: BackboneConfig, pretrained: bool, classes: int) -> nn.Module:
@@ -287,34 +269,6 @@ def _built(config: BackboneConfig, pretrained: bool, classes: int) -> nn.Module:
         raise BackboneError(f"timm cannot build {config.name} with {config.model_args}: {error}") from error
     except (OSError, RuntimeError) as error:
         raise BackboneError(
-            f"the pretrained weights of {config.name} cannot be had ({type(error).__name__}); "
-            "give backbone.weights a local safetensors file"
+            f"cannot get the pretrained weights of {config.name} ({type(error).__name__}); "
+            "set backbone.weights to a local safetensors file"
         ) from error
-
-
-def _load(model: nn.Module, state: Mapping[str, Tensor]) -> None:
-    classifier = tuple(f"{name}." for name in ("head", "head_dist", "fc", "classifier"))
-    wanted = model.state_dict()
-    kept = {name: tensor.float() for name, tensor in state.items() if name in wanted or not name.startswith(classifier)}
-    _resize_positions(model, kept)
-    try:
-        missing, unexpected = model.load_state_dict(kept, strict=False)
-    except RuntimeError as error:
-        raise BackboneError(f"the weights do not fit the model: {str(error).splitlines()[-1].strip()}") from error
-    if missing or unexpected:
-        raise BackboneError(f"the weights do not fit the model: missing {missing[:3]}, unexpected {unexpected[:3]}")
-    spoilt = [name for name, weight in model.named_parameters() if not torch.isfinite(weight).all()]
-    if spoilt:
-        raise BackboneError(f"the weights hold NaN or infinity: {', '.join(spoilt[:3])} ({len(spoilt)} in all)")
-
-
-def _resize_positions(model: nn.Module, state: dict[str, Tensor]) -> None:
-    """Weights saved at another image size: give the model that size first."""
-    positions = state.get("pos_embed")
-    if not isinstance(model, VisionTransformer) or positions is None or model.pos_embed is None:
-        return
-    if positions.shape != model.pos_embed.shape:
-        prefix = 0 if model.no_embed_class else model.num_prefix_tokens
-        side = round((positions.shape[1] - prefix) ** 0.5)
-        size = side * _token_px(model)
-        model.set_input_size(img_size=(size, size))

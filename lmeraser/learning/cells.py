@@ -1,4 +1,4 @@
-"""Parts of an image: which patch counts how much in which cell.
+"""Cells of an image: the weight of each patch in each cell.
 
 Legend: G cells, S patches.
 """
@@ -10,13 +10,13 @@ from torch import Tensor
 
 
 def shares_of_patches(patches: tuple[int, int], cells: int) -> Tensor:
-    """By how much each patch counts in the mean of each cell, float32 [G, S], both row by row.
+    """The weight of each patch in the mean of each cell, float32 [G, S]; cells and patches are ordered row by row.
 
-    A patch across a border counts in both cells.
+    A patch on a border counts in both cells.
 
     Args:
         patches: patches along each side of the image.
-        cells: cells along each side, at most one a patch.
+        cells: cells along each side, at most one per patch.
     """
     rows, columns = (_along(length, min(cells, length)) for length in patches)
     return torch.kron(rows, columns)

@@ -1,6 +1,6 @@
-"""Raw head features to the grid on which sums are exact: standardise, project, round, clip.
+"""From raw head features to the grid on which sums are exact: standardise, project, round, clip.
 
-All of it is fitted on public features, so it is fixed before any private row comes.
+Everything here is fitted on public features, so it is fixed before any private row is added.
 
 Legend: N rows, F raw head features, H head features after the projection.
 """
@@ -36,8 +36,8 @@ class FeatureMap:
     def fit(public_NF: np.ndarray, head_dim: int) -> FeatureMap:
         """Standardise each feature; where there are more than ``head_dim``, keep the leading principal components.
 
-        A component's deviation σ becomes √σ (scaled so that the mean square is one): between leaving it,
-        which would clip the first ones, and whitening, which would lift the noise of the last.
+        A component's standard deviation σ becomes √σ (scaled so that the mean square is one): a compromise between
+        keeping it, which would clip the first components, and whitening, which would amplify the noise of the last.
         """
         mean_F = public_NF.mean(axis=0, dtype=np.float64)
         deviation_F = public_NF.std(axis=0, dtype=np.float64)
@@ -48,14 +48,14 @@ class FeatureMap:
         variances_F, directions_FF = scipy.linalg.eigh(standard_NF.T @ standard_NF / len(public_NF), driver="evd")
         directions_FH = directions_FF[:, ::-1][:, :head_dim]
         deviations_H = np.sqrt(np.maximum(variances_F[::-1][:head_dim], 0.0))
-        # Fewer public rows than features leave directions of which nothing is known: they are left out.
+        # With fewer public rows than features, nothing is known about some directions: they are left out.
         power_H = np.where(deviations_H > 1e-3, 1 / np.sqrt(np.maximum(deviations_H, 1e-3)), 0.0)
         power_H /= np.sqrt(np.mean((deviations_H * power_H) ** 2)) or 1.0
         return FeatureMap(mean_F, scale_F[:, None] * directions_FH * power_H)
 
     @staticmethod
     def from_tensors(tensors: Mapping[str, np.ndarray]) -> FeatureMap:
-        """Read what :meth:`tensors` gave."""
+        """The inverse of :meth:`tensors`."""
         return FeatureMap(tensors["mean_F"], tensors["projection_FH"])
 
     def tensors(self) -> dict[str, np.ndarray]:
@@ -78,13 +78,17 @@ class FeatureMap:
 
 
 class TorchFeatureMap:
-    """The same map in float32 on a device, not rounded: for answers and tuning steps, which do not enter the state."""
+    """The same map in float32 on a device: for answers and tuning steps, which do not enter the state."""
 
     def __init__(self, feature_map: FeatureMap, device: torch.device) -> None:
         self._mean_F = torch.from_numpy(feature_map.mean_F).to(device, torch.float32)
         self._projection_FH = torch.from_numpy(feature_map.projection_FH).to(device, torch.float32)
 
     def __call__(self, head_NF: Tensor) -> Tensor:
-        """Features, float32 [N, H], of raw head features of any float type."""
+        """Features, float32 [N, H] and not rounded, of raw head features of any float type."""
         with torch.autocast(self._mean_F.device.type, enabled=False):
             return (head_NF.float() - self._mean_F) @ self._projection_FH
+
+    def on_grid(self, head_NF: Tensor) -> Tensor:
+        """Features rounded and clipped as by FeatureMap.project, int16 [N, H]."""
+        return (self(head_NF) * GRID).round().clamp(-LIMIT * GRID, LIMIT * GRID).to(torch.int16)

@@ -1,4 +1,6 @@
-"""What the law needs of arithmetic: one thread, deterministic kernels, batches of fixed shape.
+"""Arithmetic for the determinism invariant: one thread, deterministic kernels, batches of fixed shape.
+
+The invariant: the state follows, bit by bit, from the rows that the store holds, the configuration and public data.
 
 Legend: N rows, B rows of a batch.
 """
@@ -13,7 +15,7 @@ from contextlib import ExitStack, contextmanager
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-# cuBLAS is deterministic only with a workspace of its own, and reads this when it is first used.
+# cuBLAS is deterministic only with a fixed workspace, and reads this when it is first used.
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 # Features that enter the heads are rounded to 1/GRID and clipped to ±LIMIT, so that their sums of
 # products are integers below 2^53 and float64 adds them exactly in any order.
@@ -25,14 +27,14 @@ LIMIT = 8
 def deterministic() -> Iterator[None]:
     """One thread, deterministic kernels and full float32 for BLAS, FAISS and torch inside the block.
 
-    Results must not depend on how many cores a machine has; parallelism is by process, or by threads of which each
-    computes alone. Ray sets ``OMP_NUM_THREADS`` per actor, and ``eigh`` differs between one thread and two.
+    Results must not depend on how many cores a machine has, so work is parallel by process, or by threads each of which
+    computes alone. Ray sets ``OMP_NUM_THREADS`` per actor, and ``eigh`` on one thread differs from ``eigh`` on two.
     """
-    # Whoever computes with one of them has loaded it; loading it here would cost those who do not.
+    # Code that computes with one of them has imported it; importing it here would slow down all other callers.
     torch = sys.modules.get("torch")
     faiss = sys.modules.get("faiss")
     with ExitStack() as restored:
-        # Read before the limit below, which sets them to 1 where they share a thread pool with BLAS.
+        # Read before the limit below, which sets it to 1 where FAISS shares a thread pool with BLAS.
         if faiss is not None:
             restored.callback(faiss.omp_set_num_threads, faiss.omp_get_max_threads())
         if torch is not None:
@@ -44,7 +46,7 @@ def deterministic() -> Iterator[None]:
         if torch is not None:
             torch.set_num_threads(1)
             torch.use_deterministic_algorithms(True)
-            # float32 in full: by default convolutions on a GPU round to TF32, and kernels may be chosen by timing them.
+            # Full float32: by default, convolutions on a GPU round to TF32, and kernels may be chosen by timing them.
             restored.callback(torch.set_float32_matmul_precision, torch.get_float32_matmul_precision())
             torch.set_float32_matmul_precision("highest")
             cudnn = torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
@@ -57,8 +59,8 @@ def in_fixed_batches(
 ) -> tuple[np.ndarray, ...]:
     """Apply ``run`` to batches of exactly ``batch`` rows; the last is padded with zeros and trimmed.
 
-    Kernels choose their order of summation by the shape, so a fixed shape gives a row the same bits
-    whatever stands beside it. With no rows, one padded batch is run for the shapes alone.
+    Kernels choose their order of summation by the shape, so a fixed shape gives a row the same bits whatever else is in
+    its batch. Without rows, one padded batch is run to find out the shapes of the results.
     """
     parts: list[tuple[np.ndarray, ...]] = []
     for start in range(0, max(len(rows_N), 1), batch):

@@ -1,13 +1,13 @@
 """Anchors, dendrogram and partition: which rows share a prompt (LMEraser, section 3; design 4.2).
 
-Everything here but the partition comes from public data. The partition sees row counts only.
+Everything here except the partition is computed from public data. Of private rows, the partition depends only on how
+many there are at each anchor and, below an anchor, on the bits of their subjects.
 
 Legend: N rows, A anchors, R routing features, K clusters, M merges of the linkage (A - 1).
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,10 +18,9 @@ import numpy as np
 from scipy.cluster.hierarchy import linkage
 
 from lmeraser.errors import ConfigError
-from lmeraser.hashing import canonical_json
 from lmeraser.learning.numerics import in_fixed_batches
+from lmeraser.learning.region import BITS, Region, RegionIndex
 
-_BITS = 64
 _SEARCH_BATCH = 64
 _KMEANS_ITERATIONS = 20
 
@@ -33,7 +32,9 @@ def fit_anchors(routing_NR: np.ndarray, count: int, seed: int) -> np.ndarray:
         ConfigError: when there are fewer rows than anchors.
     """
     if len(routing_NR) < count:
-        raise ConfigError(f"partition.anchors is {count}, but there are {len(routing_NR)} public rows: allowed is less")
+        raise ConfigError(
+            f"partition.anchors is {count}, but there are {len(routing_NR)} public rows: set at most as many anchors"
+        )
     routing_NR = np.ascontiguousarray(routing_NR, np.float32)
     kmeans = faiss.Kmeans(
         routing_NR.shape[1],
@@ -86,7 +87,7 @@ class Dendrogram:
 
     @staticmethod
     def from_tensors(tensors: Mapping[str, np.ndarray]) -> Dendrogram:
-        """Read what :meth:`tensors` gave."""
+        """The inverse of :meth:`tensors`."""
         return Dendrogram(tensors["children_M2"])
 
     def tensors(self) -> dict[str, np.ndarray]:
@@ -103,33 +104,32 @@ class Dendrogram:
         return tuple(sorted(self._below(node)))
 
     def in_order(self) -> list[int]:
-        """All anchors, those below each node next to each other."""
+        """All anchors, with those below each node next to each other."""
         return self._below(2 * self.anchors - 2)
 
     def _below(self, node: int) -> list[int]:
-        found: list[int] = []
+        anchors: list[int] = []
         stack = [node]
         while stack:
             node = stack.pop()
             if node < self.anchors:
-                found.append(node)
+                anchors.append(node)
             else:
                 stack.extend(self.children_M2[node - self.anchors].tolist())
-        return found
+        return anchors
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """A prompt cluster: the rows at these anchors whose bits begin with ``bits``."""
+    """A prompt cluster: a region, and how many rows are in it."""
 
-    anchors: tuple[int, ...]
-    bits: str
+    region: Region
     rows: int
 
-    @cached_property
+    @property
     def key(self) -> str:
-        """Sixteen hex digits that name the cluster: a hash of its anchors and bits."""
-        return hashlib.sha256(canonical_json([list(self.anchors), self.bits])).hexdigest()[:16]
+        """Names the cluster; see Region.key."""
+        return self.region.key
 
 
 @dataclass(frozen=True)
@@ -138,32 +138,23 @@ class Partition:
 
     clusters: tuple[Cluster, ...]
 
-    def cluster_of(self, anchor: int, bits: int) -> str | None:
-        """Key of the cluster that holds a row with these bits at this anchor.
-
-        None where the partition has no cluster, because it holds no such row.
-        """
-        text = f"{bits:0{_BITS}b}"
-        return next((one.key for one in self._at_anchor.get(anchor, ()) if text.startswith(one.bits)), None)
+    @cached_property
+    def index(self) -> RegionIndex:
+        """Finds the cluster of a row. There is none where the partition has no row at that point of the dendrogram."""
+        return RegionIndex(cluster.region for cluster in self.clusters)
 
     def canonical(self) -> list[Any]:
         """The partition as a JSON value."""
-        return [[cluster.key, list(cluster.anchors), cluster.bits, cluster.rows] for cluster in self.clusters]
-
-    @cached_property
-    def _at_anchor(self) -> dict[int, list[Cluster]]:
-        found: dict[int, list[Cluster]] = {}
-        for cluster in self.clusters:
-            for anchor in cluster.anchors:
-                found.setdefault(anchor, []).append(cluster)
-        return found
+        return [
+            [cluster.key, list(cluster.region.anchors), cluster.region.bits, cluster.rows] for cluster in self.clusters
+        ]
 
 
 def cut(dendrogram: Dendrogram, anchors_N: np.ndarray, bits_N: np.ndarray, max_cluster_rows: int) -> Partition:
-    """Split from the root while a node holds more than ``max_cluster_rows`` rows; that is all.
+    """Split from the root while a node holds more than ``max_cluster_rows`` rows; there is no other rule.
 
-    Below an anchor a node is split by the next bit of its rows (lmeraser.hashing.row_bits), unless they all have the
-    same bits. A node without rows is no cluster.
+    Below an anchor, a node is split by the next bit of its rows (lmeraser.hashing.row_bits), unless they all have the
+    same bits. A node without rows is not a cluster.
 
     Args:
         dendrogram: over the anchors.
@@ -180,7 +171,7 @@ def cut(dendrogram: Dendrogram, anchors_N: np.ndarray, bits_N: np.ndarray, max_c
         if rows == 0:
             continue
         if rows <= max_cluster_rows:
-            clusters.append(Cluster(dendrogram.leaves(node), "", rows))
+            clusters.append(Cluster(Region(dendrogram.leaves(node), ""), rows))
         elif node >= dendrogram.anchors:
             stack.extend(dendrogram.children_M2[node - dendrogram.anchors].tolist())
         else:
@@ -200,8 +191,8 @@ def _split_by_bits(anchor: int, bits: str, bits_N: np.ndarray, max_cluster_rows:
     if len(bits_N) == 0:
         return
     if len(bits_N) <= max_cluster_rows or (bits_N == bits_N[0]).all():
-        yield Cluster((anchor,), bits, len(bits_N))
+        yield Cluster(Region((anchor,), bits), len(bits_N))
         return
-    one_N = (bits_N >> np.uint64(_BITS - 1 - len(bits))) & np.uint64(1) == 1
+    one_N = (bits_N >> np.uint64(BITS - 1 - len(bits))) & np.uint64(1) == 1
     yield from _split_by_bits(anchor, bits + "0", bits_N[~one_N], max_cluster_rows)
     yield from _split_by_bits(anchor, bits + "1", bits_N[one_N], max_cluster_rows)

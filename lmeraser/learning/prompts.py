@@ -1,13 +1,15 @@
 """Prompts: what a cluster adds to the input of the frozen backbone.
 
-A prompt is one float32 tensor, so a bank of prompts is their stack and a batch gathers from it by index.
+A prompt is one float32 tensor, so a pool of prompts is their stack, and a batch gathers its prompts by index.
 
-Legend: N rows, P pixels a side, T prompt tokens, D width.
+Legend: N rows, M some of the rows, P pixels per side, T prompt tokens, D width.
 """
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol, Self
 
 import numpy as np
 import torch
@@ -21,17 +23,62 @@ from lmeraser.learning.backbone import Backbone, Features, Hidden, VitBackbone
 _START_DEVIATION = 0.02
 
 
+class LowerPart(Protocol):
+    """A batch at the point where a prompt enters: all that does not depend on the prompt."""
+
+    def rows(self, index_M: Tensor) -> Self:
+        """Some rows of the batch."""
+
+    def joined(self, others: Sequence[Self]) -> Self:
+        """This batch and the others as one batch."""
+
+    def features(self, prompts_N: Tensor) -> Features:
+        """Features, each row with its own prompt."""
+
+    def plain(self) -> Features:
+        """Features without a prompt."""
+
+
 class PromptKind(Protocol):
-    """How a prompt enters the backbone."""
+    """How a prompt enters the backbone.
+
+    Attributes:
+        shape: of one prompt.
+        enters_at: the block before which the prompt enters; below it, no prompt changes anything.
+    """
 
     shape: tuple[int, ...]
     enters_at: int
 
     def start(self, seed: int) -> Tensor:
-        """The prompt that a tuning starts from where none is given."""
+        """The prompt that a tuning starts from unless it is given another."""
+
+    def lower(self, pixels_N3PP: Tensor) -> LowerPart:
+        """The batch, up to the point where the prompt enters."""
 
     def features(self, pixels_N3PP: Tensor, prompts_N: Tensor) -> Features:
-        """Features of pixels, each with its own prompt."""
+        """Features of pixels, each image with its own prompt."""
+
+
+@dataclass(frozen=True)
+class _Pixels:
+    """The lower part for a frame of pixels: the pixels themselves."""
+
+    backbone: Backbone
+    frame_1PP: Tensor
+    pixels_N3PP: Tensor
+
+    def rows(self, index_M: Tensor) -> _Pixels:
+        return replace(self, pixels_N3PP=self.pixels_N3PP[index_M])
+
+    def joined(self, others: Sequence[_Pixels]) -> _Pixels:
+        return replace(self, pixels_N3PP=torch.cat([self.pixels_N3PP, *(other.pixels_N3PP for other in others)]))
+
+    def features(self, prompts_N3PP: Tensor) -> Features:
+        return self.backbone.features_of_pixels(self.pixels_N3PP + prompts_N3PP * self.frame_1PP)
+
+    def plain(self) -> Features:
+        return self.backbone.features_of_pixels(self.pixels_N3PP)
 
 
 class PadPrompt:
@@ -50,13 +97,37 @@ class PadPrompt:
         self._frame_1PP = torch.ones(1, size, size, device=backbone.device)
         self._frame_1PP[:, config.pad_px : -config.pad_px, config.pad_px : -config.pad_px] = 0
 
-    def start(self, seed: int) -> Tensor:  # noqa: ARG002 - every kind is asked alike
+    def start(self, seed: int) -> Tensor:  # noqa: ARG002 - other kinds draw from it
         """No frame at all."""
         return torch.zeros(self.shape)
 
+    def lower(self, pixels_N3PP: Tensor) -> LowerPart:
+        """See PromptKind.lower."""
+        return _Pixels(self._backbone, self._frame_1PP, pixels_N3PP)
+
     def features(self, pixels_N3PP: Tensor, prompts_N3PP: Tensor) -> Features:
-        """Features of pixels, each with its own frame."""
-        return self._backbone.features_of_pixels(pixels_N3PP + prompts_N3PP * self._frame_1PP)
+        """See PromptKind.features."""
+        return self.lower(pixels_N3PP).features(prompts_N3PP)
+
+
+@dataclass(frozen=True)
+class _LowerBlocks:
+    """The lower part for tokens: the blocks below the one that they enter."""
+
+    backbone: VitBackbone
+    hidden: Hidden
+
+    def rows(self, index_M: Tensor) -> _LowerBlocks:
+        return replace(self, hidden=self.hidden.rows(index_M))
+
+    def joined(self, others: Sequence[_LowerBlocks]) -> _LowerBlocks:
+        return replace(self, hidden=Hidden.joined([self.hidden, *(other.hidden for other in others)]))
+
+    def features(self, prompts_NTD: Tensor) -> Features:
+        return self.backbone.finish(self.backbone.insert(self.hidden, prompts_NTD))
+
+    def plain(self) -> Features:
+        return self.backbone.finish(self.hidden)
 
 
 class TokenPrompt:
@@ -74,27 +145,24 @@ class TokenPrompt:
         generator = np.random.Generator(np.random.PCG64(draw_uint64(seed, "prompt")))
         return torch.from_numpy(generator.normal(0, _START_DEVIATION, self.shape).astype(np.float32))
 
-    def lower(self, pixels_N3PP: Tensor) -> Hidden:
-        """The blocks below the prompt, which no prompt touches."""
-        return self._backbone.advance(self._backbone.begin(pixels_N3PP), self.enters_at)
+    def lower(self, pixels_N3PP: Tensor) -> LowerPart:
+        """See PromptKind.lower."""
+        hidden = self._backbone.advance(self._backbone.begin(pixels_N3PP), self.enters_at)
+        return _LowerBlocks(self._backbone, hidden)
 
     def features(self, pixels_N3PP: Tensor, prompts_NTD: Tensor) -> Features:
-        """Features of pixels, each with its own tokens."""
-        return self.features_from(self.lower(pixels_N3PP), prompts_NTD)
-
-    def features_from(self, hidden: Hidden, prompts_NTD: Tensor) -> Features:
-        """Features from what :meth:`lower` gave, each with its own tokens."""
-        return self._backbone.finish(self._backbone.insert(hidden, prompts_NTD))
+        """See PromptKind.features."""
+        return self.lower(pixels_N3PP).features(prompts_NTD)
 
 
-def prompt_kind(config: PromptConfig, backbone: Backbone) -> PadPrompt | TokenPrompt:
+def prompt_kind(config: PromptConfig, backbone: Backbone) -> PromptKind:
     """The kind of prompt that the configuration names.
 
     Raises:
-        BackboneError: when the backbone cannot carry it.
+        BackboneError: when the backbone does not support it.
     """
     if config.kind == "pad":
         return PadPrompt(config, backbone)
     if not isinstance(backbone, VitBackbone):
-        raise BackboneError("prompt.kind token needs a Vision Transformer; this backbone takes pad")
+        raise BackboneError("prompt.kind token needs a Vision Transformer; this backbone supports pad only")
     return TokenPrompt(config, backbone)

@@ -1,9 +1,9 @@
 """The deterministic program that tunes one cluster's prompt (design 4.3).
 
-It sees the cluster's rows sorted by sample id, the configuration, the seed and public artifacts, and nothing else: not
-how many rows other clusters hold, nor in which order anything came.
+It sees the cluster's rows sorted by sample id, the configuration, the seed and public artifacts, and nothing else:
+neither how many rows other clusters hold, nor in which order rows were added.
 
-Legend: N rows, B rows of a batch, P pixels a side.
+Legend: N rows, B rows of a batch, P pixels per side.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from torch import Tensor, nn
 from lmeraser.config import StateConfig
 from lmeraser.errors import TuningCancelledError
 from lmeraser.hashing import draw
-from lmeraser.learning.backbone import Backbone, Features, Hidden
+from lmeraser.learning.backbone import Backbone, Features
 from lmeraser.learning.feature_map import FeatureMap
 from lmeraser.learning.numerics import deterministic
 from lmeraser.learning.objective import ClosedForm, LinearHead, Objective
-from lmeraser.learning.prompts import TokenPrompt, prompt_kind
-
-Report = Callable[[int, int], None]
+from lmeraser.learning.prompts import LowerPart, prompt_kind
+from lmeraser.learning.schedule import half_cosine
+from lmeraser.progress import StepProgress
 
 
 @dataclass(frozen=True)
 class TuningRows:
-    """What a tuning sees of a cluster.
+    """What a tuning sees of a cluster's rows.
 
     Attributes:
         sample_ids: N ids, in any order.
@@ -47,7 +47,8 @@ def tune_prompt(
     backbone: Backbone,
     config: StateConfig,
     rows: TuningRows,
-    report: Report | None = None,
+    *,
+    report: StepProgress | None = None,
     cancelled: Callable[[], bool] | None = None,
     start: Tensor | None = None,
     feature_map: FeatureMap | None = None,
@@ -56,19 +57,19 @@ def tune_prompt(
 
     Args:
         backbone: frozen.
-        method: prompt, tuning and seed are read.
+        config: its prompt, tuning and seed are used.
         rows: at least one.
-        report: called after each step with the steps done and the steps in all.
-        cancelled: asked before each step.
-        start: the prompt to start from; the prompt kind's own when absent.
-        feature_map: what the closed-form heads read; where it is absent, a linear head is tuned beside the prompt and
-            thrown away (:mod:`lmeraser.learning.objective`).
+        report: called after each step with the number of steps done and the total.
+        cancelled: called before each step; a true answer ends the tuning.
+        start: the prompt to start from; that of the prompt kind when absent.
+        feature_map: of the closed-form heads, which the prompt is tuned for; when absent, a linear head is tuned
+            together with the prompt and discarded (:mod:`lmeraser.learning.objective`).
 
     Returns:
         The prompt, float32, on the CPU.
 
     Raises:
-        TuningCancelledError: when ``cancelled`` said so.
+        TuningCancelledError: when ``cancelled`` gave true.
     """
     with deterministic():
         return _Tuning(backbone, config, rows, start, feature_map).run(report, cancelled)
@@ -91,7 +92,7 @@ class _Tuning:
         self._config = config.tuning
         self._seed = config.seed
         self._kind = prompt_kind(config.prompt, backbone)
-        self._hidden = self._lower_blocks() if self._kind.enters_at > 0 else None
+        self._lower = self._lower_part() if self._kind.enters_at > 0 else None
         begin = self._kind.start(config.seed) if start is None else start.clone()
         self._prompt = nn.Parameter(begin.to(backbone.device))
         self._objective: Objective = (
@@ -101,17 +102,18 @@ class _Tuning:
         )
         self._steps = self._config.epochs * math.ceil(len(order) / self._config.batch_rows)
 
-    def run(self, report: Report | None, cancelled: Callable[[], bool] | None) -> Tensor:
+    def run(self, report: StepProgress | None, cancelled: Callable[[], bool] | None) -> Tensor:
         optimiser: torch.optim.Optimizer | None = None
         step = 0
-        for number in range(self._config.epochs):
-            for batch_B in self._objective.batches(number):
+        for epoch in range(self._config.epochs):
+            for batch_B in self._objective.batches(epoch):
                 if cancelled is not None and cancelled():
                     raise TuningCancelledError(f"the tuning was cancelled after {step} of {self._steps} steps")
-                loss = self._objective.loss(self._prompted(self._filled(batch_B), number), self._labels_N[batch_B])
+                loss = self._objective.loss(self._prompted(self._filled(batch_B), epoch), self._labels_N[batch_B])
                 if optimiser is None:
                     optimiser = self._optimiser()
-                self._set_rates(optimiser, step)
+                for group in optimiser.param_groups:
+                    group["lr"] = group["peak"] * half_cosine(step, self._steps)
                 optimiser.zero_grad(set_to_none=True)
                 loss.backward()
                 optimiser.step()
@@ -121,70 +123,39 @@ class _Tuning:
         return self._prompt.detach().cpu()
 
     def _filled(self, batch_B: np.ndarray) -> np.ndarray:
-        """A batch of one shape: the first row fills the last one."""
+        """The batch at its full size: the last batch of an epoch is filled up with its first row."""
         return np.concatenate([batch_B, np.repeat(batch_B[:1], self._config.batch_rows - len(batch_B))])
 
-    def _prompted(self, batch_B: np.ndarray, number: int) -> Features:
+    def _prompted(self, batch_B: np.ndarray, epoch: int) -> Features:
         prompts_B = self._prompt.expand(len(batch_B), *self._prompt.shape)
-        if self._hidden is not None:
-            assert isinstance(self._kind, TokenPrompt)
-            return self._kind.features_from(_rows_of(self._hidden, torch.from_numpy(batch_B)), prompts_B)
+        if self._lower is not None:
+            return self._lower.rows(torch.from_numpy(batch_B)).features(prompts_B)
         images_B3PP = self._images_N3PP[torch.from_numpy(batch_B)]
         if self._config.shift_px or self._config.flip:
             images_B3PP = torch.stack(
-                [
-                    self._augmented(image, self._ids[row], number)
-                    for image, row in zip(images_B3PP, batch_B, strict=True)
-                ]
+                [self._augmented(image, self._ids[row], epoch) for image, row in zip(images_B3PP, batch_B, strict=True)]
             )
         return self._kind.features(self._backbone.normalise(images_B3PP), prompts_B)
 
-    def _augmented(self, image_3PP: Tensor, sample_id: str, number: int) -> Tensor:
-        drawn = draw(self._seed, "augment", number, sample_id)
-        reach = 2 * self._config.shift_px + 1
-        down, right = (int.from_bytes(drawn[at : at + 8], "big") % reach for at in (0, 8))
+    def _augmented(self, image_3PP: Tensor, sample_id: str, epoch: int) -> Tensor:
+        drawn = draw(self._seed, "augment", epoch, sample_id)
         margin = self._config.shift_px
+        down, right = (int.from_bytes(drawn[start : start + 8], "big") % (2 * margin + 1) for start in (0, 8))
         size = image_3PP.shape[-1]
         padded = nn.functional.pad(image_3PP, (margin, margin, margin, margin))
         shifted = padded[:, down : down + size, right : right + size]
         return shifted.flip(-1) if self._config.flip and drawn[16] & 1 else shifted
 
-    def _lower_blocks(self) -> Hidden:
-        """The blocks below the prompt, once for every row."""
-        assert isinstance(self._kind, TokenPrompt)
+    def _lower_part(self) -> LowerPart:
+        """All rows at the point where the prompt enters, computed once for all epochs."""
         size = self._config.batch_rows
         with torch.no_grad():
-            parts = [
+            first, *others = (
                 self._kind.lower(self._backbone.normalise(self._images_N3PP[start : start + size]))
                 for start in range(0, len(self._images_N3PP), size)
-            ]
-        return Hidden(
-            torch.cat([part.tokens_NSD for part in parts]),
-            self._kind.enters_at,
-            collected=tuple(torch.cat(columns) for columns in zip(*(part.collected for part in parts), strict=True)),
-            routing_NR=None if parts[0].routing_NR is None else torch.cat([_routing(part) for part in parts]),
-        )
+            )
+        return first.joined(others)
 
     def _optimiser(self) -> torch.optim.Optimizer:
         groups = [{"params": [self._prompt], "peak": self._config.learning_rate}, *self._objective.groups()]
         return torch.optim.AdamW(groups, lr=0.0, weight_decay=self._config.weight_decay, foreach=False)
-
-    def _set_rates(self, optimiser: torch.optim.Optimizer, step: int) -> None:
-        """Half a cosine over the cluster's own steps."""
-        share = 0.5 * (1 + math.cos(math.pi * step / self._steps))
-        for group in optimiser.param_groups:
-            group["lr"] = group["peak"] * share
-
-
-def _rows_of(hidden: Hidden, batch_B: Tensor) -> Hidden:
-    return Hidden(
-        hidden.tokens_NSD[batch_B],
-        hidden.block,
-        collected=tuple(part[batch_B] for part in hidden.collected),
-        routing_NR=None if hidden.routing_NR is None else hidden.routing_NR[batch_B],
-    )
-
-
-def _routing(hidden: Hidden) -> Tensor:
-    assert hidden.routing_NR is not None
-    return hidden.routing_NR

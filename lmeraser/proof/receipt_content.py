@@ -1,4 +1,4 @@
-"""What a receipt must say to mean anything, whoever signed it: its fields, their order in time, what was changed."""
+"""The content of a receipt: which fields it must have, and how they must agree, whoever signed it."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from pydantic.dataclasses import dataclass as checked
 from lmeraser.errors import ReceiptError
 from lmeraser.hashing import canonical_json
 from lmeraser.json_keys import repeated_key
+from lmeraser.state.layout import rows_part
 
 FORMAT = 1
 _STRICT = ConfigDict(strict=True, extra="ignore")
@@ -65,17 +66,17 @@ _RECEIPT = TypeAdapter(_Receipt)
 
 
 @dataclass(frozen=True)
-class Told:
-    """What a receipt says, for one who reads it.
+class ReceiptSummary:
+    """What a receipt says, for people.
 
     Attributes:
         deletion, store: ids of the deletion and of the store.
-        covered: how many rows it is about; 0 where the store held nothing of what was named.
-        rows: how many of them it erased itself; the others were erased by deletions before it.
+        covered: how many rows it is about; 0 if the store had no row of those that were named.
+        rows: how many of them this deletion erased; earlier deletions erased the others.
         subjects: how many of the named subjects had rows.
-        unknown: how many of the named ids had none.
+        unknown: how many of the named ids matched no row.
         clusters: how many clusters held the rows that it erased.
-        accepted_at, erased_at, completed_at: ISO 8601, UTC; the last None while it is only erased.
+        accepted_at, erased_at, completed_at: ISO 8601, UTC; ``completed_at`` is None while it is only erased.
     """
 
     deletion: str
@@ -91,27 +92,27 @@ class Told:
 
 
 def parse_receipt(data: bytes) -> dict[str, Any]:
-    """The receipt in a file, unchecked but for its form.
+    """Parse a receipt file; nothing but its form is checked.
 
     Raises:
-        ReceiptError: when it is no JSON object, or a key stands twice in it: readers would take one or the other.
+        ReceiptError: when it is not a JSON object, or has a key twice, which readers could understand differently.
     """
     try:
-        value = json.loads(data, object_pairs_hook=_once, parse_constant=_no_number)
+        value = json.loads(data, object_pairs_hook=_object, parse_constant=_refuse_constant)
     except RecursionError as error:
         raise ReceiptError("it is not a receipt: its JSON is nested too deep") from error
     except ValueError as error:
         raise ReceiptError(f"it is not JSON: {error}") from error
     if not isinstance(value, dict):
-        raise ReceiptError("it is not a receipt: a JSON object is one")
+        raise ReceiptError("it is not a receipt, which is a JSON object")
     return value
 
 
-def read_content(receipt: Mapping[str, Any]) -> Told:
+def read_content(receipt: Mapping[str, Any]) -> ReceiptSummary:
     """What the receipt says.
 
     Raises:
-        ReceiptError: when a field is missing or of another kind, or the fields contradict each other.
+        ReceiptError: when a field is missing or has the wrong type, or fields contradict each other.
     """
     number = receipt.get("format")
     if number != FORMAT or isinstance(number, bool):
@@ -120,11 +121,11 @@ def read_content(receipt: Mapping[str, Any]) -> Told:
         content = _RECEIPT.validate_json(canonical_json(dict(receipt)))
     except ValidationError as error:
         first = error.errors()[0]
-        place = ".".join(map(str, first["loc"]))
-        raise ReceiptError(f"the receipt's {place} is not as it should be: {first['msg']}") from error
-    for problem in (*_in_time(content), *_in_change(content)):
+        field = ".".join(map(str, first["loc"]))
+        raise ReceiptError(f"the receipt's {field} is not valid: {first['msg']}") from error
+    for problem in (*_faults_in_time(content), *_faults_in_change(content)):
         raise ReceiptError(f"the receipt contradicts itself: {problem}")
-    return Told(
+    return ReceiptSummary(
         deletion=content.deletion,
         store=content.store,
         covered=len(content.samples),
@@ -138,12 +139,12 @@ def read_content(receipt: Mapping[str, Any]) -> Told:
     )
 
 
-def _in_time(content: _Receipt) -> Iterable[str]:
+def _faults_in_time(content: _Receipt) -> Iterable[str]:
     accepted, erased = _moment(content.accepted_at), _moment(content.erased_at)
     if erased < accepted:
         yield f"erased at {content.erased_at}, before it was accepted at {content.accepted_at}"
     if (content.completed_at is None) != (content.completed is None):
-        yield "it has a time of completion without a commit, or the other way round"
+        yield "it has a time of completion without a commit, or a commit without a time"
     if content.completed_at is not None and _moment(content.completed_at) < erased:
         yield f"completed at {content.completed_at}, before it was erased at {content.erased_at}"
     if content.completed is not None and content.completed.log < content.after.log:
@@ -156,7 +157,7 @@ def _in_time(content: _Receipt) -> Iterable[str]:
         yield f"completed and erased by commit {content.after.log}, but with different state roots"
 
 
-def _in_change(content: _Receipt) -> Iterable[str]:
+def _faults_in_change(content: _Receipt) -> Iterable[str]:
     before, after = content.before, content.after
     if content.rows > len(content.samples):
         yield f"{content.rows} rows, but {len(content.samples)} sample hashes"
@@ -165,18 +166,18 @@ def _in_change(content: _Receipt) -> Iterable[str]:
     if bool(content.rows) != bool(content.clusters):
         yield f"{content.rows or 'no'} rows were erased, but {len(content.clusters) or 'no'} clusters held them"
     for what, named in (("sample hash", content.samples), ("subject", content.subjects), ("cluster", content.clusters)):
-        if repeated := [one for one, count in Counter(named).items() if count > 1]:
-            yield f"the {what} {repeated[0]} stands in it twice"
-    expected = {f"rows/{key}" for key in content.clusters}
-    leaves = {path.name: path.leaf for path in before.rows}
-    left = {path.name: path.leaf for path in after.rows}
-    if leaves.keys() != expected or not left.keys() <= expected:
+        if repeated := [each for each, count in Counter(named).items() if count > 1]:
+            yield f"it has the {what} {repeated[0]} twice"
+    expected = {rows_part(key) for key in content.clusters}
+    leaves_before = {path.name: path.leaf for path in before.rows}
+    leaves_after = {path.name: path.leaf for path in after.rows}
+    if leaves_before.keys() != expected or not leaves_after.keys() <= expected:
         yield "its Merkle paths are not those of its clusters"
     if not content.clusters:
         return
     if before.root == after.root or before.log >= after.log:
-        yield "rows were erased, but the state after it is not another and later one"
-    if unchanged := [name for name, leaf in left.items() if leaves.get(name) == leaf]:
+        yield "rows were erased, but the state after is not a different and later one"
+    if unchanged := [name for name, leaf in leaves_after.items() if leaves_before.get(name) == leaf]:
         yield f"rows of {unchanged[0]} were erased, but they are the same before and after"
 
 
@@ -190,12 +191,12 @@ def _moment(text: str) -> datetime:
     return moment
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    twice = repeated_key(pairs)
-    if twice is not None:
-        raise ReceiptError(f"it is not a receipt: the key {twice!r} stands in it twice")
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    repeated = repeated_key(pairs)
+    if repeated is not None:
+        raise ReceiptError(f"it is not a receipt: it has the key {repeated!r} twice")
     return dict(pairs)
 
 
-def _no_number(text: str) -> None:
-    raise ReceiptError(f"it is not a receipt: {text} is no JSON number")
+def _refuse_constant(text: str) -> None:
+    raise ReceiptError(f"it is not a receipt: {text} is not a JSON number")

@@ -1,6 +1,6 @@
-"""Receipts: signed statements that rows were erased, checkable without the system.
+"""Receipts: signed statements that rows were erased, which anyone can check without the system.
 
-A receipt is a JSON object with a ``signature``: Ed25519 (RFC 8032) over the canonical JSON of the rest.
+A receipt is a JSON object with a ``signature``: Ed25519 (RFC 8032) over the canonical JSON of all other fields.
 """
 
 from __future__ import annotations
@@ -16,10 +16,12 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from lmeraser.errors import KeysError, ReceiptError
 from lmeraser.hashing import HashKey, canonical_json
 from lmeraser.ids import comparable
-from lmeraser.proof.receipt_content import FORMAT, Told, read_content
+from lmeraser.proof.receipt_content import FORMAT, ReceiptSummary, read_content
 from lmeraser.state.commit import Commit, Erasure
+from lmeraser.state.layout import rows_part
 from lmeraser.state.manifest import Manifest
 from lmeraser.state.merkle import MerklePath, merkle_paths
+from lmeraser.state.record_bodies import RequestBody
 
 
 def sample_hash(hash_key: HashKey, sample_id: str) -> str:
@@ -39,7 +41,7 @@ def row_hashes(hash_key: HashKey, sample_id: str, subject_id: str | None) -> fro
 
 
 def key_check(hash_key: HashKey, deletion_id: str) -> str:
-    """A keyed hash by which a receipt tells the hash key that it was written under from any other."""
+    """A keyed hash in a receipt that identifies the hash key under which it was written."""
     return hash_key.of("receipt", deletion_id)
 
 
@@ -48,10 +50,10 @@ class Coverage:
     """What a deletion covers once its rows are erased.
 
     Attributes:
-        samples, subjects: keyed hashes of the rows, and of the subjects that it named and that had rows; those that an
-            earlier deletion erased while this one waited are among them.
+        samples, subjects: keyed hashes of the rows, and of the named subjects that had rows; including those that an
+            earlier deletion erased while this one waited.
         rows: how many rows it erased itself.
-        unknown: how many of its ids named no row.
+        unknown: how many of its ids matched no row.
     """
 
     samples: tuple[str, ...]
@@ -60,12 +62,12 @@ class Coverage:
     unknown: int
 
     @staticmethod
-    def of(request: Mapping[str, Any], erasure: Erasure) -> Coverage:
-        """The coverage of a request's record and of the erasure in the commit that leaves its rows out."""
-        unknown = {*request["unknown_samples"], *request["unknown_subjects"]}
+    def of(request: RequestBody, erasure: Erasure) -> Coverage:
+        """Combine the record of the request with the erasure in the commit that left its rows out."""
+        unknown = {*request.unknown_samples, *request.unknown_subjects}
         return Coverage(
-            (*request["samples"], *erasure.samples),
-            (*request["subjects"], *erasure.subjects),
+            (*request.samples, *erasure.samples),
+            (*request.subjects, *erasure.subjects),
             erasure.rows,
             len(unknown.difference(erasure.samples, erasure.subjects)),
         )
@@ -79,11 +81,11 @@ def statement(
     times: tuple[str, str],
     sides: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """What a receipt says at "erased", unsigned.
+    """An unsigned receipt at "erased".
 
     Args:
-        manifest, hash_key: the store's.
-        deletion_id: names the deletion.
+        manifest, hash_key: of the store.
+        deletion_id: of the deletion.
         coverage: what it covers.
         times: when it was accepted and when it was erased, ISO 8601, UTC.
         sides: "clusters", "before" and "after", from :func:`sides`.
@@ -108,15 +110,15 @@ def statement(
 
 
 def sides(before: Commit, after: Commit, clusters: tuple[str, ...]) -> dict[str, Any]:
-    """The commits on either side of an erasure, as a receipt names them.
+    """The commits before and after an erasure, as a receipt describes them.
 
     Args:
-        before, after: the commit that held the rows, and the one that leaves them out.
+        before, after: the last commit with the rows, and the first one without them.
         clusters: keys of the clusters that held the rows.
 
     Returns:
-        "clusters", and for "before" and "after" the number and the root of the commit and the Merkle paths of these
-        clusters' rows, where it has them.
+        "clusters", and under "before" and "after" each commit's number, its root, and the Merkle paths of those of
+        these clusters that it has.
     """
     return {"clusters": list(clusters), "before": _side(before, clusters), "after": _side(after, clusters)}
 
@@ -126,8 +128,8 @@ def _side(commit: Commit, clusters: tuple[str, ...]) -> dict[str, Any]:
 
 
 def row_paths(leaves: Mapping[str, str], clusters: tuple[str, ...]) -> list[dict[str, Any]]:
-    """Merkle paths of these clusters' rows, where the state has them."""
-    names = [name for key in clusters if (name := f"rows/{key}") in leaves]
+    """Merkle paths of the rows of those of these clusters that the state has."""
+    names = [name for key in clusters if (name := rows_part(key)) in leaves]
     return [asdict(path) for path in merkle_paths(leaves, names)]
 
 
@@ -137,38 +139,38 @@ def sign(body: Mapping[str, Any], key: Ed25519PrivateKey) -> dict[str, Any]:
     return {**unsigned, "signature": key.sign(canonical_json(unsigned)).hex()}
 
 
-def verify_receipt(receipt: Mapping[str, Any], key: Ed25519PublicKey) -> Told:
-    """Check the signature, that the content does not contradict itself, and the Merkle paths.
+def verify_receipt(receipt: Mapping[str, Any], key: Ed25519PublicKey) -> ReceiptSummary:
+    """Check the signature, the consistency of the content, and the Merkle paths.
 
     Returns:
-        What the receipt says: a receipt that holds may say that nothing was erased.
+        What the receipt says. A valid receipt may say that nothing was erased.
 
     Raises:
-        ReceiptError: when one of them does not hold; the message says which.
+        ReceiptError: when one of the checks fails; the message says which.
     """
     unsigned = {name: value for name, value in receipt.items() if name != "signature"}
     try:
         key.verify(bytes.fromhex(str(receipt.get("signature", ""))), canonical_json(unsigned))
     except (InvalidSignature, ValueError, RecursionError) as error:
-        raise ReceiptError("the receipt's signature does not hold under this public key") from error
-    told = read_content(receipt)
+        raise ReceiptError("the receipt's signature is not valid under this public key") from error
+    summary = read_content(receipt)
     for side in ("before", "after"):
         state = receipt[side]
         for path in state["rows"]:
             siblings = tuple((where, digest) for where, digest in path["siblings"])
             if MerklePath(path["name"], path["leaf"], siblings).root() != state["root"]:
                 raise ReceiptError(f"the Merkle path of {path['name']} {side} does not lead to the state root")
-    return told
+    return summary
 
 
 def covers(receipt: Mapping[str, Any], hash_key: HashKey, identifier: str) -> bool:
-    """Whether a sample id or a subject id is among those that the receipt is about.
+    """Whether the receipt covers this sample id or subject id.
 
     Raises:
-        KeysError: when the receipt was written under another hash key, so that nothing can be said.
+        KeysError: when the receipt was written under another hash key, so that there is no answer.
     """
     if receipt.get("key_check") != key_check(hash_key, receipt["deletion"]):
-        raise KeysError("the hash key is not the one that this receipt was written under, so it tells nothing")
+        raise KeysError("the hash key is not the one that this receipt was written under, so it cannot tell")
     return (
         sample_hash(hash_key, identifier) in receipt["samples"]
         or subject_hash(hash_key, identifier) in receipt["subjects"]

@@ -1,4 +1,4 @@
-"""The whole method in one go: the state that a set of rows has, whatever came before.
+"""The state that a set of rows gives, computed from nothing else.
 
 This is the independent side of ``lmeraser verify``: it knows no commits, no owners and no subtraction.
 
@@ -8,7 +8,8 @@ Legend: N rows.
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import threading
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor
 from contextlib import contextmanager
 from typing import TypeVar
@@ -20,18 +21,19 @@ from lmeraser.hashing import HashKey
 from lmeraser.learning.heads import Statistics
 from lmeraser.learning.numerics import deterministic
 from lmeraser.learning.partition import Partition
+from lmeraser.progress import Progress
 from lmeraser.state.digests import json_digest, state_leaf
 from lmeraser.state.heads_state import HeadsState
+from lmeraser.state.layout import HEADS_PART, PARTITION_PART, rows_part, specialist_part
 from lmeraser.state.manifest import Manifest, load_manifest
 from lmeraser.state.pipeline import Pipeline, chunks
-from lmeraser.state.public_artifacts import load_pipeline
+from lmeraser.state.pipeline_loading import load_pipeline
 from lmeraser.state.rows import RowTable
 from lmeraser.state.specialist import Specialist
 from lmeraser.store import open_store
 
 _CHUNK = 128
 T = TypeVar("T")
-Report = Callable[[str, int, int], None]
 
 
 def fresh_leaves(
@@ -40,35 +42,35 @@ def fresh_leaves(
     hash_key: HashKey,
     samples: Sequence[Sample],
     workers: Executor | None = None,
-    report: Report | None = None,
+    report: Progress | None = None,
 ) -> dict[str, str]:
     """The leaves of the state root over these rows.
 
     Args:
-        method: over the store's public artifacts.
-        manifest: the store's.
-        hash_key: keys the leaves.
+        pipeline: of the store.
+        manifest: of the store.
+        hash_key: the key that the leaves are hashed under.
         samples: all rows, in any order.
-        workers: made by :func:`worker_processes`; without, everything runs here.
-        report: called with what is being done, how much of it is done, and how much there is.
+        workers: from :func:`worker_processes`; without them, everything runs in this process.
+        report: called as features and tunings are computed.
     """
     table = rows_of(pipeline, samples, workers, report)
     bits_N = table.bits(pipeline.config.seed)
     with deterministic():
         partition = pipeline.partition(table.anchors_N, bits_N)
     clusters = members(partition, table, bits_N)
-    tuned = {key: rows for key, rows in clusters.items() if len(rows) >= pipeline.config.partition.min_tuned_rows}
+    tuned = {key: rows for key, rows in clusters.items() if pipeline.config.tunes(len(rows))}
     specialists = dict(zip(tuned, specialists_of(pipeline, list(tuned.values()), workers, report), strict=True))
-    digests = {f"rows/{key}": rows.digest() for key, rows in clusters.items()}
-    digests |= {f"specialist/{key}": specialist.digest() for key, specialist in specialists.items()}
-    digests["partition"] = json_digest(partition.canonical())
-    digests["heads"] = _heads(pipeline, table, list(specialists.values())).digest()
+    digests = {rows_part(key): rows.digest() for key, rows in clusters.items()}
+    digests |= {specialist_part(key): specialist.digest() for key, specialist in specialists.items()}
+    digests[PARTITION_PART] = json_digest(partition.canonical())
+    digests[HEADS_PART] = _heads(pipeline, table, list(specialists.values())).digest()
     leaves = {name: state_leaf(hash_key, name, digest) for name, digest in digests.items()}
     return leaves | manifest.leaves(hash_key)
 
 
 def rows_of(
-    pipeline: Pipeline, samples: Sequence[Sample], workers: Executor | None = None, report: Report | None = None
+    pipeline: Pipeline, samples: Sequence[Sample], workers: Executor | None = None, report: Progress | None = None
 ) -> RowTable:
     """The samples' rows, sorted by sample id."""
     parts = list(chunks(samples, _CHUNK))
@@ -80,60 +82,63 @@ def specialists_of(
     pipeline: Pipeline,
     clusters: Sequence[RowTable],
     workers: Executor | None = None,
-    report: Report | None = None,
+    report: Progress | None = None,
     what: str = "tunings",
 ) -> list[Specialist]:
-    """Each cluster's specialist; reported as ``what``."""
+    """The specialist of each cluster, in their order; progress is reported as ``what``."""
     done = workers.map(_specialist_in_worker, clusters) if workers else map(pipeline.specialist, clusters)
     return list(_reported(done, what, len(clusters), report))
 
 
 @contextmanager
 def worker_processes(store_uri: str, count: int) -> Iterator[Executor]:
-    """Processes that have the store's method loaded."""
+    """So many processes that have the store's pipeline loaded."""
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(count, context, initializer=_load_in_worker, initargs=(store_uri,)) as executor:
         yield executor
 
 
+def use_in_worker(pipeline: Pipeline) -> None:
+    """Have the calling thread recompute with this pipeline: the initializer of an executor of threads."""
+    _worker.pipeline = pipeline
+
+
 def members(partition: Partition, table: RowTable, bits_N: np.ndarray) -> dict[str, RowTable]:
     """The rows of each cluster of the partition, by its key."""
-    keys = [
-        partition.cluster_of(anchor, bits)
-        for anchor, bits in zip(table.anchors_N.tolist(), bits_N.tolist(), strict=True)
-    ]
-    keys_N = np.array(keys, object)
+    keys_N = np.array(partition.index.keys_of(table.anchors_N, bits_N), object)
     return {cluster.key: table.where(keys_N == cluster.key) for cluster in partition.clusters}
 
 
 def _heads(pipeline: Pipeline, table: RowTable, specialists: Sequence[Specialist]) -> HeadsState:
-    classes = len(pipeline.config.labels)
+    nothing = Statistics.zero(table.features_NH.shape[1], len(pipeline.config.labels))
     with deterministic():
-        shared = Statistics.of(table.features_NH, table.labels_N, classes)
-        pooled = Statistics.zero(table.features_NH.shape[1], classes)
-        for specialist in specialists:
-            pooled = pooled + Statistics.of(specialist.features_NH, specialist.labels_N, classes)
-        return HeadsState.of(shared, pooled)
+        return HeadsState.of(Statistics.of_all([table], nothing), Statistics.of_all(specialists, nothing))
 
 
-def _reported(done: Iterable[T], what: str, total: int, report: Report | None) -> Iterator[T]:
+def _reported(done: Iterable[T], what: str, total: int, report: Progress | None) -> Iterator[T]:
     for count, value in enumerate(done, start=1):
         if report is not None:
             report(what, count, total)
         yield value
 
 
-_loaded: list[Pipeline] = []
+class _Worker(threading.local):
+    """What an executor's initializer leaves to its tasks; a worker process runs both in one thread."""
+
+    pipeline: Pipeline
+
+
+_worker = _Worker()
 
 
 def _load_in_worker(store_uri: str) -> None:
     store = open_store(store_uri)
-    _loaded.append(load_pipeline(store, load_manifest(store)))
+    use_in_worker(load_pipeline(store, load_manifest(store)))
 
 
 def _rows_in_worker(samples: list[Sample]) -> RowTable:
-    return _loaded[0].rows(samples)
+    return _worker.pipeline.rows(samples)
 
 
 def _specialist_in_worker(rows: RowTable) -> Specialist:
-    return _loaded[0].specialist(rows)
+    return _worker.pipeline.specialist(rows)

@@ -1,4 +1,4 @@
-"""Verification: is the state what the remaining rows give, byte for byte?"""
+"""Verification: is the stored state what the remaining rows give, byte for byte?"""
 
 from __future__ import annotations
 
@@ -9,14 +9,17 @@ from dataclasses import dataclass
 from lmeraser.data import Sample, check_samples
 from lmeraser.errors import ConfigError, DataError, NotReadyError, ObjectCorruptError, ObjectMissingError
 from lmeraser.hashing import HashKey
-from lmeraser.proof.recompute import Report, fresh_leaves, rows_of, specialists_of, worker_processes
-from lmeraser.state.commit import ClusterEntry, Commit
+from lmeraser.progress import Progress
+from lmeraser.proof.recompute import fresh_leaves, rows_of, specialists_of, worker_processes
+from lmeraser.state.commit import ClusterEntry, Commit, newest_commit
 from lmeraser.state.digests import state_leaf
 from lmeraser.state.heads_state import HeadsState
+from lmeraser.state.layout import HEADS_PART, PARTITION_PART, rows_part, specialist_part
 from lmeraser.state.log import Log
 from lmeraser.state.manifest import Manifest, load_manifest
 from lmeraser.state.merkle import merkle_root
-from lmeraser.state.public_artifacts import load_pipeline
+from lmeraser.state.pipeline import Pipeline
+from lmeraser.state.pipeline_loading import load_pipeline
 from lmeraser.state.rows import RowTable
 from lmeraser.state.specialist import Specialist
 from lmeraser.store import Store
@@ -24,14 +27,14 @@ from lmeraser.store import Store
 
 @dataclass(frozen=True)
 class Verification:
-    """What a recomputation found.
+    """The result of a recomputation.
 
     Attributes:
-        equal: whether the stored state is the fresh one.
+        equal: whether the stored state equals the recomputed one.
         state_root: root over what the store's objects really contain.
         fresh_root: root over what the remaining rows give.
         differing: the parts of the state that differ, such as ``specialist/<cluster>``.
-        awaiting: clusters that still await a tuning; while there are any, the state is not final.
+        awaiting: clusters that still await tuning; while there are any, the state is not final.
         rows: how many rows were recomputed.
     """
 
@@ -45,13 +48,13 @@ class Verification:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The leaves of the state root three times over.
+    """The leaves of the state root from three sources.
 
     Attributes:
-        stored: of what the store's objects really contain; an unreadable object has its error instead.
-        fresh: of what the remaining rows give.
-        committed: of what the newest commit says.
-        awaiting: clusters that still await a tuning.
+        stored: from what the store's objects really contain; an unreadable object has its error instead.
+        fresh: from the remaining rows.
+        committed: from the newest commit.
+        awaiting: clusters that still await tuning.
         rows: how many rows were recomputed.
     """
 
@@ -63,23 +66,23 @@ class Comparison:
 
     @property
     def differing(self) -> tuple[str, ...]:
-        """The parts of the state of which the three do not agree."""
+        """The parts of the state on which the three disagree."""
         differing = {name for name in {*self.stored, *self.fresh} if self.stored.get(name) != self.fresh.get(name)}
         differing |= {name for name in self.stored if self.stored[name] != self.committed.get(name)}
         return tuple(sorted(differing))
 
 
-def newest_commit(log: Log) -> Commit:
+def current_commit(log: Log) -> Commit:
     """Check the log's chain, and read its newest commit.
 
     Raises:
         LogError: when the chain is broken.
         NotReadyError: when nothing was ever committed.
     """
-    commits = [record for record in log.advance() if record.kind == "commit"]
-    if not commits:
+    commit = newest_commit(log.advance())
+    if commit is None:
         raise NotReadyError("the store holds no commit: ingest rows first")
-    return Commit.from_record(commits[-1])
+    return commit
 
 
 def verify(
@@ -87,37 +90,37 @@ def verify(
     hash_key: HashKey,
     cluster: str | None = None,
     processes: int = 1,
-    report: Report | None = None,
+    report: Progress | None = None,
 ) -> Verification:
     """Recompute the state from the remaining rows, and compare it with what the store contains.
 
-    Only ids, labels and images are taken from the store; features, partition, prompts and heads are made anew.
+    Only ids, labels and images are taken from the store; features, partition, prompts and heads are recomputed.
 
     Args:
         store: the store.
         hash_key: the key that the state's leaves are hashed under.
-        cluster: compare this cluster only (its rows and its specialist).
+        cluster: compare only the rows and the specialist of this cluster; None for the whole state.
         processes: how many processes recompute.
-        report: see fresh_leaves.
+        report: called as features and tunings are computed.
 
     Raises:
         NotReadyError: when nothing was ever committed.
         ConfigError: when there is no such cluster.
         FingerprintError: when the numerics here are not the store's.
         KeysError: when the hash key is not the store's.
-        ObjectMissingError: when a row file is gone.
-        ObjectCorruptError: when a row file cannot be read, or holds what no ingest takes.
+        ObjectMissingError: when a row file is missing.
+        ObjectCorruptError: when a row file cannot be read, or holds rows that no ingest would accept.
     """
     with worker_processes(store.uri, processes) as workers:
-        found = compare(store, hash_key, workers, cluster, report)
-    differing = found.differing
+        comparison = compare(store, hash_key, workers, cluster, report)
+    differing = comparison.differing
     return Verification(
         equal=not differing,
-        state_root=merkle_root(found.stored),
-        fresh_root=merkle_root(found.fresh),
+        state_root=merkle_root(comparison.stored),
+        fresh_root=merkle_root(comparison.fresh),
         differing=differing,
-        awaiting=found.awaiting,
-        rows=found.rows,
+        awaiting=comparison.awaiting,
+        rows=comparison.rows,
     )
 
 
@@ -126,11 +129,11 @@ def compare(
     hash_key: HashKey,
     workers: Executor,
     cluster: str | None = None,
-    report: Report | None = None,
+    report: Progress | None = None,
 ) -> Comparison:
-    """The leaves behind :func:`verify`, recomputed by these workers; raises what verify raises."""
+    """The leaves behind :func:`verify`, recomputed by these workers. Raises the same errors."""
     manifest = load_manifest(store)
-    commit = newest_commit(Log(store))
+    commit = current_commit(Log(store))
     manifest.check_hash_key(commit.fixed_leaves, hash_key)
     pipeline = load_pipeline(store, manifest)
     entries = _chosen(commit, cluster)
@@ -140,20 +143,24 @@ def compare(
         fresh = fresh_leaves(pipeline, manifest, hash_key, samples, workers, report)
     else:
         stored = _entry_leaves(store, hash_key, entries[0])
-        rows = rows_of(pipeline, samples, workers, report)
-        fresh = {f"rows/{cluster}": state_leaf(hash_key, f"rows/{cluster}", rows.digest())}
-        if len(rows) >= pipeline.config.partition.min_tuned_rows:
-            name = f"specialist/{cluster}"
-            specialist = specialists_of(pipeline, [rows], workers, report)[0]
-            fresh[name] = state_leaf(hash_key, name, specialist.digest())
-    smallest = manifest.config.partition.min_tuned_rows
+        fresh = _fresh_leaves_of(pipeline, hash_key, cluster, rows_of(pipeline, samples, workers, report), workers)
     return Comparison(
         stored=stored,
         fresh=fresh,
         committed=commit.leaves(),
-        awaiting=tuple(entry.key for entry in entries if entry.state(smallest) == "awaits tuning"),
+        awaiting=tuple(entry.key for entry in entries if entry.state(manifest.config.tunes) == "awaits tuning"),
         rows=len(samples),
     )
+
+
+def _fresh_leaves_of(
+    pipeline: Pipeline, hash_key: HashKey, cluster: str, rows: RowTable, workers: Executor
+) -> dict[str, str]:
+    """The leaves of one cluster, recomputed from its rows."""
+    digests = {rows_part(cluster): rows.digest()}
+    if pipeline.config.tunes(len(rows)):
+        digests[specialist_part(cluster)] = specialists_of(pipeline, [rows], workers)[0].digest()
+    return {name: state_leaf(hash_key, name, digest) for name, digest in digests.items()}
 
 
 def _chosen(commit: Commit, cluster: str | None) -> tuple[ClusterEntry, ...]:
@@ -173,16 +180,16 @@ def _samples(store: Store, entry: ClusterEntry, labels: tuple[str, ...]) -> list
     try:
         return list(check_samples(samples, labels, skip_bad=False))
     except DataError as error:
-        raise ObjectCorruptError(f"{entry.rows_object} holds rows that no ingest would have taken: {error}") from error
+        raise ObjectCorruptError(f"{entry.rows_object} holds rows that no ingest would accept: {error}") from error
 
 
 def _stored_leaves(store: Store, manifest: Manifest, hash_key: HashKey, commit: Commit) -> dict[str, str]:
-    leaves = manifest.leaves(hash_key) | {"partition": commit.partition_leaf}
+    leaves = manifest.leaves(hash_key) | {PARTITION_PART: commit.partition_leaf}
     try:
         heads = HeadsState.from_safetensors(store.get(commit.heads_object), commit.heads_object)
-        leaves["heads"] = state_leaf(hash_key, "heads", heads.digest())
+        leaves[HEADS_PART] = state_leaf(hash_key, HEADS_PART, heads.digest())
     except (ObjectMissingError, ObjectCorruptError) as error:
-        leaves["heads"] = str(error)
+        leaves[HEADS_PART] = str(error)
     for entry in commit.clusters:
         leaves |= _entry_leaves(store, hash_key, entry)
     return leaves

@@ -1,7 +1,7 @@
 """Canonical digests, and the keyed leaves of the state root.
 
-Digests are over content (names, dtypes, shapes, bytes), never over container files: the same table or
-tensors give different Parquet and safetensors bytes.
+Digests are over content (names, dtypes, shapes, bytes) and never over container files, because the same table or
+tensors can be written as different Parquet or safetensors bytes.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def tensor_digest(tensors: Mapping[str, np.ndarray]) -> str:
 def state_leaf(hash_key: HashKey, name: str, digest: str) -> str:
     """The keyed digest of one part of the state: a leaf of the state root.
 
-    It is keyed, because a plain digest of a deterministic state would let anyone who holds the other
-    rows test whether a candidate row was among them.
+    It is keyed, because a plain digest of a deterministic state would let anyone who has the other rows test whether
+    a candidate row was among them.
     """
     return hash_key.of("state", name, digest)

@@ -1,4 +1,4 @@
-"""Everything besides the inputs that can change a result's bits."""
+"""The fingerprint of the numerics: everything besides the inputs that can change a result's bits."""
 
 from __future__ import annotations
 
@@ -8,19 +8,20 @@ from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 
-from lmeraser.errors import FingerprintError
+from lmeraser.config import BackboneConfig
+from lmeraser.errors import BackboneError, FingerprintError
 
 _LIBRARIES = ("numpy", "pillow", "scipy", "timm", "torch")
 
 
 def fingerprint(feature_batch: int, accelerator: str = "") -> dict[str, str]:
-    """What the bits of every result hang on besides the inputs: processor, libraries, threads, dtype.
+    """Everything besides the inputs that can change a result's bits: processor, libraries, threads, dtype.
 
     Args:
         feature_batch: rows in one batch of the feature extraction.
-        accelerator: the GPU's name; empty where rows stay on the CPU.
+        accelerator: name of the GPU; empty on the CPU.
     """
-    # Owners need the digests alone, and FAISS with its CUDA kernels takes 100 MB of a process.
+    # Imported here: an owner does not need FAISS, which takes 100 MB per process with its CUDA kernels.
     import faiss
 
     return {
@@ -34,8 +35,24 @@ def fingerprint(feature_batch: int, accelerator: str = "") -> dict[str, str]:
     }
 
 
+def accelerator_name(config: BackboneConfig) -> str:
+    """The name of the GPU that extracts features; empty on the CPU.
+
+    Raises:
+        BackboneError: when the configuration asks for a GPU and this process has none.
+    """
+    if config.device == "cpu":
+        return ""
+    # Imported here: an owner that erases needs no torch.
+    import torch
+
+    if not torch.cuda.is_available():
+        raise BackboneError("backbone.device is cuda, but this process has no GPU")
+    return str(torch.cuda.get_device_name())
+
+
 def check_fingerprint(stored: Mapping[str, str], here: Mapping[str, str]) -> None:
-    """Refuse to compute where the bits may come out otherwise.
+    """Refuse to compute under numerics that may give other bits.
 
     Raises:
         FingerprintError: when the two differ; the message names what differs.
@@ -46,11 +63,11 @@ def check_fingerprint(stored: Mapping[str, str], here: Mapping[str, str]) -> Non
         if stored.get(name) != here.get(name)
     ]
     if differing:
-        raise FingerprintError("the store was made under other numerics: " + "; ".join(differing))
+        raise FingerprintError("the store was created under other numerics: " + "; ".join(differing))
 
 
 def _processor() -> str:
-    """Model and instruction sets, because math libraries choose their kernels by both."""
+    """Model and instruction sets: math libraries choose their kernels by both."""
     fields: dict[str, str] = {}
     info = Path("/proc/cpuinfo")
     for line in info.read_text().splitlines() if info.exists() else ():

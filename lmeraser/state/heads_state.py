@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from typing import Self
 
 import numpy as np
 
-from lmeraser.errors import ObjectCorruptError
 from lmeraser.learning.heads import Head, Statistics, solve
-from lmeraser.state.digests import tensor_digest
-from lmeraser.state.tensors import tensors_from_bytes, tensors_to_bytes
+from lmeraser.state.tensors import TensorObject
 
 
 @dataclass(frozen=True)
-class HeadsState:
-    """Sums over all rows, and what follows from them.
+class HeadsState(TensorObject):
+    """Sums over all rows, and the heads that follow from them.
 
     Attributes:
-        shared: statistics of the un-prompted features of all rows.
-        pooled: statistics of the prompted features of the rows whose cluster has a specialist.
+        shared: statistics of the features of all rows under the public prompt, or under none where the store has none.
+        pooled: statistics of the features under their own cluster's prompt, of all rows whose cluster has a specialist.
         shared_head, pooled_head: the heads solved from them.
     """
 
@@ -30,12 +30,12 @@ class HeadsState:
 
     @staticmethod
     def of(shared: Statistics, pooled: Statistics) -> HeadsState:
-        """Solve both heads side by side, each on a thread of its own."""
+        """Solve both heads, in two threads."""
         with ThreadPoolExecutor(2) as threads:
             return HeadsState(shared, pooled, *threads.map(solve, (shared, pooled)))
 
     def with_pooled(self, pooled: Statistics) -> HeadsState:
-        """The heads after specialists changed: only the pooled head is solved anew."""
+        """The heads after specialists changed; only the pooled head is solved again."""
         return replace(self, pooled=pooled, pooled_head=solve(pooled))
 
     @staticmethod
@@ -44,33 +44,18 @@ class HeadsState:
         nothing = Statistics.zero(head_dim, classes)
         return HeadsState.of(nothing, nothing)
 
-    def digest(self) -> str:
-        """SHA-256 over the content."""
-        return tensor_digest(self._tensors())
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, np.ndarray]) -> Self:
+        """The heads from their tensors. Raises KeyError when one is missing, ValueError when one is malformed."""
+        return cls(
+            Statistics.from_tensors(tensors, "shared."),
+            Statistics.from_tensors(tensors, "pooled."),
+            _head_from(tensors, "shared_head."),
+            _head_from(tensors, "pooled_head."),
+        )
 
-    def to_safetensors(self) -> bytes:
-        """The state as a safetensors file."""
-        return tensors_to_bytes(self._tensors())
-
-    @staticmethod
-    def from_safetensors(data: bytes, name: str) -> HeadsState:
-        """Read what :meth:`to_safetensors` wrote; ``name`` is for the message.
-
-        Raises:
-            ObjectCorruptError: when the bytes are not such a file.
-        """
-        tensors = tensors_from_bytes(data, name)
-        try:
-            return HeadsState(
-                Statistics.from_tensors(tensors, "shared."),
-                Statistics.from_tensors(tensors, "pooled."),
-                _head_from(tensors, "shared_head."),
-                _head_from(tensors, "pooled_head."),
-            )
-        except (KeyError, ValueError) as error:
-            raise ObjectCorruptError(f"{name} is not a heads file: it lacks {error}") from error
-
-    def _tensors(self) -> dict[str, np.ndarray]:
+    def tensors(self) -> dict[str, np.ndarray]:
+        """The tensors by name."""
         return {
             **self.shared.tensors("shared."),
             **self.pooled.tensors("pooled."),
@@ -88,6 +73,6 @@ def _head_tensors(head: Head, prefix: str) -> dict[str, np.ndarray]:
     }
 
 
-def _head_from(tensors: dict[str, np.ndarray], prefix: str) -> Head:
+def _head_from(tensors: Mapping[str, np.ndarray], prefix: str) -> Head:
     penalty, unexplained = (float(tensors[f"{prefix}{name}"].item()) for name in ("penalty", "unexplained"))
     return Head(tensors[f"{prefix}weight_HC"], tensors[f"{prefix}bias_C"], penalty, unexplained)

@@ -1,7 +1,7 @@
-"""The hash key and the signing key. They never lie in the store.
+"""The hash key and the signing key. They are never in the store.
 
 A key folder holds ``hash.key`` (64 hex digits), ``signing-key.pem`` (Ed25519, PKCS8) and
-``signing-key.pub.pem``. The private ones are 0600. ``LMERASER_HASH_KEY`` stands in for ``hash.key``.
+``signing-key.pub.pem``. The private ones have mode 0600. ``LMERASER_HASH_KEY`` overrides ``hash.key``.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ KEYS_VARIABLE = "LMERASER_KEYS"
 
 
 def default_folder() -> Path:
-    """The key folder that is used when none is named: ``$LMERASER_KEYS``, else ``~/.lmeraser/keys``.
+    """The default key folder: ``$LMERASER_KEYS`` if set, otherwise ``~/.lmeraser/keys``.
 
     Raises:
-        ConfigError: when the home folder is not known.
+        ConfigError: when the home folder is unknown.
     """
     try:
         return local_path(os.environ.get(KEYS_VARIABLE) or "~/.lmeraser/keys")
@@ -41,18 +41,18 @@ def default_folder() -> Path:
 
 
 def init_keys(folder: Path) -> None:
-    """Make both keys.
+    """Create both keys.
 
     Raises:
-        KeysError: when the folder cannot be made, or holds keys already; they are never overwritten, because
-            receipts and the record of erased ids hang on them.
+        KeysError: when the folder cannot be created, or holds keys already. Keys are never overwritten, because
+            receipts and the record of erased ids depend on them.
     """
     if (folder / "hash.key").exists() or (folder / "signing-key.pem").exists():
         raise KeysError(f"{folder} holds keys already; they are not replaced")
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:
-        raise KeysError(f"cannot make the key folder {folder}: {error.strerror}") from error
+        raise KeysError(f"cannot create the key folder {folder}: {error.strerror}") from error
     signing_key = Ed25519PrivateKey.generate()
     _write_private(folder / "hash.key", secrets.token_hex(32).encode() + b"\n")
     _write_private(
@@ -62,7 +62,7 @@ def init_keys(folder: Path) -> None:
 
 
 def load_hash_key(folder: Path) -> HashKey:
-    """The hash key from the environment, else from the folder.
+    """The hash key from the environment, otherwise from the folder.
 
     Raises:
         KeysError: when there is none, or it is not 64 hex digits, or others may read its file.
@@ -136,7 +136,7 @@ def read_private(path: Path) -> bytes:
         mode = path.stat().st_mode
         data = path.read_bytes()
     except OSError as error:
-        raise KeysError(f"cannot read {path}: {error.strerror}; `lmeraser keys init` makes keys") from error
+        raise KeysError(f"cannot read {path}: {error.strerror}; `lmeraser keys init` creates keys") from error
     if mode & 0o077:
         raise KeysError(f"{path} may be read by others (mode {mode & 0o777:04o}); allowed is 0600")
     return data

@@ -1,7 +1,7 @@
-"""The numbered, hash-chained log: the only truth about what was asked and what is current.
+"""The numbered, hash-chained log: the single source of truth about what was requested and what is current.
 
-Record n is the object ``log/<n>.json``, put if absent; it carries the SHA-256 of record n-1. Bodies
-hold keyed hashes only, never ids.
+Record n is the object ``log/<n>.json``, written only if absent; it contains the SHA-256 of record n-1. Bodies contain
+keyed hashes only, never ids. Their fields are in :mod:`lmeraser.state.record_bodies`.
 """
 
 from __future__ import annotations
@@ -11,11 +11,12 @@ import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any, Literal
 
+from lmeraser.clock import utc_now
 from lmeraser.errors import FencedError, LogError, ObjectMissingError, StoreError
 from lmeraser.hashing import canonical_json
+from lmeraser.state.layout import LOG, record_object
 from lmeraser.store import Store
 
 Kind = Literal["term", "request", "commit", "erased", "attempt", "completed", "failed", "retry"]
@@ -29,11 +30,11 @@ class Record:
 
     Attributes:
         number: 1, 2, 3, …
-        kind: what the body says.
+        kind: what the body is about.
         term: number of the coordinator start that wrote it.
         previous: SHA-256 of the record before it, as hex digits.
         at: when it was written, ISO 8601, UTC.
-        body: what happened.
+        body: what happened, as a JSON object.
         digest: SHA-256 of this record's bytes, as hex digits.
     """
 
@@ -48,17 +49,17 @@ class Record:
 
 @dataclass(frozen=True)
 class Position:
-    """For which term a process works, and the last record that it was told of."""
+    """The term that a process works for, and the number of the last record that it knows."""
 
     term: int
     number: int
 
 
 class Log:
-    """Reads and appends records. The position is the last record that this object has seen."""
+    """Reads and appends records. Its position is the last record that it has seen."""
 
     def __init__(self, store: Store, head: Record | None = None) -> None:
-        """Begin before the first record, or at ``head``, the last one that another object has seen."""
+        """Begin before the first record, or at ``head``, the last one that another Log has seen."""
         self._store = store
         self._head = head
 
@@ -68,11 +69,11 @@ class Log:
         return self._head
 
     def advance(self) -> list[Record]:
-        """Read the records that others have added since, oldest first, and move the position there.
+        """Read the records that were added since, oldest first, and move the position to the last one.
 
         Raises:
-            LogError: when the chain does not hold.
-            StoreError: when the last record seen is out of sight, so that nothing can be said about newer ones.
+            LogError: when the chain is broken.
+            StoreError: when the last record seen cannot be found any more, so that nothing is known about newer ones.
         """
         added: list[Record] = []
         if self._head is None:
@@ -89,10 +90,10 @@ class Log:
         return added
 
     def next(self) -> Record | None:
-        """Read the one record after the position, and move there; None when there is none, or it is out of sight.
+        """Read the record after the position, and move there; None when there is none, or it cannot be found.
 
         Raises:
-            LogError: when the chain does not hold.
+            LogError: when the chain is broken.
         """
         record = _read(self._store, (self._head.number if self._head else 0) + 1)
         if record is not None:
@@ -101,13 +102,13 @@ class Log:
         return record
 
     def check_in_sight(self) -> None:
-        """Check that the last record seen can be seen still: a folder that is not mounted has no newer record either.
+        """Check that the last record seen is still there: in a folder that is not mounted, newer ones look absent too.
 
         Raises:
-            StoreError: when it cannot.
+            StoreError: when it is not.
         """
-        if self._head is not None and not self._store.exists(record_name(self._head.number)):
-            raise StoreError(f"log record {self._head.number}, which was there, cannot be seen in {self._store.uri}")
+        if self._head is not None and not self._store.exists(record_object(self._head.number)):
+            raise StoreError(f"log record {self._head.number} was in {self._store.uri} and is missing now")
 
     def record(self, number: int) -> Record:
         """The record with this number.
@@ -124,28 +125,28 @@ class Log:
         """Add a record after the position.
 
         Raises:
-            LostRaceError: when another process has added one there first; advance, and decide again.
+            LostRaceError: when another process has added one there first: call advance, and decide again.
         """
         number = self._head.number + 1 if self._head else 1
         previous = self._head.digest if self._head else GENESIS
         data = canonical_json(
             {"number": number, "kind": kind, "term": term, "previous": previous, "at": self.now(), "body": body}
         )
-        self._store.put_if_absent(record_name(number), data)
+        self._store.put_if_absent(record_object(number), data)
         self._head = _parse(number, data)
         return self._head
 
     def now(self) -> str:
-        """The time, ISO 8601 in UTC; never earlier than the last record seen, whatever the machine's clock says."""
-        now = datetime.now(UTC).isoformat(timespec="milliseconds")
+        """The time, ISO 8601 in UTC; never earlier than the last record seen, even if the machine's clock goes back."""
+        now = utc_now()
         return max(now, self._head.at) if self._head else now
 
     def _all_listed(self) -> Iterator[Record]:
-        names = self._store.names("log/")
+        names = self._store.names(LOG)
         for number, name in enumerate(names, start=1):
-            if name != record_name(number):
+            if name != record_object(number):
                 raise LogError(f"log record {number} is missing: found {name} in its place")
-        # A bucket takes tens of milliseconds for each, and a start must not wait for them one after the other.
+        # A bucket takes tens of milliseconds per record, and a start must not wait for them one by one.
         with ThreadPoolExecutor(_READERS) as readers:
             numbers = range(1, len(names) + 1)
             for number, record in enumerate(readers.map(lambda each: _read(self._store, each), numbers), start=1):
@@ -155,10 +156,10 @@ class Log:
 
 
 def check_term(store: Store, position: Position) -> None:
-    """Check that nobody has taken the store over: a look at the records after the position.
+    """Check that no coordinator has taken over: read the records after the position.
 
     Raises:
-        FencedError: when a record of a later term is among them.
+        FencedError: when one of them is of a later term.
     """
     number = position.number + 1
     while (record := _read(store, number)) is not None:
@@ -167,14 +168,9 @@ def check_term(store: Store, position: Position) -> None:
         number += 1
 
 
-def record_name(number: int) -> str:
-    """The name of a record's object."""
-    return f"log/{number:010d}.json"
-
-
 def _read(store: Store, number: int) -> Record | None:
     try:
-        return _parse(number, store.get(record_name(number)))
+        return _parse(number, store.get(record_object(number)))
     except ObjectMissingError:
         return None
 

@@ -1,4 +1,4 @@
-"""``store.json``: what a store is, written once when it is made."""
+"""``store.json``: the unchanging part of a store, written once when the store is created."""
 
 from __future__ import annotations
 
@@ -21,13 +21,12 @@ from lmeraser.errors import (
 )
 from lmeraser.hashing import HashKey, canonical_json
 from lmeraser.state.digests import json_digest, state_leaf, tensor_digest
+from lmeraser.state.layout import MANIFEST, RESTORING, public_part
 from lmeraser.state.tensors import tensors_from_bytes
 from lmeraser.store import Store
 from lmeraser.store.location import SCHEME
 
 FORMAT = 7
-NAME = "store.json"
-RESTORING = "restoring.json"
 _LEASE_IN_A_FOLDER_S = 0.4
 _LEASE_IN_A_BUCKET_S = 2.0
 
@@ -37,14 +36,14 @@ class Manifest:
     """The unchanging part of a store.
 
     Attributes:
-        store_id: tells stores apart; part of the owners' names.
-        config: the configuration that decides the state.
-        public: names of the public artifacts' objects by part ("backbone", "partition", "features" and,
-            where there is a public prompt, "prompt").
+        store_id: identifies the store; part of the names of its actors.
+        config: the part of the configuration that determines the state.
+        public: names of the public artifacts' objects: "backbone", "partition", "features" and, if there is a public
+            prompt, "prompt".
         public_digests: their digests.
-        fingerprint: the numerics that the store was made with.
-        lease_s: seconds for which a replica may answer after it asked whether anything newer was erased, and which
-            every erasure waits. Replicas and coordinator take it from here, so that they never disagree.
+        fingerprint: the numerics that the store was created with.
+        lease_s: seconds for which a replica may answer after it has checked that nothing newer was erased. Every
+            erasure waits that long. Replicas and coordinator read it from here, so that they never disagree.
     """
 
     store_id: str
@@ -60,42 +59,42 @@ class Manifest:
         return int(self.fingerprint["feature_batch"])
 
     def leaves(self, hash_key: HashKey) -> dict[str, str]:
-        """The leaves of the state root that no change of rows touches."""
+        """The leaves of the state root that do not depend on private rows."""
         digests = {
             "config": json_digest(asdict(self.config)),
             "fingerprint": json_digest(dict(self.fingerprint)),
-            **{f"public/{part}": digest for part, digest in self.public_digests.items()},
+            **{public_part(part): digest for part, digest in self.public_digests.items()},
         }
         return {name: state_leaf(hash_key, name, digest) for name, digest in digests.items()}
 
     def check_lease(self, wanted_s: float | None) -> None:
-        """Check that a configuration, where it names a lease, names this one.
+        """Check that a configured lease, if there is one, is this one.
 
         Raises:
-            ConfigError: when it names another.
+            ConfigError: when it is another.
         """
         if wanted_s not in (None, self.lease_s):
             raise ConfigError(
                 f"lease_s is {wanted_s:g} in the configuration and {self.lease_s:g} in the store, which keeps the one "
-                "that it was made with: leave lease_s out, or make a new store"
+                "that it was created with: remove lease_s from the configuration, or make a new store"
             )
 
     def check_hash_key(self, fixed_leaves: Mapping[str, str], hash_key: HashKey) -> None:
-        """Tell a wrong hash key from a corrupt object.
+        """Distinguish a wrong hash key from a corrupt object.
 
         Args:
-            fixed_leaves: those of a commit of this store.
+            fixed_leaves: of a commit of this store.
             hash_key: the key to check.
 
         Raises:
-            KeysError: when the commit was made under another key.
+            KeysError: when the commit was written under another key.
         """
         if self.leaves(hash_key) != dict(fixed_leaves):
             raise KeysError("the hash key is not the one that this store's log was written under")
 
 
 def default_lease_s(store: Store) -> float:
-    """The lease of a new store there: a bucket may take a second for an answer that a disk gives at once."""
+    """The lease of a new store: longer in a bucket, which may take a second for what a disk answers at once."""
     return _LEASE_IN_A_BUCKET_S if store.uri.startswith(SCHEME) else _LEASE_IN_A_FOLDER_S
 
 
@@ -107,16 +106,16 @@ def create_manifest(
     fingerprint: Mapping[str, str],
     lease_s: float,
 ) -> Manifest:
-    """Make the store.
+    """Create the store.
 
     Raises:
         StoreFormatError: when there is one already.
     """
     manifest = Manifest(uuid.uuid4().hex[:12], config, public, public_digests, fingerprint, lease_s)
     try:
-        store.put_if_absent(NAME, canonical_json({"format": FORMAT, **asdict(manifest)}))
+        store.put_if_absent(MANIFEST, canonical_json({"format": FORMAT, **asdict(manifest)}))
     except LostRaceError as error:
-        raise StoreFormatError(f"{store.uri} is a store already") from error
+        raise StoreFormatError(f"{store.uri} is already a store") from error
     return manifest
 
 
@@ -124,30 +123,34 @@ def load_manifest(store: Store, *, restoring: bool = False) -> Manifest:
     """Read ``store.json``.
 
     Args:
-        store: where it lies.
-        restoring: read it although the store is being restored.
+        store: to read from.
+        restoring: read it even while the store is being restored.
 
     Raises:
-        StoreFormatError: when there is none, or another format version wrote it.
-        UnfinishedRestoreError: when a restore of the store was begun and is not finished.
+        StoreFormatError: when there is none, or it has another format version.
+        UnfinishedRestoreError: when a restore of the store has begun and is not finished.
     """
     if not restoring and store.exists(RESTORING):
-        raise UnfinishedRestoreError(f"{store.uri} is not wholly restored: run `lmeraser restore` on it again")
+        raise UnfinishedRestoreError(f"{store.uri} is not fully restored: run `lmeraser restore` on it again")
     try:
-        value = json.loads(store.get(NAME))
+        value = json.loads(store.get(MANIFEST))
     except ObjectMissingError as error:
-        raise StoreFormatError(f"{store.uri} is not a store: it has no {NAME} (`lmeraser ingest` makes one)") from error
+        raise StoreFormatError(
+            f"{store.uri} is not a store: {MANIFEST} is missing (`lmeraser ingest` creates a store)"
+        ) from error
     except ValueError as error:
-        raise StoreFormatError(f"{store.uri}: {NAME} cannot be read: {error}") from error
-    found = value.pop("format", None) if isinstance(value, dict) else None
-    if found != FORMAT:
-        raise StoreFormatError(f"{store.uri} was written in format {found!r}; this version reads format {FORMAT}")
+        raise StoreFormatError(f"{store.uri}: {MANIFEST} cannot be read: {error}") from error
+    number = value.pop("format", None) if isinstance(value, dict) else None
+    if number != FORMAT:
+        raise StoreFormatError(f"{store.uri} was written in format {number!r}; this version reads format {FORMAT}")
     try:
         manifest = Manifest(**{**value, "config": state_config_from_json(value["config"])})
     except (KeyError, TypeError) as error:
-        raise StoreFormatError(f"{store.uri}: {NAME} lacks a part: {error}") from error
+        raise StoreFormatError(f"{store.uri}: {MANIFEST} is malformed: {error!r}") from error
     if not isinstance(manifest.lease_s, int | float) or not 0 < manifest.lease_s < float("inf"):
-        raise StoreFormatError(f"{store.uri}: {NAME} has the lease_s {manifest.lease_s!r}; allowed are seconds above 0")
+        raise StoreFormatError(
+            f"{store.uri}: {MANIFEST} has the lease_s {manifest.lease_s!r}; allowed are seconds above 0"
+        )
     return manifest
 
 
@@ -160,5 +163,5 @@ def load_part(store: Store, manifest: Manifest, part: str) -> dict[str, np.ndarr
     name = manifest.public[part]
     tensors = tensors_from_bytes(store.get(name), name)
     if tensor_digest(tensors) != manifest.public_digests[part]:
-        raise ObjectCorruptError(f"{name} does not have the digest that {store.uri} was made with")
+        raise ObjectCorruptError(f"{name} does not have the digest that {store.uri} was created with")
     return tensors

@@ -1,6 +1,7 @@
 """The state root: a Merkle tree over named leaves, and the paths that prove one leaf.
 
-Leaves and nodes are hashed under different prefixes (RFC 6962, section 2.1), so that neither passes for the other.
+Leaves and nodes are hashed under different prefixes (RFC 6962, section 2.1), so that one cannot be mistaken for the
+other.
 """
 
 from __future__ import annotations
@@ -15,12 +16,12 @@ from lmeraser.hashing import canonical_json
 
 @dataclass(frozen=True)
 class MerklePath:
-    """What leads from one leaf to the root.
+    """The way from one leaf to the root.
 
     Attributes:
         name: the part of the state, such as ``rows/<cluster>``.
         leaf: its keyed digest.
-        siblings: from the leaf upwards, each with the side on which it stands ("left" or "right").
+        siblings: from the leaf upwards, each with its side ("left" or "right").
     """
 
     name: str
@@ -43,18 +44,18 @@ class MerklePath:
 
 
 def merkle_root(leaves: Mapping[str, str]) -> str:
-    """The root over the leaves sorted by name (RFC 6962, section 2.1: leaves and nodes hash apart)."""
+    """The root over the leaves, sorted by name."""
     return _levels(leaves)[-1][0].hex()
 
 
 def merkle_paths(leaves: Mapping[str, str], names: Sequence[str]) -> list[MerklePath]:
-    """The paths of several leaves, in the order of the names; all nodes are hashed once.
+    """The paths of several leaves, in the order of the names. Each node is hashed once.
 
     Raises:
-        KeyError: when there is no such leaf.
+        KeyError: when there is no leaf of that name.
     """
     levels = _levels(leaves)
-    position = {name: place for place, name in enumerate(sorted(leaves))}
+    position = {name: index for index, name in enumerate(sorted(leaves))}
     return [MerklePath(name, leaves[name], _siblings(levels, position[name])) for name in names]
 
 
@@ -62,15 +63,15 @@ def _siblings(levels: Sequence[Sequence[bytes]], position: int) -> tuple[tuple[s
     """The siblings on the way from the leaf at this position to the root."""
     siblings: list[tuple[str, str]] = []
     for level in levels[:-1]:
-        beside = position ^ 1
-        if beside < len(level):
-            siblings.append(("left" if beside < position else "right", level[beside].hex()))
+        sibling = position ^ 1
+        if sibling < len(level):
+            siblings.append(("left" if sibling < position else "right", level[sibling].hex()))
         position //= 2
     return tuple(siblings)
 
 
 def _levels(leaves: Mapping[str, str]) -> list[list[bytes]]:
-    """Hashes level by level, leaves first. A node without a partner moves up as it is."""
+    """Hashes level by level, leaves first. A node without a sibling moves up unchanged."""
     levels = [[_leaf_hash(name, leaves[name]) for name in sorted(leaves)] or [hashlib.sha256().digest()]]
     while len(levels[-1]) > 1:
         below = levels[-1]

@@ -5,7 +5,7 @@ Legend: N rows, P pixels a side, H head features, R routing features.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import TypeVar
@@ -21,6 +21,7 @@ from lmeraser.learning.numerics import deterministic, in_fixed_batches
 from lmeraser.learning.partition import AnchorIndex, Dendrogram, Partition, cut
 from lmeraser.learning.prompts import PromptKind
 from lmeraser.learning.tuning import TuningRows, tune_prompt
+from lmeraser.progress import StepProgress
 from lmeraser.state.rows import RowTable
 from lmeraser.state.specialist import Specialist
 
@@ -58,9 +59,14 @@ class Pipeline:
         Raises:
             UndecodableImageError: when an image cannot be decoded.
         """
-        ordered = sorted(samples, key=lambda sample: sample.sample_id)
-        images_N3PP = self.decode([sample.image for sample in ordered])
-        routing_NR, head_NF = self.plain(images_N3PP)
+        samples = list(samples)
+        return self.rows_of_images(samples, self.decode(sample.image for sample in samples))
+
+    def rows_of_images(self, samples: Sequence[Sample], images_N3PP: np.ndarray) -> RowTable:
+        """The same for samples whose images are decoded already, uint8 [N, 3, P, P]."""
+        order = sorted(range(len(samples)), key=lambda row: samples[row].sample_id)
+        ordered = [samples[row] for row in order]
+        routing_NR, head_NF = self.plain(images_N3PP[order])
         with deterministic():
             return RowTable(
                 sample_ids=tuple(sample.sample_id for sample in ordered),
@@ -82,7 +88,7 @@ class Pipeline:
     def specialist(
         self,
         rows: RowTable,
-        report: Callable[[int, int], None] | None = None,
+        report: StepProgress | None = None,
         cancelled: Callable[[], bool] | None = None,
     ) -> Specialist:
         """Tune one cluster's prompt on its rows, and pass the rows through the backbone with it.
@@ -98,7 +104,7 @@ class Pipeline:
     def tuned(
         self,
         rows: TuningRows,
-        report: Callable[[int, int], None] | None = None,
+        report: StepProgress | None = None,
         cancelled: Callable[[], bool] | None = None,
     ) -> torch.Tensor:
         """A prompt tuned on these rows for the closed-form heads, from the public prompt where there is one.
@@ -106,7 +112,15 @@ class Pipeline:
         Raises:
             TuningCancelledError: when ``cancelled`` said so.
         """
-        return tune_prompt(self.backbone, self.config, rows, report, cancelled, self.public_prompt, self.feature_map)
+        return tune_prompt(
+            self.backbone,
+            self.config,
+            rows,
+            report=report,
+            cancelled=cancelled,
+            start=self.public_prompt,
+            feature_map=self.feature_map,
+        )
 
     def prompted(self, images_N3PP: np.ndarray, prompt: torch.Tensor) -> np.ndarray:
         """Prompted features on the grid, int16 [N, H], of images, uint8 [N, 3, P, P]."""

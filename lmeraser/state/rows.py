@@ -1,4 +1,4 @@
-"""The rows of one cluster: the only form in which private images are kept.
+"""Rows: the only form in which private images are stored.
 
 Legend: N rows, H head features.
 """
@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from lmeraser.errors import ObjectCorruptError
 from lmeraser.hashing import canonical_json, row_bits
 
-_MAY_LACK = "subject_id"
+_NULLABLE = "subject_id"
 
 
 def _schema(width: int) -> pa.Schema:
@@ -26,11 +26,11 @@ def _schema(width: int) -> pa.Schema:
     return pa.schema({**columns, "anchor": pa.int32(), "features": pa.list_(pa.int16(), width)})
 
 
-def _told(schema: pa.Schema) -> str:
+def _columns(schema: pa.Schema) -> str:
     return ", ".join(f"{field.name}: {field.type}" for field in schema)
 
 
-# Not shown: what a traceback or a log line quotes must hold no row.
+# No repr: what a traceback or a log line quotes must not contain a row.
 @dataclass(frozen=True, repr=False)
 class RowTable:
     """Rows sorted by sample id.
@@ -39,9 +39,9 @@ class RowTable:
         sample_ids: N ids, distinct.
         subject_ids: N ids of the persons that the rows are about, or None.
         labels_N: int64, index into the declared labels.
-        images: N encoded images, as they came.
-        anchors_N: int32, nearest anchor of the un-augmented image.
-        features_NH: int16, un-prompted head features on the grid.
+        images: N encoded images, unchanged.
+        anchors_N: int32, the anchor nearest to the image.
+        features_NH: int16, head features on the grid, under the public prompt, or under none where the store has none.
     """
 
     sample_ids: tuple[str, ...]
@@ -55,7 +55,7 @@ class RowTable:
         return len(self.sample_ids)
 
     def where(self, keep_N: np.ndarray) -> RowTable:
-        """The rows for which the mask holds, in the same order."""
+        """The rows that the mask selects, in the same order."""
         return self._at(np.flatnonzero(keep_N))
 
     def bits(self, seed: int) -> np.ndarray:
@@ -84,7 +84,7 @@ class RowTable:
         schema = _schema(self.features_NH.shape[1])
         table = pa.table([pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)], schema)
         buffer = io.BytesIO()
-        # Images are compressed already, and dictionary pages would repeat ids in a second place.
+        # Images are compressed already, and dictionary pages would write ids a second time.
         pq.write_table(table, buffer, compression="none", use_dictionary=False, write_statistics=False)
         return buffer.getvalue()
 
@@ -101,12 +101,14 @@ class RowTable:
             width = features.type.list_size
             entries = features.flatten()
             needed = [
-                column for name, column in zip(table.column_names, table.columns, strict=True) if name != _MAY_LACK
+                column for name, column in zip(table.column_names, table.columns, strict=True) if name != _NULLABLE
             ]
             nulls = entries.null_count + sum(column.null_count for column in needed)
             if nulls or table.schema.remove_metadata() != _schema(width):
-                told = f"it has {nulls} nulls and the columns {_told(table.schema)}"
-                raise ValueError(f"{told}; only {_MAY_LACK} may be null, and the columns are {_told(_schema(width))}")
+                actual = f"it has {nulls} nulls and the columns {_columns(table.schema)}"
+                raise ValueError(
+                    f"{actual}; only {_NULLABLE} may be null, and the columns are {_columns(_schema(width))}"
+                )
             return RowTable(
                 sample_ids=tuple(table.column("sample_id").to_pylist()),
                 subject_ids=tuple(table.column("subject_id").to_pylist()),

@@ -1,26 +1,26 @@
-"""A specialist: a cluster's prompt, and the prompted features of its rows.
+"""A specialist: a cluster's prompt, and the features of its rows under that prompt.
 
 Legend: N rows, H head features; a prompt is [3, P, P] (pad) or [T, D] (token).
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 
-from lmeraser.errors import ObjectCorruptError
-from lmeraser.state.digests import tensor_digest
-from lmeraser.state.tensors import tensors_from_bytes, tensors_to_bytes
+from lmeraser.state.tensors import TensorObject
 
 
 @dataclass(frozen=True)
-class Specialist:
-    """What one tuning leaves behind.
+class Specialist(TensorObject):
+    """The result of one tuning.
 
     Attributes:
         prompt: float32, one prompt.
-        features_NH: int16, prompted head features on the grid, in the order of the rows' sample ids.
+        features_NH: int16, head features on the grid under the prompt, in the order of the rows' sample ids.
         labels_N: int64, the rows' labels.
     """
 
@@ -28,26 +28,11 @@ class Specialist:
     features_NH: np.ndarray
     labels_N: np.ndarray
 
-    def digest(self) -> str:
-        """SHA-256 over the content."""
-        return tensor_digest(self._tensors())
-
-    def to_safetensors(self) -> bytes:
-        """The specialist as a safetensors file."""
-        return tensors_to_bytes(self._tensors())
-
-    @staticmethod
-    def from_safetensors(data: bytes, name: str) -> Specialist:
-        """Read what :meth:`to_safetensors` wrote; ``name`` is for the message.
-
-        Raises:
-            ObjectCorruptError: when the bytes are not such a file.
-        """
-        tensors = tensors_from_bytes(data, name)
-        try:
-            return Specialist(tensors["prompt"], tensors["features_NH"], tensors["labels_N"])
-        except KeyError as error:
-            raise ObjectCorruptError(f"{name} is not a specialist file: it lacks {error}") from error
-
-    def _tensors(self) -> dict[str, np.ndarray]:
+    def tensors(self) -> dict[str, np.ndarray]:
+        """The tensors by name."""
         return {"prompt": self.prompt, "features_NH": self.features_NH, "labels_N": self.labels_N}
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, np.ndarray]) -> Self:
+        """The specialist from its tensors. Raises KeyError when one is missing."""
+        return cls(tensors["prompt"], tensors["features_NH"], tensors["labels_N"])

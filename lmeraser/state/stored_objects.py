@@ -1,18 +1,18 @@
-"""Objects that a commit names: named, and read and compared with their keyed digests.
+"""Reading the objects that a commit names, and comparing them with their keyed digests.
 
-Every function that reads raises ObjectMissingError when the object is gone, and ObjectCorruptError when it is not what
-the commit names.
+Every function that reads raises ObjectMissingError when the object is missing, and ObjectCorruptError when its content
+does not have the digest that the commit names.
 """
 
 from __future__ import annotations
 
-import uuid
 from typing import TYPE_CHECKING
 
 from lmeraser.errors import ObjectCorruptError, ObjectMissingError
 from lmeraser.hashing import HashKey
-from lmeraser.state.commit import DATA_FOLDERS, Commit
+from lmeraser.state.commit import ClusterEntry, Commit, newest_commit
 from lmeraser.state.digests import state_leaf
+from lmeraser.state.layout import DATA_FOLDERS, HEADS_PART, rows_part, specialist_part
 from lmeraser.state.log import Log
 from lmeraser.state.rows import RowTable
 from lmeraser.state.specialist import Specialist
@@ -25,69 +25,76 @@ if TYPE_CHECKING:
 _NAMED = 10
 
 
-def object_name(folder: str, suffix: str) -> str:
-    """A name in a folder, such as ``rows/<cluster>``, that is never used again."""
-    return f"{folder}/{uuid.uuid4().hex}.{suffix}"
-
-
 def read_rows(store: Store, hash_key: HashKey, name: str, part: str, leaf: str) -> RowTable:
-    """Rows; ``part`` is the part of the state that they are, such as ``rows/<cluster>``."""
+    """Read rows.
+
+    Args:
+        store, hash_key: where they are, and the key of the digest.
+        name: of the object.
+        part: the part of the state that the leaf is keyed for, such as ``rows/<cluster>``.
+        leaf: the keyed digest that the content must have.
+    """
     rows = RowTable.from_parquet(store.get(name), name)
     _check(hash_key, name, part, rows.digest(), leaf)
     return rows
 
 
+def read_rows_of(store: Store, hash_key: HashKey, entry: ClusterEntry) -> RowTable:
+    """The rows of a cluster of a commit."""
+    return read_rows(store, hash_key, entry.rows_object, rows_part(entry.key), entry.rows_leaf)
+
+
 def read_specialist(store: Store, hash_key: HashKey, key: str, name: str, leaf: str | None) -> Specialist:
     """The specialist of the cluster ``key``."""
     specialist = Specialist.from_safetensors(store.get(name), name)
-    _check(hash_key, name, f"specialist/{key}", specialist.digest(), leaf)
+    _check(hash_key, name, specialist_part(key), specialist.digest(), leaf)
     return specialist
 
 
 def read_heads(store: Store, hash_key: HashKey, commit: Commit) -> HeadsState:
     """The heads of a commit."""
-    # Owners read rows alone, and solve nothing.
+    # Imported here: owners read only rows, and solve no heads.
     from lmeraser.state.heads_state import HeadsState
 
     heads = HeadsState.from_safetensors(store.get(commit.heads_object), commit.heads_object)
-    _check(hash_key, commit.heads_object, "heads", heads.digest(), commit.heads_leaf)
+    _check(hash_key, commit.heads_object, HEADS_PART, heads.digest(), commit.heads_leaf)
     return heads
 
 
 def missing_objects(store: Store, commit: Commit) -> tuple[str, ...]:
-    """The names of objects that the commit names and the store does not hold, sorted; none of them is read.
+    """Names of the objects that the commit names and that are not in the store, sorted. No object is read.
 
     A coordinator that works on the store may have purged them in favour of a newer commit: look for that one first.
     """
-    held = {name for folder in DATA_FOLDERS for name in store.names(folder)}
-    return tuple(sorted(commit.objects() - held))
+    present = {name for folder in DATA_FOLDERS for name in store.names(folder)}
+    return tuple(sorted(commit.objects() - present))
 
 
 def missing_now(store: Store, log: Log, commit: Commit) -> tuple[str, ...]:
-    """Like :func:`missing_objects`, of a store that others work on: of the newest commit by the time it was looked at.
+    """Like :func:`missing_objects`, for a store that others work on: for the commit that is newest when it is checked.
 
     Args:
-        store: may be changed meanwhile.
-        log: the store's; it is advanced.
-        commit: the newest that the log has shown.
+        store: may change meanwhile.
+        log: of the store; it is advanced.
+        commit: the newest commit that the log has read.
     """
     while missing := missing_objects(store, commit):
-        newer = [record for record in log.advance() if record.kind == "commit"]
-        if not newer:
+        newer = newest_commit(log.advance())
+        if newer is None:
             return missing
-        commit = Commit.from_record(newer[-1])
+        commit = newer
     return ()
 
 
 def check_objects(store: Store, commit: Commit) -> None:
-    """Check that the store holds all that the commit names.
+    """Check that all objects that the commit names are in the store.
 
     Raises:
-        ObjectMissingError: when it does not; names the objects, and what to do.
+        ObjectMissingError: when some are not; the message names them, and what to do.
     """
     if missing := missing_objects(store, commit):
         raise ObjectMissingError(
-            f"{len(missing)} of the {len(commit.objects())} objects that commit {commit.number} names are gone from "
+            f"{len(missing)} of the {len(commit.objects())} objects that commit {commit.number} names are missing from "
             f"{store.uri}: {', '.join(missing[:_NAMED])}{', …' if len(missing) > _NAMED else ''}. Put them back from a "
             "copy of the store, or restore an older copy with the log of this one: `lmeraser log mirror`, then "
             "`lmeraser restore`"
@@ -96,4 +103,4 @@ def check_objects(store: Store, commit: Commit) -> None:
 
 def _check(hash_key: HashKey, name: str, part: str, digest: str, leaf: str | None) -> None:
     if state_leaf(hash_key, part, digest) != leaf:
-        raise ObjectCorruptError(f"{name} does not have the digest that its commit names")
+        raise ObjectCorruptError(f"{name} does not have the digest that the commit names")

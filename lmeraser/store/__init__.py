@@ -1,11 +1,12 @@
-"""Where objects lie: a small interface over a folder or a bucket.
+"""Object storage: a small interface over a folder or a bucket.
 
 A name is a relative path such as ``rows/3f2a…/9c41….parquet``. Data objects are written once under
 names that are never used again; only the log needs :meth:`Store.put_if_absent`.
 
-Every method that removes takes a fence. It lists first what is to go, then calls the fence, and then removes what was
-listed and nothing else: whoever takes the store over first writes to the log, where the fence looks, and only then puts
-objects. So a process that was replaced, or that sleeps through its replacement, removes nothing of its successor's.
+Every method that removes takes a fence. It lists what it will remove, then calls the fence, and then removes what was
+listed and nothing else. Whoever takes the store over writes to the log first, where the fence looks, and only then
+writes objects. So a process that was replaced, even one that was suspended meanwhile, removes nothing of its
+successor's.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ __all__ = ["Fence", "LocalStore", "Store", "open_store", "unfenced"]
 
 
 class Store(Protocol):
-    """Objects by name. Every method raises StoreError when the medium fails."""
+    """Objects by name. Every method raises StoreError when the disk or the bucket fails."""
 
     uri: str
 
@@ -34,16 +35,16 @@ class Store(Protocol):
         """Write the object whole and durably; a reader sees all of it or none of it."""
 
     def put_if_absent(self, name: str, data: bytes) -> None:
-        """Like put, but raises LostRaceError when the object is there already."""
+        """Like put, but raises LostRaceError when the object exists already."""
 
     def exists(self, name: str) -> bool:
-        """Whether the object is there."""
+        """Whether the object exists."""
 
     def names(self, prefix: str = "") -> list[str]:
         """The names that start with the prefix, sorted."""
 
     def purge(self, name: str, fence: Fence) -> None:
-        """Remove the object for good, in every version; nothing happens when it is not there."""
+        """Remove the object permanently, in every version; does nothing if it does not exist."""
 
     def purge_below(self, prefix: str, keep: Callable[[str], bool], fence: Fence) -> None:
         """Purge what starts with the prefix, but for the names that are to be kept, and list to check.
@@ -58,29 +59,29 @@ class Store(Protocol):
         """
 
     def purge_partial(self, keep: Callable[[str], bool], fence: Fence) -> None:
-        """Remove what unfinished writes left behind, but for the names that are to be kept."""
+        """Remove the remains of unfinished writes, except those of names that ``keep`` accepts."""
 
     def kept(self) -> Iterator[tuple[str, bytes | None]]:
-        """All that the medium keeps for this store, objects or not, with where it lies; None for what it does not show.
+        """Everything that the disk or bucket keeps for this store, with its location; None if its bytes cannot be read.
 
-        Older versions and unfinished writes are no objects, and hold bytes all the same.
+        This includes older versions and unfinished writes, which are not objects but contain bytes.
         """
 
     def check(self) -> None:
-        """Refuse a place where this process may not do all that a store does, or where what is purged can stay.
+        """Check that this process may do everything that a store needs, and that nothing survives a purge.
 
         Raises:
-            StoreError: with the reason.
+            StoreError: when that is not so; the message says why.
         """
 
 
 def open_store(uri: str) -> Store:
-    """The store at a local path (``file://`` may stand before it), or at ``s3://bucket/prefix?endpoint=URL``.
+    """The store at a local path, which may begin with ``file://``, or at ``s3://bucket/prefix?endpoint=URL``.
 
-    ``~`` is the home folder. One folder has one ``uri``, however it is spelled. Nothing is written yet.
+    ``~`` is the home folder. A folder has one ``uri``, however its path is spelled. Nothing is written yet.
 
     Raises:
-        ConfigError: when the home folder is not known, or links lead to each other.
+        ConfigError: when the home folder is unknown, or symbolic links form a loop.
         StoreError: when the URI names another scheme, or cannot be read.
         MissingExtraError: for a bucket without the extra ``s3``.
     """
@@ -90,7 +91,7 @@ def open_store(uri: str) -> Store:
     if not separator or scheme == "file":
         return LocalStore(local_path(uri))
     if uri.startswith(SCHEME):
-        # boto3 takes long to import, and a folder has no need of it.
+        # boto3 takes long to import, and a folder does not need it.
         with needs_extra("s3"):
             from lmeraser.store.s3 import S3Store
 

@@ -1,4 +1,4 @@
-"""The same places as pyarrow sees them, for those that stream files and do not deal in objects."""
+"""The same locations as file systems of pyarrow, for code that streams files instead of objects."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from lmeraser.store.location import SCHEME, S3Location, local_path
 def filesystem(uri: str) -> tuple[fs.FileSystem, str]:
     """The file system of a folder or of ``s3://bucket/prefix?endpoint=URL``, and the path in it.
 
-    Credentials come from the environment, a profile or the machine's role. Nothing is read, but for the region of a
-    bucket of AWS.
+    Credentials come from the environment, a profile or the machine's role. Only the region of a
+    bucket on AWS is looked up.
 
     Raises:
-        StoreError: when the URI cannot be read, or AWS does not know the bucket.
+        StoreError: when the URI cannot be parsed, or AWS does not know the bucket.
     """
     if not uri.startswith(SCHEME):
         return fs.LocalFileSystem(), str(local_path(uri))
     location = S3Location.parse(uri)
     path = f"{location.bucket}/{location.prefix}".rstrip("/")
-    # pyarrow asks these variables in some builds only; boto3 always does.
+    # Only some builds of pyarrow read these variables; boto3 always does.
     endpoint = location.endpoint or os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL", "")
     if endpoint:
         scheme, _, host = endpoint.partition("://")

@@ -16,18 +16,18 @@ from lmeraser.store.location import resolved_path
 from lmeraser.store.names import check_name
 
 _PARTIAL = ".partial"
-# What systems answer that cannot link; Linux says EPERM. Not EACCES: that is a right that is missing.
+# Errors of file systems without hard links; Linux gives EPERM. EACCES is not one: it is a missing permission.
 _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
 
 
 class LocalStore:
     """Objects are files. A write goes to ``.partial/``, is fsynced, and is then linked into place.
 
-    Files are 0600 and folders 0700 whatever the umask: images of persons and ids in clear are among them.
+    Files have mode 0600 and folders 0700 whatever the umask: they contain images of people and ids in clear.
     """
 
     def __init__(self, root: Path) -> None:
-        # Actors are named by it: two spellings of one folder must not be two stores.
+        # Names of actors contain it: two spellings of one folder must not be two stores.
         self._root = resolved_path(root)
         self.uri = str(self._root)
 
@@ -64,12 +64,12 @@ class LocalStore:
     def names(self, prefix: str = "") -> list[str]:
         start = self._root / prefix.rpartition("/")[0]
         with _storage_errors(f"cannot list {self.uri}"):
-            found = (
+            names = (
                 (Path(folder) / file).relative_to(self._root).as_posix()
-                for folder, _, files in os.walk(start, onerror=_unless_gone)
+                for folder, _, files in os.walk(start, onerror=_raise_unless_missing)
                 for file in files
             )
-            return sorted(name for name in found if name.startswith(prefix) and not name.startswith(_PARTIAL))
+            return sorted(name for name in names if name.startswith(prefix) and not name.startswith(_PARTIAL))
 
     def purge(self, name: str, fence: Fence) -> None:
         path = self._path(name)
@@ -84,9 +84,11 @@ class LocalStore:
         fence()
         for name in doomed:
             self._remove(self._path(name), name)
-        left = sorted(set(doomed).intersection(self.names(prefix)))
-        if left:
-            raise StoreError(f"{len(left)} object(s) are still listed in {self.uri} after the purge, such as {left[0]}")
+        remaining = sorted(set(doomed).intersection(self.names(prefix)))
+        if remaining:
+            raise StoreError(
+                f"{len(remaining)} object(s) are still listed in {self.uri} after the purge, such as {remaining[0]}"
+            )
 
     def purge_partial(self, keep: Callable[[str], bool], fence: Fence) -> None:
         folder = self._root / _PARTIAL
@@ -100,9 +102,9 @@ class LocalStore:
 
     def kept(self) -> Iterator[tuple[str, bytes | None]]:
         seen: set[tuple[int, int]] = set()
-        unseen: list[OSError] = []
-        # A folder that was moved to another disk is linked.
-        for folder, below, files in os.walk(self._root, followlinks=True, onerror=unseen.append):
+        errors: list[OSError] = []
+        # Links are followed: a folder may have been moved to another disk.
+        for folder, below, files in os.walk(self._root, followlinks=True, onerror=errors.append):
             status = Path(folder).stat()
             if (status.st_dev, status.st_ino) in seen:
                 below.clear()
@@ -115,8 +117,8 @@ class LocalStore:
                     continue
                 except OSError:
                     yield str(path), None
-        # What cannot be listed may hold anything.
-        yield from ((str(error.filename), None) for error in unseen if not isinstance(error, FileNotFoundError))
+        # What cannot be listed may contain anything.
+        yield from ((str(error.filename), None) for error in errors if not isinstance(error, FileNotFoundError))
 
     def check(self) -> None:
         name = f"probe/{uuid.uuid4().hex}"
@@ -136,7 +138,7 @@ class LocalStore:
 
     @contextmanager
     def _written(self, name: str, data: bytes) -> Iterator[Path]:
-        """A partial file that holds the data on disk; the body moves or links it to its name."""
+        """A temporary file with the data, synced to disk; the body moves or links it to its name."""
         target = self._path(name)
         partial = self._root / _PARTIAL / f"{quote(name, safe='')}~{uuid.uuid4().hex}"
         with _storage_errors(f"cannot write {name} in {self.uri}"):
@@ -161,8 +163,8 @@ def _make_folder(folder: Path) -> None:
     _sync_folder(folder.parent)
 
 
-def _unless_gone(error: OSError) -> None:
-    """A folder that cannot be listed is no empty folder, unless it is gone by the time it is looked at."""
+def _raise_unless_missing(error: OSError) -> None:
+    """A folder that cannot be listed does not count as empty, unless it has been removed meanwhile."""
     if not isinstance(error, FileNotFoundError | NotADirectoryError):
         raise error
 

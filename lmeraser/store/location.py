@@ -1,4 +1,4 @@
-"""Where things lie: a local path, and a bucket in one string, ``s3://bucket/prefix?endpoint=https://host``."""
+"""Locations: a local path, or a bucket as one string, ``s3://bucket/prefix?endpoint=https://host``."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class S3Location:
 
     Attributes:
         bucket: the bucket's name.
-        prefix: what the keys begin with, without a slash at its ends; empty for the whole bucket.
+        prefix: beginning of the keys, without slashes at either end; empty for the whole bucket.
         endpoint: URL of a provider other than AWS; empty for the one that boto3 finds.
     """
 
@@ -37,10 +37,10 @@ class S3Location:
 
     @staticmethod
     def parse(uri: str) -> S3Location:
-        """Read ``s3://bucket/prefix?endpoint=URL``, where prefix and endpoint may be missing; nothing is unescaped.
+        """Parse ``s3://bucket/prefix?endpoint=URL``; prefix and endpoint are optional, and nothing is unescaped.
 
         Raises:
-            StoreError: when it is not such a string.
+            StoreError: when a part is not valid.
         """
         path, _, endpoint = uri.removeprefix(SCHEME).partition(_ENDPOINT)
         bucket, _, prefix = path.partition("/")
@@ -57,19 +57,19 @@ class S3Location:
 
 
 def local_path(text: str | Path) -> Path:
-    """A path as a user writes it, from the root; ``~`` at its beginning is the home folder. Links are left as they are.
+    """The absolute form of a path that a user gives; links are not resolved.
 
-    ``file:///path`` is such a path too.
+    ``~`` at the beginning is the home folder, and ``file:///path`` is accepted too.
 
     Raises:
-        ConfigError: when the home folder is not known, or the URI names another machine.
+        ConfigError: when the home folder is unknown, or the URI names another machine.
     """
     path = str(text)
     if path.startswith(_FILE):
         rest = path.removeprefix(_FILE)
         path = rest.removeprefix("//").removeprefix("localhost") if rest.startswith("//") else rest
         if not path.startswith(("/", "~/")):
-            raise ConfigError(f"{str(text)!r} is no path of this machine; allowed is file:///path")
+            raise ConfigError(f"{str(text)!r} is not a path of this machine; allowed is file:///path")
     try:
         return Path(path).expanduser().absolute()
     except RuntimeError as error:
@@ -79,10 +79,10 @@ def local_path(text: str | Path) -> Path:
 
 
 def resolved_path(text: str | Path) -> Path:
-    """The one spelling of a path: as :func:`local_path`, without ``..`` and links, so that it may name things.
+    """The canonical form of a path: like :func:`local_path`, but without ``..`` and links.
 
     Raises:
-        ConfigError: as :func:`local_path`, or when links lead to each other.
+        ConfigError: like :func:`local_path`, and when links form a loop.
     """
     path = local_path(text)
     try:
@@ -95,13 +95,13 @@ def with_endpoint(uri: str, endpoint: str) -> str:
     """The URI with an endpoint.
 
     Raises:
-        StoreError: when it is no S3 URI, or has another endpoint.
+        StoreError: when it is not an S3 URI, or has another endpoint.
     """
     if not uri.startswith(SCHEME):
-        raise StoreError(f"the S3 endpoint {endpoint!r} goes with s3://bucket/prefix, not with {uri!r}")
+        raise StoreError(f"the S3 endpoint {endpoint!r} can only be used with s3://bucket/prefix, not with {uri!r}")
     location = S3Location.parse(uri)
     if location.endpoint not in ("", endpoint.rstrip("/")):
-        raise StoreError(f"{uri!r} names another endpoint than {endpoint!r}")
+        raise StoreError(f"{uri!r} has another endpoint than {endpoint!r}")
     return S3Location(location.bucket, location.prefix, _checked_endpoint(endpoint)).uri
 
 
@@ -113,8 +113,10 @@ def _checked_endpoint(endpoint: str) -> str:
     except ValueError:
         good = named = False
     if named:
-        # Not repeated in the message: it holds a secret.
-        raise StoreError("the S3 endpoint holds credentials; they come from the environment, a profile or a role only")
+        # Not quoted in the message: it contains a secret.
+        raise StoreError(
+            "the S3 endpoint contains credentials; they may only come from the environment, a profile or a role"
+        )
     if endpoint and not good:
         raise StoreError(f"the S3 endpoint is {endpoint!r}; allowed is http://host:port or https://host:port")
     return endpoint.rstrip("/")

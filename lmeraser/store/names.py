@@ -1,4 +1,4 @@
-"""Which names objects may have: relative paths that lead nowhere but down."""
+"""Names of objects: relative paths that never lead upwards."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from lmeraser.errors import StoreError
 
 
 def check_name(name: str) -> str:
-    """The name, if it is one.
+    """Return the name if it is valid.
 
     Raises:
         StoreError: when it is not a relative path, or has an empty part or one that is ``.`` or ``..``.

@@ -1,4 +1,4 @@
-"""A store under a prefix of a bucket, on S3 or a provider that speaks its protocol."""
+"""A store under a prefix of a bucket, on S3 or a compatible provider."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from lmeraser.store.names import check_name
 from lmeraser.store.s3_bucket import check_bucket
 from lmeraser.store.s3_errors import check_deleted, code_of, storage_errors
 
-# A replica answers 503 once its lease is out, and must not hang for minutes in a look that got no answer.
+# A replica answers 503 once its lease has expired, and must not hang for minutes in a read that gets no response.
 _READS = {"connect_timeout": 2, "read_timeout": 5, "retries": {"mode": "standard", "total_max_attempts": 3}}
 _WRITES = {"connect_timeout": 5, "read_timeout": 60, "retries": {"mode": "standard", "total_max_attempts": 5}}
-# As many as a replica has threads that read: its looks for newer commits, and its specialists' readers.
+# As many as a replica has reading threads: those that look for newer commits, and those that read specialists.
 _CONNECTIONS = 48
 _PART_BYTES = 16 << 20
 _TRANSFER = TransferConfig(multipart_threshold=_PART_BYTES, multipart_chunksize=_PART_BYTES, max_concurrency=4)
@@ -37,7 +37,7 @@ _WRITER = "writer"
 
 
 class S3Store:
-    """Objects are keys ``prefix/name``. S3 shows an object whole or not at all, and every read sees the last write."""
+    """Objects are keys ``prefix/name``. S3 returns an object whole or not at all, and a read sees the last write."""
 
     def __init__(self, location: S3Location) -> None:
         self.uri = location.uri
@@ -58,7 +58,7 @@ class S3Store:
 
     def put_if_absent(self, name: str, data: bytes) -> None:
         key = self._key(name)
-        # A try of this call whose answer was lost leaves an object that is ours: it is known by this mark.
+        # If the response to an attempt is lost, the object may be ours: it is recognised by this mark.
         mark = uuid.uuid4().hex
         with self._errors(f"cannot write {name}"):
             for attempt in range(_ATTEMPTS):
@@ -72,7 +72,7 @@ class S3Store:
                         if self._writer_of(key) == mark:
                             return
                         raise LostRaceError(f"{name} in {self.uri} was written by another process first") from error
-                    # Two writers at one moment: S3 asks to try again, and says then who was first.
+                    # Two simultaneous writers: S3 asks to try again, and the next response tells who was first.
                     if code_of(error) != "ConditionalRequestConflict" or attempt == _ATTEMPTS - 1:
                         raise
                     time.sleep(_CONFLICT_PAUSE_S * 2**attempt)
@@ -87,7 +87,7 @@ class S3Store:
                 Bucket=self._bucket, Prefix=self._prefix + prefix
             )
             keys = [entry["Key"] for page in pages for entry in page.get("Contents", [])]
-        # A key that ends in a slash is how consoles show an empty folder.
+        # Consoles represent an empty folder as a key that ends in a slash.
         return sorted(key.removeprefix(self._prefix) for key in keys if not key.endswith("/"))
 
     def purge(self, name: str, fence: Fence) -> None:
@@ -99,8 +99,7 @@ class S3Store:
 
     def purge_partial(self, keep: Callable[[str], bool], fence: Fence) -> None:
         def doomed() -> list[tuple[str, str]]:
-            found = self._uploads()
-            return [(key, upload) for key, upload in found if not keep(key.removeprefix(self._prefix))]
+            return [(key, upload) for key, upload in self._uploads() if not keep(key.removeprefix(self._prefix))]
 
         with self._errors("cannot purge unfinished uploads"):
             uploads = doomed()
@@ -112,10 +111,10 @@ class S3Store:
                 except ClientError as error:
                     if code_of(error) != "NoSuchUpload":
                         raise
-            # A part that was on its way when its upload was aborted can stay.
-            if uploads and (left := sorted(set(uploads).intersection(doomed()))):
+            # A part that was in transit when its upload was aborted can remain.
+            if uploads and (remaining := sorted(set(uploads).intersection(doomed()))):
                 raise StoreError(
-                    f"{len(left)} unfinished upload(s) are still listed in {self.uri}, such as {left[0][0]}"
+                    f"{len(remaining)} unfinished upload(s) are still listed in {self.uri}, such as {remaining[0][0]}"
                 )
 
     def kept(self) -> Iterator[tuple[str, bytes | None]]:
@@ -132,16 +131,16 @@ class S3Store:
 
     def check(self) -> None:
         with self._errors("cannot list the objects"):
-            # First, because it tells a bucket that is missing from one that is closed.
+            # First, because it distinguishes a missing bucket from one without access.
             self._reads.list_objects_v2(Bucket=self._bucket, Prefix=self._prefix, MaxKeys=1)
         check_bucket(self._reads, self._bucket)
         self._try_rights(f"probe/{uuid.uuid4().hex}")
 
     def _try_rights(self, name: str) -> None:
-        """Do once all that a store does, with an object of its own."""
+        """Perform every operation of a store once, on a probe object."""
         self.put_if_absent(name, b"probe")
         try:
-            check_put_if_absent(self, name, "If-None-Match is not heeded")
+            check_put_if_absent(self, name, "If-None-Match is ignored")
             with self._errors("cannot begin an upload"):
                 self._writes.create_multipart_upload(Bucket=self._bucket, Key=self._key(name))
         finally:
@@ -160,15 +159,15 @@ class S3Store:
                         raise ObjectMissingError(f"{self.uri} has no object {name}") from error
                     raise
                 except (ReadTimeoutError, ResponseStreamingError, IncompleteReadError):
-                    # The answer broke off in its middle, where botocore does not try again.
+                    # The response broke off, and botocore does not retry that.
                     if attempt == _ATTEMPTS - 1:
                         raise
         raise AssertionError("unreachable")
 
     def _head(self, key: str) -> dict[str, Any] | None:
         try:
-            found: dict[str, Any] = self._reads.head_object(Bucket=self._bucket, Key=key)
-            return found
+            head: dict[str, Any] = self._reads.head_object(Bucket=self._bucket, Key=key)
+            return head
         except ClientError as error:
             if code_of(error) in ("404", "NoSuchKey"):
                 return None
@@ -179,7 +178,7 @@ class S3Store:
         return mark
 
     def _purge(self, prefix: str, keep: Callable[[str], bool], fence: Fence) -> None:
-        """Delete every version and delete marker of the keys, and list to check."""
+        """Delete every version and delete marker of the keys, and check that none is listed any more."""
         with self._errors("cannot purge"):
             doomed = list(self._versions(prefix, keep))
             if doomed:
@@ -188,14 +187,14 @@ class S3Store:
                 objects = [{"Key": key, "VersionId": version} for key, version in doomed[start:][:_DELETED_AT_ONCE]]
                 answer = self._writes.delete_objects(Bucket=self._bucket, Delete={"Objects": objects, "Quiet": True})
                 check_deleted(answer, f"cannot purge in {self.uri}", self._bucket)
-            left = sorted(set(doomed).intersection(self._versions(prefix, keep))) if doomed else []
-        if left:
+            remaining = sorted(set(doomed).intersection(self._versions(prefix, keep))) if doomed else []
+        if remaining:
             raise StoreError(
-                f"{len(left)} version(s) are still listed in {self.uri} after the purge, such as {left[0][0]}"
+                f"{len(remaining)} version(s) are still listed in {self.uri} after the purge, such as {remaining[0][0]}"
             )
 
     def _versions(self, prefix: str, keep: Callable[[str], bool], *, markers: bool = True) -> Iterator[tuple[str, str]]:
-        """(key, version) of all that is kept below the prefix; a bucket without versions has one, called "null"."""
+        """(key, version) of everything under the prefix; without versioning, the version is "null"."""
         kinds = ("Versions", "DeleteMarkers") if markers else ("Versions",)
         for page in self._reads.get_paginator("list_object_versions").paginate(Bucket=self._bucket, Prefix=prefix):
             for entry in (entry for kind in kinds for entry in page.get(kind, [])):
@@ -220,10 +219,10 @@ class S3Store:
 
 
 def _client(location: S3Location, options: dict[str, Any]) -> Any:
-    # A provider of one's own seldom has a host name for each bucket.
+    # Self-hosted providers rarely have a host name per bucket.
     style = {"addressing_style": "path"} if location.endpoint else {}
     config = Config(max_pool_connections=_CONNECTIONS, s3=style, **options)
-    # A session holds S3's model, which takes long to read; making clients of one is not safe from several threads.
+    # A session holds the model of S3, which takes long to load. Creating clients from it is not thread-safe.
     with _making:
         return _session().client("s3", endpoint_url=location.endpoint or None, config=config)
 

@@ -1,4 +1,4 @@
-"""What botocore raises, told as StoreError: with the bucket, the right that is missing, and what to do."""
+"""Turns errors of botocore into StoreError with the bucket, the missing permission, and what to do."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
 
 from lmeraser.errors import StoreError
 
-# The right that each operation needs (Service Authorization Reference for Amazon S3).
+# The permission that each operation needs (Service Authorization Reference for Amazon S3).
 RIGHTS = {
     "GetObject": "s3:GetObject",
     "HeadObject": "s3:GetObject",
@@ -31,48 +31,48 @@ _DENIED = ("AccessDenied", "403")
 
 
 def code_of(error: ClientError) -> str:
-    """The error's code, such as NoSuchKey; a status where a HEAD request has no body."""
+    """The error's code, such as NoSuchKey; for a HEAD request, which has no body, the status."""
     return str(error.response.get("Error", {}).get("Code", ""))
 
 
 def denied(operation: str, bucket: str) -> str:
-    """What to tell when an operation is not allowed."""
+    """The message for an operation that is not allowed."""
     return (
-        f"access to the bucket {bucket!r} is denied; the right {RIGHTS.get(operation, operation)} is missing "
+        f"access to the bucket {bucket!r} is denied; the permission {RIGHTS.get(operation, operation)} is missing "
         "(docs/s3.md has the policy)"
     )
 
 
 @contextmanager
 def storage_errors(what: str, bucket: str) -> Iterator[None]:
-    """Turn what botocore raises into StoreError that begins with ``what``."""
+    """Turn errors of botocore into a StoreError whose message begins with ``what``."""
     try:
         yield
     except ClientError as error:
-        raise StoreError(f"{what}: {_told(error, bucket)}") from error
+        raise StoreError(f"{what}: {_message(error, bucket)}") from error
     except NoCredentialsError as error:
         raise StoreError(
-            f"{what}: no credentials were found in the environment, in a profile of AWS or in the machine's role"
+            f"{what}: no credentials were found in the environment, in an AWS profile or in the machine's role"
         ) from error
     except BotoCoreError as error:
         raise StoreError(f"{what}: {error}") from error
 
 
 def check_deleted(answer: dict[str, Any], what: str, bucket: str) -> None:
-    """DeleteObjects answers 200 and names what it did not delete.
+    """Check the response of DeleteObjects, which is 200 even when objects were not deleted.
 
     Raises:
-        StoreError: when there is any such object.
+        StoreError: when it names an object that was not deleted.
     """
     for error in answer.get("Errors", []):
-        told = denied("DeleteObjects", bucket) if error.get("Code") in _DENIED else error.get("Message", "")
-        raise StoreError(f"{what}: {error.get('Key')} was not deleted ({error.get('Code')}): {told}")
+        reason = denied("DeleteObjects", bucket) if error.get("Code") in _DENIED else error.get("Message", "")
+        raise StoreError(f"{what}: {error.get('Key')} was not deleted ({error.get('Code')}): {reason}")
 
 
-def _told(error: ClientError, bucket: str) -> str:
+def _message(error: ClientError, bucket: str) -> str:
     code = code_of(error)
     if code == "NoSuchBucket":
-        return f"there is no bucket {bucket!r}; make it, without Object Lock and replication, or correct --store"
+        return f"there is no bucket {bucket!r}; create it, without Object Lock and replication, or correct --store"
     if code in _DENIED:
         return f"{denied(error.operation_name, bucket)}: {error}"
     return str(error)

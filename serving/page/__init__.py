@@ -1,6 +1,6 @@
-"""The operator's page, static files that use the HTTP surface as any client does, and the API's description at /docs.
+"""The operator's page, static files that use the HTTP routes like any client, and the API's description at /docs.
 
-Addresses in them are relative, so that they hold under a path of a proxy as well.
+All addresses are relative, so that the pages also work behind a proxy with a path prefix.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from fastapi.responses import FileResponse
 
 _FOLDER = Path(__file__).parent
 _SWAGGER_UI = _FOLDER / "swagger-ui"
-# Nothing from elsewhere, and no script or style that is not one of these files.
+# Nothing from other sites, and no script or style but these files.
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' blob: data:; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -32,7 +32,7 @@ _MEDIA_TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascrip
 
 
 def page_router() -> APIRouter:
-    """Routes of the pages, open to everyone: what they show they ask for with the key that their reader types in."""
+    """Routes of the pages, open to everyone: they fetch what they show with the API key that the user enters."""
     router = APIRouter(include_in_schema=False)
     for path, file in _FILES.items():
         router.add_api_route(path, _sends(file), response_class=FileResponse)

@@ -1,4 +1,4 @@
 "use strict";
 
-// No validator: it would send the document to somebody else.
+// Without the validator, which would send the document to a third party.
 SwaggerUIBundle({ url: "openapi.json", dom_id: "#api", deepLinking: true, validatorUrl: null });

@@ -7,35 +7,35 @@ const STATE_CLASS = { tuned: "tuned", "awaits tuning": "awaiting", "too small": 
 const at = (id) => document.getElementById(id);
 const seen = { clusters: [], answered: null, followed: null, pollFailed: false };
 
-/* An element with its text and children; text is never taken for HTML. */
+/* An element with text and children; text is never interpreted as HTML. */
 function element(tag, { text = "", className = "", ...attributes } = {}, children = []) {
-  const made = document.createElement(tag);
-  made.className = className;
-  made.textContent = text;
-  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
-  made.append(...children);
-  return made;
+  const created = document.createElement(tag);
+  created.className = className;
+  created.textContent = text;
+  for (const [name, value] of Object.entries(attributes)) created.setAttribute(name, value);
+  created.append(...children);
+  return created;
 }
 
-/* Ask the service. Rejects with the problem's own words. */
+/* Call the service. Rejects with the text of its problem document. */
 async function ask(path, options = {}) {
   const key = at("key").value.trim();
   const headers = { ...options.headers, ...(key && { Authorization: `Bearer ${key}` }) };
   const answer = await fetch(path, { ...options, headers, cache: "no-store" });
   const body = await answer.json().catch(() => ({}));
-  if (!answer.ok) throw new Error(`${body.title ?? answer.status}: ${body.detail ?? "no reason was given"}`);
+  if (!answer.ok) throw new Error(`${body.title ?? answer.status}: ${body.detail ?? "no reason given"}`);
   return body;
 }
 
 const askJson = (path, body, headers = {}) =>
   ask(path, { method: "POST", headers: { "Content-Type": "application/json", ...headers }, body: JSON.stringify(body) });
 
-function trouble(error) {
-  at("trouble").textContent = error ? error.message : "";
-  at("trouble").hidden = !error;
+function showError(error) {
+  at("error").textContent = error ? error.message : "";
+  at("error").hidden = !error;
 }
 
-/* Squarified treemap (Bruls, Huizing and van Wijk 2000): values in falling order to rectangles of one area each. */
+/* Squarified treemap (Bruls, Huizing and van Wijk 2000): from values in descending order to rectangles with proportional areas. */
 function squarified(values, x, y, width, height) {
   const scale = (width * height) / values.reduce((sum, value) => sum + value, 0);
   const areas = values.map((value) => value * scale);
@@ -59,16 +59,16 @@ function squarified(values, x, y, width, height) {
 
 function drawClusters() {
   const map = at("treemap");
-  const clusters = [...seen.clusters].sort((one, other) => other.rows - one.rows || (one.key < other.key ? -1 : 1));
-  const places = clusters.length ? squarified(clusters.map((cluster) => cluster.rows), 0, 0, map.clientWidth, map.clientHeight) : [];
-  map.replaceChildren(...clusters.map((cluster, place) => {
-    const [left, top, width, height] = places[place];
-    const told = `${cluster.key}: ${cluster.rows} rows at ${cluster.anchors} anchors, ${cluster.state}`;
+  const clusters = [...seen.clusters].sort((a, b) => b.rows - a.rows || (a.key < b.key ? -1 : 1));
+  const rectangles = clusters.length ? squarified(clusters.map((cluster) => cluster.rows), 0, 0, map.clientWidth, map.clientHeight) : [];
+  map.replaceChildren(...clusters.map((cluster, index) => {
+    const [left, top, width, height] = rectangles[index];
+    const details = `${cluster.key}: ${cluster.rows} rows at ${cluster.anchors} anchors, ${cluster.state}`;
     const text = element("span", { text: cluster.rows, className: width < 34 || height < 24 ? "tight" : "" });
-    const tile = element("div", { className: STATE_CLASS[cluster.state], role: "listitem", title: told, "data-key": cluster.key }, [text]);
+    const tile = element("div", { className: STATE_CLASS[cluster.state], role: "listitem", title: details, "data-key": cluster.key }, [text]);
     tile.classList.toggle("answered", cluster.key === seen.answered);
     Object.assign(tile.style, { left: `${left}px`, top: `${top}px`, width: `${width}px`, height: `${height}px` });
-    tile.addEventListener("pointerenter", () => { at("cluster-told").textContent = told; });
+    tile.addEventListener("pointerenter", () => { at("cluster-details").textContent = details; });
     return tile;
   }));
 }
@@ -87,7 +87,7 @@ function after(deletion, step) {
 
 function receiptButton(id) {
   const button = element("button", { text: "Receipt", type: "button" });
-  button.addEventListener("click", () => saveReceipt(id).catch(trouble));
+  button.addEventListener("click", () => saveReceipt(id).catch(showError));
   return button;
 }
 
@@ -99,9 +99,9 @@ async function saveReceipt(id) {
 }
 
 function retryButton(id) {
-  const button = element("button", { text: "Try again", type: "button" });
+  const button = element("button", { text: "Retry", type: "button" });
   button.addEventListener("click", () => {
-    ask(`v1/deletions/${encodeURIComponent(id)}/retry`, { method: "POST" }).then(refresh).catch(trouble);
+    ask(`v1/deletions/${encodeURIComponent(id)}/retry`, { method: "POST" }).then(refresh).catch(showError);
   });
   return button;
 }
@@ -127,7 +127,7 @@ function drawDeletions({ deletions, next }) {
   if (followed) drawFollowed(followed, seen.followed.unknown_ids);
 }
 
-/* The newest deletions, and the one that is followed where others came after it. */
+/* The newest deletions, and the followed one if it is older. */
 async function newestDeletions() {
   const page = await ask(`v1/deletions?limit=${SHOWN_DELETIONS}`);
   const followed = seen.followed?.id;
@@ -139,19 +139,19 @@ async function newestDeletions() {
 
 function drawFollowed(deletion, unknown) {
   const reached = STEPS.indexOf(deletion.status === "failed" ? "erased" : deletion.status);
-  const steps = STEPS.map((step, place) => element("li", { text: step, className: place <= reached ? "done" : "" }));
+  const steps = STEPS.map((step, index) => element("li", { text: step, className: index <= reached ? "done" : "" }));
   if (deletion.status === "failed") steps.push(element("li", { text: "failed", className: "failed", title: deletion.reason ?? "" }));
-  const told = [element("p", { text: `${deletion.rows} row(s), deletion ${deletion.id.slice(0, 8)}` }), element("ol", { className: "steps" }, steps)];
-  if (unknown.length) told.push(element("p", { text: `Not in the system: ${unknown.join(", ")}`, className: "told" }));
-  if (reached > 0) told.push(receiptButton(deletion.id));
-  at("followed").replaceChildren(...told);
+  const parts = [element("p", { text: `${deletion.rows} row(s), deletion ${deletion.id.slice(0, 8)}` }), element("ol", { className: "steps" }, steps)];
+  if (unknown.length) parts.push(element("p", { text: `Not in the system: ${unknown.join(", ")}`, className: "note" }));
+  if (reached > 0) parts.push(receiptButton(deletion.id));
+  at("followed").replaceChildren(...parts);
 }
 
 const lines = (id) => at(id).value.split("\n").map((line) => line.trim()).filter(Boolean);
 
-async function remove() {
+async function requestDeletion() {
   const body = { subject_ids: lines("subjects"), sample_ids: lines("samples") };
-  // One request is one deletion, however often the network makes it come.
+  // With the idempotency key, a request that the browser repeats deletes once.
   const deletion = await askJson("v1/deletions", body, { "Idempotency-Key": crypto.randomUUID() });
   seen.followed = { id: deletion.id, unknown_ids: deletion.unknown_ids };
   at("delete-form").reset();
@@ -173,7 +173,7 @@ async function predict(file) {
   at("prediction").replaceChildren(
     element("p", { text: prediction.label, className: "label" }),
     element("ol", {}, bars),
-    element("p", { text: `Answered by ${answered}, route ${prediction.route}, commit ${prediction.commit}`, className: "told", title: prediction.cluster ?? "" }),
+    element("p", { text: `Answered by ${answered}, route ${prediction.route}, commit ${prediction.commit}`, className: "note", title: prediction.cluster ?? "" }),
   );
   drawClusters();
 }
@@ -184,9 +184,9 @@ function show(file) {
   URL.revokeObjectURL(preview.src);
   preview.src = URL.createObjectURL(file);
   preview.hidden = false;
-  at("drop-told").textContent = file.name;
+  at("drop-text").textContent = file.name;
   at("prediction").replaceChildren();
-  predict(file).then(() => trouble(null)).catch(trouble);
+  predict(file).then(() => showError(null)).catch(showError);
 }
 
 async function refresh() {
@@ -202,11 +202,11 @@ async function poll() {
   if (!document.hidden) {
     try {
       await refresh();
-      // What a reader's own request came to is left for them to read.
-      if (seen.pollFailed) trouble(null);
+      // Only errors of polls are cleared; the result of a user's own action stays.
+      if (seen.pollFailed) showError(null);
       seen.pollFailed = false;
     } catch (error) {
-      trouble(error);
+      showError(error);
       seen.pollFailed = true;
     }
   }
@@ -215,13 +215,13 @@ async function poll() {
 
 at("key-form").addEventListener("submit", (event) => {
   event.preventDefault();
-  refresh().then(() => trouble(null)).catch(trouble);
+  refresh().then(() => showError(null)).catch(showError);
 });
 at("delete-form").addEventListener("submit", (event) => {
   event.preventDefault();
   const button = event.submitter;
   button.disabled = true;
-  remove().then(() => trouble(null)).then(refresh).catch(trouble).finally(() => { button.disabled = false; });
+  requestDeletion().then(() => showError(null)).then(refresh).catch(showError).finally(() => { button.disabled = false; });
 });
 at("file").addEventListener("change", (event) => show(event.target.files[0]));
 for (const name of ["dragenter", "dragover"]) at("drop").addEventListener(name, (event) => {

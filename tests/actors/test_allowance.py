@@ -8,6 +8,7 @@ import pytest
 from small_system import System, finish
 
 from actors.allowance import Allowance
+from lmeraser.deletion import DeletionRequest
 from lmeraser.errors import RateLimitError
 from lmeraser.state.log import Log
 
@@ -51,13 +52,13 @@ def test_a_request_that_covers_rows_is_taken_when_others_were_for_nothing_but_no
 def test_what_is_refused_leaves_nothing_behind(system_of: SystemOf) -> None:
     system = system_of("minute", 24)
     coordinator = system.coordinator()
-    coordinator.delete([], [f"nobody{number}" for number in range(100_000)])
+    coordinator.delete(DeletionRequest(subject_ids=tuple(f"nobody{number}" for number in range(100_000))))
     before = len(Log(system.store).advance())
     with pytest.raises(RateLimitError, match="100000 at once"):
-        coordinator.delete([], ["nobody"])
+        coordinator.delete(DeletionRequest(subject_ids=("nobody",)))
     assert len(Log(system.store).advance()) == before
     assert len(system.store.names("requests/")) == 1
     # A row that is there is erased all the same.
-    assert coordinator.delete(["s3"], ["nobody"]).rows == 1
+    assert coordinator.delete(DeletionRequest(("s3",), ("nobody",))).rows == 1
     finish(coordinator)
     assert system.newest().rows == 23

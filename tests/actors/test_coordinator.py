@@ -9,6 +9,7 @@ import pytest
 from small_system import System, finish, picture, samples
 
 from actors.ingests import IngestOutcome
+from lmeraser.deletion import DeletionRequest
 from lmeraser.errors import (
     DuplicateSampleError,
     FencedError,
@@ -59,7 +60,7 @@ def test_a_deletion_tunes_its_own_cluster_and_no_other(system_of: SystemOf) -> N
 def test_statuses_come_in_order_and_erased_means_no_specialist(system_of: SystemOf) -> None:
     system = system_of()
     coordinator = system.coordinator()
-    accepted = coordinator.delete(["s3"], [])
+    accepted = coordinator.delete(DeletionRequest(("s3",)))
     assert (accepted.status, accepted.rows, accepted.erased_at) == ("accepted", 1, None)
     coordinator.step()
     erased = coordinator.deletion(accepted.id)
@@ -79,7 +80,7 @@ def test_at_erased_no_object_holds_the_row_or_its_ids(system_of: SystemOf) -> No
     system = system_of()
     row = samples(3, 4)[0]
     coordinator = system.coordinator()
-    coordinator.delete([row.sample_id], [])
+    coordinator.delete(DeletionRequest((row.sample_id,)))
     assert any(b"s3" in system.store.get(name) for name in system.store.names("requests/"))
     coordinator.step()
     for name in system.store.names():
@@ -96,7 +97,7 @@ def test_a_subject_is_deleted_with_all_its_samples(system_of: SystemOf) -> None:
     rows = [replace(row, subject_id=f"person{number % 5}") for number, row in enumerate(samples(0, 40))]
     system.ingest(rows)
     coordinator = system.coordinator()
-    deletion = coordinator.delete([], ["person2", "nobody"])
+    deletion = coordinator.delete(DeletionRequest(subject_ids=("person2", "nobody")))
     assert deletion.rows == 8
     assert deletion.unknown_ids == ("nobody",)
     finish(coordinator)
@@ -107,7 +108,7 @@ def test_a_subject_is_deleted_with_all_its_samples(system_of: SystemOf) -> None:
 def test_unknown_ids_are_named_and_the_rest_is_deleted(system_of: SystemOf) -> None:
     system = system_of()
     coordinator = system.coordinator()
-    deletion = coordinator.delete(["s1", "missing"], [])
+    deletion = coordinator.delete(DeletionRequest(("s1", "missing")))
     assert (deletion.rows, deletion.unknown_ids) == (1, ("missing",))
     finish(coordinator)
     assert system.newest().rows == 89
@@ -116,41 +117,41 @@ def test_unknown_ids_are_named_and_the_rest_is_deleted(system_of: SystemOf) -> N
 @both
 def test_a_request_for_nothing_is_refused(system_of: SystemOf) -> None:
     with pytest.raises(RequestError, match="id"):
-        system_of().coordinator().delete([], [])
+        system_of().coordinator().delete(DeletionRequest(()))
 
 
 @both
 def test_an_idempotency_key_deletes_once(system_of: SystemOf) -> None:
     coordinator = system_of().coordinator()
-    first = coordinator.delete(["s1"], [], "key-1")
-    assert coordinator.delete(["s1"], [], "key-1").id == first.id
+    first = coordinator.delete(DeletionRequest(("s1",), idempotency_key="key-1"))
+    assert coordinator.delete(DeletionRequest(("s1",), idempotency_key="key-1")).id == first.id
     finish(coordinator)
-    assert coordinator.delete(["s1"], [], "key-1").id == first.id
+    assert coordinator.delete(DeletionRequest(("s1",), idempotency_key="key-1")).id == first.id
     assert len(coordinator.deletions()) == 1
 
 
 @both
 def test_an_idempotency_key_with_another_body_is_a_conflict(system_of: SystemOf) -> None:
     coordinator = system_of().coordinator()
-    coordinator.delete(["s1"], [], "key-1")
+    coordinator.delete(DeletionRequest(("s1",), idempotency_key="key-1"))
     with pytest.raises(IdempotencyConflictError):
-        coordinator.delete(["s2"], [], "key-1")
+        coordinator.delete(DeletionRequest(("s2",), idempotency_key="key-1"))
 
 
 @both
 def test_an_idempotency_key_is_remembered_by_the_next_coordinator(system_of: SystemOf) -> None:
     system = system_of()
-    first = system.coordinator().delete(["s1"], [], "key-1")
+    first = system.coordinator().delete(DeletionRequest(("s1",), idempotency_key="key-1"))
     again = system.coordinator()
-    assert again.delete(["s1"], [], "key-1").id == first.id
+    assert again.delete(DeletionRequest(("s1",), idempotency_key="key-1")).id == first.id
     with pytest.raises(IdempotencyConflictError):
-        again.delete(["s2"], [], "key-1")
+        again.delete(DeletionRequest(("s2",), idempotency_key="key-1"))
 
 
 @both
 def test_a_request_that_was_accepted_survives_its_coordinator(system_of: SystemOf) -> None:
     system = system_of()
-    deletion = system.coordinator().delete(["s3"], [])
+    deletion = system.coordinator().delete(DeletionRequest(("s3",)))
     successor = system.coordinator()
     finish(successor)
     assert successor.deletion(deletion.id).status == "completed"
@@ -163,8 +164,8 @@ def test_an_older_coordinator_is_fenced_off(system_of: SystemOf) -> None:
     older = system.coordinator()
     newer = system.coordinator()
     with pytest.raises(FencedError):
-        older.delete(["s1"], [])
-    deletion = newer.delete(["s2"], [])
+        older.delete(DeletionRequest(("s1",)))
+    deletion = newer.delete(DeletionRequest(("s2",)))
     finish(newer)
     assert newer.deletion(deletion.id).status == "completed"
 
@@ -175,7 +176,7 @@ def test_requests_that_wait_together_are_erased_by_one_commit_and_share_tunings(
     coordinator = system.coordinator()
     key = max(system.newest().clusters, key=lambda entry: entry.rows)
     ids = RowTable.from_parquet(system.store.get(key.rows_object), key.rows_object).sample_ids[:5]
-    deletions = [coordinator.delete([name], []) for name in ids]
+    deletions = [coordinator.delete(DeletionRequest((name,))) for name in ids]
     finish(coordinator)
     assert {coordinator.deletion(deletion.id).status for deletion in deletions} == {"completed"}
     assert coordinator.status()["tunings"] <= 2
@@ -252,7 +253,7 @@ def test_what_was_erased_does_not_come_back(system_of: SystemOf) -> None:
 @both
 def test_deleting_from_a_system_without_rows_is_refused(system_of: SystemOf) -> None:
     with pytest.raises(NotReadyError, match="ingest"):
-        system_of(rows=0).coordinator().delete(["s1"], [])
+        system_of(rows=0).coordinator().delete(DeletionRequest(("s1",)))
 
 
 @both
@@ -268,7 +269,7 @@ def test_an_unknown_deletion_is_named(system_of: SystemOf) -> None:
 def test_a_receipt_is_signed_at_erased_and_completed_later(system_of: SystemOf) -> None:
     system = system_of()
     coordinator = system.coordinator()
-    deletion = coordinator.delete(["s3"], [])
+    deletion = coordinator.delete(DeletionRequest(("s3",)))
     with pytest.raises(NotReadyError, match="receipt"):
         coordinator.receipt(deletion.id)
     coordinator.step()

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from small_system import System, finish, samples
 
+from lmeraser.deletion import DeletionRequest
 from lmeraser.errors import LMEraserError, LogError, ObjectCorruptError, ObjectMissingError
 from lmeraser.store import unfenced
 
@@ -80,7 +81,7 @@ def test_a_specialist_that_is_damaged_later_is_not_subtracted(system_of: SystemO
         for row in samples(0, 90)
         if row.sample_id.encode() in system.store.get(entry.rows_object) and len(row.sample_id) == 3
     ]
-    deletion = coordinator.delete(ids[:1], [])
+    deletion = coordinator.delete(DeletionRequest(tuple(ids[:1])))
     with pytest.raises(ObjectCorruptError, match="specialists/"):
         finish(coordinator)
     successor = system.coordinator()
@@ -93,7 +94,7 @@ def test_a_specialist_that_is_damaged_later_is_not_subtracted(system_of: SystemO
 def test_a_damaged_request_is_read_back_from_the_hashes_of_its_record(system_of: SystemOf, damage: Damage) -> None:
     system = system_of()
     coordinator = system.coordinator()
-    deletion = coordinator.delete(["s3", "s40"], ["u7"])
+    deletion = coordinator.delete(DeletionRequest(("s3", "s40"), ("u7",)))
     damage(file_of(system, f"requests/{deletion.id}.json"))
     successor = system.coordinator()
     finish(successor)
@@ -106,7 +107,7 @@ def test_a_damaged_request_is_read_back_from_the_hashes_of_its_record(system_of:
 def test_a_request_that_names_another_row_than_its_record_does_not_delete_it(system_of: SystemOf) -> None:
     system = system_of()
     coordinator = system.coordinator()
-    deletion = coordinator.delete(["s3"], [])
+    deletion = coordinator.delete(DeletionRequest(("s3",)))
     path = file_of(system, f"requests/{deletion.id}.json")
     path.write_text(json.dumps({**json.loads(path.read_text()), "sample_ids": ["s4"]}))
     finish(coordinator)
@@ -134,7 +135,7 @@ def test_rows_that_are_damaged_later_are_not_copied_on(system_of: SystemOf) -> N
     row = next(row for row in samples(0, 90) if row.image in data)
     at = data.index(row.image) + 40
     path.write_bytes(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :])
-    coordinator.delete([row.sample_id], [])
+    coordinator.delete(DeletionRequest((row.sample_id,)))
     with pytest.raises(ObjectCorruptError, match=entry.rows_object):
         finish(coordinator)
     assert system.newest() == before
@@ -151,7 +152,7 @@ def test_a_damaged_log_stops_the_start(system_of: SystemOf, damage: Damage) -> N
 def test_a_request_that_lacks_its_record_is_adopted_and_one_that_is_erased_is_purged(system_of: SystemOf) -> None:
     system = system_of()
     coordinator = system.coordinator()
-    deletion = coordinator.delete(["s3"], [])
+    deletion = coordinator.delete(DeletionRequest(("s3",)))
     request = system.store.get(f"requests/{deletion.id}.json")
     finish(coordinator)
     system.store.put(f"requests/{deletion.id}.json", request)
@@ -176,10 +177,10 @@ def test_an_append_that_seemed_to_fail_is_noticed(system_of: SystemOf, monkeypat
 
     monkeypatch.setattr(type(system.store), "put_if_absent", put_and_fail)
     with pytest.raises(LMEraserError, match="did not say"):
-        coordinator.delete(["s3"], [])
+        coordinator.delete(DeletionRequest(("s3",)))
     monkeypatch.undo()
     with pytest.raises(LogError, match="start again"):
-        coordinator.delete(["s4"], [])
+        coordinator.delete(DeletionRequest(("s4",)))
     successor = system.coordinator()
     finish(successor)
     # The first is in the log, whatever its client was told; the second is not, and left nothing behind.

@@ -12,6 +12,7 @@ from until import until
 
 from actors.coordinator import Coordinator
 from actors.owners import InProcessOwners
+from lmeraser.deletion import DeletionRequest
 from lmeraser.errors import StoreError
 from lmeraser.state.keys import load_signing_key
 from lmeraser.state.rows import RowTable
@@ -38,7 +39,7 @@ def test_a_row_object_that_cannot_be_read_holds_up_its_own_erasure_and_no_other(
     first, other = (RowTable.from_parquet(store.get(entry.rows_object), "").sample_ids[0] for entry in entries[:2])
     coordinator = replace(system, store=store).coordinator()
     store.sick = entries[0].rows_object
-    held, free = (coordinator.delete([name], []).id for name in (first, other))
+    held, free = (coordinator.delete(DeletionRequest((name,))).id for name in (first, other))
     for _ in range(20):
         coordinator.step()
     assert coordinator.deletion(held).status == "accepted"
@@ -71,7 +72,7 @@ def test_owners_that_must_end_are_ended_before_a_step_that_failed_counts(system_
     coordinator = Coordinator(
         system.store, system.manifest, system.hash_key, load_signing_key(system.keys), owners, lease_s=0.0
     )
-    deletion = coordinator.delete([f"s{number}" for number in range(12)], [])
+    deletion = coordinator.delete(DeletionRequest(tuple(f"s{number}" for number in range(12))))
     with pytest.raises(StoreError, match="still runs"):
         coordinator.step()
     assert coordinator.deletion(deletion.id).status == "accepted"

@@ -26,8 +26,8 @@ from actors.owners import InProcessOwners, TuningResult
 from lmeraser.data import Sample
 from lmeraser.errors import FencedError, RequestError
 from lmeraser.proof.recompute import fresh_leaves
-from lmeraser.state.commit import DATA_FOLDERS
 from lmeraser.state.keys import load_signing_key
+from lmeraser.state.layout import DATA_FOLDERS
 from lmeraser.state.merkle import merkle_root
 from lmeraser.state.pipeline import Pipeline
 from lmeraser.store import LocalStore

@@ -10,6 +10,7 @@ from small_system import System, finish, samples
 
 from actors.row_index import RowIndex
 from lmeraser.data import Sample
+from lmeraser.deletion import DeletionRequest
 from lmeraser.errors import DuplicateSampleError, RequestError
 from lmeraser.proof.receipts import covers
 from lmeraser.state.pipeline import Pipeline
@@ -27,7 +28,7 @@ def held(system: System) -> list[str]:
 
 def deleted(system: System, sample_ids: list[str], subject_ids: list[str]) -> tuple[int, tuple[str, ...], str]:
     coordinator = system.coordinator()
-    deletion = coordinator.delete(sample_ids, subject_ids)
+    deletion = coordinator.delete(DeletionRequest(tuple(sample_ids), tuple(subject_ids)))
     finish(coordinator)
     return deletion.rows, deletion.unknown_ids, deletion.id
 
@@ -55,14 +56,14 @@ def test_what_no_row_is_called_is_refused_before_anything_is_written(system_of: 
     before = system.store.names()
     for samples_asked, subjects_asked in ((["s1", one], []), ([], ["u1", one])):
         with pytest.raises(RequestError, match=f"{said}.*; allowed are 1 to 1024 characters"):
-            system.coordinator().delete(samples_asked, subjects_asked)
+            system.coordinator().delete(DeletionRequest(tuple(samples_asked), tuple(subjects_asked)))
     with pytest.raises(RequestError, match="idempotency key"):
-        system.coordinator().delete(["s1"], [], "\udce9")
+        system.coordinator().delete(DeletionRequest(("s1",), idempotency_key="\udce9"))
     assert system.coordinator().deletions() == []
     assert [name for name in system.store.names() if name.startswith("requests/")] == [
         name for name in before if name.startswith("requests/")
     ]
-    assert system.coordinator().delete(["x" * 1024], []).unknown == 1
+    assert system.coordinator().delete(DeletionRequest(("x" * 1024,))).unknown == 1
 
 
 @pytest.mark.parametrize(("kept", "asked"), [(COMPOSED, APART), (APART, COMPOSED)])

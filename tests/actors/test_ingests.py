@@ -13,6 +13,7 @@ from small_system import System, finish, picture, samples
 
 from actors import prefixes
 from actors.ingests import IngestOutcome, put_rows
+from lmeraser.deletion import DeletionRequest
 from lmeraser.errors import DuplicateSampleError, ObjectMissingError, RequestError, StoreError
 from lmeraser.store import Fence, LocalStore
 
@@ -91,7 +92,7 @@ def test_a_deletion_drops_an_ingest_that_holds_its_rows_and_no_other(system_of: 
     holding, other = coordinator.begin_ingest(), coordinator.begin_ingest()
     put(system, holding, 3, 5)
     put(system, other, 200, 210)
-    coordinator.delete(["s3"], [])
+    coordinator.delete(DeletionRequest(("s3",)))
     finish(coordinator)
     assert holders(system, 3) == []
     assert system.store.names("incoming/") == [f"{other}0.ids", f"{other}0.parquet"]
@@ -105,7 +106,7 @@ def test_a_row_that_is_written_after_its_deletion_is_left_out_even_by_force(syst
     system = system_of()
     coordinator = system.coordinator()
     prefix = coordinator.begin_ingest()
-    coordinator.delete(["s3"], [])
+    coordinator.delete(DeletionRequest(("s3",)))
     finish(coordinator)
     put(system, prefix, 3, 4, number=1)
     put(system, prefix, 200, 210, number=2)
@@ -124,7 +125,7 @@ def test_an_ingest_that_waits_and_holds_a_row_that_is_erased_is_dropped(system_o
     prefix = coordinator.begin_ingest()
     put(system, prefix, 200, 210)
     done = coordinator.ingest(prefix)
-    coordinator.delete([], ["u205"])
+    coordinator.delete(DeletionRequest(subject_ids=("u205",)))
     finish(coordinator)
     with pytest.raises(RequestError, match="erased meanwhile"):
         done.result(timeout=0)
@@ -146,7 +147,7 @@ def test_a_row_object_without_its_companion_is_refused(system_of: SystemOf) -> N
 def test_an_ingest_that_began_after_the_deletion_may_bring_the_row_back_by_force(system_of: SystemOf) -> None:
     system = system_of()
     coordinator = system.coordinator()
-    coordinator.delete(["s3"], [])
+    coordinator.delete(DeletionRequest(("s3",)))
     finish(coordinator)
     prefix = coordinator.begin_ingest()
     put(system, prefix, 3, 4)
@@ -217,7 +218,7 @@ def test_a_sweep_that_fails_after_an_ingest_is_done_again_and_adds_nothing_twice
 def test_an_ingest_that_began_between_a_deletion_and_its_erasure_is_dropped(system_of: SystemOf) -> None:
     system = system_of()
     coordinator = system.coordinator()
-    coordinator.delete([], ["u205"])
+    coordinator.delete(DeletionRequest(subject_ids=("u205",)))
     prefix = coordinator.begin_ingest()
     put(system, prefix, 200, 210)
     finish(coordinator)
@@ -232,7 +233,7 @@ def test_rows_that_a_running_ingest_writes_after_their_erasure_are_found_within_
     system = system_of()
     coordinator = system.coordinator()
     prefix = coordinator.begin_ingest()
-    coordinator.delete(["s3"], [])
+    coordinator.delete(DeletionRequest(("s3",)))
     finish(coordinator)
     put(system, prefix, 3, 5)
     now = time.monotonic() + prefixes.WATCH_S

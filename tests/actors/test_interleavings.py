@@ -19,6 +19,7 @@ from small_system import System, build_system, finish, picture, samples
 from actors.coordinator import Coordinator
 from actors.ingests import put_rows
 from lmeraser.data import Sample
+from lmeraser.deletion import DeletionRequest
 from lmeraser.errors import RequestError
 from lmeraser.proof.receipts import covers
 from lmeraser.state.rows import RowTable
@@ -101,7 +102,7 @@ class World:
         self.coordinator.ingest(self.prefix, force)
 
     def delete(self) -> None:
-        self.deletion = self.coordinator.delete([NAMED], [PERSON]).id
+        self.deletion = self.coordinator.delete(DeletionRequest((NAMED,), (PERSON,))).id
 
     def check(self, roots: Callable[[list[Sample]], str]) -> None:
         """Nothing of the person, or of the sample that was named, is anywhere, and the receipt says so."""

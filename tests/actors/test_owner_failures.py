@@ -24,6 +24,7 @@ from actors.owner import Owner, RowObject
 from actors.owners import InProcessOwners
 from actors.planner import ATTEMPTS
 from actors.restoring import restore
+from lmeraser.deletion import DeletionRequest
 from lmeraser.errors import OwnerFailedError
 from lmeraser.proof.mirror import LogMirror
 from lmeraser.proof.receipts import verify_receipt
@@ -132,10 +133,10 @@ def test_a_tuning_that_fails_for_any_reason_is_given_up_with_that_reason(broken:
     system, coordinator = broken.system, broken.coordinator()
     broken.reason = reason
     (_, bad), (_, good) = largest(system)[:2]
-    first = coordinator.delete([bad], [])
+    first = coordinator.delete(DeletionRequest((bad,)))
     coordinator.step()
     broken.tunings = untuned(system)
-    second = coordinator.delete([good], [])
+    second = coordinator.delete(DeletionRequest((good,)))
     work(coordinator)
     failed = coordinator.deletion(first.id)
     assert failed.status == "failed"
@@ -153,7 +154,7 @@ def test_a_tuning_that_fails_for_any_reason_is_given_up_with_that_reason(broken:
 @pytest.mark.parametrize("between", [1, 2, 4])
 def test_a_restart_forgets_no_attempt(broken: Broken, between: int) -> None:
     system, coordinator = broken.system, broken.coordinator()
-    deletion = coordinator.delete([largest(system)[0][1]], [])
+    deletion = coordinator.delete(DeletionRequest((largest(system)[0][1],)))
     coordinator.step()
     broken.tunings = untuned(system)
     clusters = len(coordinator.status()["awaiting"])
@@ -175,10 +176,10 @@ def test_a_restart_forgets_no_attempt(broken: Broken, between: int) -> None:
 def test_a_deletion_fails_for_its_own_clusters_only_whenever_the_coordinator_restarts(broken: Broken) -> None:
     system, coordinator = broken.system, broken.coordinator()
     (_, bad), (_, good) = largest(system)[:2]
-    first = coordinator.delete([bad], [])
+    first = coordinator.delete(DeletionRequest((bad,)))
     coordinator.step()
     broken.tunings, clusters = untuned(system), len(coordinator.status()["awaiting"])
-    second = coordinator.delete([good], [])
+    second = coordinator.delete(DeletionRequest((good,)))
     coordinator.step()
     # Given up, and nobody is told yet.
     while broken.tuned < ATTEMPTS * clusters:
@@ -187,7 +188,7 @@ def test_a_deletion_fails_for_its_own_clusters_only_whenever_the_coordinator_res
     again = broken.coordinator()
     work(again)
     assert (again.deletion(first.id).status, again.deletion(second.id).status) == ("failed", "completed")
-    third = again.delete([largest(system)[2][1]], [])
+    third = again.delete(DeletionRequest((largest(system)[2][1],)))
     again.step()
     work(later := broken.coordinator())
     assert [later.deletion(one.id).status for one in (first, second, third)] == ["failed", "completed", "completed"]
@@ -202,7 +203,7 @@ def test_an_erasure_whose_rows_cannot_be_written_is_tried_again_and_holds_up_no_
     (entry, bad), (_, good), (_, later) = largest(system)[:3]
     broken.writes = {entry.rows_object}
     # Both wait together, so that one commit would erase both.
-    first, second = coordinator.delete([bad], []), coordinator.delete([good], [])
+    first, second = coordinator.delete(DeletionRequest((bad,))), coordinator.delete(DeletionRequest((good,)))
     stepped(coordinator, lambda: coordinator.deletion(second.id).status == "completed")
     told = coordinator.deletion(first.id)
     assert told.status == "accepted"
@@ -215,7 +216,7 @@ def test_an_erasure_whose_rows_cannot_be_written_is_tried_again_and_holds_up_no_
     named = system.newest().objects()
     stepped(coordinator, lambda: not coordinator.step())
     assert {name for name in system.store.names() if name.startswith("rows/")} <= named
-    third = coordinator.delete([later], [])
+    third = coordinator.delete(DeletionRequest((later,)))
     stepped(coordinator, lambda: coordinator.deletion(third.id).status == "completed")
     broken.writes = set()
     again = broken.coordinator()
@@ -239,7 +240,7 @@ def test_an_owner_that_fails_once_is_asked_again_at_once(broken: Broken, monkeyp
         return write(self, job)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Owner, "write_rows", fails_twice)
-    deletion = coordinator.delete([bad], [])
+    deletion = coordinator.delete(DeletionRequest((bad,)))
     coordinator.step()
     assert coordinator.deletion(deletion.id).status == "erased"
 
@@ -277,7 +278,7 @@ def test_the_log_names_the_digest_of_the_rows_and_no_id(broken: Broken) -> None:
     system, coordinator = broken.system, broken.coordinator()
     broken.reason = "KeyError"
     _, bad = largest(system)[0]
-    coordinator.delete([bad], [])
+    coordinator.delete(DeletionRequest((bad,)))
     coordinator.step()
     broken.tunings = untuned(system)
     work(coordinator)

@@ -13,6 +13,7 @@ from actors.log_replay import Attempts
 from actors.owner import TuningJob
 from actors.owners import InProcessOwners, TuningResult
 from actors.planner import ATTEMPTS, STORE_PAUSE_S, Planner
+from lmeraser.deletion import DeletionRequest
 from lmeraser.errors import RequestError
 from lmeraser.proof.receipts import verify_receipt
 from lmeraser.state.commit import ClusterEntry, Commit
@@ -50,14 +51,14 @@ def failed(planner: Planner, attempts: dict[str, Attempts], key: str) -> None:
 
 
 def test_the_nearest_deadline_comes_first_and_then_the_cheapest() -> None:
-    planner = Planner(min_tuned_rows=2, epochs=3, attempts={})
+    planner = Planner(lambda rows: rows >= 2, epochs=3, attempts={})
     ready = planner.ready(commit(a=50, b=10, c=30, d=20, e=1), {"a": "2026-01-02", "c": "2026-01-01"})
     assert keys(ready) == ["c", "a", "b", "d"]
 
 
 def test_a_failed_tuning_pauses_twice_as_long_each_time_and_holds_up_no_other() -> None:
     clock, attempts = Clock(), dict[str, Attempts]()
-    planner = Planner(1, 1, attempts, clock)
+    planner = Planner(lambda _: True, 1, attempts, clock)
     now = commit(a=5, b=6)
     failed(planner, attempts, "a")
     assert keys(planner.ready(now, {})) == ["b"]
@@ -73,7 +74,7 @@ def test_a_failed_tuning_pauses_twice_as_long_each_time_and_holds_up_no_other() 
 
 def test_after_some_attempts_a_tuning_is_given_up_until_they_are_forgotten() -> None:
     attempts = dict[str, Attempts]()
-    planner = Planner(1, 1, attempts, Clock())
+    planner = Planner(lambda _: True, 1, attempts, Clock())
     now = commit(a=5, b=6)
     for _ in range(ATTEMPTS):
         failed(planner, attempts, "a")
@@ -87,7 +88,7 @@ def test_after_some_attempts_a_tuning_is_given_up_until_they_are_forgotten() -> 
 
 def test_a_tuning_that_cannot_be_written_is_tried_again_for_ever() -> None:
     clock = Clock()
-    planner = Planner(1, 1, {}, clock)
+    planner = Planner(lambda _: True, 1, {}, clock)
     now = commit(a=5, b=6)
     for _ in range(3 * ATTEMPTS):
         planner.pause(job("a"), is_transient=True)
@@ -129,10 +130,10 @@ def test_a_deletion_whose_tuning_keeps_failing_keeps_its_erasure_and_can_be_retr
         )
         for entry in (first, second)
     }
-    bad = coordinator.delete([ids[first.key]], [])
+    bad = coordinator.delete(DeletionRequest((ids[first.key],)))
     coordinator.step()
     owners.failing = frozenset(coordinator.status()["awaiting"])
-    good = coordinator.delete([ids[second.key]], [])
+    good = coordinator.delete(DeletionRequest((ids[second.key],)))
     coordinator.step()
     finish(coordinator)
     assert coordinator.deletion(good.id).status == "completed"
@@ -152,9 +153,9 @@ def test_a_deletion_whose_tuning_keeps_failing_keeps_its_erasure_and_can_be_retr
 
 def test_a_deadline_is_kept_in_utc_and_one_without_an_offset_is_refused(system_of: SystemOf) -> None:
     coordinator = system_of().coordinator()
-    deletion = coordinator.delete(["s1"], [], None, "2027-01-01T02:00:00+02:00")
+    deletion = coordinator.delete(DeletionRequest(("s1",), deadline="2027-01-01T02:00:00+02:00"))
     assert coordinator.deletion(deletion.id).deadline == "2027-01-01T00:00:00.000+00:00"
     for wrong in ("2027-01-01T02:00:00", "soon"):
         with pytest.raises(RequestError, match=wrong):
-            coordinator.delete(["s2"], [], None, wrong)
+            coordinator.delete(DeletionRequest(("s2",), deadline=wrong))
     assert len(coordinator.deletions()) == 1

@@ -8,12 +8,13 @@ import pytest
 from actors.regroup import regroup
 from actors.row_index import RowIndex
 from lmeraser.learning.partition import Cluster, Partition
+from lmeraser.learning.region import Region
 from lmeraser.state.commit import ClusterEntry
 from lmeraser.state.log import Position
 
 
 def entry(anchors: tuple[int, ...], bits: str) -> ClusterEntry:
-    key = Cluster(anchors, bits, 1).key
+    key = Region(anchors, bits).key
     return ClusterEntry(key, anchors, bits, 1, f"rows/{key}/old.parquet", "leaf", f"specialists/{key}", "leaf")
 
 
@@ -37,7 +38,7 @@ def test_a_cluster_of_part_of_an_anchor_is_read_from_those_that_can_hold_its_row
     after: tuple[str, ...], sources: dict[str, list[str]]
 ) -> None:
     before = [entry((7,), bits) for bits in ("00", "01", "1")] + [entry((8, 9), "")]
-    partition = Partition((*(Cluster((7,), bits, 1) for bits in after), Cluster((8, 9), "", 1)))
+    partition = Partition((*(Cluster(Region((7,), bits), 1) for bits in after), Cluster(Region((8, 9), ""), 1)))
     regrouping = regroup(before, partition, leaving("00", "01", "1"), (), (), Position(1, 1))
     names = {one.rows_object: one.bits for one in before}
     assert {job.region.bits: [names[source.name] for source in job.sources] for job in regrouping.jobs} == sources
@@ -46,7 +47,7 @@ def test_a_cluster_of_part_of_an_anchor_is_read_from_those_that_can_hold_its_row
 
 def test_a_cluster_that_is_split_is_read_by_every_part() -> None:
     before = [entry((7,), "0"), entry((7,), "1")]
-    partition = Partition(tuple(Cluster((7,), bits, 1) for bits in ("00", "010", "011", "1")))
+    partition = Partition(tuple(Cluster(Region((7,), bits), 1) for bits in ("00", "010", "011", "1")))
     regrouping = regroup(before, partition, leaving("00"), (), (), Position(1, 1))
     assert {job.region.bits: [source.name for source in job.sources] for job in regrouping.jobs} == {
         bits: [before[0].rows_object] for bits in ("00", "010", "011")

@@ -15,6 +15,7 @@ from actors.ingests import put_rows
 from actors.journal import Journal
 from actors.owner import TuningJob
 from actors.owners import InProcessOwners, TuningResult
+from lmeraser.deletion import DeletionRequest
 from lmeraser.errors import FencedError
 from lmeraser.state.keys import load_signing_key
 from lmeraser.state.log import Log
@@ -61,10 +62,10 @@ def test_a_coordinator_whose_request_was_refused_accepts_none_and_ends(system_of
     older, newer = system.coordinator(), system.coordinator()
     for _ in range(2):
         with pytest.raises(FencedError):
-            older.delete(["s3"], [])
+            older.delete(DeletionRequest(("s3",)))
     with pytest.raises(FencedError):
         older.step()
-    newer.delete(["s4"], [])
+    newer.delete(DeletionRequest(("s4",)))
     while not newer.idle():
         newer.step()
     assert system.newest().rows == 11
@@ -90,7 +91,7 @@ def test_the_tuning_of_a_cluster_that_was_regrouped_and_came_back_is_not_taken(s
     owners = ReadyTunings(system.store, system.manifest, system.hash_key, system.pipeline)
     signing_key = load_signing_key(system.keys)
     coordinator = Coordinator(system.store, system.manifest, system.hash_key, signing_key, owners, lease_s=0.0)
-    coordinator.delete(["s3", "s4", "s5"], [])
+    coordinator.delete(DeletionRequest(("s3", "s4", "s5")))
     for _ in range(20):
         coordinator.step()
     assert coordinator.status()["running"]
@@ -98,7 +99,7 @@ def test_the_tuning_of_a_cluster_that_was_regrouped_and_came_back_is_not_taken(s
     put_rows(system.store, system.hash_key, f"{prefix}rows", system.pipeline().rows(samples(9, 12)))
     coordinator.ingest(prefix)
     coordinator.step()
-    coordinator.delete(["s9", "s10", "s11"], [])
+    coordinator.delete(DeletionRequest(("s9", "s10", "s11")))
     coordinator.step()
     owners.through = True
     while not coordinator.idle():
@@ -122,7 +123,7 @@ def test_a_receipt_that_a_replaced_coordinator_writes_late_is_not_the_one_that_c
     system = system_of("minute", 24)
     store = LateStore(Path(system.store.uri))
     first = replace(system, store=store).coordinator()
-    deletion = first.delete(["s3"], [])
+    deletion = first.delete(DeletionRequest(("s3",)))
     store.happens = lambda: finish(system.coordinator())
     with pytest.raises(FencedError):
         finish(first)

@@ -14,6 +14,7 @@ from actors import restoring
 from actors.ingests import IngestOutcome, put_rows
 from actors.owner import Owner
 from actors.restoring import RestoreResult, restore
+from lmeraser.deletion import DeletionRequest
 from lmeraser.errors import (
     LogError,
     StoreFormatError,
@@ -23,8 +24,8 @@ from lmeraser.proof.mirror import LogMirror
 from lmeraser.proof.receipts import covers, verify_receipt
 from lmeraser.proof.residue import scan
 from lmeraser.state.keys import load_signing_key
+from lmeraser.state.layout import RESTORING
 from lmeraser.state.log import Log
-from lmeraser.state.manifest import RESTORING
 from lmeraser.state.rows import RowTable
 from lmeraser.store import LocalStore
 
@@ -54,7 +55,7 @@ def restored(copy: System, mirror: LocalStore) -> RestoreResult:
 
 def delete(system: System, samples: list[str], subjects: list[str] = [], steps: int | None = None) -> str:  # noqa: B006
     coordinator = system.coordinator()
-    deletion = coordinator.delete(samples, subjects).id
+    deletion = coordinator.delete(DeletionRequest(tuple(samples), tuple(subjects))).id
     while not coordinator.idle() and steps != 0:
         coordinator.step()
         steps = None if steps is None else steps - 1

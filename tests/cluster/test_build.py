@@ -13,10 +13,11 @@ from cluster.build import open_or_build
 from lmeraser.config import BackboneConfig, Config, HeadsConfig, PromptConfig, SourceConfig, TuningConfig
 from lmeraser.data import open_public, open_source
 from lmeraser.errors import BackboneError, ConfigError
-from lmeraser.learning.backbone import create_model, open_backbone, weights_of
+from lmeraser.learning.backbone import create_model, open_backbone
+from lmeraser.learning.weights import weights_of
 from lmeraser.state.digests import tensor_digest
 from lmeraser.state.keys import init_keys
-from lmeraser.state.public_artifacts import backbone_digest, build_public
+from lmeraser.state.public_fit import backbone_digest, build_public
 from lmeraser.store import LocalStore
 
 

@@ -24,7 +24,7 @@ from small_system import System
 
 from lmeraser.config import ServingConfig
 from lmeraser.state.keys import init_keys, load_hash_key, load_signing_key
-from serving.problems import LONGEST_BODY_S
+from serving.problems import BODY_TIMEOUT_S
 
 ROOT = Path(__file__).parent.parent.parent
 KUBERAY = ROOT / "deploy" / "kuberay"
@@ -198,7 +198,7 @@ def await_(holds: Callable[[], bool]) -> None:
 def test_serve_takes_its_configuration_and_the_app_its_arguments(system_of: SystemOf) -> None:
     found = ServeDeploySchema.model_validate(yaml.safe_load(of_kind("RayService")["spec"]["serveConfigV2"]))
     assert (found.http_options.host, found.http_options.port) == ("0.0.0.0", 8000)
-    assert found.http_options.request_timeout_s == 2 * LONGEST_BODY_S
+    assert found.http_options.request_timeout_s == 2 * BODY_TIMEOUT_S
     (application,) = found.applications
     assert application.import_path is not None
     module, _, name = application.import_path.partition(":")

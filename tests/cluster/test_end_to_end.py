@@ -32,6 +32,7 @@ from cluster.service import start_service, stop_service
 from lmeraser.client.client import Client
 from lmeraser.config import ServingConfig, SourceConfig
 from lmeraser.data import Sample
+from lmeraser.deletion import DeletionRequest
 from lmeraser.errors import ConfigError
 from lmeraser.state.keys import load_signing_key, public_pem
 from lmeraser.state.log import Log
@@ -202,7 +203,7 @@ def test_every_cluster_has_an_owner_of_its_own(running: tuple[System, Any]) -> N
 
 def test_a_coordinator_that_is_killed_finishes_what_it_accepted(running: tuple[System, Any]) -> None:
     system, coordinator = running
-    deletion = ray.get(coordinator.delete.remote(["s3"], []))
+    deletion = ray.get(coordinator.delete.remote(DeletionRequest(("s3",))))
     os.kill(ray.get(coordinator.place.remote()).pid, signal.SIGKILL)
     completed(coordinator, deletion.id)
     assert system.newest().root == system.fresh_root(without("s3"))
@@ -210,7 +211,7 @@ def test_a_coordinator_that_is_killed_finishes_what_it_accepted(running: tuple[S
 
 def test_an_owner_that_is_killed_while_it_tunes_is_started_again(running: tuple[System, Any]) -> None:
     system, coordinator = running
-    deletion = ray.get(coordinator.delete.remote(["s3"], []))
+    deletion = ray.get(coordinator.delete.remote(DeletionRequest(("s3",))))
     until = time.monotonic() + 120
     while not (tuning := ray.get(coordinator.status.remote())["running"]) and time.monotonic() < until:
         time.sleep(0.005)
@@ -222,7 +223,7 @@ def test_an_owner_that_is_killed_while_it_tunes_is_started_again(running: tuple[
 
 def test_an_owner_that_is_frozen_before_its_write_brings_nothing_back(running: tuple[System, Any]) -> None:
     system, coordinator = running
-    ray.get(coordinator.delete.remote(["s3"], []))
+    ray.get(coordinator.delete.remote(DeletionRequest(("s3",))))
     until = time.monotonic() + 120
     while not (tuning := ray.get(coordinator.status.remote())["running"]) and time.monotonic() < until:
         time.sleep(0.005)
@@ -230,7 +231,7 @@ def test_an_owner_that_is_frozen_before_its_write_brings_nothing_back(running: t
     os.kill(pid, signal.SIGSTOP)
     entry = system.newest().entry(tuning[0])
     assert entry is not None
-    second = ray.get(coordinator.delete.remote(["s4", *(row.sample_id for row in samples(5, 30))], []))
+    second = ray.get(coordinator.delete.remote(DeletionRequest(("s4", *(row.sample_id for row in samples(5, 30))))))
     completed(coordinator, second.id)
     with pytest.raises(ProcessLookupError):
         os.kill(pid, signal.SIGCONT)
@@ -244,7 +245,7 @@ def test_an_owner_that_is_frozen_before_its_write_brings_nothing_back(running: t
 def test_a_copied_store_is_another_system(running: tuple[System, Any], tmp_path: Path) -> None:
     system, coordinator = running
     copy = System(LocalStore(shutil.copytree(system.store.uri, tmp_path / "copy")), system.keys)
-    deletion = ray.get(start(copy).delete.remote(["s3"], []))
+    deletion = ray.get(start(copy).delete.remote(DeletionRequest(("s3",))))
     completed(start(copy), deletion.id)
     assert copy.newest().root == copy.fresh_root(without("s3"))
     assert ray.get(coordinator.status.remote())["rows"] == system.newest().rows == 90

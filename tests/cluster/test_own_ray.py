@@ -19,7 +19,7 @@ from ray_head import Head, ray_head
 from small_system import System, picture, samples
 
 from cluster.runtime import free_port
-from lmeraser.client.client import Client, Prediction
+from lmeraser import Client, Prediction
 from lmeraser.errors import AuthenticationError
 from serving.api_keys import create_api_key
 

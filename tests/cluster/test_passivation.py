@@ -20,6 +20,7 @@ from benchmarks.lib.background import meanwhile
 from cluster.runtime import coordinator_of
 from lmeraser.config import OwnersConfig
 from lmeraser.data import Sample
+from lmeraser.deletion import DeletionRequest
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_local")]
 SystemOf = Callable[..., System]
@@ -66,9 +67,9 @@ def test_rows_go_from_many_clusters_and_all_are_tuned_by_few_processes(few: tupl
     numbers, at_once = range(3), [f"s{number}" for number in range(40, 50)]
     seen = Watch()
     with meanwhile(seen.until):
-        each = [ray.get(coordinator.delete.remote([f"s{number}"], [])) for number in numbers]
+        each = [ray.get(coordinator.delete.remote(DeletionRequest((f"s{number}",)))) for number in numbers]
         completed(coordinator, each[0].id)
-        last = ray.get(coordinator.delete.remote(at_once, []))
+        last = ray.get(coordinator.delete.remote(DeletionRequest(tuple(at_once))))
         completed(coordinator, last.id)
         for deletion in each:
             completed(coordinator, deletion.id)
@@ -81,7 +82,7 @@ def test_rows_go_from_many_clusters_and_all_are_tuned_by_few_processes(few: tupl
 
 def test_an_owner_comes_back_after_it_was_idle(few: tuple[System, Any]) -> None:
     system, coordinator = few
-    first = ray.get(coordinator.delete.remote(["s3"], []))
+    first = ray.get(coordinator.delete.remote(DeletionRequest(("s3",))))
     completed(coordinator, first.id)
     assert any(map(has_torch, named("ray::OwnerProcess")))
     # One that has tuned goes; light ones of the largest clusters take its place.
@@ -89,7 +90,7 @@ def test_an_owner_comes_back_after_it_was_idle(few: tuple[System, Any]) -> None:
     sizes = sorted(system.newest().clusters, key=lambda entry: (-entry.rows, entry.key))
     ready = {entry.key for entry in sizes[:MOST]}
     until(lambda: set(ray.get(coordinator.owner_places.remote())) == ready or None, LONGEST_S)
-    second = ray.get(coordinator.delete.remote(["s4"], []))
+    second = ray.get(coordinator.delete.remote(DeletionRequest(("s4",))))
     completed(coordinator, second.id)
     assert system.newest().root == system.fresh_root(without("s3", "s4"))
 

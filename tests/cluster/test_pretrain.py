@@ -22,7 +22,8 @@ from cluster.pretrain import pretrain, weights_name
 from lmeraser.config import BackboneConfig, Config, PretrainConfig, SourceConfig
 from lmeraser.data import decode_image
 from lmeraser.errors import BackboneError, DataError
-from lmeraser.learning.backbone import create_model, open_backbone, read_weights
+from lmeraser.learning.backbone import create_model, open_backbone
+from lmeraser.learning.weights import read_weights
 from lmeraser.store import LocalStore
 
 # Raised by Ray Train itself.

@@ -6,7 +6,7 @@ one that is not killed finishes, as an operator's restart would. The client asks
 it got no answer. Afterwards: the root is that of a fresh run on the remaining rows, the chain checks, the request was
 carried out exactly once, its receipt holds, and no file holds the rows.
 
-    python tests/faults/campaign.py --runs 28 --out docs/kills.md
+    python tests/faults/campaign.py --runs 28 --out docs/evidence/kills.md
 """
 
 from __future__ import annotations
@@ -33,9 +33,10 @@ from small_system import System, build_system, finish, samples
 from actors.coordinator import Coordinator
 from actors.fail_points import EVENT, FailPoint
 from actors.owners import InProcessOwners
+from lmeraser.deletion import DeletionRequest
 from lmeraser.proof.receipts import verify_receipt
-from lmeraser.state.commit import DATA_FOLDERS
 from lmeraser.state.keys import load_signing_key
+from lmeraser.state.layout import DATA_FOLDERS
 from lmeraser.state.log import Log
 from lmeraser.state.pipeline import Pipeline
 from lmeraser.store import LocalStore
@@ -116,7 +117,7 @@ class Campaign:
         owners = InProcessOwners(system.store, system.manifest, system.hash_key, lambda: self._pipeline)
         signing_key = load_signing_key(system.keys)
         coordinator = Coordinator(system.store, system.manifest, system.hash_key, signing_key, owners, LEASE_S)
-        coordinator.delete(GOING, (), IDEMPOTENCY_KEY)
+        coordinator.delete(DeletionRequest(GOING, idempotency_key=IDEMPOTENCY_KEY))
         finish(coordinator)
 
     def _at_boundary(self, where: str) -> Callable[[], None]:

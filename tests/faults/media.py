@@ -6,7 +6,7 @@ medium is well again, and the same coordinator, or a new one on the same store, 
 asks again, with its idempotency key, where it was refused. Afterwards it is looked at what ``campaign.py`` looks at
 after a kill.
 
-    python tests/faults/media.py --out docs/disk.md
+    python tests/faults/media.py --out docs/evidence/disk.md
 
 Needs the right to mount: put ``unshare -rm`` before it where one is not root.
 """
@@ -34,6 +34,7 @@ from small_system import System
 from actors.coordinator import Coordinator
 from actors.owners import InProcessOwners
 from cluster.cli import main as command_line
+from lmeraser.deletion import DeletionRequest
 from lmeraser.errors import StoreError
 from lmeraser.state.keys import load_signing_key
 from lmeraser.state.log import Log
@@ -130,7 +131,7 @@ class MediaCampaign(Campaign):
         store = FailingStore(Path(system.store.uri), 0, lambda: None)
         coordinator = self._coordinator(system, store)
         store.changes.clear()
-        coordinator.delete(GOING, (), IDEMPOTENCY_KEY)
+        coordinator.delete(DeletionRequest(GOING, idempotency_key=IDEMPOTENCY_KEY))
         finish_in_time(coordinator)
         return store.changes
 
@@ -146,7 +147,7 @@ class MediaCampaign(Campaign):
         try:
             if successor:
                 coordinator = self._coordinator(system, system.store)
-            coordinator.delete(GOING, (), IDEMPOTENCY_KEY)
+            coordinator.delete(DeletionRequest(GOING, idempotency_key=IDEMPOTENCY_KEY))
             finish_in_time(coordinator)
         except Exception as error:
             tally.lost += 1
@@ -161,7 +162,7 @@ class MediaCampaign(Campaign):
         """Run the commands that only read on a store that is read-only."""
         system = self._on_disk()
         coordinator = self._coordinator(system, system.store)
-        deletion = coordinator.delete(GOING, ())
+        deletion = coordinator.delete(DeletionRequest(GOING))
         finish_in_time(coordinator)
         self._disk.fail("read-only", 0)
         for command in READING:
@@ -177,7 +178,7 @@ class MediaCampaign(Campaign):
     def _while_it_fails(self, system: System, coordinator: Coordinator, kind: str) -> list[str]:
         faults = []
         try:
-            coordinator.delete(GOING, (), IDEMPOTENCY_KEY)
+            coordinator.delete(DeletionRequest(GOING, idempotency_key=IDEMPOTENCY_KEY))
         except StoreError as error:
             if REASONS[kind] not in str(error) or "cannot write " not in str(error):
                 faults.append(f"the refusal says {error}")

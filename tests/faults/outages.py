@@ -5,7 +5,7 @@ this machine. The victims, one after the other: a replica, a proxy of Serve, its
 the raylet of a node with a replica. Clients are the project's own: they repeat what may pass. Ray notices a dead node
 after its default time.
 
-    python tests/faults/outages.py --replicas 1 2 --out docs/outages.md
+    python tests/faults/outages.py --replicas 1 2 --out docs/evidence/outages.md
 
 Failed: predictions that no repetition saved. Longest gap: the longest time without any answer. Longest call: the
 longest time that one caller waited, repetitions included.

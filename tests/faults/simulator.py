@@ -5,7 +5,7 @@ one of which is replaced while it still works; ingests that are forced, abandone
 and by subject, of rows that are there and that are not; replicas that answer; a store that is lost and restored. Tasks
 take turns at every call of the store, the clock, a lock and the lease, and processes freeze and die there.
 
-    python tests/faults/simulator.py --histories 100000 --out docs/simulator.md
+    python tests/faults/simulator.py --histories 100000 --out docs/evidence/simulator.md
     python tests/faults/simulator.py --seed 4711 --histories 1 --trace
 """
 

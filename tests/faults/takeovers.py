@@ -5,7 +5,7 @@ process that is frozen. A second coordinator takes over, erases another row, and
 the first goes on to its end, and after it the second. Nothing that was acknowledged may be lost, the root has to be
 that of a fresh run on the remaining rows, and every object of the newest commit has to be there.
 
-    python tests/faults/takeovers.py --out docs/takeovers.md
+    python tests/faults/takeovers.py --out docs/evidence/takeovers.md
 """
 
 from __future__ import annotations
@@ -32,10 +32,11 @@ from actors.fail_points import FailPoint
 from actors.ingests import put_rows
 from actors.owners import InProcessOwners
 from lmeraser.data import Sample
+from lmeraser.deletion import DeletionRequest
 from lmeraser.errors import FencedError
 from lmeraser.proof.receipts import verify_receipt
-from lmeraser.state.commit import DATA_FOLDERS
 from lmeraser.state.keys import load_signing_key
+from lmeraser.state.layout import DATA_FOLDERS
 from lmeraser.state.pipeline import Pipeline
 from lmeraser.state.rows import RowTable
 from lmeraser.store import LocalStore
@@ -86,7 +87,7 @@ class Takeovers:
         return Coordinator(system.store, system.manifest, system.hash_key, load_signing_key(system.keys), owners, 0.0)
 
     def _work(self, coordinator: Coordinator, sample_id: str, acknowledged: list[str], prefix: str | None) -> None:
-        coordinator.delete([sample_id], ())
+        coordinator.delete(DeletionRequest((sample_id,)))
         acknowledged.append(sample_id)
         if prefix is not None:
             coordinator.prefixes.drop(prefix)

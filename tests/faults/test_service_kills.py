@@ -12,7 +12,7 @@ from small_system import System, picture, samples
 from actors.remote.owner_processes import StoreRef
 from cluster.runtime import coordinator_of, free_port
 from cluster.service import start_service, stop_service
-from lmeraser.client.client import Client, Prediction
+from lmeraser import Client, Prediction
 from lmeraser.config import ServingConfig
 from lmeraser.errors import ServiceError
 

@@ -7,7 +7,7 @@ Each kill comes at a random moment after the deletion was accepted. Nobody helps
 Afterwards: the root is that of a fresh run on the remaining rows, the chain checks, the log has each step of the
 deletion once, its receipt holds, and the service answers from the newest commit.
 
-    python tests/faults/through_ray.py --runs 5 --out docs/kills-ray.md
+    python tests/faults/through_ray.py --runs 5 --out docs/evidence/kills-ray.md
 
 Needs the right to mount, for the full disk: put ``unshare -rm`` before it where one is not root.
 """

@@ -27,11 +27,12 @@ from lmeraser.data import open_public, open_source
 from lmeraser.learning.backbone import create_model
 from lmeraser.learning.heads import Head, Statistics
 from lmeraser.state.commit import ClusterEntry
-from lmeraser.state.fingerprint import fingerprint
+from lmeraser.state.fingerprint import accelerator_name, fingerprint
 from lmeraser.state.heads_state import HeadsState
 from lmeraser.state.keys import init_keys
 from lmeraser.state.pipeline import Pipeline
-from lmeraser.state.public_artifacts import accelerator_name, build_public, create_store
+from lmeraser.state.public_artifacts import create_store
+from lmeraser.state.public_fit import build_public
 from lmeraser.state.rows import RowTable
 from lmeraser.state.specialist import Specialist
 from lmeraser.store import LocalStore

@@ -202,7 +202,7 @@ URIS = [
     ("s3://bucket/a\n", "'?' and control characters"),
     ("s3://bucket/a?endpoint=host:9000", "allowed is http://host:port"),
     ("s3://bucket/a?endpoint=ftp://host", "allowed is http://host:port"),
-    ("s3://bucket/a?endpoint=http://me:secret@host", "holds credentials"),
+    ("s3://bucket/a?endpoint=http://me:secret@host", "contains credentials"),
 ]
 
 

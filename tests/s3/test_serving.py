@@ -19,12 +19,11 @@ from benchmarks.lib.s3_proxy import S3Proxy, s3_proxy
 from benchmarks.lib.s3_server import S3Server
 from lmeraser.config import ServingConfig
 from lmeraser.errors import NotReadyError
-from lmeraser.state.log import Log, record_name
+from lmeraser.state.layout import record_object
+from lmeraser.state.log import Log
 from lmeraser.state.manifest import default_lease_s
 from lmeraser.store import open_store
-from serving.batcher import Batcher
-from serving.predictor import ScoreRequest, Scores
-from serving.renewal import LOOKS_A_LEASE
+from serving.renewal import POLLS_PER_LEASE
 from serving.replica import Replica
 
 SystemOf = Callable[..., System]
@@ -48,16 +47,16 @@ def proxied(system_of: SystemOf, s3: S3Server) -> Iterator[tuple[System, S3Proxy
 def answered(replica: Replica, done: Callable[[int], bool], clients: int = 8) -> set[int]:
     """The commits of the answers that clients got, each asking again until the commit of its last one is enough."""
 
-    async def ask(batching: Batcher[ScoreRequest, Scores], commits: set[int]) -> None:
+    async def ask(commits: set[int]) -> None:
         commit = 0
         while not done(commit):
-            body = await replica.predict([picture(500)], batching, "request")
+            body = await replica.predict([picture(500)], "request")
             commit = json.loads(body)["commit"]
             commits.add(commit)
 
     async def run() -> set[int]:
-        batching, commits = Batcher(replica.score, 64), set[int]()
-        await asyncio.gather(*(ask(batching, commits) for _ in range(clients)))
+        commits: set[int] = set()
+        await asyncio.gather(*(ask(commits) for _ in range(clients)))
         return commits
 
     return asyncio.run(run())
@@ -83,7 +82,7 @@ def test_a_bucket_that_takes_150_ms_for_a_request_refuses_no_answer_while_rows_a
             answered(replica, lambda commit, erased=erased: erased.done() and commit >= erased.result())  # type: ignore[misc]
 
 
-def test_a_replica_asks_its_bucket_for_looks_and_for_nothing_else(proxied: tuple[System, S3Proxy]) -> None:
+def test_a_replica_sends_its_bucket_polls_and_nothing_else(proxied: tuple[System, S3Proxy]) -> None:
     system, proxy = proxied
     replica = Replica(system.store, system.keys, ServingConfig())
     last = Log(system.store).advance()[-1].number
@@ -91,12 +90,12 @@ def test_a_replica_asks_its_bucket_for_looks_and_for_nothing_else(proxied: tuple
     answered(replica, lambda _commit: len(proxy.requests) - start >= 8)
     asked = Counter(proxy.requests[start:])
     path = proxy.requests[start].split(" ")[1].rpartition("/log/")[0]
-    expected = {f"GET {path}/{record_name(last + 1)}", f"HEAD {path}/{record_name(last)}"}
+    expected = {f"GET {path}/{record_object(last + 1)}", f"HEAD {path}/{record_object(last)}"}
     assert set(asked) == expected
-    # One of each look; the last may be on its way.
+    # One of each per poll; the last poll may be under way.
     assert max(asked.values()) - min(asked.values()) <= 1
-    a_second = len(expected) * LOOKS_A_LEASE / system.manifest.lease_s
-    assert f"{a_second:g} requests a second" in DOCUMENT.read_text()
+    per_second = len(expected) * POLLS_PER_LEASE / system.manifest.lease_s
+    assert f"{per_second:g} requests per second" in DOCUMENT.read_text()
 
 
 def test_a_replica_whose_bucket_is_gone_and_comes_back_answers_again(proxied: tuple[System, S3Proxy]) -> None:

@@ -101,7 +101,7 @@ def test_the_command_line_finds_a_store_by_its_endpoint(
         shown = lmeraser("status", *options, "--json").json
         assert (shown["state_root"], shown["store"]) == (root, system.store.uri)
     assert lmeraser("log", "check", "--config", config).code == 0
-    lmeraser("status", "--store", tmp_path, "--s3-endpoint", s3.endpoint).failed(1, "goes with s3://")
+    lmeraser("status", "--store", tmp_path, "--s3-endpoint", s3.endpoint).failed(1, "can only be used with s3://")
     # With a local store it is that of rows on S3.
     sources = "public: {kind: glyphs}\nprivate: {kind: parquet, path: s3://rows/private}\n"
     config.write_text(sources)

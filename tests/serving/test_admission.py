@@ -1,4 +1,4 @@
-"""A replica takes on so many predictions at a time; the next caller is told to come again."""
+"""A replica takes on a limited number of predictions at a time; further callers are asked to retry."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from serving.admission import most_requests
 SystemOf = Callable[..., System]
 
 
-def test_one_request_too_many_gets_a_problem_until_another_ends(
+def test_a_request_above_the_limit_gets_a_problem_until_another_ends(
     system_of: SystemOf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     service = Service(system_of(), max_batch_images=1)
@@ -25,13 +25,13 @@ def test_one_request_too_many_gets_a_problem_until_another_ends(
     waiting: list[asyncio.Event] = []
     predict = service.replica.predict
 
-    async def held(*arguments: Any) -> bytes:
+    async def delayed(*arguments: Any) -> bytes:
         if len(waiting) < most:
             waiting.append(asyncio.Event())
             await waiting[-1].wait()
         return await predict(*arguments)
 
-    monkeypatch.setattr(service.replica, "predict", held)
+    monkeypatch.setattr(service.replica, "predict", delayed)
 
     async def run() -> list[httpx2.Response]:
         async with httpx2.AsyncClient(base_url=URL, transport=service.transport, timeout=60) as client:
@@ -39,16 +39,16 @@ def test_one_request_too_many_gets_a_problem_until_another_ends(
             async def ask() -> httpx2.Response:
                 return await client.post("/v1/predict", content=picture(1), headers={"Content-Type": "image/png"})
 
-            asked = [asyncio.create_task(ask()) for _ in range(most)]
+            tasks = [asyncio.create_task(ask()) for _ in range(most)]
             while len(waiting) < most:
                 await asyncio.sleep(0.01)
             answers = [await ask(), await client.get("/healthz")]
             waiting[0].set()
-            answers.append(await asked[0])
+            answers.append(await tasks[0])
             answers.append(await ask())
-            for one in waiting:
-                one.set()
-            return answers + await asyncio.gather(*asked)
+            for event in waiting:
+                event.set()
+            return answers + await asyncio.gather(*tasks)
 
     refused, health, *answered = asyncio.run(run())
     assert (refused.status_code, health.status_code) == (503, 200)

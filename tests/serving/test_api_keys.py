@@ -1,4 +1,4 @@
-"""API keys in the key folder: what is kept of them, what changes them, what is refused."""
+"""API keys in the key folder: what is stored, what changes it, what is refused."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_keys_have_256_random_bits(tmp_path: Path) -> None:
         assert re.fullmatch(r"lmeraser_[A-Za-z0-9_-]{43}", secret)
 
 
-def test_a_key_is_found_until_it_is_revoked_and_then_stays_on_record(tmp_path: Path) -> None:
+def test_a_key_is_found_until_it_is_revoked_and_stays_in_the_file(tmp_path: Path) -> None:
     keys = ApiKeys(tmp_path)
     first, first_secret = create_api_key(tmp_path, ["predict"])
     second, second_secret = create_api_key(tmp_path, ["admin"])
@@ -67,20 +67,20 @@ def test_a_key_is_found_until_it_is_revoked_and_then_stays_on_record(tmp_path: P
 
 
 def test_admin_allows_everything_and_a_scope_only_itself(tmp_path: Path) -> None:
-    for held in SCOPES:
-        key, _ = create_api_key(tmp_path, [held])
-        assert {scope for scope in SCOPES if key.allows(scope)} == (set(SCOPES) if held == "admin" else {held})
+    for granted in SCOPES:
+        key, _ = create_api_key(tmp_path, [granted])
+        assert {scope for scope in SCOPES if key.allows(scope)} == (set(SCOPES) if granted == "admin" else {granted})
         assert not any(revoke_api_key(tmp_path, key.id).allows(scope) for scope in SCOPES)
 
 
 @pytest.mark.parametrize("scopes", [[], ["read"], ["predict", "Admin"]])
-def test_scopes_that_do_not_exist_are_refused(tmp_path: Path, scopes: list[str]) -> None:
-    with pytest.raises(ConfigError, match="allowed is one or more of predict, delete, admin"):
+def test_unknown_scopes_are_refused(tmp_path: Path, scopes: list[str]) -> None:
+    with pytest.raises(ConfigError, match="allowed are one or more of predict, delete, admin"):
         create_api_key(tmp_path, scopes)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_unknown_id_is_named(tmp_path: Path) -> None:
+def test_the_error_for_an_unknown_id_names_it(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="'none'"):
         revoke_api_key(tmp_path, "none")
 
@@ -88,7 +88,7 @@ def test_an_unknown_id_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "content", [b"", b"{}", b'[{"id": "a"}]', b'[{"id":"a","name":"","scopes":["all"],"created_at":"","sha256":"00"}]']
 )
-def test_a_file_that_is_none_of_api_keys_is_refused(tmp_path: Path, content: bytes) -> None:
+def test_a_file_without_api_keys_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / FILE).write_bytes(content)
     (tmp_path / FILE).chmod(0o600)
     for use in (
@@ -108,23 +108,23 @@ def test_a_file_that_others_may_read_is_refused(tmp_path: Path) -> None:
         read_api_keys(tmp_path)
 
 
-def test_a_folder_that_cannot_be_used_is_named(tmp_path: Path) -> None:
+def test_the_error_for_an_unusable_folder_names_it(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     for use in (lambda folder: create_api_key(folder, ["admin"]), read_api_keys):
         with pytest.raises(KeysError, match=re.escape(str(tmp_path / "file"))):
             use(tmp_path / "file")
 
 
-def test_keys_that_are_made_at_once_are_all_kept(tmp_path: Path) -> None:
-    # The lock is of the open folder, so it holds between threads as it does between processes.
+def test_keys_that_are_created_at_the_same_time_are_all_stored(tmp_path: Path) -> None:
+    # The lock belongs to the open folder, so it works between threads as it does between processes.
     with ThreadPoolExecutor(8) as pool:
-        made = list(pool.map(lambda _: create_api_key(tmp_path, ["predict"])[0], range(40)))
-    assert {key.id for key in read_api_keys(tmp_path)} == {key.id for key in made}
-    assert len({key.id for key in made}) == 40
+        created = list(pool.map(lambda _: create_api_key(tmp_path, ["predict"])[0], range(40)))
+    assert {key.id for key in read_api_keys(tmp_path)} == {key.id for key in created}
+    assert len({key.id for key in created}) == 40
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.1", "example.org", "", "127.0.0.1.example.org", "128.0.0.1"])
-def test_listening_for_strangers_needs_a_key(tmp_path: Path, host: str) -> None:
+def test_listening_for_other_machines_needs_a_key(tmp_path: Path, host: str) -> None:
     assert not is_loopback(host)
     with pytest.raises(ConfigError, match="lmeraser api-keys create"):
         check_listening(tmp_path, host)
@@ -133,5 +133,5 @@ def test_listening_for_strangers_needs_a_key(tmp_path: Path, host: str) -> None:
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3", "::1", "localhost"])
-def test_listening_for_this_machine_needs_none(tmp_path: Path, host: str) -> None:
+def test_listening_for_this_machine_needs_no_key(tmp_path: Path, host: str) -> None:
     check_listening(tmp_path, host)

@@ -1,4 +1,4 @@
-"""Bodies and headers are bounded: each by what its route may hold, and all of them together."""
+"""Bodies and headers are bounded: each by the limit of its route, and all of them together."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ async def settled() -> None:
         ("/v1/deletions/none/retry", JSON, 65536),
     ],
 )
-def test_a_body_is_as_long_as_its_route_may_need(
+def test_a_body_is_bounded_by_the_limit_of_its_route(
     system_of: SystemOf, path: str, content_type: str, most_bytes: int
 ) -> None:
     service = Service(system_of(), images=ImagesConfig(max_bytes=2_000_000), max_batch_images=3)
@@ -103,14 +103,14 @@ def test_100_000_ids_of_full_length_fit(system_of: SystemOf) -> None:
     assert (answer.status_code, answer.json()["rows"]) == (202, 0)
 
 
-def test_an_image_of_the_greatest_size_is_taken_in_every_form(system_of: SystemOf) -> None:
+def test_an_image_of_the_greatest_size_is_accepted_in_every_form(system_of: SystemOf) -> None:
     service = Service(system_of(), images=ImagesConfig(max_bytes=len(picture(1))), max_batch_images=1)
     plain = service.http("POST", "/v1/predict", content=picture(1), headers={"content-type": "image/png"})
     files = service.http("POST", "/v1/predict", files={"images": ("a.png", picture(1), "image/png")})
     assert (plain.status_code, files.status_code, plain.text) == (200, 200, files.text)
 
 
-def test_slow_bodies_keep_nobody_out(system_of: SystemOf) -> None:
+def test_slow_bodies_do_not_block_others(system_of: SystemOf) -> None:
     service = Service(system_of(), max_batch_images=1)
 
     async def run() -> None:
@@ -128,7 +128,7 @@ def test_slow_bodies_keep_nobody_out(system_of: SystemOf) -> None:
             status, headers, problem = await call.answer()
             assert (status, headers["connection"]) == (408, "close")
             assert "needed by others" in problem["detail"]
-        # Those that were ended are the ones that had been arriving for longest.
+        # Those that had been arriving for the longest time were ended.
         assert slow[: len(ended)] == ended
         for call in slow[len(ended) :]:
             call.task.cancel()
@@ -136,8 +136,8 @@ def test_slow_bodies_keep_nobody_out(system_of: SystemOf) -> None:
     asyncio.run(run())
 
 
-def held(*steps: tuple[str, int]) -> list[int]:
-    """Bodies of 4 places and 100 bytes: how each step, of a body by name and so many bytes, ends; 0 for well."""
+def outcomes(*steps: tuple[str, int]) -> list[int]:
+    """HTTP status (0: success) of each step (name of a body, bytes), with room for 4 bodies and 100 bytes."""
     ends = []
 
     async def run() -> None:
@@ -165,13 +165,13 @@ def held(*steps: tuple[str, int]) -> list[int]:
 
 
 def test_all_bodies_together_are_bounded_in_bytes() -> None:
-    # In capitals: it arrives whole, and is held until its answer.
-    assert held(("A", 60), ("B", 41)) == [0, 503]
-    assert held(("A", 60), ("B", 40)) == [0, 0]
-    assert held(("A", 60), ("A", -1), ("B", 100)) == [0, 0]
+    # Capital letters: the body arrives in one piece, and occupies memory until its answer.
+    assert outcomes(("A", 60), ("B", 41)) == [0, 503]
+    assert outcomes(("A", 60), ("B", 40)) == [0, 0]
+    assert outcomes(("A", 60), ("A", -1), ("B", 100)) == [0, 0]
 
 
-def test_the_body_that_arrives_for_longest_makes_room() -> None:
+def test_the_body_that_has_been_arriving_for_longest_makes_room() -> None:
     async def run() -> list[int]:
         bodies = Bodies(max_arriving=4, max_bytes=100)
 
@@ -206,7 +206,7 @@ def test_the_body_that_arrives_for_longest_makes_room() -> None:
     assert asyncio.run(run()) == [408]
 
 
-def test_too_many_headers_or_too_long_ones_are_refused(system_of: SystemOf) -> None:
+def test_too_many_or_too_long_headers_are_refused(system_of: SystemOf) -> None:
     service = Service(system_of())
     for headers in ({f"x-{number}": "a" for number in range(100)}, {"cookie": "a" * 65_536}):
         answer = service.http("GET", "/healthz", headers=headers)

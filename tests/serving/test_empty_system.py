@@ -1,4 +1,4 @@
-"""What is left after a cluster, a class or everything was deleted, and rows that come again, seen over HTTP."""
+"""The service after a cluster, a class or everything was deleted, and after rows are added again, over HTTP."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ EVERYTHING = [row.sample_id for row in samples(0, 90)]
 
 
 class Running:
-    """A coordinator and a replica of one system in this process, which live on while rows come and go."""
+    """A coordinator and a replica of one system in this process, which run on while rows are added and deleted."""
 
     def __init__(self, system: System) -> None:
         self.system = system
@@ -32,7 +32,7 @@ class Running:
 
     def predict(self, numbers: range) -> list[dict[str, Any]]:
         images = [base64.b64encode(picture(number)).decode() for number in numbers]
-        # Specialists are asked whether their head is the better one or not.
+        # With a weight, specialists are used whichever head is better.
         answer = self.http("POST", "/v1/predict", {"images": images, "specialist_weight": 0.75})
         assert answer.status_code == 200, answer.text
         predictions: list[dict[str, Any]] = answer.json()["predictions"]
@@ -81,23 +81,23 @@ def ids_of(system: System, key: str) -> list[str]:
     return list(RowTable.from_parquet(system.store.get(entry.rows_object), entry.rows_object).sample_ids)
 
 
-def without(gone: Sequence[str]) -> list[Sample]:
-    return [row for row in samples(0, 90) if row.sample_id not in gone]
+def without(removed: Sequence[str]) -> list[Sample]:
+    return [row for row in samples(0, 90) if row.sample_id not in removed]
 
 
 @pytest.mark.slow
-def test_a_cluster_that_loses_every_row_is_no_more_and_its_images_are_still_answered(running: Running) -> None:
+def test_a_cluster_that_loses_every_row_disappears_and_its_images_are_still_answered(running: Running) -> None:
     before = running.clusters()
     emptied = max(before, key=lambda key: before[key])
-    gone = ids_of(running.system, emptied)
-    numbers = [int(name[1:]) for name in gone]
+    removed = ids_of(running.system, emptied)
+    numbers = [int(name[1:]) for name in removed]
     assert {running.predict(range(number, number + 1))[0]["cluster"] for number in numbers} == {emptied}
-    accepted = running.delete(gone)
-    assert (accepted["rows"], accepted["unknown_ids"]) == (len(gone), [])
+    accepted = running.delete(removed)
+    assert (accepted["rows"], accepted["unknown_ids"]) == (len(removed), [])
     after = running.clusters()
     assert emptied not in after
-    assert sum(after.values()) == 90 - len(gone)
-    assert running.root() == running.fresh_root(without(gone))
+    assert sum(after.values()) == 90 - len(removed)
+    assert running.root() == running.fresh_root(without(removed))
     for number in numbers:
         (answer,) = running.predict(range(number, number + 1))
         assert answer["cluster"] in {None, *after}
@@ -105,23 +105,23 @@ def test_a_cluster_that_loses_every_row_is_no_more_and_its_images_are_still_answ
 
 
 def test_ids_of_an_emptied_cluster_are_unknown_and_deleting_them_again_changes_nothing(running: Running) -> None:
-    gone = ids_of(running.system, next(iter(running.clusters())))
-    subjects = [f"u{name[1:]}" for name in gone]
-    running.delete(gone)
+    removed = ids_of(running.system, next(iter(running.clusters())))
+    subjects = [f"u{name[1:]}" for name in removed]
+    running.delete(removed)
     root = running.root()
-    again = running.delete(gone, subjects)
-    assert (again["rows"], set(again["unknown_ids"])) == (0, {*gone, *subjects})
+    again = running.delete(removed, subjects)
+    assert (again["rows"], set(again["unknown_ids"])) == (0, {*removed, *subjects})
     assert running.root() == root
-    mixed = running.delete([gone[0], next(name for name in EVERYTHING if name not in gone)])
-    assert (mixed["rows"], mixed["unknown_ids"]) == (1, [gone[0]])
+    mixed = running.delete([removed[0], next(name for name in EVERYTHING if name not in removed)])
+    assert (mixed["rows"], mixed["unknown_ids"]) == (1, [removed[0]])
 
 
 @pytest.mark.slow
-def test_a_class_that_loses_every_row_keeps_its_column_and_wins_no_image(running: Running) -> None:
+def test_a_class_that_loses_every_row_keeps_its_column_and_is_never_predicted(running: Running) -> None:
     assert {answer["label"] for answer in running.predict(range(300, 330))} == set(LABELS)
-    gone = [row.sample_id for row in samples(0, 90) if LABELS[row.label] == "green"]
-    assert running.delete(gone)["rows"] == 30
-    assert running.root() == running.fresh_root(without(gone))
+    removed = [row.sample_id for row in samples(0, 90) if LABELS[row.label] == "green"]
+    assert running.delete(removed)["rows"] == 30
+    assert running.root() == running.fresh_root(without(removed))
     answers = running.predict(range(300, 330))
     for answer in answers:
         assert set(answer["probabilities"]) == set(LABELS)
@@ -131,14 +131,14 @@ def test_a_class_that_loses_every_row_keeps_its_column_and_wins_no_image(running
     assert sum(right) >= 15
     running.ingest(samples(200, 230))
     assert {answer["label"] for answer in running.predict(range(300, 330))} == set(LABELS)
-    assert running.root() == running.fresh_root(without(gone) + samples(200, 230))
+    assert running.root() == running.fresh_root(without(removed) + samples(200, 230))
 
 
-def test_a_system_that_loses_everything_says_so_and_answers_nothing(running: Running) -> None:
+def test_an_emptied_system_answers_with_503(running: Running) -> None:
     running.predict(range(300, 302))
     assert running.delete(EVERYTHING[:45], [f"u{name[1:]}" for name in EVERYTHING[45:]])["rows"] == 90
-    for pipeline, path, body in (("POST", "/v1/predict", {"images": ["AAAA"]}), ("GET", "/readyz", None)):
-        answer = running.http(pipeline, path, body)
+    for method, path, body in (("POST", "/v1/predict", {"images": ["AAAA"]}), ("GET", "/readyz", None)):
+        answer = running.http(method, path, body)
         assert (answer.status_code, answer.headers["content-type"]) == (503, "application/problem+json")
         assert answer.json()["type"].endswith("not-ready")
     commit = running.http("GET", "/v1/commit").json()
@@ -152,7 +152,7 @@ def test_a_system_that_loses_everything_says_so_and_answers_nothing(running: Run
 
 
 @pytest.mark.slow
-def test_an_emptied_system_that_gets_rows_is_as_one_that_only_ever_had_them(
+def test_an_emptied_system_that_gets_rows_equals_one_that_only_ever_had_them(
     running: Running, system_of: SystemOf
 ) -> None:
     running.delete(EVERYTHING)
@@ -168,7 +168,7 @@ def test_an_emptied_system_that_gets_rows_is_as_one_that_only_ever_had_them(
     assert answers == expected
 
 
-def test_what_an_emptied_system_held_comes_back_only_by_force_and_then_is_what_it_was(running: Running) -> None:
+def test_erased_rows_come_back_only_by_force_and_then_give_the_same_state(running: Running) -> None:
     root = running.root()
     running.delete(EVERYTHING)
     assert running.ingest(samples(0, 90)) == IngestOutcome(added=0, present=0, erased=90)

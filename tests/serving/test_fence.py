@@ -24,6 +24,7 @@ from actors.owners import InProcessOwners
 from benchmarks.lib.s3_proxy import s3_proxy
 from benchmarks.lib.s3_server import S3Server
 from cluster.runtime import free_port
+from lmeraser.deletion import DeletionRequest
 from lmeraser.state.keys import load_signing_key
 from lmeraser.store import LocalStore
 
@@ -33,8 +34,8 @@ REPLICA = Path(__file__).parent.parent / "support" / "one_replica.py"
 
 
 @dataclass(frozen=True)
-class Answered:
-    """What one request got, and when, in seconds of this process's clock."""
+class TimedAnswer:
+    """The answer to one request, and when it was asked and answered, by this process's clock in seconds."""
 
     asked_at: float
     answered_at: float
@@ -43,7 +44,7 @@ class Answered:
 
 
 class ReplicaProcess:
-    """A replica, and a client that asks it again and again."""
+    """A replica, and a client that keeps asking it."""
 
     def __init__(self, store: str, system: System) -> None:
         port = free_port()
@@ -52,15 +53,15 @@ class ReplicaProcess:
         self.process = subprocess.Popen(
             [sys.executable, str(REPLICA), store, str(system.keys), str(port), str(self.freeze)]
         )
-        self.answers: list[Answered] = []
+        self.answers: list[TimedAnswer] = []
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._ask, daemon=True)
         self._thread.start()
 
     def until_it_answers(self, status: int = 200, moment: float = 0.0) -> None:
-        until = time.monotonic() + 90
+        deadline = time.monotonic() + 90
         while not any(a.answered_at > moment and a.status == status for a in list(self.answers)):
-            assert time.monotonic() < until and self.process.poll() is None, "the replica does not start"
+            assert time.monotonic() < deadline and self.process.poll() is None, "the replica does not start"
             time.sleep(0.05)
 
     def end(self) -> None:
@@ -81,7 +82,7 @@ class ReplicaProcess:
                     time.sleep(0.05)
                     continue
                 commit = answer.json()["commit"] if answer.status_code == 200 else None
-                self.answers.append(Answered(asked_at, time.monotonic(), answer.status_code, commit))
+                self.answers.append(TimedAnswer(asked_at, time.monotonic(), answer.status_code, commit))
 
 
 @pytest.fixture
@@ -109,7 +110,7 @@ def answering(system_of: SystemOf, replicas: list[ReplicaProcess]) -> tuple[Coor
 
 def erase(coordinator: Coordinator) -> tuple[float, int]:
     """Carry a deletion out until it is erased; when that was, and the commit without the rows."""
-    deletion = coordinator.delete([f"s{coordinator.status()['commit']}"], [])
+    deletion = coordinator.delete(DeletionRequest((f"s{coordinator.status()['commit']}",)))
     coordinator.step()
     assert coordinator.deletion(deletion.id).status == "erased"
     number = coordinator.status()["commit"]
@@ -133,7 +134,7 @@ def test_a_replica_that_is_frozen_during_a_deletion_never_answers_from_the_commi
         erased_at, newest = erase(coordinator)
         replica.process.send_signal(signal.SIGCONT)
         assert (200, newest) in answers_after(replica, erased_at, 3.0)
-        # What was asked before may have been answered already, and stood in line to be sent (docs/threat-model.md).
+        # Earlier requests may have been answered already, with the answer waiting to be sent (docs/threat-model.md).
         asked_since = [a.commit for a in replica.answers if a.asked_at > frozen_at and a.commit is not None]
         assert min(asked_since) >= newest
 
@@ -148,9 +149,9 @@ def test_an_answer_that_is_frozen_before_it_is_ready_never_comes_from_the_commit
         until(lambda: not replica.freeze.exists() or None, 30)
         erased_at, newest = erase(coordinator)
         replica.process.send_signal(signal.SIGCONT)
-        found = answers_after(replica, erased_at, 3.0)
-        assert (200, newest) in found
-        assert all(commit is None or commit >= newest for _, commit in found)
+        answers = answers_after(replica, erased_at, 3.0)
+        assert (200, newest) in answers
+        assert all(commit is None or commit >= newest for _, commit in answers)
 
 
 def test_a_replica_that_starts_during_a_deletion_never_answers_from_the_commit_before(
@@ -158,7 +159,7 @@ def test_a_replica_that_starts_during_a_deletion_never_answers_from_the_commit_b
 ) -> None:
     system = system_of("minute", 24)
     coordinator = coordinator_of(system)
-    # The commits fall into the seconds in which the process starts and loads its first snapshot.
+    # The commits happen while the process starts and loads its first snapshot.
     replicas.append(ReplicaProcess(system.store.uri, system))
     newest = 0
     for _ in range(6):
@@ -172,16 +173,16 @@ def test_a_replica_that_loses_sight_of_the_store_stops_answering(
     system_of: SystemOf, replicas: list[ReplicaProcess], tmp_path: Path
 ) -> None:
     system = system_of("minute", 24)
-    # Where the replica sees the store, and where it is afterwards for everybody else: a disk that is mounted elsewhere.
+    # Where the replica sees the store, and where everybody else sees it afterwards: a disk that is mounted elsewhere.
     seen, elsewhere = Path(system.store.uri), tmp_path / "elsewhere"
     replicas.append(ReplicaProcess(str(seen), system))
     replicas[0].until_it_answers()
     seen.rename(elsewhere)
     coordinator = coordinator_of(replace(system, store=LocalStore(elsewhere)))
     erased_at, newest = erase(coordinator)
-    found = answers_after(replicas[0], erased_at, 2.0)
-    assert found
-    assert {status for status, _ in found} == {503}
+    answers = answers_after(replicas[0], erased_at, 2.0)
+    assert answers
+    assert {status for status, _ in answers} == {503}
     elsewhere.rename(seen)
     assert (200, newest) in answers_after(replicas[0], time.monotonic(), 4.0)
 
@@ -195,9 +196,9 @@ def test_a_replica_to_which_the_bucket_does_not_answer_stops_answering(
         coordinator = coordinator_of(system)
         replicas.append(ReplicaProcess(system.store.uri.replace(s3.endpoint, proxy.endpoint), system))
         replicas[0].until_it_answers()
-        proxy.fault = lambda _pipeline, _path: (503, "SlowDown")
+        proxy.fault = lambda _method, _path: (503, "SlowDown")
         erased_at, newest = erase(coordinator)
         replicas[0].until_it_answers(503, erased_at)
-        proxy.fault = lambda _pipeline, _path: None
+        proxy.fault = lambda _method, _path: None
         replicas[0].until_it_answers(200, erased_at)
         assert {a.commit for a in replicas[0].answers if a.answered_at > erased_at} == {None, newest}

@@ -1,4 +1,4 @@
-"""What Serve's proxy reads before it knows a route is bounded: over sockets, with the server that it runs."""
+"""Heads that Serve's proxy reads are bounded: over sockets, with the server that it uses."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from serving import front
 
 
 async def app(_: Any, receive: Any, send: Any) -> None:
-    """Read the body, then say how long it was."""
+    """Read the body, then answer with its length."""
     length, more = 0, True
     while more:
         message = await receive()
@@ -31,7 +31,7 @@ async def app(_: Any, receive: Any, send: Any) -> None:
 @pytest.fixture
 def port(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
     monkeypatch.setitem(uvicorn.config.HTTP_PROTOCOLS, "auto", uvicorn.config.HTTP_PROTOCOLS["auto"])
-    monkeypatch.setattr(front, "LONGEST_HEAD_S", 0.5)
+    monkeypatch.setattr(front, "HEAD_TIMEOUT_S", 0.5)
     assert front.bound_heads() == []
     with socket.create_server(("127.0.0.1", 0)) as listening:
         server = uvicorn.Server(uvicorn.Config(app, log_level="error", lifespan="off", timeout_keep_alive=30))
@@ -50,8 +50,8 @@ def connected(port: int) -> Iterator[socket.socket]:
         yield connection
 
 
-def all_of(connection: socket.socket) -> bytes:
-    """What comes until the other side closes."""
+def received_from(connection: socket.socket) -> bytes:
+    """All bytes until the other side closes."""
     received = b""
     try:
         while data := connection.recv(65536):
@@ -62,23 +62,23 @@ def all_of(connection: socket.socket) -> bytes:
 
 
 @pytest.mark.parametrize("begun", [b"", b"GET / HTTP/1.1\r\nHost: a\r\nX-Half: ", b"POST / HTTP/1.1\r\n"])
-def test_a_connection_that_sends_no_whole_head_is_closed(port: int, begun: bytes) -> None:
+def test_a_connection_without_a_complete_head_is_closed(port: int, begun: bytes) -> None:
     with connected(port) as connection:
         connection.sendall(begun)
-        assert all_of(connection) == b""
+        assert received_from(connection) == b""
 
 
-def test_a_head_that_drips_is_closed(port: int) -> None:
+def test_a_head_that_arrives_too_slowly_is_closed(port: int) -> None:
     with connected(port) as connection:
         connection.sendall(b"GET / HTTP/1.1\r\n")
         with suppress(OSError):
             for _ in range(400):
                 connection.sendall(b"X-A: b\r\n")
                 time.sleep(0.05)
-            pytest.fail("it went on for 20 s")
+            pytest.fail("the connection stayed open for 20 s")
 
 
-def test_a_head_that_is_too_long_is_431_long_before_its_end(port: int) -> None:
+def test_a_head_that_is_too_long_gets_431_before_its_end(port: int) -> None:
     with connected(port) as connection:
         sent = 0
         try:
@@ -89,14 +89,14 @@ def test_a_head_that_is_too_long_is_431_long_before_its_end(port: int) -> None:
         except OSError:
             pass
         else:
-            pytest.fail("all of it was read")
+            pytest.fail("the whole head was read")
         assert sent < 100 * front.MAX_HEAD_BYTES
     with connected(port) as connection:
         connection.sendall(b"GET / HTTP/1.1\r\nX-Long: " + b"a" * front.MAX_HEAD_BYTES)
-        assert all_of(connection).startswith(b"HTTP/1.1 431 ")
+        assert received_from(connection).startswith(b"HTTP/1.1 431 ")
 
 
-def test_requests_on_one_connection_are_bounded_one_by_one(port: int) -> None:
+def test_each_request_on_a_connection_has_its_own_bounds(port: int) -> None:
     head = b"POST / HTTP/1.1\r\nHost: a\r\nX-Long: " + b"a" * (front.MAX_HEAD_BYTES // 2)
     with connected(port) as connection:
         for _ in range(5):
@@ -107,7 +107,7 @@ def test_requests_on_one_connection_are_bounded_one_by_one(port: int) -> None:
             assert answer.startswith(b"HTTP/1.1 200 ")
         # The next head is only half sent.
         connection.sendall(b"GET / HTTP/1.1\r\n")
-        assert all_of(connection) == b""
+        assert received_from(connection) == b""
 
 
 def test_a_body_may_take_longer_than_a_head(port: int) -> None:
@@ -116,4 +116,4 @@ def test_a_body_may_take_longer_than_a_head(port: int) -> None:
         for _ in range(4):
             time.sleep(0.3)
             connection.sendall(b"x")
-        assert all_of(connection).endswith(b"\r\n\r\n4")
+        assert received_from(connection).endswith(b"\r\n\r\n4")

@@ -1,4 +1,4 @@
-"""The HTTP surface under requests that are drawn from its own description: no request breaks it."""
+"""The HTTP surface under random requests that are generated from its own description: none breaks it."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ def test_no_request_that_the_description_allows_or_forbids_breaks_the_service(sy
                 suppress_health_check=list(HealthCheck),
             )
             @given(case=st.one_of(valid, broken) if operation.body or operation.path_parameters else valid)
-            def asked(case: schemathesis.Case) -> None:
+            def check(case: schemathesis.Case) -> None:
                 case.call_and_validate(
                     headers={"Authorization": f"Bearer {secret}"},
                     checks=[not_a_server_error, status_code_conformance, content_type_conformance],
                 )
 
-            asked()
+            check()

@@ -1,4 +1,4 @@
-"""The fence over a real log in a real store. Only the clock is turned by hand."""
+"""The fence over a real log in a real store; only the clock is simulated."""
 
 from __future__ import annotations
 
@@ -42,50 +42,52 @@ def lease(store: LocalStore, clock: Clock) -> Lease:
     return Lease(store, LEASE_S, clock)
 
 
-def test_nothing_holds_before_a_look_or_without_a_commit(store: LocalStore, lease: Lease) -> None:
-    assert lease.look() is None
+def test_nothing_holds_before_a_poll_or_without_a_commit(store: LocalStore, lease: Lease) -> None:
+    assert lease.poll() is None
     number = append_commit(store)
     assert not lease.holds(number)
 
 
-def test_a_commit_holds_for_the_lease_and_not_longer(store: LocalStore, lease: Lease, clock: Clock) -> None:
+def test_a_commit_holds_for_the_lease_and_no_longer(store: LocalStore, lease: Lease, clock: Clock) -> None:
     number = append_commit(store)
-    found = lease.look()
-    assert found is not None and found.number == number
+    newest = lease.poll()
+    assert newest is not None and newest.number == number
     clock.now += LEASE_S - 0.125
     assert lease.holds(number)
     clock.now += 0.125
     assert not lease.holds(number)
 
 
-def test_a_commit_that_erases_ends_the_older_within_the_lease(store: LocalStore, lease: Lease, clock: Clock) -> None:
+def test_a_commit_that_erases_ends_the_older_one_within_the_lease(
+    store: LocalStore, lease: Lease, clock: Clock
+) -> None:
     old = append_commit(store)
-    lease.look()
+    lease.poll()
     clock.now += 0.125
     new = append_commit(store, "a deletion")
     clock.now += 0.125
-    found = lease.look()
-    assert found is not None and found.number == new and lease.holds(new)
+    newest = lease.poll()
+    assert newest is not None and newest.number == new and lease.holds(new)
     assert lease.superseded(old) and not lease.superseded(new)
-    # What was seen 0.25 s ago still allows to finish; nothing can prolong it.
+    # The poll of 0.25 s ago still allows to finish; nothing can renew it.
     assert lease.holds(old)
     clock.now += 0.25
-    lease.look()
+    lease.poll()
     assert not lease.holds(old) and lease.holds(new)
 
 
-def test_a_commit_that_erases_nothing_ends_no_other(store: LocalStore, lease: Lease, clock: Clock) -> None:
+def test_a_commit_that_erases_nothing_ends_no_other_one(store: LocalStore, lease: Lease, clock: Clock) -> None:
     erasing = append_commit(store, "a deletion")
     tuned = append_commit(store)
     for _ in range(3):
         clock.now += 10
-        found = lease.look()
-        assert found is not None and found.number == tuned
+        newest = lease.poll()
+        assert newest is not None and newest.number == tuned
         assert lease.holds(erasing) and lease.holds(tuned) and not lease.superseded(erasing)
         assert not lease.holds(erasing - 1)
 
 
-def test_the_lease_counts_from_when_the_look_was_sent(tmp_path: Path, clock: Clock) -> None:
+def test_the_lease_counts_from_the_sending_of_the_poll(tmp_path: Path, clock: Clock) -> None:
     class SlowStore(LocalStore):
         def get(self, name: str) -> bytes:
             clock.now += LEASE_S
@@ -93,41 +95,41 @@ def test_the_lease_counts_from_when_the_look_was_sent(tmp_path: Path, clock: Clo
 
     number = append_commit(LocalStore(tmp_path))
     lease = Lease(SlowStore(tmp_path), LEASE_S, clock)
-    found = lease.look()
-    assert found is not None and found.number == number
+    newest = lease.poll()
+    assert newest is not None and newest.number == number
     assert not lease.holds(number)
 
 
-def test_a_record_that_is_no_commit_does_not_end_it(store: LocalStore, lease: Lease, clock: Clock) -> None:
+def test_a_record_that_is_not_a_commit_does_not_end_the_lease(store: LocalStore, lease: Lease, clock: Clock) -> None:
     number = append_commit(store)
     append_other(store)
-    lease.look()
+    lease.poll()
     append_other(store)
     clock.now += 10
-    found = lease.look()
-    assert found is not None and found.number == number
+    newest = lease.poll()
+    assert newest is not None and newest.number == number
     assert lease.holds(number)
 
 
-def test_a_store_that_cannot_be_read_prolongs_nothing(
+def test_a_store_that_cannot_be_read_renews_nothing(
     store: LocalStore, lease: Lease, clock: Clock, tmp_path: Path
 ) -> None:
     number = append_commit(store)
-    lease.look()
+    lease.poll()
     (tmp_path / "log" / f"{number + 1:010d}.json").mkdir()
     clock.now += 0.25
     with pytest.raises(StoreError):
-        lease.look()
+        lease.poll()
     assert lease.holds(number)
     clock.now += 0.25
     assert not lease.holds(number)
 
 
-def test_a_broken_chain_prolongs_nothing_and_loses_no_commit(
+def test_a_broken_chain_renews_nothing_and_loses_no_commit(
     store: LocalStore, lease: Lease, clock: Clock, tmp_path: Path
 ) -> None:
     old = append_commit(store)
-    lease.look()
+    lease.poll()
     clock.now += 1
     new = append_commit(store)
     append_other(store)
@@ -135,17 +137,17 @@ def test_a_broken_chain_prolongs_nothing_and_loses_no_commit(
     whole = broken.read_bytes()
     broken.write_bytes(whole.replace(b'"previous":"', b'"previous":"0'))
     with pytest.raises(LogError):
-        lease.look()
+        lease.poll()
     assert not lease.holds(old) and not lease.holds(new)
     broken.write_bytes(whole)
-    found = lease.look()
-    assert found is not None and found.number == new
+    newest = lease.poll()
+    assert newest is not None and newest.number == new
 
 
-def test_the_clock_of_the_wall_has_no_part(store: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_wall_clock_does_not_matter(store: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
     number = append_commit(store)
     lease = Lease(store, 30)
-    lease.look()
+    lease.poll()
     monkeypatch.setattr("time.time", lambda: 4e9)
     for path in (Path(store.uri) / "log").iterdir():
         os.utime(path, (4e9, 4e9))
@@ -153,82 +155,84 @@ def test_the_clock_of_the_wall_has_no_part(store: LocalStore, monkeypatch: pytes
 
 
 class GatedStore(LocalStore):
-    """Tells what was asked, and can hold back the answer to one GET until it is let go."""
+    """Counts requests, and can hold back the answer to one GET until it is released."""
 
     def __init__(self, root: Path) -> None:
         super().__init__(root)
-        self.asked: Counter[str] = Counter()
+        self.requests: Counter[str] = Counter()
         self.holds_next = False
-        self.held, self.let_go, self.has_looked = threading.Event(), threading.Event(), threading.Event()
+        self.held, self.released, self.has_checked = threading.Event(), threading.Event(), threading.Event()
 
     def get(self, name: str) -> bytes:
-        self.asked["GET"] += 1
+        self.requests["GET"] += 1
         try:
             return super().get(name)
         finally:
             if self.holds_next:
                 self.holds_next = False
                 self.held.set()
-                assert self.let_go.wait(30)
+                assert self.released.wait(30)
 
     def exists(self, name: str) -> bool:
-        self.asked["HEAD"] += 1
-        self.has_looked.set()
+        self.requests["HEAD"] += 1
+        self.has_checked.set()
         return super().exists(name)
 
 
-def test_a_look_is_one_get_and_one_head_and_in_a_slow_store_they_do_not_wait_for_each_other(tmp_path: Path) -> None:
+def test_a_poll_is_one_get_and_one_head_which_run_in_parallel_in_a_slow_store(tmp_path: Path) -> None:
     store = GatedStore(tmp_path)
     append_commit(store)
     lease = Lease(store, LEASE_S)
-    lease.look()
+    lease.poll()
     for _ in range(3):
-        store.asked.clear()
-        lease.look()
-        assert store.asked == {"GET": 1, "HEAD": 1}
-    store.has_looked.clear()
+        store.requests.clear()
+        lease.poll()
+        assert store.requests == {"GET": 1, "HEAD": 1}
+    store.has_checked.clear()
     store.holds_next = True
     with ThreadPoolExecutor(1) as thread:
-        look = thread.submit(lease.look)
-        assert store.has_looked.wait(30) and not look.done()
-        store.let_go.set()
-        assert look.result(30) is not None
+        poll = thread.submit(lease.poll)
+        assert store.has_checked.wait(30) and not poll.done()
+        store.released.set()
+        assert poll.result(30) is not None
 
 
-def test_a_folder_that_is_gone_between_two_requests_of_a_look_prolongs_nothing(tmp_path: Path, clock: Clock) -> None:
+def test_a_folder_that_disappears_between_the_two_requests_of_a_poll_renews_nothing(
+    tmp_path: Path, clock: Clock
+) -> None:
     class Unmounted(LocalStore):
         def get(self, name: str) -> bytes:
-            if gone:
+            if unmounted:
                 shutil.rmtree(tmp_path / "log")
             return super().get(name)
 
-    gone = False
+    unmounted = False
     number = append_commit(LocalStore(tmp_path))
     lease = Lease(Unmounted(tmp_path), LEASE_S, clock)
-    lease.look()
+    lease.poll()
     clock.now += LEASE_S
-    gone = True
-    with pytest.raises(StoreError, match="cannot be seen"):
-        lease.look()
+    unmounted = True
+    with pytest.raises(StoreError, match="is missing now"):
+        lease.poll()
     assert not lease.holds(number)
 
 
-def test_a_look_that_comes_back_after_one_that_was_sent_later_takes_nothing_back(tmp_path: Path, clock: Clock) -> None:
+def test_a_poll_that_returns_after_one_that_was_sent_later_undoes_nothing(tmp_path: Path, clock: Clock) -> None:
     store = GatedStore(tmp_path)
     old = append_commit(store)
     lease = Lease(store, LEASE_S, clock)
-    lease.look()
+    lease.poll()
     store.holds_next = True
     with ThreadPoolExecutor(1) as thread:
-        early = thread.submit(lease.look)
+        early = thread.submit(lease.poll)
         assert store.held.wait(30)
         clock.now += 0.25
         new = append_commit(LocalStore(tmp_path), "a deletion")
-        found = lease.look()
-        assert found is not None and found.number == new and lease.holds(new)
-        store.let_go.set()
-        found = early.result(30)
-    assert found is not None and found.number == new
+        newest = lease.poll()
+        assert newest is not None and newest.number == new and lease.holds(new)
+        store.released.set()
+        newest = early.result(30)
+    assert newest is not None and newest.number == new
     assert lease.age_s(new) == 0
     clock.now += 0.25
     assert not lease.holds(old)

@@ -1,4 +1,4 @@
-"""The committed description of the HTTP surface is that of the code."""
+"""The committed description of the HTTP surface matches the code."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from small_system import System
 FILE = Path(__file__).parent.parent.parent / "docs" / "openapi.json"
 
 
-def test_the_openapi_document_is_the_committed_one(system_of: Callable[..., System]) -> None:
-    found = Service(system_of()).app.openapi()
+def test_the_openapi_document_matches_the_committed_one(system_of: Callable[..., System]) -> None:
+    document = Service(system_of()).app.openapi()
     if "LMERASER_WRITE_OPENAPI" in os.environ:
-        FILE.write_text(json.dumps(found, indent=2, ensure_ascii=False) + "\n")
-    assert found == json.loads(FILE.read_text()), "run `make openapi`, and look at what changed"
+        FILE.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
+    assert document == json.loads(FILE.read_text()), "run `make openapi`, and review what changed"

@@ -21,7 +21,8 @@ from live_service import live
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 from small_system import System, picture, samples
 
-from lmeraser.client.client import Client, Prediction
+from lmeraser.client.client import Client
+from lmeraser.client.responses import Prediction
 from serving.api_keys import create_api_key
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -32,12 +33,16 @@ pytestmark = [
 ARTIFACTS = Path(__file__).parents[2] / "artifacts"
 SystemOf = Callable[..., System]
 HOSTILE = "<img src=x onerror=document.title='taken'>"
+AREAS = """() => Object.fromEntries([...document.querySelectorAll("#treemap > div")].map((tile) => {
+    const box = tile.getBoundingClientRect();
+    return [tile.dataset.key, box.width * box.height];
+}))"""
 _OPTIONS = ["--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
 
 
 @dataclass
 class Visit:
-    """A page that is open, and what it did."""
+    """An open page, the hosts that it called and its errors."""
 
     page: Page
     url: str
@@ -72,8 +77,8 @@ def visit(browser: Browser) -> Iterator[Callable[[str], Visit]]:
 
 
 @contextmanager
-def behind_a_path(url: str) -> Iterator[str]:
-    """A proxy that passes on what lies under /lm, without that prefix, and says 404 to all else."""
+def behind_a_prefix(url: str) -> Iterator[str]:
+    """A proxy that forwards paths under /lm, without that prefix, and answers everything else with 404."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -97,7 +102,7 @@ def behind_a_path(url: str) -> Iterator[str]:
 
 
 def drop(page: Page, name: str, data: bytes) -> None:
-    """Drop a file on the zone, as a hand does."""
+    """Drop a file on the zone."""
     script = """([name, data]) => {
         const transfer = new DataTransfer();
         const bytes = Uint8Array.from(atob(data), (character) => character.charCodeAt(0));
@@ -108,30 +113,25 @@ def drop(page: Page, name: str, data: bytes) -> None:
     page.dispatch_event("#drop", "drop", {"dataTransfer": transfer})
 
 
-def test_the_treemap_has_a_tile_for_each_cluster_with_the_area_of_its_rows(
+def test_the_treemap_has_a_tile_per_cluster_whose_area_is_proportional_to_its_rows(
     system_of: SystemOf, visit: Callable[[str], Visit]
 ) -> None:
     system = system_of()
     with live(Service(system)) as url:
         seen = visit(url)
         expect(seen.page.locator("#rows")).to_have_text("90")
-        tiles = seen.page.locator("#treemap > div")
-        boxes = {tile.get_attribute("data-key"): tile.bounding_box() for tile in tiles.all()}
+        # In one step: a redraw replaces all tiles.
+        areas: dict[str, float] = seen.page.evaluate(AREAS)
         seen.page.screenshot(path=ARTIFACTS / "page.png")
     entries = system.newest().clusters
-    assert boxes.keys() == {entry.key for entry in entries}
-    whole = sum(box["width"] * box["height"] for box in boxes.values() if box)
+    assert areas.keys() == {entry.key for entry in entries}
     for entry in entries:
-        box = boxes[entry.key]
-        assert box is not None
-        assert box["width"] * box["height"] / whole == pytest.approx(entry.rows / 90, rel=0.02)
+        assert areas[entry.key] / sum(areas.values()) == pytest.approx(entry.rows / 90, rel=0.02)
     assert seen.hosts == {urlsplit(url).netloc}
     assert seen.errors == []
 
 
-def test_an_image_that_is_dropped_shows_its_answer_and_its_cluster(
-    system_of: SystemOf, visit: Callable[[str], Visit]
-) -> None:
+def test_a_dropped_image_shows_its_answer_and_its_cluster(system_of: SystemOf, visit: Callable[[str], Visit]) -> None:
     with live(Service(system_of())) as url, Client(url) as client:
         answer = client.predict(picture(301))
         assert isinstance(answer, Prediction)
@@ -140,13 +140,13 @@ def test_an_image_that_is_dropped_shows_its_answer_and_its_cluster(
         drop(seen.page, f"{HOSTILE}.png", picture(301))
         expect(seen.page.locator("#prediction .label")).to_have_text(answer.label)
         expect(seen.page.locator("#treemap .answered")).to_have_attribute("data-key", answer.cluster or "")
-        expect(seen.page.locator("#drop-told")).to_have_text(f"{HOSTILE}.png")
+        expect(seen.page.locator("#drop-text")).to_have_text(f"{HOSTILE}.png")
         shares = [
             float(text.removesuffix(" %")) for text in seen.page.locator("#prediction output").all_text_contents()
         ]
         assert shares == pytest.approx([100 * share for share in answer.probabilities.values()], abs=0.06)
         seen.page.set_input_files("#file", {"name": "rows.png", "mimeType": "image/png", "buffer": b"no image"})
-        expect(seen.page.locator("#trouble")).to_contain_text("cannot be decoded")
+        expect(seen.page.locator("#error")).to_contain_text("cannot be decoded")
         assert seen.page.title() == "LMEraser"
         assert seen.errors == []
 
@@ -171,7 +171,7 @@ def test_a_subject_is_deleted_and_followed_to_its_receipt(system_of: SystemOf, v
     assert system.newest().root == system.fresh_root([row for row in samples(0, 90) if row.subject_id != "u3"])
 
 
-def test_where_keys_are_asked_for_the_page_says_so_and_takes_one(
+def test_when_a_key_is_needed_the_page_says_so_and_accepts_one(
     system_of: SystemOf, visit: Callable[[str], Visit]
 ) -> None:
     system = system_of()
@@ -181,24 +181,26 @@ def test_where_keys_are_asked_for_the_page_says_so_and_takes_one(
     _, secret = create_api_key(keys, ["admin"], "page")
     with live(Service(guarded)) as url:
         seen = visit(url)
-        expect(seen.page.locator("#trouble")).to_contain_text("scope 'admin' is needed")
+        expect(seen.page.locator("#error")).to_contain_text("scope 'admin' is needed")
         expect(seen.page.locator("#rows")).to_have_text("–")
         seen.page.fill("#key", secret)
         seen.page.click("#key-form button")
         expect(seen.page.locator("#rows")).to_have_text("90")
-        expect(seen.page.locator("#trouble")).to_be_hidden()
+        expect(seen.page.locator("#error")).to_be_hidden()
         assert secret not in seen.page.url
 
 
 def try_health(page: Page) -> None:
-    """Call /healthz as a reader of the documentation does."""
+    """Call /healthz from the documentation page."""
     page.locator("[id*=healthz] .opblock-summary-control").click()
     page.get_by_role("button", name="Try it out").click()
     page.get_by_role("button", name="Execute").click()
     expect(page.locator(".live-responses-table tbody .response-col_status").first).to_contain_text("200")
 
 
-def test_the_api_is_described_by_what_this_service_holds(system_of: SystemOf, visit: Callable[[str], Visit]) -> None:
+def test_the_api_documentation_needs_nothing_from_other_hosts(
+    system_of: SystemOf, visit: Callable[[str], Visit]
+) -> None:
     with live(Service(system_of())) as url:
         seen = visit(f"{url}/docs")
         try_health(seen.page)
@@ -207,12 +209,14 @@ def test_the_api_is_described_by_what_this_service_holds(system_of: SystemOf, vi
     assert seen.errors == []
 
 
-def test_under_a_path_of_a_proxy_the_pages_find_their_parts(system_of: SystemOf, visit: Callable[[str], Visit]) -> None:
+def test_behind_a_proxy_with_a_path_prefix_the_pages_find_their_files(
+    system_of: SystemOf, visit: Callable[[str], Visit]
+) -> None:
     system = system_of()
     keys = system.keys.parent / "proxied-keys"
     shutil.copytree(system.keys, keys)
     _, secret = create_api_key(keys, ["admin"], "page")
-    with live(Service(System(system.store, keys))) as url, behind_a_path(url) as proxied:
+    with live(Service(System(system.store, keys))) as url, behind_a_prefix(url) as proxied:
         seen = visit(f"{proxied}/lm/")
         seen.page.fill("#key", secret)
         seen.page.click("#key-form button")

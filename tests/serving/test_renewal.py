@@ -1,4 +1,4 @@
-"""Looks that begin at a fixed pace, over a real log; the store's delays and the clock are not real."""
+"""Polls at a fixed pace, over a real log; the store's delays and the clock are simulated."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from until import until
 
 from lmeraser.errors import StoreError
 from lmeraser.store import LocalStore
-from serving.lease import MOST_LOOKS, Lease
+from serving.lease import MAX_POLLS, Lease
 from serving.renewal import Renewal
 
 LEASE_S = 0.5
@@ -24,7 +24,7 @@ STEP_S = 1 / 64
 
 
 class Time:
-    """A clock that is turned by hand, and threads that sleep by it."""
+    """A clock that the test advances, and threads that sleep by it."""
 
     def __init__(self) -> None:
         self.now = 100.0
@@ -45,13 +45,13 @@ class Time:
             self._changed.notify_all()
 
     def end(self) -> None:
-        """Wake all, and have nobody sleep any more."""
+        """Wake all threads, and let none sleep again."""
         with self._changed:
             self._ended = True
             self._changed.notify_all()
 
-    def go_on(self, seconds: float, working: Callable[[], int]) -> None:
-        """Let time pass once every thread that works sleeps, and return when that is so again."""
+    def advance(self, seconds: float, working: Callable[[], int]) -> None:
+        """Advance the clock once every working thread sleeps; return when all sleep again."""
         with self._changed:
             self._settle(working)
             self.now += seconds
@@ -61,13 +61,13 @@ class Time:
     def _settle(self, working: Callable[[], int]) -> None:
         last = time.monotonic() + 30
         while sum(wakes_at > self.now for wakes_at in self._sleeping) < working():
-            assert time.monotonic() < last, "a look neither sleeps nor ends"
-            # A look that ends says so without this condition.
+            assert time.monotonic() < last, "a poll neither sleeps nor ends"
+            # The end of a poll does not notify this condition.
             self._changed.wait(0.001)
 
 
 class SlowStore(LocalStore):
-    """Each GET takes so long by a clock that is not real; half of it passes before it is carried out."""
+    """Each GET takes ``delay_s`` of simulated time, half of it before the read."""
 
     def __init__(self, root: Path, clock: Time, delay_s: Callable[[], float]) -> None:
         super().__init__(root)
@@ -87,7 +87,7 @@ class SlowStore(LocalStore):
 
 
 class Replica:
-    """A lease that is renewed in a world whose time is turned by hand."""
+    """A lease that is renewed in simulated time."""
 
     def __init__(self, folder: Path, delay_s: Callable[[], float]) -> None:
         self.disk = LocalStore(folder)
@@ -95,56 +95,56 @@ class Replica:
         self.clock = Time()
         self.store = SlowStore(folder, self.clock, lambda: 0.0)
         self.lease = Lease(self.store, LEASE_S, self.clock)
-        self.lease.look()
+        self.lease.poll()
         self.store.delay_s = delay_s
         self.begun = self.refused = self.ended = self.failed = self.most = 0
         self._lock = threading.Lock()
-        self._renewal = Renewal(self.lease, self._looked)
+        self._renewal = Renewal(self.lease, self._on_poll)
 
-    def _looked(self, _sent_at: float, failure: Exception | None) -> None:
+    def _on_poll(self, _sent_at: float, failure: Exception | None) -> None:
         with self._lock:
             self.ended += 1
             self.failed += failure is not None
 
-    def on_their_way(self) -> int:
+    def pending(self) -> int:
         with self._lock:
             return self.begun - self.ended
 
     def steps(self, seconds: float) -> Iterator[float]:
-        """Let time pass in steps, and begin looks at their pace."""
+        """Let time pass in steps, and begin polls at their pace."""
         for step in range(round(seconds / STEP_S)):
             if step % round(INTERVAL_S / STEP_S) == 0:
                 if self._renewal.begin():
                     self.begun += 1
                 else:
                     self.refused += 1
-                self.most = max(self.most, self.on_their_way())
-            self.clock.go_on(STEP_S, self.on_their_way)
+                self.most = max(self.most, self.pending())
+            self.clock.advance(STEP_S, self.pending)
             yield self.clock.now
 
 
 @contextmanager
-def world(folder: Path, delay_s: Callable[[], float]) -> Iterator[Replica]:
+def simulated(folder: Path, delay_s: Callable[[], float]) -> Iterator[Replica]:
     replica = Replica(folder, delay_s)
     try:
         yield replica
     finally:
         replica.clock.end()
-        until(lambda: replica.on_their_way() == 0 or None, 30)
+        until(lambda: replica.pending() == 0 or None, 30)
 
 
 @pytest.mark.parametrize("delay_s", [0.0, 0.0625, 0.15625, 0.25, 0.34375])
-def test_a_store_that_is_slower_than_the_pace_costs_no_answer(tmp_path: Path, delay_s: float) -> None:
-    with world(tmp_path, lambda: delay_s) as replica:
+def test_a_store_that_is_slower_than_the_pace_interrupts_no_answers(tmp_path: Path, delay_s: float) -> None:
+    with simulated(tmp_path, lambda: delay_s) as replica:
         assert all(replica.lease.holds(replica.first) for _ in replica.steps(4.0))
         assert (replica.refused, replica.failed) == (0, 0)
 
 
 @pytest.mark.parametrize("delay_s", [0.0, 0.15625, 0.34375])
-def test_what_was_erased_answers_for_no_longer_than_the_lease_and_the_next_takes_its_place(
+def test_a_commit_answers_for_at_most_the_lease_after_an_erasure_and_the_next_one_follows(
     tmp_path: Path, delay_s: float
 ) -> None:
-    with world(tmp_path, lambda: delay_s) as replica:
+    with simulated(tmp_path, lambda: delay_s) as replica:
         for _ in replica.steps(1.0):
             pass
         erasing = append_commit(replica.disk, "a deletion")
@@ -153,16 +153,16 @@ def test_what_was_erased_answers_for_no_longer_than_the_lease_and_the_next_takes
         for now in replica.steps(2.0):
             assert now < erased_at or not replica.lease.holds(replica.first)
             answered.append(replica.lease.holds(replica.first) or replica.lease.holds(erasing))
-        # It is found by the second GET of a look, so a slow store leaves a gap, which ends.
+        # The second GET of a poll finds it, so a slow store leaves a gap, which ends.
         assert all(answered) or delay_s > 0.25
         assert all(answered[-64:])
 
 
 @pytest.mark.parametrize("seed", range(12))
-def test_in_no_history_does_a_commit_answer_a_lease_after_one_that_erased(tmp_path: Path, seed: int) -> None:
+def test_in_random_histories_no_commit_answers_a_lease_after_a_later_one_that_erased(tmp_path: Path, seed: int) -> None:
     chance = random.Random(seed)
     longest_s = chance.choice([0.25, 0.5, 1.0])
-    with world(tmp_path, lambda: chance.uniform(0, longest_s)) as replica:
+    with simulated(tmp_path, lambda: chance.uniform(0, longest_s)) as replica:
         replica.store.fails = lambda: chance.random() < 0.1
         numbers, ended_at = [replica.first], {}
         for now in replica.steps(3.0):
@@ -176,22 +176,22 @@ def test_in_no_history_does_a_commit_answer_a_lease_after_one_that_erased(tmp_pa
         assert replica.begun > 0
 
 
-def test_a_store_that_hangs_piles_up_no_looks_and_is_seen_again_when_it_answers(tmp_path: Path) -> None:
+def test_a_hanging_store_accumulates_no_polls_and_is_read_again_when_it_answers(tmp_path: Path) -> None:
     hangs = True
-    with world(tmp_path, lambda: 8.0 if hangs else 0.0) as replica:
+    with simulated(tmp_path, lambda: 8.0 if hangs else 0.0) as replica:
         for now in replica.steps(4.0):
             assert replica.lease.holds(replica.first) == (now < 100 + LEASE_S)
-        assert replica.most == MOST_LOOKS == replica.begun
+        assert replica.most == MAX_POLLS == replica.begun
         assert replica.refused > 0
-        assert sum(thread.name == "look" for thread in threading.enumerate()) <= MOST_LOOKS
+        assert sum(thread.name == "poll" for thread in threading.enumerate()) <= MAX_POLLS
         hangs = False
         for _ in replica.steps(8.0):
             pass
         assert replica.lease.holds(replica.first)
 
 
-def test_a_look_that_fails_prolongs_nothing(tmp_path: Path) -> None:
-    with world(tmp_path, lambda: 0.0625) as replica:
+def test_a_poll_that_fails_renews_nothing(tmp_path: Path) -> None:
+    with simulated(tmp_path, lambda: 0.0625) as replica:
         replica.store.fails = lambda: True
         for now in replica.steps(2.0):
             assert replica.lease.holds(replica.first) == (now < 100 + LEASE_S)
@@ -202,23 +202,23 @@ def test_a_look_that_fails_prolongs_nothing(tmp_path: Path) -> None:
         assert replica.lease.holds(replica.first)
 
 
-def test_a_look_that_ends_in_an_error_of_any_kind_leaves_its_place_to_others(tmp_path: Path) -> None:
+def test_a_poll_that_ends_in_any_error_makes_room_for_others(tmp_path: Path) -> None:
     class Broken(LocalStore):
         broken = False
 
         def get(self, name: str) -> bytes:
             if self.broken:
-                raise RuntimeError("not a kind of error that a store raises")
+                raise RuntimeError("an error that no store raises")
             return super().get(name)
 
     store = Broken(tmp_path)
     append_commit(store)
     lease = Lease(store, LEASE_S)
-    lease.look()
+    lease.poll()
     store.broken = True
     failures: list[Exception | None] = []
     renewal = Renewal(lease, lambda _sent_at, failure: failures.append(failure))
-    for count in range(1, 3 * MOST_LOOKS):
+    for count in range(1, 3 * MAX_POLLS):
         assert renewal.begin()
         until(lambda count=count: len(failures) == count or None, 30)
     assert {type(failure) for failure in failures} == {RuntimeError}

@@ -1,4 +1,4 @@
-"""The HTTP surface over a real system, through the real client; only the network is left out."""
+"""The HTTP surface over a real system, through the real client; only the network is missing."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from direct_service import Service
 from PIL import Image
 from small_system import LABELS, System, picture, samples
 
-from lmeraser.client.client import FailedImage
+from lmeraser.client.responses import FailedImage
 from lmeraser.config import ImagesConfig, ServingConfig
+from lmeraser.deletion import DeletionRequest
 from lmeraser.errors import KeysError, NotReadyError
 from lmeraser.state.heads_state import HeadsState
 from lmeraser.state.keys import init_keys, load_signing_key, public_pem
@@ -28,7 +29,7 @@ SystemOf = Callable[..., System]
 
 
 def by_hand(system: System, image: bytes, weight: float, temperature: float) -> np.ndarray:
-    """Probabilities of one image from the method's own parts, alone and without the serving code."""
+    """Probabilities of one image from the parts of the method, without the serving code."""
     pipeline, commit = system.pipeline(), system.newest()
     row = pipeline.rows([samples(0, 1)[0].__class__("x", "x", 0, image)])
     heads = HeadsState.from_safetensors(system.store.get(commit.heads_object), commit.heads_object)
@@ -37,8 +38,8 @@ def by_hand(system: System, image: bytes, weight: float, temperature: float) -> 
     shared = row.features_NH.astype(float) / 256 @ heads.shared_head.weight_HC + heads.shared_head.bias_C
 
     def softmax(scores: np.ndarray) -> np.ndarray:
-        grown = np.exp((scores - scores.max()) / temperature)
-        return grown / grown.sum()
+        exponentials = np.exp((scores - scores.max()) / temperature)
+        return exponentials / exponentials.sum()
 
     if not holders:
         return softmax(shared[0])
@@ -67,8 +68,8 @@ def test_a_mixed_batch_gives_each_image_what_its_own_prompt_gives(
         assert not isinstance(answer, FailedImage)
         expected_C = by_hand(system, image, weight, 0.2)
         assert answer.label == LABELS[int(np.argmax(expected_C))]
-        found_C = np.array([answer.probabilities[label] for label in LABELS])
-        np.testing.assert_allclose(found_C, expected_C, atol=1e-3)
+        answered_C = np.array([answer.probabilities[label] for label in LABELS])
+        np.testing.assert_allclose(answered_C, expected_C, atol=1e-3)
 
 
 def test_an_answer_names_its_cluster_and_commit(system_of: SystemOf) -> None:
@@ -83,7 +84,7 @@ def test_an_answer_names_its_cluster_and_commit(system_of: SystemOf) -> None:
     assert answer.route == "specialist"
 
 
-def test_after_erased_the_shared_head_answers_for_the_cluster(system_of: SystemOf) -> None:
+def test_after_an_erasure_the_shared_head_serves_the_cluster(system_of: SystemOf) -> None:
     service = Service(system_of())
     row = samples(3, 4)[0]
     assert service.client(lambda client: client.predict(row.image)).route == "specialist"
@@ -105,7 +106,7 @@ def damaged_avif() -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("bad", "told"),
+    ("bad", "reason"),
     [
         (b"no image", "of no known format"),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "it is PostScript; allowed are AVIF, BMP"),
@@ -115,11 +116,11 @@ def damaged_avif() -> bytes:
     ],
     ids=["text", "PostScript", "HEIC", "AVIF", "too large"],
 )
-def test_one_bad_image_in_a_batch_fails_alone(system_of: SystemOf, bad: bytes, told: str) -> None:
+def test_one_bad_image_in_a_batch_fails_alone(system_of: SystemOf, bad: bytes, reason: str) -> None:
     images = [picture(1), bad, picture(2)]
     answers = Service(system_of(), images={"max_bytes": 4000}).client(lambda client: client.predict(images))
     assert [isinstance(answer, FailedImage) for answer in answers] == [False, True, False]
-    assert re.search(told, str(answers[1])) and "BytesIO" not in str(answers[1])
+    assert re.search(reason, str(answers[1])) and "BytesIO" not in str(answers[1])
 
 
 def test_images_come_as_arrays_paths_and_pil_images(system_of: SystemOf, tmp_path: Any) -> None:
@@ -151,16 +152,19 @@ def test_a_deletion_goes_through_http_to_its_receipt(system_of: SystemOf) -> Non
     assert service.client(lambda client: client.wait(deletion.id)).status == "completed"
     public_key = public_pem(load_signing_key(service.system.keys).public_key())
     service.client(lambda client: client.receipt(deletion.id)).verify(public_key)
-    assert [found.id for found in service.client(lambda client: client.deletions())] == [deletion.id]
+    assert [listed.id for listed in service.client(lambda client: client.deletions())] == [deletion.id]
 
 
-def test_clusters_and_commit_are_those_of_the_store(system_of: SystemOf) -> None:
+def test_clusters_and_commit_match_the_store(system_of: SystemOf) -> None:
     service = Service(system_of())
     commit = service.system.newest()
     clusters = service.client(lambda client: client.clusters())
     assert {cluster.key: cluster.rows for cluster in clusters} == {entry.key: entry.rows for entry in commit.clusters}
-    answer = service.http("GET", "/v1/commit").json()
-    assert (answer["root"], answer["rows"]) == (commit.root, 90)
+    assert all((cluster.state == "tuned") == cluster.specialist for cluster in clusters)
+    summary = service.client(lambda client: client.commit())
+    assert (summary.number, summary.root, summary.rows) == (commit.number, commit.root, 90)
+    assert (summary.clusters, summary.specialists) == (len(clusters), sum(cluster.specialist for cluster in clusters))
+    assert service.client(lambda client: client.ready())
 
 
 @pytest.mark.parametrize(
@@ -182,7 +186,7 @@ def test_clusters_and_commit_are_those_of_the_store(system_of: SystemOf) -> None
         ("PUT", "/v1/predict", {}, 405),
     ],
 )
-def test_a_users_mistake_is_a_problem_document(
+def test_a_callers_mistake_gets_a_problem_document(
     system_of: SystemOf, method: str, path: str, arguments: dict[str, Any], status: int
 ) -> None:
     too_long = arguments.get("content") == b" " * 40_000
@@ -197,7 +201,7 @@ def test_a_users_mistake_is_a_problem_document(
     assert problem["request_id"] == answer.headers["x-request-id"]
 
 
-def test_an_idempotency_conflict_is_409(system_of: SystemOf) -> None:
+def test_an_idempotency_conflict_gets_409(system_of: SystemOf) -> None:
     service = Service(system_of())
     headers = {"Idempotency-Key": "k"}
     assert service.http("POST", "/v1/deletions", json={"sample_ids": ["s1"]}, headers=headers).status_code == 202
@@ -205,20 +209,20 @@ def test_an_idempotency_conflict_is_409(system_of: SystemOf) -> None:
     assert service.http("POST", "/v1/deletions", json={"sample_ids": ["s2"]}, headers=headers).status_code == 409
 
 
-def test_an_empty_system_answers_503_with_a_problem(system_of: SystemOf) -> None:
+def test_an_empty_system_answers_with_a_503_problem(system_of: SystemOf) -> None:
     service = Service(system_of())
-    service.coordinator.coordinator.delete([row.sample_id for row in samples(0, 90)], [])
+    service.coordinator.coordinator.delete(DeletionRequest(tuple(row.sample_id for row in samples(0, 90)), ()))
     service.coordinator.finish()
     service.caught_up()
-    for pipeline, path, body in (("POST", "/v1/predict", {"images": ["AAAA"]}), ("GET", "/readyz", None)):
-        answer = service.http(pipeline, path, json=body)
+    for method, path, body in (("POST", "/v1/predict", {"images": ["AAAA"]}), ("GET", "/readyz", None)):
+        answer = service.http(method, path, json=body)
         assert answer.status_code == 503
         assert answer.headers["content-type"] == "application/problem+json"
         assert answer.headers["retry-after"]
     assert service.http("GET", "/healthz").status_code == 200
 
 
-def test_a_corrupt_specialist_leaves_its_cluster_to_the_shared_head(system_of: SystemOf) -> None:
+def test_a_cluster_with_a_corrupt_specialist_is_served_by_the_shared_head(system_of: SystemOf) -> None:
     system = system_of()
     row = samples(3, 4)[0]
     anchor = int(system.pipeline().rows([row]).anchors_N[0])

@@ -1,4 +1,4 @@
-"""A caller that sends a body slowly or never is told so, and holds nothing for long."""
+"""A caller that sends its body too slowly or never gets a problem, and occupies nothing for long."""
 
 from __future__ import annotations
 
@@ -52,10 +52,10 @@ def part(body: bytes, more: bool) -> dict[str, Any]:
         ("/v1/deletions", JSON, b'{"sample_ids": ["'),
     ],
 )
-def test_a_body_that_does_not_come_to_its_end_is_408(
+def test_a_body_that_does_not_arrive_in_time_gets_408(
     system_of: SystemOf, monkeypatch: pytest.MonkeyPatch, path: str, content_type: str, begun: bytes
 ) -> None:
-    monkeypatch.setattr(bodies, "LONGEST_BODY_S", 0.2)
+    monkeypatch.setattr(bodies, "BODY_TIMEOUT_S", 0.2)
     service = Service(system_of())
     for messages in ([], [part(begun, True)], [part(begun[:5], True), part(begun[5:], True)]):
         status, problem = answer_to(service, path, content_type, messages)
@@ -63,9 +63,9 @@ def test_a_body_that_does_not_come_to_its_end_is_408(
         assert "0.2 s" in problem["detail"]
 
 
-def test_an_answer_may_take_longer_than_a_body(system_of: SystemOf, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_answer_may_take_longer_than_a_body_may(system_of: SystemOf, monkeypatch: pytest.MonkeyPatch) -> None:
     service = Service(system_of())
-    monkeypatch.setattr(bodies, "LONGEST_BODY_S", 0.2)
+    monkeypatch.setattr(bodies, "BODY_TIMEOUT_S", 0.2)
     delete = service.coordinator.delete
 
     async def slow(*arguments: Any) -> Any:

@@ -1,4 +1,4 @@
-"""What a replica has done before it is called ready, and that it ends with its last user."""
+"""What a replica has done before it is ready, and that it ends with its last user."""
 
 from __future__ import annotations
 
@@ -22,41 +22,41 @@ from serving.snapshot import load_snapshot
 SystemOf = Callable[..., System]
 
 
-def test_specialists_are_read_side_by_side(system_of: SystemOf) -> None:
+def test_specialists_are_read_in_parallel(system_of: SystemOf) -> None:
     system = system_of()
     commit = system.newest()
     specialists = [entry.specialist_object for entry in commit.clusters if entry.specialist_object is not None]
     assert len(specialists) > 1
-    all_asked = threading.Barrier(len(specialists))
+    barrier = threading.Barrier(len(specialists))
 
-    class Together(LocalStore):
+    class ParallelStore(LocalStore):
         def get(self, name: str) -> bytes:
             if name in specialists:
-                all_asked.wait(30)
+                barrier.wait(30)
             return super().get(name)
 
-    together = load_snapshot(Together(Path(system.store.uri)), system.pipeline(), commit, system.hash_key)
-    again = load_snapshot(system.store, system.pipeline(), commit, system.hash_key, together)
-    assert list(together.specialists) == list(again.specialists) == specialists
-    assert np.array_equal(together.prompts_K.cpu().numpy(), again.prompts_K.cpu().numpy())
+    first = load_snapshot(ParallelStore(Path(system.store.uri)), system.pipeline(), commit, system.hash_key)
+    again = load_snapshot(system.store, system.pipeline(), commit, system.hash_key, first)
+    assert list(first.specialists) == list(again.specialists) == specialists
+    assert np.array_equal(first.prompts_K.cpu().numpy(), again.prompts_K.cpu().numpy())
 
 
 @pytest.mark.slow
-def test_a_replica_that_is_ready_has_compiled_what_requests_need(system_of: SystemOf) -> None:
+def test_a_ready_replica_has_compiled_everything_that_requests_need(system_of: SystemOf) -> None:
     system = system_of()
     replica = Replica(system.store, system.keys, ServingConfig(compile=True))
     images_N3PP = system.pipeline().decode([picture(number) for number in range(300, 316)])
     compiled = torch._dynamo.utils.counters["stats"]["unique_graphs"]
     assert compiled > 0
-    asked = set()
+    specialists = set()
     for images in (16, 5, 2, 1):
-        (scored,) = replica.score([ScoreRequest(images_N3PP[-images:], with_specialists=True)])
-        asked.add(int(scored.specialist_N.sum()))
-    assert len(asked) == 4 and 1 in asked
+        (scores,) = replica.score([ScoreRequest(images_N3PP[-images:], with_specialists=True)])
+        specialists.add(int(scores.specialist_N.sum()))
+    assert len(specialists) == 4 and 1 in specialists
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == compiled
 
 
-def test_a_replica_is_ready_when_it_is_made_and_ends_with_its_last_user(system_of: SystemOf) -> None:
+def test_a_replica_is_ready_once_constructed_and_ends_with_its_last_user(system_of: SystemOf) -> None:
     system = system_of("minute", 24)
     before = threading.active_count()
     replica = Replica(system.store, system.keys, ServingConfig())

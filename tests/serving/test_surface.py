@@ -1,4 +1,4 @@
-"""What programs and browsers expect of an HTTP service beside its routes."""
+"""What programs and browsers expect of an HTTP service besides its routes."""
 
 from __future__ import annotations
 
@@ -35,15 +35,15 @@ def forms(data: bytes) -> dict[str, str]:
         "URL-safe": for_urls,
         "lines": lines,
         "Windows lines": lines.replace("\n", "\r\n"),
-        "blanks around": f"  {plain}\t",
+        "white space around": f"  {plain}\t",
         "without padding": plain.rstrip("="),
         "data URL, URL-safe, without padding": f"data:image/png;base64,{for_urls.rstrip('=')}",
     }
 
 
-def test_base64_of_browsers_shells_and_tokens_is_one_image(system_of: SystemOf) -> None:
+def test_base64_as_written_by_browsers_shells_and_tokens_is_the_same_image(system_of: SystemOf) -> None:
     service = Service(system_of())
-    # Bytes behind the end of a PNG are passed over: lengths of every remainder by 3, and both signs that differ.
+    # Bytes after the end of a PNG are ignored: lengths of every remainder by 3, and both characters that differ.
     for tail in (b"", b"\xfb\xff", b"\xfb\xff\xfe", b"\xff"):
         written = forms(picture(5) + tail)
         answers = service.http("POST", "/v1/predict", json={"images": list(written.values())}).json()["predictions"]
@@ -55,12 +55,12 @@ def test_base64_of_browsers_shells_and_tokens_is_one_image(system_of: SystemOf) 
 @pytest.mark.parametrize(
     "text", ["a", "AAAAA", "A*==", "data:image/png,%89PNG", "data:image/png;base64", "Ä", "\u00a0AAAA"]
 )
-def test_what_is_no_base64_is_told_what_is(system_of: SystemOf, text: str) -> None:
+def test_the_error_for_text_that_is_not_base64_says_what_is_allowed(system_of: SystemOf, text: str) -> None:
     (answer,) = Service(system_of()).http("POST", "/v1/predict", json={"images": [text]}).json()["predictions"]
     assert "not base64: allowed are A-Z a-z 0-9 + / (or - _" in answer["error"]["detail"]
 
 
-def test_a_byte_order_mark_before_json_is_passed_over(system_of: SystemOf) -> None:
+def test_a_byte_order_mark_before_json_is_ignored(system_of: SystemOf) -> None:
     service = Service(system_of())
     for path, body in (
         ("/v1/predict", {"images": [base64.b64encode(picture(5)).decode()]}),
@@ -83,17 +83,17 @@ def test_a_byte_order_mark_before_json_is_passed_over(system_of: SystemOf) -> No
     ],
 )
 @pytest.mark.parametrize("kind", ["application/json", "Application/JSON; charset=utf-8", "application/vnd.x+json"])
-def test_a_key_that_stands_twice_is_named_and_nothing_is_taken(
+def test_the_error_for_a_repeated_key_names_it_and_nothing_is_accepted(
     system_of: SystemOf, path: str, body: bytes, key: str, kind: str
 ) -> None:
     service = Service(system_of())
     answer = service.http("POST", path, content=body, headers={"content-type": kind})
     assert (answer.status_code, answer.json()["type"]) == (422, "urn:lmeraser:problem:invalid-request")
-    assert f"the key {key!r} stands twice" in answer.json()["detail"]
+    assert f"the key {key!r} appears twice" in answer.json()["detail"]
     assert service.coordinator.coordinator.deletions() == []
 
 
-def test_deletions_that_name_nothing_are_told_when_the_next_one_is_taken(system_of: SystemOf) -> None:
+def test_deletions_above_the_rate_limit_are_told_when_to_retry(system_of: SystemOf) -> None:
     service = Service(system_of())
     answers = [service.http("POST", "/v1/deletions", json={"sample_ids": [f"no {n}"]}) for n in range(101)]
     assert [answer.status_code for answer in answers] == [202] * 100 + [429]
@@ -101,7 +101,7 @@ def test_deletions_that_name_nothing_are_told_when_the_next_one_is_taken(system_
 
 
 @pytest.mark.parametrize("coding", ["gzip", "br", "gzip, identity", "GZIP"])
-def test_a_compressed_body_is_415_with_what_is_allowed(system_of: SystemOf, coding: str) -> None:
+def test_a_compressed_body_gets_415_with_what_is_allowed(system_of: SystemOf, coding: str) -> None:
     service = Service(system_of())
     for path in ("/v1/predict", "/v1/deletions"):
         body = gzip.compress(b'{"sample_ids": ["s3"]}')
@@ -115,14 +115,14 @@ def test_a_compressed_body_is_415_with_what_is_allowed(system_of: SystemOf, codi
 @pytest.mark.parametrize("path", ["/healthz", "/readyz", "/openapi.json", "/v1/commit", "/v1/deletions", *PAGES])
 def test_head_is_get_without_the_body(system_of: SystemOf, path: str) -> None:
     service = Service(system_of())
-    asked, headed = service.http("GET", path), service.http("HEAD", path)
-    assert (headed.status_code, headed.content) == (200, b"")
-    assert {**headed.headers, "x-request-id": ""} == {**asked.headers, "x-request-id": ""}
+    get, head = service.http("GET", path), service.http("HEAD", path)
+    assert (head.status_code, head.content) == (200, b"")
+    assert {**head.headers, "x-request-id": ""} == {**get.headers, "x-request-id": ""}
     assert service.http("HEAD", "/v1/nothing").status_code == 404
     assert service.http("HEAD", "/v1/predict").status_code == 405
 
 
-def test_answers_are_neither_kept_nor_guessed_at(system_of: SystemOf) -> None:
+def test_answers_are_not_cached_and_their_types_not_guessed(system_of: SystemOf) -> None:
     service = Service(system_of())
     for path in ("/healthz", "/v1/commit", "/v1/deletions", "/v1/nothing", "/openapi.json", *PAGES):
         answer = service.http("GET", path)
@@ -148,33 +148,29 @@ def test_pages_load_nothing_from_elsewhere(system_of: SystemOf) -> None:
     assert service.http("GET", "/redoc").status_code == 404
 
 
-def test_addresses_hold_under_a_path_of_a_proxy(system_of: SystemOf) -> None:
+def test_addresses_are_right_behind_a_proxy_with_a_path_prefix(system_of: SystemOf) -> None:
     service = Service(system_of())
     accepted = service.http("POST", "/v1/deletions", json={"sample_ids": ["s3"]})
     seen_from = "https://api.example/lm/v1/deletions"
     deletion = f"https://api.example/lm/v1/deletions/{accepted.json()['id']}"
     assert urljoin(seen_from, accepted.headers["location"]) == deletion
-    for path, asked in (("/v1/predict/", "?a=/b/"), ("/v1/deletions/x/retry/", ""), ("/v1/predict/", "")):
-        answer = service.http("POST", f"{path}{asked}", json={})
+    for path, query in (("/v1/predict/", "?a=/b/"), ("/v1/deletions/x/retry/", ""), ("/v1/predict/", "")):
+        answer = service.http("POST", f"{path}{query}", json={})
         assert answer.status_code == 307
         assert urljoin(f"https://api.example/lm{path}", answer.headers["location"]) == (
-            f"https://api.example/lm{path.rstrip('/')}{asked}"
+            f"https://api.example/lm{path.rstrip('/')}{query}"
         )
     (server,) = service.http("GET", "/openapi.json").json()["servers"]
     assert urljoin("https://api.example/lm/openapi.json", server["url"]) == "https://api.example/lm/"
 
 
-def test_where_the_proxy_names_requests_the_answer_leaves_it_to_it(system_of: SystemOf) -> None:
+def test_when_the_proxy_names_requests_the_replica_does_not(system_of: SystemOf) -> None:
     service = Service(system_of())
     given = {"x-request-id": "mine-17"}
     named = service.http("GET", "/v1/deletions/none", headers=given)
     assert (named.headers.get_list("x-request-id"), named.json()["request_id"]) == (["mine-17"], "mine-17")
-
-    async def forward(_: Any) -> Any:
-        raise AssertionError("nothing is predicted here")
-
     keys = ApiKeys(service.system.keys)
-    service.transport.app = create_app(service.replica, forward, service.coordinator, keys, names_requests=False)
+    service.transport.app = create_app(service.replica, service.coordinator, keys, names_requests=False)
     behind = service.http("GET", "/v1/deletions/none", headers=given)
     assert ("x-request-id" in behind.headers, behind.json()["request_id"]) == (False, "mine-17")
 
@@ -195,7 +191,7 @@ def test_where_the_proxy_names_requests_the_answer_leaves_it_to_it(system_of: Sy
         True,
     ],
 )
-def test_a_deadline_that_is_no_time_with_an_offset_is_the_callers_mistake(system_of: SystemOf, deadline: Any) -> None:
+def test_a_deadline_that_is_not_a_time_with_an_offset_is_refused(system_of: SystemOf, deadline: Any) -> None:
     service = Service(system_of())
     answer = service.http("POST", "/v1/deletions", json={"sample_ids": ["s3"], "deadline": deadline})
     assert (answer.status_code, answer.json()["type"]) == (422, "urn:lmeraser:problem:invalid-request")
@@ -203,12 +199,12 @@ def test_a_deadline_that_is_no_time_with_an_offset_is_the_callers_mistake(system
 
 
 @pytest.mark.parametrize("deadline", ["0001-01-01T00:00:00-14:00", "9999-12-31T23:59:59+14:00"])
-def test_the_first_and_the_last_deadline_are_taken(system_of: SystemOf, deadline: str) -> None:
+def test_the_first_and_the_last_possible_deadline_are_accepted(system_of: SystemOf, deadline: str) -> None:
     answer = Service(system_of()).http("POST", "/v1/deletions", json={"sample_ids": ["s3"], "deadline": deadline})
     assert answer.status_code == 202
 
 
-def test_deletions_come_newest_first_a_page_at_a_time(system_of: SystemOf) -> None:
+def test_deletions_are_listed_newest_first_one_page_at_a_time(system_of: SystemOf) -> None:
     service = Service(system_of())
     ids = [service.http("POST", "/v1/deletions", json={"sample_ids": [f"s{n}"]}).json()["id"] for n in range(5)]
     pages, path = [], "/v1/deletions?limit=2"
@@ -217,18 +213,19 @@ def test_deletions_come_newest_first_a_page_at_a_time(system_of: SystemOf) -> No
     while page["next"]:
         page = service.http("GET", f"{path}&before={page['next']}").json()
         pages.append(page)
-    assert [[one["id"] for one in page["deletions"]] for page in pages] == [ids[4:2:-1], ids[2:0:-1], ids[:1]]
-    assert [one["id"] for one in service.http("GET", "/v1/deletions").json()["deletions"]] == ids[::-1]
+    assert [[deletion["id"] for deletion in page["deletions"]] for page in pages] == [ids[4:2:-1], ids[2:0:-1], ids[:1]]
+    newest_first = service.http("GET", "/v1/deletions").json()["deletions"]
+    assert [deletion["id"] for deletion in newest_first] == ids[::-1]
     assert service.http("GET", f"/v1/deletions?limit=5&before={ids[0]}").json() == {"deletions": [], "next": None}
     assert service.http("GET", "/v1/deletions?limit=5").json()["next"] is None
-    assert [one.id for one in service.client(lambda client: client.deletions())] == ids
+    assert [deletion.id for deletion in service.client(lambda client: client.deletions())] == ids
     for wrong in ("limit=0", "limit=1001", "limit=x"):
         assert service.http("GET", f"/v1/deletions?{wrong}").status_code == 422
     assert service.http("GET", "/v1/deletions?before=none").status_code == 404
 
 
 @pytest.mark.parametrize("kind", [RuntimeError, NotImplementedError, AttributeError, MemoryError])
-def test_whatever_one_image_sets_off_is_that_images_error(
+def test_any_exception_while_decoding_an_image_is_that_images_error(
     system_of: SystemOf, monkeypatch: pytest.MonkeyPatch, kind: type[Exception]
 ) -> None:
     service = Service(system_of())

@@ -13,7 +13,7 @@ from small_system import System, picture
 from actors.remote.owner_processes import StoreRef
 from cluster.runtime import coordinator_of
 from cluster.service import start_service, stop_service
-from lmeraser.client.client import Client, Prediction
+from lmeraser import Client, Prediction
 from lmeraser.config import ServingConfig
 from lmeraser.errors import AuthenticationError, ServiceError, ServiceUnavailableError
 from serving.api_keys import FILE, create_api_key

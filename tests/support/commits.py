@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from lmeraser.state.commit import Commit, Erasure
 from lmeraser.state.log import Log
+from lmeraser.state.record_bodies import deletion_of, receipt_of
 from lmeraser.store import Store
 
 
@@ -17,11 +18,12 @@ def append_commit(store: Store, *requests: str) -> int:
 
 def receipts_of(store: Store) -> dict[str, list[str]]:
     """The receipts that the log names, by the deletion, the newest last."""
-    found: dict[str, list[str]] = {}
+    receipts: dict[str, list[str]] = {}
     for record in Log(store).advance():
-        if record.kind in ("erased", "completed"):
-            found.setdefault(record.body["id"], []).append(record.body["receipt"])
-    return found
+        deletion, receipt = deletion_of(record), receipt_of(record)
+        if deletion is not None and receipt is not None:
+            receipts.setdefault(deletion, []).append(receipt)
+    return receipts
 
 
 def append_other(store: Store) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 import httpx2
@@ -11,13 +11,12 @@ from small_system import System
 from until import until
 
 from actors.coordinator import Coordinator
-from lmeraser.client.client import AsyncClient
+from lmeraser.client.async_client import AsyncClient
 from lmeraser.config import ServingConfig
-from lmeraser.deletion import Deletion
+from lmeraser.deletion import Deletion, DeletionRequest
 from lmeraser.errors import NotReadyError
 from serving.api_keys import ApiKeys
 from serving.http_routes import create_app
-from serving.predictor import ScoreRequest, Scores
 from serving.replica import Replica
 
 T = TypeVar("T")
@@ -37,10 +36,8 @@ class DirectCoordinator:
     def __init__(self, coordinator: Coordinator) -> None:
         self.coordinator = coordinator
 
-    async def delete(
-        self, sample_ids: Sequence[str], subject_ids: Sequence[str], idempotency_key: str | None, deadline: str | None
-    ) -> Deletion:
-        return self.coordinator.delete(sample_ids, subject_ids, idempotency_key, deadline)
+    async def delete(self, request: DeletionRequest) -> Deletion:
+        return self.coordinator.delete(request)
 
     async def retry(self, deletion_id: str) -> Deletion:
         return self.coordinator.retry(deletion_id)
@@ -65,12 +62,8 @@ class Service:
     def __init__(self, system: System, **serving: Any) -> None:
         self.system = system
         self.coordinator = DirectCoordinator(system.coordinator())
-        self.replica = replica = Replica(system.store, system.keys, ServingConfig(**serving))
-
-        async def forward(asked: ScoreRequest) -> Scores:
-            return await asyncio.to_thread(lambda: replica.score([asked])[0])
-
-        self.app = create_app(self.replica, forward, self.coordinator, ApiKeys(system.keys))
+        self.replica = Replica(system.store, system.keys, ServingConfig(**serving))
+        self.app = create_app(self.replica, self.coordinator, ApiKeys(system.keys))
         self.transport = httpx2.ASGITransport(self.app)
 
     def caught_up(self) -> None:

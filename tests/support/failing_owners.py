@@ -20,6 +20,7 @@ from until import until
 from actors.remote.owner_processes import NAMESPACE, StoreRef
 from cluster.authentication import authenticate
 from cluster.runtime import coordinator_of
+from lmeraser.deletion import DeletionRequest
 from lmeraser.state.log import Log
 from lmeraser.state.manifest import load_manifest
 from lmeraser.store import open_store
@@ -63,7 +64,7 @@ def fails(site: StoreRef, folder: Path, rows: list[str], told: dict[str, Any]) -
     how = folder / "how"
 
     def delete(row: str) -> str:
-        deletion: str = ray.get(coordinator.delete.remote([row], [])).id
+        deletion: str = ray.get(coordinator.delete.remote(DeletionRequest((row,)))).id
         return deletion
 
     def reaches(deletion_id: str, status: str) -> Any:

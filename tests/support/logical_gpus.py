@@ -20,6 +20,7 @@ from cluster.cli import output
 from cluster.cli.clusters import list_all
 from cluster.runtime import coordinator_of
 from lmeraser.config import OwnersConfig
+from lmeraser.deletion import DeletionRequest
 from lmeraser.state.manifest import load_manifest
 from lmeraser.store import open_store
 
@@ -53,7 +54,7 @@ def tell(store: str, keys: str, rows: list[str]) -> dict[str, Any]:
     until(lambda: len(ray.get(coordinator.owner_places.remote())) == clusters or None, LONGEST_S)
     told["waiting"] = listed(store)
     told["free"] = ray.available_resources()["GPU"]
-    deletion = ray.get(coordinator.delete.remote(rows, []))
+    deletion = ray.get(coordinator.delete.remote(DeletionRequest(tuple(rows))))
     until(lambda: ray.get(coordinator.deletion.remote(deletion.id)).status == "completed" or None, LONGEST_S)
     told["status"] = ray.get(coordinator.status.remote())
     told["tuned"] = listed(store)

@@ -12,6 +12,7 @@ import ray
 
 from actors.remote.owner_processes import StoreRef
 from cluster.runtime import connect, coordinator_of
+from lmeraser.deletion import DeletionRequest
 from lmeraser.state.manifest import load_manifest
 from lmeraser.store import open_store
 
@@ -20,7 +21,7 @@ if __name__ == "__main__":
     connect()
     coordinator = coordinator_of(StoreRef(store, keys), load_manifest(open_store(store)))
     if sample_ids:
-        print(ray.get(coordinator.delete.remote(sample_ids, [])).id, flush=True)
+        print(ray.get(coordinator.delete.remote(DeletionRequest(tuple(sample_ids)))).id, flush=True)
     else:
         print(ray.get(coordinator.status.remote())["term"], flush=True)
     time.sleep(600)

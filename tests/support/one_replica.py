@@ -1,6 +1,6 @@
 """One replica as a process of its own, over real HTTP: ``python one_replica.py STORE KEYS PORT FREEZE``.
 
-While the file FREEZE is there, a forward pass takes it away and freezes the whole process at its end.
+While the file FREEZE exists, the end of a batch removes it and freezes the whole process.
 """
 
 from __future__ import annotations
@@ -16,22 +16,19 @@ import uvicorn
 from lmeraser.config import ServingConfig
 from lmeraser.store import open_store
 from serving.api_keys import ApiKeys
-from serving.batcher import Batcher
 from serving.coordinator_proxy import CoordinatorProxy
 from serving.http_routes import create_app
-from serving.predictor import ScoreRequest, Scores
+from serving.predictor import Scores
 from serving.replica import Replica
 
 if __name__ == "__main__":
-    replica = Replica(open_store(sys.argv[1]), Path(sys.argv[2]), ServingConfig())
 
-    def score(requests: Sequence[ScoreRequest]) -> list[Scores]:
-        scored = replica.score(requests)
-        if (freeze := Path(sys.argv[4])).exists():
-            freeze.unlink()
+    def freeze(_batch: Sequence[Scores], _seconds: float) -> None:
+        if (file := Path(sys.argv[4])).exists():
+            file.unlink()
             os.kill(os.getpid(), signal.SIGSTOP)
-        return scored
 
+    replica = Replica(open_store(sys.argv[1]), Path(sys.argv[2]), ServingConfig(), on_batch=freeze)
     coordinator = CoordinatorProxy(replica.store_id, sys.argv[1])
-    app = create_app(replica, Batcher(score, replica.config.max_batch_images), coordinator, ApiKeys(Path(sys.argv[2])))
+    app = create_app(replica, coordinator, ApiKeys(Path(sys.argv[2])))
     uvicorn.run(app, host="127.0.0.1", port=int(sys.argv[3]), log_level="error")

@@ -20,15 +20,19 @@ from actors.log_replay import History
 from actors.owners import InProcessOwners
 from lmeraser.config import BackboneConfig, HeadsConfig, PartitionConfig, PromptConfig, StateConfig, TuningConfig
 from lmeraser.data import Sample
+from lmeraser.deletion import DeletionRequest
 from lmeraser.hashing import HashKey, canonical_json
 from lmeraser.proof.recompute import fresh_leaves
-from lmeraser.state.commit import Commit
+from lmeraser.state.commit import Commit, commits_in
 from lmeraser.state.keys import init_keys, load_hash_key, load_signing_key
+from lmeraser.state.layout import MANIFEST
 from lmeraser.state.log import Log
-from lmeraser.state.manifest import NAME, Manifest, load_manifest
+from lmeraser.state.manifest import Manifest, load_manifest
 from lmeraser.state.merkle import merkle_root
 from lmeraser.state.pipeline import Pipeline
-from lmeraser.state.public_artifacts import build_public, create_store, load_pipeline
+from lmeraser.state.pipeline_loading import load_pipeline
+from lmeraser.state.public_artifacts import create_store
+from lmeraser.state.public_fit import build_public
 from lmeraser.store import LocalStore, Store
 
 # "cuda" has every test that builds such a system run on a GPU.
@@ -104,7 +108,7 @@ class System:
 
     def with_lease(self, lease_s: float) -> System:
         """The same system as if its store had been made with this lease."""
-        self.store.put(NAME, canonical_json({**json.loads(self.store.get(NAME)), "lease_s": lease_s}))
+        self.store.put(MANIFEST, canonical_json({**json.loads(self.store.get(MANIFEST)), "lease_s": lease_s}))
         return self
 
     def ingest(self, rows: list[Sample], tuned: bool = True) -> IngestOutcome:
@@ -120,7 +124,7 @@ class System:
 
     def delete(self, *sample_ids: str) -> None:
         coordinator = self.coordinator()
-        coordinator.delete(sample_ids, ())
+        coordinator.delete(DeletionRequest(sample_ids))
         while not coordinator.idle():
             coordinator.step()
 
@@ -142,7 +146,7 @@ class System:
         return max((commit.number for commit in self._commits() if commit.requests), default=0)
 
     def _commits(self) -> list[Commit]:
-        return [Commit.from_record(record) for record in Log(self.store).advance() if record.kind == "commit"]
+        return commits_in(Log(self.store).advance())
 
 
 def build_system(folder: Path, variant: str, rows: int) -> System:

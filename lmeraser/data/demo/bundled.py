@@ -6,6 +6,7 @@ The digits are private rows, real handwriting of 43 people; the glyphs are publi
 from __future__ import annotations
 
 import io
+import itertools
 import string
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,8 +16,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from sklearn.datasets import load_digits
 
-from lmeraser.data.labels import LabelPlaces
-from lmeraser.data.sample import Sample
+from lmeraser.data.label_index import LabelIndex
+from lmeraser.data.sample import Sample, ShardedSource
 from lmeraser.hashing import draw_uint64
 
 _FONTS = (
@@ -45,50 +46,88 @@ _VARIANTS = 6
 _CANVAS_PX = 64
 # scikit-learn's digits were reduced to this size, so the public glyphs are too.
 _DIGIT_PX = 8
+_DIGITS = 1797
+# One digit in so many is a test row.
 _TEST_SHARE = 6
 
 
-class DigitsSource:
-    """The 1797 digits; one in six, drawn by the sample id, is a test row."""
+class DigitsSource(ShardedSource):
+    """The 1797 digits; one in six, drawn by a hash of the sample id, is a test row."""
 
     labels = tuple(string.digits)
 
     def __init__(self, split: str) -> None:
         """The rows of a split, "train" or "test"."""
-        self._split = split
+        self._rows = [row for row in range(_DIGITS) if _is_test_digit(row) == (split == "test")]
+
+    def count(self) -> int:
+        """See Source.count."""
+        return len(self._own_rows())
+
+    def sample_ids(self, labels: tuple[str, ...]) -> Iterator[str]:  # noqa: ARG002 - other sources make ids of them
+        """See Source.sample_ids."""
+        return map(_digit_id, self._own_rows())
 
     def samples(self, labels: tuple[str, ...]) -> Iterator[Sample]:
         """See Source.samples."""
-        places = LabelPlaces(labels)
+        label_index = LabelIndex(labels)
         digits = load_digits()
-        for row, (levels, target) in enumerate(zip(digits.images, digits.target, strict=True)):
-            sample_id = f"digit-{row:04d}"
-            is_test = draw_uint64(0, "digits", sample_id) % _TEST_SHARE == 0
-            if is_test == (self._split == "test"):
-                image = Image.fromarray(np.round(levels * (255 / 16)).astype(np.uint8))
-                yield Sample(sample_id, None, places.of_name(str(target), f"sample {sample_id!r}"), _png(image))
+        for row in self._own_rows():
+            sample_id = _digit_id(row)
+            image = Image.fromarray(np.round(digits.images[row] * (255 / 16)).astype(np.uint8))
+            label = label_index.of_name(str(digits.target[row]), f"sample {sample_id!r}")
+            yield Sample(sample_id, None, label, _png(image))
+
+    def _own_rows(self) -> list[int]:
+        own = self._shard.rows(len(self._rows))
+        return self._rows[own.start : own.stop]
 
 
-class GlyphsSource:
+def _digit_id(row: int) -> str:
+    return f"digit-{row:04d}"
+
+
+def _is_test_digit(row: int) -> bool:
+    return draw_uint64(0, "digits", _digit_id(row)) % _TEST_SHARE == 0
+
+
+class GlyphsSource(ShardedSource):
     """Digits and letters of matplotlib's fonts, each turned, sheared, scaled and moved in several ways."""
 
     labels = tuple(_CHARACTERS)
 
+    def count(self) -> int:
+        """See Source.count."""
+        return len(self._glyphs())
+
+    def sample_ids(self, labels: tuple[str, ...]) -> Iterator[str]:  # noqa: ARG002 - other sources make ids of them
+        """See Source.sample_ids."""
+        return (_glyph_id(*glyph) for glyph in self._glyphs())
+
     def samples(self, labels: tuple[str, ...]) -> Iterator[Sample]:
         """See Source.samples."""
-        places = LabelPlaces(labels)
+        label_index = LabelIndex(labels)
         folder = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
-        for name in _FONTS:
+        for name, glyphs in itertools.groupby(self._glyphs(), key=lambda glyph: glyph[0]):
             font = ImageFont.truetype(folder / f"{name}.ttf", _CANVAS_PX * 5 // 8)
-            for character in _CHARACTERS:
-                for variant in range(_VARIANTS):
-                    sample_id = f"{name}/U+{ord(character):04X}/{variant}"
-                    generator = np.random.Generator(np.random.PCG64(draw_uint64(0, "glyphs", sample_id)))
-                    image = _drawn(font, character, generator)
-                    yield Sample(sample_id, None, places.of_name(character, f"sample {sample_id!r}"), _png(image))
+            for _, character, variant in glyphs:
+                sample_id = _glyph_id(name, character, variant)
+                generator = np.random.Generator(np.random.PCG64(draw_uint64(0, "glyphs", sample_id)))
+                image = _render(font, character, generator)
+                yield Sample(sample_id, None, label_index.of_name(character, f"sample {sample_id!r}"), _png(image))
+
+    def _glyphs(self) -> list[tuple[str, str, int]]:
+        """Font, character and variant of each row."""
+        glyphs = list(itertools.product(_FONTS, _CHARACTERS, range(_VARIANTS)))
+        own = self._shard.rows(len(glyphs))
+        return glyphs[own.start : own.stop]
 
 
-def _drawn(font: ImageFont.FreeTypeFont, character: str, generator: np.random.Generator) -> Image.Image:
+def _glyph_id(font: str, character: str, variant: int) -> str:
+    return f"{font}/U+{ord(character):04X}/{variant}"
+
+
+def _render(font: ImageFont.FreeTypeFont, character: str, generator: np.random.Generator) -> Image.Image:
     """A character under a random affine map, reduced to the size of a digit."""
     canvas = Image.new("L", (_CANVAS_PX, _CANVAS_PX))
     middle = _CANVAS_PX / 2

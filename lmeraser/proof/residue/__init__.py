@@ -1,4 +1,4 @@
-"""Is anything of erased rows left? A scan of the store and of other folders, byte by byte."""
+"""A byte-by-byte scan of the store and of other folders for remains of erased rows."""
 
 from lmeraser.proof.residue.scan import NOT_LOOKED_FOR, Finding, Residue, scan
 

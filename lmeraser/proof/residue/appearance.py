@@ -1,6 +1,6 @@
-"""What an erased row's image leaves behind: its bytes, its pixels and its features, each by a few stretches of them.
+"""Traces of the image of an erased row: short parts of its bytes, its pixels and its features.
 
-Legend: N images, H head features, Y X rows and columns of pixels, P pixels a side as the backbone takes them.
+Legend: N images, H head features, Y X rows and columns of pixels.
 """
 
 from __future__ import annotations
@@ -16,33 +16,33 @@ from lmeraser.proof.residue.needles import REGION, held_elsewhere, regions
 from lmeraser.state.pipeline import Pipeline
 from lmeraser.state.rows import RowTable
 
-# Fewer distinct bytes are a plain surface, as any file may hold.
+# Parts with fewer distinct bytes are plain areas, which any file may contain.
 _LEAST_DISTINCT = 16
 
 
 def appearances(pipeline: Pipeline, images: Sequence[bytes], remaining: Iterable[RowTable]) -> dict[bytes, str]:
-    """Stretches of bytes by what they are a part of.
+    """Parts of the images, each with a description of what it is a part of.
 
-    What remaining rows have in common with an image, such as a camera's preamble, is no trace of it and is left out.
+    Parts that remaining rows also contain, such as a camera's header, are not traces and are left out.
 
     Raises:
-        UndecodableImageError: when one of the images is none.
+        UndecodableImageError: when one of the images cannot be decoded.
     """
-    rows = pipeline.rows(Sample(f"{place:08d}", None, 0, image) for place, image in enumerate(images))
-    found: dict[bytes, str] = {}
+    rows = pipeline.rows(Sample(f"{index:08d}", None, 0, image) for index, image in enumerate(images))
+    traces: dict[bytes, str] = {}
     wholes = set(images)
-    for place, (image, features_H) in enumerate(zip(images, rows.features_NH, strict=True), start=1):
-        found |= dict.fromkeys(regions(image, 3), f"image {place}")
-        found |= dict.fromkeys(_pixels(image), f"pixels of image {place}")
+    for number, (image, features_H) in enumerate(zip(images, rows.features_NH, strict=True), start=1):
+        traces |= dict.fromkeys(regions(image, 3), f"image {number}")
+        traces |= dict.fromkeys(_pixels(image), f"pixels of image {number}")
         for features in _as_stored(features_H):
             wholes.add(features)
-            found |= dict.fromkeys(regions(features, 1), f"features of image {place}")
+            traces |= dict.fromkeys(regions(features, 1), f"features of image {number}")
     others = (whole for table in remaining for whole in _wholes(table) if whole not in wholes)
-    shared = held_elsewhere(found, others)
-    kept = {part: what for part, what in found.items() if part not in shared}
-    # Where all of it is shared, only the whole tells.
-    lost = {place for place in range(len(images)) if f"image {place + 1}" not in kept.values()}
-    return kept | {images[place]: f"image {place + 1}" for place in lost}
+    shared = held_elsewhere(traces, others)
+    kept = {part: what for part, what in traces.items() if part not in shared}
+    # If all parts of an image are shared, only the whole image identifies it.
+    indistinct = {index for index in range(len(images)) if f"image {index + 1}" not in kept.values()}
+    return kept | {images[index]: f"image {index + 1}" for index in indistinct}
 
 
 def _wholes(table: RowTable) -> Iterator[bytes]:
@@ -57,7 +57,7 @@ def _as_stored(features_H: np.ndarray) -> tuple[bytes, bytes]:
 
 
 def _pixels(image: bytes) -> Iterator[bytes]:
-    """From the row of pixels that has most to it: as RGB, as a bitmap file has it, and one colour of it."""
+    """Parts of the most varied row of pixels: as RGB, as in a bitmap file, and one colour alone."""
     with Image.open(io.BytesIO(image)) as opened:
         pixels_YX3 = np.asarray(opened.convert("RGB"))
     rows = pixels_YX3[:: max(len(pixels_YX3) // 16, 1)]

@@ -1,4 +1,4 @@
-"""Files as a scan reads them: piece by piece, unpacked where they are of gzip, links followed."""
+"""Files as a scan reads them: in pieces, with gzip unpacked and links followed."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-# How much is searched at once: matches are held in memory, and an id of one letter has many.
+# How much is searched at once: matches are kept in memory, and an id of one letter has many.
 PIECE = 1 << 18
-# What a gzip file may unpack to: its makers decide, and it can be a thousand times its size.
+# The most that a gzip file may unpack to: a crafted one can be a thousand times its size.
 MAX_UNPACKED = 1 << 30
 _GZIP = b"\x1f\x8b\x08"
 _PACKED_PIECE = 1 << 14
@@ -29,13 +29,13 @@ _BREAKS = b"\n \t\0"
 
 @dataclass(frozen=True)
 class Entry:
-    """One thing that lies in a folder.
+    """An entry of a folder.
 
     Attributes:
-        path: where it lies.
-        target: what it points to; empty where it is no link.
-        readable: whether it is a file, or a link to one, that was not given yet.
-        trouble: why it, or what it points to, was not looked at.
+        path: of the entry.
+        target: what it points to; empty if it is not a link.
+        readable: whether it is a file, or a link to one, that was not listed before.
+        trouble: why it, or its target, was not searched; empty if it was.
     """
 
     path: Path
@@ -45,14 +45,14 @@ class Entry:
 
 
 class UnpackError(Exception):
-    """Raised when a gzip file is damaged, or unpacks to more than is read."""
+    """Raised when a gzip file is damaged, or unpacks to more than MAX_UNPACKED."""
 
 
 def entries(folder: Path) -> Iterator[Entry]:
-    """All that lies below a folder, links followed, each file and folder once.
+    """Everything below a folder, with links followed, each file and folder once.
 
-    A link that another user made is named and not followed: whoever may write into a folder could have a scan read
-    the whole disk.
+    A link that another user created is reported and not followed: otherwise whoever may write into a folder could make
+    a scan read the whole disk.
     """
     seen: set[tuple[int, int]] = set()
     waiting = [folder]
@@ -76,14 +76,14 @@ def entries(folder: Path) -> Iterator[Entry]:
 
 
 def _entry(path: Path, seen: set[tuple[int, int]]) -> tuple[Entry, list[Path]]:
-    """The entry, and the folder that it is, if so."""
+    """The entry, and the folder to list if it is one."""
     target = ""
     try:
         status = path.lstat()
         if stat.S_ISLNK(status.st_mode):
             target = str(path.readlink())
             if status.st_uid not in (0, os.getuid()):
-                return Entry(path, target, trouble="is a link that another user made: not followed"), []
+                return Entry(path, target, trouble="is a link that another user created: not followed"), []
             status = path.stat()
     except FileNotFoundError:
         return Entry(path, target), []
@@ -99,15 +99,15 @@ def _entry(path: Path, seen: set[tuple[int, int]]) -> tuple[Entry, list[Path]]:
 
 
 def packed_otherwise(start: bytes) -> str | None:
-    """How the file that starts so is compressed, where it is and is not unpacked here."""
+    """How a file that begins like this is compressed, if it is and cannot be unpacked here."""
     return next((name for mark, name in _OTHERS.items() if start.startswith(mark)), None)
 
 
 def pieces(file: BinaryIO, reach: int) -> Iterator[bytes]:
-    """A file as it lies, then what it unpacks to if it is of gzip, in pieces that overlap by at least ``reach``.
+    """A file, then what it unpacks to if it is gzip, in pieces that overlap by at least ``reach``.
 
     Raises:
-        UnpackError: when it is damaged or unpacks to more than MAX_UNPACKED; all up to there was given.
+        UnpackError: when it is damaged or unpacks to more than MAX_UNPACKED; everything before has been yielded.
         OSError: when it cannot be read.
     """
     yield from _overlapping(_read(file), reach)
@@ -118,11 +118,11 @@ def pieces(file: BinaryIO, reach: int) -> Iterator[bytes]:
 
 
 def _read(file: BinaryIO) -> Iterator[bytes]:
-    # A log grows while it is read: what comes after is the next scan's.
-    left = file.seek(0, os.SEEK_END)
+    # A log may grow while it is read: what is added now is left to the next scan.
+    remaining = file.seek(0, os.SEEK_END)
     file.seek(0)
-    while left > 0 and (part := file.read(min(PIECE, left))):
-        left -= len(part)
+    while remaining > 0 and (part := file.read(min(PIECE, remaining))):
+        remaining -= len(part)
         yield part
 
 
@@ -131,16 +131,16 @@ def _unpacked(file: BinaryIO) -> Iterator[bytes]:
     unpack = zlib.decompressobj(wbits=31)
     while part := rest or file.read(_PACKED_PIECE):
         try:
-            given = unpack.decompress(part, PIECE)
+            data = unpack.decompress(part, PIECE)
         except zlib.error as error:
             raise UnpackError(f"is damaged gzip: {error}") from error
-        total += len(given)
-        yield given
+        total += len(data)
+        yield data
         if total > MAX_UNPACKED:
-            raise UnpackError(f"is gzip of more than {MAX_UNPACKED >> 20} MiB: read up to there only")
+            raise UnpackError(f"is gzip of more than {MAX_UNPACKED >> 20} MiB: searched only up to there")
         rest = unpack.unconsumed_tail
         if unpack.eof:
-            # Rotated logs are often several one after the other; anything else behind them was read as it lies.
+            # Rotated logs are often several gzip streams in a row; anything else behind them was searched as it is.
             rest = unpack.unused_data
             following = rest + file.read(len(_GZIP)) if len(rest) < len(_GZIP) else rest
             if not following.startswith(_GZIP):
@@ -150,19 +150,20 @@ def _unpacked(file: BinaryIO) -> Iterator[bytes]:
 
 
 def _overlapping(parts: Iterator[bytes], reach: int) -> Iterator[bytes]:
-    """Cut where words end, so that the beginning of a longer id does not look like a shorter one."""
-    held = b""
+    """Cut at the ends of words, so that the beginning of a longer id does not look like a shorter one."""
+    pending = b""
     for part in parts:
-        held += part
-        if len(held) < PIECE + 2 * reach:
+        pending += part
+        if len(pending) < PIECE + 2 * reach:
             continue
-        cut = _break_before(held, len(held))
-        yield held[:cut]
-        held = held[_break_before(held, max(cut - reach, 0)) :]
-    if held:
-        yield held
+        cut = _break_before(pending, len(pending))
+        yield pending[:cut]
+        pending = pending[_break_before(pending, max(cut - reach, 0)) :]
+    if pending:
+        yield pending
 
 
-def _break_before(data: bytes, place: int) -> int:
-    found = max(data.rfind(bytes([each]), max(place - PIECE // 4, 0), place) for each in _BREAKS)
-    return found + 1 if found >= 0 else place
+def _break_before(data: bytes, position: int) -> int:
+    """The position after the last break of words that is close before this one; this one if there is none."""
+    last = max(data.rfind(bytes([each]), max(position - PIECE // 4, 0), position) for each in _BREAKS)
+    return last + 1 if last >= 0 else position

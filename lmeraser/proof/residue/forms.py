@@ -1,6 +1,6 @@
-"""The same content in the forms in which this system and those around it write things down.
+"""The forms in which this system and those around it write the same content.
 
-Each function gives data in one form as bytes of its own, so that one search finds a thing in all of them. All take time
+Each function decodes one kind of form into plain bytes, so that one search finds content in all of them. All take time
 in proportion to the data.
 """
 
@@ -11,35 +11,35 @@ import re
 from collections.abc import Iterator
 from urllib.parse import unquote_to_bytes
 
-# Text in a form that text can be in again: a JSON string in a JSON string, in a file of UTF-16.
+# How often escaped text may be escaped again, such as a JSON string in a JSON string.
 _NESTED = 2
 _ESCAPE = re.compile(rb'(?:\\u[0-9a-fA-F]{4})+|\\x[0-9a-fA-F]{2}|\\["\\/bfnrt]')
 _LETTERS = {b"b": b"\b", b"f": b"\f", b"n": b"\n", b"r": b"\r", b"t": b"\t"}
 _PRINTED = re.compile(rb"[\t\n\r\x20-\x7e]{6,}")
 _WIDE = re.compile(rb"(?:[\x09-\x7e]\0){4,}[\x09-\x7e]?")
 _HEX = re.compile(rb"[0-9a-fA-F]{12,}")
-# Both alphabets; lines as e-mail and PEM have them are one run.
+# Both alphabets; the lines of e-mail and PEM are one run.
 _BASE64 = re.compile(rb"(?:[A-Za-z0-9+/_-]{60,}+\r?\n)*[A-Za-z0-9+/_-]{8,}")
 _STANDARD = bytes.maketrans(b"-_", b"+/")
 
 
 def texts(data: bytes) -> Iterator[tuple[bytes, bool]]:
-    """The text in the data, each with whether the data is text as a whole, so that a short word means something.
+    """The text in the data, each with whether all of the data is text, so that short words are significant.
 
     As it is, without the second bytes of UTF-16, and without the escapes of JSON and URLs.
     """
     if b"\0" not in data:
-        found = [(data, True)]
+        runs = [(data, True)]
     else:
         wide = b"\n".join(run[0][::2] for run in _WIDE.finditer(data))
-        found = [(b"\n".join(run[0] for run in _PRINTED.finditer(data)), False), (wide, 4 * len(wide) > len(data))]
-    for text, whole in found:
+        runs = [(b"\n".join(run[0] for run in _PRINTED.finditer(data)), False), (wide, 4 * len(wide) > len(data))]
+    for text, whole in runs:
         yield text, whole
         yield from ((bare, whole) for bare in _without_escapes(text, _NESTED))
 
 
 def binaries(data: bytes) -> Iterator[bytes]:
-    """What the data holds as base64, whichever of three places a group of four letters starts at, and as hex digits."""
+    """What the data contains as base64, at any alignment of its groups of four letters, and as hex digits."""
     yield b"\n".join(part for run in _BASE64.finditer(data) for part in _from_base64(run[0]))
     yield b"\n".join(part for run in _HEX.finditer(data) for part in _from_hex(run[0]))
 
@@ -47,15 +47,15 @@ def binaries(data: bytes) -> Iterator[bytes]:
 def _without_escapes(text: bytes, nested: int) -> Iterator[bytes]:
     if not nested:
         return
-    found = []
+    decoded = []
     if b"\\" in text:
-        found.append(_ESCAPE.sub(_unescaped, text))
+        decoded.append(_ESCAPE.sub(_unescaped, text))
     if b"%" in text:
-        found.append(unquote_to_bytes(text))
-    for one in found:
-        if one != text:
-            yield one
-            yield from _without_escapes(one, nested - 1)
+        decoded.append(unquote_to_bytes(text))
+    for bare in decoded:
+        if bare != text:
+            yield bare
+            yield from _without_escapes(bare, nested - 1)
 
 
 def _unescaped(escape: re.Match[bytes]) -> bytes:

@@ -1,4 +1,4 @@
-"""What a scan looks for: ids, and parts of images, of their pixels and of their features."""
+"""What a scan searches for: ids, and parts of images, of their pixels and of their features."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ahocorasick_rs import BytesAhoCorasick, Implementation
 
 from lmeraser.proof.residue.forms import binaries, texts
 
-# A shorter id is met by chance in binary files: it counts in row files, and in text as a word of its own.
+# Shorter ids occur by chance in binary files: they count in row files, and in text as separate words.
 SHORTEST_ANYWHERE = 6
 REGION = 96
 _LETTERS = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-")
@@ -23,38 +23,38 @@ _LONGEST_FORM = 6
 
 
 class Needles:
-    """Finds ids and regions of bytes in data, in time that grows with the data and not with what is looked for.
+    """Finds ids and parts of images in data, in time that grows with the data and not with the number of needles.
 
     Attributes:
-        reach: how many bytes one of them may take up in any form.
+        reach: the largest number of bytes that one of them takes up in any form.
     """
 
     def __init__(self, ids: Sequence[str], regions: Mapping[bytes, str], known: Iterable[str]) -> None:
         """Args:
-        ids: named in findings by their places, from 1.
-        regions: what each is a part of, as findings say it.
-        known: ids that may be there; an erased id that is a part of one of these counts only where it stands apart.
+        ids: given in findings by their positions, from 1.
+        regions: parts of images, each with a description for findings.
+        known: ids that may be there; an erased id that is a part of one of these counts only where it occurs apart.
         """
-        self._places: dict[bytes, int] = {}
+        self._positions: dict[bytes, int] = {}
         self._wide: dict[bytes, int] = {}
-        self._numbers = {place for place, name in enumerate(ids, start=1) if not any(map(str.isalpha, name))}
-        for place, name in enumerate(ids, start=1):
+        self._numbers = {position for position, name in enumerate(ids, start=1) if not any(map(str.isalpha, name))}
+        for position, name in enumerate(ids, start=1):
             for form in {name, unicodedata.normalize("NFC", name), unicodedata.normalize("NFD", name)}:
-                self._places[form.encode()] = place
+                self._positions[form.encode()] = position
                 if not form.isascii():
-                    self._wide |= {form.encode("utf-16-le"): place, form.encode("utf-16-be"): place}
+                    self._wide |= {form.encode("utf-16-le"): position, form.encode("utf-16-be"): position}
         self._regions = regions
-        self._known = set(_around(known, self._places))
-        self._patterns = [*self._places, *self._wide, *regions, *self._known]
+        self._known = set(_around(known, self._positions))
+        self._patterns = [*self._positions, *self._wide, *regions, *self._known]
         self._automaton = _automaton(self._patterns)
-        self.reach = _LONGEST_FORM * max(map(len, [b"", *self._places, *regions])) + 64
+        self.reach = _LONGEST_FORM * max(map(len, [b"", *self._positions, *regions])) + 64
 
     def found(self, data: bytes, plain_numbers: bool = True) -> tuple[set[str], set[str]]:
-        """What of it is in the data in any form: what surely is, and what may be a number that means another thing.
+        """Which needles are in the data in any form: those that certainly are, and those that may be unrelated numbers.
 
         Args:
             data: part of a file.
-            plain_numbers: whether ids without a letter are looked for; only as words of their own, if so.
+            plain_numbers: whether to search for ids without letters, as separate words.
         """
         sure: set[str] = set()
         doubtful: set[str] = set()
@@ -66,12 +66,12 @@ class Needles:
         return sure, doubtful
 
     def named(self, path: str) -> tuple[set[str], set[str]]:
-        """What of it is in a path, or is what one of its parts is called before the first full stop."""
+        """Which needles are in a path, or equal one of its parts up to the first full stop."""
         sure, doubtful = self.found(path.encode("utf-8", "surrogateescape"))
         for part in path.split("/"):
-            place = self._places.get(part.partition(".")[0].encode("utf-8", "surrogateescape"))
-            if place is not None:
-                (doubtful if place in self._numbers else sure).add(_named(place))
+            position = self._positions.get(part.partition(".")[0].encode("utf-8", "surrogateescape"))
+            if position is not None:
+                (doubtful if position in self._numbers else sure).add(_named(position))
         return sure, doubtful
 
     def _collect(self, data: bytes, words: bool, numbers: bool, sure: set[str], doubtful: set[str]) -> None:
@@ -79,8 +79,8 @@ class Needles:
             return
         matches: list[tuple[bytes, int, int]] = []
         covers: list[tuple[int, int]] = []
-        for place, start, end in self._automaton.find_matches_as_indexes(data, overlapping=True):
-            pattern = self._patterns[place]
+        for index, start, end in self._automaton.find_matches_as_indexes(data, overlapping=True):
+            pattern = self._patterns[index]
             if pattern in self._known and _is_whole(data, start, end):
                 covers.append((start, end))
             matches.append((pattern, start, end))
@@ -90,22 +90,22 @@ class Needles:
                 sure.add(what)
             elif (wide := self._wide.get(pattern)) is not None:
                 sure.add(_named(wide))
-            elif (place := self._places.get(pattern, 0)) and not covered.has(start, end):
+            elif (position := self._positions.get(pattern, 0)) and not covered.has(start, end):
                 alone = words and _stands_alone(data, start, end)
-                if place in self._numbers:
+                if position in self._numbers:
                     if numbers and alone:
-                        doubtful.add(_named(place))
+                        doubtful.add(_named(position))
                 elif len(pattern) >= SHORTEST_ANYWHERE or alone:
-                    sure.add(_named(place))
+                    sure.add(_named(position))
 
 
-def _named(place: int) -> str:
-    """An id that should be gone is not written down again."""
-    return f"the id in place {place} of the list"
+def _named(position: int) -> str:
+    """Describes an id without repeating it, because it should not be written anywhere again."""
+    return f"the id in place {position} of the list"
 
 
 class _Covered:
-    """Which stretches lie within given ones."""
+    """Tells which ranges lie within given ones."""
 
     def __init__(self, covers: list[tuple[int, int]]) -> None:
         self._starts: list[int] = []
@@ -115,29 +115,29 @@ class _Covered:
             self._ends.append(max(end, self._ends[-1]) if self._ends else end)
 
     def has(self, start: int, end: int) -> bool:
-        """Whether one of the given stretches that begin no later ends no sooner."""
-        place = bisect_right(self._starts, start)
-        return place > 0 and self._ends[place - 1] >= end
+        """Whether one of the given ranges contains this one."""
+        count = bisect_right(self._starts, start)
+        return count > 0 and self._ends[count - 1] >= end
 
 
 def regions(whole: bytes, count: int) -> list[bytes]:
-    """As many parts of it as are asked for, from within; all of it where it is short."""
+    """So many parts from inside the data; all of it if it is short."""
     if len(whole) <= (count + 1) * REGION:
         return [whole]
-    places = [len(whole) * part // (count + 1) for part in range(1, count + 1)]
-    return [whole[place : place + REGION] for place in places]
+    starts = [len(whole) * part // (count + 1) for part in range(1, count + 1)]
+    return [whole[start : start + REGION] for start in starts]
 
 
 def held_elsewhere(parts: Iterable[bytes], others: Iterable[bytes]) -> set[bytes]:
-    """Those parts that are in one of the others."""
+    """Those of the parts that occur in one of the others."""
     patterns = list(parts)
     automaton = _automaton(patterns)
-    found: set[bytes] = set()
+    shared: set[bytes] = set()
     if automaton is None:
-        return found
+        return shared
     for other in others:
-        found.update(patterns[place] for place, _, _ in automaton.find_matches_as_indexes(other, overlapping=True))
-    return found
+        shared.update(patterns[index] for index, _, _ in automaton.find_matches_as_indexes(other, overlapping=True))
+    return shared
 
 
 def _automaton(patterns: list[bytes]) -> BytesAhoCorasick | None:
@@ -145,7 +145,7 @@ def _automaton(patterns: list[bytes]) -> BytesAhoCorasick | None:
 
 
 def _around(known: Iterable[str], ids: Mapping[bytes, int]) -> Iterator[bytes]:
-    """Known ids that hold one of the ids looked for, and more."""
+    """Known ids that contain one of the ids that are searched for, and more."""
     automaton = _automaton(list(ids))
     if automaton is None:
         return
@@ -156,7 +156,7 @@ def _around(known: Iterable[str], ids: Mapping[bytes, int]) -> Iterator[bytes]:
 
 
 def _is_whole(data: bytes, start: int, end: int) -> bool:
-    """Whether nothing around it can be a part of the same id; an escape before it ends in a letter and is none."""
+    """Whether nothing next to it can belong to the same id; an escape before it ends in a letter, but does not."""
     if end < len(data) and data[end] in _LETTERS:
         return False
     return (
@@ -167,7 +167,7 @@ def _is_whole(data: bytes, start: int, end: int) -> bool:
 
 
 def _stands_alone(data: bytes, start: int, end: int) -> bool:
-    """Whether it is a word of its own; a full stop or a colon may follow."""
+    """Whether it is a separate word; a full stop or a colon may follow."""
     if start > 0 and data[start - 1] in _WORD:
         return False
     if end < len(data) and data[end] in _ENDS:

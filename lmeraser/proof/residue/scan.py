@@ -1,8 +1,8 @@
-"""The scan: what is looked through, and what counts as a finding.
+"""The scan: what is searched, and what counts as a finding.
 
-Ids, and where images are given their bytes, pixels and features, are looked for as they are and in the forms of
-:mod:`lmeraser.proof.residue.forms`; so are objects that no commit names. Keyed hashes are allowed to stay. The scan
-fails closed: what it cannot read counts as a finding.
+It searches for ids and, if images are given, for their bytes, pixels and features, as they are and in the forms of
+:mod:`lmeraser.proof.residue.forms`. Objects that the newest commit does not name are findings too. Keyed hashes may
+remain. The scan fails closed: what it cannot read is a finding.
 """
 
 from __future__ import annotations
@@ -25,26 +25,28 @@ from lmeraser.proof.receipts import sample_hash, subject_hash
 from lmeraser.proof.residue.appearance import appearances
 from lmeraser.proof.residue.files import Entry, UnpackError, entries, packed_otherwise, pieces
 from lmeraser.proof.residue.needles import SHORTEST_ANYWHERE, Needles
-from lmeraser.state.commit import DATA_FOLDERS, Commit
+from lmeraser.state.commit import Commit, newest_commit
+from lmeraser.state.layout import DATA_FOLDERS, REQUESTS
 from lmeraser.state.log import Log
 from lmeraser.state.manifest import load_manifest
-from lmeraser.state.public_artifacts import load_pipeline
+from lmeraser.state.pipeline_loading import load_pipeline
+from lmeraser.state.record_bodies import RequestBody
 from lmeraser.state.rows import RowTable
 from lmeraser.store import Store
 
 NOT_LOOKED_FOR = (
-    "what is encrypted, or compressed otherwise than by gzip",
-    "what is cut into parts, or written in a form of its own",
-    "images that were saved again with loss, scaled or turned, and plain surfaces of pixels",
-    f"ids of less than {SHORTEST_ANYWHERE} bytes inside of words, base64 and hex digits",
-    "ids without a letter, outside of the store's row files",
+    "what is encrypted, or compressed by anything but gzip",
+    "what is split into parts, or written in another form",
+    "images that were saved again with loss, scaled or rotated, and areas of plain colour",
+    f"ids shorter than {SHORTEST_ANYWHERE} bytes inside words, base64 or hex digits",
+    "ids without letters, outside the store's row files",
     "memory, swap space, and what a disk keeps of removed files",
 )
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that should not be there: in which file, and what. An id is named by its place in the list of ids."""
+    """Something that should not be there: the file, and what it is. Ids are given by their position in the list."""
 
     file: str
     what: str
@@ -52,17 +54,17 @@ class Finding:
 
 @dataclass(frozen=True)
 class Residue:
-    """What a scan found.
+    """The result of a scan.
 
     Attributes:
         findings: what should not be there.
-        doubtful: where an id without a letter stands that may be any number.
-        never_known: places in the list of ids of those that the store neither holds nor ever was to delete.
-        misspelt: those of them that differ from a held id in blanks, case or Unicode form only.
-        not_unpacked: how many files are compressed otherwise than by gzip, by how.
+        doubtful: places where an id without letters occurs, which may be an unrelated number.
+        never_known: positions in the list of ids of those that the store neither has nor was ever asked to delete.
+        misspelt: those of them that differ from an id in the store only in blanks, case or Unicode form.
+        not_unpacked: how many files are compressed by anything but gzip, by kind.
         files: how many files, and versions of objects, were read.
-        ids: how many ids were looked for.
-        images: how many images were looked for.
+        ids: how many ids were searched for.
+        images: how many images were searched for.
     """
 
     findings: tuple[Finding, ...]
@@ -76,7 +78,7 @@ class Residue:
 
     @property
     def clean(self) -> bool:
-        """Whether nothing was found of ids that the store knew."""
+        """Whether the store knew all ids, and there are no findings."""
         return not self.findings and not self.never_known
 
 
@@ -89,68 +91,67 @@ def scan(
     tables: Iterable[tuple[str, bytes]] = (),
     unread: Iterable[Finding] = (),
 ) -> Residue:
-    """Look for what is left of erased rows.
+    """Search for remains of erased rows.
 
     Args:
-        store: must hold a commit; its objects are checked against it.
-        hash_key: the store's; the log knows ids by their keyed hashes.
-        folders: files to read besides all that the store keeps, such as Ray's temporary folder.
+        store: must have a commit; its objects are checked against that.
+        hash_key: of the store; the log contains ids as keyed hashes.
+        folders: folders to search besides everything that the store keeps, such as Ray's temporary folder.
         ids: sample and subject ids that should be gone.
         images: encoded images that should be gone.
-        tables: more to look through that is no file, by what it is called.
-        unread: findings already: what should have been looked through and cannot be.
+        tables: other data to search that is not in files, with their names.
+        unread: findings in advance: what should have been searched and cannot be read.
 
     Raises:
         StoreFormatError: when there is no store, or another format version wrote it.
         NotReadyError: when nothing was ever committed.
         LogError: when the log's chain is broken.
         KeysError: when the hash key is not the store's.
-        UndecodableImageError: when one of the images is none.
+        UndecodableImageError: when one of the images cannot be decoded.
     """
     manifest = load_manifest(store)
     records = Log(store).advance()
-    commits = [record for record in records if record.kind == "commit"]
-    if not commits:
+    commit = newest_commit(records)
+    if commit is None:
         raise NotReadyError("the store holds no commit: ingest rows first")
-    commit = Commit.from_record(commits[-1])
     manifest.check_hash_key(commit.fixed_leaves, hash_key)
     remaining = _Remaining(store, commit)
     traces = appearances(load_pipeline(store, manifest), images, remaining.tables()) if images else {}
     known = remaining.ids()
     sought = set(map(comparable, ids))
-    looked = _Look(Needles(ids, traces, (name for name in known if comparable(name) not in sought)), sought)
-    looked.findings += [*unread, *_unnamed(store, commit), *remaining.findings(sought)]
+    search = _Search(Needles(ids, traces, (name for name in known if comparable(name) not in sought)), sought)
+    search.findings += [*unread, *_unnamed(store, commit), *remaining.findings(sought)]
     for name, data in store.kept():
-        looked.at_object(name, data)
+        search.at_object(name, data)
     for folder in folders:
         for entry in entries(folder):
-            looked.at_entry(folder, entry)
+            search.at_entry(folder, entry)
     for name, data in tables:
-        looked.at_file(name, io.BytesIO(data), own=False)
-    bodies = [record.body for record in records if record.kind == "request"]
-    parts = ("samples", "subjects", "unknown_samples", "unknown_subjects")
-    named = {one for body in bodies for part in parts for one in body[part]}
-    held = set(map(comparable, known))
-    strange = [
-        place
-        for place, name in enumerate(ids, start=1)
-        if comparable(name) not in held
+        search.at_file(name, io.BytesIO(data), own=False)
+    requests = (RequestBody.from_record(record) for record in records if record.kind == "request")
+    named = {each for request in requests for each in request.hashes()}
+    present = set(map(comparable, known))
+    unknown = [
+        position
+        for position, name in enumerate(ids, start=1)
+        if comparable(name) not in present
         and named.isdisjoint((sample_hash(hash_key, name), subject_hash(hash_key, name)))
     ]
-    alike = set(map(_loosely, held)) if strange else set()
+    alike = set(map(_loosely, present)) if unknown else set()
     return Residue(
-        findings=tuple(dict.fromkeys(looked.findings)),
-        doubtful=tuple(dict.fromkeys(looked.doubtful)),
-        never_known=tuple(strange),
-        misspelt=tuple(place for place in strange if _loosely(ids[place - 1]) in alike),
-        not_unpacked=dict(looked.not_unpacked),
-        files=looked.files,
+        findings=tuple(dict.fromkeys(search.findings)),
+        doubtful=tuple(dict.fromkeys(search.doubtful)),
+        never_known=tuple(unknown),
+        misspelt=tuple(position for position in unknown if _loosely(ids[position - 1]) in alike),
+        not_unpacked=dict(search.not_unpacked),
+        files=search.files,
         ids=len(ids),
         images=len(images),
     )
 
 
 def _loosely(name: str) -> str:
+    """The id without blanks, case and differences of Unicode form."""
     return "".join(unicodedata.normalize("NFKC", name).casefold().split())
 
 
@@ -162,7 +163,7 @@ class _Remaining:
         self._commit = commit
 
     def tables(self) -> Iterator[RowTable]:
-        """Those that can be read."""
+        """The row tables that can be read."""
         return (table for _, table in self._read() if isinstance(table, RowTable))
 
     def ids(self) -> set[str]:
@@ -174,8 +175,8 @@ class _Remaining:
         for name, table in self._read():
             if not isinstance(table, RowTable):
                 yield Finding(name, f"cannot be read: {table}")
-            elif left := sought & set(map(comparable, filter(None, (*table.sample_ids, *table.subject_ids)))):
-                yield Finding(name, f"holds {len(left)} of the ids")
+            elif remaining := sought & set(map(comparable, filter(None, (*table.sample_ids, *table.subject_ids)))):
+                yield Finding(name, f"holds {len(remaining)} of the ids")
 
     def _read(self) -> Iterator[tuple[str, RowTable | Exception]]:
         for entry in self._commit.clusters:
@@ -186,8 +187,8 @@ class _Remaining:
                 yield entry.rows_object, error
 
 
-class _Look:
-    """Looks at one thing after the other, and keeps what it found."""
+class _Search:
+    """Searches one file or object after another, and collects the findings."""
 
     def __init__(self, needles: Needles, sought: set[str]) -> None:
         self.findings: list[Finding] = []
@@ -198,18 +199,18 @@ class _Look:
         self._sought = sought
 
     def at_object(self, name: str, data: bytes | None) -> None:
-        """What the store keeps, objects or not; None where it does not show what."""
+        """Search something that the store keeps, an object or not; ``data`` is None if it cannot be read."""
         if data is None:
             self.files += 1
             self.findings.append(Finding(name, "cannot be read"))
             return
         self.at_file(name, io.BytesIO(data), own=True)
-        # Parquet may write an id in any form, and an id of digits is told from a number there alone.
-        if left := self._sought & set(map(comparable, _ids_in(data))):
-            self.findings.append(Finding(name, f"holds {len(left)} of the ids"))
+        # Parquet may encode an id in any form, and only there can an id of digits be told from a number.
+        if remaining := self._sought & set(map(comparable, _ids_in(data))):
+            self.findings.append(Finding(name, f"holds {len(remaining)} of the ids"))
 
     def at_entry(self, folder: Path, entry: Entry) -> None:
-        """A file or folder below a folder: what it is called, where it leads, and what is in it."""
+        """Search a file or folder below a folder: its name, its link target, and its content."""
         name = str(entry.path)
         inner = entry.path.relative_to(folder)
         above = self._needles.named(str(inner.parent))
@@ -229,7 +230,7 @@ class _Look:
             self.findings.append(Finding(name, f"cannot be read: {error}"))
 
     def at_file(self, name: str, file: BinaryIO, own: bool) -> None:
-        """The bytes of a file; in the store's ``own``, numbers are nobody's ids."""
+        """Search the bytes of a file. In the store's ``own`` files, numbers are not taken for ids."""
         self.files += 1
         if (how := packed_otherwise(file.read(16))) is not None:
             self.not_unpacked[how] += 1
@@ -243,7 +244,7 @@ class _Look:
 
 
 def _ids_in(data: bytes) -> Iterator[str]:
-    """The ids of a row file, of any cut or version; none where the bytes are no such file."""
+    """The ids of a row file, current or not; none if the bytes are not such a file."""
     if not data.startswith(b"PAR1"):
         return
     try:
@@ -260,5 +261,5 @@ def _unnamed(store: Store, commit: Commit) -> Iterator[Finding]:
         for name in store.names(folder):
             if name not in named:
                 yield Finding(name, "is an object that the newest commit does not name")
-    for name in store.names("requests/"):
+    for name in store.names(REQUESTS):
         yield Finding(name, "is a request that is not erased yet")

@@ -17,6 +17,7 @@ from small_system import System, picture, samples
 
 from actors.ingests import put_rows
 from cluster import runtime
+from lmeraser.deletion import DeletionRequest
 from lmeraser.state.keys import init_keys
 from lmeraser.state.manifest import FORMAT
 
@@ -181,7 +182,7 @@ def test_an_ingest_that_was_broken_off_leaves_no_image_behind_once_it_is_erased(
     while not coordinator.idle():
         coordinator.step()
     assert done.result(timeout=0).added == 10
-    coordinator.delete(["s203"], [])
+    coordinator.delete(DeletionRequest(("s203",)))
     while not coordinator.idle():
         coordinator.step()
     assert [name for name in system.store.names() if picture(203) in system.store.get(name)] == []

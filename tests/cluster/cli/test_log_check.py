@@ -10,6 +10,7 @@ import pytest
 from command_line import Run
 from small_system import System, finish
 
+from lmeraser.deletion import DeletionRequest
 from lmeraser.errors import ObjectMissingError
 from lmeraser.state.commit import Commit
 from lmeraser.state.log import Log
@@ -62,7 +63,7 @@ def test_an_object_that_a_newer_commit_replaced_is_not_missing(system: System) -
 
 def test_a_receipt_of_nothing_says_so_loudly(lmeraser: Run, system: System, tmp_path: Path) -> None:
     coordinator = system.coordinator()
-    deletion = coordinator.delete(["nobody"], ["no one"]).id
+    deletion = coordinator.delete(DeletionRequest(("nobody",), ("no one",))).id
     finish(coordinator)
     receipt = tmp_path / "nothing.json"
     receipt.write_text(lmeraser("receipt", "show", deletion, "--store", system.store.uri).out)

@@ -18,6 +18,7 @@ from commits import receipts_of
 from small_system import System
 
 from cluster.cli import app
+from lmeraser.deletion import DeletionRequest
 from lmeraser.state.keys import init_keys
 from lmeraser.state.specialist import Specialist
 from lmeraser.store import LocalStore
@@ -44,10 +45,10 @@ def told(built: Callable[[str, int], System], tmp_path_factory: pytest.TempPathF
     shutil.copytree(original.store.uri, folder)
     system = replace(original, store=LocalStore(folder))
     coordinator = system.coordinator()
-    completed = coordinator.delete(["s3"], ["u40"]).id
+    completed = coordinator.delete(DeletionRequest(("s3",), ("u40",))).id
     while not coordinator.idle():
         coordinator.step()
-    return Told(system, completed, coordinator.delete(["s5"], []).id)
+    return Told(system, completed, coordinator.delete(DeletionRequest(("s5",))).id)
 
 
 @pytest.fixture

@@ -36,7 +36,7 @@ def scan(lmeraser: Run, system_of: Callable[..., System], tmp_path: Path, monkey
 def test_what_was_erased_is_clean_and_what_is_there_is_not(scan: Scan, tmp_path: Path) -> None:
     ran = scan("photo-3\n7\n")
     assert (ran.code, ran.err) == (0, "")
-    assert "encrypted, or compressed otherwise" in ran.out
+    assert "encrypted, or compressed by" in ran.out
     found = scan("photo-4\n", "--json")
     assert (found.code, found.json["clean"]) == (1, False)
     (tmp_path / "logs" / "photo-3.log").write_text("nothing")

@@ -17,6 +17,7 @@ from command_line import Run
 from small_system import System, finish, samples
 from until import until
 
+from lmeraser.deletion import DeletionRequest
 from lmeraser.errors import StoreError
 from lmeraser.state.rows import RowTable
 from lmeraser.store import LocalStore
@@ -42,7 +43,7 @@ def lost(system_of: SystemOf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     shutil.copytree(system.store.uri, tmp_path / "copy")
     coordinator = system.coordinator()
     for sample_ids, subject_ids in ((["s3", "s4"], []), ([], ["u10"])):
-        coordinator.delete(sample_ids, subject_ids)
+        coordinator.delete(DeletionRequest(tuple(sample_ids), tuple(subject_ids)))
         finish(coordinator)
     return Lost(system, replace(system, store=LocalStore(tmp_path / "copy")), tmp_path / "mirror")
 
@@ -167,7 +168,7 @@ def test_a_restore_that_is_broken_off_shuts_the_store_for_every_command(
         patch.setattr("actors.owner.Owner.write_rows", _full)
         lmeraser(*restore).failed(1, "No space left")
     for command in (("status",), ("log", "check"), ("deletions", "list"), ("clusters", "list"), ("verify", *keys)):
-        lmeraser(*command, *at).failed(1, "not wholly restored", "lmeraser restore")
+        lmeraser(*command, *at).failed(1, "not fully restored", "lmeraser restore")
     found = lmeraser(*restore, "--json")
     assert (found.code, found.json["erased"], held(copy) & {"s3", "s4", "s10"}) == (0, 3, set())
     receipt = lmeraser("receipt", "show", found.json["deletions"][0], *at).json

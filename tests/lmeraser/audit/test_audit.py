@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -18,12 +18,13 @@ from small_system import System, samples
 from lmeraser.audit import Audit, Plan, Question, Section, audit, to_html
 from lmeraser.audit.attack import Gaussians, strength
 from lmeraser.audit.evidence import read_evidence
+from lmeraser.audit.shadow_models import STAGES, train_shadow_models
 from lmeraser.audit.targets import attacked
-from lmeraser.audit.worlds import STAGES, run_worlds
 from lmeraser.data import Sample
+from lmeraser.deletion import DeletionRequest
 from lmeraser.errors import ConfigError, KeysError
 from lmeraser.hashing import HashKey
-from lmeraser.proof import recompute
+from lmeraser.proof.recompute import use_in_worker
 from lmeraser.state.keys import load_signing_key
 from lmeraser.state.log import Log
 from lmeraser.store import LocalStore
@@ -48,7 +49,7 @@ def deleted(system_of: SystemOf) -> Deleted:
     coordinator = system.coordinator()
     ids = []
     for sample_ids, subject_ids in ((["s3"], []), ([], ["u40"])):
-        ids.append(coordinator.delete(sample_ids, subject_ids).id)
+        ids.append(coordinator.delete(DeletionRequest(tuple(sample_ids), tuple(subject_ids))).id)
         while not coordinator.idle():
             coordinator.step()
     return Deleted(system, (ids[0], ids[1]))
@@ -171,27 +172,21 @@ def test_membership_is_told_at_each_stage_and_the_report_is_one_file(deleted: De
     assert "plots" not in json.dumps(found.to_json())
 
 
-@pytest.fixture
-def workers() -> Iterator[Executor]:
-    with ThreadPoolExecutor(1) as threads:
-        yield threads
-
-
 @pytest.mark.slow
-def test_the_attack_sees_rows_before_their_deletion_and_not_after(system_of: SystemOf, workers: Executor) -> None:
+def test_the_attack_sees_rows_before_their_deletion_and_not_after(system_of: SystemOf) -> None:
     system = system_of("minute", 24)
-    deletion = system.coordinator().delete(["s3"], []).id
+    deletion = system.coordinator().delete(DeletionRequest(("s3",))).id
     coordinator = system.coordinator()
     while not coordinator.idle():
         coordinator.step()
     key = load_signing_key(system.keys).public_key()
     evidence = read_evidence(system.store, system.manifest, system.hash_key, key, [deletion])
     pipeline = system.pipeline()
-    recompute._loaded.append(pipeline)
     plan = Plan(worlds=160, targets=8, clusters=1, specialist_weight=0.5, temperature=2.0)
     cluster = attacked(evidence, pipeline, samples(3, 4), plan)[0]
     assert cluster.deleted_T.any() and not cluster.deleted_T.all()
-    found = run_worlds(pipeline, cluster, plan, workers, None)
+    with ThreadPoolExecutor(1, initializer=use_in_worker, initargs=(pipeline,)) as workers:
+        found = train_shadow_models(pipeline, cluster, plan, workers, None)
     assert (found.erased_equal, found.completed_equal) == (160, 160)
     assert found.member_WT.sum() == found.member_WT.size // 2
     world_WT = np.repeat(np.arange(80)[:, None], found.member_WT.shape[1], axis=1)
@@ -205,7 +200,7 @@ def test_the_attack_sees_rows_before_their_deletion_and_not_after(system_of: Sys
 def test_a_store_without_the_deletion_s_cluster_is_told_apart(system_of: SystemOf) -> None:
     system = system_of("minute", 24)
     coordinator = system.coordinator()
-    deletion = coordinator.delete([f"s{number}" for number in range(24)], []).id
+    deletion = coordinator.delete(DeletionRequest(tuple(f"s{number}" for number in range(24)))).id
     while not coordinator.idle():
         coordinator.step()
     store = LocalStore(Path(system.store.uri))

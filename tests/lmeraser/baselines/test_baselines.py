@@ -1,4 +1,4 @@
-"""Each baseline deletes as it says: what is exact equals a fresh fit, and what is not is shown not to be."""
+"""Each baseline deletes as it states: exact methods equal a fresh fit, and the others are shown to differ."""
 
 from __future__ import annotations
 
@@ -11,8 +11,17 @@ import torch
 from plain_head import GRID, log_odds
 from small_system import LABELS, System, samples
 
-from lmeraser.baselines import Clustered, Published, PublishedConfig, Retrain, Sampled, SharedHeadOnly, Sisa, measured
-from lmeraser.baselines.ridge import Depths, raw_features
+from lmeraser.baselines import (
+    ClusterPrompts,
+    PublishedConfig,
+    PublishedLMEraser,
+    Retraining,
+    SamplePrompt,
+    SharedHeadOnly,
+    Sisa,
+    measured,
+)
+from lmeraser.baselines.shared_head_only import Depths, raw_features
 from lmeraser.config import ServingConfig, TuningConfig
 from lmeraser.learning.backbone import Features
 from lmeraser.learning.feature_map import FeatureMap
@@ -32,7 +41,7 @@ PUBLISHED = PublishedConfig(clusters=3, epochs=2, pad_px=4, batch_rows=8)
 @pytest.fixture(scope="module")
 def pipeline(built: Callable[[str, int], System]) -> Pipeline:
     pipeline = built("token", 0).pipeline()
-    # The scaffolding head starts at zero, so a prompt does not move before the second step: small batches.
+    # The linear head starts at zero, so the prompt does not change before the second step: hence small batches.
     return replace(pipeline, config=replace(pipeline.config, tuning=TuningConfig(epochs=4, batch_rows=2)))
 
 
@@ -53,35 +62,35 @@ def images_of(pipeline: Pipeline) -> np.ndarray:
     return pipeline.decode([row.image for row in samples(500, 520)])
 
 
-def test_retrain_without_a_row_is_a_fresh_fit_of_the_others(pipeline: Pipeline) -> None:
-    left = Retrain.fit(pipeline, rows_of(pipeline)).without(["s7"])
-    fresh = Retrain.fit(pipeline, rows_of(pipeline, lambda number: number != 7))
-    assert np.array_equal(left.scores(images_of(pipeline)), fresh.scores(images_of(pipeline)))
-    assert torch.equal(left.part.prompt, fresh.part.prompt)
+def test_retraining_without_a_row_is_a_fresh_fit_of_the_others(pipeline: Pipeline) -> None:
+    remaining = Retraining.fit(pipeline, rows_of(pipeline)).without(["s7"])
+    fresh = Retraining.fit(pipeline, rows_of(pipeline, lambda number: number != 7))
+    assert np.array_equal(remaining.scores(images_of(pipeline)), fresh.scores(images_of(pipeline)))
+    assert torch.equal(remaining.part.prompt, fresh.part.prompt)
 
 
-@pytest.mark.parametrize("gone", [(7, 8), (1,), (2, 3, 4, 5)])
-def test_sisa_without_rows_is_a_fresh_fit_of_the_others(pipeline: Pipeline, gone: tuple[int, ...]) -> None:
+@pytest.mark.parametrize("removed", [(7, 8), (1,), (2, 3, 4, 5)])
+def test_sisa_without_rows_is_a_fresh_fit_of_the_others(pipeline: Pipeline, removed: tuple[int, ...]) -> None:
     sisa = Sisa.fit(pipeline, rows_of(pipeline), shards=3, slices=3)
-    left = sisa.without([f"s{number}" for number in gone])
-    fresh = Sisa.fit(pipeline, rows_of(pipeline, lambda number: number not in gone), shards=3, slices=3)
-    for one, other in zip(left.shards, fresh.shards, strict=True):
+    remaining = sisa.without([f"s{number}" for number in removed])
+    fresh = Sisa.fit(pipeline, rows_of(pipeline, lambda number: number not in removed), shards=3, slices=3)
+    for one, other in zip(remaining.shards, fresh.shards, strict=True):
         assert one is not None and other is not None
         assert one.rows.sample_ids == other.rows.sample_ids
         assert all(torch.equal(a, b) for a, b in zip(one.checkpoints, other.checkpoints, strict=True))
-    assert np.array_equal(left.scores(images_of(pipeline)), fresh.scores(images_of(pipeline)))
-    assert not np.array_equal(left.scores(images_of(pipeline)), sisa.scores(images_of(pipeline)))
+    assert np.array_equal(remaining.scores(images_of(pipeline)), fresh.scores(images_of(pipeline)))
+    assert not np.array_equal(remaining.scores(images_of(pipeline)), sisa.scores(images_of(pipeline)))
 
 
 def test_sisa_leaves_other_shards_and_earlier_checkpoints_alone(pipeline: Pipeline) -> None:
     sisa = Sisa.fit(pipeline, rows_of(pipeline), shards=3, slices=3)
     costs: dict[int, list[float]] = {}
     for name in rows_of(pipeline).sample_ids[:16]:
-        left, cost = measured(pipeline.backbone, lambda name=name: sisa.without([name]))
-        same = [one is other for one, other in zip(sisa.shards, left.shards, strict=True)]
+        remaining, cost = measured(pipeline.backbone, lambda name=name: sisa.without([name]))
+        same = [one is other for one, other in zip(sisa.shards, remaining.shards, strict=True)]
         assert same.count(False) == 1
         touched = same.index(False)
-        before, after = sisa.shards[touched], left.shards[touched]
+        before, after = sisa.shards[touched], remaining.shards[touched]
         assert before is not None and after is not None
         kept = [one is other for one, other in zip(before.checkpoints, after.checkpoints, strict=True)]
         costs.setdefault(kept.count(True), []).append(cost.row_passes)
@@ -90,19 +99,19 @@ def test_sisa_leaves_other_shards_and_earlier_checkpoints_alone(pipeline: Pipeli
     assert np.mean(costs[2]) < np.mean(costs[1]) < np.mean(costs[0])
 
 
-def test_a_shard_of_sisa_that_lost_all_rows_has_no_voice(pipeline: Pipeline) -> None:
+def test_a_shard_of_sisa_without_rows_does_not_count_in_the_mean(pipeline: Pipeline) -> None:
     sisa = Sisa.fit(pipeline, rows_of(pipeline), shards=3, slices=2)
-    gone = sisa.shards[1]
-    assert gone is not None
-    left = sisa.without(gone.rows.sample_ids)
-    assert left.shards[1] is None
+    emptied = sisa.shards[1]
+    assert emptied is not None
+    remaining = sisa.without(emptied.rows.sample_ids)
+    assert remaining.shards[1] is None
     parts = [shard.part.scores(pipeline, images_of(pipeline)) for shard in (sisa.shards[0], sisa.shards[2]) if shard]
-    voices = [probabilities(scores, ServingConfig().temperature) for scores in parts]
-    assert np.array_equal(left.scores(images_of(pipeline)), (voices[0] + voices[1]) / 2)
+    parts_NC = [probabilities(scores, ServingConfig().temperature) for scores in parts]
+    assert np.array_equal(remaining.scores(images_of(pipeline)), (parts_NC[0] + parts_NC[1]) / 2)
 
 
-def test_ridge_only_is_what_plain_numpy_gives(pipeline: Pipeline) -> None:
-    ridge = SharedHeadOnly.fit(pipeline, rows_of(pipeline)).without(["s3", "s9"])
+def test_the_shared_head_only_is_what_plain_numpy_gives(pipeline: Pipeline) -> None:
+    shared = SharedHeadOnly.fit(pipeline, rows_of(pipeline)).without(["s3", "s9"])
     images_N3PP = rows_of(pipeline, lambda number: number not in (3, 9)).images_N3PP
     labels_N = rows_of(pipeline, lambda number: number not in (3, 9)).labels_N
     with torch.no_grad():
@@ -112,34 +121,36 @@ def test_ridge_only_is_what_plain_numpy_gives(pipeline: Pipeline) -> None:
         )
     map_ = pipeline.feature_map
     grid_NH, grid_MH = (np.round((raw - map_.mean_F) @ map_.projection_FH * GRID) for raw in (raw_NF, raw_MF))
-    expected_MC = log_odds(grid_MH, grid_NH, labels_N, len(LABELS), ridge.head.penalty)
-    scores_MC = ridge.scores(images_of(pipeline))
+    expected_MC = log_odds(grid_MH, grid_NH, labels_N, len(LABELS), shared.head.penalty)
+    scores_MC = shared.scores(images_of(pipeline))
     # Another batch shape may round a feature to the next point of the grid.
     np.testing.assert_allclose(scores_MC - scores_MC[:, :1], expected_MC, atol=0.01)
 
 
-def test_ridge_only_forgets_exactly_and_passes_no_row(pipeline: Pipeline) -> None:
+def test_the_shared_head_only_forgets_exactly_and_passes_no_row(pipeline: Pipeline) -> None:
     depths: tuple[Depths, ...] = ("last", "several")
     for depth in depths:
         public_NF = raw_features(pipeline, rows_of(pipeline, count=96).images_N3PP, depth)
         mapped = replace(pipeline, feature_map=FeatureMap.fit(public_NF, 32))
-        ridge = SharedHeadOnly.fit(mapped, rows_of(pipeline), depth)
-        left, cost = measured(
-            pipeline.backbone, lambda ridge=ridge: ridge.without(["s3", "nobody"]).without(["s9", "s3"])
+        shared = SharedHeadOnly.fit(mapped, rows_of(pipeline), depth)
+        remaining, cost = measured(
+            pipeline.backbone, lambda shared=shared: shared.without(["s3", "nobody"]).without(["s9", "s3"])
         )
         fresh = SharedHeadOnly.fit(mapped, rows_of(pipeline, lambda number: number not in (3, 9)), depth)
         assert cost.row_passes == 0
-        assert np.array_equal(left.scores(images_of(pipeline)), fresh.scores(images_of(pipeline)))
+        assert np.array_equal(remaining.scores(images_of(pipeline)), fresh.scores(images_of(pipeline)))
 
 
-def test_sampled_without_rows_is_a_fresh_fit_of_the_others(pipeline: Pipeline) -> None:
-    sampled = Sampled.fit(pipeline, rows_of(pipeline), tuned_rows=10)
+def test_a_sample_prompt_without_rows_is_a_fresh_fit_of_the_others(pipeline: Pipeline) -> None:
+    sampled = SamplePrompt.fit(pipeline, rows_of(pipeline), tuned_rows=10)
     kept = 0
     for number in range(12):
-        left, cost = measured(pipeline.backbone, lambda number=number: sampled.without([f"s{number}"]))
-        fresh = Sampled.fit(pipeline, rows_of(pipeline, lambda other, number=number: other != number), tuned_rows=10)
-        assert torch.equal(left.prompt, fresh.prompt)
-        assert np.array_equal(left.scores(images_of(pipeline)), fresh.scores(images_of(pipeline)))
+        remaining, cost = measured(pipeline.backbone, lambda number=number: sampled.without([f"s{number}"]))
+        fresh = SamplePrompt.fit(
+            pipeline, rows_of(pipeline, lambda other, number=number: other != number), tuned_rows=10
+        )
+        assert torch.equal(remaining.prompt, fresh.prompt)
+        assert np.array_equal(remaining.scores(images_of(pipeline)), fresh.scores(images_of(pipeline)))
         kept += cost.row_passes == 0
     # Some of these twelve were in the sample, and some were not.
     assert 0 < kept < 12
@@ -149,60 +160,66 @@ def test_last_depth_has_fewer_features_than_several(pipeline: Pipeline) -> None:
     images_N3PP = images_of(pipeline)
     last_NF = raw_features(pipeline, images_N3PP, "last")
     several_NF = raw_features(pipeline, images_N3PP, "several")
-    # Two patches a side: four cells.
+    # Two patches per side: four cells.
     assert (last_NF.shape[1], several_NF.shape[1]) == (2 * 32, (4 * 2 + 4) * 32)
     assert np.array_equal(several_NF[:, -64:], last_NF)
 
 
-def test_published_changes_the_owners_part_alone(pipeline: Pipeline) -> None:
-    published = Published.fit(pipeline, PUBLISHED, rows_of(pipeline))
+def test_published_lmeraser_changes_the_rows_own_cluster_alone(pipeline: Pipeline) -> None:
+    published = PublishedLMEraser.fit(pipeline, PUBLISHED, rows_of(pipeline))
     owner = published.cluster_N[7]
-    left = published.without(["s7"])
-    assert "s7" not in left.rows.sample_ids
-    assert len(left.cluster_N) == ROWS - 1
+    remaining = published.without(["s7"])
+    assert "s7" not in remaining.rows.sample_ids
+    assert len(remaining.cluster_N) == ROWS - 1
     for cluster in range(3):
-        same = torch.equal(left.prompts_K3PP[cluster], published.prompts_K3PP[cluster])
+        same = torch.equal(remaining.prompts_K3PP[cluster], published.prompts_K3PP[cluster])
         assert same == (cluster != owner)
-    kept = [int(name[1:]) for name, place in zip(left.rows.sample_ids, left.cluster_N, strict=True) if place == owner]
-    alone = Published.fit(pipeline, replace(PUBLISHED, clusters=1), rows_of(pipeline, lambda number: number in kept))
-    assert torch.equal(left.prompts_K3PP[owner], alone.prompts_K3PP[0])
+    kept = [
+        int(name[1:])
+        for name, place in zip(remaining.rows.sample_ids, remaining.cluster_N, strict=True)
+        if place == owner
+    ]
+    alone = PublishedLMEraser.fit(
+        pipeline, replace(PUBLISHED, clusters=1), rows_of(pipeline, lambda number: number in kept)
+    )
+    assert torch.equal(remaining.prompts_K3PP[owner], alone.prompts_K3PP[0])
 
 
-def test_published_is_not_exact(pipeline: Pipeline) -> None:
-    """The rows of one cluster have an influence on the prompts of the others and on the prototypes."""
-    published = Published.fit(pipeline, PUBLISHED, rows_of(pipeline))
-    left = published.without(["s7"])
-    fresh = Published.fit(pipeline, PUBLISHED, rows_of(pipeline, lambda number: number != 7))
-    assert not np.array_equal(left.prototypes_KR, fresh.prototypes_KR)
-    # Even with its prototypes given, the joint batches and schedule leave what the row did to the other clusters.
-    alone = replace(fresh, prototypes_KR=left.prototypes_KR)
-    assert np.array_equal(left.cluster_N, fresh.cluster_N)
+def test_published_lmeraser_is_not_exact(pipeline: Pipeline) -> None:
+    """The rows of one cluster influence the prompts of the others and the prototypes."""
+    published = PublishedLMEraser.fit(pipeline, PUBLISHED, rows_of(pipeline))
+    remaining = published.without(["s7"])
+    fresh = PublishedLMEraser.fit(pipeline, PUBLISHED, rows_of(pipeline, lambda number: number != 7))
+    assert not np.array_equal(remaining.prototypes_KR, fresh.prototypes_KR)
+    # Even with the same prototypes, the joint batches and schedule keep the row's influence on other clusters.
+    alone = replace(fresh, prototypes_KR=remaining.prototypes_KR)
+    assert np.array_equal(remaining.cluster_N, fresh.cluster_N)
     others = [cluster for cluster in range(3) if cluster != published.cluster_N[7]]
-    assert not any(torch.equal(left.prompts_K3PP[cluster], alone.prompts_K3PP[cluster]) for cluster in others)
+    assert not any(torch.equal(remaining.prompts_K3PP[cluster], alone.prompts_K3PP[cluster]) for cluster in others)
 
 
-def test_published_routes_by_its_prototypes_and_learns(pipeline: Pipeline) -> None:
+def test_published_lmeraser_routes_by_its_prototypes_and_learns(pipeline: Pipeline) -> None:
     config = replace(PUBLISHED, epochs=20)
-    published = Published.fit(pipeline, config, rows_of(pipeline))
+    published = PublishedLMEraser.fit(pipeline, config, rows_of(pipeline))
     assert len(set(published.cluster_N.tolist())) > 1
     right = published.scores(published.rows.images_N3PP).argmax(axis=1) == published.rows.labels_N
     assert right.mean() > 0.8
 
 
-def test_published_takes_one_cluster_and_an_emptied_one(pipeline: Pipeline) -> None:
-    one = Published.fit(pipeline, replace(PUBLISHED, clusters=1), rows_of(pipeline))
+def test_published_lmeraser_accepts_one_cluster_and_an_emptied_one(pipeline: Pipeline) -> None:
+    one = PublishedLMEraser.fit(pipeline, replace(PUBLISHED, clusters=1), rows_of(pipeline))
     assert one.prototypes_KR.shape[0] == 1
-    left = one.without(one.rows.sample_ids)
-    assert not left.prompts_K3PP.any()
-    assert not left.scores(images_of(pipeline)).any()
+    remaining = one.without(one.rows.sample_ids)
+    assert not remaining.prompts_K3PP.any()
+    assert not remaining.scores(images_of(pipeline)).any()
 
 
-def test_clustered_has_the_state_that_verify_recomputes(system_of: Callable[..., System]) -> None:
+def test_cluster_prompts_have_the_state_that_verify_recomputes(system_of: Callable[..., System]) -> None:
     system = system_of("token", 0)
     pipeline = system.pipeline()
     rows = samples(0, 60)
     leaves = fresh_leaves(pipeline, system.manifest, system.hash_key, rows[:50])
-    ours = Clustered.fit(pipeline, pipeline.rows(rows)).without([row.sample_id for row in rows[50:]])
+    ours = ClusterPrompts.fit(pipeline, pipeline.rows(rows)).without([row.sample_id for row in rows[50:]])
     digests = {f"specialist/{key}": specialist.digest() for key, specialist in ours.specialists.items()}
     digests["heads"] = ours.heads.digest()
     digests["partition"] = json_digest(ours.partition.canonical())
@@ -210,11 +227,11 @@ def test_clustered_has_the_state_that_verify_recomputes(system_of: Callable[...,
     assert all(state_leaf(system.hash_key, name, digest) == leaves[name] for name, digest in digests.items())
 
 
-def test_clustered_answers_as_a_replica_does(system_of: Callable[..., System]) -> None:
+def test_cluster_prompts_answer_as_a_replica_does(system_of: Callable[..., System]) -> None:
     system = system_of("token", 60)
     pipeline = system.pipeline()
     images_N3PP = images_of(pipeline)
-    answers = Clustered.fit(pipeline, pipeline.rows(samples(0, 60))).answers(images_N3PP, own=True)
+    answers = ClusterPrompts.fit(pipeline, pipeline.rows(samples(0, 60))).answers(images_N3PP, own=True)
     snapshot = load_snapshot(system.store, pipeline, system.newest(), system.hash_key)
     scored = Predictor(pipeline, ServingConfig()).score(snapshot, [ScoreRequest(images_N3PP, with_specialists=True)])
     assert np.array_equal(answers.specialist_N, scored.specialist_N)
@@ -225,24 +242,24 @@ def test_clustered_answers_as_a_replica_does(system_of: Callable[..., System]) -
 
 
 @pytest.mark.parametrize("variant", ["minute", "deep"])
-def test_what_a_deletion_is_said_to_cost_is_what_is_counted(variant: str, built: Callable[[str, int], System]) -> None:
-    """In batches of one row nothing is padded, so both are equal to the row."""
+def test_the_stated_cost_of_a_deletion_is_the_counted_cost(variant: str, built: Callable[[str, int], System]) -> None:
+    """In batches of one row nothing is padded, so both are equal exactly."""
     pipeline = built(variant, 0).pipeline()
     tuning = TuningConfig(epochs=2, batch_rows=1)
     pipeline = replace(pipeline, config=replace(pipeline.config, tuning=tuning), feature_batch=1)
     config = PublishedConfig(clusters=3, epochs=2, pad_px=4, batch_rows=1)
     rows = rows_of(pipeline, count=30)
     fits = [
-        Retrain.fit(pipeline, rows),
+        Retraining.fit(pipeline, rows),
         Sisa.fit(pipeline, rows, shards=3, slices=3),
-        Published.fit(pipeline, config, rows),
+        PublishedLMEraser.fit(pipeline, config, rows),
         SharedHeadOnly.fit(pipeline, rows),
-        Sampled.fit(pipeline, rows, tuned_rows=8),
-        Clustered.fit(pipeline, pipeline.rows(samples(0, 30))),
+        SamplePrompt.fit(pipeline, rows, tuned_rows=8),
+        ClusterPrompts.fit(pipeline, pipeline.rows(samples(0, 30))),
     ]
-    for gone in (["s3"], ["s3", "s4", "s20"], list(rows.sample_ids[:15]), ["nobody"]):
+    for removed in (["s3"], ["s3", "s4", "s20"], list(rows.sample_ids[:15]), ["nobody"]):
         for fit in fits:
-            _, cost = measured(pipeline.backbone, lambda fit=fit, gone=gone: fit.without(gone))
-            # Published asks once for the width of the features.
-            slack = 3 if isinstance(fit, Published) else 0
-            assert 0 <= cost.row_passes - fit.row_passes_of(gone) <= slack, type(fit)
+            _, cost = measured(pipeline.backbone, lambda fit=fit, removed=removed: fit.without(removed))
+            # It runs one image to find the width of the features.
+            slack = 3 if isinstance(fit, PublishedLMEraser) else 0
+            assert 0 <= cost.row_passes - fit.row_passes_of(removed) <= slack, type(fit)

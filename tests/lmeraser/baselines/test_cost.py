@@ -1,4 +1,4 @@
-"""What is counted is what went through the blocks: compared with arithmetic by hand."""
+"""Counted costs against arithmetic by hand."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def rows_of(pipeline: Pipeline, count: int) -> TuningRows:
 
 
 def operations(tokens: int) -> int:
-    """Of one row in one block: 12 D² weights for each token, and two products of tokens with tokens."""
+    """Of one row in one block: 12 D² weights per token, and two products of tokens with tokens."""
     return 2 * tokens * 12 * WIDTH**2 + 2 * 2 * tokens**2 * WIDTH
 
 
@@ -46,7 +46,7 @@ def test_a_tuning_counts_as_many_rows_backward_as_forward(built: Callable[[str, 
     _, cost = measured(pipeline.backbone, lambda: tune_prompt(pipeline.backbone, config, rows_of(pipeline, 10)))
     assert (cost.forward_row_passes, cost.backward_row_passes) == (36, 36)
     forward = 36 * BLOCKS * operations(TOKENS + 2)
-    # Frozen weights: backward takes the same products but for attention, where each factor has a gradient.
+    # With frozen weights, backward has the same products, except in attention, where each factor has a gradient.
     assert 2 * forward < cost.flops < 2.5 * forward
 
 
@@ -57,7 +57,7 @@ def test_blocks_below_the_prompt_count_once_for_each_row(built: Callable[[str, i
     assert (cost.forward_row_passes, cost.backward_row_passes) == (10 / 2 + 30 / 2, 30 / 2)
 
 
-def test_a_conv_net_is_counted_too(built: Callable[[str, int], System]) -> None:
+def test_a_convolutional_network_is_counted_too(built: Callable[[str, int], System]) -> None:
     pipeline = built("conv", 0).pipeline()
     _, cost = measured(pipeline.backbone, lambda: extract(pipeline.backbone, rows_of(pipeline, 8).images_N3PP, 8))
     assert (cost.forward_row_passes, cost.backward_row_passes) == (8, 0)

@@ -15,6 +15,7 @@ from direct_service import Service
 from live_service import live
 from small_system import System, picture
 
+import lmeraser.client.async_client
 import lmeraser.client.client
 from lmeraser import AsyncClient, Client
 from lmeraser.errors import AuthenticationError, PermissionDeniedError, ServiceError
@@ -38,26 +39,29 @@ def url(service: Service) -> Iterator[str]:
         yield address
 
 
-def test_the_examples_of_the_client_hold(service: Service, url: str) -> None:
+def test_the_examples_in_the_docstrings_run(service: Service, url: str) -> None:
     examples: dict[str, Any] = {
         "url": url,
-        "key": create_api_key(service.system.keys, ["predict", "delete"])[1],
+        "key": create_api_key(service.system.keys, ["admin"])[1],
         "public_key_pem": (service.system.keys / "signing-key.pub.pem").read_bytes(),
         "np": np,
     }
     with Client(url, api_key=examples["key"]) as client:
-        found = doctest.testmod(lmeraser.client.client, extraglobs={**examples, "client": client})
-    assert (found.failed, found.attempted) == (0, 13)
+        modules = (lmeraser.client.client, lmeraser.client.async_client)
+        results = [doctest.testmod(module, extraglobs={**examples, "client": client}) for module in modules]
+    assert [(result.failed, result.attempted) for result in results] == [(0, 10), (0, 4)]
 
 
 def test_the_example_of_the_readme_runs(service: Service, url: str) -> None:
-    found = re.search(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
-    assert found is not None
+    block = re.search(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+    assert block is not None
     Path("signing-key.pub.pem").write_bytes((service.system.keys / "signing-key.pub.pem").read_bytes())
-    code = found[1].replace("http://127.0.0.1:8000", url).replace("stop/17.png", "s3")
-    assert code != found[1]
+    code = block[1].replace("http://127.0.0.1:8000", url).replace("stop/17.png", "s3")
+    assert code != block[1]
     exec(compile(code, str(README), "exec"), {})
-    assert [(one.status, one.rows) for one in service.coordinator.coordinator.deletions()] == [("completed", 1)]
+    assert [(deletion.status, deletion.rows) for deletion in service.coordinator.coordinator.deletions()] == [
+        ("completed", 1)
+    ]
 
 
 def test_refusals_by_key_are_typed_and_carry_the_request_id(service: Service, url: str) -> None:

@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from lmeraser.client.client import AsyncClient, Client
+from lmeraser.client.async_client import AsyncClient
+from lmeraser.client.client import Client
 from lmeraser.client.transport import checked_url, is_local, proxy_of
 from lmeraser.errors import ConfigError, ServiceError, ServiceUnavailableError
 
@@ -23,7 +24,7 @@ VARIABLES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
 def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in (*VARIABLES, *map(str.lower, VARIABLES)):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr("lmeraser.client.calls.FIRST_PAUSE_S", 0.0)
+    monkeypatch.setattr("lmeraser.client.calls.MIN_BACKOFF_S", 0.0)
 
 
 @contextmanager
@@ -56,7 +57,7 @@ def listening(status: int, host: str = "127.0.0.1") -> Iterator[tuple[int, list[
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.9.9.9", "localhost", "0.0.0.0", "[::1]"])
 @pytest.mark.parametrize("variable", ["HTTP_PROXY", "ALL_PROXY", "http_proxy"])
-def test_a_call_to_this_machine_goes_by_no_proxy(monkeypatch: pytest.MonkeyPatch, host: str, variable: str) -> None:
+def test_a_call_to_this_machine_bypasses_proxies(monkeypatch: pytest.MonkeyPatch, host: str, variable: str) -> None:
     with listening(403) as (proxy, to_proxy), listening(200, "::1" if ":" in host else "0.0.0.0") as (port, to_service):
         monkeypatch.setenv(variable, f"http://127.0.0.1:{proxy}")
         with Client(f"http://{host}:{port}", api_key="secret-key") as client:
@@ -65,7 +66,7 @@ def test_a_call_to_this_machine_goes_by_no_proxy(monkeypatch: pytest.MonkeyPatch
     assert "secret-key" in to_service[0]
 
 
-def test_the_async_client_goes_the_same_way(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_async_client_takes_the_same_way(monkeypatch: pytest.MonkeyPatch) -> None:
     async def clusters(url: str) -> list[Any]:
         async with AsyncClient(url, api_key="secret-key") as client:
             return await client.clusters()
@@ -74,16 +75,16 @@ def test_the_async_client_goes_the_same_way(monkeypatch: pytest.MonkeyPatch) -> 
         monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{proxy}")
         assert asyncio.run(clusters(f"http://127.0.0.1:{port}")) == []
         assert to_proxy == []
-        with pytest.raises(ServiceError, match=f"403 denied by policy .through the proxy http://127.0.0.1:{proxy},"):
+        with pytest.raises(ServiceError, match=f"403 denied by policy .through the proxy http://127.0.0.1:{proxy} "):
             asyncio.run(clusters("http://service.example"))
 
 
-def test_elsewhere_an_error_names_the_proxy_without_its_password(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_of_a_remote_service_names_the_proxy_without_its_password(monkeypatch: pytest.MonkeyPatch) -> None:
     with listening(403) as (proxy, to_proxy):
         monkeypatch.setenv("HTTP_PROXY", f"http://me:pass-word@127.0.0.1:{proxy}")
         with Client("http://service.example") as client, pytest.raises(ServiceError) as caught:
             client.clusters()
-    assert f"denied by policy (through the proxy http://127.0.0.1:{proxy}, which" in str(caught.value)
+    assert f"denied by policy (through the proxy http://127.0.0.1:{proxy} from the environment)" in str(caught.value)
     assert "pass-word" not in str(caught.value)
     assert len(to_proxy) == 1
 
@@ -94,7 +95,7 @@ def test_a_proxy_that_is_down_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{port}")
     with Client("http://service.example") as client, pytest.raises(ServiceUnavailableError) as caught:
         client.clusters()
-    assert f"(through the proxy http://127.0.0.1:{port}," in str(caught.value)
+    assert f"(through the proxy http://127.0.0.1:{port} from the environment)" in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -105,7 +106,7 @@ def test_every_name_of_this_machine_is_local(host: str) -> None:
 
 
 @pytest.mark.parametrize("host", ["localhost.example", "10.0.0.1", "notlocalhost", "127.0.0.1.nip.io", "[fe80::1]"])
-def test_other_names_are_not(host: str) -> None:
+def test_other_names_are_not_local(host: str) -> None:
     assert not is_local(f"http://{host}:8000")
 
 
@@ -122,6 +123,6 @@ def test_the_proxy_is_the_one_that_the_call_takes(monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize(
     "url", ["localhost:8000", "http://", "http:///v1", "ftp://host", "http://host:port", "http://[::1"]
 )
-def test_what_is_no_address_is_refused(url: str) -> None:
+def test_a_malformed_address_is_refused(url: str) -> None:
     with pytest.raises(ConfigError, match="allowed is http://HOST:PORT"):
         checked_url(url)

@@ -88,7 +88,7 @@ def test_values_in_the_file_replace_the_defaults_and_leave_the_others(tmp_path: 
     assert config == Config(seed=5, tuning=TuningConfig(epochs=3), labels=LABELS)
 
 
-def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"nowhere\.yaml: No such file"):
         load_config(tmp_path / "nowhere.yaml")
 
@@ -98,7 +98,7 @@ def test_a_folder_is_not_a_configuration(tmp_path: Path) -> None:
         load_config(tmp_path)
 
 
-def test_what_is_not_yaml_is_refused(tmp_path: Path) -> None:
+def test_a_file_that_is_not_yaml_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="is not YAML"):
         load_config(written(tmp_path, "seed: [1, 2"))
 
@@ -109,7 +109,7 @@ def test_yaml_that_is_not_a_mapping_of_names_is_refused(tmp_path: Path, text: st
         load_config(written(tmp_path, text))
 
 
-def test_yaml_cannot_make_python_objects(tmp_path: Path) -> None:
+def test_yaml_cannot_create_python_objects(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="is not YAML"):
         load_config(written(tmp_path, "store: !!python/object/apply:os.getcwd []"))
 
@@ -126,11 +126,11 @@ def test_an_unknown_key_is_named(tmp_path: Path, key: str) -> None:
 
 
 @pytest.mark.parametrize(("key", "allowed"), [(key, value) for key, good, _, _ in BOUNDS for value in good])
-def test_a_value_at_its_bound_is_taken(tmp_path: Path, key: str, allowed: Any) -> None:
-    found: Any = loaded(tmp_path, nested(key, allowed))
+def test_a_value_at_its_bound_is_accepted(tmp_path: Path, key: str, allowed: Any) -> None:
+    value: Any = loaded(tmp_path, nested(key, allowed))
     for name in key.split("."):
-        found = getattr(found, name)
-    assert found == (tuple(allowed) if isinstance(allowed, list) else allowed)
+        value = getattr(value, name)
+    assert value == (tuple(allowed) if isinstance(allowed, list) else allowed)
 
 
 @pytest.mark.parametrize(
@@ -178,7 +178,7 @@ def test_a_pad_prompt_enters_at_the_pixels(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("tuning", [TuningConfig(shift_px=1), TuningConfig(flip=True)])
-def test_augmentation_does_not_go_with_a_deep_prompt(tuning: TuningConfig) -> None:
+def test_augmentation_cannot_be_combined_with_a_deep_prompt(tuning: TuningConfig) -> None:
     deep = Config(prompt=PromptConfig(depth=2), tuning=tuning)
     with pytest.raises(ConfigError, match=r"prompt\.depth 2"):
         deep.state(LABELS)
@@ -186,25 +186,25 @@ def test_augmentation_does_not_go_with_a_deep_prompt(tuning: TuningConfig) -> No
     assert replace(deep, tuning=TuningConfig()).state(LABELS).prompt.depth == 2
 
 
-def test_labels_of_the_data_are_taken_where_the_file_names_none() -> None:
+def test_labels_of_the_data_are_used_where_the_file_lists_none() -> None:
     assert Config().state(("x", "y")).labels == ("x", "y")
     assert Config(labels=LABELS).state(("x", "y")).labels == LABELS
 
 
-def test_a_label_that_comes_twice_is_named() -> None:
+def test_a_repeated_label_is_named() -> None:
     with pytest.raises(ConfigError, match="labels repeats cat, dog"):
         Config().state(("dog", "cat", "bird", "cat", "dog"))
 
 
 @pytest.mark.parametrize("other", ["red ", " red", "\tred", "red\u00a0", "red\ufeff", "red\n"])
 def test_labels_that_look_the_same_are_refused(other: str) -> None:
-    with pytest.raises(ConfigError, match=r"labels holds .*red.* and .*red.*, which look the same") as told:
+    with pytest.raises(ConfigError, match=r"labels holds .*red.* and .*red.*, which look the same") as caught:
         Config(labels=("red", "blue", other)).state(())
-    assert repr(other) in str(told.value)
+    assert repr(other) in str(caught.value)
     assert Config(labels=("blue", other)).state(()).labels == ("blue", other)
 
 
-def test_one_name_in_two_unicode_forms_comes_twice() -> None:
+def test_one_name_in_two_unicode_forms_is_a_repeated_label() -> None:
     with pytest.raises(ConfigError, match="labels repeats Caf\u00e9"):
         Config(labels=("Caf\u00e9", "Cafe\u0301")).state(())
 
@@ -216,16 +216,16 @@ def test_a_label_without_a_name_is_refused(empty: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "said"),
+    ("value", "message"),
     [
         ({"private": {"kind": "parquet"}}, r"^config\.yaml: private: a source of kind parquet needs path$"),
-        ({"serving": {"images": {"max_bytes": 9}}}, r"^config\.yaml: serving\.images is set: write images beside"),
+        ({"serving": {"images": {"max_bytes": 9}}}, r"^config\.yaml: serving\.images is set: write images next to"),
     ],
 )
-def test_an_error_is_told_without_the_words_of_the_library(tmp_path: Path, value: dict[str, Any], said: str) -> None:
-    with pytest.raises(ConfigError) as told:
+def test_an_error_does_not_use_the_words_of_the_library(tmp_path: Path, value: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
         loaded(tmp_path, value)
-    assert re.search(said, str(told.value).removeprefix(f"{tmp_path}/"))
+    assert re.search(message, str(caught.value).removeprefix(f"{tmp_path}/"))
 
 
 @pytest.mark.parametrize("labels", [(), ("cat",)])
@@ -251,6 +251,11 @@ def test_a_state_configuration_survives_json(config: StateConfig) -> None:
     assert again.canonical() == config.canonical()
 
 
+def test_clusters_below_the_bound_get_no_specialist() -> None:
+    config = Config(partition=PartitionConfig(min_tuned_rows=5)).state(LABELS)
+    assert [config.tunes(rows) for rows in (0, 4, 5, 6)] == [False, False, True, True]
+
+
 def test_canonical_bytes_are_sorted_json_without_spaces() -> None:
     data = other_config().canonical()
     expected = json.dumps(json.loads(data), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
@@ -258,7 +263,7 @@ def test_canonical_bytes_are_sorted_json_without_spaces() -> None:
     assert json.loads(data)["labels"] == ["naïve", "猫"]
 
 
-def test_canonical_bytes_do_not_hang_on_how_the_file_is_written(tmp_path: Path) -> None:
+def test_canonical_bytes_do_not_depend_on_how_the_file_is_written(tmp_path: Path) -> None:
     one = load_config(written(tmp_path, "seed: 3\ntuning: {learning_rate: 1, epochs: 2}\nlabels: [a, b]"))
     other = load_config(written(tmp_path, "labels:\n- a\n- b\ntuning: {epochs: 2, learning_rate: 1.0}\nseed: 3"))
     assert one.state(()).canonical() == other.state(()).canonical()
@@ -277,7 +282,7 @@ def test_canonical_bytes_do_not_hang_on_how_the_file_is_written(tmp_path: Path) 
         {"heads": {"head_dim": 16}},
     ],
 )
-def test_canonical_bytes_hang_on_all_that_decides_the_state(tmp_path: Path, value: dict[str, Any]) -> None:
+def test_canonical_bytes_depend_on_everything_that_determines_the_state(tmp_path: Path, value: dict[str, Any]) -> None:
     assert loaded(tmp_path, value).state(LABELS).canonical() != Config().state(LABELS).canonical()
 
 
@@ -290,7 +295,9 @@ def test_canonical_bytes_hang_on_all_that_decides_the_state(tmp_path: Path, valu
         {"serving": {"replicas": 3}},
     ],
 )
-def test_canonical_bytes_do_not_hang_on_what_may_change_from_run_to_run(tmp_path: Path, value: dict[str, Any]) -> None:
+def test_canonical_bytes_do_not_depend_on_what_may_change_from_run_to_run(
+    tmp_path: Path, value: dict[str, Any]
+) -> None:
     assert loaded(tmp_path, value).state(LABELS).canonical() == Config().state(LABELS).canonical()
 
 
@@ -305,6 +312,6 @@ def test_canonical_bytes_do_not_hang_on_what_may_change_from_run_to_run(tmp_path
         ({"labels": ["a", "b"], "tuning": {"epochs": 0}}, r"tuning\.epochs.*equal to 1 \(got 0\)"),
     ],
 )
-def test_what_is_no_method_is_refused(value: Any, message: str) -> None:
+def test_a_value_that_is_not_a_state_configuration_is_refused(value: Any, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         state_config_from_json(value)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,20 +10,13 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from PIL import Image
+from source_files import LABELS, png
 
 from lmeraser.config import SourceConfig
 from lmeraser.data import Sample, SourceReport, open_source
 from lmeraser.hashing import HashKey
 
-LABELS = ("cat", "dog", "eel")
 KEY = HashKey(bytes(range(32)))
-
-
-def png(level: int) -> bytes:
-    buffer = io.BytesIO()
-    Image.new("L", (3, 3), level).save(buffer, "PNG")
-    return buffer.getvalue()
 
 
 def rows_of(path: Path, columns: dict[str, Any], key: HashKey | None = KEY, names: Sequence[str] = ()) -> list[Sample]:
@@ -38,7 +30,7 @@ def named(path: Path, levels: list[int], key: HashKey | None = KEY, **more: Any)
     return [row.sample_id for row in rows_of(path, columns, key)]
 
 
-def test_a_row_that_is_taken_out_at_the_source_moves_no_other_rows_name(tmp_path: Path) -> None:
+def test_removing_a_row_at_the_source_changes_no_other_rows_name(tmp_path: Path) -> None:
     path = tmp_path / "a.parquet"
     before = dict(zip(range(8), named(path, list(range(8))), strict=True))
     assert len(set(before.values())) == 8
@@ -56,21 +48,21 @@ def test_equal_rows_are_counted_and_other_rows_with_the_same_image_have_names_of
     assert [row.sample_id for row in rows_of(tmp_path / "b.parquet", fewer)] == [first, second, *others]
 
 
-def test_names_hang_on_the_key_and_on_nothing_of_the_file(tmp_path: Path) -> None:
+def test_names_depend_on_the_key_and_not_on_the_file(tmp_path: Path) -> None:
     first = named(tmp_path / "a.parquet", [1, 2, 3])
     assert named(tmp_path / "b.parquet", [1, 2, 3]) == first
     assert set(named(tmp_path / "a.parquet", [1, 2, 3], HashKey(bytes(32)))).isdisjoint(first)
     assert set(named(tmp_path / "a.parquet", [1, 2, 3], None)).isdisjoint(first)
 
 
-def test_a_labels_place_is_not_in_the_name(tmp_path: Path) -> None:
+def test_the_index_of_a_label_is_not_part_of_the_name(tmp_path: Path) -> None:
     def name(label: int, names: Sequence[str]) -> str:
         return rows_of(tmp_path / "a.parquet", {"image": [png(1)], "label": [label]}, KEY, names)[0].sample_id
 
     assert name(1, LABELS) == name(1, LABELS[::-1]) == name(0, ("dog", "cat"))
 
 
-def test_rows_with_and_without_ids_go_together_and_the_latter_are_counted(tmp_path: Path) -> None:
+def test_rows_with_and_without_ids_can_be_mixed_and_the_latter_are_counted(tmp_path: Path) -> None:
     path = tmp_path / "a.parquet"
     columns = {"image": [png(1), png(2), png(3)], "label": [0, 1, 2], "sample_id": ["x", None, ""]}
     rows = rows_of(path, columns)
@@ -83,7 +75,7 @@ def test_rows_with_and_without_ids_go_together_and_the_latter_are_counted(tmp_pa
 
 
 @pytest.mark.parametrize("rows", [1, 4, 7])
-def test_drawn_rows_have_the_names_that_they_have_among_all(tmp_path: Path, rows: int) -> None:
+def test_rows_of_a_subset_have_the_same_names_as_among_all_rows(tmp_path: Path, rows: int) -> None:
     path = tmp_path / "a.parquet"
     everything = set(named(path, list(range(8))))
     drawn = open_source(SourceConfig("parquet", str(path), max_rows=rows), name_key=KEY).samples(LABELS)

@@ -51,7 +51,7 @@ def test_a_small_file_of_large_repeated_images_takes_little_memory(tmp_path: Pat
 
 def test_chunks_are_bounded_by_rows_and_by_bytes_and_hold_every_row_once() -> None:
     sizes = [1, 1, 1, 1, 1, 60, 50, 1, 200, 1]
-    rows = [Sample(f"s{place}", None, 0, bytes(size)) for place, size in enumerate(sizes)]
+    rows = [Sample(f"s{index}", None, 0, bytes(size)) for index, size in enumerate(sizes)]
     chunks = [[len(row.image) for row in chunk] for chunk in sample_chunks(rows, 3, most_bytes=100)]
     assert chunks == [[1, 1, 1], [1, 1, 60], [50, 1], [200], [1]]
     assert list(sample_chunks([], 3)) == []

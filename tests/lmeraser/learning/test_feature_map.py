@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sklearn.decomposition import PCA
 from sklearn.preprocessing import StandardScaler
 
-from lmeraser.learning.feature_map import FeatureMap
+from lmeraser.learning.feature_map import FeatureMap, TorchFeatureMap
 from lmeraser.learning.numerics import deterministic
 
 GRID = 256
@@ -29,7 +30,7 @@ def features(rows: int, width: int, seed: int = 0) -> np.ndarray:
 
 
 def balanced_rows(rows: int, width: int) -> np.ndarray:
-    """Rows whose exact sum is zero, and whose computed sum hangs on the order of summation."""
+    """Rows whose exact sum is zero, and whose computed sum depends on the order of summation."""
     generator = np.random.default_rng(5)
     half_N = (10 ** generator.uniform(0, 16, (rows, width // 2))).astype(np.float32)
     return generator.permuted(np.concatenate([half_N, -half_N], axis=1), axis=1)
@@ -38,25 +39,25 @@ def balanced_rows(rows: int, width: int) -> np.ndarray:
 @pytest.mark.parametrize("head_dim", [12, 13, 1024])
 def test_features_that_fit_are_standardised_and_kept(head_dim: int) -> None:
     public_NF, private_NF = features(200, 12), features(70, 12, seed=1)
-    found = FeatureMap.fit(public_NF, head_dim)
-    assert found.width == 12
+    feature_map = FeatureMap.fit(public_NF, head_dim)
+    assert feature_map.width == 12
     mean_F, deviation_F = public_NF.astype(np.float64).mean(axis=0), public_NF.astype(np.float64).std(axis=0)
     expected_NF = np.clip((private_NF - mean_F) / deviation_F, -LIMIT, LIMIT)
     # Half a step of the grid, and room for a tie that falls to the other side.
-    assert np.abs(found.project(private_NF) / GRID - expected_NF).max() <= 0.5 / GRID + 1e-9
+    assert np.abs(feature_map.project(private_NF) / GRID - expected_NF).max() <= 0.5 / GRID + 1e-9
 
 
 @pytest.mark.parametrize("head_dim", [1, 5, 11])
 def test_features_that_do_not_fit_become_the_leading_principal_components(head_dim: int) -> None:
     public_NF = features(300, 12)
-    found = FeatureMap.fit(public_NF, head_dim)
-    assert found.width == head_dim
+    feature_map = FeatureMap.fit(public_NF, head_dim)
+    assert feature_map.width == head_dim
     scaler = StandardScaler().fit(public_NF.astype(np.float64))
     components_HF = PCA(head_dim).fit(scaler.transform(public_NF.astype(np.float64))).components_
-    directions_FH = found.projection_FH * scaler.scale_[:, None]
+    directions_FH = feature_map.projection_FH * scaler.scale_[:, None]
     directions_FH /= np.linalg.norm(directions_FH, axis=0)
     np.testing.assert_allclose(np.abs(components_HF @ directions_FH), np.eye(head_dim), atol=1e-6)
-    np.testing.assert_allclose(found.mean_F, scaler.mean_, rtol=1e-9)
+    np.testing.assert_allclose(feature_map.mean_F, scaler.mean_, rtol=1e-9)
 
 
 def test_a_component_keeps_the_root_of_its_deviation_and_the_mean_square_is_one() -> None:
@@ -100,17 +101,17 @@ def test_far_rows_are_clipped_at_both_ends(head_dim: int) -> None:
     assert np.array_equal(np.sort(found_NH, axis=0), np.repeat([[-LIMIT * GRID], [LIMIT * GRID]], head_dim, axis=1))
 
 
-def test_a_row_has_the_same_bits_in_any_company() -> None:
+def test_a_row_has_the_same_bits_whatever_else_is_in_its_batch() -> None:
     generator = np.random.default_rng(7)
     rows_NF = balanced_rows(150, 300)
-    found = FeatureMap(np.zeros(300), np.ones((300, 2)))
+    feature_map = FeatureMap(np.zeros(300), np.ones((300, 2)))
     with deterministic():
-        together_NH = found.project(rows_NF)
+        together_NH = feature_map.project(rows_NF)
         assert len(np.unique(together_NH)) > 20
         for order in (generator.permutation(150), np.arange(150)[::-1], np.arange(40, 150)):
-            assert found.project(rows_NF[order]).tobytes() == together_NH[order].tobytes()
+            assert feature_map.project(rows_NF[order]).tobytes() == together_NH[order].tobytes()
         for row in range(0, 150, 7):
-            assert found.project(rows_NF[row : row + 1]).tobytes() == together_NH[row].tobytes()
+            assert feature_map.project(rows_NF[row : row + 1]).tobytes() == together_NH[row].tobytes()
 
 
 def test_no_rows_give_no_projections() -> None:
@@ -119,15 +120,15 @@ def test_no_rows_give_no_projections() -> None:
 
 
 @pytest.mark.parametrize("head_dim", [12, 5])
-def test_public_features_that_are_constant_do_no_harm(head_dim: int) -> None:
+def test_constant_public_features_do_no_harm(head_dim: int) -> None:
     public_NF, private_NF = features(300, 12), features(60, 12, seed=1)
     public_NF[:, [2, 7]] = 3.5
-    found = FeatureMap.fit(public_NF, head_dim)
-    assert all(np.isfinite(array).all() for array in found.tensors().values())
+    feature_map = FeatureMap.fit(public_NF, head_dim)
+    assert all(np.isfinite(array).all() for array in feature_map.tensors().values())
     private_NF[:, [2, 7]] = 3.5
     varying_F = np.setdiff1d(np.arange(12), [2, 7])
     without = FeatureMap.fit(public_NF[:, varying_F], head_dim)
-    found_NH, without_NH = found.project(private_NF), without.project(private_NF[:, varying_F])
+    found_NH, without_NH = feature_map.project(private_NF), without.project(private_NF[:, varying_F])
     if head_dim == 12:
         assert np.array_equal(found_NH[:, varying_F], without_NH)
         assert not found_NH[:, [2, 7]].any()
@@ -136,29 +137,29 @@ def test_public_features_that_are_constant_do_no_harm(head_dim: int) -> None:
         assert np.abs(found_NH - signs_H * without_NH).max() <= 1
 
 
-def test_public_features_that_are_all_constant_give_finite_maps() -> None:
+def test_public_features_that_are_all_constant_give_a_finite_map() -> None:
     public_NF = np.full((50, 12), 3.5, np.float32)
     for head_dim in (12, 5):
-        found = FeatureMap.fit(public_NF, head_dim)
-        assert all(np.isfinite(array).all() for array in found.tensors().values())
-        assert not found.project(public_NF).any()
+        feature_map = FeatureMap.fit(public_NF, head_dim)
+        assert all(np.isfinite(array).all() for array in feature_map.tensors().values())
+        assert not feature_map.project(public_NF).any()
 
 
-def test_fewer_public_rows_than_components_do_not_throw_other_rows_to_the_ends() -> None:
+def test_with_fewer_public_rows_than_components_other_rows_are_not_clipped() -> None:
     public_NF, private_NF = np.random.default_rng(0).normal(size=(2, 100, 300)).astype(np.float32)
     found_NH = FeatureMap.fit(public_NF, 200).project(private_NF)
     assert np.mean(np.abs(found_NH) == LIMIT * GRID) < 0.01
 
 
 @pytest.mark.parametrize("head_dim", [12, 5])
-def test_a_fitted_map_comes_back_from_its_tensors_bit_for_bit(head_dim: int) -> None:
+def test_a_fitted_map_survives_its_tensors_bit_for_bit(head_dim: int) -> None:
     public_NF = features(200, 12)
-    found = FeatureMap.fit(public_NF, head_dim)
-    back = FeatureMap.from_tensors(found.tensors())
-    assert back.width == found.width == head_dim
-    assert back.mean_F.tobytes() == found.mean_F.tobytes()
-    assert back.projection_FH.tobytes() == found.projection_FH.tobytes()
-    assert np.array_equal(back.project(public_NF), found.project(public_NF))
+    feature_map = FeatureMap.fit(public_NF, head_dim)
+    again = FeatureMap.from_tensors(feature_map.tensors())
+    assert again.width == feature_map.width == head_dim
+    assert again.mean_F.tobytes() == feature_map.mean_F.tobytes()
+    assert again.projection_FH.tobytes() == feature_map.projection_FH.tobytes()
+    assert np.array_equal(again.project(public_NF), feature_map.project(public_NF))
 
 
 def test_fitting_twice_gives_the_same_bits() -> None:
@@ -168,3 +169,13 @@ def test_fitting_twice_gives_the_same_bits() -> None:
     assert {name: array.tobytes() for name, array in first.items()} == {
         name: array.tobytes() for name, array in second.items()
     }
+
+
+def test_the_map_in_torch_rounds_and_clips_to_the_same_grid() -> None:
+    feature_map = FeatureMap.fit(features(200, 12), 5)
+    rows_NF = features(60, 12, seed=1)
+    rows_NF[0] *= 1000
+    on_grid_NH = TorchFeatureMap(feature_map, torch.device("cpu")).on_grid(torch.from_numpy(rows_NF))
+    assert on_grid_NH.dtype == torch.int16
+    # float32 may round to the next point of the grid.
+    assert np.abs(on_grid_NH.numpy().astype(int) - feature_map.project(rows_NF)).max() <= 1

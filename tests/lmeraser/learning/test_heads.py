@@ -6,6 +6,7 @@ import math
 import random
 from dataclasses import replace
 from itertools import pairwise
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -108,6 +109,18 @@ def test_adding_and_subtracting_in_any_order_is_summing_what_remains(
         assert head_bits(solve(total)) == head_bits(solve(at_once))
 
 
+def test_the_statistics_of_several_tables_are_those_of_all_their_rows() -> None:
+    tables = [SimpleNamespace(features_NH=rows[0], labels_N=rows[1]) for rows in (wild_rows(9, 0), wild_rows(30, 1))]
+    nothing = Statistics.zero(FEATURES, CLASSES)
+    together = Statistics.of(
+        np.concatenate([table.features_NH for table in tables]),
+        np.concatenate([table.labels_N for table in tables]),
+        CLASSES,
+    )
+    assert bits(Statistics.of_all(tables, nothing)) == bits(together)
+    assert bits(Statistics.of_all([], together)) == bits(nothing)
+
+
 def test_sums_over_two_to_the_thirty_first_rows_are_refused() -> None:
     half = replace(Statistics.zero(2, 2), counts_C=np.array([2.0**29, 2.0**29]))
     one_less = replace(half, counts_C=half.counts_C - [0, 1])
@@ -117,7 +130,7 @@ def test_sums_over_two_to_the_thirty_first_rows_are_refused() -> None:
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_scores_tell_classes_apart_as_normal_densities_do(shape: tuple[int, int, int, float, float]) -> None:
+def test_scores_separate_classes_as_normal_densities_do(shape: tuple[int, int, int, float, float]) -> None:
     features_NH, labels_N = rows(*shape)
     head = solve(Statistics.of(features_NH, labels_N, shape[2]))
     others_NH, _ = rows(*shape, seed=1)
@@ -138,7 +151,7 @@ def test_the_penalty_is_the_one_of_the_grid_with_the_least_gcv(
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_what_is_left_unexplained_is_the_least_gcv_over_the_variance(
+def test_the_unexplained_share_is_the_least_gcv_over_the_variance(
     shape: tuple[int, int, int, float, float],
 ) -> None:
     features_NH, labels_N = rows(*shape)
@@ -159,7 +172,7 @@ def test_of_two_heads_the_one_with_clearer_features_is_better() -> None:
     assert (nothing.unexplained, one_class.unexplained) == (1.0, 1.0)
 
 
-def test_noise_asks_for_more_penalty() -> None:
+def test_noise_raises_the_penalty() -> None:
     penalties = []
     for shape in ((60, 4, 3, 3.0, 0.0), (80, 30, 5, 1.0, 0.3), (70, 10, 3, 0.0, 1.0)):
         features_NH, labels_N = rows(*shape)
@@ -233,7 +246,7 @@ def test_a_blend_is_the_weighted_mean_of_both_softmaxes(
         np.testing.assert_allclose(blended_NC[row], expected, rtol=1e-9, atol=1e-12)
 
 
-def test_weight_one_is_the_specialist_alone_and_weight_zero_the_shared_head_alone() -> None:
+def test_weight_one_is_the_pooled_head_alone_and_weight_zero_the_shared_head_alone() -> None:
     shared_NC, pooled_NC = np.random.default_rng(0).normal(size=(2, 5, CLASSES))
     has_N, none_N = np.ones(5, bool), np.zeros(5, bool)
     nothing_NC = np.zeros_like(shared_NC)
@@ -252,7 +265,7 @@ def some_state() -> HeadsState:
     return HeadsState.of(shared, pooled)
 
 
-def test_statistics_come_back_from_their_tensors() -> None:
+def test_statistics_survive_their_tensors() -> None:
     state = some_state()
     tensors = {**state.shared.tensors("a."), **state.pooled.tensors("b.")}
     assert bits(Statistics.from_tensors(tensors, "a.")) == bits(state.shared)
@@ -261,7 +274,7 @@ def test_statistics_come_back_from_their_tensors() -> None:
 
 
 @pytest.mark.parametrize("state", [some_state(), HeadsState.empty(4, 3)], ids=["some rows", "no rows"])
-def test_a_state_comes_back_from_its_file_bit_for_bit(state: HeadsState) -> None:
+def test_a_state_survives_its_file_bit_for_bit(state: HeadsState) -> None:
     back = HeadsState.from_safetensors(state.to_safetensors(), "heads/a")
     assert (bits(back.shared), bits(back.pooled)) == (bits(state.shared), bits(state.pooled))
     assert head_bits(back.shared_head) == head_bits(state.shared_head)
@@ -269,7 +282,7 @@ def test_a_state_comes_back_from_its_file_bit_for_bit(state: HeadsState) -> None
     assert back.digest() == state.digest()
 
 
-def test_a_head_that_is_read_answers_with_the_bits_of_one_that_is_solved() -> None:
+def test_a_head_that_is_read_gives_the_same_bits_as_when_it_was_solved() -> None:
     for seed in range(8):
         features_NH, labels_N = rows(200, 96, 10, 3.0, 0.0, seed)
         statistics = Statistics.of(features_NH, labels_N, 10)
@@ -280,7 +293,7 @@ def test_a_head_that_is_read_answers_with_the_bits_of_one_that_is_solved() -> No
             assert back.shared_head.scores(part_NH).tobytes() == state.shared_head.scores(part_NH).tobytes()
 
 
-def test_a_digest_hangs_on_statistics_and_heads() -> None:
+def test_a_digest_depends_on_statistics_and_heads() -> None:
     state = some_state()
     others = [
         replace(state, shared=state.pooled),
@@ -293,6 +306,6 @@ def test_a_digest_hangs_on_statistics_and_heads() -> None:
 
 
 @pytest.mark.parametrize("data", [b"", b"no file", tensors_to_bytes({"shared.gram_HH": np.zeros((2, 2))})])
-def test_bytes_that_are_no_heads_file_are_refused_by_name(data: bytes) -> None:
+def test_bytes_that_are_not_a_heads_file_are_refused_by_name(data: bytes) -> None:
     with pytest.raises(ObjectCorruptError, match="heads/a"):
         HeadsState.from_safetensors(data, "heads/a")

@@ -45,7 +45,7 @@ def three_threads() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("three_threads")
-def test_a_deterministic_block_has_one_thread_in_every_library_and_gives_the_others_back() -> None:
+def test_a_deterministic_block_has_one_thread_in_every_library_and_restores_the_others() -> None:
     before = threads()
     assert set(before.values()) == {OUTSIDE}
     assert any(name.startswith("blas") for name in before)
@@ -55,7 +55,7 @@ def test_a_deterministic_block_has_one_thread_in_every_library_and_gives_the_oth
 
 
 @pytest.mark.usefixtures("three_threads")
-def test_a_deterministic_block_gives_its_threads_back_after_an_exception() -> None:
+def test_a_deterministic_block_restores_the_threads_after_an_exception() -> None:
     before = threads()
     with pytest.raises(ZeroDivisionError), deterministic():
         _ = 1 / 0
@@ -76,14 +76,14 @@ def test_a_deterministic_block_inside_another_leaves_the_outer_one_as_it_is() ->
 
 @pytest.mark.usefixtures("three_threads")
 @pytest.mark.parametrize("enforced", [False, True])
-def test_a_deterministic_block_makes_torch_deterministic_and_restores_what_was_set(enforced: bool) -> None:
+def test_a_deterministic_block_makes_torch_deterministic_and_restores_the_settings(enforced: bool) -> None:
     torch.use_deterministic_algorithms(enforced)
     with deterministic():
         assert torch.are_deterministic_algorithms_enabled()
     assert torch.are_deterministic_algorithms_enabled() is enforced
 
 
-def test_a_deterministic_block_rounds_no_factor_and_restores_what_was_set() -> None:
+def test_a_deterministic_block_uses_full_float32_and_restores_the_settings() -> None:
     before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32, torch.backends.cudnn.benchmark
     torch.set_float32_matmul_precision("medium")
     torch.backends.cudnn.allow_tf32 = torch.backends.cudnn.benchmark = True
@@ -128,14 +128,14 @@ def test_a_deterministic_block_does_without_torch_where_it_was_not_imported(monk
     assert faiss.omp_get_max_threads() == OUTSIDE
 
 
-def test_eigenvectors_in_a_deterministic_block_do_not_hang_on_the_threads_outside() -> None:
+def test_eigenvectors_in_a_deterministic_block_do_not_depend_on_the_threads_outside() -> None:
     rows_NH = np.random.default_rng(0).normal(size=(500, 300))
-    found: list[bytes] = []
+    bits_of_runs: list[bytes] = []
     for count in (1, 2, OUTSIDE):
         with threadpool_limits(count), deterministic():
             values_H, vectors_HH = scipy.linalg.eigh(rows_NH.T @ rows_NH, driver="evd")
-            found.append(values_H.tobytes() + vectors_HH.tobytes())
-    assert len(set(found)) == 1
+            bits_of_runs.append(values_H.tobytes() + vectors_HH.tobytes())
+    assert len(set(bits_of_runs)) == 1
 
 
 def test_products_on_the_grid_leave_room_for_two_billion_exact_rows() -> None:
@@ -145,7 +145,7 @@ def test_products_on_the_grid_leave_room_for_two_billion_exact_rows() -> None:
 
 @unhurried
 @given(st.integers(0, 40), st.integers(1, 9))
-def test_every_batch_has_the_same_shape_and_every_row_keeps_its_place(rows: int, batch: int) -> None:
+def test_every_batch_has_the_same_shape_and_rows_keep_their_order(rows: int, batch: int) -> None:
     rows_N23 = np.arange(1, rows * 6 + 1, dtype=np.float32).reshape(rows, 2, 3)
     seen: list[np.ndarray] = []
 
@@ -175,7 +175,7 @@ def test_no_rows_give_empty_results_of_the_right_shape_and_type() -> None:
     assert (flags_N.shape, flags_N.dtype) == ((0,), np.dtype(np.bool_))
 
 
-def test_the_rows_that_are_given_are_left_as_they_are() -> None:
+def test_the_given_rows_are_not_changed() -> None:
     rows_N2 = np.ones((5, 2), np.float32)
 
     def run(rows_B2: np.ndarray) -> tuple[np.ndarray]:
@@ -186,7 +186,7 @@ def test_the_rows_that_are_given_are_left_as_they_are() -> None:
     assert (rows_N2 == 1).all()
 
 
-def test_a_row_has_the_same_bits_in_any_company() -> None:
+def test_a_row_has_the_same_bits_whatever_else_is_in_its_batch() -> None:
     generator = np.random.default_rng(1)
     half_N = 10.0 ** generator.uniform(12, 16, (100, 150))
     # The exact sum is zero: what is left is the order of summation.

@@ -1,4 +1,4 @@
-"""Anchors, their index and the dendrogram against brute force, and the cut against a recursion of its own."""
+"""Anchors, their index and the dendrogram against brute force, and the partition against a recursion of its own."""
 
 from __future__ import annotations
 
@@ -18,10 +18,11 @@ from lmeraser.errors import ConfigError
 from lmeraser.hashing import row_bits
 from lmeraser.learning.numerics import deterministic
 from lmeraser.learning.partition import AnchorIndex, Cluster, Dendrogram, Partition, cut, fit_anchors
+from lmeraser.learning.region import Region
 
 Row = tuple[int, int]
 Population = tuple[Dendrogram, list[Row], int]
-Found = set[tuple[tuple[int, ...], str, int]]
+Clusters = set[tuple[tuple[int, ...], str, int]]
 
 # A busy machine is no reason to fail.
 unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -68,7 +69,7 @@ def below(tree: Dendrogram, node: int) -> set[int]:
     return below(tree, left) | below(tree, right)
 
 
-def plain_cut(tree: Dendrogram, node: int, bits: str, rows: list[Row], bound: int) -> Found:
+def plain_cut(tree: Dendrogram, node: int, bits: str, rows: list[Row], bound: int) -> Clusters:
     """Anchors, bits and number of rows of every cluster, by recursion over the rows themselves."""
     if not rows:
         return set()
@@ -84,76 +85,78 @@ def plain_cut(tree: Dendrogram, node: int, bits: str, rows: list[Row], bound: in
 
 @unhurried
 @given(populations())
-def test_a_cut_is_what_a_recursion_over_the_rows_gives(population: Population) -> None:
+def test_a_partition_is_what_a_recursion_over_the_rows_gives(population: Population) -> None:
     tree, rows, bound = population
-    found = cut_of(tree, rows, bound).clusters
-    assert len(set(found)) == len(found)
+    clusters = cut_of(tree, rows, bound).clusters
+    assert len(set(clusters)) == len(clusters)
     expected = plain_cut(tree, 2 * tree.anchors - 2, "", rows, bound)
-    assert {(one.anchors, one.bits, one.rows) for one in found} == expected
+    assert {(one.region.anchors, one.region.bits, one.rows) for one in clusters} == expected
 
 
 @unhurried
 @given(populations())
-def test_every_row_has_exactly_one_owner(population: Population) -> None:
+def test_every_row_is_in_exactly_one_cluster(population: Population) -> None:
     tree, rows, bound = population
-    found = cut_of(tree, rows, bound)
+    partition = cut_of(tree, rows, bound)
     for anchor, bits in rows:
-        holds = [one.key for one in found.clusters if anchor in one.anchors and text(bits).startswith(one.bits)]
-        assert holds == [found.cluster_of(anchor, bits)]
-    assert Counter(found.cluster_of(*row) for row in rows) == {one.key: one.rows for one in found.clusters}
+        regions = [cluster.region for cluster in partition.clusters]
+        owners = [region.key for region in regions if anchor in region.anchors and text(bits).startswith(region.bits)]
+        assert owners == [partition.index.key_of(anchor, bits)]
+    assert Counter(partition.index.key_of(*row) for row in rows) == {one.key: one.rows for one in partition.clusters}
 
 
 @unhurried
 @given(populations())
 def test_only_a_cluster_of_one_subject_at_one_anchor_may_exceed_the_bound(population: Population) -> None:
     tree, rows, bound = population
-    found = cut_of(tree, rows, bound)
-    for cluster in found.clusters:
+    partition = cut_of(tree, rows, bound)
+    for cluster in partition.clusters:
         assert cluster.rows > 0
-        held = [row for row in rows if found.cluster_of(*row) == cluster.key]
-        assert len(held) <= bound or len(set(held)) == 1
+        members = [row for row in rows if partition.index.key_of(*row) == cluster.key]
+        assert len(members) <= bound or len(set(members)) == 1
 
 
 @unhurried
 @given(populations(), st.randoms(use_true_random=False))
-def test_a_cut_does_not_hang_on_the_order_of_rows(population: Population, chance: random.Random) -> None:
+def test_a_partition_does_not_depend_on_the_order_of_rows(population: Population, chance: random.Random) -> None:
     tree, rows, bound = population
     assert cut_of(tree, chance.sample(rows, len(rows)), bound) == cut_of(tree, rows, bound)
 
 
 @unhurried
 @given(populations())
-def test_the_keys_of_a_cut_are_distinct_and_sorted(population: Population) -> None:
-    found = cut_of(*population)
-    assert [one.key for one in found.clusters] == sorted({one.key for one in found.clusters})
-    assert found.canonical() == [[one.key, list(one.anchors), one.bits, one.rows] for one in found.clusters]
+def test_the_keys_of_a_partition_are_distinct_and_sorted(population: Population) -> None:
+    partition = cut_of(*population)
+    assert [one.key for one in partition.clusters] == sorted({one.key for one in partition.clusters})
+    regions = [(cluster.region, cluster.rows) for cluster in partition.clusters]
+    assert partition.canonical() == [[region.key, list(region.anchors), region.bits, rows] for region, rows in regions]
 
 
 @unhurried
 @given(trees(), st.integers(1, 12))
-def test_no_rows_give_an_empty_cut(tree: Dendrogram, bound: int) -> None:
-    found = cut_of(tree, [], bound)
-    assert found.clusters == () and found.canonical() == [] and found.cluster_of(0, 0) is None
+def test_no_rows_give_an_empty_partition(tree: Dendrogram, bound: int) -> None:
+    partition = cut_of(tree, [], bound)
+    assert partition.clusters == () and partition.canonical() == [] and partition.index.key_of(0, 0) is None
 
 
-def test_a_node_without_rows_is_no_cluster_and_owns_nothing() -> None:
+def test_a_node_without_rows_is_not_a_cluster() -> None:
     tree = Dendrogram(np.array([[0, 1], [2, 3], [4, 5]], np.int32))
-    found = cut_of(tree, [(0, 5), (0, 6), (1, 7)], 2)
-    assert {(one.anchors, one.rows) for one in found.clusters} == {((0,), 2), ((1,), 1)}
-    assert found.cluster_of(2, 5) is None and found.cluster_of(3, 5) is None
+    partition = cut_of(tree, [(0, 5), (0, 6), (1, 7)], 2)
+    assert {(one.region.anchors, one.rows) for one in partition.clusters} == {((0,), 2), ((1,), 1)}
+    assert partition.index.key_of(2, 5) is None and partition.index.key_of(3, 5) is None
 
 
-def test_subjects_below_an_anchor_part_at_the_first_bit_that_tells_them_apart() -> None:
+def test_subjects_below_an_anchor_are_split_at_the_first_bit_in_which_they_differ() -> None:
     tree = Dendrogram(np.array([[0, 1]], np.int32))
-    found = cut_of(tree, [(1, 0b10), (1, 0b11), (1, 0b11), (1, 2**63)], 1)
+    partition = cut_of(tree, [(1, 0b10), (1, 0b11), (1, 0b11), (1, 2**63)], 1)
     expected = {("0" * 62 + "10", 1), ("0" * 62 + "11", 2), ("1", 1)}
-    assert {(one.bits, one.rows) for one in found.clusters} == expected
+    assert {(one.region.bits, one.rows) for one in partition.clusters} == expected
 
 
 def test_a_key_is_a_hash_of_anchors_and_bits_and_not_of_the_rows() -> None:
     expected = hashlib.sha256(b'[[1,12],"01"]').hexdigest()[:16]
-    assert Cluster((1, 12), "01", 3).key == Cluster((1, 12), "01", 900).key == expected
-    others = [Cluster((1, 12), "0", 3), Cluster((1, 12), "", 3), Cluster((11, 2), "01", 3), Cluster((112,), "01", 3)]
+    assert all(Cluster(Region((1, 12), "01"), rows).key == expected for rows in (3, 900))
+    others = [Region((1, 12), "0"), Region((1, 12), ""), Region((11, 2), "01"), Region((112,), "01")]
     assert len({expected, *(other.key for other in others)}) == 5
 
 
@@ -164,7 +167,7 @@ def test_the_bits_of_a_subject_are_the_head_of_a_hash_of_seed_and_name(seed: int
     assert text(row_bits(seed, "s1", name)) == text(int(hashlib.sha256(written).hexdigest()[:16], 16))
 
 
-def test_the_bits_of_a_row_without_a_subject_come_from_its_sample_id_and_are_no_subjects() -> None:
+def test_the_bits_of_a_row_without_a_subject_are_made_of_its_sample_id_and_differ_from_any_subjects() -> None:
     bits = int(hashlib.sha256(b'[3,"no subject","s1"]').hexdigest()[:16], 16)
     assert row_bits(3, "s1", None) == bits
     assert bits not in {row_bits(3, "s1", name) for name in ("s1", "None", "null")}
@@ -176,12 +179,12 @@ def test_bits_are_the_same_for_ids_that_differ_in_unicode_form_only(subject: str
     assert row_bits(3, "caf\u00e9", composed) == row_bits(3, "cafe\u0301", subject)
 
 
-def test_the_bits_of_subjects_hang_on_the_seed_and_part_them_in_halves() -> None:
+def test_the_bits_of_subjects_depend_on_the_seed_and_divide_them_into_halves() -> None:
     names = [f"u{number}" for number in range(2000)]
     by_seed = [[row_bits(seed, "s1", name) for name in names] for seed in (0, 1)]
-    assert len({bits for found in by_seed for bits in found}) == 4000
-    for place in (0, 1, 40, 63):
-        assert 900 < sum(text(bits)[place] == "1" for bits in by_seed[0]) < 1100
+    assert len({bits for bits_of_seed in by_seed for bits in bits_of_seed}) == 4000
+    for position in (0, 1, 40, 63):
+        assert 900 < sum(text(bits)[position] == "1" for bits in by_seed[0]) < 1100
 
 
 def public_rows(number: int) -> np.ndarray:
@@ -213,14 +216,14 @@ def test_anchors_are_in_lexicographic_order() -> None:
     assert anchors_AR.tolist() == sorted(anchors_AR.tolist())
 
 
-def test_anchors_are_the_same_bits_whatever_the_threads_and_others_by_seed() -> None:
+def test_anchors_have_the_same_bits_for_any_number_of_threads_and_differ_by_seed() -> None:
     routing_NR = np.random.default_rng(0).normal(size=(900, 24)).astype(np.float32)
-    found: set[bytes] = set()
+    bits_of_runs: set[bytes] = set()
     for threads in (1, 2, 3):
         with threadpool_limits(threads), deterministic():
-            found.add(fit_anchors(routing_NR, 16, seed=0).tobytes())
-    assert len(found) == 1
-    assert fit_anchors(routing_NR, 16, seed=1).tobytes() not in found
+            bits_of_runs.add(fit_anchors(routing_NR, 16, seed=0).tobytes())
+    assert len(bits_of_runs) == 1
+    assert fit_anchors(routing_NR, 16, seed=1).tobytes() not in bits_of_runs
 
 
 def test_more_anchors_than_rows_are_refused_with_both_numbers() -> None:
@@ -255,7 +258,7 @@ def far_from_zero(rows: int, seed: int) -> np.ndarray:
     return (500 + np.random.default_rng(seed).normal(size=(rows, 48))).astype(np.float32)
 
 
-def test_the_nearest_anchor_of_a_row_is_the_same_in_any_company() -> None:
+def test_the_nearest_anchor_of_a_row_does_not_depend_on_other_rows() -> None:
     index, routing_NR = AnchorIndex(far_from_zero(200, seed=3)), far_from_zero(150, seed=4)
     with deterministic():
         together_N = index.nearest(routing_NR)
@@ -263,7 +266,7 @@ def test_the_nearest_anchor_of_a_row_is_the_same_in_any_company() -> None:
             assert np.array_equal(index.nearest(routing_NR[order]), together_N[order])
 
 
-def test_the_nearest_anchor_of_a_row_does_not_hang_on_how_many_follow(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_nearest_anchor_of_a_row_does_not_depend_on_how_many_follow(monkeypatch: pytest.MonkeyPatch) -> None:
     # FAISS searches few rows by another kernel than many; its versions differ in how many are many.
     monkeypatch.setattr(faiss.cvar, "distance_compute_blas_threshold", 20)
     index, routing_NR = AnchorIndex(far_from_zero(200, seed=3)), far_from_zero(150, seed=4)
@@ -274,9 +277,9 @@ def test_the_nearest_anchor_of_a_row_does_not_hang_on_how_many_follow(monkeypatc
 
 
 def parts(tree: Dendrogram, merges: int) -> set[tuple[int, ...]]:
-    """The anchors of every node that stands after this many merges."""
-    gone = set(tree.children_M2[:merges].ravel().tolist())
-    return {tree.leaves(node) for node in range(tree.anchors + merges) if node not in gone}
+    """The anchors of every node that exists after this many merges."""
+    merged = set(tree.children_M2[:merges].ravel().tolist())
+    return {tree.leaves(node) for node in range(tree.anchors + merges) if node not in merged}
 
 
 def test_a_dendrogram_joins_the_two_parts_whose_joint_variance_grows_least() -> None:
@@ -307,6 +310,6 @@ def test_a_dendrogram_divides_anchors_as_flat_clusters_at_every_height(anchors: 
     assert tree.leaves(0) == (0,) and tree.leaves(2 * anchors - 2) == tuple(range(anchors))
 
 
-def test_a_dendrogram_comes_back_from_its_tensors() -> None:
+def test_a_dendrogram_survives_its_tensors() -> None:
     tree = Dendrogram.fit(public_rows(9))
     assert Dendrogram.from_tensors(tree.tensors()).children_M2.tobytes() == tree.children_M2.tobytes()

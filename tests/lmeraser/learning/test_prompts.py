@@ -1,6 +1,6 @@
 """Prompts: how a frame of pixels and learned tokens enter the backbone, and what they leave alone.
 
-Legend: N rows, P pixels a side, S tokens, T prompt tokens, D width, F raw head features.
+Legend: N rows, P pixels per side, S tokens, T prompt tokens, D width, F raw head features.
 """
 
 from __future__ import annotations
@@ -88,9 +88,7 @@ def prompted(backbone: VitBackbone, pixels_N3PP: Tensor, prompts_NTD: Tensor, de
 
 
 @every_backbone
-def test_what_a_pad_prompt_holds_inside_the_frame_changes_no_bit(
-    backbone_of: BackboneOf, config: BackboneConfig
-) -> None:
+def test_values_inside_the_frame_of_a_pad_prompt_change_no_bit(backbone_of: BackboneOf, config: BackboneConfig) -> None:
     kind = prompt_kind(PAD, backbone_of(config))
     prompts_N3PP = random_prompts(kind, 2)
     before = kind.features(pixels(2), prompts_N3PP)
@@ -108,11 +106,11 @@ def test_every_side_of_the_frame_is_added(
     kind = prompt_kind(PAD, backbone)
     prompts_N3PP = torch.zeros(2, 3, SIDE, SIDE)
     prompts_N3PP[:, 1, row, column] = 3
-    found = kind.features(pixels(2), prompts_N3PP)
-    assert not torch.equal(found.head_NF, backbone.features_of_pixels(pixels(2)).head_NF)
+    features = kind.features(pixels(2), prompts_N3PP)
+    assert not torch.equal(features.head_NF, backbone.features_of_pixels(pixels(2)).head_NF)
     expected_N3PP = pixels(2)
     expected_N3PP[:, 1, row, column] += 3
-    assert same_bits(found, backbone.features_of_pixels(expected_N3PP))
+    assert same_bits(features, backbone.features_of_pixels(expected_N3PP))
 
 
 @every_backbone
@@ -126,17 +124,17 @@ def test_a_pad_prompt_starts_as_no_prompt(backbone_of: BackboneOf, config: Backb
 
 @every_vit
 @pytest.mark.parametrize("depth", [0, 1, 2, 3])
-def test_tokens_enter_after_the_prefix_and_patch_means_leave_them_out(
+def test_tokens_enter_after_the_prefix_and_are_ignored_by_patch_means(
     backbone_of: BackboneOf, config: BackboneConfig, depth: int
 ) -> None:
     backbone = backbone_of(config)
     assert isinstance(backbone, VitBackbone)
     kind = prompt_kind(replace(INPUT, depth=depth), backbone)
     prompts_NTD = random_prompts(kind, 2)
-    found = kind.features(pixels(2), prompts_NTD)
+    features = kind.features(pixels(2), prompts_NTD)
     expected_NF = prompted(backbone, pixels(2), prompts_NTD, depth)
-    torch.testing.assert_close(found.head_NF, expected_NF)
-    torch.testing.assert_close(found.routing_NR, expected_NF[:, -backbone.width :])
+    torch.testing.assert_close(features.head_NF, expected_NF)
+    torch.testing.assert_close(features.routing_NR, expected_NF[:, -backbone.width :])
 
 
 @pytest.mark.parametrize("routing_block", [0, 1, 2, 3])
@@ -172,7 +170,7 @@ def test_each_image_of_a_batch_has_its_own_prompt(backbone_of: BackboneOf, promp
 
 
 @every_prompt
-def test_the_start_hangs_on_the_seed_alone(backbone_of: BackboneOf, prompt: PromptConfig) -> None:
+def test_the_start_depends_on_the_seed_alone(backbone_of: BackboneOf, prompt: PromptConfig) -> None:
     torch.manual_seed(1)
     np.random.seed(1)
     first = prompt_kind(prompt, backbone_of(VIT)).start(7)
@@ -195,12 +193,12 @@ def test_tokens_start_small_and_other_seeds_give_others(backbone_of: BackboneOf)
 
 def test_start_prompts_keep_their_values_from_version_to_version(backbone_of: BackboneOf) -> None:
     # Every prompt of every store begins here: other values would make each of them differ from a fresh run.
-    found = prompt_kind(replace(INPUT, tokens=1), backbone_of(VIT)).start(0)[0, :3].tolist()
-    assert found == pytest.approx([0.04880426079, -0.02723485976, -0.02901577018], abs=1e-9)
+    start = prompt_kind(replace(INPUT, tokens=1), backbone_of(VIT)).start(0)[0, :3].tolist()
+    assert start == pytest.approx([0.04880426079, -0.02723485976, -0.02901577018], abs=1e-9)
 
 
 @every_backbone
-def test_a_frame_that_leaves_no_inside_is_refused_with_the_allowed_range(
+def test_a_frame_without_an_inside_is_refused_with_the_allowed_range(
     backbone_of: BackboneOf, config: BackboneConfig
 ) -> None:
     assert prompt_kind(replace(PAD, pad_px=15), backbone_of(config)).shape == (3, SIDE, SIDE)
@@ -215,12 +213,30 @@ def test_the_frames_bounds_hold_at_an_odd_size(backbone_of: BackboneOf) -> None:
         prompt_kind(replace(PAD, pad_px=17), backbone)
 
 
-def test_a_depth_that_is_not_there_is_refused_with_the_allowed_range(backbone_of: BackboneOf) -> None:
+def test_a_depth_that_does_not_exist_is_refused_with_the_allowed_range(backbone_of: BackboneOf) -> None:
     assert prompt_kind(replace(DEEP, depth=3), backbone_of(VIT)).enters_at == 3
     with pytest.raises(BackboneError, match=r"depth is 4; allowed is 0 to 3"):
         prompt_kind(replace(DEEP, depth=4), backbone_of(VIT))
 
 
-def test_tokens_on_a_conv_net_are_refused(backbone_of: BackboneOf) -> None:
+def test_tokens_on_a_convolutional_network_are_refused(backbone_of: BackboneOf) -> None:
     with pytest.raises(BackboneError, match=r"token needs a Vision Transformer"):
         prompt_kind(INPUT, backbone_of(CONV))
+
+
+@every_prompt
+def test_a_lower_part_can_be_joined_and_divided_without_a_change_of_features(
+    backbone_of: BackboneOf, prompt: PromptConfig
+) -> None:
+    backbone = backbone_of(VIT)
+    kind = prompt_kind(prompt, backbone)
+    prompts_N = torch.stack([kind.start(seed) + seed for seed in range(4)])
+    expected = kind.features(pixels(4), prompts_N)
+    halves = [kind.lower(pixels(4)[:2]), kind.lower(pixels(4)[2:])]
+    joined = halves[0].joined(halves[1:])
+    torch.testing.assert_close(joined.features(prompts_N).head_NF, expected.head_NF)
+    index_M = torch.tensor([3, 1])
+    some = kind.lower(pixels(4)).rows(index_M).features(prompts_N[index_M])
+    torch.testing.assert_close(some.head_NF, expected.head_NF[index_M])
+    torch.testing.assert_close(some.routing_NR, expected.routing_NR[index_M])
+    assert same_bits(kind.lower(pixels(4)).plain(), backbone.features_of_pixels(pixels(4)))

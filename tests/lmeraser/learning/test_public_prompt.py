@@ -14,7 +14,8 @@ from lmeraser.data import Sample
 from lmeraser.learning.public_prompt import learn_public_prompt
 from lmeraser.learning.tuning import TuningRows, tune_prompt
 from lmeraser.state.pipeline import Pipeline
-from lmeraser.state.public_artifacts import build_public, open_pipeline
+from lmeraser.state.pipeline_loading import open_pipeline
+from lmeraser.state.public_fit import build_public
 
 
 @pytest.fixture(scope="module", params=["token", "deep", "pad", "conv"])
@@ -33,11 +34,11 @@ def test_it_is_a_tuning_on_the_public_rows(pipeline: Pipeline) -> None:
     assert not torch.equal(expected, pipeline.prompt_kind.start(pipeline.config.seed))
 
 
-def test_labels_need_not_be_numbered_from_zero_and_order_does_not_matter(pipeline: Pipeline) -> None:
+def test_labels_need_not_start_at_zero_and_order_does_not_matter(pipeline: Pipeline) -> None:
     def learned(rows: list[Sample]) -> torch.Tensor:
-        found = learn_public_prompt(pipeline.backbone, pipeline.config, rows)
-        assert found is not None
-        return found
+        prompt = learn_public_prompt(pipeline.backbone, pipeline.config, rows)
+        assert prompt is not None
+        return prompt
 
     rows = samples(1000, 1040)
     first = learned(rows)
@@ -58,7 +59,7 @@ def test_a_specialist_starts_from_it(pipeline: Pipeline) -> None:
     np.testing.assert_allclose(prompt, pipeline.public_prompt.numpy(), rtol=0, atol=1e-6)
 
 
-def test_rows_pass_with_it_before_any_specialist(pipeline: Pipeline) -> None:
+def test_it_is_used_for_rows_before_any_specialist(pipeline: Pipeline) -> None:
     rows = samples(0, 12)
     pixels_N3PP = pipeline.backbone.normalise(torch.from_numpy(pipeline.decode([row.image for row in rows])))
     assert pipeline.public_prompt is not None
@@ -74,13 +75,13 @@ def test_rows_pass_with_it_before_any_specialist(pipeline: Pipeline) -> None:
     assert np.abs(pipeline.feature_map.project(bare.head_NF.cpu().numpy())[order].astype(int) - projected_NH).max() > 8
 
 
-def test_without_passes_there_is_none(built: Callable[[str, int], System]) -> None:
+def test_with_zero_epochs_there_is_none(built: Callable[[str, int], System]) -> None:
     system = built("minute", 0)
     assert system.pipeline().public_prompt is None
     assert "prompt" not in system.manifest.public
 
 
-def test_private_rows_have_no_part_in_it(built: Callable[[str, int], System]) -> None:
+def test_private_rows_do_not_contribute_to_it(built: Callable[[str, int], System]) -> None:
     before, after = (built("token", rows).manifest.public_digests["prompt"] for rows in (0, 60))
     assert before == after
 
@@ -106,7 +107,7 @@ def test_it_lowers_the_loss_of_a_head_on_public_rows(pipeline: Pipeline) -> None
     assert residual(learned) < residual(pipeline.prompt_kind.start(config.seed))
 
 
-def test_public_artifacts_with_it_open_to_the_same_method(built: Callable[[str, int], System]) -> None:
+def test_public_artifacts_with_it_open_as_the_same_pipeline(built: Callable[[str, int], System]) -> None:
     pipeline = built("token", 0).pipeline()
     artifacts = build_public(pipeline.config, pipeline.backbone.model.state_dict(), samples(1000, 1096))
     opened = open_pipeline(pipeline.config, artifacts)

@@ -1,4 +1,4 @@
-"""A tuning is a function of the cluster's rows, the configuration and the seed, and of nothing else."""
+"""A tuning is a function of the cluster's rows, the configuration and the seed, and nothing else."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def rows_of(pipeline: Pipeline, start: int, stop: int) -> TuningRows:
     return TuningRows(tuple(row.sample_id for row in rows), images_N3PP, np.array([row.label for row in rows]))
 
 
-def turned(rows: TuningRows, seed: int) -> TuningRows:
+def shuffled(rows: TuningRows, seed: int) -> TuningRows:
     order = np.random.default_rng(seed).permutation(len(rows.sample_ids))
     return TuningRows(tuple(rows.sample_ids[row] for row in order), rows.images_N3PP[order], rows.labels_N[order])
 
@@ -39,17 +39,17 @@ def tune(pipeline: Pipeline, rows: TuningRows, config: StateConfig | None = None
     return tune_prompt(pipeline.backbone, config or pipeline.config, rows).numpy().tobytes()
 
 
-def test_the_prompt_does_not_see_the_order_of_arrival_or_what_came_before(pipeline: Pipeline) -> None:
+def test_the_prompt_does_not_depend_on_the_order_of_rows_or_on_earlier_work(pipeline: Pipeline) -> None:
     rows = rows_of(pipeline, 0, 21)
     first = tune(pipeline, rows)
     torch.manual_seed(7)
     np.random.seed(7)
     tune(pipeline, rows_of(pipeline, 30, 40))
-    assert tune(pipeline, turned(rows, 1)) == first
-    assert tune(pipeline, turned(rows, 2)) == first
+    assert tune(pipeline, shuffled(rows, 1)) == first
+    assert tune(pipeline, shuffled(rows, 2)) == first
 
 
-def test_the_prompt_is_another_without_one_row_and_under_another_seed(pipeline: Pipeline) -> None:
+def test_the_prompt_differs_without_one_row_and_under_another_seed(pipeline: Pipeline) -> None:
     rows = rows_of(pipeline, 0, 21)
     first = tune(pipeline, rows)
     fewer = TuningRows(rows.sample_ids[1:], rows.images_N3PP[1:], rows.labels_N[1:])
@@ -63,7 +63,7 @@ def test_augmentation_is_drawn_from_the_sample_id(pipeline: Pipeline) -> None:
     config = replace(pipeline.config, tuning=replace(pipeline.config.tuning, shift_px=2, flip=True))
     rows = rows_of(pipeline, 0, 21)
     first = tune(pipeline, rows, config)
-    assert tune(pipeline, turned(rows, 3), config) == first
+    assert tune(pipeline, shuffled(rows, 3), config) == first
     assert first != tune(pipeline, rows)
     renamed = replace(rows, sample_ids=tuple(f"z{name}" for name in rows.sample_ids))
     assert tune(pipeline, renamed, config) != first
@@ -71,19 +71,19 @@ def test_augmentation_is_drawn_from_the_sample_id(pipeline: Pipeline) -> None:
 
 def test_one_row_is_enough_and_steps_are_reported(pipeline: Pipeline) -> None:
     steps: list[tuple[int, int]] = []
-    tune_prompt(pipeline.backbone, pipeline.config, rows_of(pipeline, 0, 1), lambda *step: steps.append(step))
+    tune_prompt(pipeline.backbone, pipeline.config, rows_of(pipeline, 0, 1), report=lambda *step: steps.append(step))
     assert steps == [(1, 2), (2, 2)]
 
 
 def test_a_cancelled_tuning_stops_at_its_next_step(pipeline: Pipeline) -> None:
-    asked: list[None] = []
+    calls: list[None] = []
 
     def cancelled() -> bool:
-        asked.append(None)
-        return len(asked) == 3
+        calls.append(None)
+        return len(calls) == 3
 
     with pytest.raises(TuningCancelledError, match="2 of"):
-        tune_prompt(pipeline.backbone, pipeline.config, rows_of(pipeline, 0, 40), None, cancelled)
+        tune_prompt(pipeline.backbone, pipeline.config, rows_of(pipeline, 0, 40), cancelled=cancelled)
 
 
 def test_tuning_lowers_the_loss_of_a_head_on_the_same_rows(pipeline: Pipeline) -> None:

@@ -25,22 +25,22 @@ LIES = {
     "no-time": "'yesterday'",
     "format-of-the-future": "format 99; this program reads format 1",
     "no-format": "format None",
-    "without-before": "before is not as it should be: Field required",
-    "without-store": "store is not as it should be: Field required",
-    "without-rows": "rows is not as it should be: Field required",
-    "rows-as-text": "rows is not as it should be",
-    "negative-unknown": "unknown is not as it should be",
-    "sample-that-is-no-hash": "samples.0 is not as it should be",
+    "without-before": "before is not valid: Field required",
+    "without-store": "store is not valid: Field required",
+    "without-rows": "rows is not valid: Field required",
+    "rows-as-text": "rows is not valid",
+    "negative-unknown": "unknown is not valid",
+    "sample-that-is-no-hash": "samples.0 is not valid",
     "more-rows-than-samples": "200 rows, but 2 sample hashes",
-    "after-as-before": "not another and later one",
-    "after-older-than-before": "not another and later one",
+    "after-as-before": "not a different and later one",
+    "after-older-than-before": "not a different and later one",
     "rows-unchanged": "rows/02 were erased, but they are the same",
     "no-paths": "not those of its clusters",
     "paths-of-another-cluster": "not those of its clusters",
     "path-to-another-root": "rows/00 after does not lead to the state root",
     "clusters-without-rows": "no rows were erased, but 2 clusters held them",
-    "key-twice": "'erased_at' stands in it twice",
-    "key-twice-within": "'log' stands in it twice",
+    "key-twice": "the key 'erased_at' twice",
+    "key-twice-within": "the key 'log' twice",
     "not-a-number": "NaN",
 }
 
@@ -50,12 +50,12 @@ def test_every_file_is_tried() -> None:
 
 
 def test_the_receipt_that_they_are_made_from_holds_and_says_what_it_is_about() -> None:
-    told = verify_receipt(parse_receipt((FOLDER / "holds.json").read_bytes()), KEY)
-    assert (told.deletion, told.store, told.rows, told.subjects, told.unknown, told.clusters) == (
+    summary = verify_receipt(parse_receipt((FOLDER / "holds.json").read_bytes()), KEY)
+    assert (summary.deletion, summary.store, summary.rows, summary.subjects, summary.unknown, summary.clusters) == (
         *("d-1", "store-1"),
         *(2, 1, 1, 2),
     )
-    assert (told.accepted_at, told.erased_at, told.completed_at) == (
+    assert (summary.accepted_at, summary.erased_at, summary.completed_at) == (
         "2026-11-27T10:00:00.000+00:00",
         "2026-11-27T10:00:01.000+00:00",
         "2026-11-27T11:00:05.000+01:00",

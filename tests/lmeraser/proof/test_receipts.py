@@ -66,7 +66,7 @@ def body() -> dict[str, Any]:
     [
         ({"samples": body()["samples"][:1] * 2}, "sample hash .* twice"),
         ({"subjects": body()["subjects"] * 2}, "subject .* twice"),
-        ({"clusters": ["00", "02", "02"]}, "cluster 02 stands in it twice"),
+        ({"clusters": ["00", "02", "02"]}, "the cluster 02 twice"),
         ({"completed": {"log": 5, "root": "0" * 64}}, "commit 5, but with different state roots"),
     ],
 )

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from small_system import System, finish, samples
 
+from lmeraser.deletion import DeletionRequest
 from lmeraser.errors import KeysError, StoreFormatError
 from lmeraser.hashing import HashKey
 from lmeraser.proof.residue import Finding, Residue, scan
@@ -114,7 +115,7 @@ def test_an_object_that_no_commit_names_is_found(system: System) -> None:
 
 @all_media
 def test_a_request_that_waits_is_found(system: System) -> None:
-    system.coordinator().delete(["photo-2"], [])
+    system.coordinator().delete(DeletionRequest(("photo-2",)))
     found = scanned(system, "photo-1")
     assert [finding.file.partition("/")[0] for finding in found.findings] == ["requests"]
 
@@ -143,7 +144,7 @@ def test_an_id_that_the_store_never_knew_is_not_clean(system: System) -> None:
 
 def test_a_subject_that_was_to_be_deleted_is_known(system: System) -> None:
     coordinator = system.coordinator()
-    coordinator.delete([], ["ann5"])
+    coordinator.delete(DeletionRequest(subject_ids=("ann5",)))
     finish(coordinator)
     assert scanned(system, "ann5", "photo-1").clean
 

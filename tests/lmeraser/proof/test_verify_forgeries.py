@@ -23,8 +23,8 @@ from lmeraser.proof.verify import Verification, verify
 from lmeraser.state.commit import ClusterEntry
 from lmeraser.state.digests import state_leaf
 from lmeraser.state.heads_state import HeadsState
+from lmeraser.state.layout import MANIFEST
 from lmeraser.state.log import Log
-from lmeraser.state.manifest import NAME
 from lmeraser.state.rows import RowTable
 from lmeraser.state.specialist import Specialist
 from lmeraser.store import unfenced
@@ -268,9 +268,9 @@ def test_an_image_that_no_longer_decodes_is_told_with_its_file_and_row(system_of
 
 def test_a_store_that_was_made_elsewhere_is_refused_and_says_how_it_differs(system_of: SystemOf) -> None:
     system = system_of()
-    value = json.loads(system.store.get(NAME))
+    value = json.loads(system.store.get(MANIFEST))
     value["fingerprint"]["torch"] = "1.0"
-    system.store.put(NAME, canonical_json(value))
+    system.store.put(MANIFEST, canonical_json(value))
     commit_again(system, fixed_leaves=system.manifest.leaves(system.hash_key))
     with pytest.raises(FingerprintError, match=r"torch.*'1\.0' in the store"):
         verified(system)

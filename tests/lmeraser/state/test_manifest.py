@@ -10,7 +10,8 @@ import pytest
 from small_system import System
 
 from lmeraser.errors import ConfigError, StoreFormatError
-from lmeraser.state.manifest import NAME, create_manifest, default_lease_s, load_manifest
+from lmeraser.state.layout import MANIFEST
+from lmeraser.state.manifest import create_manifest, default_lease_s, load_manifest
 from lmeraser.store import LocalStore, open_store
 
 SystemOf = Callable[..., System]
@@ -35,12 +36,12 @@ def test_a_bucket_gets_a_longer_lease_than_a_folder(system_of: SystemOf, tmp_pat
 
 def test_a_store_without_a_lease_that_can_be_kept_is_refused(system_of: SystemOf) -> None:
     store = system_of("minute", 0).store
-    value = json.loads(store.get(NAME))
+    value = json.loads(store.get(MANIFEST))
     for lease_s in (0, -1, "long", float("nan"), float("inf"), None):
-        store.put(NAME, json.dumps({**value, "lease_s": lease_s}).encode())
+        store.put(MANIFEST, json.dumps({**value, "lease_s": lease_s}).encode())
         with pytest.raises(StoreFormatError, match="lease_s"):
             load_manifest(store)
     del value["lease_s"]
-    store.put(NAME, json.dumps(value).encode())
+    store.put(MANIFEST, json.dumps(value).encode())
     with pytest.raises(StoreFormatError, match=r"missing.*lease_s"):
         load_manifest(store)

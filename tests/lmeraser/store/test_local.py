@@ -278,7 +278,7 @@ def test_one_folder_is_one_store_however_it_is_spelled(
 
 @pytest.mark.parametrize("uri", ["file://other/store", "file:store", "file://"])
 def test_a_file_uri_that_is_no_path_of_this_machine_is_refused(uri: str) -> None:
-    with pytest.raises(ConfigError, match=re.escape(f"{uri!r} is no path of this machine; allowed is file:///path")):
+    with pytest.raises(ConfigError, match=re.escape(f"{uri!r} is not a path of this machine; allowed is file:///path")):
         open_store(uri)
 
 

@@ -83,15 +83,15 @@ BREAKAGES = (
     ),
     Breakage(
         "ids that the system did not hold are not remembered",
-        "actors.log_replay:History.named",
-        ', *body["unknown_samples"], *body["unknown_subjects"])',
+        "lmeraser.state.record_bodies:RequestBody.hashes",
+        ", *self.unknown_samples, *self.unknown_subjects)",
         ")",
     ),
     Breakage(
         "rows are those that the request named when it was accepted",
         "actors.requests:Intake.resolve",
         "for each in _rows_of(request, index)}",
-        'for each in _rows_of(request, index) if sample_hash(self._hash_key, each) in recorded["samples"]}',
+        "for each in _rows_of(request, index) if sample_hash(self._hash_key, each) in recorded.samples}",
     ),
     Breakage(
         "an owner does not look at the log after it wrote",
@@ -115,7 +115,7 @@ BREAKAGES = (
     Breakage(
         "a request that its coordinator did not live to record is left",
         "actors.requests:Intake.adopt",
-        'self._store.names("requests/")',
+        "self._store.names(REQUESTS)",
         "[]",
     ),
 )

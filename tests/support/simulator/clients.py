@@ -7,7 +7,7 @@ from typing import Any
 
 from actors.coordinator import Coordinator
 from actors.ingests import put_rows
-from lmeraser.deletion import Deletion
+from lmeraser.deletion import Deletion, DeletionRequest
 from lmeraser.errors import DuplicateSampleError, LMEraserError, NotReadyError, RequestError
 from lmeraser.state.commit import Commit
 from lmeraser.state.stored_objects import read_heads
@@ -49,10 +49,10 @@ class Clients:
         """Ask until there is an answer, of one coordinator after the other, with the same idempotency key."""
         asked = RequestedDeletion(event.name, event.samples, event.subjects)
         self._ledger.asked.append(asked)
-        names = [f"row-{number:02d}" for number in event.samples]
+        names = tuple(f"row-{number:02d}" for number in event.samples)
 
         def ask(coordinator: Coordinator) -> Deletion:
-            deletion = coordinator.delete(names, event.subjects, event.name)
+            deletion = coordinator.delete(DeletionRequest(names, event.subjects, event.name))
             asked.answered = deletion.id
             return deletion
 

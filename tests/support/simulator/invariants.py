@@ -9,7 +9,7 @@ from typing import Any
 
 from lmeraser.errors import LMEraserError, ObjectMissingError
 from lmeraser.proof.receipts import verify_receipt
-from lmeraser.state.commit import DATA_FOLDERS
+from lmeraser.state.layout import DATA_FOLDERS
 from lmeraser.state.log import Log
 from lmeraser.state.rows import RowTable
 from simulator.coordinators import SIGNING_KEY

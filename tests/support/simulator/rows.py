@@ -122,7 +122,7 @@ class SimulatedMethod:
 
 
 def simulated_pipeline(_store: Any, manifest: Manifest) -> SimulatedMethod:
-    """Stands for ``lmeraser.state.public_artifacts.load_method``."""
+    """Stands for ``lmeraser.state.pipeline_loading.load_pipeline``."""
     return SimulatedMethod(manifest.config, DENDROGRAM)
 
 

@@ -37,8 +37,8 @@ LOCKS = (
     "serving.current_snapshot",
     "serving.renewal",
 )
-NAMES = ("actors.requests", "actors.prefixes", "lmeraser.state.stored_objects")
-DATES = ("lmeraser.state.log",)
+NAMES = ("actors.requests", "lmeraser.state.layout")
+DATES = ("lmeraser.clock",)
 STEPS = (
     "actors.coordinator",
     "actors.committer",

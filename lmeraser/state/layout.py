@@ -1,0 +1,101 @@
+"""Where things are in a store: the names of its objects, and of the parts that the state root is made of.
+
+::
+
+    store.json                            the manifest, written once
+    restoring.json                        there while a restore is not finished
+    public/<part>-<digest>.safetensors    public artifacts; public/signing-key.pem is the key that checks receipts
+    log/<number>.json                     records
+    requests/<deletion>.json              ids in clear, until the deletion is erased
+    receipts/<deletion>/<unique>.json     receipts; the log names the valid one
+    incoming/<ingest>/…                   rows of an ingest that is not committed yet
+    rows/<cluster>/<unique>.parquet       rows of a prompt cluster
+    specialists/<cluster>/<unique>.safetensors
+    heads/<unique>.safetensors
+
+A part is what a leaf of the state root is a digest of, such as ``rows/<cluster>``. A part keeps its name when its
+object is written again under another one.
+"""
+
+from __future__ import annotations
+
+import uuid
+
+MANIFEST = "store.json"
+RESTORING = "restoring.json"
+PUBLIC_KEY = "public/signing-key.pem"
+LOG = "log/"
+REQUESTS = "requests/"
+RECEIPTS = "receipts/"
+INCOMING = "incoming/"
+# Folders whose objects count only while the newest commit names them.
+DATA_FOLDERS = ("rows/", "specialists/", "heads/", INCOMING)
+
+PARTITION_PART = "partition"
+HEADS_PART = "heads"
+# The rows of one object of an ingest. They are no part of the state yet, but their digest is keyed in the same way.
+INCOMING_PART = "incoming"
+
+
+def rows_part(cluster: str) -> str:
+    """The part of the state that is the rows of a cluster."""
+    return f"rows/{cluster}"
+
+
+def specialist_part(cluster: str) -> str:
+    """The part of the state that is the specialist of a cluster."""
+    return f"specialist/{cluster}"
+
+
+def public_part(artifact: str) -> str:
+    """The part of the state that is a public artifact."""
+    return f"public/{artifact}"
+
+
+def new_rows_object(cluster: str) -> str:
+    """A name for a cluster's rows that is never used again."""
+    return _unique(f"rows/{cluster}", "parquet")
+
+
+def new_specialist_object(cluster: str) -> str:
+    """A name for a cluster's specialist that is never used again."""
+    return _unique(f"specialists/{cluster}", "safetensors")
+
+
+def new_heads_object() -> str:
+    """A name for the heads that is never used again."""
+    return _unique("heads", "safetensors")
+
+
+def new_receipt_object(deletion_id: str) -> str:
+    """A name for a receipt of this deletion that is never used again."""
+    return _unique(f"{RECEIPTS}{deletion_id}", "json")
+
+
+def new_incoming_prefix() -> str:
+    """A prefix for the rows of one ingest that is never used again."""
+    return f"{INCOMING}{uuid.uuid4().hex}/"
+
+
+def request_object(deletion_id: str) -> str:
+    """The object that holds the ids of a deletion in clear."""
+    return f"{REQUESTS}{deletion_id}.json"
+
+
+def deletion_of_request(name: str) -> str:
+    """The deletion whose ids a request object holds."""
+    return name.removeprefix(REQUESTS).removesuffix(".json")
+
+
+def record_object(number: int) -> str:
+    """The object of a log record."""
+    return f"{LOG}{number:010d}.json"
+
+
+def public_object(artifact: str, digest: str) -> str:
+    """The object of a public artifact with this digest."""
+    return f"public/{artifact}-{digest[:16]}.safetensors"
+
+
+def _unique(folder: str, suffix: str) -> str:
+    return f"{folder}/{uuid.uuid4().hex}.{suffix}"

@@ -1,0 +1,160 @@
+"""Makes the public artifacts: extracts features of public rows, and fits anchors, dendrogram and projection to them.
+
+Legend: N public rows, F raw head features, R routing features, A anchors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from lmeraser.config import StateConfig
+from lmeraser.data import Sample, decode_image, sample_chunks
+from lmeraser.errors import DataError
+from lmeraser.learning.backbone import Backbone
+from lmeraser.learning.feature_map import FeatureMap
+from lmeraser.learning.numerics import deterministic
+from lmeraser.learning.partition import Dendrogram, fit_anchors
+from lmeraser.learning.prompts import prompt_kind
+from lmeraser.learning.public_prompt import learn_public_prompt
+from lmeraser.learning.weights import weights_of
+from lmeraser.state.digests import tensor_digest
+from lmeraser.state.pipeline import extract
+from lmeraser.state.pipeline_loading import open_routed
+from lmeraser.state.public_artifacts import PublicArtifacts, Tensors
+from lmeraser.state.tensors import tensors_from_bytes
+
+FEATURE_BATCH = 32
+PUBLIC_CHUNK = 256
+
+
+def build_public(
+    config: StateConfig,
+    state: Mapping[str, torch.Tensor] | None,
+    samples: Iterable[Sample],
+    report: Callable[[int], None] | None = None,
+) -> PublicArtifacts:
+    """The public artifacts from public rows and a frozen backbone, all in this process.
+
+    Args:
+        config: the part of the configuration that determines the state.
+        state: the backbone's weights, if ``backbone.weights`` is "trained".
+        samples: public rows.
+        report: called with the number of rows that are done.
+
+    Raises:
+        BackboneError: when the backbone cannot be opened, or cannot take the prompt.
+        DataError: when there are fewer public rows than anchors, or one cannot be decoded.
+    """
+    backbone = open_routed(config, config.backbone, state)
+    rows = list(samples)
+    public_prompt = learn_public_prompt(backbone, config, rows)
+    parts: list[PublicFeatures] = []
+    for chunk in sample_chunks(rows, PUBLIC_CHUNK):
+        batch = parts[0].feature_batch if parts else None
+        parts.append(public_features(config, backbone, public_prompt, chunk, batch))
+        if report is not None:
+            report(sum(len(part.routing_NR) for part in parts))
+    return fit_public(config, backbone, public_prompt, parts)
+
+
+@dataclass(frozen=True)
+class PublicFeatures:
+    """Features of some public rows.
+
+    Attributes:
+        routing_NR: float32, compared with the anchors.
+        head_NF: float32, raw head features.
+        feature_batch: rows in one batch of the extraction.
+    """
+
+    routing_NR: np.ndarray
+    head_NF: np.ndarray
+    feature_batch: int
+
+
+def public_features(
+    config: StateConfig,
+    backbone: Backbone,
+    public_prompt: torch.Tensor | None,
+    samples: Sequence[Sample],
+    feature_batch: int | None = None,
+) -> PublicFeatures:
+    """Features of public rows under the public prompt.
+
+    Args:
+        config: the part of the configuration that determines the state.
+        backbone: with routing and head features.
+        public_prompt: None where the store has none.
+        samples: public rows.
+        feature_batch: rows in one batch; found by a self-check when None.
+
+    Raises:
+        UndecodableImageError: when an image cannot be decoded.
+    """
+    images_N3PP = np.stack([decode_image(sample.image, backbone.image_px) for sample in samples])
+    batch = feature_batch or _neighbour_free_batch(backbone, images_N3PP)
+    kind = prompt_kind(config.prompt, backbone)
+    return PublicFeatures(*extract(backbone, images_N3PP, batch, kind, public_prompt), batch)
+
+
+def check_public_rows(config: StateConfig, rows: int) -> None:
+    """Check that there are enough public rows. Raises DataError when there are fewer than anchors."""
+    if rows < config.partition.anchors:
+        raise DataError(
+            f"there are {rows} public rows for partition.anchors {config.partition.anchors}: "
+            "give more public rows or fewer anchors"
+        )
+
+
+def fit_public(
+    config: StateConfig, backbone: Backbone, public_prompt: torch.Tensor | None, parts: Sequence[PublicFeatures]
+) -> PublicArtifacts:
+    """Fit anchors, dendrogram and projection to the features of all public rows, in the order of the rows.
+
+    Raises:
+        BackboneError: when the backbone cannot take the prompt.
+        DataError: when there are fewer rows than anchors.
+    """
+    prompt_kind(config.prompt, backbone)
+    check_public_rows(config, sum(len(part.routing_NR) for part in parts))
+    routing_NR = np.concatenate([part.routing_NR for part in parts])
+    head_NF = np.concatenate([part.head_NF for part in parts])
+    with deterministic():
+        anchors_AR = fit_anchors(routing_NR, config.partition.anchors, config.seed)
+        dendrogram = Dendrogram.fit(anchors_AR)
+        feature_map = FeatureMap.fit(head_NF, config.heads.head_dim)
+    return PublicArtifacts(
+        backbone=_backbone_tensors(backbone),
+        partition={"anchors_AR": anchors_AR, **dendrogram.tensors()},
+        features=feature_map.tensors(),
+        feature_batch=min(part.feature_batch for part in parts),
+        prompt={} if public_prompt is None else {"public": public_prompt.numpy()},
+    )
+
+
+def backbone_digest(backbone: Backbone) -> str:
+    """SHA-256 of the weights as hex digits: the backbone's digest in a store that is created with them."""
+    return tensor_digest(_backbone_tensors(backbone))
+
+
+def _backbone_tensors(backbone: Backbone) -> Tensors:
+    return tensors_from_bytes(weights_of(backbone.model.state_dict()), "the backbone")
+
+
+def _neighbour_free_batch(backbone: Backbone, images_N3PP: np.ndarray) -> int:
+    """The largest batch size at which a row's features do not depend on its batch mates.
+
+    On a CPU that is every size. Where a device breaks the rule, rows are extracted one by one.
+    """
+    in_order = extract(backbone, images_N3PP[:FEATURE_BATCH], FEATURE_BATCH)
+    reversed_order = extract(backbone, images_N3PP[:FEATURE_BATCH][::-1].copy(), FEATURE_BATCH)
+    alone = extract(backbone, images_N3PP[:1], FEATURE_BATCH)
+    same = all(
+        np.array_equal(forward, backward[::-1]) and np.array_equal(forward[:1], single)
+        for forward, backward, single in zip(in_order, reversed_order, alone, strict=True)
+    )
+    return FEATURE_BATCH if same else 1
