@@ -16,8 +16,6 @@ from torch import nn
 
 from benchmarks.lib.cluster_batch import CLASSES, IMAGES, ClusterBatch, random_batch
 from lmeraser.config import PromptConfig, ServingConfig
-from lmeraser.learning.backbone import VitBackbone
-from lmeraser.learning.prompts import TokenPrompt
 from serving.predictor import Predictor
 from serving.snapshot import Snapshot
 
@@ -37,13 +35,9 @@ def passes_alone(batch: ClusterBatch, snapshot: Snapshot) -> torch.Tensor:
     prompts_N = snapshot.prompts_K[:IMAGES]
     with torch.inference_mode():
         pixels_N3PP = backbone.normalise(torch.from_numpy(batch.images_N3PP))
-        if not isinstance(kind, TokenPrompt):
-            backbone.features_of_pixels(pixels_N3PP)
-            return kind.features(pixels_N3PP, prompts_N).head_NF.cpu()
-        assert isinstance(backbone, VitBackbone)
         lower = kind.lower(pixels_N3PP)
-        backbone.finish(lower)
-        return kind.features_from(lower, prompts_N).head_NF.cpu()
+        lower.plain()
+        return lower.features(prompts_N).head_NF.cpu()
 
 
 def routed(batch: ClusterBatch, snapshot: Snapshot) -> tuple[torch.Tensor, np.ndarray]:
