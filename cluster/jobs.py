@@ -205,6 +205,8 @@ def _write_incoming(site: StoreRef, reading: _Reading, prefix: str, workers: int
     # Named by worker and turn, so that a worker that Ray starts again puts no row twice.
     runs = SortedRuns(store, load_hash_key(Path(site.keys_folder)), f"{prefix}{index:04d}-", pipeline.dendrogram)
     source_report = SourceReport()
+    # Ids are compared within this part here, and across parts by the coordinator, which sees only written rows:
+    # the id of a skipped image may come again in another part.
     checks = SampleChecks(labels, reading.images, pipeline.config.backbone.image_px)
     read = written = 0
     shard = reading.open(site, source_report).shard(workers, index)

@@ -1,4 +1,4 @@
-"""Shadow models: the project's own program, run many times on subsets of one cluster's rows.
+"""Shadow models: the project's own program, run many times on subsets of one cluster's rows (decision 27).
 
 Each run is a world: the cluster holds a part of its rows, and each target with probability one half. All targets that
 a world holds are then deleted from it, with the arithmetic that the service uses. A control is trained from scratch on

@@ -1,4 +1,4 @@
-"""Cells of an image: the weight of each patch in each cell.
+"""Cells of an image: the weight of each patch in each cell (decision 30).
 
 Legend: G cells, S patches.
 """

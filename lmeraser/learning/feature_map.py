@@ -37,7 +37,8 @@ class FeatureMap:
         """Standardise each feature; where there are more than ``head_dim``, keep the leading principal components.
 
         A component's standard deviation σ becomes √σ (scaled so that the mean square is one): a compromise between
-        keeping it, which would clip the first components, and whitening, which would amplify the noise of the last.
+        keeping it, which would clip the first components, and whitening, which would amplify the noise of the last
+        (decision 3).
         """
         mean_F = public_NF.mean(axis=0, dtype=np.float64)
         deviation_F = public_NF.std(axis=0, dtype=np.float64)

@@ -28,7 +28,7 @@ def deterministic() -> Iterator[None]:
     """One thread, deterministic kernels and full float32 for BLAS, FAISS and torch inside the block.
 
     Results must not depend on how many cores a machine has, so work is parallel by process, or by threads each of which
-    computes alone. Ray sets ``OMP_NUM_THREADS`` per actor, and ``eigh`` on one thread differs from ``eigh`` on two.
+    computes alone (decision 2). Ray sets ``OMP_NUM_THREADS`` per actor, and ``eigh`` depends on the thread count.
     """
     # Code that computes with one of them has imported it; importing it here would slow down all other callers.
     torch = sys.modules.get("torch")
@@ -46,7 +46,7 @@ def deterministic() -> Iterator[None]:
         if torch is not None:
             torch.set_num_threads(1)
             torch.use_deterministic_algorithms(True)
-            # Full float32: by default, convolutions on a GPU round to TF32, and kernels may be chosen by timing them.
+            # Full float32 (decision 36): by default, GPU convolutions round to TF32, and kernels are chosen by timing.
             restored.callback(torch.set_float32_matmul_precision, torch.get_float32_matmul_precision())
             torch.set_float32_matmul_precision("highest")
             cudnn = torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
@@ -60,7 +60,7 @@ def in_fixed_batches(
     """Apply ``run`` to batches of exactly ``batch`` rows; the last is padded with zeros and trimmed.
 
     Kernels choose their order of summation by the shape, so a fixed shape gives a row the same bits whatever else is in
-    its batch. Without rows, one padded batch is run to find out the shapes of the results.
+    its batch (decision 13). Without rows, one padded batch is run to find out the shapes of the results.
     """
     parts: list[tuple[np.ndarray, ...]] = []
     for start in range(0, max(len(rows_N), 1), batch):

@@ -3,7 +3,7 @@
 There are two objectives. :class:`LinearHead` is that of visual prompt tuning (arXiv 2203.12119): cross-entropy under a
 linear head that is tuned together with the prompt and discarded. :class:`ClosedForm` is for a prompt whose features the
 closed-form heads will read: each step solves a ridge head on one half of the batch, evaluates it on the other half, and
-passes the gradient through the solution (Bertinetto et al. 2019, arXiv 1805.08136, section 3.1).
+passes the gradient through the solution (Bertinetto et al. 2019, arXiv 1805.08136, section 3.1; decision 32).
 
 Legend: N rows, B rows of a batch, M rows of half a batch, H head features, D features of the linear head, C classes.
 """

@@ -1,7 +1,7 @@
-"""The public prompt: tuned on public rows, and used for every row that has no specialist prompt (design 4.3).
+"""The public prompt: tuned on public rows, and used for every row without a specialist prompt (design 4.3).
 
 It adapts the frozen backbone to its new image size and, as far as public rows show it, to linear heads. No private row
-contributes to it, so a deletion leaves it unchanged.
+contributes to it, so a deletion leaves it unchanged (decision 25).
 
 Legend: N public rows.
 """

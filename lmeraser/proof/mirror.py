@@ -55,8 +55,8 @@ class LogMirror:
         check_same(records, mirrored)
         if len(mirrored) > len(records):
             raise LogError(
-                f"the mirror has {len(mirrored)} records and {store.uri} only {len(records)}: this is an older copy of "
-                "the store; restore it (`lmeraser restore`) before you do anything else with it"
+                f"the mirror has {len(mirrored)} records and {store.uri} only {len(records)}: an older copy of the "
+                "store must be restored (`lmeraser restore`) before anything else is done with it"
             )
         self._store = store
         self._mirror = mirror
@@ -97,16 +97,16 @@ def read_mirror(mirror: Store, store_id: str) -> list[Record]:
     return Log(mirror).advance()
 
 
-def check_same(one: list[Record], other: list[Record]) -> None:
+def check_same(first: list[Record], second: list[Record]) -> None:
     """Check that the shorter log is the beginning of the longer. Raises LogError."""
-    common = in_common(one, other)
-    if common < min(len(one), len(other)):
+    common = in_common(first, second)
+    if common < min(len(first), len(second)):
         raise LogError(f"the two logs diverge at record {common + 1}: they do not share one history")
 
 
-def in_common(one: list[Record], other: list[Record]) -> int:
+def in_common(first: list[Record], second: list[Record]) -> int:
     """How many records the two logs have in common, from the first on."""
-    pairs = zip(one, other, strict=False)
+    pairs = zip(first, second, strict=False)
     return sum(1 for _ in takewhile(lambda pair: pair[0].digest == pair[1].digest, pairs))
 
 

@@ -52,7 +52,7 @@ def accelerator_name(config: BackboneConfig) -> str:
 
 
 def check_fingerprint(stored: Mapping[str, str], here: Mapping[str, str]) -> None:
-    """Refuse to compute under numerics that may give other bits.
+    """Refuse to compute under numerics that may give other bits (decision 12).
 
     Raises:
         FingerprintError: when the two differ; the message names what differs.

@@ -102,7 +102,7 @@ class Log:
         return record
 
     def check_in_sight(self) -> None:
-        """Check that the last record seen is still there: in a folder that is not mounted, newer ones look absent too.
+        """Check that the last record seen is still there (decision 10): in an unmounted folder, all look absent.
 
         Raises:
             StoreError: when it is not.

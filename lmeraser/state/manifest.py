@@ -43,7 +43,8 @@ class Manifest:
         public_digests: their digests.
         fingerprint: the numerics that the store was created with.
         lease_s: seconds for which a replica may answer after it has checked that nothing newer was erased. Every
-            erasure waits that long. Replicas and coordinator read it from here, so that they never disagree.
+            erasure waits that long. Replicas and coordinator read it from here, so that they never disagree (decision
+            38).
     """
 
     store_id: str

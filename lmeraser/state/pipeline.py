@@ -1,6 +1,6 @@
-"""The method over fixed public artifacts: what a row becomes, and what a cluster becomes.
+"""The method over fixed public artifacts: from samples to rows, and from rows to specialists.
 
-Legend: N rows, P pixels a side, H head features, R routing features.
+Legend: N rows, P pixels per side, H head features, R routing features.
 """
 
 from __future__ import annotations
@@ -30,18 +30,17 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Pipeline:
-    """Public artifacts and configuration, ready to work on private rows.
+    """Public artifacts and configuration, ready to process private rows.
 
     Attributes:
-        config: what decides the state.
+        config: the part of the configuration that determines the state.
         backbone: frozen.
         prompt_kind: how a prompt enters the backbone.
         anchor_index: finds the nearest anchor.
         dendrogram: Ward linkage over the anchors.
-        feature_map: raw head features to the grid.
+        feature_map: maps raw head features to the grid.
         feature_batch: rows in one batch of the feature extraction.
-        public_prompt: with which rows pass the backbone where no specialist's prompt does; none where they pass
-            without.
+        public_prompt: prompt for rows without a specialist; None if the store has none.
     """
 
     config: StateConfig
@@ -54,7 +53,7 @@ class Pipeline:
     public_prompt: torch.Tensor | None = None
 
     def rows(self, samples: Iterable[Sample]) -> RowTable:
-        """What the samples become: their nearest anchors and features, with the public prompt where there is one.
+        """Rows of these samples, with nearest anchors, and features under the public prompt if there is one.
 
         Raises:
             UndecodableImageError: when an image cannot be decoded.
@@ -63,7 +62,7 @@ class Pipeline:
         return self.rows_of_images(samples, self.decode(sample.image for sample in samples))
 
     def rows_of_images(self, samples: Sequence[Sample], images_N3PP: np.ndarray) -> RowTable:
-        """The same for samples whose images are decoded already, uint8 [N, 3, P, P]."""
+        """The same for samples whose images are already decoded, uint8 [N, 3, P, P]."""
         order = sorted(range(len(samples)), key=lambda row: samples[row].sample_id)
         ordered = [samples[row] for row in order]
         routing_NR, head_NF = self.plain(images_N3PP[order])
@@ -78,7 +77,7 @@ class Pipeline:
             )
 
     def plain(self, images_N3PP: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Routing features [N, R] and raw head features [N, F], float32, before any specialist."""
+        """Routing features [N, R] and raw head features [N, F], float32, without any specialist."""
         return extract(self.backbone, images_N3PP, self.feature_batch, self.prompt_kind, self.public_prompt)
 
     def partition(self, anchors_N: np.ndarray, bits_N: np.ndarray) -> Partition:
@@ -91,10 +90,10 @@ class Pipeline:
         report: StepProgress | None = None,
         cancelled: Callable[[], bool] | None = None,
     ) -> Specialist:
-        """Tune one cluster's prompt on its rows, and pass the rows through the backbone with it.
+        """Tune one cluster's prompt on its rows, and extract the rows' features under it.
 
         Raises:
-            TuningCancelledError: when ``cancelled`` said so.
+            TuningCancelledError: when ``cancelled`` returned True.
         """
         images_N3PP = self.decode(rows.images)
         tuning_rows = TuningRows(rows.sample_ids, images_N3PP, rows.labels_N)
@@ -107,10 +106,10 @@ class Pipeline:
         report: StepProgress | None = None,
         cancelled: Callable[[], bool] | None = None,
     ) -> torch.Tensor:
-        """A prompt tuned on these rows for the closed-form heads, from the public prompt where there is one.
+        """A prompt tuned on these rows for the closed-form heads, starting from the public prompt if there is one.
 
         Raises:
-            TuningCancelledError: when ``cancelled`` said so.
+            TuningCancelledError: when ``cancelled`` returned True.
         """
         return tune_prompt(
             self.backbone,
@@ -123,7 +122,7 @@ class Pipeline:
         )
 
     def prompted(self, images_N3PP: np.ndarray, prompt: torch.Tensor) -> np.ndarray:
-        """Prompted features on the grid, int16 [N, H], of images, uint8 [N, 3, P, P]."""
+        """Features on the grid under a prompt, int16 [N, H], of images, uint8 [N, 3, P, P]."""
         _, head_NF = extract(self.backbone, images_N3PP, self.feature_batch, self.prompt_kind, prompt)
         with deterministic():
             return self.feature_map.project(head_NF)

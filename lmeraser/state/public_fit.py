@@ -148,7 +148,7 @@ def _backbone_tensors(backbone: Backbone) -> Tensors:
 def _neighbour_free_batch(backbone: Backbone, images_N3PP: np.ndarray) -> int:
     """The largest batch size at which a row's features do not depend on its batch mates.
 
-    On a CPU that is every size. Where a device breaks the rule, rows are extracted one by one.
+    On a CPU that is every size. Where a device breaks the rule, rows are extracted one by one (decision 13).
     """
     in_order = extract(backbone, images_N3PP[:FEATURE_BATCH], FEATURE_BATCH)
     reversed_order = extract(backbone, images_N3PP[:FEATURE_BATCH][::-1].copy(), FEATURE_BATCH)

@@ -45,7 +45,7 @@ class LocalStore:
     def put_if_absent(self, name: str, data: bytes) -> None:
         with self._written(name, data) as partial:
             try:
-                # A hard link, unlike O_EXCL on the final name, never shows a half-written object.
+                # A hard link, unlike O_EXCL on the final name, never shows a half-written object (decision 5).
                 os.link(partial, self._path(name))
             except FileExistsError as error:
                 raise LostRaceError(f"{name} in {self.uri} was written by another process first") from error

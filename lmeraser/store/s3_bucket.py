@@ -15,7 +15,7 @@ _NONE = ("ObjectLockConfigurationNotFoundError", "ReplicationConfigurationNotFou
 
 
 def check_bucket(client: Any, bucket: str) -> None:
-    """Refuse a bucket that keeps what is purged.
+    """Refuse a bucket that may keep what is purged (decision 19).
 
     A setting that this process may not read counts as the worst one.
 

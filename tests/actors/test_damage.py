@@ -193,7 +193,7 @@ def test_a_start_tells_which_rows_are_gone_and_what_to_do(system_of: SystemOf) -
     gone = [entry.rows_object for entry in system.newest().clusters[:2]]
     for name in gone:
         system.store.purge(name, unfenced)
-    with pytest.raises(ObjectMissingError, match=r"2 of the \d+ objects .* are gone") as caught:
+    with pytest.raises(ObjectMissingError, match=r"2 of the \d+ objects .* are missing") as caught:
         system.coordinator()
     assert all(name in str(caught.value) for name in gone)
     assert "lmeraser restore" in str(caught.value)

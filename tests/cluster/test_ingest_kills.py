@@ -30,7 +30,7 @@ ROWS = 600
 DRIVER = """
 import sys, threading
 from actors.remote.names import coordinator_name
-from actors.remote.owner_processes import Site
+from actors.remote.owner_processes import StoreRef
 from cluster.jobs import ingest
 from cluster.runtime import connect, coordinator_of
 from lmeraser.config import SourceConfig
@@ -38,7 +38,7 @@ from lmeraser.state.manifest import load_manifest
 from lmeraser.store import open_store
 store, keys, images = sys.argv[1:]
 connect()
-site, manifest = Site(store, keys), load_manifest(open_store(store))
+site, manifest = StoreRef(store, keys), load_manifest(open_store(store))
 report = lambda what, done, rows: print(done, flush=True)
 ingest(coordinator_of(site, manifest), site, manifest, SourceConfig("image_folder", images),
        skip_bad=False, force=False, report=report)

@@ -49,7 +49,7 @@ class Needles:
         self._automaton = _automaton(self._patterns)
         self.reach = _LONGEST_FORM * max(map(len, [b"", *self._positions, *regions])) + 64
 
-    def found(self, data: bytes, plain_numbers: bool = True) -> tuple[set[str], set[str]]:
+    def in_data(self, data: bytes, plain_numbers: bool = True) -> tuple[set[str], set[str]]:
         """Which needles are in the data in any form: those that certainly are, and those that may be unrelated numbers.
 
         Args:
@@ -65,9 +65,9 @@ class Needles:
                 self._collect(binary, False, False, sure, doubtful)
         return sure, doubtful
 
-    def named(self, path: str) -> tuple[set[str], set[str]]:
+    def in_path(self, path: str) -> tuple[set[str], set[str]]:
         """Which needles are in a path, or equal one of its parts up to the first full stop."""
-        sure, doubtful = self.found(path.encode("utf-8", "surrogateescape"))
+        sure, doubtful = self.in_data(path.encode("utf-8", "surrogateescape"))
         for part in path.split("/"):
             position = self._positions.get(part.partition(".")[0].encode("utf-8", "surrogateescape"))
             if position is not None:

@@ -213,10 +213,14 @@ class _Search:
         """Search a file or folder below a folder: its name, its link target, and its content."""
         name = str(entry.path)
         inner = entry.path.relative_to(folder)
-        above = self._needles.named(str(inner.parent))
-        here = [self._needles.named(str(inner)), self._needles.named(entry.target)]
-        for found, told, kept in zip(zip(*here, strict=True), above, (self.findings, self.doubtful), strict=True):
-            kept += (Finding(name, f"is called or points to {what}") for what in sorted(set().union(*found) - told))
+        # What is in the names of the folders above was reported when they were searched.
+        above = self._needles.in_path(str(inner.parent))
+        matches = zip(self._needles.in_path(str(inner)), self._needles.in_path(entry.target), strict=True)
+        for (in_name, in_target), reported, findings in zip(
+            matches, above, (self.findings, self.doubtful), strict=True
+        ):
+            needles = sorted((in_name | in_target) - reported)
+            findings += (Finding(name, f"is called or points to {needle}") for needle in needles)
         if entry.trouble:
             self.findings.append(Finding(name, entry.trouble))
         if not entry.readable:
@@ -236,7 +240,7 @@ class _Search:
             self.not_unpacked[how] += 1
         try:
             for piece in pieces(file, self._needles.reach):
-                sure, doubtful = self._needles.found(piece, plain_numbers=not own)
+                sure, doubtful = self._needles.in_data(piece, plain_numbers=not own)
                 self.findings += (Finding(name, f"holds {what}") for what in sorted(sure))
                 self.doubtful += (Finding(name, f"may hold {what}") for what in sorted(doubtful))
         except UnpackError as error:

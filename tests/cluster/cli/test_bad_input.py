@@ -91,7 +91,7 @@ def test_a_lease_that_is_not_the_stores_is_refused_before_anything_starts(
     (tmp_path / "config.yaml").write_text(f"store: {system.store.uri}\nlease_s: 3\n")
     for command in ("serve", "rollout"):
         done = lmeraser(*command.split(), "--config", tmp_path / "config.yaml", "--keys", system.keys)
-        done.failed(2, "lease_s is 3 in the configuration and 0.4 in the store", "leave lease_s out")
+        done.failed(2, "lease_s is 3 in the configuration and 0.4 in the store", "remove lease_s")
 
 
 def test_a_store_json_that_lacks_a_part_is_told(lmeraser: Run, tmp_path: Path) -> None:

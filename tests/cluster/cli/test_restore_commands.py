@@ -140,8 +140,8 @@ def test_a_log_that_does_not_go_on_from_the_copys_is_refused_and_changes_nothing
     lmeraser("log", "mirror", "--store", store.store.uri, "--to", mirror)
     copy.delete("s5")
     before = bytes_of(copy)
-    lmeraser(*restore, mirror).failed(1, "part at record")
-    lmeraser("log", "mirror", "--store", copy.store.uri, "--to", mirror).failed(1, "part at record")
+    lmeraser(*restore, mirror).failed(1, "the two logs")
+    lmeraser("log", "mirror", "--store", copy.store.uri, "--to", mirror).failed(1, "the two logs")
     assert bytes_of(copy) == before
 
 

@@ -38,7 +38,7 @@ def test_the_attack_is_as_strong_as_theory_says() -> None:
     assert found.members + found.others == 2000
 
 
-def test_where_membership_changes_nothing_the_attack_is_at_chance() -> None:
+def test_if_membership_changes_nothing_the_attack_is_at_chance() -> None:
     found = attacked(0.0)
     assert found.auc.low < 0.5 < found.auc.high
     assert found.auc.high - found.auc.low < 0.12
@@ -50,7 +50,7 @@ def test_a_target_is_compared_with_itself_and_not_with_easier_ones() -> None:
     assert attacked(2.0).auc.value > plain.auc.value + 0.2
 
 
-def test_intervals_widen_when_scores_of_one_world_hang_together() -> None:
+def test_intervals_widen_when_scores_of_one_world_are_correlated() -> None:
     generator = np.random.default_rng(2)
     member_K = np.arange(400) % 2 == 0
     common_K = np.repeat(generator.normal(0, 3, 20), 20)

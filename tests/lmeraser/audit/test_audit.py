@@ -72,7 +72,7 @@ def statuses(found: Audit) -> dict[str, str]:
 
 
 @pytest.mark.slow
-def test_true_deletions_pass_every_section_that_is_asked_for(deleted: Deleted) -> None:
+def test_true_deletions_pass_every_section_that_is_requested(deleted: Deleted) -> None:
     found = audited(deleted, source=samples(0, 50))
     assert statuses(found) == {**dict.fromkeys(DONE, "passed"), "membership": "not done"}
     assert found.verdict == "incomplete"
@@ -91,7 +91,7 @@ def test_without_ids_the_residue_counts_as_not_done_and_with_some_too(deleted: D
 
 
 @pytest.mark.slow
-def test_what_was_changed_afterwards_is_told_by_its_section(deleted: Deleted) -> None:
+def test_later_changes_are_reported_by_their_sections(deleted: Deleted) -> None:
     system, (first, second) = deleted
     name = receipts_of(system.store)[first][-1]
     receipt = json.loads(system.store.get(name))
@@ -114,7 +114,7 @@ def test_a_broken_chain_is_a_failed_audit_and_not_a_crash(deleted: Deleted) -> N
     assert statuses(found) == {"log": "failed"} and found.verdict == "failed" and found.state_root is None
 
 
-def test_wrong_questions_are_refused(deleted: Deleted) -> None:
+def test_invalid_questions_are_refused(deleted: Deleted) -> None:
     system = deleted.system
     with pytest.raises(ConfigError, match="'nothing'"):
         audited(Deleted(system, ("nothing", "")))
@@ -157,7 +157,7 @@ class Tags(HTMLParser):
 
 
 @pytest.mark.slow
-def test_membership_is_told_at_each_stage_and_the_report_is_one_file(deleted: Deleted) -> None:
+def test_membership_is_measured_at_each_stage_and_the_report_is_one_file(deleted: Deleted) -> None:
     system = deleted.system
     plan = replace(QUICK, worlds=8)
     key = load_signing_key(system.keys).public_key()
@@ -197,7 +197,7 @@ def test_the_attack_sees_rows_before_their_deletion_and_not_after(system_of: Sys
         assert (auc.low > 0.5) == above, (stage, str(auc))
 
 
-def test_a_store_without_the_deletion_s_cluster_is_told_apart(system_of: SystemOf) -> None:
+def test_without_rows_of_the_cluster_the_answers_are_not_done(system_of: SystemOf) -> None:
     system = system_of("minute", 24)
     coordinator = system.coordinator()
     deletion = coordinator.delete(DeletionRequest(tuple(f"s{number}" for number in range(24)))).id

@@ -1,4 +1,4 @@
-"""Faked deletions: which section of an audit sees which lie."""
+"""Faked deletions: which section of an audit sees which tampering."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ def workers(scenario: Scenario) -> Iterator[Executor]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("tampering", TAMPERINGS)
-def test_each_lie_is_seen_by_these_sections(scenario: Scenario, workers: Executor, tampering: Tampering) -> None:
+def test_each_tampering_is_seen_by_these_sections(scenario: Scenario, workers: Executor, tampering: Tampering) -> None:
     assert set(caught_by(scenario, tampering, PLAN, workers)) == SEEN_BY[tampering]
 
 
 @pytest.mark.slow
-def test_a_lie_that_no_section_sees_fails_the_controls(
+def test_a_tampering_that_no_section_sees_fails_the_controls(
     scenario: Scenario, workers: Executor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     blind = "request recorded but rows kept"

@@ -18,7 +18,7 @@ from lmeraser.store import LocalStore
 SystemOf = Callable[..., System]
 
 
-def test_a_mirror_that_goes_on_reads_no_record_twice(
+def test_a_mirror_that_continues_reads_no_record_twice(
     system_of: SystemOf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     system, target = system_of("minute", 24), LocalStore(tmp_path / "mirror")
@@ -42,7 +42,7 @@ def test_a_mirror_that_goes_on_reads_no_record_twice(
     assert Log(target).advance() == Log(system.store).advance()
 
 
-def test_a_mirror_goes_on_after_its_place_failed(
+def test_a_mirror_continues_after_its_storage_failed(
     system_of: SystemOf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     system, target = system_of("minute", 24), LocalStore(tmp_path / "mirror")
@@ -62,7 +62,7 @@ def test_a_mirror_goes_on_after_its_place_failed(
     assert Log(target).advance() == Log(system.store).advance()
 
 
-def test_two_programs_may_mirror_one_log_to_one_place_but_not_two_logs(system_of: SystemOf, tmp_path: Path) -> None:
+def test_two_programs_may_mirror_one_log_to_one_location_but_not_two_logs(system_of: SystemOf, tmp_path: Path) -> None:
     system, target = system_of("minute", 24), LocalStore(tmp_path / "mirror")
     shutil.copytree(system.store.uri, tmp_path / "copy")
     other = replace(system, store=LocalStore(tmp_path / "copy"))

@@ -1,6 +1,6 @@
-"""Receipts that are signed and lie, each a file of one lie: ``receipts/`` holds them, under a key of their own.
+"""Signed receipts with one fault each: the files in ``receipts/``, signed with a key of their own.
 
-They are what an operator with the signing key could hand out, or a program with a fault.
+An operator who has the signing key could issue them, or a faulty program.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from lmeraser.state.keys import parse_public_pem
 
 FOLDER = Path(__file__).parent / "receipts"
 KEY = parse_public_pem((FOLDER / "signing-key.pub.pem").read_bytes())
-LIES = {
+FAULTS = {
     "erased-before-accepted": "before it was accepted",
     "completed-before-erased": "before it was erased",
     "completed-without-a-commit": "without a commit",
@@ -46,10 +46,10 @@ LIES = {
 
 
 def test_every_file_is_tried() -> None:
-    assert {path.stem for path in FOLDER.glob("*.json")} == {"holds", *LIES}
+    assert {path.stem for path in FOLDER.glob("*.json")} == {"holds", *FAULTS}
 
 
-def test_the_receipt_that_they_are_made_from_holds_and_says_what_it_is_about() -> None:
+def test_the_original_receipt_is_valid_and_says_what_it_is_about() -> None:
     summary = verify_receipt(parse_receipt((FOLDER / "holds.json").read_bytes()), KEY)
     assert (summary.deletion, summary.store, summary.rows, summary.subjects, summary.unknown, summary.clusters) == (
         *("d-1", "store-1"),
@@ -62,13 +62,13 @@ def test_the_receipt_that_they_are_made_from_holds_and_says_what_it_is_about() -
     )
 
 
-@pytest.mark.parametrize("lie", LIES)
-def test_a_lie_is_refused_by_its_name(lie: str) -> None:
-    data = (FOLDER / f"{lie}.json").read_bytes()
+@pytest.mark.parametrize("fault", FAULTS)
+def test_every_fault_is_refused_and_named(fault: str) -> None:
+    data = (FOLDER / f"{fault}.json").read_bytes()
     with pytest.raises(ReceiptError) as refused:
         verify_receipt(parse_receipt(data), KEY)
-    assert LIES[lie] in str(refused.value)
-    if not lie.startswith(("key-twice", "not-a-number")):
+    assert FAULTS[fault] in str(refused.value)
+    if not fault.startswith(("key-twice", "not-a-number")):
         # It is the content that is refused, and not a signature that no longer holds.
         assert "signature" not in str(refused.value)
 
@@ -86,6 +86,6 @@ def test_a_lie_is_refused_by_its_name(lie: str) -> None:
     ],
     ids=["lists", "objects", "deep", "bytes", "number", "empty", "infinite"],
 )
-def test_what_is_no_receipt_at_all_is_refused(data: bytes) -> None:
+def test_data_that_is_not_a_receipt_is_refused(data: bytes) -> None:
     with pytest.raises(ReceiptError):
         verify_receipt(parse_receipt(data), KEY)

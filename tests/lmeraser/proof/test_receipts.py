@@ -62,7 +62,7 @@ def body() -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("lie", "said"),
+    ("changes", "message"),
     [
         ({"samples": body()["samples"][:1] * 2}, "sample hash .* twice"),
         ({"subjects": body()["subjects"] * 2}, "subject .* twice"),
@@ -71,12 +71,12 @@ def body() -> dict[str, Any]:
     ],
 )
 def test_a_signed_receipt_that_counts_twice_or_has_two_states_of_one_commit_is_refused(
-    lie: dict[str, Any], said: str
+    changes: dict[str, Any], message: str
 ) -> None:
     receipt = body()
     verify_receipt(sign({**receipt, "completed": {**receipt["after"], "rows": []}}, KEY), KEY.public_key())
-    with pytest.raises(ReceiptError, match=said):
-        verify_receipt(sign({**receipt, **lie}, KEY), KEY.public_key())
+    with pytest.raises(ReceiptError, match=message):
+        verify_receipt(sign({**receipt, **changes}, KEY), KEY.public_key())
 
 
 def as_sent(receipt: dict[str, Any]) -> dict[str, Any]:
@@ -117,7 +117,7 @@ def _other_text(text: str) -> str:
 CHANGES = dict(changed_copies(as_sent(sign(body(), KEY))))
 
 
-def test_a_signed_receipt_holds() -> None:
+def test_a_signed_receipt_is_valid() -> None:
     verify_receipt(as_sent(sign(body(), KEY)), KEY.public_key())
 
 
@@ -138,7 +138,7 @@ def test_the_order_of_keys_does_not_matter() -> None:
     verify_receipt(dict(reversed(receipt.items())), KEY.public_key())
 
 
-def test_a_receipt_signed_again_holds() -> None:
+def test_a_receipt_that_was_signed_again_is_valid() -> None:
     verify_receipt(sign(sign(body(), OTHER_KEY), KEY), KEY.public_key())
 
 
@@ -158,7 +158,7 @@ def test_another_key_does_not_verify_it() -> None:
 
 
 @pytest.mark.parametrize("signature", ["", "00", "not hex", "00" * 64, None, 7])
-def test_a_signature_that_is_none_is_refused(signature: Any) -> None:
+def test_a_malformed_signature_is_refused(signature: Any) -> None:
     with pytest.raises(ReceiptError, match="signature"):
         verify_receipt({**sign(body(), KEY), "signature": signature}, KEY.public_key())
 
@@ -185,7 +185,7 @@ def test_paths_are_given_for_the_clusters_that_the_state_has() -> None:
     assert row_paths(leaves("a"), ()) == []
 
 
-def test_a_receipt_covers_its_samples_and_its_subjects_and_nobody_else() -> None:
+def test_a_receipt_covers_its_samples_and_its_subjects_and_no_others() -> None:
     receipt = as_sent(sign(body(), KEY))
     assert covers(receipt, HASH_KEY, "digit-0001")
     assert covers(receipt, HASH_KEY, "digit-0002")
@@ -201,13 +201,13 @@ def test_a_receipt_cannot_be_searched_under_another_hash_key() -> None:
             covers(receipt, HashKey(bytes(32)), name)
 
 
-def test_a_receipt_holds_no_id_in_the_clear() -> None:
+def test_a_receipt_contains_no_id_in_clear() -> None:
     text = json.dumps(sign(body(), KEY))
     assert "digit-0001" not in text
     assert "person 7" not in text
 
 
-def test_a_sample_and_a_subject_of_the_same_name_hash_apart() -> None:
+def test_a_sample_and_a_subject_of_the_same_name_have_different_hashes() -> None:
     assert sample_hash(HASH_KEY, "7") != subject_hash(HASH_KEY, "7")
 
 

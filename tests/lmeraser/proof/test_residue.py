@@ -47,13 +47,13 @@ def scanned(
     return scan(system.store, system.hash_key, [] if folder is None else [folder], ids, images, tables)
 
 
-def test_where_there_is_no_store_that_is_told(system: System, tmp_path: Path) -> None:
+def test_a_missing_store_is_reported(system: System, tmp_path: Path) -> None:
     with pytest.raises(StoreFormatError, match="nowhere is not a store"):
         scan(LocalStore(tmp_path / "nowhere"), system.hash_key, [], ["photo-1"])
 
 
 @all_media
-def test_after_a_deletion_nothing_is_left(system: System) -> None:
+def test_after_a_deletion_nothing_remains(system: System) -> None:
     image = samples(1, 2)[0].image
     found = scanned(system, "photo-1", images=(image,))
     assert (found.clean, found.findings) == (True, ())
@@ -75,7 +75,7 @@ def test_a_row_that_is_still_there_is_found_by_id_and_by_image_and_by_its_featur
     } <= whats
 
 
-def test_an_id_that_is_a_part_of_a_remaining_id_is_no_finding(system: System) -> None:
+def test_an_id_that_is_a_part_of_a_remaining_id_is_not_a_finding(system: System) -> None:
     assert b"photo-10" in b"".join(system.store.get(name) for name in system.store.names("rows/"))
     assert scanned(system, "photo-1").clean
 
@@ -89,7 +89,7 @@ def test_an_id_in_a_log_of_another_folder_is_found(system: System, tmp_path: Pat
     assert finding.file.endswith("worker.out")
 
 
-def test_a_short_id_counts_only_as_a_word_of_its_own(system: System, tmp_path: Path) -> None:
+def test_a_short_id_counts_only_as_a_separate_word(system: System, tmp_path: Path) -> None:
     logs = tmp_path / "logs"
     logs.mkdir()
     (logs / "one").write_text("xab1y")
@@ -169,12 +169,12 @@ def test_an_id_of_digits_counts_in_row_files_and_is_doubtful_elsewhere(system_of
     assert str(partial) in {finding.file for finding in scanned(system, held).findings}
 
 
-def test_a_table_that_is_no_file_is_looked_through(system: System) -> None:
+def test_a_table_that_is_not_a_file_is_searched(system: System) -> None:
     tables = (("job 01", b"lmeraser delete --sample-id photo-1"), ("job 02", b"lmeraser status"))
     assert scanned(system, "photo-1", tables=tables).findings == (Finding("job 01", f"holds {FIRST}"),)
 
 
-def test_names_of_files_and_what_links_lead_to_are_findings(system: System, tmp_path: Path) -> None:
+def test_names_of_files_and_targets_of_links_are_findings(system: System, tmp_path: Path) -> None:
     logs, elsewhere = tmp_path / "logs", tmp_path / "elsewhere"
     (logs / "photo-1").mkdir(parents=True)
     (logs / "photo-1" / "inner.txt").write_text("nothing")
@@ -199,7 +199,7 @@ def test_rows_that_were_moved_and_linked_are_read(system: System, tmp_path: Path
     assert {Path(finding.file).is_absolute() for finding in moved} == {True, False}
 
 
-def test_a_file_compressed_otherwise_is_counted(system: System, tmp_path: Path) -> None:
+def test_a_file_with_another_compression_is_counted(system: System, tmp_path: Path) -> None:
     logs = tmp_path / "logs"
     logs.mkdir()
     (logs / "old.bz2").write_bytes(bz2.compress(b"photo-1"))

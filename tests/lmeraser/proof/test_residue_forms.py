@@ -45,11 +45,11 @@ FORMS: dict[str, Callable[[bytes], bytes]] = {
 
 
 def found(data: bytes, *ids: str, known: tuple[str, ...] = ()) -> tuple[set[str], set[str]]:
-    return Needles(ids, {}, known).found(data)
+    return Needles(ids, {}, known).in_data(data)
 
 
 def in_file(data: bytes, needles: Needles) -> set[str]:
-    return {what for piece in pieces(io.BytesIO(data), needles.reach) for what in needles.found(piece)[0]}
+    return {what for piece in pieces(io.BytesIO(data), needles.reach) for what in needles.in_data(piece)[0]}
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -64,8 +64,8 @@ def test_an_id_is_found_in_every_form(name: str, form: str) -> None:
 def test_an_image_and_a_part_of_it_are_found_in_every_form(form: str) -> None:
     needles = Needles([], dict.fromkeys(regions(NOISE, 3), "image 1"), [])
     for part in (NOISE, NOISE[:1500], NOISE[2500:]):
-        assert needles.found(b"{" + FORMS[form](part) + b"}")[0] == {"image 1"}
-    assert needles.found(FORMS[form](NOISE[::-1]))[0] == set()
+        assert needles.in_data(b"{" + FORMS[form](part) + b"}")[0] == {"image 1"}
+    assert needles.in_data(FORMS[form](NOISE[::-1]))[0] == set()
 
 
 @pytest.mark.parametrize(
@@ -87,7 +87,7 @@ def test_an_id_beyond_the_first_plane_is_found_in_json() -> None:
     assert found(json.dumps("photo \U0001f600 of May").encode(), "photo \U0001f600")[0] == {FIRST}
 
 
-def test_an_id_in_utf_16_is_found_at_odd_places_too() -> None:
+def test_an_id_in_utf_16_is_found_at_odd_positions_too() -> None:
     for start in (b"", b"x"):
         for encoding in ("utf-16-le", "utf-16-be"):
             assert found(start + f"hello {PLAIN}!".encode(encoding), PLAIN)[0] == {FIRST}
@@ -110,7 +110,7 @@ def test_a_remaining_id_is_excused_in_a_line_of_a_json_string() -> None:
         assert found(text, PLAIN)[0] == {FIRST}
 
 
-def test_an_id_with_blanks_is_told_from_a_longer_one_that_remains() -> None:
+def test_an_id_with_blanks_is_distinguished_from_a_longer_one_that_remains() -> None:
     assert found(b"asked: Jane Doe 10.", "Jane Doe 1", known=("Jane Doe 10",))[0] == set()
     assert found(b"asked: Jane Doe 1.", "Jane Doe 1", known=("Jane Doe 10",))[0] == {FIRST}
 
@@ -129,16 +129,16 @@ def test_a_short_id_counts_as_nothing_else(text: bytes) -> None:
 def test_an_id_without_a_letter_is_doubtful_and_not_a_finding(name: str) -> None:
     assert found(f"pid {name} ended".encode(), name) == (set(), {FIRST})
     assert found(f"pid 9{name} ended".encode(), name) == (set(), set())
-    assert Needles([name], {}, []).found(f"pid {name}".encode(), plain_numbers=False) == (set(), set())
+    assert Needles([name], {}, []).in_data(f"pid {name}".encode(), plain_numbers=False) == (set(), set())
 
 
-def test_what_a_remaining_image_has_too_is_no_trace() -> None:
+def test_parts_that_a_remaining_image_has_too_are_not_traces() -> None:
     preamble, own = NOISE[:1000], NOISE[1000:]
     parts = regions(preamble, 1) + regions(own, 1)
     assert held_elsewhere(parts, [preamble + b"another picture"]) == set(regions(preamble, 1))
 
 
-def test_rotated_logs_are_unpacked_also_where_several_follow_each_other() -> None:
+def test_rotated_logs_are_unpacked_even_if_several_follow_each_other() -> None:
     needles = Needles([PLAIN], {}, [])
     logs = gzip.compress(b"." * 400_000) + gzip.compress(b"x" * 100_000 + PLAIN.encode())
     assert PLAIN.encode() not in logs
@@ -146,7 +146,7 @@ def test_rotated_logs_are_unpacked_also_where_several_follow_each_other() -> Non
     assert in_file(logs + b"\0" * 512, needles) == {FIRST}
 
 
-def test_a_damaged_or_endless_gzip_file_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_damaged_or_endless_gzip_file_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lmeraser.proof.residue.files.MAX_UNPACKED", 1 << 20)
     packed = gzip.compress(bytes(NOISE) * 50)
     for data in (gzip.compress(bytes(3 << 20)), packed[:3000] + b"\xff" * 500 + packed[3500:]):
@@ -160,7 +160,7 @@ def test_other_kinds_of_compression_are_named() -> None:
 
 
 @pytest.mark.parametrize("place", range(900, 1100, 7))
-def test_an_id_is_found_and_told_from_a_longer_one_wherever_a_file_is_cut(
+def test_an_id_is_found_and_distinguished_from_a_longer_one_wherever_a_file_is_cut(
     place: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("lmeraser.proof.residue.files.PIECE", 1000)
@@ -187,14 +187,14 @@ def test_names_links_and_what_is_behind_them_are_given_once(tmp_path: Path) -> N
     assert not any(entry.trouble for entry in given.values())
 
 
-def test_the_name_of_a_file_tells() -> None:
+def test_the_name_of_a_file_is_searched() -> None:
     needles = Needles([PLAIN, "ab1", "7", "red/q0.png"], {}, ["patient-04178"])
-    assert needles.named(f"logs/{PLAIN}.png") == ({FIRST}, set())
-    assert needles.named("logs/patient-04178.png") == (set(), set())
-    assert needles.named("ab1.jpg") == ({"the id in place 2 of the list"}, set())
-    assert needles.named("7.txt") == (set(), {"the id in place 3 of the list"})
-    assert needles.named("data/red/q0.png") == ({"the id in place 4 of the list"}, set())
-    assert needles.named(os.fsdecode(b"\xff/nothing")) == (set(), set())
+    assert needles.in_path(f"logs/{PLAIN}.png") == ({FIRST}, set())
+    assert needles.in_path("logs/patient-04178.png") == (set(), set())
+    assert needles.in_path("ab1.jpg") == ({"the id in place 2 of the list"}, set())
+    assert needles.in_path("7.txt") == (set(), {"the id in place 3 of the list"})
+    assert needles.in_path("data/red/q0.png") == ({"the id in place 4 of the list"}, set())
+    assert needles.in_path(os.fsdecode(b"\xff/nothing")) == (set(), set())
 
 
 def test_pixels_are_found_in_a_bitmap_and_raw() -> None:
@@ -206,7 +206,7 @@ def test_pixels_are_found_in_a_bitmap_and_raw() -> None:
     Image.fromarray(pixels).save(bitmap, format="BMP")
     needles = Needles([], dict.fromkeys(_pixels(png.getvalue()), "pixels of image 1"), [])
     for data in (bitmap.getvalue(), pixels.tobytes(), pixels.transpose(2, 0, 1).tobytes()):
-        assert needles.found(data)[0] == {"pixels of image 1"}
+        assert needles.in_data(data)[0] == {"pixels of image 1"}
     flat = io.BytesIO()
     Image.new("RGB", (64, 64), "white").save(flat, format="PNG")
     assert list(_pixels(flat.getvalue())) == []

@@ -1,4 +1,4 @@
-"""Verification compares what lies in the store with what the remaining rows give, and names what differs."""
+"""Verification compares what the store contains with what the remaining rows give, and names what differs."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def test_a_row_that_stays_in_the_sums_only_is_caught(system_of: SystemOf) -> Non
 
 
 @pytest.mark.slow
-def test_an_unreadable_row_file_is_an_error_that_names_it_and_no_equality(system_of: SystemOf) -> None:
+def test_an_unreadable_row_file_is_an_error_that_names_it_and_not_equality(system_of: SystemOf) -> None:
     system = system_of("minute", 24)
     name = system.newest().clusters[0].rows_object
     put(system, name, system.store.get(name)[:-5])
@@ -102,7 +102,7 @@ def test_an_unreadable_row_file_is_an_error_that_names_it_and_no_equality(system
         verified(system)
 
 
-def test_wrong_questions_are_refused(system_of: SystemOf) -> None:
+def test_invalid_questions_are_refused(system_of: SystemOf) -> None:
     system = system_of("minute", 24)
     with pytest.raises(ConfigError, match="nowhere"):
         verified(system, "nowhere")

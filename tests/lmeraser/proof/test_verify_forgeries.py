@@ -1,4 +1,4 @@
-"""Verification against an operator who forges the commit too: what lies in the store agrees with its log.
+"""Verification against an operator who forges the commit too: the contents of the store agree with its log.
 
 Then only the recomputation can tell. Rows are recomputed in a thread here; worker processes take long to start.
 
@@ -115,7 +115,7 @@ def test_an_honest_store_is_equal_whole_and_by_cluster(system_of: SystemOf, vari
     assert (one.equal, one.rows) == (True, tuned(system).rows)
 
 
-def test_one_bit_of_a_prompt_is_told_and_other_clusters_stay_equal(system_of: SystemOf) -> None:
+def test_one_changed_bit_of_a_prompt_is_reported_and_other_clusters_stay_equal(system_of: SystemOf) -> None:
     system = system_of()
     entry = tuned(system)
     specialist = specialist_of(system, entry)
@@ -128,7 +128,7 @@ def test_one_bit_of_a_prompt_is_told_and_other_clusters_stay_equal(system_of: Sy
     assert verified(system, other).equal
 
 
-def test_a_prompt_that_was_tuned_on_rows_of_others_is_told(system_of: SystemOf) -> None:
+def test_a_prompt_that_was_tuned_on_rows_of_others_is_reported(system_of: SystemOf) -> None:
     system = system_of()
     entry = tuned(system)
     pipeline, kept = system.pipeline(), specialist_of(system, entry)
@@ -143,7 +143,7 @@ def test_a_prompt_that_was_tuned_on_rows_of_others_is_told(system_of: SystemOf) 
     assert verified(system).differing == (f"specialist/{entry.key}",)
 
 
-def test_a_prompt_that_still_knows_an_erased_row_is_told(system_of: SystemOf) -> None:
+def test_a_prompt_that_still_knows_an_erased_row_is_reported(system_of: SystemOf) -> None:
     system = system_of()
     entry = tuned(system)
     rows = rows_of(system, entry)
@@ -157,7 +157,7 @@ def test_a_prompt_that_still_knows_an_erased_row_is_told(system_of: SystemOf) ->
     assert verified(system).differing == (f"specialist/{entry.key}",)
 
 
-def test_rows_that_are_gone_from_the_row_file_alone_are_told(system_of: SystemOf) -> None:
+def test_rows_that_are_missing_only_from_the_row_file_are_reported(system_of: SystemOf) -> None:
     system = system_of()
     entry = tuned(system)
     rows = rows_of(system, entry)
@@ -166,7 +166,7 @@ def test_rows_that_are_gone_from_the_row_file_alone_are_told(system_of: SystemOf
 
 
 @pytest.mark.parametrize("column", ["features_NH", "anchors_N"])
-def test_columns_that_do_not_follow_from_the_images_are_told(system_of: SystemOf, column: str) -> None:
+def test_columns_that_do_not_follow_from_the_images_are_reported(system_of: SystemOf, column: str) -> None:
     system = system_of()
     entry = tuned(system)
     rows = rows_of(system, entry)
@@ -175,7 +175,7 @@ def test_columns_that_do_not_follow_from_the_images_are_told(system_of: SystemOf
 
 
 @pytest.mark.parametrize("head", ["shared", "pooled"])
-def test_a_row_that_stays_in_the_sums_alone_is_told(system_of: SystemOf, head: str) -> None:
+def test_a_row_that_stays_only_in_the_sums_is_reported(system_of: SystemOf, head: str) -> None:
     system = system_of()
     row = system.pipeline().rows(samples(500, 501))
     heads = heads_of(system)
@@ -185,7 +185,7 @@ def test_a_row_that_stays_in_the_sums_alone_is_told(system_of: SystemOf, head: s
     assert verified(system).differing == ("heads",)
 
 
-def test_a_head_that_does_not_follow_from_its_sums_is_told(system_of: SystemOf) -> None:
+def test_a_head_that_does_not_follow_from_its_sums_is_reported(system_of: SystemOf) -> None:
     system = system_of()
     heads = heads_of(system)
     changed = replace(heads.pooled_head, bias_C=with_flipped_bit(heads.pooled_head.bias_C))
@@ -194,13 +194,13 @@ def test_a_head_that_does_not_follow_from_its_sums_is_told(system_of: SystemOf) 
 
 
 @pytest.mark.parametrize("part", ["partition", "heads"])
-def test_a_leaf_of_something_else_is_told(system_of: SystemOf, part: str) -> None:
+def test_a_leaf_of_other_content_is_reported(system_of: SystemOf, part: str) -> None:
     system = system_of()
     commit_again(system, **{f"{part}_leaf": "0" * 64})
     assert verified(system).differing == (part,)
 
 
-def test_a_specialist_for_a_cluster_that_is_too_small_is_told(system_of: SystemOf) -> None:
+def test_a_specialist_for_a_cluster_that_is_too_small_is_reported(system_of: SystemOf) -> None:
     system = system_of()
     small = next(entry for entry in system.newest().clusters if entry.rows < 8)
     forge_specialist(system, small, system.pipeline().specialist(rows_of(system, small)))
@@ -208,7 +208,7 @@ def test_a_specialist_for_a_cluster_that_is_too_small_is_told(system_of: SystemO
     assert verified(system, small.key).differing == (f"specialist/{small.key}",)
 
 
-def test_clusters_that_await_a_tuning_are_named(system_of: SystemOf) -> None:
+def test_clusters_that_await_tuning_are_named(system_of: SystemOf) -> None:
     system = system_of(rows=0)
     system.ingest(samples(0, 90), tuned=False)
     found = verified(system)
@@ -237,7 +237,7 @@ def test_a_missing_row_file_is_an_error_that_names_it(system_of: SystemOf) -> No
         verified(system)
 
 
-def test_raw_bytes_that_flip_in_rows_heads_and_specialists_are_told(system_of: SystemOf) -> None:
+def test_raw_bytes_that_flip_in_rows_heads_and_specialists_are_reported(system_of: SystemOf) -> None:
     system = system_of()
     entry = tuned(system)
     assert entry.specialist_object is not None
@@ -266,7 +266,7 @@ def test_an_image_that_no_longer_decodes_is_told_with_its_file_and_row(system_of
         verified(system)
 
 
-def test_a_store_that_was_made_elsewhere_is_refused_and_says_how_it_differs(system_of: SystemOf) -> None:
+def test_a_store_that_was_created_elsewhere_is_refused_and_says_how_it_differs(system_of: SystemOf) -> None:
     system = system_of()
     value = json.loads(system.store.get(MANIFEST))
     value["fingerprint"]["torch"] = "1.0"
@@ -284,7 +284,7 @@ def test_a_store_without_a_commit_is_not_ready_whatever_else_its_log_holds(syste
         verified(system)
 
 
-def test_a_cluster_that_is_not_there_is_answered_with_some_that_are(system_of: SystemOf) -> None:
+def test_an_unknown_cluster_is_refused_and_existing_ones_are_named(system_of: SystemOf) -> None:
     system = system_of()
     with pytest.raises(ConfigError, match=rf"'nowhere'.*{system.newest().clusters[0].key}"):
         verified(system, "nowhere")

@@ -1,4 +1,4 @@
-"""The hash key and the signing key: where they lie, who may read them, what is refused."""
+"""The hash key and the signing key: where they are, who may read them, what is refused."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def test_a_hash_key_is_read_from_its_file(folder: Path) -> None:
     assert load_hash_key(folder).secret == bytes.fromhex((folder / "hash.key").read_text())
 
 
-def test_a_hash_key_in_the_environment_goes_before_the_file(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hash_key_in_the_environment_overrides_the_file(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(HASH_KEY_VARIABLE, SECRET.hex())
     assert load_hash_key(folder) == HashKey(SECRET)
 
@@ -124,7 +124,7 @@ def test_a_malformed_hash_key_in_the_environment_is_refused(
     assert SECRET.hex()[:16] not in str(caught.value)
 
 
-def test_missing_keys_are_named_with_the_command_that_makes_them(tmp_path: Path) -> None:
+def test_missing_keys_are_named_with_the_command_that_creates_them(tmp_path: Path) -> None:
     with pytest.raises(KeysError, match=r"hash\.key.*lmeraser keys init"):
         load_hash_key(tmp_path)
     with pytest.raises(KeysError, match=r"signing-key\.pem.*lmeraser keys init"):
@@ -147,7 +147,7 @@ def test_a_private_key_that_only_its_owner_may_read_is_taken(folder: Path, bits:
     load_signing_key(folder)
 
 
-def test_the_signing_key_fits_the_public_key_beside_it(folder: Path) -> None:
+def test_the_signing_key_fits_the_public_key_next_to_it(folder: Path) -> None:
     public = parse_public_pem((folder / "signing-key.pub.pem").read_bytes())
     public.verify(load_signing_key(folder).sign(b"receipt"), b"receipt")
 
@@ -158,7 +158,7 @@ def test_a_public_key_survives_pem(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("what", ["garbage", "empty", "another curve", "encrypted", "public"])
-def test_what_is_no_ed25519_private_key_is_refused(folder: Path, what: str) -> None:
+def test_anything_but_an_ed25519_private_key_is_refused(folder: Path, what: str) -> None:
     ours = load_signing_key(folder)
     data = {
         "garbage": b"not a key",
@@ -175,7 +175,7 @@ def test_what_is_no_ed25519_private_key_is_refused(folder: Path, what: str) -> N
 
 
 @pytest.mark.parametrize("what", ["garbage", "empty", "another curve", "private"])
-def test_what_is_no_ed25519_public_key_is_refused(folder: Path, what: str) -> None:
+def test_anything_but_an_ed25519_public_key_is_refused(folder: Path, what: str) -> None:
     pem = {
         "garbage": b"not a key",
         "empty": b"",
@@ -196,7 +196,7 @@ def test_secrets_are_never_in_a_repr(folder: Path) -> None:
     assert not re.search("PRIVATE KEY", repr(load_signing_key(folder)))
 
 
-def test_a_keyed_hash_hangs_on_every_part_and_on_where_parts_end() -> None:
+def test_a_keyed_hash_depends_on_every_part_and_on_where_parts_end() -> None:
     key = HashKey(SECRET)
     hashes = [key.of(*parts) for parts in (("ab",), ("a", "b"), ("b", "a"), ("a",), ("a", ""), (), (1,), ("1",))]
     assert len(set(hashes)) == len(hashes)

@@ -66,7 +66,7 @@ def test_what_is_appended_is_read_by_another(store: Store) -> None:
     ]
 
 
-def test_every_record_carries_the_sha256_of_the_one_before(store: Store) -> None:
+def test_every_record_contains_the_sha256_of_the_previous_one(store: Store) -> None:
     filled(store, 4)
     data = [store.get(object_name(number)) for number in range(1, 5)]
     previous = [json.loads(each)["previous"] for each in data]
@@ -102,7 +102,7 @@ def test_one_record_is_found_by_its_number(store: Store) -> None:
 
 
 @pytest.mark.parametrize("number", [0, 4, -1])
-def test_a_record_that_is_not_there_is_named(store: Store, number: int) -> None:
+def test_a_missing_record_is_named(store: Store, number: int) -> None:
     log = filled(store, 3)
     with pytest.raises(LogError, match=f"no record {number}"):
         log.record(number)
@@ -203,7 +203,7 @@ def test_a_record_that_cannot_be_read_is_named(store: Store, data: bytes) -> Non
 
 
 @both
-def test_a_strange_object_among_the_records_is_named(store: Store) -> None:
+def test_a_foreign_object_among_the_records_is_named(store: Store) -> None:
     filled(store, 2)
     store.put("log/0000000001.json.old", b"{}")
     with pytest.raises(LogError, match=r"found log/0000000001\.json\.old"):
@@ -211,7 +211,7 @@ def test_a_strange_object_among_the_records_is_named(store: Store) -> None:
 
 
 @both
-def test_of_two_that_append_at_one_position_the_second_loses(store: Store) -> None:
+def test_of_two_appends_at_one_position_the_second_loses(store: Store) -> None:
     one, other = filled(store, 1), Log(store)
     other.advance()
     won = one.append("request", 1, {"by": "one"})
@@ -221,7 +221,7 @@ def test_of_two_that_append_at_one_position_the_second_loses(store: Store) -> No
 
 
 @both
-def test_the_loser_goes_on_after_it_has_read_what_the_winner_wrote(store: Store) -> None:
+def test_the_loser_continues_after_it_has_read_what_the_winner_wrote(store: Store) -> None:
     one, other = Log(store), Log(store)
     won = one.append("request", 1, {"by": "one"})
     with pytest.raises(LostRaceError):
@@ -233,7 +233,7 @@ def test_the_loser_goes_on_after_it_has_read_what_the_winner_wrote(store: Store)
 
 
 @both
-def test_what_many_append_at_once_forms_one_chain_with_nothing_lost(store: Store) -> None:
+def test_concurrent_appends_form_one_chain_and_none_is_lost(store: Store) -> None:
     writers, each = 4, 6
     together = Barrier(writers)
 

@@ -17,7 +17,7 @@ from lmeraser.store import LocalStore, open_store
 SystemOf = Callable[..., System]
 
 
-def test_a_store_keeps_the_lease_that_it_was_made_with(system_of: SystemOf, tmp_path: Path) -> None:
+def test_a_store_keeps_the_lease_that_it_was_created_with(system_of: SystemOf, tmp_path: Path) -> None:
     config = system_of("minute", 0).manifest.config
     store = LocalStore(tmp_path / "other")
     create_manifest(store, config, {}, {}, {}, lease_s=3.0)
@@ -34,7 +34,7 @@ def test_a_bucket_gets_a_longer_lease_than_a_folder(system_of: SystemOf, tmp_pat
     assert default_lease_s(open_store("s3://bucket/store?endpoint=http://localhost:1")) == 2.0
 
 
-def test_a_store_without_a_lease_that_can_be_kept_is_refused(system_of: SystemOf) -> None:
+def test_a_store_without_a_valid_lease_is_refused(system_of: SystemOf) -> None:
     store = system_of("minute", 0).store
     value = json.loads(store.get(MANIFEST))
     for lease_s in (0, -1, "long", float("nan"), float("inf"), None):

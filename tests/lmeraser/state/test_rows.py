@@ -122,7 +122,7 @@ def test_the_order_of_arrival_does_not_matter(rows: list[Row], data: st.DataObje
     assert together.digest() == RowTable.concatenate([table(rows)], WIDTH).digest()
 
 
-def test_nothing_put_together_is_an_empty_table_of_the_given_width() -> None:
+def test_no_tables_concatenate_to_an_empty_table_of_the_given_width() -> None:
     for parts in ([], [table([]), table([])]):
         empty = RowTable.concatenate(parts, 9)
         assert len(empty) == 0
@@ -138,14 +138,14 @@ def test_tables_may_come_from_a_generator() -> None:
 
 @unhurried
 @given(ROWS, st.data())
-def test_where_keeps_the_rows_of_the_mask_in_their_order(rows: list[Row], data: st.DataObject) -> None:
+def test_where_keeps_the_selected_rows_in_their_order(rows: list[Row], data: st.DataObject) -> None:
     keep = data.draw(st.lists(st.booleans(), min_size=len(rows), max_size=len(rows)))
     kept = table(rows).where(np.array(keep, bool))
     assert rows_of(kept) == [row for row, wanted in zip(rows, keep, strict=True) if wanted]
     assert kept.features_NH.shape[1] == WIDTH
 
 
-def test_rows_that_were_taken_out_and_put_back_give_the_same_digest() -> None:
+def test_rows_that_were_removed_and_added_again_give_the_same_digest() -> None:
     original = table(some_rows())
     mask = np.array([True, False, True, True, False, False, True])
     parts = [original.where(~mask), original.where(mask)]
@@ -153,7 +153,7 @@ def test_rows_that_were_taken_out_and_put_back_give_the_same_digest() -> None:
     assert RowTable.concatenate(parts, WIDTH).digest() == original.digest()
 
 
-def test_a_digest_hangs_on_every_column_of_every_row() -> None:
+def test_a_digest_depends_on_every_column_of_every_row() -> None:
     original = table(some_rows(4))
     changed = [original, original.where(np.array([True, True, True, False]))]
     for place in range(4):
@@ -177,12 +177,12 @@ def test_a_digest_hangs_on_every_column_of_every_row() -> None:
     assert len(set(digests)) == len(digests) == 26
 
 
-def test_a_row_of_nobody_has_another_digest_than_one_of_somebody_with_an_empty_or_telling_name() -> None:
+def test_a_row_without_a_subject_has_another_digest_than_one_with_an_empty_or_misleading_subject() -> None:
     digests = {table([("s", person, 0, b"", 0, (0,) * 5)]).digest() for person in (None, "", "s", "None", "null")}
     assert len(digests) == 5
 
 
-def test_a_digest_hangs_on_which_row_has_which_image() -> None:
+def test_a_digest_depends_on_which_row_has_which_image() -> None:
     original = table(some_rows(3))
     swapped = replace(original, images=original.images[::-1])
     # The same bytes one after the other, cut elsewhere.
@@ -191,14 +191,14 @@ def test_a_digest_hangs_on_which_row_has_which_image() -> None:
     assert len({original.digest(), swapped.digest(), shifted.digest()}) == 3
 
 
-def test_a_digest_does_not_hang_on_the_byte_order_in_memory() -> None:
+def test_a_digest_does_not_depend_on_the_byte_order_in_memory() -> None:
     original = table(some_rows())
     big = replace(original, features_NH=original.features_NH.astype(">i2"), labels_N=original.labels_N.astype(">i8"))
     assert big.digest() == original.digest()
 
 
 @pytest.mark.parametrize("length", [0, 1, 3, 4, 8, 100, -1, -4, -8, -100])
-def test_a_file_that_was_cut_is_refused_and_named(length: int) -> None:
+def test_a_truncated_file_is_refused_and_named(length: int) -> None:
     data = table(some_rows()).to_parquet()
     with pytest.raises(ObjectCorruptError, match="rows/ab/cd"):
         RowTable.from_parquet(data[:length], "rows/ab/cd")
@@ -249,7 +249,7 @@ def test_a_flipped_bit_gives_no_file_or_a_table_of_the_right_types() -> None:
     assert found == {"refused", "equal", "another digest"}
 
 
-def test_what_a_traceback_quotes_holds_no_row() -> None:
+def test_a_traceback_quotes_no_row() -> None:
     rows = [("secret-sample", "secret-subject", 1, b"secret-image", 2, (1, 2, 3, 4, 5))]
     for shown in (repr(table(rows)), repr(Sample("secret-sample", "secret-subject", 1, b"secret-image"))):
         assert "secret" not in shown

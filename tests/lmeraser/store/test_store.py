@@ -45,7 +45,7 @@ def test_a_second_put_replaces_the_object(store: Store) -> None:
     assert store.names() == ["a"]
 
 
-def test_an_object_that_is_not_there_is_named(store: Store) -> None:
+def test_a_missing_object_is_named(store: Store) -> None:
     for name in ("a", "rows/a"):
         with pytest.raises(ObjectMissingError, match=f"no object {name}"):
             store.get(name)
@@ -57,12 +57,12 @@ def test_an_object_that_is_not_there_is_named(store: Store) -> None:
     assert not store.exists("rows/b/c")
 
 
-def test_put_if_absent_writes_what_is_not_there(store: Store) -> None:
+def test_put_if_absent_writes_a_new_object(store: Store) -> None:
     store.put_if_absent("log/1", b"one")
     assert store.get("log/1") == b"one"
 
 
-def test_put_if_absent_leaves_what_is_there(store: Store) -> None:
+def test_put_if_absent_keeps_an_existing_object(store: Store) -> None:
     store.put("log/1", b"one")
     for data in (b"other", b"one", b""):
         with pytest.raises(LostRaceError, match="log/1"):
@@ -77,7 +77,7 @@ def test_put_if_absent_may_write_a_purged_name_again(store: Store) -> None:
     assert store.get("log/1") == b"two"
 
 
-def test_of_many_that_put_if_absent_at_once_exactly_one_wins(store: Store) -> None:
+def test_of_many_concurrent_put_if_absent_exactly_one_wins(store: Store) -> None:
     writers, rounds = 8, 12
     together = Barrier(writers)
 
@@ -129,7 +129,7 @@ def test_names_are_those_that_start_with_the_prefix_in_order(store: Store) -> No
         assert store.names(prefix) == sorted(name for name in names if name.startswith(prefix))
 
 
-def test_purging_what_is_not_there_does_nothing(store: Store) -> None:
+def test_purging_a_missing_object_does_nothing(store: Store) -> None:
     store.put("rows/a", b"")
     store.purge("rows/b", unfenced)
     store.purge("nowhere/b", unfenced)
@@ -146,7 +146,7 @@ def test_purging_unfinished_writes_leaves_every_object(store: Store) -> None:
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "/a", "a/", "a//b", "a/../b", "./a"])
-def test_a_name_that_is_no_relative_path_is_refused(store: Store, name: str) -> None:
+def test_a_name_that_is_not_a_relative_path_is_refused(store: Store, name: str) -> None:
     calls = (store.get, store.exists, lambda name: store.purge(name, unfenced), lambda name: store.put(name, b"x"))
     for call in calls:
         with pytest.raises(StoreError, match="is not an object name") as caught:
@@ -154,7 +154,7 @@ def test_a_name_that_is_no_relative_path_is_refused(store: Store, name: str) -> 
         assert repr(name) in str(caught.value)
 
 
-def test_purging_below_a_prefix_leaves_what_is_to_be_kept_and_all_else(store: Store) -> None:
+def test_purging_below_a_prefix_removes_only_what_is_not_kept(store: Store) -> None:
     for name in ("rows/a/1", "rows/a/2", "rows/b/1", "rows-old/1", "log/1"):
         store.put(name, name.encode())
         store.put(name, b"again")
@@ -173,19 +173,19 @@ def test_purging_a_name_leaves_names_that_begin_with_it(store: Store) -> None:
     assert store.names() == ["log/1.old", "log/10"]
 
 
-def test_all_that_is_kept_is_shown_with_its_bytes(store: Store) -> None:
+def test_everything_that_is_kept_is_listed_with_its_bytes(store: Store) -> None:
     store.put("rows/a", b"first")
     store.put("log/1", b"second")
     assert sorted(data for _, data in store.kept() if data is not None) == [b"first", b"second"]
     assert all(any(name in where for where, _ in store.kept()) for name in store.names())
 
 
-def test_a_place_that_allows_everything_passes_the_check_and_holds_nothing_of_it(store: Store) -> None:
+def test_the_check_passes_where_everything_is_allowed_and_leaves_nothing_behind(store: Store) -> None:
     store.check()
     assert list(store.kept()) == []
 
 
-def test_stores_beside_each_other_do_not_see_each_other(new_store: Callable[[str], Store]) -> None:
+def test_stores_next_to_each_other_do_not_see_each_other(new_store: Callable[[str], Store]) -> None:
     one, other = new_store("a"), new_store("ab")
     one.put("rows/1", b"one")
     other.put("rows/1", b"other")
