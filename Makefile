@@ -6,6 +6,7 @@ STAMP := $(VENV)/.installed
 WORKDIR ?= demo-work
 BENCH ?= bench-work
 DATA ?= ../shared/data
+QUICK = --out $(BENCH) --docs $(BENCH)/docs
 SBOM ?= build/sbom
 # Hashes of all files of a release, for every platform and Python that pyproject.toml allows.
 LOCK := $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
@@ -22,6 +23,7 @@ check: $(STAMP)  ## Lint, strict types, unit tests.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/mypy tests/support/*.py
 	$(BIN)/pytest -m "not ray and not slow" -n auto
 
 test: check  ## Everything: check, then the slow tests side by side, then those that start Ray, two files at a time.
@@ -37,17 +39,17 @@ faults: $(STAMP)  ## Crashes, failing disks and thousands of histories; writes d
 	OMP_NUM_THREADS=1 $(BIN)/python tests/faults/outages.py --replicas 1 2 --out docs/evidence/outages.md
 	LMERASER_EXAMPLES=3000 $(BIN)/pytest tests/actors/test_exactness.py --timeout=3600
 
-bench: $(STAMP)  ## Ours against the others; writes docs/benchmarks. Takes hours; what is in $(BENCH) is not run again.
-	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/growth.py --data $(DATA) --out $(BENCH)
-	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/frontier.py --data $(DATA) --out $(BENCH) --settings gtsrb
-	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/influence.py --data $(DATA) --out $(BENCH)
-	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/after_deletions.py --data $(DATA) --out $(BENCH)
+bench: $(STAMP)  ## Ours against the other methods; writes docs/benchmarks. Takes hours; results in $(BENCH) are not made again.
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.bench_scaling --data $(DATA) --out $(BENCH)
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.bench_frontier --data $(DATA) --out $(BENCH) --more-options gtsrb
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.bench_time_to_erased --data $(DATA) --out $(BENCH)
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.bench_after_deletions --data $(DATA) --out $(BENCH)
 
-bench-quick: $(STAMP)  ## The same on bundled digits alone, one seed; writes $(BENCH)/docs.
-	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/growth.py --arena digits --most 50000 --out $(BENCH) --docs $(BENCH)/docs
-	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/frontier.py --arena digits --seeds 1 --out $(BENCH) --docs $(BENCH)/docs
-	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/influence.py --arena digits --deletions 3 --out $(BENCH) --docs $(BENCH)/docs
-	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/after_deletions.py --arena digits --seeds 1 --shares 0 25 --out $(BENCH) --docs $(BENCH)/docs
+bench-quick: $(STAMP)  ## The same on the bundled digits alone, one seed; writes $(BENCH)/docs.
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.bench_scaling --setting digits --max-rows 50000 $(QUICK)
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.bench_frontier --setting digits --seeds 1 $(QUICK)
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.bench_time_to_erased --setting digits --deletions 3 $(QUICK)
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.bench_after_deletions --setting digits --seeds 1 --shares 0 25 $(QUICK)
 
 openapi: $(STAMP)  ## Write docs/openapi.json anew.
 	LMERASER_WRITE_OPENAPI=1 $(BIN)/pytest tests/serving/test_openapi.py

@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 from command_line import Ran, Run
-from s3_server import CREDENTIALS, S3Server, s3_server
 from small_system import System, build_system
 
+from benchmarks.lib.s3_server import CREDENTIALS, S3Server, s3_server
 from lmeraser.store import LocalStore, Store, open_store
 
 DATA = Path(os.environ.get("LMERASER_DATA", Path(__file__).parent.parent.parent / "shared" / "data"))

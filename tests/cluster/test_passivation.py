@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 import ray
-from meanwhile import meanwhile
 from named_actors import end_actors
 from processes import named
 from small_system import System, samples
 from until import until
 
 from actors.remote.placement import StoreRef
+from benchmarks.lib.background import meanwhile
 from cluster.runtime import coordinator_of
 from lmeraser.config import OwnersConfig
 from lmeraser.data import Sample

@@ -14,12 +14,12 @@ from typing import Any
 import httpx2
 import pytest
 import ray
-from meanwhile import meanwhile
 from named_actors import end_actors
 from processes import named
 from small_system import System, picture, samples
 
 from actors.remote.placement import StoreRef
+from benchmarks.lib.background import meanwhile
 from cluster.rollout import roll
 from cluster.runtime import coordinator_of, free_port
 from cluster.service import start_service, stop_service

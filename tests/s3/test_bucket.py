@@ -18,8 +18,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from s3_server import CREDENTIALS, S3Server, s3_server
 
+from benchmarks.lib.s3_server import CREDENTIALS, S3Server, s3_server
 from lmeraser.errors import LostRaceError, ObjectMissingError, StoreError
 from lmeraser.store import Store, open_store, unfenced
 from lmeraser.store.location import S3Location, with_endpoint

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from s3_proxy import HALF, LOST, S3Proxy, s3_proxy
-from s3_server import S3Server
 
+from benchmarks.lib.s3_proxy import HALF, LOST, S3Proxy, s3_proxy
+from benchmarks.lib.s3_server import S3Server
 from lmeraser.errors import LostRaceError, ObjectMissingError, StoreError
 from lmeraser.state.log import Log
 from lmeraser.store import Store, open_store, unfenced

@@ -12,11 +12,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from s3_proxy import S3Proxy, s3_proxy
-from s3_server import S3Server
 from small_system import System, picture
 from until import until
 
+from benchmarks.lib.s3_proxy import S3Proxy, s3_proxy
+from benchmarks.lib.s3_server import S3Server
 from lmeraser.config import ServingConfig
 from lmeraser.errors import NotReadyError
 from lmeraser.state.layout import record_object

@@ -10,12 +10,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from command_line import Run
-from s3_server import S3Server
 from small_system import LABELS, System, finish, picture, samples
 from until import until
 
 from actors.remote.names import NAMESPACE
 from actors.remote.placement import StoreRef
+from benchmarks.lib.s3_server import S3Server
 from cluster.cli.options import read_config
 from cluster.pretrain import pretrain
 from cluster.runtime import coordinator_of, free_port

@@ -16,13 +16,13 @@ from pathlib import Path
 
 import httpx2
 import pytest
-from s3_proxy import s3_proxy
-from s3_server import S3Server
 from small_system import System, picture
 from until import until
 
 from actors.coordinator import Coordinator
 from actors.owners import InProcessOwners
+from benchmarks.lib.s3_proxy import s3_proxy
+from benchmarks.lib.s3_server import S3Server
 from cluster.runtime import free_port
 from lmeraser.deletion import DeletionRequest
 from lmeraser.state.keys import load_signing_key

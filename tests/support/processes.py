@@ -5,23 +5,14 @@ from __future__ import annotations
 import ipaddress
 import os
 import signal
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
 import psutil
 
+from benchmarks.lib.process_memory import descendants
 
-def descendants(pid: int) -> Iterator[int]:
-    """All processes below one, from /proc."""
-    for folder in Path("/proc").iterdir():
-        try:
-            parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1]) if folder.name.isdigit() else -1
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-        if parent == pid:
-            yield from descendants(int(folder.name))
-            yield int(folder.name)
+__all__ = ["descendants", "kill", "listening_beyond_loopback", "named"]
 
 
 def named(prefix: str) -> list[int]:

@@ -7,6 +7,7 @@ import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import timm
@@ -35,7 +36,7 @@ from lmeraser.state.public_fit import build_public
 from lmeraser.store import LocalStore, Store
 
 # "cuda" has every test that builds such a system run on a GPU.
-DEVICE = os.environ.get("LMERASER_DEVICE", "cpu")
+DEVICE: Literal["cpu", "cuda"] = "cuda" if os.environ.get("LMERASER_DEVICE") == "cuda" else "cpu"
 LABELS = ("red", "green", "blue")
 SIDE = 32
 VIT = BackboneConfig("vit_tiny_patch16_224", "trained", SIDE, {"embed_dim": 32, "depth": 4, "num_heads": 2}, DEVICE)
@@ -151,7 +152,8 @@ class System:
 def build_system(folder: Path, variant: str, rows: int) -> System:
     backbone, prompt = VARIANTS[variant]
     torch.manual_seed(0)
-    model = timm.create_model(backbone.name, num_classes=0, **backbone.model_args)
+    options: dict[str, Any] = dict(backbone.model_args)
+    model: Any = timm.create_model(backbone.name, num_classes=0, **options)
     if variant != "conv":
         model.set_input_size(img_size=(backbone.image_px, backbone.image_px))
     config = StateConfig(

@@ -1,4 +1,4 @@
-"""One look for all figures: a colour for each method, SVG whose bytes follow from the numbers alone."""
+"""One look for all figures: a colour for each method, and SVG files whose bytes depend on the numbers alone."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy import stats
 
-DOCS = Path(__file__).parent.parent / "docs" / "benchmarks"
+from benchmarks.lib.settings import ROOT
+
+DOCS = ROOT / "docs" / "benchmarks"
 COLOURS = {
     "retrain": "#555555",
     "sisa": "#d08020",
@@ -29,24 +31,24 @@ NAMES = {
     "retrain": "retrain",
     "sisa": "SISA",
     "published": "LMEraser as published",
-    "ridge": "ridge only",
+    "ridge": "shared head only",
     "sampled": "one prompt from a sample",
     "ours": "ours",
 }
 
 
-def axes(columns: int, width: float = 4.2, height: float = 3.6) -> tuple[Figure, list[Axes]]:
-    """A figure with some plots side by side."""
+def plots_in_a_row(columns: int, width: float = 4.2, height: float = 3.6) -> tuple[Figure, list[Axes]]:
+    """A figure with some plots next to each other; width and height of each in inches."""
     plt.rcParams.update({"svg.hashsalt": "lmeraser", "font.size": 9, "axes.grid": True, "grid.alpha": 0.3})
-    drawn, found = plt.subplots(1, columns, figsize=(width * columns, height), squeeze=False, layout="constrained")
-    return drawn, list(found[0])
+    figure, rows = plt.subplots(1, columns, figsize=(width * columns, height), squeeze=False, layout="constrained")
+    return figure, list(rows[0])
 
 
-def save(drawn: Figure, numbers: dict[str, Any], name: str, folder: Path = DOCS) -> None:
-    """The figure as SVG, and its numbers as JSON beside it."""
+def save(figure: Figure, numbers: dict[str, Any], name: str, folder: Path = DOCS) -> None:
+    """Write the figure as SVG and its numbers as JSON."""
     folder.mkdir(parents=True, exist_ok=True)
-    drawn.savefig(folder / f"{name}.svg", metadata={"Date": None})
-    plt.close(drawn)
+    figure.savefig(folder / f"{name}.svg", metadata={"Date": None})
+    plt.close(figure)
     (folder / f"{name}.json").write_text(json.dumps(numbers, indent=1) + "\n")
 
 

@@ -1,11 +1,11 @@
 """How much memory does an ingest take, in all processes together, and how long do anchors and dendrogram take?
 
-    python benchmarks/ingest.py --data ../shared/data --out /tmp/ingest memory
-    python benchmarks/ingest.py anchors
+    python -m benchmarks.bench_ingest --data ../shared/data --out /tmp/ingest memory
+    python -m benchmarks.bench_ingest anchors
 
 ``memory`` runs ``lmeraser ingest`` on CIFAR-10 in a Ray of its own, and adds up every half second the proportional set
 size of the command and of all processes below it (/proc/PID/smaps_rollup, Linux). ``anchors`` fits the partition to
-random features of the width of DeiT-Tiny: k-means takes a fixed number of sweeps, so its time does not hang on them.
+random features of the width of DeiT-Tiny: k-means takes a fixed number of sweeps, so its time does not depend on them.
 """
 
 from __future__ import annotations
@@ -19,45 +19,43 @@ import sys
 import threading
 import time
 from collections import defaultdict
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import yaml
-from memory import MIB, by_kind
 
-# The script serving.py beside this one would hide the package of the same name.
-sys.path.remove(str(Path(__file__).parent))
-sys.path.append(str(Path(__file__).parent.parent / "tests" / "support"))
-
-from processes import descendants
-
+from benchmarks.lib.harness import machine
+from benchmarks.lib.process_memory import MIB, bytes_by_kind, descendants
 from lmeraser.learning.numerics import deterministic
 from lmeraser.learning.partition import AnchorIndex, Dendrogram, fit_anchors
 
 _SAMPLE_S = 0.5
+# Width of DeiT-Tiny.
+_FEATURES = 192
 
 
 def main() -> None:
     """Print one JSON object."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("memory", "anchors"))
+    parser.add_argument("figure", choices=("memory", "anchors"))
     parser.add_argument("--data", type=Path, help="folder with private/, public/ and weights/")
-    parser.add_argument("--out", type=Path, help="folder for the store; made anew")
+    parser.add_argument("--out", type=Path, help="folder for the store; replaced if it exists")
     parser.add_argument("--rows", type=int, default=50_000)
     parser.add_argument("--image-px", type=int, default=32)
     parser.add_argument("--max-cluster-rows", type=int, default=300)
     parser.add_argument("--anchors", type=int, default=4096)
     parser.add_argument("--public-rows", type=int, default=100_000)
     arguments = parser.parse_args()
-    figure = memory(arguments) if arguments.what == "memory" else anchors(arguments.public_rows, arguments.anchors)
-    machine = {"cores": os.cpu_count(), "load": round(os.getloadavg()[0], 1), "date": datetime.now().date().isoformat()}
-    print(json.dumps({**figure, **machine}))
+    if arguments.figure == "memory":
+        figure = peak_of_an_ingest(arguments)
+    else:
+        figure = seconds_of_anchors(arguments.public_rows, arguments.anchors)
+    print(json.dumps({**figure, **machine()}))
 
 
-def memory(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Peak memory of an ingest, and of what it consists at the peak."""
+def peak_of_an_ingest(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Peak memory of an ingest, and its parts at the peak."""
     out: Path = arguments.out
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
@@ -81,20 +79,18 @@ def memory(arguments: argparse.Namespace) -> dict[str, Any]:
     environment = {**os.environ, "RAY_ADDRESS": "local", "LMERASER_KEYS": str(out / "keys")}
     command = [sys.executable, "-m", "cluster.cli"]
     subprocess.run([*command, "keys", "init"], env=environment, check=True, stdout=subprocess.DEVNULL)
-    arguments_of_ingest = ["ingest", "--config", str(out / "config.yaml"), "--json"]
-    with subprocess.Popen(
-        [*command, *arguments_of_ingest], env=environment, stdout=subprocess.PIPE, text=True
-    ) as ingest:
+    ingest_command = [*command, "ingest", "--config", str(out / "config.yaml"), "--json"]
+    with subprocess.Popen(ingest_command, env=environment, stdout=subprocess.PIPE, text=True) as ingest:
         peak = Peak(ingest.pid)
-        told, _ = ingest.communicate()
+        output, _ = ingest.communicate()
     if ingest.returncode:
         sys.exit(ingest.returncode)
-    shown = {name: value for name, value in vars(arguments).items() if name in ("rows", "image_px", "max_cluster_rows")}
-    return {**shown, **json.loads(told), **peak.told()}
+    options = {name: getattr(arguments, name) for name in ("rows", "image_px", "max_cluster_rows")}
+    return {**options, **json.loads(output), **peak.figures()}
 
 
 class Peak:
-    """Watches a process and all below it until it ends."""
+    """Samples the memory of a process and its descendants until it ends."""
 
     def __init__(self, pid: int) -> None:
         self._pid = pid
@@ -103,8 +99,8 @@ class Peak:
         self._thread = threading.Thread(target=self._watch, daemon=True)
         self._thread.start()
 
-    def told(self) -> dict[str, Any]:
-        """The peak in MiB: in all, by kind of process (their number and sum), and of the largest process of a kind."""
+    def figures(self) -> dict[str, Any]:
+        """The peak in MiB: in total, by kind of process (number and sum), and of the largest process of each kind."""
         self._thread.join()
         return {
             "peak_mib": sum(map(sum, self._peak.values())) // MIB,
@@ -114,20 +110,20 @@ class Peak:
 
     def _watch(self) -> None:
         while Path(f"/proc/{self._pid}/smaps_rollup").exists():
-            found = by_kind(descendants(self._pid))
-            found["command"] = [size for sizes in by_kind([self._pid]).values() for size in sizes]
-            if not any(found.values()):
+            sample = bytes_by_kind(descendants(self._pid))
+            sample["command"] = [size for sizes in bytes_by_kind([self._pid]).values() for size in sizes]
+            if not any(sample.values()):
                 return
-            for kind, sizes in found.items():
+            for kind, sizes in sample.items():
                 self._largest[kind] = max(self._largest[kind], *sizes, 0)
-            if sum(map(sum, found.values())) > sum(map(sum, self._peak.values())):
-                self._peak = found
+            if sum(map(sum, sample.values())) > sum(map(sum, self._peak.values())):
+                self._peak = sample
             time.sleep(_SAMPLE_S)
 
 
-def anchors(rows: int, count: int) -> dict[str, Any]:
+def seconds_of_anchors(rows: int, count: int) -> dict[str, Any]:
     """Seconds of k-means, of Ward linkage, and of finding the nearest anchors."""
-    features_NR = np.random.Generator(np.random.PCG64(0)).standard_normal((rows, 192)).astype(np.float32)
+    features_NR = np.random.Generator(np.random.PCG64(0)).standard_normal((rows, _FEATURES)).astype(np.float32)
     seconds: dict[str, float] = {}
     with deterministic():
         begun = time.perf_counter()
@@ -139,8 +135,8 @@ def anchors(rows: int, count: int) -> dict[str, Any]:
         begun = time.perf_counter()
         AnchorIndex(anchors_AR).nearest(features_NR)
         seconds["nearest"] = time.perf_counter() - begun
-    told = {name: round(value, 1) for name, value in seconds.items()}
-    return {"public_rows": rows, "anchors": count, "features": 192, **told}
+    rounded = {name: round(value, 1) for name, value in seconds.items()}
+    return {"public_rows": rows, "anchors": count, "features": _FEATURES, **rounded}
 
 
 if __name__ == "__main__":

@@ -12,32 +12,32 @@ from typing import Any
 from urllib.parse import urlsplit
 
 LOST, HALF = "lost", "half"
-# What is done to a request: None (nothing), an answer (status, and the code of an error or a body), LOST (it is done,
-# but its answer is not sent), HALF (half of the answer's body is), or the name of a header that is left out on the way.
+# What happens to a request: None (nothing), an answer (status, and the code of an error or a body), LOST (it is carried
+# out, but its answer is not sent), HALF (half of the answer's body is sent), or the name of a header that is dropped.
 Fault = tuple[int, str] | str | None
 
 
 @dataclass
 class S3Proxy:
-    """Its address, the faults that are to come, and the requests that went through."""
+    """Its address, the fault of the requests to come, and the requests so far."""
 
     endpoint: str
-    fault: Callable[[str, str], Fault] = lambda _pipeline, _path: None
+    fault: Callable[[str, str], Fault] = lambda _method, _path: None
     requests: list[str] = field(default_factory=list)
 
     def once(self, method: str, part: str, fault: Fault) -> None:
         """Do this to the first request of this method whose path holds the part, and nothing to others."""
-        left = [fault]
-        self.fault = lambda asked, path: left.pop() if left and asked == method and part in path else None
+        waiting = [fault]
+        self.fault = lambda used, path: waiting.pop() if waiting and used == method and part in path else None
 
     def always(self, method: str, part: str, fault: Fault) -> None:
         """Do this to every request of this method whose path holds the part."""
-        self.fault = lambda asked, path: fault if asked == method and part in path else None
+        self.fault = lambda used, path: fault if used == method and part in path else None
 
 
 @contextmanager
 def s3_proxy(server: str) -> Iterator[S3Proxy]:
-    """A proxy before the server at this address."""
+    """A proxy in front of the server at this address."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -51,8 +51,8 @@ def s3_proxy(server: str) -> Iterator[S3Proxy]:
             fault = proxy.fault(self.command, self.path)
             if isinstance(fault, tuple):
                 status, code = fault
-                told = code if code.startswith("<") else f"<Error><Code>{code}</Code><Message>told so</Message></Error>"
-                self._answer(status, [], told.encode())
+                error = f"<Error><Code>{code}</Code><Message>injected</Message></Error>"
+                self._answer(status, [], (code if code.startswith("<") else error).encode())
                 return
             headers = {name: value for name, value in self.headers.items() if name.lower() not in (fault, "expect")}
             upstream = http.client.HTTPConnection(urlsplit(server).netloc, timeout=30)

@@ -1,19 +1,21 @@
 """What do projection, rounding and clipping cost the shared head in accuracy on real images?
 
-The same ridge regression on the same DeiT-Tiny features: all as they are (standardised by public figures), after
-the public projection to ``head_dim``, and after rounding to 1/256 and clipping to ±8 as the exact sums need it.
+The same shared head on the same DeiT-Tiny features: all of them (standardised by public figures), after the public
+projection to ``head_dim``, and after rounding to 1/256 and clipping to ±8, which the exact sums need.
 
-    python benchmarks/head_numerics.py --data ../shared/data
+    python -m benchmarks.bench_head_numerics --data ../shared/data
+
+Legend: N rows, F raw head features, H head features.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from pathlib import Path
 
 import numpy as np
 
+from benchmarks.lib.settings import ROOT
 from lmeraser.config import SourceConfig, load_config
 from lmeraser.data import decode_image, open_source
 from lmeraser.learning.backbone import Backbone
@@ -23,7 +25,6 @@ from lmeraser.learning.numerics import GRID, LIMIT, deterministic
 from lmeraser.state.pipeline import extract
 from lmeraser.state.pipeline_loading import open_routed
 
-EXAMPLES = Path(__file__).parent.parent / "examples"
 PUBLIC_ROWS, TEST_ROWS, HEAD_DIM, BATCH = 4000, 1000, 1024, 32
 
 
@@ -33,7 +34,7 @@ def main() -> None:
     parser.add_argument("--data", required=True)
     arguments = parser.parse_args()
     for example in ("gtsrb", "cifar10"):
-        config = load_config(EXAMPLES / f"{example}.yaml", {"data": arguments.data})
+        config = load_config(ROOT / "examples" / f"{example}.yaml", {"data": arguments.data})
         assert config.test is not None
         labels = open_source(config.private).labels
         backbone = open_routed(config.state(labels), config.backbone, None)
@@ -43,7 +44,7 @@ def main() -> None:
         whole = FeatureMap.fit(public_NF, public_NF.shape[1])
         projected = FeatureMap.fit(public_NF, HEAD_DIM)
         values_NH = unrounded(projected, train_NF)
-        found = {
+        figure = {
             "example": example,
             "rows": len(train_N),
             "test_rows": len(test_N),
@@ -55,7 +56,7 @@ def main() -> None:
             ),
             "clipped share": float((np.abs(values_NH) > LIMIT * GRID).mean()),
         }
-        print(json.dumps(found), flush=True)
+        print(json.dumps(figure), flush=True)
 
 
 def features(backbone: Backbone, source: SourceConfig, rows: int) -> tuple[np.ndarray, np.ndarray]:
@@ -68,11 +69,12 @@ def features(backbone: Backbone, source: SourceConfig, rows: int) -> tuple[np.nd
 
 def unrounded(feature_map: FeatureMap, head_NF: np.ndarray) -> np.ndarray:
     """The map without rounding and clipping, in units of the grid."""
-    return (head_NF.astype(np.float64) - feature_map.mean_F) @ feature_map.projection_FH * GRID
+    values_NH: np.ndarray = (head_NF.astype(np.float64) - feature_map.mean_F) @ feature_map.projection_FH * GRID
+    return values_NH
 
 
 def accuracy(train_NH: np.ndarray, train_N: np.ndarray, test_NH: np.ndarray, test_N: np.ndarray) -> float:
-    """Share of right answers of the ridge head."""
+    """Share of right answers of the head."""
     with deterministic():
         head = solve(Statistics.of(train_NH, train_N, int(max(train_N.max(), test_N.max())) + 1))
         return float((head.scores(test_NH).argmax(axis=1) == test_N).mean())

@@ -5,9 +5,11 @@ The store is made by the command line; deletions go through the coordinator's ow
 Prints one JSON object for each case, and leaves each case's report in the folder. The store is kept there for the next
 run.
 
-    python benchmarks/audit.py --out /tmp/audit
-    python benchmarks/audit.py --out /tmp/audit --cases 10 chosen --shadows 128
-    python benchmarks/audit.py --out /tmp/audit --cases 1 --shadows 8
+    python -m benchmarks.bench_audit --out /tmp/audit
+    python -m benchmarks.bench_audit --out /tmp/audit --cases 10 chosen --shadows 128
+    python -m benchmarks.bench_audit --out /tmp/audit --cases 1 --shadows 8
+
+Legend: N rows, C classes, H head features.
 """
 
 from __future__ import annotations
@@ -20,19 +22,18 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from datetime import datetime
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from stores import Prepared, a_copy, at_work, wait
 
-# The script serving.py beside this one would hide the package of the same name. The folder stays in the path all the
-# same, because worker processes import this file again.
-sys.path.insert(0, str(Path(__file__).parent.parent))
-
-from cluster.demo import CONFIG
+from actors.coordinator import Coordinator
+from benchmarks.lib.background import wait_until
+from benchmarks.lib.harness import machine
+from benchmarks.lib.settings import DEMO_CONFIG
+from benchmarks.lib.synthetic_stores import DigitStore, copy_of, running_coordinator
 from lmeraser.audit import Audit, Plan, Question, audit, to_html
 from lmeraser.audit.attack import confidence
 from lmeraser.config import load_config
@@ -63,24 +64,26 @@ def main() -> None:
     arguments = parser.parse_args()
     folder = arguments.out.absolute()
     prepare(folder)
-    config = load_config(CONFIG)
+    config = load_config(DEMO_CONFIG)
     rows = list(open_source(config.private).samples(open_source(config.private).labels))
-    original = Prepared(folder, tuple(row.sample_id for row in rows))
+    original = DigitStore(folder, tuple(row.sample_id for row in rows))
     serving = config.serving
     plan = Plan(arguments.shadows, 32, arguments.attacked, serving.specialist_weight, serving.temperature)
     for case in arguments.cases:
-        with a_copy(original) as copy:
+        with copy_of(original) as copy:
             begun = time.monotonic()
-            requests = chosen(copy, plan) if case == "chosen" else drawn(copy, original.sample_ids, _DRAWN[case])
-            deleted_s = time.monotonic() - begun
+            if case == "chosen":
+                requests = delete_least_sure(copy, plan)
+            else:
+                requests = delete_drawn(copy, original.sample_ids, _DRAWN[case])
+            deleting_s = time.monotonic() - begun
             begun = time.monotonic()
-            found = audited(copy, requests, rows, plan, arguments.controls and case == arguments.cases[0])
-        figures = {"case": case, "deletions": len(requests), "verdict": found.verdict, **shown(found)}
-        machine = {"cores": os.cpu_count(), "date": datetime.now().date().isoformat()}
-        seconds = {"deleting_s": round(deleted_s, 1), "audit_s": round(time.monotonic() - begun, 1)}
-        print(json.dumps({**figures, **seconds, **machine}), flush=True)
-        (folder / f"{case}.html").write_text(to_html(found))
-        (folder / f"{case}.json").write_text(json.dumps(found.to_json(), indent=2))
+            report = audit_copy(copy, requests, rows, plan, arguments.controls and case == arguments.cases[0])
+        figures = {"case": case, "deletions": len(requests), "verdict": report.verdict, **figures_of(report)}
+        seconds = {"deleting_s": round(deleting_s, 1), "audit_s": round(time.monotonic() - begun, 1)}
+        print(json.dumps({**figures, **seconds, **machine()}), flush=True)
+        (folder / f"{case}.html").write_text(to_html(report))
+        (folder / f"{case}.json").write_text(json.dumps(report.to_json(), indent=2))
 
 
 def prepare(folder: Path) -> None:
@@ -89,58 +92,58 @@ def prepare(folder: Path) -> None:
         return
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    at = ["--config", str(CONFIG), "--store", str(folder / "store")]
+    store = ["--config", str(DEMO_CONFIG), "--store", str(folder / "store")]
     keys = ["--keys", str(folder / "keys")]
-    for command in (["keys", "init", *keys], ["pretrain", *at], ["ingest", *at, *keys], ["tune", *at, *keys]):
+    for command in (["keys", "init", *keys], ["pretrain", *store], ["ingest", *store, *keys], ["tune", *store, *keys]):
         environment = {**os.environ, "RAY_ADDRESS": "local"}
         subprocess.run([sys.executable, "-m", "cluster.cli", *command], check=True, stdout=sys.stderr, env=environment)
     (folder / "done").touch()
 
 
-def drawn(copy: Path, sample_ids: Sequence[str], count: int) -> list[str]:
-    """Delete rows drawn by hash, each erased before the next is asked for, then have all tuned."""
+def delete_drawn(copy: Path, sample_ids: Sequence[str], count: int) -> list[str]:
+    """Delete rows drawn by hash, each erased before the next request, then have all clusters tuned."""
     names = sorted(sample_ids, key=lambda name: draw(0, "audited", name))[:count]
     with _coordinator(copy) as coordinator:
         requests = []
         for name in names:
             requests.append(coordinator.delete(DeletionRequest((name,))).id)
-            wait(lambda: coordinator.deletion(requests[-1]).status != "accepted")
-        wait(coordinator.idle)
+            wait_until(lambda: coordinator.deletion(requests[-1]).status != "accepted")
+        wait_until(coordinator.idle)
     return requests
 
 
-def chosen(copy: Path, plan: Plan) -> list[str]:
-    """Look at the published model, delete the rows it is least sure of, have it tuned; and again."""
+def delete_least_sure(copy: Path, plan: Plan) -> list[str]:
+    """Delete the rows that the published model is least sure of, and have it tuned; several rounds."""
     requests: list[str] = []
     for _ in range(_ROUNDS):
         names = [name for name, _ in sorted(_published(copy, plan), key=lambda pair: pair[1])[:_EACH]]
         with _coordinator(copy) as coordinator:
             requests.append(coordinator.delete(DeletionRequest(tuple(names))).id)
-            wait(coordinator.idle)
+            wait_until(coordinator.idle)
     return requests
 
 
-def audited(copy: Path, requests: Sequence[str], rows: Sequence[Sample], plan: Plan, controls: bool) -> Audit:
-    """Audit with the deleted rows at hand."""
+def audit_copy(copy: Path, requests: Sequence[str], rows: Sequence[Sample], plan: Plan, controls: bool) -> Audit:
+    """Audit with access to the deleted rows."""
     store = LocalStore(copy / "store")
     question = Question(tuple(requests), plan, source=rows)
     key = load_signing_key(copy / "keys").public_key()
     return audit(store, load_hash_key(copy / "keys"), key, question, controls, os.cpu_count() or 1, _report)
 
 
-def shown(found: Audit) -> dict[str, Any]:
-    """What the sections say."""
-    by_name = {one.name: one for one in found.sections}
-    member = by_name["membership"].figures
+def figures_of(report: Audit) -> dict[str, Any]:
+    """Figures of the sections."""
+    by_name = {section.name: section for section in report.sections}
+    membership = by_name["membership"].figures
     stages = ("before", "erased", "completed", "control")
     names = ("worlds", "targets", "deleted_rows", "tunings", "equal_worlds")
     return {
-        "sections": {name: one.status for name, one in by_name.items()},
+        "sections": {name: section.status for name, section in by_name.items()},
         "rows": by_name["recomputation"].figures["rows"],
-        "root_equal": by_name["recomputation"].figures["fresh_root"] == found.state_root,
+        "root_equal": by_name["recomputation"].figures["fresh_root"] == report.state_root,
         "touched": len([name for name in by_name["recomputation"].figures["touched"] if name.startswith("rows/")]),
-        **{name: member[name] for name in names},
-        **{stage: {part: member[stage][part] for part in ("auc", "tpr_at_fpr", "others")} for stage in stages},
+        **{name: membership[name] for name in names},
+        **{stage: {part: membership[stage][part] for part in ("auc", "tpr_at_fpr", "others")} for stage in stages},
         **({"caught_by": by_name["controls"].figures["caught_by"]} if "controls" in by_name else {}),
     }
 
@@ -164,11 +167,11 @@ def _published(copy: Path, plan: Plan) -> Iterator[tuple[str, float]]:
 
 
 def _pipeline(copy: Path) -> Pipeline:
-    return Prepared(copy, ()).pipeline
+    return DigitStore(copy).pipeline
 
 
-def _coordinator(copy: Path) -> Any:
-    return at_work(copy, _pipeline(copy), _LEASE_S)
+def _coordinator(copy: Path) -> AbstractContextManager[Coordinator]:
+    return running_coordinator(copy, _pipeline(copy), _LEASE_S)
 
 
 def _report(what: str, done: int, total: int) -> None:

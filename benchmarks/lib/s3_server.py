@@ -15,13 +15,13 @@ from typing import Any
 
 import boto3.session
 
-# What moto takes for anyone's; nothing is checked before its authorisation is turned on.
+# moto checks no credentials while its authorisation is off.
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing", "AWS_DEFAULT_REGION": "us-east-1"}
 _LINE = re.compile(r'"(?:\x1b\[\d+m)*([A-Z]+) (\S+) HTTP')
 
 
 class S3Server:
-    """The server: its address, the requests that it has answered, and clients to look into it directly."""
+    """The server: its address, the requests that it has answered, and clients that talk to it directly."""
 
     def __init__(self, endpoint: str) -> None:
         self.endpoint = endpoint
@@ -32,8 +32,8 @@ class S3Server:
 
     def client(self, service: str = "s3", **options: Any) -> Any:
         """A plain boto3 client."""
-        given = {"aws_access_key_id": "testing", "aws_secret_access_key": "testing", "region_name": "us-east-1"}
-        return self._session.client(service, endpoint_url=self.endpoint, **{**given, **options})
+        defaults = {"aws_access_key_id": "testing", "aws_secret_access_key": "testing", "region_name": "us-east-1"}
+        return self._session.client(service, endpoint_url=self.endpoint, **{**defaults, **options})
 
     def bucket(self, *, versioned: bool = False, **options: Any) -> str:
         """The name of a new bucket."""
@@ -44,7 +44,7 @@ class S3Server:
         return name
 
     def uri(self, bucket: str, prefix: str = "store") -> str:
-        """The URI of a store there."""
+        """The URI of a store in the bucket."""
         return f"s3://{bucket}/{prefix}".rstrip("/") + f"?endpoint={self.endpoint}"
 
     def counted(self, start: int) -> Counter[str]:
@@ -53,12 +53,11 @@ class S3Server:
 
 
 def _kind(request: str) -> str:
-    pipeline, _, path = request.partition(" ")
-    path, _, query = path.partition("?")
-    asked = {part.partition("=")[0] for part in query.split("&")}
-    if pipeline == "GET" and ("list-type" in asked or "versions" in asked or "uploads" in asked):
+    method, _, path = request.partition(" ")
+    parameters = {part.partition("=")[0] for part in path.partition("?")[2].split("&")}
+    if method == "GET" and parameters & {"list-type", "versions", "uploads"}:
         return "LIST"
-    return "DELETE" if "delete" in asked else pipeline
+    return "DELETE" if "delete" in parameters else method
 
 
 @contextmanager
@@ -73,8 +72,8 @@ def s3_server() -> Iterator[S3Server]:
         server: S3Server | None = None
         try:
             for line in process.stderr:
-                if found := re.search(r"Running on (http://[\d.:]+)", line):
-                    server = S3Server(found[1])
+                if match := re.search(r"Running on (http://[\d.:]+)", line):
+                    server = S3Server(match[1])
                     break
             assert server is not None, "moto's server did not start"
             reader = threading.Thread(target=_read_log, args=(process.stderr, server.requests), daemon=True)
@@ -86,22 +85,22 @@ def s3_server() -> Iterator[S3Server]:
 
 def _read_log(lines: Iterator[str], requests: list[str]) -> None:
     for line in lines:
-        if found := _LINE.search(line):
-            requests.append(f"{found[1]} {found[2]}")
+        if match := _LINE.search(line):
+            requests.append(f"{match[1]} {match[2]}")
 
 
 def _serve() -> None:
-    """Moto's server, but a conditional put is one step, as it is on S3: moto looks first and puts then."""
+    """Moto's server with atomic conditional puts, as on S3: moto itself checks first and puts afterwards."""
     from moto.s3.responses import S3Response
     from moto.server import main
 
-    put_object, alone = S3Response.put_object, threading.Lock()
+    put_object, lock = S3Response.put_object, threading.Lock()
 
-    def put_alone(response: S3Response) -> Any:
-        with alone:
+    def put_atomically(response: S3Response) -> Any:
+        with lock:
             return put_object(response)
 
-    S3Response.put_object = put_alone
+    S3Response.put_object = put_atomically  # type: ignore[assignment, method-assign]
     main()
 
 

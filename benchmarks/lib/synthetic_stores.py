@@ -1,7 +1,7 @@
-"""Stores of digits from which the benchmarks delete, and a coordinator at work over them without Ray.
+"""Stores of digits from which the benchmarks delete, and a coordinator that works on them without Ray.
 
 Rows are scikit-learn's digits; from the 1506th on each is one of them again, moved by up to a pixel and with noise of
-its own. The backbone is not trained: seconds do not hang on its weights.
+its own. The backbone is not trained: seconds do not depend on its weights.
 """
 
 from __future__ import annotations
@@ -12,28 +12,33 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image
 
 from actors.coordinator import Coordinator
 from actors.ingests import put_rows
 from actors.owners import InProcessOwners
-from lmeraser.config import Config
+from benchmarks.lib.background import meanwhile, wait_until
+from lmeraser.config import Config, StateConfig
 from lmeraser.data import Sample, open_source
 from lmeraser.hashing import draw_uint64
+from lmeraser.learning.backbone import create_model
 from lmeraser.state.commit import Commit, commits_in
 from lmeraser.state.keys import load_hash_key, load_signing_key
 from lmeraser.state.log import Log
 from lmeraser.state.manifest import load_manifest
 from lmeraser.state.pipeline import Pipeline, chunks
 from lmeraser.state.pipeline_loading import load_pipeline
+from lmeraser.state.public_artifacts import PublicArtifacts
+from lmeraser.state.public_fit import build_public
 from lmeraser.state.rows import RowTable
 from lmeraser.state.specialist import Specialist
 from lmeraser.store import LocalStore
@@ -51,29 +56,50 @@ class StandIn(Pipeline):
 
 
 @dataclass(frozen=True)
-class Prepared:
-    """A store whose rows are ingested and tuned; it is copied before anything is deleted from it."""
+class DigitStore:
+    """A folder with a store and its keys. Benchmarks delete from copies.
+
+    Attributes:
+        folder: holds ``store`` and ``keys``.
+        sample_ids: ids of its rows.
+    """
 
     folder: Path
-    sample_ids: tuple[str, ...]
+    sample_ids: tuple[str, ...] = ()
 
     @property
     def pipeline(self) -> Pipeline:
+        """The pipeline of its manifest."""
         store = LocalStore(self.folder / "store")
         return load_pipeline(store, load_manifest(store))
 
 
-def samples(config: Config, count: int) -> Iterator[Sample]:
+def untrained_artifacts(config: StateConfig, source: Config, max_rows: int | None = None) -> PublicArtifacts:
+    """Public artifacts over a backbone with random weights.
+
+    Args:
+        config: that of the store.
+        source: names the public rows.
+        max_rows: how many of them are read; None for all.
+    """
+    torch.manual_seed(0)
+    public = open_source(source.public)
+    rows = islice(public.samples(public.labels), max_rows)
+    return build_public(config, create_model(config.backbone).state_dict(), rows)
+
+
+def digit_samples(config: Config, count: int) -> Iterator[Sample]:
     """Digits, then digits moved and with noise, no two alike."""
     source = open_source(config.private)
     digits = list(source.samples(source.labels))
     for number in range(count):
         digit = digits[number % len(digits)]
         name = f"digit-{number:06d}"
-        yield Sample(name, name, digit.label, digit.image if number < len(digits) else altered(digit.image, number))
+        image = digit.image if number < len(digits) else _moved_with_noise(digit.image, number)
+        yield Sample(name, name, digit.label, image)
 
 
-def altered(image: bytes, number: int) -> bytes:
+def _moved_with_noise(image: bytes, number: int) -> bytes:
     """An image moved by up to a pixel each way, with noise, drawn from the number."""
     generator = np.random.Generator(np.random.PCG64(draw_uint64(0, "altered", number)))
     pixels = np.asarray(Image.open(io.BytesIO(image)), np.int64)
@@ -83,72 +109,62 @@ def altered(image: bytes, number: int) -> bytes:
     return buffer.getvalue()
 
 
-def rows_of(pipeline: Pipeline, source: Iterator[Sample]) -> RowTable:
+def row_table(pipeline: Pipeline, samples: Iterator[Sample]) -> RowTable:
     """The samples' rows; their images are distinct."""
-    table = RowTable.concatenate(map(pipeline.rows, chunks(source, _PUT_ROWS)), pipeline.feature_map.width)
+    table = RowTable.concatenate(map(pipeline.rows, chunks(samples, _PUT_ROWS)), pipeline.feature_map.width)
     assert len(set(table.images)) == len(table)
     return table
 
 
-def prepared(folder: Path, table: RowTable) -> Prepared:
+def fill(folder: Path, table: RowTable) -> DigitStore:
     """Ingest the rows in pieces, and let the stand-in tune every cluster."""
-    store = Prepared(folder, table.sample_ids)
-    with at_work(folder, stand_in(store.pipeline), lease_s=0.0) as coordinator:
+    store = DigitStore(folder, table.sample_ids)
+    with running_coordinator(folder, stand_in(store.pipeline), lease_s=0.0) as coordinator:
+        numbers = np.arange(len(table))
         for start in range(0, len(table), _PUT_ROWS):
-            piece = table.where((np.arange(len(table)) >= start) & (np.arange(len(table)) < start + _PUT_ROWS))
+            piece = table.where((numbers >= start) & (numbers < start + _PUT_ROWS))
             prefix = coordinator.begin_ingest()
             put_rows(LocalStore(folder / "store"), load_hash_key(folder / "keys"), f"{prefix}rows", piece)
             coordinator.ingest(prefix).result()
-        wait(coordinator.idle)
+        wait_until(coordinator.idle)
     return store
 
 
 def stand_in(pipeline: Pipeline) -> Pipeline:
-    """The method with a tuning that takes no time."""
+    """The pipeline with a tuning that takes no time."""
     return StandIn(**{field.name: getattr(pipeline, field.name) for field in fields(pipeline)})
 
 
 def lease_of(folder: Path) -> float:
-    """How long an erasure of the store waits for its replicas."""
+    """How many seconds an erasure of the store waits for its replicas."""
     return load_manifest(LocalStore(folder / "store")).lease_s
 
 
 @contextmanager
-def at_work(folder: Path, pipeline: Pipeline, lease_s: float) -> Iterator[Coordinator]:
+def running_coordinator(folder: Path, pipeline: Pipeline, lease_s: float) -> Iterator[Coordinator]:
     """A coordinator that a thread steps, pausing when there is nothing to do, as ``CoordinatorActor`` does."""
     store = LocalStore(folder / "store")
     manifest, hash_key = load_manifest(store), load_hash_key(folder / "keys")
     owners = InProcessOwners(store, manifest, hash_key, lambda: pipeline)
     coordinator = Coordinator(store, manifest, hash_key, load_signing_key(folder / "keys"), owners, lease_s)
-    ended = threading.Event()
 
-    def work() -> None:
+    def work(ended: threading.Event) -> None:
         try:
             while not ended.is_set():
                 if not coordinator.step():
                     time.sleep(_POLL_S)
         except BaseException:
-            _thread.interrupt_main()  # it waits for what will not come
+            # The main thread would wait for ever for this work.
+            _thread.interrupt_main()
             raise
 
-    with ThreadPoolExecutor(1) as thread:
-        working = thread.submit(work)
-        try:
-            yield coordinator
-        finally:
-            ended.set()
-            working.result()
-
-
-def wait(done: Callable[[], bool]) -> None:
-    """Return once it is so."""
-    while not done():
-        time.sleep(_POLL_S)
+    with meanwhile(work):
+        yield coordinator
 
 
 @contextmanager
-def a_copy(store: Prepared) -> Iterator[Path]:
-    """The store again, to delete from. Objects are never changed in place, so links will do."""
+def copy_of(store: DigitStore) -> Iterator[Path]:
+    """The folder of a copy to delete from. It holds hard links, for objects are never changed in place."""
     folder = store.folder.with_name(f"{store.folder.name}-copy")
     shutil.copytree(store.folder / "store", folder / "store", copy_function=os.link)
     shutil.copytree(store.folder / "keys", folder / "keys")

@@ -1,0 +1,93 @@
+"""How a fitted method answers: its accuracy, and the work of answering as a replica does.
+
+Legend: N images, P pixels a side, C classes, K clusters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+
+from benchmarks.lib.methods import Fit
+from lmeraser.baselines import ClusterPrompts
+from lmeraser.config import ServingConfig
+from lmeraser.learning.heads import blend
+from lmeraser.learning.numerics import deterministic
+from lmeraser.state.commit import ClusterEntry, Commit
+from serving.predictor import Predictor, ScoreRequest
+from serving.routing_table import RoutingTable
+from serving.snapshot import Snapshot
+
+_SPECIALIST_WEIGHTS = (0.25, 0.5, 0.75, 1.0)
+_SERVING = ServingConfig()
+_BATCH_IMAGES = 64
+
+
+def measure_accuracy(fitted: Fit, images_N3PP: np.ndarray, labels_N: np.ndarray) -> dict[str, float]:
+    """Share of right answers under "accuracy"; ours also by head and specialist weight λ."""
+
+    def share(scores_NC: np.ndarray) -> float:
+        return round(float((scores_NC.argmax(axis=1) == labels_N).mean()), 4)
+
+    if not isinstance(fitted, ClusterPrompts):
+        return {"accuracy": share(fitted.scores(images_N3PP))}
+    answers = fitted.answers(images_N3PP, own=True)
+
+    def by_weight(head: str, scores_NC: np.ndarray) -> dict[str, float]:
+        parts = (answers.shared_NC, scores_NC, answers.specialist_N)
+        return {
+            f"{head} {weight}": share(blend(*parts, weight, _SERVING.temperature)) for weight in _SPECIALIST_WEIGHTS
+        }
+
+    better = fitted.heads.pooled_head.better_than(fitted.heads.shared_head)
+    pooled = by_weight("pooled", answers.pooled_NC)
+    own = by_weight("own", answers.own_NC)
+    return {
+        # As a replica answers.
+        "accuracy": pooled[f"pooled {_SERVING.specialist_weight}"] if better else share(answers.shared_NC),
+        "shared": share(answers.shared_NC),
+        **pooled,
+        **own,
+    }
+
+
+def unexplained(fitted: Fit) -> dict[str, float]:
+    """What cross-validation leaves unexplained with each of our heads; empty for the other methods."""
+    if not isinstance(fitted, ClusterPrompts):
+        return {}
+    return {"shared": fitted.heads.shared_head.unexplained, "pooled": fitted.heads.pooled_head.unexplained}
+
+
+def replica_work(fitted: Fit, images_N3PP: np.ndarray) -> Callable[[], object]:
+    """The work of answering these images: for ours as a replica does it, in batches of 64."""
+    if not isinstance(fitted, ClusterPrompts):
+        return lambda: fitted.scores(images_N3PP)
+    snapshot, predictor = snapshot_of(fitted), Predictor(fitted.pipeline, _SERVING)
+    batches = [images_N3PP[start : start + _BATCH_IMAGES] for start in range(0, len(images_N3PP), _BATCH_IMAGES)]
+
+    def answer() -> None:
+        with deterministic():
+            for batch in batches:
+                predictor.score(snapshot, [ScoreRequest(batch)])
+
+    return answer
+
+
+def snapshot_of(fitted: ClusterPrompts) -> Snapshot:
+    """What a replica would load, had the fit been committed."""
+    keys = list(fitted.specialists)
+    entries = [
+        ClusterEntry(cluster.key, cluster.region.anchors, cluster.region.bits, cluster.rows, "rows", "leaf")
+        for cluster in fitted.partition.clusters
+    ]
+    prompts = [torch.from_numpy(fitted.specialists[key].prompt) for key in keys]
+    return Snapshot(
+        commit=Commit(tuple(entries), "heads", "leaf", {}, "leaf"),
+        prompts_K=torch.stack(prompts) if prompts else torch.zeros(0, *fitted.pipeline.prompt_kind.shape),
+        specialists=tuple(keys),
+        routes=RoutingTable.of_clusters(entries, keys, fitted.pipeline.dendrogram.anchors),
+        shared_head=fitted.heads.shared_head,
+        pooled_head=fitted.heads.pooled_head,
+    )

@@ -1,0 +1,33 @@
+"""A store of digits on the local disk, and its copy in a bucket."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from benchmarks.lib.s3_server import S3Server
+from benchmarks.lib.settings import DEMO_CONFIG
+from benchmarks.lib.synthetic_stores import DigitStore, digit_samples, fill, row_table, untrained_artifacts
+from lmeraser.config import load_config
+from lmeraser.data import open_source
+from lmeraser.state.keys import init_keys
+from lmeraser.state.public_artifacts import create_store
+from lmeraser.store import LocalStore, open_store
+
+
+def make_digit_store(folder: Path, rows: int, lease_s: float) -> DigitStore:
+    """A store of digits on the local disk, in the demo's configuration and with this lease."""
+    config = load_config(DEMO_CONFIG)
+    state_config = config.state(open_source(config.private).labels)
+    artifacts = untrained_artifacts(state_config, config)
+    create_store(LocalStore(folder / "store"), state_config, artifacts, lease_s)
+    init_keys(folder / "keys")
+    return fill(folder, row_table(DigitStore(folder).pipeline, digit_samples(config, rows)))
+
+
+def copy_to_bucket(digits: DigitStore, server: S3Server, *, versioned: bool = False) -> str:
+    """The URI of a copy in a new bucket."""
+    local, uri = LocalStore(digits.folder / "store"), server.uri(server.bucket(versioned=versioned))
+    bucket = open_store(uri)
+    for name in local.names():
+        bucket.put(name, local.get(name))
+    return uri
