@@ -8,7 +8,7 @@ BENCH ?= bench-work
 DATA ?= ../shared/data
 SBOM ?= build/sbom
 # Hashes of all files of a release, for every platform and Python that pyproject.toml allows.
-LOCK := $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
+COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
 	--custom-compile-command "make lock"
 # What lets a user who is not root mount a small disk.
 MOUNTING := $(if $(filter-out 0,$(shell id -u)),unshare -rm)
@@ -59,13 +59,15 @@ format: $(STAMP)  ## Put code into its one form.
 clean:  ## Remove everything that make created.
 	rm -rf $(VENV) $(WORKDIR) $(BENCH) build artifacts *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
-lock: $(STAMP)  ## Write requirements.txt and requirements-dev.txt anew from pyproject.toml; what is pinned stays.
-	$(LOCK) --output-file requirements.txt
-	$(LOCK) --extra dev --constraints requirements.txt --output-file requirements-dev.txt
+lock: $(STAMP)  ## Write the requirements files again from pyproject.toml; existing pins stay.
+	$(COMPILE) pyproject.toml --output-file requirements.txt
+	$(COMPILE) pyproject.toml --extra dev --constraints requirements.txt --output-file requirements-dev.txt
+	$(COMPILE) --group sbom --constraints requirements-dev.txt --output-file requirements-sbom.txt
 
 sbom: $(STAMP)  ## What the product is made of, as CycloneDX, and under which licences; writes $(SBOM).
-	mkdir -p $(SBOM)
-	$(BIN)/cyclonedx-py requirements requirements.txt --pyproject pyproject.toml --output-reproducible --output-file $(SBOM)/sbom.cdx.json
+	$(PYTHON) -m venv $(SBOM)/.venv
+	$(SBOM)/.venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-sbom.txt
+	$(SBOM)/.venv/bin/cyclonedx-py requirements requirements.txt --pyproject pyproject.toml --output-reproducible --output-file $(SBOM)/sbom.cdx.json
 	$(BIN)/pip-licenses --python $(BIN)/python --from mixed --with-urls --order license --format markdown --output-file $(SBOM)/licences.md \
 		--packages $$(sed -n 's/^\([A-Za-z0-9._-]*\)==.*/\1/p' requirements.txt)
 

@@ -12,7 +12,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parent.parent
-RUNTIME, DEVELOPMENT = "requirements.txt", "requirements-dev.txt"
+RUNTIME, DEVELOPMENT, SBOM = "requirements.txt", "requirements-dev.txt", "requirements-sbom.txt"
 
 
 def pins(name: str) -> dict[str, tuple[Requirement, frozenset[str]]]:
@@ -36,7 +36,7 @@ def project() -> tuple[list[Requirement], list[Requirement]]:
     return runtime, development
 
 
-@pytest.mark.parametrize("name", [RUNTIME, DEVELOPMENT])
+@pytest.mark.parametrize("name", [RUNTIME, DEVELOPMENT, SBOM])
 def test_each_package_has_one_version_and_hashes_and_no_place(name: str) -> None:
     for requirement, hashes in pins(name).values():
         (pin,) = requirement.specifier
@@ -75,3 +75,8 @@ def test_nothing_that_a_package_of_the_product_needs_is_missing() -> None:
             needed = Requirement(text)
             if needed.marker is None or needed.marker.evaluate({"extra": ""}):
                 assert canonicalize_name(needed.name) in runtime, f"{name} needs {needed.name}"
+
+
+def test_no_tool_makes_every_import_of_ray_slow() -> None:
+    # Ray imports jsonschema, which imports this where it is installed; it compiles a grammar for a second.
+    assert "rfc3987-syntax" not in pins(DEVELOPMENT)
