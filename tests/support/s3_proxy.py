@@ -22,7 +22,7 @@ class S3Proxy:
     """Its address, the faults that are to come, and the requests that went through."""
 
     endpoint: str
-    fault: Callable[[str, str], Fault] = lambda _pipeline, _path: None
+    fault: Callable[[str, str], Fault] = lambda _method, _path: None
     requests: list[str] = field(default_factory=list)
 
     def once(self, method: str, part: str, fault: Fault) -> None:
@@ -85,7 +85,7 @@ def s3_proxy(server: str) -> Iterator[S3Proxy]:
     listening = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     listening.daemon_threads = True
     proxy = S3Proxy(f"http://127.0.0.1:{listening.server_address[1]}")
-    thread = threading.Thread(target=listening.serve_forever, daemon=True)
+    thread = threading.Thread(target=listening.serve_forever, args=(0.01,), daemon=True)
     thread.start()
     try:
         yield proxy

@@ -53,12 +53,12 @@ class S3Server:
 
 
 def _kind(request: str) -> str:
-    pipeline, _, path = request.partition(" ")
+    method, _, path = request.partition(" ")
     path, _, query = path.partition("?")
     asked = {part.partition("=")[0] for part in query.split("&")}
-    if pipeline == "GET" and ("list-type" in asked or "versions" in asked or "uploads" in asked):
+    if method == "GET" and ("list-type" in asked or "versions" in asked or "uploads" in asked):
         return "LIST"
-    return "DELETE" if "delete" in asked else pipeline
+    return "DELETE" if "delete" in asked else method
 
 
 @contextmanager
