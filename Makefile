@@ -10,23 +10,33 @@ SBOM ?= build/sbom
 # Hashes of all files of a release, for every platform and Python that pyproject.toml allows.
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
 	--custom-compile-command "make lock"
+# One thread per worker: more would only wait for the processors that other workers use.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest
+# Tests start hundreds of Python processes; each would compile the project again.
+unexport PYTHONDONTWRITEBYTECODE
 # What lets a user who is not root mount a small disk.
 MOUNTING := $(if $(filter-out 0,$(shell id -u)),unshare -rm)
 
-.PHONY: demo test check faults bench bench-quick openapi lock sbom format clean
+.PHONY: demo test check types unit faults bench bench-quick openapi lock sbom format clean
 
 demo: $(STAMP)  ## Run the main job on bundled data.
 	$(BIN)/lmeraser demo --workdir $(WORKDIR)
 
-check: $(STAMP)  ## Lint, strict types, unit tests.
+check: $(STAMP)  ## Lint, strict types, unit tests; the types are checked while the tests run.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
-	$(BIN)/pytest -m "not ray and not slow" -n auto
+	$(MAKE) --no-print-directory -j 2 types unit
 
-test: check  ## Everything: check, then the slow tests side by side, then those that start Ray, two files at a time.
-	$(BIN)/pytest -m "slow and not ray" -n auto
-	$(BIN)/pytest -m ray -n 2 --dist loadfile
+types: $(STAMP)  ## Strict types.
+	$(BIN)/mypy
+
+unit: $(STAMP)  ## Unit tests. "worksteal" gives each worker neighbouring tests, so that it builds fixtures once.
+	$(PYTEST) -m "not ray and not slow" -n auto --dist worksteal
+
+# Tests that start Ray wait for processes most of the time, so one worker more than processors pays. "loadgroup" keeps the
+# tests of a file that start Ray on one worker (tests/conftest.py), and gives slow tests to whichever worker is free.
+test: check  ## Everything: check, then the slow tests and those that start Ray, side by side.
+	$(PYTEST) -m "slow or ray" -n 3 --dist loadgroup --no-loadscope-reorder
 
 faults: $(STAMP)  ## Kills, disks that fail, thousands of histories; writes docs/kills.md, docs/disk.md, docs/kills-ray.md, docs/outages.md.
 	OMP_NUM_THREADS=1 $(BIN)/python tests/faults/campaign.py --runs 28 --out docs/kills.md

@@ -38,6 +38,7 @@ def test_a_sure_shared_head_skips_the_specialist(system_of: SystemOf) -> None:
     assert {answer.route for answer in some} >= {"skipped", "specialist"}
 
 
+@pytest.mark.slow
 def test_the_better_head_by_cross_validation_answers_where_no_weight_is_named(system_of: SystemOf) -> None:
     gains, loses = system_of("token"), system_of("minute")
     by_itself, told = answers(gains, weight=None), answers(gains, weight=0.75)
