@@ -1,4 +1,4 @@
-"""Work beside a test's own."""
+"""Background work during a test."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from contextlib import contextmanager
 
 @contextmanager
 def meanwhile(work: Callable[[threading.Event], None]) -> Iterator[None]:
-    """Have a thread do the work until the block is left, which sets the event; what the work raises is raised."""
-    left = threading.Event()
+    """Run the work in a thread for the length of the block; its end sets the event, and the work's error is raised."""
+    stop = threading.Event()
     with ThreadPoolExecutor(1) as thread:
-        working = thread.submit(work, left)
+        working = thread.submit(work, stop)
         try:
             yield
         finally:
-            left.set()
+            stop.set()
             working.result()

@@ -1,4 +1,4 @@
-"""A proxy on loopback that does to S3's answers what a network and other providers do: real HTTP, nothing patched."""
+"""A proxy on loopback with the faults of networks and of other S3 providers: real HTTP, nothing patched."""
 
 from __future__ import annotations
 
@@ -19,25 +19,27 @@ Fault = tuple[int, str] | str | None
 
 @dataclass
 class S3Proxy:
-    """Its address, the faults that are to come, and the requests that went through."""
+    """Its address, the fault for each request, and the requests that went through."""
 
     endpoint: str
     fault: Callable[[str, str], Fault] = lambda _method, _path: None
     requests: list[str] = field(default_factory=list)
 
     def once(self, method: str, part: str, fault: Fault) -> None:
-        """Do this to the first request of this method whose path holds the part, and nothing to others."""
-        left = [fault]
-        self.fault = lambda asked, path: left.pop() if left and asked == method and part in path else None
+        """Apply the fault to the first request of this method whose path contains the part, and to no other."""
+        remaining = [fault]
+        self.fault = lambda requested, path: (
+            remaining.pop() if remaining and requested == method and part in path else None
+        )
 
     def always(self, method: str, part: str, fault: Fault) -> None:
-        """Do this to every request of this method whose path holds the part."""
-        self.fault = lambda asked, path: fault if asked == method and part in path else None
+        """Apply the fault to every request of this method whose path contains the part."""
+        self.fault = lambda verb, path: fault if verb == method and part in path else None
 
 
 @contextmanager
 def s3_proxy(server: str) -> Iterator[S3Proxy]:
-    """A proxy before the server at this address."""
+    """A proxy in front of the server at this address."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"

@@ -1,4 +1,4 @@
-"""A server that speaks the protocol of S3, moto's, as a process of its own on loopback."""
+"""Moto's server, which speaks the S3 protocol, as a separate process on loopback."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from typing import Any
 
 import boto3.session
 
-# What moto takes for anyone's; nothing is checked before its authorisation is turned on.
+# Moto accepts any credentials until its authorisation is turned on.
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing", "AWS_DEFAULT_REGION": "us-east-1"}
 _LINE = re.compile(r'"(?:\x1b\[\d+m)*([A-Z]+) (\S+) HTTP')
 
 
 class S3Server:
-    """The server: its address, the requests that it has answered, and clients to look into it directly."""
+    """The server: its address, the requests that it has answered, and clients that read it directly."""
 
     def __init__(self, endpoint: str) -> None:
         self.endpoint = endpoint
@@ -32,8 +32,8 @@ class S3Server:
 
     def client(self, service: str = "s3", **options: Any) -> Any:
         """A plain boto3 client."""
-        given = {"aws_access_key_id": "testing", "aws_secret_access_key": "testing", "region_name": "us-east-1"}
-        return self._session.client(service, endpoint_url=self.endpoint, **{**given, **options})
+        defaults = {"aws_access_key_id": "testing", "aws_secret_access_key": "testing", "region_name": "us-east-1"}
+        return self._session.client(service, endpoint_url=self.endpoint, **{**defaults, **options})
 
     def bucket(self, *, versioned: bool = False, **options: Any) -> str:
         """The name of a new bucket."""
@@ -55,15 +55,15 @@ class S3Server:
 def _kind(request: str) -> str:
     method, _, path = request.partition(" ")
     path, _, query = path.partition("?")
-    asked = {part.partition("=")[0] for part in query.split("&")}
-    if method == "GET" and ("list-type" in asked or "versions" in asked or "uploads" in asked):
+    parameters = {part.partition("=")[0] for part in query.split("&")}
+    if method == "GET" and ("list-type" in parameters or "versions" in parameters or "uploads" in parameters):
         return "LIST"
-    return "DELETE" if "delete" in asked else method
+    return "DELETE" if "delete" in parameters else method
 
 
 @contextmanager
 def s3_server() -> Iterator[S3Server]:
-    """A server that starts now, and ends with the context."""
+    """Start a server for the length of the block."""
     environment = {**os.environ, **CREDENTIALS, "PYTHONUNBUFFERED": "1"}
     command = [sys.executable, __file__, "-H", "127.0.0.1", "-p", "0"]
     with subprocess.Popen(
@@ -91,17 +91,17 @@ def _read_log(lines: Iterator[str], requests: list[str]) -> None:
 
 
 def _serve() -> None:
-    """Moto's server, but a conditional put is one step, as it is on S3: moto looks first and puts then."""
+    """Moto's server, with atomic conditional puts, as on S3: moto checks first and then writes."""
     from moto.s3.responses import S3Response
     from moto.server import main
 
-    put_object, alone = S3Response.put_object, threading.Lock()
+    put_object, lock = S3Response.put_object, threading.Lock()
 
-    def put_alone(response: S3Response) -> Any:
-        with alone:
+    def put_locked(response: S3Response) -> Any:
+        with lock:
             return put_object(response)
 
-    S3Response.put_object = put_alone
+    S3Response.put_object = put_locked
     main()
 
 
