@@ -9,26 +9,35 @@ DATA ?= ../shared/data
 QUICK = --out $(BENCH) --docs $(BENCH)/docs
 SBOM ?= build/sbom
 # Hashes of all files of a release, for every platform and Python that pyproject.toml allows.
-LOCK := $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
+COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
 	--custom-compile-command "make lock"
+# One thread per worker: more would only wait for the processors that other workers use.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest
+# Tests start hundreds of Python processes; each would compile the project again.
+unexport PYTHONDONTWRITEBYTECODE
 # What lets a user who is not root mount a small disk.
 MOUNTING := $(if $(filter-out 0,$(shell id -u)),unshare -rm)
 
-.PHONY: demo test check faults bench bench-quick openapi lock sbom format clean
+.PHONY: demo test check types unit faults bench bench-quick openapi lock sbom format clean
 
 demo: $(STAMP)  ## Run the main job on bundled data.
 	$(BIN)/lmeraser demo --workdir $(WORKDIR)
 
-check: $(STAMP)  ## Lint, strict types, unit tests.
+check: $(STAMP)  ## Lint, strict types, unit tests; the types are checked while the tests run.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
-	$(BIN)/mypy tests/support/*.py
-	$(BIN)/pytest -m "not ray and not slow" -n auto
+	$(MAKE) --no-print-directory -j 2 types unit
 
-test: check  ## Everything: check, then the slow tests side by side, then those that start Ray, two files at a time.
-	$(BIN)/pytest -m "slow and not ray" -n auto
-	$(BIN)/pytest -m ray -n 2 --dist loadfile
+types: $(STAMP)  ## Strict types.
+	$(BIN)/mypy
+
+unit: $(STAMP)  ## Unit tests. "worksteal" gives each worker neighbouring tests, so that it builds fixtures once.
+	$(PYTEST) -m "not ray and not slow" -n auto --dist worksteal
+
+# Tests that start Ray wait for processes most of the time, so one worker more than processors pays. "loadgroup" keeps the
+# tests of a file that start Ray on one worker (tests/conftest.py), and gives slow tests to whichever worker is free.
+test: check  ## Everything: check, then the slow tests and those that start Ray, side by side.
+	$(PYTEST) -m "slow or ray" -n 3 --dist loadgroup --no-loadscope-reorder
 
 faults: $(STAMP)  ## Crashes, failing disks and thousands of histories; writes docs/evidence/.
 	OMP_NUM_THREADS=1 $(BIN)/python tests/faults/crash_points.py --runs 28 --out docs/evidence/kills.md
@@ -61,13 +70,15 @@ format: $(STAMP)  ## Put code into its one form.
 clean:  ## Remove everything that make created.
 	rm -rf $(VENV) $(WORKDIR) $(BENCH) build artifacts *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
-lock: $(STAMP)  ## Lock all extras in requirements.txt, and the tools too in requirements-dev.txt; pinned versions stay.
-	$(LOCK) --extra all --output-file requirements.txt
-	$(LOCK) --extra dev --constraints requirements.txt --output-file requirements-dev.txt
+lock: $(STAMP)  ## Lock all extras, the tools and the SBOM tool from pyproject.toml; pinned versions stay.
+	$(COMPILE) pyproject.toml --extra all --output-file requirements.txt
+	$(COMPILE) pyproject.toml --extra dev --constraints requirements.txt --output-file requirements-dev.txt
+	$(COMPILE) --group sbom --constraints requirements-dev.txt --output-file requirements-sbom.txt
 
 sbom: $(STAMP)  ## What the product is made of, as CycloneDX, and under which licences; writes $(SBOM).
-	mkdir -p $(SBOM)
-	$(BIN)/cyclonedx-py requirements requirements.txt --pyproject pyproject.toml --output-reproducible --output-file $(SBOM)/sbom.cdx.json
+	$(PYTHON) -m venv $(SBOM)/.venv
+	$(SBOM)/.venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-sbom.txt
+	$(SBOM)/.venv/bin/cyclonedx-py requirements requirements.txt --pyproject pyproject.toml --output-reproducible --output-file $(SBOM)/sbom.cdx.json
 	$(BIN)/pip-licenses --python $(BIN)/python --from mixed --with-urls --order license --format markdown --output-file $(SBOM)/licences.md \
 		--packages $$(sed -n 's/^\([A-Za-z0-9._-]*\)==.*/\1/p' requirements.txt)
 

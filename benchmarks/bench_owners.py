@@ -26,6 +26,7 @@ from typing import Any
 
 import ray
 
+from actors.coordinator_status import CoordinatorStatus
 from benchmarks.lib.background import meanwhile, wait_until
 from benchmarks.lib.durations import seconds_between
 from benchmarks.lib.harness import machine

@@ -9,21 +9,43 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from command_line import Ran, Run
-from small_system import System, build_system
+from command_line import CommandResult, Run
 
 from benchmarks.lib.s3_server import CREDENTIALS, S3Server, s3_server
 from lmeraser.store import LocalStore, Store, open_store
 
+# Not at run time: pytest-xdist's main process reads this file too, and would import PyTorch before workers start.
+if TYPE_CHECKING:
+    from small_system import System
+
+    from benchmarks.lib.s3_server import S3Server
+
 DATA = Path(os.environ.get("LMERASER_DATA", Path(__file__).parent.parent.parent / "shared" / "data"))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that start Ray come first, because they take longest, and run file by file: they share actors and ports."""
+    items.sort(key=lambda item: item.get_closest_marker("ray") is None)
+    for item in items:
+        if item.get_closest_marker("ray") is not None:
+            item.add_marker(pytest.mark.xdist_group(item.path.name))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_sync_to_disk() -> Iterator[None]:
+    """Stores in this process leave writing back to the operating system: tests kill processes, not the machine."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda _descriptor: None)
+        yield
 
 
 @pytest.fixture(scope="session")
 def data_dir() -> Path:
-    """Real images and a real backbone; tests that need them are skipped where they are not."""
+    """Real images and a real backbone; tests that need them are skipped without them."""
     if not (DATA / "weights").is_dir():
         pytest.skip(f"no real data in {DATA}; set LMERASER_DATA")
     return DATA
@@ -31,20 +53,23 @@ def data_dir() -> Path:
 
 @pytest.fixture(scope="session")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, int], System]:
-    """Systems by variant and number of rows, built once."""
-    found: dict[tuple[str, int], System] = {}
+    """Systems by variant and number of rows, each built once per worker."""
+    from small_system import build_system
+
+    systems: dict[tuple[str, int], System] = {}
 
     def get(variant: str, rows: int) -> System:
-        if (variant, rows) not in found:
-            found[variant, rows] = build_system(tmp_path_factory.mktemp(variant), variant, rows)
-        return found[variant, rows]
+        if (variant, rows) not in systems:
+            systems[variant, rows] = build_system(tmp_path_factory.mktemp(variant), variant, rows)
+        return systems[variant, rows]
 
     return get
 
 
 @pytest.fixture(scope="session")
 def s3() -> Iterator[S3Server]:
-    """A server of S3's protocol on loopback; the credentials of this process are those that it takes."""
+    """A server of S3's protocol on loopback, with its credentials in this process's environment."""
+
     patch = pytest.MonkeyPatch()
     for name, value in CREDENTIALS.items():
         patch.setenv(name, value)
@@ -55,7 +80,7 @@ def s3() -> Iterator[S3Server]:
 
 @pytest.fixture
 def medium() -> str:
-    """Where stores lie: in a "folder", or in a bucket of "s3"; tests that run on both are parametrised by it."""
+    """The kind of store: a "folder", or a bucket of "s3" or "s3 versioned"; tests may be parametrised by it."""
     return "folder"
 
 
@@ -78,8 +103,11 @@ def system_of(
     def copy(variant: str = "token", rows: int = 90) -> System:
         original = built(variant, rows)
         store = new_store(f"{variant}-{rows}")
-        for name in original.store.names():
-            store.put(name, original.store.get(name))
+        if isinstance(store, LocalStore):
+            shutil.copytree(original.store.uri, store.uri, copy_function=shutil.copyfile, dirs_exist_ok=True)
+        else:
+            for name in original.store.names():
+                store.put(name, original.store.get(name))
         shutil.copytree(original.keys, tmp_path / f"{variant}-{rows}-keys")
         return replace(original, store=store, keys=tmp_path / f"{variant}-{rows}-keys")
 
@@ -88,15 +116,15 @@ def system_of(
 
 @pytest.fixture(scope="session")
 def ray_local() -> Iterator[None]:
-    """A Ray of this test session's own."""
+    """A Ray cluster that the tests of one worker share."""
     import ray
 
     from cluster.runtime import connect
 
     patch = pytest.MonkeyPatch()
-    # The last is set by the project itself; set here, it is put back afterwards.
-    mine = {"RAY_ADDRESS": "local", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
-    for name, value in {**mine, **CREDENTIALS}.items():
+    # The project itself sets the second; set here, it is restored afterwards.
+    variables = {"RAY_ADDRESS": "local", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+    for name, value in {**variables, **CREDENTIALS}.items():
         patch.setenv(name, value)
     connect()
     yield
@@ -106,7 +134,7 @@ def ray_local() -> Iterator[None]:
 
 @pytest.fixture
 def recomputed_in_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fresh runs in a thread of the test's process; worker processes take long to start."""
+    """Fresh runs use a thread of the test's process: worker processes are slow to start."""
     from lmeraser.proof import recompute
 
     def executor(count: int, _context: object, **options: Any) -> ThreadPoolExecutor:
@@ -117,26 +145,26 @@ def recomputed_in_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def lmeraser(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Runs ``lmeraser`` in this process; an exception that is not an exit, so a traceback, goes to the test."""
+    """Runs ``lmeraser`` in this process; any exception but an exit, so any traceback, reaches the test."""
     monkeypatch.delenv("LMERASER_HASH_KEY", raising=False)
     monkeypatch.delenv("LMERASER_KEYS", raising=False)
-    # Another Ray of this machine is not to be found.
+    # Do not find another Ray on this machine.
     monkeypatch.setenv("RAY_ADDRESS", "local")
 
-    def run(*arguments: object) -> Ran:
+    def run(*arguments: object) -> CommandResult:
         from cluster.cli import app, output
 
         stdout = sys.stdout
         monkeypatch.setattr(sys, "argv", ["lmeraser", *map(str, arguments)])
-        # Results go to the stdout that was there when the module was loaded.
+        # Results go to the stdout at the time that the module was loaded.
         monkeypatch.setattr(output, "_stdout", stdout)
         try:
             with pytest.raises(SystemExit) as ended:
                 app.main()
         finally:
-            # What libraries print, a command sends to stderr.
+            # A command redirects what libraries print to stderr.
             sys.stdout = stdout
         printed = capsys.readouterr()
-        return Ran(int(ended.value.code or 0), printed.out, printed.err)
+        return CommandResult(int(ended.value.code or 0), printed.out, printed.err)
 
     return run

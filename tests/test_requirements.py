@@ -12,7 +12,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parent.parent
-RUNTIME, DEVELOPMENT = "requirements.txt", "requirements-dev.txt"
+RUNTIME, DEVELOPMENT, SBOM = "requirements.txt", "requirements-dev.txt", "requirements-sbom.txt"
 TABLE = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = {name: [Requirement(text) for text in texts] for name, texts in TABLE["optional-dependencies"].items()}
 FEATURES = ("server", "s3", "demo", "audit")
@@ -42,7 +42,7 @@ def tool_requirements() -> list[Requirement]:
     return [requirement for requirement in EXTRAS["dev"] if requirement.name != "lmeraser"]
 
 
-@pytest.mark.parametrize("name", [RUNTIME, DEVELOPMENT])
+@pytest.mark.parametrize("name", [RUNTIME, DEVELOPMENT, SBOM])
 def test_each_package_has_one_version_and_hashes_and_no_location(name: str) -> None:
     for requirement, hashes in pins(name).values():
         (pin,) = requirement.specifier
@@ -91,3 +91,8 @@ def test_every_dependency_of_a_pinned_package_is_pinned() -> None:
             dependency = Requirement(text)
             if dependency.marker is None or dependency.marker.evaluate({"extra": ""}):
                 assert canonicalize_name(dependency.name) in runtime, f"{name} needs {dependency.name}"
+
+
+def test_no_tool_makes_every_import_of_ray_slow() -> None:
+    # Ray imports jsonschema, which imports this where it is installed; it compiles a grammar for a second.
+    assert "rfc3987-syntax" not in pins(DEVELOPMENT)

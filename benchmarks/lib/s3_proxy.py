@@ -1,4 +1,4 @@
-"""A proxy on loopback that does to S3's answers what a network and other providers do: real HTTP, nothing patched."""
+"""A proxy on loopback with the faults of networks and of other S3 providers: real HTTP, nothing patched."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def s3_proxy(server: str) -> Iterator[S3Proxy]:
     listening = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     listening.daemon_threads = True
     proxy = S3Proxy(f"http://127.0.0.1:{listening.server_address[1]}")
-    thread = threading.Thread(target=listening.serve_forever, daemon=True)
+    thread = threading.Thread(target=listening.serve_forever, args=(0.01,), daemon=True)
     thread.start()
     try:
         yield proxy

@@ -1,4 +1,4 @@
-"""A server that speaks the protocol of S3, moto's, as a process of its own on loopback."""
+"""Moto's server, which speaks the S3 protocol, as a separate process on loopback."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def _kind(request: str) -> str:
 
 @contextmanager
 def s3_server() -> Iterator[S3Server]:
-    """A server that starts now, and ends with the context."""
+    """Start a server for the length of the block."""
     environment = {**os.environ, **CREDENTIALS, "PYTHONUNBUFFERED": "1"}
     command = [sys.executable, __file__, "-H", "127.0.0.1", "-p", "0"]
     with subprocess.Popen(

@@ -40,7 +40,7 @@ def no_ray_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def web_server() -> Iterator[int]:
     """The port of something that answers and is no Ray."""
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), http.server.BaseHTTPRequestHandler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     yield server.server_address[1]
     server.shutdown()
     server.server_close()

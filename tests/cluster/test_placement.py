@@ -78,6 +78,7 @@ def test_the_estimate_covers_what_a_tuning_keeps(system_of: SystemOf, variant: s
     assert kept_by_estimate <= 4 * largest
 
 
+@pytest.mark.slow
 def test_a_convolutional_backbone_is_not_estimated(system_of: SystemOf) -> None:
     system = system_of("conv")
     assert tuning_bytes(system.manifest.config, load_part(system.store, system.manifest, "backbone")) is None

@@ -71,6 +71,7 @@ def test_versions_from_before_versioning_was_suspended_are_purged(s3: S3Server, 
     assert all_versions(s3, bucket) == []
 
 
+@pytest.mark.slow
 def test_more_than_a_page_of_objects_is_listed_and_purged(s3: S3Server) -> None:
     bucket = s3.bucket()
     store = open_store(s3.uri(bucket))

@@ -68,7 +68,7 @@ def test_a_bucket_that_takes_150_ms_for_a_request_refuses_no_answer_while_rows_a
 ) -> None:
     system, proxy = proxied
     replica = Replica(system.store, system.keys, ServingConfig())
-    proxy.fault = lambda _pipeline, _path: time.sleep(0.15)
+    proxy.fault = lambda _method, _path: time.sleep(0.15)
     at_the_server = replace(system, store=open_store(system.store.uri.replace(proxy.endpoint, s3.endpoint)))
 
     def delete(number: int) -> int:
@@ -103,7 +103,7 @@ def test_a_replica_whose_bucket_is_gone_and_comes_back_answers_again(proxied: tu
     system.with_lease(0.2)
     replica = Replica(system.store, system.keys, ServingConfig())
     number = replica.snapshot().commit.number
-    proxy.fault = lambda _pipeline, _path: (403, "AccessDenied")
+    proxy.fault = lambda _method, _path: (403, "AccessDenied")
 
     def ready() -> bool:
         try:
@@ -112,5 +112,5 @@ def test_a_replica_whose_bucket_is_gone_and_comes_back_answers_again(proxied: tu
             return False
 
     until(lambda: not ready() or None, 30)
-    proxy.fault = lambda _pipeline, _path: None
+    proxy.fault = lambda _method, _path: None
     until(lambda: ready() or None, 30)

@@ -104,6 +104,7 @@ def test_a_cluster_that_loses_every_row_disappears_and_its_images_are_still_answ
         assert answer["label"] in LABELS
 
 
+@pytest.mark.slow
 def test_ids_of_an_emptied_cluster_are_unknown_and_deleting_them_again_changes_nothing(running: Running) -> None:
     removed = ids_of(running.system, next(iter(running.clusters())))
     subjects = [f"u{name[1:]}" for name in removed]
@@ -134,6 +135,7 @@ def test_a_class_that_loses_every_row_keeps_its_column_and_is_never_predicted(ru
     assert running.root() == running.fresh_root(without(removed) + samples(200, 230))
 
 
+@pytest.mark.slow
 def test_an_emptied_system_answers_with_503(running: Running) -> None:
     running.predict(range(300, 302))
     assert running.delete(EVERYTHING[:45], [f"u{name[1:]}" for name in EVERYTHING[45:]])["rows"] == 90
@@ -168,6 +170,7 @@ def test_an_emptied_system_that_gets_rows_equals_one_that_only_ever_had_them(
     assert answers == expected
 
 
+@pytest.mark.slow
 def test_erased_rows_come_back_only_by_force_and_then_give_the_same_state(running: Running) -> None:
     root = running.root()
     running.delete(EVERYTHING)
@@ -177,6 +180,7 @@ def test_erased_rows_come_back_only_by_force_and_then_give_the_same_state(runnin
     assert running.root() == root
 
 
+@pytest.mark.slow
 def test_a_new_coordinator_and_replica_start_on_an_emptied_store(running: Running) -> None:
     running.delete(EVERYTHING)
     successor = Running(running.system)

@@ -38,6 +38,7 @@ def test_a_confident_shared_head_skips_the_specialist(system_of: SystemOf) -> No
     assert {answer.route for answer in some} >= {"skipped", "specialist"}
 
 
+@pytest.mark.slow
 def test_without_a_weight_the_better_head_by_cross_validation_answers(system_of: SystemOf) -> None:
     gains, loses = system_of("token"), system_of("minute")
     default, weighted = answers(gains, weight=None), answers(gains, weight=0.75)

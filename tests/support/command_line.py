@@ -1,4 +1,4 @@
-"""The command line as a function: what a command printed, and how it exited."""
+"""The command line as a function: a command's output and exit code."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 
-class Ran(NamedTuple):
+class CommandResult(NamedTuple):
     """One run of a command."""
 
     code: int
@@ -19,12 +19,12 @@ class Ran(NamedTuple):
         """The JSON value on stdout."""
         return json.loads(self.out)
 
-    def failed(self, code: int, *said: str) -> None:
-        """Check the exit code, that stdout is empty, and that stderr says these things without a traceback."""
+    def failed(self, code: int, *parts: str) -> None:
+        """Check the exit code, that stdout is empty, and that stderr contains these parts and no traceback."""
         assert (self.code, self.out) == (code, ""), self.err
         assert "Traceback" not in self.err
-        for part in said:
+        for part in parts:
             assert part in self.err
 
 
-Run = Callable[..., Ran]
+Run = Callable[..., CommandResult]

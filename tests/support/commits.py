@@ -1,4 +1,4 @@
-"""Records that are appended to a log without a system behind them, and what a log names."""
+"""Appending records to a log without a whole system, and reading the receipts that a log names."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from lmeraser.store import Store
 
 
 def append_commit(store: Store, *requests: str) -> int:
-    """The number of a new commit of no rows; it erases something where it names requests."""
+    """Append a commit without rows and return its number; it erases something if requests are named."""
     log = Log(store)
     log.advance()
     commit = Commit((), "heads/a", "00", fixed_leaves={}, partition_leaf="00", erasures=tuple(map(Erasure, requests)))
@@ -27,7 +27,7 @@ def receipts_of(store: Store) -> dict[str, list[str]]:
 
 
 def append_other(store: Store) -> None:
-    """A new record that is no commit."""
+    """Append a record that is not a commit."""
     log = Log(store)
     log.advance()
     log.append("term", 2, {})

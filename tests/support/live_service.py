@@ -1,4 +1,4 @@
-"""The HTTP surface over a system in this process, on a port of its own, with a coordinator that does its work."""
+"""The HTTP surface over a system in this process, on a port of its own, with a working coordinator."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from direct_service import Service
 
 @contextmanager
 def live(service: Service) -> Iterator[str]:
-    """The address at which the service answers."""
+    """The service's URL, for the length of the block."""
     stopped = threading.Event()
 
     def work() -> None:

@@ -1,4 +1,4 @@
-"""Actors that outlive a test hold what others wait for."""
+"""Ending detached actors, whose processors other tests wait for."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from actors.remote.names import NAMESPACE
 
 
 def end_actors(store_id: str) -> None:
-    """End the coordinator and the owners of a store and of its copies, until none is left."""
-    while mine := sorted(name for name in _named() if store_id in name):
-        # The coordinator sorts last and goes first, for it starts owners. Ray lists what it ends for a while.
+    """End the coordinator and the owners of a store and of its copies, until all have ended."""
+    while names := sorted(name for name in _named() if store_id in name):
+        # The coordinator sorts last and is ended first, because it starts owners. Ray lists ended actors for a while.
         with contextlib.suppress(ValueError):
-            ray.kill(ray.get_actor(mine[-1], namespace=NAMESPACE))
+            ray.kill(ray.get_actor(names[-1], namespace=NAMESPACE))
         time.sleep(0.02)
 
 

@@ -1,6 +1,6 @@
 """One replica as a process of its own, over real HTTP: ``python one_replica.py STORE KEYS PORT FREEZE``.
 
-While the file FREEZE exists, the end of a batch removes it and freezes the whole process.
+If the file FREEZE exists, the next forward pass removes it and then stops the whole process (SIGSTOP).
 """
 
 from __future__ import annotations

@@ -16,28 +16,30 @@ __all__ = ["descendants", "kill", "listening_beyond_loopback", "named"]
 
 
 def named(prefix: str) -> list[int]:
-    """Processes below this one whose command line begins so."""
-    found = []
+    """Descendants of this process whose command line begins with the prefix."""
+    pids = []
     for pid in descendants(os.getpid()):
         with suppress(FileNotFoundError, ProcessLookupError):
             if Path(f"/proc/{pid}/cmdline").read_bytes().startswith(prefix.encode()):
-                found.append(pid)
-    return found
+                pids.append(pid)
+    return pids
 
 
 def kill(pid: int) -> None:
-    """SIGKILL, if it has not ended by itself."""
+    """Send SIGKILL, unless the process has already ended."""
     with suppress(ProcessLookupError):
         os.kill(pid, signal.SIGKILL)
 
 
 def listening_beyond_loopback(parent: int) -> set[str]:
-    """Where processes below this one take connections from other machines."""
-    found = set()
+    """Name, address and port of each descendant that accepts connections from other machines."""
+    listeners = set()
     for pid in descendants(parent):
         with suppress(psutil.NoSuchProcess):
-            for one in psutil.Process(pid).net_connections("inet"):
-                address = ipaddress.ip_address(one.laddr.ip) if one.status == psutil.CONN_LISTEN else None
-                if address is not None and not (getattr(address, "ipv4_mapped", None) or address).is_loopback:
-                    found.add(f"{psutil.Process(pid).name()} {one.laddr.ip}:{one.laddr.port}")
-    return found
+            for connection in psutil.Process(pid).net_connections("inet"):
+                if connection.status != psutil.CONN_LISTEN:
+                    continue
+                address = ipaddress.ip_address(connection.laddr.ip)
+                if not (getattr(address, "ipv4_mapped", None) or address).is_loopback:
+                    listeners.add(f"{psutil.Process(pid).name()} {connection.laddr.ip}:{connection.laddr.port}")
+    return listeners

@@ -23,7 +23,7 @@ BIN = Path(sys.executable).parent
 
 @dataclass(frozen=True)
 class Head:
-    """Where it listens, and the environment in which commands find it and its token."""
+    """Its addresses, and the environment in which commands find it and its token."""
 
     address: str
     dashboard: str
@@ -32,14 +32,14 @@ class Head:
     pid: int
 
     def run(self, *command: str, timeout_s: float = 300, **environment: str) -> subprocess.CompletedProcess[str]:
-        """Run a command and wait for its end."""
+        """Run a command and wait until it ends."""
         settings = {**self.environment, **environment}
         return subprocess.run(command, env=settings, capture_output=True, text=True, timeout=timeout_s, check=False)
 
 
 @contextmanager
 def ray_head() -> Iterator[Head]:
-    """Start a head on ports of its own; all of its processes are ended at the end."""
+    """Start a head on free ports; all of its processes are killed when the block ends."""
     # Short, because the paths of sockets must be.
     with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as folder:
         token = Path(folder) / "token"
@@ -75,14 +75,14 @@ def ray_head() -> Iterator[Head]:
             _await_jobs(head, process)
             yield head
         finally:
-            # The ones at the top first, so that nothing is started again in between.
+            # Parents first, so that none of them restarts a child.
             for pid in [process.pid, *reversed(list(descendants(process.pid)))]:
                 kill(pid)
             process.wait()
 
 
 def _await_jobs(head: Head, process: subprocess.Popen[bytes]) -> None:
-    until = time.monotonic() + 120
+    deadline = time.monotonic() + 120
     headers = {"Authorization": f"Bearer {head.token.read_text()}"}
     while True:
         assert process.poll() is None, "the Ray head did not start"
@@ -91,5 +91,5 @@ def _await_jobs(head: Head, process: subprocess.Popen[bytes]) -> None:
                 return
         except httpx2.TransportError:
             pass
-        assert time.monotonic() < until, "the Ray head does not take jobs"
+        assert time.monotonic() < deadline, "the Ray head does not accept jobs"
         time.sleep(0.2)

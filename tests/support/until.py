@@ -1,4 +1,4 @@
-"""Waiting for what happens elsewhere."""
+"""Waiting for something that another thread or process does."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-Found = TypeVar("Found")
+Result = TypeVar("Result")
 
 
-def until(found: Callable[[], Found | None], longest_s: float) -> Found:
-    """What it finds, once it finds something."""
-    last = time.monotonic() + longest_s
-    while (one := found()) is None:
-        assert time.monotonic() < last, "it did not come to pass"
+def until(poll: Callable[[], Result | None], longest_s: float) -> Result:
+    """Poll until there is a result, and return it; fail after ``longest_s`` seconds."""
+    deadline = time.monotonic() + longest_s
+    while (result := poll()) is None:
+        assert time.monotonic() < deadline, f"nothing after {longest_s} s"
         time.sleep(0.02)
-    return one
+    return result

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from command_line import Ran, Run
+from command_line import CommandResult, Run
 from direct_service import Service
 from live_service import live
 from small_system import System
@@ -58,7 +58,7 @@ def secret_file(folder: Path, content: str, mode: int = 0o600) -> Path:
     return file
 
 
-def both(lmeraser: Run, service: Service, url: str, *command: object) -> tuple[Ran, Ran]:
+def both(lmeraser: Run, service: Service, url: str, *command: object) -> tuple[CommandResult, CommandResult]:
     """The same command over HTTP and on the store."""
     over_http = lmeraser(*command, "--url", url)
     return over_http, lmeraser(*command, "--store", service.system.store.uri)

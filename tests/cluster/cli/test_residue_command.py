@@ -7,10 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from command_line import Ran, Run
+from command_line import CommandResult, Run
 from small_system import System, samples
 
-Scan = Callable[..., Ran]
+Scan = Callable[..., CommandResult]
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def scan(lmeraser: Run, system_of: Callable[..., System], tmp_path: Path, monkey
     system.delete("7", "photo-3")
     (tmp_path / "logs").mkdir()
 
-    def run(ids: str, *options: object) -> Ran:
+    def run(ids: str, *options: object) -> CommandResult:
         (tmp_path / "ids").write_text(ids)
         at = ("--store", system.store.uri, "--keys", system.keys, "--folder", tmp_path / "logs")
         return lmeraser("residue", *at, "--ids-file", tmp_path / "ids", *options)

@@ -48,7 +48,7 @@ def listening(status: int, host: str = "127.0.0.1") -> Iterator[tuple[int, list[
         address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
 
     with Server((host, 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
         thread.start()
         yield server.server_address[1], asked
         server.shutdown()

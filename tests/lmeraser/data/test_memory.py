@@ -32,6 +32,7 @@ print(rows, (most_kb() - before) // 1024)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", ["bytes", "struct", "large", "view"])
 def test_a_small_file_of_large_repeated_images_takes_little_memory(tmp_path: Path, layout: str) -> None:
     image = b"x" * IMAGE_BYTES

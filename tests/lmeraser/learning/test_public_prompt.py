@@ -86,6 +86,7 @@ def test_private_rows_do_not_contribute_to_it(built: Callable[[str, int], System
     assert before == after
 
 
+@pytest.mark.slow
 def test_it_lowers_the_loss_of_a_head_on_public_rows(pipeline: Pipeline) -> None:
     rows = samples(1000, 1096)
     epochs = replace(pipeline.config.prompt, public_epochs=12)
