@@ -314,10 +314,6 @@ class Coordinator:
 
     def _sweep(self) -> None:
         self.prefixes.drop_forbidden()
-        targets = self._tunings.targets
-
-        def writing(name: str) -> bool:
-            return name in targets or self.prefixes.keeps(name)
-
-        sweep(self._store, self._committer.commit, writing, self._journal.check)
+        targets, keeps = self._tunings.targets, self.prefixes.keeps
+        sweep(self._store, self._committer.commit, lambda name: name in targets or keeps(name), self._journal.check)
         self._unswept = False

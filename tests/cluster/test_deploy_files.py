@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import time
+import tomllib
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
@@ -258,7 +259,8 @@ def test_the_image_is_made_of_this_project_and_of_nothing_else() -> None:
     copied = [
         source for line in re.findall(r"^COPY (?!--from)(.*)$", text, re.MULTILINE) for source in line.split()[:-1]
     ]
-    packages = {path.parent.name for path in ROOT.glob("*/__init__.py")}
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    packages = {name.rstrip("*") for name in project["tool"]["setuptools"]["packages"]["find"]["include"]}
     assert packages <= set(copied)
     assert all((ROOT / source).exists() for source in copied)
     ignored = (ROOT / "deploy" / "Dockerfile.dockerignore").read_text().splitlines()

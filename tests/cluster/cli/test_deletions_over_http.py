@@ -184,7 +184,7 @@ def test_a_service_that_takes_no_more_unknown_ids_says_so(
     async def refuse(*_: object) -> Deletion:
         raise RateLimitError("too many unknown ids: wait a minute")
 
-    monkeypatch.setattr(calls, "LONGEST_RETRY_AFTER_S", 0.0)
+    monkeypatch.setattr(calls, "MAX_RETRY_AFTER_S", 0.0)
     monkeypatch.setattr(service.coordinator, "delete", refuse)
     ran = lmeraser("delete", "--url", url, "--sample-id", "s99")
     ran.failed(1, "POST /v1/deletions: 429", "too many unknown ids: wait a minute")
@@ -233,4 +233,4 @@ def test_a_retry_waits_for_its_own_outcome(
         assert (again.code, again.json["status"]) == (1, "failed")
     done = lmeraser("deletions", "retry", ran.json["id"], "--url", url, "--json")
     assert (done.code, done.json["status"], done.json["reason"]) == (0, "completed", None)
-    lmeraser("deletions", "retry", ran.json["id"], "--url", url).failed(1, ": 422 ", "only one that failed")
+    lmeraser("deletions", "retry", ran.json["id"], "--url", url).failed(1, ": 422 ", "only a failed deletion")
