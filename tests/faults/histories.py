@@ -18,6 +18,7 @@ import os
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -54,7 +55,7 @@ history that is kept there finds it:
 """
 _LOST = ("lost request", "lost row", "no rest", "restore")
 _MOST_SHRUNK = 5
-KINDS = {
+KINDS: dict[str, Callable[[Outcome], bool]] = {
     "one coordinator": lambda outcome: _starts(outcome) == 1,
     "two coordinators": lambda outcome: _starts(outcome) == 2,
     "three coordinators": lambda outcome: _starts(outcome) == 3,

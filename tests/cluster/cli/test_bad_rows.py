@@ -210,7 +210,11 @@ def bad_source(kind: str, folder: Path) -> dict[str, Any]:
         case "text":
             (folder / "rows.parquet").write_text("text")
         case _:
-            columns = {"sample_id": ["a", "twin", "twin"], "label": [0, 1, 2], "image": [picture(n) for n in range(3)]}
+            columns: dict[str, list[Any]] = {
+                "sample_id": ["a", "twin", "twin"],
+                "label": [0, 1, 2],
+                "image": [picture(n) for n in range(3)],
+            }
             if kind == "no label":
                 columns["label"] = [0, 1, 3]
                 columns["sample_id"] = ["a", "b", "odd"]
@@ -303,7 +307,7 @@ def test_rows_without_ids_keep_their_names_when_others_go_at_the_source(
     rows = place.rows()
     path = tmp_path / "rows.parquet"
     source = {"kind": "parquet", "path": str(path)}
-    columns = {"label": [0, 1, 2], "image": [picture(number) for number in (20, 21, 22)]}
+    columns: dict[str, list[Any]] = {"label": [0, 1, 2], "image": [picture(number) for number in (20, 21, 22)]}
     pq.write_table(pa.table(columns), path)
     done = lmeraser(*place.ingest("--json", private=source))
     assert done.code == 0, done.err

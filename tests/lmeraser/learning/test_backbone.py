@@ -5,6 +5,8 @@ Legend: N rows, P pixels per side, S tokens, D width, L blocks, F raw head featu
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import timm
@@ -106,7 +108,7 @@ def test_a_convolutional_network_gives_stage_means_and_final_features() -> None:
     backbone = open_backbone(CONV, weights(CONV))
     images_N3PP = pictures(3, 32)
     pixels_N3PP = backbone.normalise(images_N3PP)
-    model = timm.create_model("resnet10t", num_classes=0)
+    model: Any = timm.create_model("resnet10t", num_classes=0)
     model.load_state_dict(weights(CONV))
     final_ND = model.eval()(pixels_N3PP)
     stages = model.forward_intermediates(pixels_N3PP, intermediates_only=True)
