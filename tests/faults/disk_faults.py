@@ -25,8 +25,6 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from lmeraser.store import Store
-
 sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 
 from crash_points import DELETED, IDEMPOTENCY_KEY, CrashPoints, Tally
@@ -39,7 +37,7 @@ from lmeraser.deletion import DeletionRequest
 from lmeraser.errors import StoreError
 from lmeraser.state.keys import load_signing_key
 from lmeraser.state.log import Log
-from lmeraser.store import LocalStore
+from lmeraser.store import LocalStore, Store
 
 MIB = 1024 * 1024
 PAGE = 4096
@@ -99,7 +97,7 @@ class FailingStore(LocalStore):
         super().__init__(root)
         self.changes: list[str] = []
         self._at = 0
-        self._fail = lambda: None
+        self._fail: Callable[[], None] = lambda: None
 
     def fail_at(self, change: int, fail: Callable[[], None]) -> None:
         """Count changes from here, and have the disk fail before this one."""
@@ -268,10 +266,8 @@ def table(tallies: dict[str, Tally], every: int) -> str:
     ]
     today = datetime.now(UTC).date().isoformat()
     title = f"`python tests/faults/disk_faults.py --every {every}`, {today}, {os.cpu_count()} CPU cores."
-    return (
-        "\n".join([title, "", *head, *("| " + " | ".join(map(str, (name, *counts))) + " |" for name, counts in cells)])
-        + "\n"
-    )
+    body = ("| " + " | ".join(map(str, (name, *counts))) + " |" for name, counts in cells)
+    return "\n".join([title, "", *head, *body]) + "\n"
 
 
 def main() -> int:
