@@ -44,7 +44,7 @@ faults: $(STAMP)  ## Crashes, failing disks and thousands of histories; writes d
 	OMP_NUM_THREADS=1 $(BIN)/python tests/faults/takeovers.py --out docs/evidence/takeovers.md
 	OMP_NUM_THREADS=1 $(MOUNTING) $(BIN)/python tests/faults/disk_faults.py --out docs/evidence/disk.md
 	$(MOUNTING) $(BIN)/python tests/faults/ray_faults.py --runs 4 --out docs/evidence/kills-ray.md
-	OMP_NUM_THREADS=1 $(BIN)/python tests/faults/simulator.py --histories 100000 --out docs/evidence/simulator.md
+	OMP_NUM_THREADS=1 $(BIN)/python tests/faults/histories.py --histories 100000 --out docs/evidence/simulator.md
 	OMP_NUM_THREADS=1 $(BIN)/python tests/faults/outages.py --replicas 1 2 --out docs/evidence/outages.md
 	LMERASER_EXAMPLES=3000 $(BIN)/pytest tests/actors/test_exactness.py --timeout=3600
 

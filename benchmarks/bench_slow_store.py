@@ -18,6 +18,7 @@ import shutil
 import time
 from collections import Counter
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 from benchmarks.lib.buckets import copy_to_bucket, make_digit_store
@@ -80,9 +81,13 @@ def replicas_behind_proxies(server: S3Server, digits: DigitStore, proxies: ExitS
         proxy = proxies.enter_context(s3_proxy(server.endpoint))
         store = open_store(uri.replace(server.endpoint, proxy.endpoint))
         replicas[delay_ms] = Replica(store, digits.folder / "keys", ServingConfig())
-        # Sleeping returns None, which is no fault.
-        proxy.fault = lambda _method, _path, delay_ms=delay_ms: time.sleep(delay_ms / 1000)  # type: ignore[misc]
+        proxy.fault = partial(pause, delay_ms)
     return replicas
+
+
+def pause(delay_ms: int, _method: str, _path: str) -> None:
+    """No fault, but a delay before every answer."""
+    time.sleep(delay_ms / 1000)
 
 
 def ask(replica: Replica, image: bytes, clients: int, seconds: float) -> Counter[str]:

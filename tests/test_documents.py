@@ -6,8 +6,8 @@ import re
 import shlex
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
-import click
 import pytest
 import typer.main
 from ray.scripts.scripts import cli as ray_cli
@@ -20,7 +20,8 @@ ROOT = Path(__file__).parent.parent
 ROOMS = ("lmeraser", "actors", "serving", "cluster", "benchmarks", "tests", "deploy", "examples", "docs")
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]
 DOCUMENTS += sorted(path for room in ROOMS for path in (ROOT / room).rglob("*.md") if "swagger-ui" not in path.parts)
-COMMANDS: dict[str, click.Command] = {"lmeraser": typer.main.get_command(app), "ray": ray_cli}
+# Not of one class: typer contains a copy of click.
+COMMANDS: dict[str, Any] = {"lmeraser": typer.main.get_command(app), "ray": ray_cli}
 
 
 def named(path: Path) -> str:

@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 import timm
@@ -26,7 +27,8 @@ LABELS = ("red", "green", "blue")
 def write_site(folder: Path) -> None:
     """Images, a backbone and a configuration, as an operator has them."""
     torch.manual_seed(0)
-    model = timm.create_model(VIT.name, num_classes=0, **VIT.model_args)
+    arguments: dict[str, Any] = {"num_classes": 0, **VIT.model_args}
+    model: Any = timm.create_model(VIT.name, **arguments)
     model.set_input_size(img_size=(VIT.image_px, VIT.image_px))
     save_file(model.state_dict(), folder / "backbone.safetensors")
     for name, numbers in {"private": range(48), "public": range(1000, 1064)}.items():

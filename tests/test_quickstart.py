@@ -25,7 +25,8 @@ def test_the_notebook_runs_and_shows_what_it_says() -> None:
         for name in ("TMPDIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR"):
             environment[name] = folder
         execute = Path(sys.executable).parent / "jupyter-execute"
-        command = [execute, NOTEBOOK, f"--output={folder}/executed", "--timeout=500", "--KernelManager.transport=ipc"]
+        options = (f"--output={folder}/executed", "--timeout=500", "--KernelManager.transport=ipc")
+        command = [str(execute), str(NOTEBOOK), *options]
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr[-5000:]
         executed = nbformat.read(Path(folder) / "executed.ipynb", 4)

@@ -11,7 +11,7 @@ from small_system import System, finish, samples
 
 from lmeraser.deletion import DeletionRequest
 from lmeraser.errors import LMEraserError, LogError, ObjectCorruptError, ObjectMissingError
-from lmeraser.store import unfenced
+from lmeraser.store import Store, unfenced
 
 SystemOf = Callable[..., System]
 Damage = Callable[[Path], None]
@@ -171,8 +171,8 @@ def test_an_append_that_seemed_to_fail_is_noticed(system_of: SystemOf, monkeypat
     coordinator = system.coordinator()
     put = type(system.store).put_if_absent
 
-    def put_and_fail(self: object, name: str, data: bytes) -> None:
-        put(self, name, data)  # type: ignore[arg-type]
+    def put_and_fail(self: Store, name: str, data: bytes) -> None:
+        put(self, name, data)
         raise ObjectCorruptError("the disk did not say that it had written")
 
     monkeypatch.setattr(type(system.store), "put_if_absent", put_and_fail)

@@ -105,7 +105,7 @@ class World:
         assert outcome == IngestOutcome(len(added), len(present), len(erased))
         self.rows |= added
 
-    def outcome(self, rows: list[Sample], force: bool) -> IngestOutcome | Exception:
+    def outcome(self, rows: list[Sample], force: bool) -> IngestOutcome | BaseException:
         """What became of an ingest."""
         prefix = self.coordinator.begin_ingest()
         for part in (rows[::2], rows[1::2]):

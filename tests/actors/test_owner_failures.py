@@ -20,7 +20,7 @@ from until import until
 
 from actors import backlog
 from actors.coordinator import Coordinator
-from actors.owner import Owner, RowObject
+from actors.owner import Owner, RowObject, RowsJob, WrittenObject
 from actors.owners import InProcessOwners
 from actors.planner import ATTEMPTS
 from actors.restoring import restore
@@ -33,6 +33,7 @@ from lmeraser.state.keys import load_signing_key
 from lmeraser.state.log import Log
 from lmeraser.state.pipeline import Pipeline
 from lmeraser.state.rows import RowTable
+from lmeraser.state.specialist import Specialist
 from lmeraser.store import LocalStore
 
 SystemOf = Callable[..., System]
@@ -85,11 +86,11 @@ def broken(system_of: SystemOf, monkeypatch: pytest.MonkeyPatch) -> Broken:
             raise made.error()
         return read(self, source)
 
-    def tunes(self: Pipeline, *arguments: object) -> object:
+    def tunes(self: Pipeline, *arguments: Any) -> Specialist:
         if tuning[0] in made.tunings:
             made.tuned += 1
             raise made.error()
-        return specialist(self, *arguments)  # type: ignore[arg-type]
+        return specialist(self, *arguments)
 
     monkeypatch.setattr(Owner, "_read", reading)
     monkeypatch.setattr(Pipeline, "specialist", tunes)
@@ -234,10 +235,10 @@ def test_an_owner_that_fails_once_is_asked_again_at_once(broken: Broken, monkeyp
     write = Owner.write_rows
     left = [2]
 
-    def fails_twice(self: Owner, job: object) -> object:
+    def fails_twice(self: Owner, job: RowsJob) -> WrittenObject:
         left[0] -= 1
         broken.writes = {entry.rows_object} if left[0] >= 0 else set()
-        return write(self, job)  # type: ignore[arg-type]
+        return write(self, job)
 
     monkeypatch.setattr(Owner, "write_rows", fails_twice)
     deletion = coordinator.delete(DeletionRequest((bad,)))

@@ -1,6 +1,6 @@
 """Coordinators, owners, ingests, deletions, replicas and restores over one store, on the deterministic simulator.
 
-``tests/faults/simulator.py`` runs many more histories; the README of what is simulated is ``docs/evidence/README.md``.
+``tests/faults/histories.py`` runs many more histories; the README of what is simulated is ``docs/evidence/README.md``.
 """
 
 from __future__ import annotations

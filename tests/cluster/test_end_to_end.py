@@ -8,8 +8,8 @@ import shutil
 import signal
 import socket
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -153,7 +153,7 @@ def test_a_client_predicts_deletes_and_gets_a_receipt_over_http(running: tuple[S
     assert waited.total_seconds() >= system.manifest.lease_s
 
 
-def reported(expected: dict[str, float], shown: set[str]) -> list[Metric]:
+def reported(expected: Mapping[str, float], shown: set[str]) -> list[Metric]:
     """The metrics that Ray exports, once some process has these totals and none that is shown is missing.
 
     Each process reports at its own times.
@@ -173,7 +173,7 @@ def reported(expected: dict[str, float], shown: set[str]) -> list[Metric]:
 
 def by_process(metrics: list[Metric], name: str) -> set[float]:
     """Totals by process; those of systems of other tests are among them."""
-    totals: Counter[str] = Counter()
+    totals: defaultdict[str, float] = defaultdict(float)
     for sample in (sample for family in metrics for sample in family.samples if sample.name == name):
         totals[sample.labels["WorkerId"]] += sample.value
     return set(totals.values())

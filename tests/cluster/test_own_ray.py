@@ -83,7 +83,11 @@ def test_jobs_tell_their_progress_and_their_exit_codes(head: Head, system_of: Sy
 
 def test_only_the_token_opens_the_cluster(head: Head, system_of: SystemOf, tmp_path: Path) -> None:
     jobs = f"{head.dashboard}/api/jobs/"
-    bearers = ({}, {"Authorization": f"Bearer {'0' * 64}"}, {"Authorization": f"Bearer {head.token.read_text()}"})
+    bearers: list[dict[str, str]] = [
+        {},
+        {"Authorization": f"Bearer {'0' * 64}"},
+        {"Authorization": f"Bearer {head.token.read_text()}"},
+    ]
     assert [httpx2.get(jobs, headers=bearer).status_code for bearer in bearers] == [401, 403, 200]
     assert httpx2.post(jobs, json={"entrypoint": "true"}).status_code == 401
     system = system_of(rows=0)

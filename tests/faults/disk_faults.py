@@ -37,7 +37,7 @@ from lmeraser.deletion import DeletionRequest
 from lmeraser.errors import StoreError
 from lmeraser.state.keys import load_signing_key
 from lmeraser.state.log import Log
-from lmeraser.store import LocalStore
+from lmeraser.store import LocalStore, Store
 
 MIB = 1024 * 1024
 PAGE = 4096
@@ -91,12 +91,18 @@ def small_disk(size_mib: int) -> Iterator[Disk]:
 
 
 class FailingStore(LocalStore):
-    """Has its disk fail before the n-th change; with n = 0 it only counts changes."""
+    """Counts its changes, and can have its disk fail before one of them."""
 
-    def __init__(self, root: Path, at: int, fail: Callable[[], None]) -> None:
+    def __init__(self, root: Path) -> None:
         super().__init__(root)
         self.changes: list[str] = []
-        self._at = at
+        self._at = 0
+        self._fail: Callable[[], None] = lambda: None
+
+    def fail_at(self, change: int, fail: Callable[[], None]) -> None:
+        """Count changes from here, and have the disk fail before this one."""
+        self.changes.clear()
+        self._at = change
         self._fail = fail
 
     def put(self, name: str, data: bytes) -> None:
@@ -127,7 +133,7 @@ class DiskFaults(CrashPoints):
     def changes(self) -> list[str]:
         """The changes that a deletion without a fault makes to the store, in order."""
         system = self._on_disk()
-        store = FailingStore(Path(system.store.uri), 0, lambda: None)
+        store = FailingStore(Path(system.store.uri))
         coordinator = self._coordinator(system, store)
         store.changes.clear()
         coordinator.delete(DeletionRequest(DELETED, idempotency_key=IDEMPOTENCY_KEY))
@@ -137,9 +143,9 @@ class DiskFaults(CrashPoints):
     def fault(self, kind: str, at: int, free_pages: int, successor: bool, tally: Tally) -> None:
         """One run: the disk fails at one change and recovers, and the same or a new coordinator goes on."""
         system = self._on_disk()
-        counting = FailingStore(Path(system.store.uri), 0, lambda: None)
+        counting = FailingStore(Path(system.store.uri))
         coordinator = self._coordinator(system, counting)
-        counting.__init__(Path(system.store.uri), at, lambda: self._disk.fail(kind, free_pages))  # type: ignore[misc]
+        counting.fail_at(at, lambda: self._disk.fail(kind, free_pages))
         tally.runs += 1
         faults = self._while_it_fails(system, coordinator, kind)
         self._disk.recover()
@@ -206,7 +212,7 @@ class DiskFaults(CrashPoints):
         shutil.copytree(self._original.store.uri, self._disk.folder / "store")
         return replace(self._original, store=LocalStore(self._disk.folder / "store"))
 
-    def _coordinator(self, system: System, store: LocalStore) -> Coordinator:
+    def _coordinator(self, system: System, store: Store) -> Coordinator:
         owners = InProcessOwners(store, system.manifest, system.hash_key, lambda: self._pipeline)
         return Coordinator(store, system.manifest, system.hash_key, load_signing_key(system.keys), owners, 0.0)
 
@@ -252,16 +258,16 @@ def run_all(every: int) -> dict[str, Tally]:
 
 def table(tallies: dict[str, Tally], every: int) -> str:
     """The tallies as a page."""
-    rows = [(name, one.runs, one.finished, one.lost, one.wrong) for name, one in tallies.items()]
-    total = [sum(row[column] for row in rows) for column in range(1, 5)]
-    cells = [*rows, ("**all** | ", *total)]
+    rows = {name: (tally.runs, tally.finished, tally.lost, tally.wrong) for name, tally in tallies.items()}
+    cells = [*rows.items(), ("**all** | ", tuple(map(sum, zip(*rows.values(), strict=True))))]
     head = [
         "| disk | at | runs | finished | lost | wrong |",
         "| --- | --- | ---: | ---: | ---: | ---: |",
     ]
     today = datetime.now(UTC).date().isoformat()
     title = f"`python tests/faults/disk_faults.py --every {every}`, {today}, {os.cpu_count()} CPU cores."
-    return "\n".join([title, "", *head, *("| " + " | ".join(map(str, row)) + " |" for row in cells)]) + "\n"
+    body = ("| " + " | ".join(map(str, (name, *counts))) + " |" for name, counts in cells)
+    return "\n".join([title, "", *head, *body]) + "\n"
 
 
 def main() -> int:

@@ -26,6 +26,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -116,7 +117,7 @@ def of_service(
             tally = Tally()
             for _ in range(runs):
                 row = ray_faults.next_row()
-                deletion = until_answered(lambda row=row: client.delete(sample_ids=[row], idempotency_key=row))
+                deletion = until_answered(partial(client.delete, sample_ids=[row], idempotency_key=row))
                 ray_faults.wait_a_moment()
                 if victim == FULL:
                     disk.fail("full", 0)
@@ -222,8 +223,8 @@ def run_all(runs: int, seed: int) -> dict[str, Tally]:
 def table(tallies: dict[str, Tally], runs: int, seed: int) -> str:
     """The tallies as a page."""
     today = datetime.now(UTC).date().isoformat()
-    rows = [(name, one.runs, one.kills, one.finished, one.lost, one.wrong) for name, one in tallies.items()]
-    total = ("**all**", *(sum(row[column] for row in rows) for column in range(1, 6)))
+    rows = {name: (tally.runs, tally.kills, tally.finished, tally.lost, tally.wrong) for name, tally in tallies.items()}
+    cells = [*rows.items(), ("**all**", tuple(map(sum, zip(*rows.values(), strict=True))))]
     lines = [
         "# Kills through Ray",
         "",
@@ -231,7 +232,7 @@ def table(tallies: dict[str, Tally], runs: int, seed: int) -> str:
         "",
         "| killed | runs | kills | finished | lost | wrong |",
         "| --- | ---: | ---: | ---: | ---: | ---: |",
-        *("| " + " | ".join(map(str, row)) + " |" for row in (*rows, total)),
+        *("| " + " | ".join(map(str, (name, *counts))) + " |" for name, counts in cells),
     ]
     return "\n".join(lines) + "\n"
 

@@ -22,7 +22,7 @@ def drawn(text: str) -> Iterator[tuple[str, str]]:
 
 def test_the_docstring_draws_every_exception_under_its_base() -> None:
     classes = inspect.getmembers(errors, inspect.isclass)
-    defined = {name: value.__base__.__name__ for name, value in classes if value.__module__ == errors.__name__}
+    defined = {name: value.__bases__[0].__name__ for name, value in classes if value.__module__ == errors.__name__}
     assert errors.__doc__ is not None
     assert dict(drawn(errors.__doc__)) == defined
 

@@ -7,8 +7,9 @@ import json
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -76,10 +77,13 @@ def test_a_bucket_that_takes_150_ms_for_a_request_refuses_no_answer_while_rows_a
         at_the_server.delete(f"s{number}")
         return at_the_server.last_that_erased()
 
+    def covers(erased: Future[int], commit: int) -> bool:
+        return erased.done() and commit >= erased.result()
+
     with ThreadPoolExecutor(1) as beside:
         for number in range(3):
             erased = beside.submit(delete, number)
-            answered(replica, lambda commit, erased=erased: erased.done() and commit >= erased.result())  # type: ignore[misc]
+            answered(replica, partial(covers, erased))
 
 
 def test_a_replica_sends_its_bucket_polls_and_nothing_else(proxied: tuple[System, S3Proxy]) -> None:

@@ -13,13 +13,13 @@ from pathlib import Path
 import pytest
 
 from lmeraser.errors import ConfigError, KeysError
+from lmeraser.loopback import is_loopback
 from serving.api_keys import (
     FILE,
     SCOPES,
     ApiKeys,
     check_listening,
     create_api_key,
-    is_loopback,
     read_api_keys,
     revoke_api_key,
 )

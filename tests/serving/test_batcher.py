@@ -34,7 +34,9 @@ def images(value: int, count: int = 1) -> np.ndarray:
     return np.full((count, 3, 2, 2), value, np.uint8)
 
 
-async def running(batcher: Batcher[list[int]], gated: GatedPass, value: int, batches: int) -> asyncio.Task[list[int]]:
+async def running(
+    batcher: Batcher[np.ndarray, list[int]], gated: GatedPass, value: int, batches: int
+) -> asyncio.Task[list[int]]:
     """A request whose batch, the ``batches``-th of all, is already running."""
     task = asyncio.create_task(batcher(images(value)))
     while len(gated.sizes) < batches:

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -169,7 +170,8 @@ def test_in_random_histories_no_commit_answers_a_lease_after_a_later_one_that_er
     longest_s = chance.choice([0.25, 0.5, 1.0])
     with simulated(tmp_path, lambda: chance.uniform(0, longest_s)) as replica:
         replica.store.fails = lambda: chance.random() < 0.1
-        numbers, ended_at = [replica.first], {}
+        numbers = [replica.first]
+        ended_at: dict[int, float] = {}
         for now in replica.steps(3.0):
             if chance.random() < 0.03:
                 requests = ("a deletion",) if chance.random() < 0.5 else ()
@@ -222,8 +224,12 @@ def test_a_poll_that_ends_in_any_error_makes_room_for_others(tmp_path: Path) -> 
     lease.poll()
     store.broken = True
     failures: list[Exception | None] = []
+
+    def failed(count: int) -> bool | None:
+        return len(failures) == count or None
+
     renewal = Renewal(lease, lambda _sent_at, failure: failures.append(failure))
     for count in range(1, 3 * MAX_POLLS):
         assert renewal.begin()
-        until(lambda count=count: len(failures) == count or None, 30)
+        until(partial(failed, count), 30)
     assert {type(failure) for failure in failures} == {RuntimeError}

@@ -38,8 +38,9 @@ def by_hand(system: System, image: bytes, weight: float, temperature: float) -> 
     shared = row.features_NH.astype(float) / 256 @ heads.shared_head.weight_HC + heads.shared_head.bias_C
 
     def softmax(scores: np.ndarray) -> np.ndarray:
-        exponentials = np.exp((scores - scores.max()) / temperature)
-        return exponentials / exponentials.sum()
+        exponentials: np.ndarray = np.exp((scores - scores.max()) / temperature)
+        probabilities: np.ndarray = exponentials / exponentials.sum()
+        return probabilities
 
     if not holders:
         return softmax(shared[0])

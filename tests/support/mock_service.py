@@ -19,7 +19,7 @@ CAT = {
     "route": "specialist",
     "commit": 7,
 }
-ACCEPTED = {"id": "d1", "status": "accepted", "rows": 2, "accepted_at": "2030-01-01T00:00:00.000+00:00"}
+ACCEPTED: dict[str, Any] = {"id": "d1", "status": "accepted", "rows": 2, "accepted_at": "2030-01-01T00:00:00.000+00:00"}
 Respond = Callable[[httpx2.Request], httpx2.Response]
 
 

@@ -31,10 +31,10 @@ class Head:
     environment: dict[str, str]
     pid: int
 
-    def run(self, *command: str, timeout_s: float = 300, **environment: str) -> subprocess.CompletedProcess[str]:
-        """Run a command and wait until it ends."""
+    def run(self, *command: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        """Run a command and wait until it ends, for at most five minutes."""
         settings = {**self.environment, **environment}
-        return subprocess.run(command, env=settings, capture_output=True, text=True, timeout=timeout_s, check=False)
+        return subprocess.run(command, env=settings, capture_output=True, text=True, timeout=300, check=False)
 
 
 @contextmanager

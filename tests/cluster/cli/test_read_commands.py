@@ -4,53 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 import shutil
-from collections.abc import Callable, Iterator
 from dataclasses import replace
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pytest
-import typer
 from command_line import Run
-from commits import receipts_of
+from deletion_case import Case
 from small_system import System
 
-from cluster.cli import app
-from lmeraser.deletion import DeletionRequest
-from lmeraser.state.keys import init_keys
 from lmeraser.state.specialist import Specialist
 from lmeraser.store import LocalStore
-
-COMMANDS = {
-    *("demo", "pretrain", "ingest", "tune", "serve", "predict", "delete", "status", "verify"),
-    *("deletions list", "deletions show", "deletions wait", "receipt show", "receipt verify"),
-    *("rollout", "clusters list", "clusters show", "log show", "log check", "keys init"),
-}
-
-
-class Case(NamedTuple):
-    """A system with one deletion that is completed and one that is only accepted."""
-
-    system: System
-    completed: str
-    accepted: str
-
-
-@pytest.fixture(scope="module")
-def case(built: Callable[[str, int], System], tmp_path_factory: pytest.TempPathFactory) -> Case:
-    original = built("token", 90)
-    folder = tmp_path_factory.mktemp("case") / "store"
-    shutil.copytree(original.store.uri, folder)
-    system = replace(original, store=LocalStore(folder))
-    coordinator = system.coordinator()
-    completed = coordinator.delete(DeletionRequest(("s3",), ("u40",))).id
-    while not coordinator.idle():
-        coordinator.step()
-    return Case(system, completed, coordinator.delete(DeletionRequest(("s5",))).id)
 
 
 @pytest.fixture
@@ -70,35 +36,6 @@ def log_values(system: System) -> list[dict[str, Any]]:
 
 def newest(system: System) -> dict[str, Any]:
     return [value for value in log_values(system) if value["kind"] == "commit"][-1]
-
-
-def leaves(command: Any, path: tuple[str, ...] = ()) -> Iterator[str]:
-    for name, child in getattr(command, "commands", {}).items():
-        yield from leaves(child, (*path, name))
-    if not hasattr(command, "commands"):
-        yield " ".join(path)
-
-
-def test_every_command_is_there_and_its_help_has_an_example(lmeraser: Run) -> None:
-    found = set(leaves(typer.main.get_command(app.app)))
-    assert found >= COMMANDS
-    for name in sorted(found):
-        shown = lmeraser(*name.split(), "--help")
-        assert shown.code == 0, name
-        assert f"Example: lmeraser {name}" in " ".join(shown.out.split()), name
-
-
-def test_the_version_is_that_of_the_package(lmeraser: Run) -> None:
-    shown = lmeraser("--version")
-    assert (shown.code, shown.out) == (0, f"lmeraser {version('lmeraser')}\n")
-
-
-def test_every_command_on_a_store_takes_the_same_options(lmeraser: Run) -> None:
-    for name in sorted(set(leaves(typer.main.get_command(app.app))) - {"demo", "predict", "receipt verify"}):
-        options = set(re.findall(r"--[\w-]+", lmeraser(*name.split(), "--help").out))
-        assert "--json" in options, name
-        if "keys" not in name:
-            assert {"--store", "--s3-endpoint", "--config"} <= options, name
 
 
 def test_status_is_what_the_log_says(lmeraser: Run, case: Case) -> None:
@@ -215,86 +152,6 @@ def test_log_check_fails_after_a_record_is_damaged(lmeraser: Run, copied: System
     assert "log record" in shown.err
 
 
-@pytest.fixture
-def receipt(lmeraser: Run, case: Case, tmp_path: Path) -> Path:
-    file = tmp_path / "receipt.json"
-    file.write_text(lmeraser("receipt", "show", case.completed, "--store", case.system.store.uri).out)
-    return file
-
-
-def test_a_receipt_verifies_under_the_public_key(lmeraser: Run, case: Case, receipt: Path) -> None:
-    stored = json.loads(case.system.store.get(receipts_of(case.system.store)[case.completed][-1]))
-    times = ("accepted_at", "erased_at", "completed_at")
-    expected = {name: stored[name] for name in ("deletion", "store", "rows", "unknown", *times)}
-    expected |= {"covered": 2, "rows": 2, "subjects": 1, "clusters": len(stored["clusters"])}
-    public = case.system.keys / "signing-key.pub.pem"
-    shown = lmeraser("receipt", "verify", receipt, "--public-key", public, "--json")
-    assert (shown.code, shown.json) == (0, {**expected, "valid": True})
-    ask = ("receipt", "verify", receipt, "--public-key", public)
-    for value in map(str, expected.values()):
-        assert value in lmeraser(*ask).out
-    assert lmeraser(*ask, "--store-id", stored["store"]).code == 0
-    lmeraser(*ask, "--store-id", "another").failed(1, f"of store {stored['store']}, not of another")
-
-
-def test_a_receipt_is_asked_about_ids_in_a_file(lmeraser: Run, case: Case, receipt: Path, tmp_path: Path) -> None:
-    keys = case.system.keys
-    (tmp_path / "samples").write_text("s3\n")
-    (tmp_path / "subjects").write_bytes(b"\xef\xbb\xbfu40\r\n")
-    ask = ("receipt", "verify", receipt, "--public-key", keys / "signing-key.pub.pem", "--keys", keys)
-    both = ("--ids-file", tmp_path / "samples", "--subjects-file", tmp_path / "subjects", "--json")
-    assert {name: lmeraser(*ask, *both).json[name] for name in ("asked", "covered")} == {"asked": 2, "covered": True}
-    (tmp_path / "samples").write_text("s3\ns4\ns5\n")
-    shown = lmeraser(*ask, *both)
-    assert (shown.code, shown.json["covered"]) == (1, False)
-    assert "does not cover 's4' and 1 more of the 4 ids" in shown.err
-
-
-@pytest.mark.parametrize(("name", "code"), [("s3", 0), ("s40", 0), ("u40", 0), ("s4", 1), ("s5", 1), ("u41", 1)])
-def test_a_receipt_says_whether_it_covers_an_id(lmeraser: Run, case: Case, receipt: Path, name: str, code: int) -> None:
-    keys = case.system.keys
-    options = ("--public-key", keys / "signing-key.pub.pem", "--keys", keys, "--json")
-    shown = lmeraser("receipt", "verify", receipt, "--id", name, *options)
-    assert (shown.code, shown.json["covered"]) == (code, code == 0)
-
-
-def test_a_hash_key_alone_says_whom_a_receipt_covers_and_another_one_says_nothing(
-    lmeraser: Run, case: Case, receipt: Path, tmp_path: Path
-) -> None:
-    keys = case.system.keys
-    ask = ("receipt", "verify", receipt, "--public-key", keys / "signing-key.pub.pem", "--hash-key")
-    shown = lmeraser(*ask, keys / "hash.key", "--id", "u40", "--json")
-    assert (shown.code, shown.json["covered"]) == (0, True)
-    init_keys(tmp_path / "other")
-    for name in ("u40", "u41"):
-        lmeraser(*ask, tmp_path / "other" / "hash.key", "--id", name).failed(1, "hash key is not the one")
-    lmeraser(*ask, tmp_path / "none", "--id", "u40").failed(1, f"cannot read {tmp_path / 'none'}")
-    lmeraser(*ask, keys / "hash.key").failed(2, "--id")
-
-
-def test_a_receipt_fails_under_another_key(lmeraser: Run, receipt: Path, tmp_path: Path) -> None:
-    init_keys(tmp_path / "other")
-    shown = lmeraser("receipt", "verify", receipt, "--public-key", tmp_path / "other" / "signing-key.pub.pem")
-    assert (shown.code, shown.out, "signature" in shown.err) == (1, "", True)
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"erased_at": "2020-01-01T00:00:00.000+00:00"},
-        {"samples": []},
-        {"completed": None},
-        {"signature": "00" * 64},
-        {"note": "added"},
-    ],
-    ids=lambda change: next(iter(change)),
-)
-def test_a_receipt_fails_once_it_is_changed(lmeraser: Run, case: Case, receipt: Path, change: dict[str, Any]) -> None:
-    receipt.write_text(json.dumps({**json.loads(receipt.read_text()), **change}))
-    shown = lmeraser("receipt", "verify", receipt, "--public-key", case.system.keys / "signing-key.pub.pem")
-    assert (shown.code, shown.out) == (1, "")
-
-
 @pytest.mark.slow
 def test_verify_finds_the_state_that_the_rows_give(lmeraser: Run, case: Case) -> None:
     shown = lmeraser("verify", "--store", case.system.store.uri, "--keys", case.system.keys, "--processes", 1, "--json")
@@ -316,16 +173,3 @@ def test_verify_fails_when_one_byte_of_a_prompt_is_changed(lmeraser: Run, copied
     shown = lmeraser("verify", *options, "--json")
     assert (shown.code, shown.json["equal"], shown.json["differing"]) == (1, False, [f"specialist/{entry['key']}"])
     assert shown.json["state_root"] != shown.json["fresh_root"]
-
-
-def test_keys_are_made_once_and_only_their_owner_reads_them(lmeraser: Run, tmp_path: Path) -> None:
-    folder = tmp_path / "made" / "keys"
-    made = lmeraser("keys", "init", "--keys", folder, "--json")
-    files = {name: Path(path) for name, path in made.json.items()}
-    assert (made.code, set(files)) == (0, {"hash_key", "signing_key", "public_key"})
-    assert {files[name].stat().st_mode & 0o777 for name in ("hash_key", "signing_key")} == {0o600}
-    before = {path: path.read_bytes() for path in files.values()}
-    again = lmeraser("keys", "init", "--keys", folder)
-    assert (again.code, again.out) == (1, "")
-    assert str(folder) in again.err
-    assert {path: path.read_bytes() for path in files.values()} == before

@@ -18,7 +18,7 @@ from small_system import System, samples
 from lmeraser.audit import Audit, Plan, Question, Section, audit, to_html
 from lmeraser.audit.attack import Gaussians, strength
 from lmeraser.audit.evidence import read_evidence
-from lmeraser.audit.shadow_models import STAGES, train_shadow_models
+from lmeraser.audit.shadow_models import STAGES, Stage, train_shadow_models
 from lmeraser.audit.targets import attacked
 from lmeraser.data import Sample
 from lmeraser.deletion import DeletionRequest
@@ -190,7 +190,8 @@ def test_the_attack_sees_rows_before_their_deletion_and_not_after(system_of: Sys
     assert (found.erased_equal, found.completed_equal) == (160, 160)
     assert found.member_WT.sum() == found.member_WT.size // 2
     world_WT = np.repeat(np.arange(80)[:, None], found.member_WT.shape[1], axis=1)
-    for stage, above in (("before", True), ("erased", False), ("completed", False), ("control", False)):
+    leaks: dict[Stage, bool] = {"before": True, "erased": False, "completed": False, "control": False}
+    for stage, above in leaks.items():
         fitted = Gaussians.fit(found.confidence[stage][:80], found.member_WT[:80])
         scores_WT = fitted.scores(found.confidence[stage][80:])
         auc = strength(scores_WT.ravel(), found.member_WT[80:].ravel(), world_WT.ravel(), seed=0).auc

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
+from operator import ne
 
 import numpy as np
 import pytest
@@ -35,6 +37,7 @@ from serving.snapshot import load_snapshot
 
 pytestmark = pytest.mark.slow
 ROWS = 40
+Method = Retraining | Sisa | PublishedLMEraser | SharedHeadOnly | SamplePrompt | ClusterPrompts
 PUBLISHED = PublishedConfig(clusters=3, epochs=2, pad_px=4, batch_rows=8)
 
 
@@ -66,6 +69,7 @@ def test_retraining_without_a_row_is_a_fresh_fit_of_the_others(pipeline: Pipelin
     remaining = Retraining.fit(pipeline, rows_of(pipeline)).without(["s7"])
     fresh = Retraining.fit(pipeline, rows_of(pipeline, lambda number: number != 7))
     assert np.array_equal(remaining.scores(images_of(pipeline)), fresh.scores(images_of(pipeline)))
+    assert remaining.part.prompt is not None and fresh.part.prompt is not None
     assert torch.equal(remaining.part.prompt, fresh.part.prompt)
 
 
@@ -77,7 +81,9 @@ def test_sisa_without_rows_is_a_fresh_fit_of_the_others(pipeline: Pipeline, remo
     for one, other in zip(remaining.shards, fresh.shards, strict=True):
         assert one is not None and other is not None
         assert one.rows.sample_ids == other.rows.sample_ids
-        assert all(torch.equal(a, b) for a, b in zip(one.checkpoints, other.checkpoints, strict=True))
+        for checkpoint, fresh_checkpoint in zip(one.checkpoints, other.checkpoints, strict=True):
+            assert checkpoint is not None and fresh_checkpoint is not None
+            assert torch.equal(checkpoint, fresh_checkpoint)
     assert np.array_equal(remaining.scores(images_of(pipeline)), fresh.scores(images_of(pipeline)))
     assert not np.array_equal(remaining.scores(images_of(pipeline)), sisa.scores(images_of(pipeline)))
 
@@ -86,7 +92,7 @@ def test_sisa_leaves_other_shards_and_earlier_checkpoints_alone(pipeline: Pipeli
     sisa = Sisa.fit(pipeline, rows_of(pipeline), shards=3, slices=3)
     costs: dict[int, list[float]] = {}
     for name in rows_of(pipeline).sample_ids[:16]:
-        remaining, cost = measured(pipeline.backbone, lambda name=name: sisa.without([name]))
+        remaining, cost = measured(pipeline.backbone, partial(sisa.without, [name]))
         same = [one is other for one, other in zip(sisa.shards, remaining.shards, strict=True)]
         assert same.count(False) == 1
         touched = same.index(False)
@@ -127,15 +133,17 @@ def test_the_shared_head_only_is_what_plain_numpy_gives(pipeline: Pipeline) -> N
     np.testing.assert_allclose(scores_MC - scores_MC[:, :1], expected_MC, atol=0.01)
 
 
+def without_twice(shared: SharedHeadOnly) -> SharedHeadOnly:
+    return shared.without(["s3", "nobody"]).without(["s9", "s3"])
+
+
 def test_the_shared_head_only_forgets_exactly_and_passes_no_row(pipeline: Pipeline) -> None:
     depths: tuple[Depths, ...] = ("last", "several")
     for depth in depths:
         public_NF = raw_features(pipeline, rows_of(pipeline, count=96).images_N3PP, depth)
         mapped = replace(pipeline, feature_map=FeatureMap.fit(public_NF, 32))
         shared = SharedHeadOnly.fit(mapped, rows_of(pipeline), depth)
-        remaining, cost = measured(
-            pipeline.backbone, lambda shared=shared: shared.without(["s3", "nobody"]).without(["s9", "s3"])
-        )
+        remaining, cost = measured(pipeline.backbone, partial(without_twice, shared))
         fresh = SharedHeadOnly.fit(mapped, rows_of(pipeline, lambda number: number not in (3, 9)), depth)
         assert cost.row_passes == 0
         assert np.array_equal(remaining.scores(images_of(pipeline)), fresh.scores(images_of(pipeline)))
@@ -145,10 +153,8 @@ def test_a_sample_prompt_without_rows_is_a_fresh_fit_of_the_others(pipeline: Pip
     sampled = SamplePrompt.fit(pipeline, rows_of(pipeline), tuned_rows=10)
     kept = 0
     for number in range(12):
-        remaining, cost = measured(pipeline.backbone, lambda number=number: sampled.without([f"s{number}"]))
-        fresh = SamplePrompt.fit(
-            pipeline, rows_of(pipeline, lambda other, number=number: other != number), tuned_rows=10
-        )
+        remaining, cost = measured(pipeline.backbone, partial(sampled.without, [f"s{number}"]))
+        fresh = SamplePrompt.fit(pipeline, rows_of(pipeline, partial(ne, number)), tuned_rows=10)
         assert torch.equal(remaining.prompt, fresh.prompt)
         assert np.array_equal(remaining.scores(images_of(pipeline)), fresh.scores(images_of(pipeline)))
         kept += cost.row_passes == 0
@@ -249,7 +255,7 @@ def test_the_stated_cost_of_a_deletion_is_the_counted_cost(variant: str, built: 
     pipeline = replace(pipeline, config=replace(pipeline.config, tuning=tuning), feature_batch=1)
     config = PublishedConfig(clusters=3, epochs=2, pad_px=4, batch_rows=1)
     rows = rows_of(pipeline, count=30)
-    fits = [
+    fits: list[Method] = [
         Retraining.fit(pipeline, rows),
         Sisa.fit(pipeline, rows, shards=3, slices=3),
         PublishedLMEraser.fit(pipeline, config, rows),
@@ -259,7 +265,7 @@ def test_the_stated_cost_of_a_deletion_is_the_counted_cost(variant: str, built: 
     ]
     for removed in (["s3"], ["s3", "s4", "s20"], list(rows.sample_ids[:15]), ["nobody"]):
         for fit in fits:
-            _, cost = measured(pipeline.backbone, lambda fit=fit, removed=removed: fit.without(removed))
+            _, cost = measured(pipeline.backbone, partial(fit.without, removed))
             # It runs one image to find the width of the features.
             slack = 3 if isinstance(fit, PublishedLMEraser) else 0
             assert 0 <= cost.row_passes - fit.row_passes_of(removed) <= slack, type(fit)

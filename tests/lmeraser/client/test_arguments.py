@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +99,9 @@ def test_a_malformed_key_is_refused_without_being_shown(key: str) -> None:
 
 def test_ids_are_text_and_integers_stand_for_their_digits() -> None:
     client, seen = answers(*[httpx2.Response(202, json=ACCEPTED)] * 2)
-    client.delete(sample_ids=[0, np.int64(7), "7a", np.str_("b"), 10**20], subject_ids=iter([np.uint8(3)]))
+    sample_ids: list[Any] = [0, np.int64(7), "7a", np.str_("b"), 10**20]
+    subject_ids: Iterator[Any] = iter([np.uint8(3)])
+    client.delete(sample_ids=sample_ids, subject_ids=subject_ids)
     ids = json.loads(seen[0].content)
     assert ids == {"sample_ids": ["0", "7", "7a", "b", "1" + "0" * 20], "subject_ids": ["3"]}
     client.delete(sample_ids=np.arange(2))

@@ -39,7 +39,8 @@ def test_removing_a_row_at_the_source_changes_no_other_rows_name(tmp_path: Path)
 
 
 def test_equal_rows_are_counted_and_other_rows_with_the_same_image_have_names_of_their_own(tmp_path: Path) -> None:
-    columns = {"image": [png(1)] * 6, "label": [0, 0, 0, 1, 0, 0], "subject_id": [None, None, None, None, "u1", "u2"]}
+    subjects = [None, None, None, None, "u1", "u2"]
+    columns: dict[str, list[Any]] = {"image": [png(1)] * 6, "label": [0, 0, 0, 1, 0, 0], "subject_id": subjects}
     first, second, third, *others = (row.sample_id for row in rows_of(tmp_path / "a.parquet", columns))
     assert (second, third) == (f"{first}-2", f"{first}-3")
     assert len({first, *others}) == 4 and not any(name.startswith(first) for name in others)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import numpy as np
 import pytest
@@ -70,7 +71,12 @@ def test_other_formats_of_pillow_are_not_opened(kind: str, monkeypatch: pytest.M
     data = encoded(Image.new(mode, (32, 32)), kind)
     factory, accept = Image.OPEN[kind]
     opened: list[str] = []
-    monkeypatch.setitem(Image.OPEN, kind, (lambda *given: opened.append(kind) or factory(*given), accept))
+
+    def opening(*given: Any) -> Any:
+        opened.append(kind)
+        return factory(*given)
+
+    monkeypatch.setitem(Image.OPEN, kind, (opening, accept))
     for allowed in (ImagesConfig(), None):
         with pytest.raises(UndecodableImageError, match="allowed are"):
             decode_image(data, 8, *([allowed] if allowed else []))

@@ -59,9 +59,11 @@ def source_of(kind: str, path: Path) -> Source:
                 file.parent.mkdir(exist_ok=True)
                 file.write_bytes(png(level))
             config = SourceConfig("torchvision", str(path), "ImageFolder")
-        case _:
+        case "digits" | "glyphs":
             # A part of the bundled data, because making all of it takes long.
             return open_source(SourceConfig(kind)).shard(50, 7)
+        case _:
+            raise ValueError(kind)
     return open_source(config)
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -40,7 +41,8 @@ def backbone_of() -> BackboneOf:
 
     def get(config: BackboneConfig) -> Backbone:
         if config.name not in opened:
-            model = timm.create_model(config.name, num_classes=0, **config.model_args)
+            arguments: dict[str, Any] = {"num_classes": 0, **config.model_args}
+            model = timm.create_model(config.name, **arguments)
             generator = torch.Generator().manual_seed(3)
             state = {
                 name: 0.2 * torch.randn(tensor.shape, generator=generator)
@@ -72,6 +74,7 @@ def prompted(backbone: VitBackbone, pixels_N3PP: Tensor, prompts_NTD: Tensor, de
     vit = backbone.vit
     prefix_1SD = torch.cat([part for part in (vit.cls_token, getattr(vit, "dist_token", None)) if part is not None], 1)
     prefix = prefix_1SD.shape[1]
+    assert vit.pos_embed is not None
     patches_NSD = vit.patch_embed.proj(pixels_N3PP).flatten(2).transpose(1, 2)
     tokens_NSD = torch.cat([prefix_1SD.expand(len(pixels_N3PP), -1, -1), patches_NSD], dim=1) + vit.pos_embed
     pooled: list[Tensor] = []

@@ -10,6 +10,7 @@ import pytest
 import torch
 from small_system import System, samples
 
+from lmeraser.config import StateConfig
 from lmeraser.data import Sample
 from lmeraser.learning.public_prompt import learn_public_prompt
 from lmeraser.learning.tuning import TuningRows, tune_prompt
@@ -35,8 +36,8 @@ def test_it_is_a_tuning_on_the_public_rows(pipeline: Pipeline) -> None:
 
 
 def test_labels_need_not_start_at_zero_and_order_does_not_matter(pipeline: Pipeline) -> None:
-    def learned(rows: list[Sample]) -> torch.Tensor:
-        prompt = learn_public_prompt(pipeline.backbone, pipeline.config, rows)
+    def learned(rows: list[Sample], config: StateConfig = pipeline.config) -> torch.Tensor:
+        prompt = learn_public_prompt(pipeline.backbone, config, rows)
         assert prompt is not None
         return prompt
 
@@ -44,9 +45,8 @@ def test_labels_need_not_start_at_zero_and_order_does_not_matter(pipeline: Pipel
     first = learned(rows)
     assert torch.equal(first, learned([replace(row, label=100 + 7 * row.label) for row in reversed(rows)]))
     fewer = replace(pipeline.config, prompt=replace(pipeline.config.prompt, public_rows=20))
-    drawn = learn_public_prompt(pipeline.backbone, fewer, rows)
-    assert drawn is not None
-    assert torch.equal(drawn, learn_public_prompt(pipeline.backbone, fewer, rows[::-1]))
+    drawn = learned(rows, fewer)
+    assert torch.equal(drawn, learned(rows[::-1], fewer))
     assert not torch.equal(drawn, first)
 
 

@@ -170,7 +170,8 @@ def test_columns_that_do_not_follow_from_the_images_are_reported(system_of: Syst
     system = system_of()
     entry = tuned(system)
     rows = rows_of(system, entry)
-    forge_rows(system, entry, replace(rows, **{column: with_flipped_bit(getattr(rows, column))}))
+    flipped: dict[str, Any] = {column: with_flipped_bit(getattr(rows, column))}
+    forge_rows(system, entry, replace(rows, **flipped))
     assert verified(system).differing == (f"rows/{entry.key}",)
 
 

@@ -250,6 +250,6 @@ def test_a_flipped_bit_gives_no_file_or_a_table_of_the_right_types() -> None:
 
 
 def test_a_traceback_quotes_no_row() -> None:
-    rows = [("secret-sample", "secret-subject", 1, b"secret-image", 2, (1, 2, 3, 4, 5))]
+    rows: list[Row] = [("secret-sample", "secret-subject", 1, b"secret-image", 2, (1, 2, 3, 4, 5))]
     for shown in (repr(table(rows)), repr(Sample("secret-sample", "secret-subject", 1, b"secret-image"))):
         assert "secret" not in shown

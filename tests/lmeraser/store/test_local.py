@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -141,12 +142,13 @@ def test_a_read_only_folder_is_an_error_of_the_store(store: LocalStore, tmp_path
     for folder in folders:
         folder.chmod(0o500)
     try:
-        for call in (
+        calls: list[Callable[[], None]] = [
             lambda: store.put("rows/b", b""),
             lambda: store.put("rows/a", b""),
             lambda: store.put_if_absent("log/1", b""),
             lambda: store.purge("rows/a", unfenced),
-        ):
+        ]
+        for call in calls:
             with pytest.raises(StoreError, match="Permission denied"):
                 call()
         assert store.get("rows/a") == b"kept"

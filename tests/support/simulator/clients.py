@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 from actors.coordinator import Coordinator
 from actors.ingests import put_rows
@@ -143,8 +143,7 @@ class Clients:
     def _snapshot(self, commit: Commit, _previous: Snapshot | None) -> Snapshot:
         """Replaces ``serving.snapshot.load_snapshot``."""
         read_heads(self._store, HASH_KEY, commit)
-        snapshot: Any = SimpleNamespace(commit=commit)
-        return snapshot
+        return cast(Snapshot, SimpleNamespace(commit=commit))
 
     def _clock(self) -> float:
         self._scheduler.point("read the clock")

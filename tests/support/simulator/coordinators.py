@@ -96,9 +96,7 @@ class CoordinatorActor:
             self._scheduler.note(f"could not start: {type(error).__name__}: {error}")
             if is_transient(error):
                 self._scheduler.kill(process)
-            if isinstance(error, FencedError):
-                error = None
-            return self._end(process, error)
+            return self._end(process, None if isinstance(error, FencedError) else error)
         self.coordinator = coordinator
         pause_s = IDLE_S
         while True:

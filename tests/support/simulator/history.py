@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 
 from simulator.choices import Choices, Deviation, Drawn, Given
 from simulator.clients import Clients
@@ -128,7 +128,7 @@ class World:
             if event is not starting[0]:
                 mortal = isinstance(event, Ingest | Serve)
                 process = Process(event.name, mortal=mortal)
-                tasks.append(self._scheduler.spawn(process, event.name, lambda event=event: self._happen(event)))
+                tasks.append(self._scheduler.spawn(process, event.name, partial(self._happen, event)))
         closing = Process("closing", mortal=False)
         close = self._scheduler.spawn(closing, "closing", lambda: self._close(tasks))
         try:
@@ -179,7 +179,7 @@ class World:
 
     def _close(self, tasks: list[Task]) -> None:
         """Wait until all is at rest, and check; have a new coordinator take over, and check again."""
-        self._scheduler.wait(lambda: all(task.ended or not task.process.alive for task in tasks))
+        self._scheduler.wait(lambda: all(task.is_over() for task in tasks))
         self._await_rest()
         self._scheduler.sleep(_CLOSING_S)
         self._await_rest()

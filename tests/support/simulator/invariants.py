@@ -210,6 +210,7 @@ class Invariants:
             if deletion.answered is not None and not (deletion.id == deletion.answered and deletion.completed):
                 raise WrongError("lost request", f"{when}, {deletion.key} was accepted and is not completed")
             if deletion.completed:
+                assert deletion.id is not None
                 verify_receipt(self._receipt_of(deletion.id), SIGNING_KEY.public_key())
         unnamed = {name for name, _ in self._data()} - commit.objects()
         if unnamed := unnamed - (self._excused() if when == "at rest" else set()):

@@ -114,14 +114,13 @@ class Ledger:
                     about.append(deletion)
         elif kind == "commit":
             self.commit = Commit.from_record(Record(**value, digest=hashlib.sha256(data).hexdigest()))
-            for deletion in (self.deletion(each.id) for each in self.commit.erasures):
-                if deletion is not None:
-                    deletion.committed, deletion.committed_at = value["number"], at
-                    about.append(deletion)
-        elif (deletion := self.deletion(body.get("id", ""))) is not None:
-            deletion.erased |= kind == "erased"
-            deletion.completed |= kind == "completed"
-            about.append(deletion)
+            for erasing in filter(None, (self.deletion(erasure.id) for erasure in self.commit.erasures)):
+                erasing.committed, erasing.committed_at = value["number"], at
+                about.append(erasing)
+        elif (named := self.deletion(body.get("id", ""))) is not None:
+            named.erased |= kind == "erased"
+            named.completed |= kind == "completed"
+            about.append(named)
         return kind, about
 
     def may_hold(self, row: int, deletion: RequestedDeletion) -> bool:

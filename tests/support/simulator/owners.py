@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from actors.owner import Owner, RowsJob, TuningJob, WrittenObject
 from actors.owners import TuningResult, is_transient, written_rows
@@ -12,6 +12,8 @@ from lmeraser.errors import LMEraserError, OwnerFailedError, TuningCancelledErro
 from simulator.rows import HASH_KEY, Ground
 from simulator.scheduler import Process, Scheduler, Task
 from simulator.store import MemoryStore
+
+Argument = TypeVar("Argument")
 
 
 @dataclass
@@ -56,34 +58,32 @@ class SimulatedOwners:
         return written_rows(jobs, self._write_wave)
 
     def _write_wave(self, pending: Mapping[str, RowsJob]) -> dict[str, WrittenObject | Exception]:
-        calls = {
-            key: self._call(key, "rows", lambda owner, job=job: owner.write_rows(job)) for key, job in pending.items()
-        }
-        self._scheduler.wait(lambda: all(call.ended or not call.process.alive for call in calls.values()))
+        calls = {key: self._call(key, "rows", Owner.write_rows, job) for key, job in pending.items()}
+        self._scheduler.wait(lambda: all(call.is_over() for call in calls.values()))
         outcomes = {key: _outcome(call) for key, call in calls.items()}
         self._end([key for key, outcome in outcomes.items() if isinstance(outcome, OwnerFailedError)])
         return outcomes
 
     def start_tuning(self, job: TuningJob) -> None:
-        self._tunings[self._call(job.key, "tune", lambda owner: owner.tune(job))] = job
+        self._tunings[self._call(job.key, "tune", Owner.tune, job)] = job
 
     def finished(self) -> list[TuningResult]:
-        ready = [task for task in self._tunings if task.ended or not task.process.alive]
+        ready = [task for task in self._tunings if task.is_over()]
         return [_result(task, self._tunings.pop(task)) for task in ready]
 
     def stop_tuning(self, keys: Collection[str]) -> None:
         jobs = [job for job in self._tunings.values() if job.key in keys and job.key in self._cluster.owners]
-        calls = [self._call(job.key, "cancel", lambda owner, job=job: owner.cancel(job.target)) for job in jobs]
+        calls = [self._call(job.key, "cancel", Owner.cancel, job.target) for job in jobs]
         deadline_s = self._scheduler.now_s + 2.0
         for job, call in zip(jobs, calls, strict=True):
-            self._scheduler.wait(lambda call=call: call.ended or not call.process.alive, deadline_s)
+            self._scheduler.wait(call.is_over, deadline_s)
             if not call.ended:
                 self._end([job.key])
 
     def retire(self, keys: Collection[str]) -> None:
         self._end(keys)
 
-    def _call(self, key: str, verb: str, work: Callable[[Owner], Any]) -> Task:
+    def _call(self, key: str, verb: str, method: Callable[[Owner, Argument], Any], argument: Argument) -> Task:
         actor = self._cluster.owners.get(key)
         if actor is None or not actor.process.alive:
             self._cluster.started += 1
@@ -94,7 +94,7 @@ class SimulatedOwners:
         owner = actor.owner
         self._cluster.started += 1
         name = f"{actor.process.name}.{verb}{self._cluster.started}"
-        return self._scheduler.spawn(actor.process, name, lambda: work(owner))
+        return self._scheduler.spawn(actor.process, name, lambda: method(owner, argument))
 
     def _end(self, keys: Collection[str]) -> None:
         for key in list(keys):

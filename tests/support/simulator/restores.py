@@ -61,7 +61,7 @@ class Disaster:
             task = self._scheduler.spawn(
                 process, f"{process.name}{self._scheduler.restores}", lambda: self._restore(mirror)
             )
-            self._scheduler.wait(lambda task=task: task.ended or not task.process.alive)
+            self._scheduler.wait(task.is_over)
             if task.ended and task.error is None:
                 break
             if task.error is not None and not isinstance(task.error, LMEraserError):

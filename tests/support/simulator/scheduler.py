@@ -66,6 +66,10 @@ class Task:
     error: BaseException | None = None
     turn: int = 0
 
+    def is_over(self) -> bool:
+        """Whether it ended or its process died."""
+        return self.ended or not self.process.alive
+
 
 class Scheduler:
     """Runs tasks, one at a time."""
@@ -157,7 +161,8 @@ class Scheduler:
         for task in process.tasks:
             self._tasks.remove(task)
         process.tasks = []
-        if (task := self.task) is not None and task.process is process:
+        current = self.task
+        if current is not None and current.process is process:
             self._main.switch()
 
     def kill_all(self) -> None:

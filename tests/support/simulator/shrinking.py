@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
+from simulator.choices import Deviation
 from simulator.history import Outcome, run_again
 from simulator.plan import Delete, Event, Ingest, Plan, Serve
 from simulator.seams import Current
@@ -18,12 +19,12 @@ def shrunk(current: Current, outcome: Outcome, max_runs: int = 3000) -> Outcome:
     best = outcome
     remaining = max_runs
 
-    def fails(candidate: Plan, deviations: Sequence[object]) -> bool:
+    def fails(candidate: Plan, deviations: Sequence[Deviation]) -> bool:
         nonlocal best, remaining
         if remaining <= 0:
             return False
         remaining -= 1
-        tried = run_again(current, candidate, tuple(deviations))  # type: ignore[arg-type]
+        tried = run_again(current, candidate, tuple(deviations))
         if tried.kind != outcome.kind:
             return False
         best = tried

@@ -5,8 +5,8 @@ one of which is replaced while it still works; ingests that are forced, abandone
 and by subject, of rows that are there and that are not; replicas that answer; a store that is lost and restored. Tasks
 take turns at every call of the store, the clock, a lock and the lease, and processes freeze and die there.
 
-    python tests/faults/simulator.py --histories 100000 --out docs/evidence/simulator.md
-    python tests/faults/simulator.py --seed 4711 --histories 1 --trace
+    python tests/faults/histories.py --histories 100000 --out docs/evidence/simulator.md
+    python tests/faults/histories.py --seed 4711 --histories 1 --trace
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import os
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -54,7 +55,7 @@ history that is kept there finds it:
 """
 _LOST = ("lost request", "lost row", "no rest", "restore")
 _MOST_SHRUNK = 5
-KINDS = {
+KINDS: dict[str, Callable[[Outcome], bool]] = {
     "one coordinator": lambda outcome: _starts(outcome) == 1,
     "two coordinators": lambda outcome: _starts(outcome) == 2,
     "three coordinators": lambda outcome: _starts(outcome) == 3,
@@ -150,7 +151,7 @@ def table(tally: Tally, histories: int, seed: int, seconds: float) -> str:
     lines = [
         "# Histories on the simulator",
         "",
-        f"`python tests/faults/simulator.py --histories {histories} --seed {seed}`, "
+        f"`python tests/faults/histories.py --histories {histories} --seed {seed}`, "
         f"{datetime.now(UTC).date().isoformat()}, {os.cpu_count()} CPU cores, {seconds / 60:.0f} min.",
         "",
         "| histories with | run | lost | wrong |",
