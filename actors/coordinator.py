@@ -118,7 +118,7 @@ class Coordinator:
         return [self._current(deletion) for deletion in list(self._journal.history.deletions.values())]
 
     def _current(self, deletion: Deletion) -> Deletion:
-        """With what the log does not say yet: that a retry will begin, or why an erasure is held up."""
+        """With what is not yet in the log: that a retry will begin, or why an erasure is held up."""
         if deletion.status == "failed" and deletion.id in self._completions.retries:
             return replace(deletion, status="erased", reason=None)
         return replace(deletion, reason=self._backlog.held_up().get(deletion.id, deletion.reason))
@@ -201,8 +201,8 @@ class Coordinator:
             return False
         return True
 
-    def held(self, hashes: Collection[str]) -> list[str]:
-        """Ids of the held samples whose keyed hash, or whose subject's keyed hash, is among these."""
+    def find_rows(self, hashes: Collection[str]) -> list[str]:
+        """Ids of the stored samples whose keyed hash, or whose subject's keyed hash, is among these."""
         return self._committer.index.named_by(hashes, self._hash_key)
 
     def commit_again(self) -> None:

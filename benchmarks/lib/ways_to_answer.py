@@ -1,6 +1,6 @@
 """Ways to answer a batch over several clusters, which ``Predictor.score`` is compared with.
 
-Legend: N images, M images of one cluster, K clusters, P pixels a side, R routing features, S tokens, D width,
+Legend: N images, M images of one cluster, K clusters, P pixels per side, R routing features, S tokens, D width,
 C classes.
 """
 

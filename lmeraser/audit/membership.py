@@ -45,7 +45,7 @@ def membership(
         NAME,
         TITLE,
         attack.findings(),
-        said=attack.sentences(),
+        sentences=attack.sentences(),
         tables=(Table(columns, rows),),
         figures=attack.figures(),
         plots=(

@@ -38,12 +38,17 @@ def requests(evidence: Evidence) -> Section:
     )
     columns = ("deletion", "status", "rows", "subjects", "unknown ids", "accepted", "erased", "completed")
     pending = sum(deletion.status in ("erased", "failed") for deletion in evidence.audited)
-    tuning = [f"{pending} of them await a tuning, or their tuning failed; the erasure stands."] if pending else []
+    tuning = (
+        [f"{pending} of them await a tuning, or their tuning failed; the erasure remains in effect."] if pending else []
+    )
     return section(
         "requests",
         "What was asked, and was it erased?",
         findings,
-        said=(f"{len(evidence.audited)} of the {len(evidence.deletions)} deletions in the log were audited.", *tuning),
+        sentences=(
+            f"{len(evidence.audited)} of the {len(evidence.deletions)} deletions in the log were audited.",
+            *tuning,
+        ),
         tables=(Table(columns, rows),),
         figures={"deletions": [dict(zip(columns, row, strict=True)) for row in rows]},
     )
@@ -65,7 +70,7 @@ def receipts(evidence: Evidence) -> Section:
         "receipts",
         "Are the receipts valid, and do they agree with the log?",
         findings,
-        said=(
+        sentences=(
             f"Checked: the signatures; {paths} Merkle paths, before and after, each up to its root; the keyed hashes "
             "against the request's record; clusters and roots against the commits in the log.",
         ),
@@ -96,7 +101,7 @@ def log(evidence: Evidence, known_head: str | None) -> Section:
         "log",
         LOG_TITLE,
         findings,
-        said=tuple(sentences),
+        sentences=tuple(sentences),
         tables=(Table(("records", *kinds), ((str(len(evidence.records)), *map(str, kinds.values())),)),),
         figures={"records": len(evidence.records), "head": head.digest, "kinds": kinds, "known_head": known_head},
     )

@@ -131,7 +131,7 @@ def _read(evidence: Evidence) -> _Contents:
 def _attacked(
     pipeline: Pipeline, entry: ClusterEntry, removed: RowTable, contents: _Contents, targets: int
 ) -> AttackedCluster:
-    """The cluster with up to so many targets: its removed rows, then stand-ins, at most a third of its rows."""
+    """The cluster with up to that many targets: its removed rows, then stand-ins, at most a third of its rows."""
     removed = removed.where(np.arange(len(removed)) < targets)
     table = contents.tables[entry.key]
     count = min(targets - len(removed), max(1, len(table) // 3))

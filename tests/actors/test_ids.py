@@ -110,10 +110,10 @@ def test_an_index_answers_with_ids_as_its_rows_have_them(system_of: SystemOf) ->
     pipeline = system_of(rows=0).pipeline()
     row_index = index(pipeline, (APART, COMPOSED), ("b", APART), ("c", None), ("d", "c"))
     assert COMPOSED in row_index and APART in row_index and "Zoe" not in row_index
-    assert row_index.held([COMPOSED, "b", "nobody"]) == (APART, "b")
+    assert row_index.present([COMPOSED, "b", "nobody"]) == (APART, "b")
     assert set(row_index.of_subject(APART)) == set(row_index.of_subject(COMPOSED)) == {APART, "b"}
     assert row_index.of_subject("c") == ("d",)
     assert set(row_index.only([COMPOSED, "d", "nobody"]).sample_ids) == {APART, "d"}
     assert set(row_index.without([COMPOSED, "nobody"]).sample_ids) == {"b", "c", "d"}
-    with pytest.raises(DuplicateSampleError, match="comes more than once"):
+    with pytest.raises(DuplicateSampleError, match="occurs more than once"):
         RowIndex.joining([row_index, index(pipeline, (COMPOSED, None))])

@@ -166,7 +166,7 @@ def test_an_interrupted_restore_cannot_be_opened_until_it_is_finished(
     mirror = mirrored(system, tmp_path / "mirror")
     breaks: list[tuple[object, str]] = [
         (restoring, "copy_record"),
-        (Coordinator, "held"),
+        (Coordinator, "find_rows"),
         (Owner, "write_rows"),
         (Coordinator, "_sweep"),
     ]
