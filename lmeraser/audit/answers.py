@@ -45,7 +45,7 @@ def answers(
         NAME,
         TITLE,
         findings,
-        sentences=(
+        said=(
             "Compared: the confidence of the blended heads in each row's own label, from the store's objects and from "
             "a model that was retrained on the remaining rows alone.",
         ),

@@ -40,7 +40,7 @@ def controls(evidence: Evidence, plan: Plan, workers: Executor, report: Progress
         NAME,
         TITLE,
         findings,
-        sentences=(
+        said=(
             f"One row of cluster {scenario.entry.key} was deleted in {len(TAMPERINGS)} copies of the store: once "
             "honestly, and once with each kind of tampering, by someone who has all keys. In every copy the log's "
             "chain, the state roots and the signature are valid.",

@@ -61,7 +61,7 @@ def _section(section: Section) -> str:
             f'<section id="{_text(section.name)}">',
             f"<h2>{_text(section.title)}{_badge(section.status)}</h2>",
             f"<ul>{findings}</ul>" if findings else "",
-            *(f"<p>{_text(sentence)}</p>" for sentence in section.sentences),
+            *(f"<p>{_text(sentence)}</p>" for sentence in section.said),
             *map(_table, section.tables),
             *section.plots,
             "</section>",

@@ -45,7 +45,7 @@ def membership(
         NAME,
         TITLE,
         attack.findings(),
-        sentences=attack.sentences(),
+        said=attack.sentences(),
         tables=(Table(columns, rows),),
         figures=attack.figures(),
         plots=(

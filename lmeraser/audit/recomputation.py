@@ -53,7 +53,7 @@ def recomputation(evidence: Evidence, workers: Executor, report: Progress | None
         NAME,
         TITLE,
         [f"{name} differs from what the remaining rows give" for name in compared.differing],
-        sentences=(
+        said=(
             f"All features, the partition, every prompt and both heads were recomputed from the ids, labels and images "
             f"of the {compared.rows} remaining rows: {len(compared.fresh)} parts, of which {len(compared.differing)} "
             "differ.",

@@ -45,7 +45,7 @@ def requests(evidence: Evidence) -> Section:
         "requests",
         "What was asked, and was it erased?",
         findings,
-        sentences=(
+        said=(
             f"{len(evidence.audited)} of the {len(evidence.deletions)} deletions in the log were audited.",
             *tuning,
         ),
@@ -70,7 +70,7 @@ def receipts(evidence: Evidence) -> Section:
         "receipts",
         "Are the receipts valid, and do they agree with the log?",
         findings,
-        sentences=(
+        said=(
             f"Checked: the signatures; {paths} Merkle paths, before and after, each up to its root; the keyed hashes "
             "against the request's record; clusters and roots against the commits in the log.",
         ),
@@ -101,7 +101,7 @@ def log(evidence: Evidence, known_head: str | None) -> Section:
         "log",
         LOG_TITLE,
         findings,
-        sentences=tuple(sentences),
+        said=tuple(sentences),
         tables=(Table(("records", *kinds), ((str(len(evidence.records)), *map(str, kinds.values())),)),),
         figures={"records": len(evidence.records), "head": head.digest, "kinds": kinds, "known_head": known_head},
     )

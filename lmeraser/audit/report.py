@@ -26,7 +26,7 @@ class Section:
         name: one word that identifies the section in JSON.
         title: the question.
         status: what could not be examined is "not done", never "passed".
-        sentences: text for people.
+        said: sentences for people.
         findings: why it failed, or why it was not done.
         tables: figures for people.
         figures: the same for programs.
@@ -36,7 +36,7 @@ class Section:
     name: str
     title: str
     status: Status
-    sentences: tuple[str, ...] = ()
+    said: tuple[str, ...] = ()
     findings: tuple[str, ...] = ()
     tables: tuple[Table, ...] = ()
     figures: dict[str, Any] = field(default_factory=dict)

@@ -39,7 +39,7 @@ def residue_section(
         NAME,
         TITLE,
         [*findings[:_SHOWN], *more],
-        sentences=(
+        said=(
             f"{residue.files} files were searched byte by byte for {residue.ids} ids and for {residue.images} images "
             "and their features. An object that the newest commit does not name is a finding, and so is a file that "
             "cannot be read.",

@@ -33,7 +33,7 @@ def rows(evidence: Evidence) -> Section:
         "rows",
         "Are the rows gone from the row files?",
         findings,
-        sentences=(
+        said=(
             f"The ids of all {len(ids)} rows in {len(evidence.commit.clusters)} row files were hashed under the key "
             "and looked for in the requests. Every row is in the cluster of its anchor and its subject. Each commit "
             "that erased has fewer rows than the one that it was made from, by the number that was requested.",
@@ -72,6 +72,6 @@ def _faults_of_counts(evidence: Evidence) -> Iterator[str]:
         removed = before.rows - commit.rows
         if not len(requested - earlier) <= removed <= len(requested):
             yield (
-                f"commit {commit.number} should leave out {len(requested - earlier)} rows, but has {removed} fewer than "
-                f"commit {before.number}"
+                f"commit {commit.number} should leave out {len(requested - earlier)} rows, but has {removed} fewer "
+                f"than commit {before.number}"
             )

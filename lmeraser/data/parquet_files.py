@@ -20,7 +20,7 @@ def parquet_files(system: fs.FileSystem, location: str, path: str, split: str, r
         system: where the file or folder is.
         location: the file or folder in that file system.
         path: the same as the user wrote it, for messages.
-        split: take the files of this split; all files when empty, provided that their names do not name several splits.
+        split: take the files of this split; all files when empty, unless their names contain several splits.
         report: counts what is left out.
 
     Raises:
@@ -55,7 +55,7 @@ def _of_split(
 ) -> list[str]:
     chosen = [file for file, name in split_by_file.items() if same_split(name, split)]
     if not chosen:
-        reason = f"of {', '.join(splits)}" if splits else "of no split, so leave `split:` out"
+        reason = f"the splits {', '.join(splits)}" if splits else "no split, so leave `split:` out"
         raise DataError(f"{path} holds no file of the split {split!r}: the names of its files contain {reason}")
     if len(chosen) < len(split_by_file):
         report.left_out["of another split"] += len(split_by_file) - len(chosen)
