@@ -243,7 +243,7 @@ def test_a_sample_id_that_the_store_holds_with_another_image_is_refused_and_noth
 
 
 @both
-def test_what_was_erased_does_not_come_back(system_of: SystemOf) -> None:
+def test_erased_rows_are_not_added_again(system_of: SystemOf) -> None:
     system = system_of()
     system.delete("s3")
     assert system.ingest(samples(2, 5)) == IngestOutcome(added=0, present=2, erased=1)

@@ -125,7 +125,7 @@ def test_damaged_rows_are_named_and_nothing_is_committed(system_of: SystemOf, da
     assert system.newest() == before
 
 
-def test_rows_that_are_damaged_later_are_not_copied_on(system_of: SystemOf) -> None:
+def test_rows_that_are_damaged_later_are_not_copied(system_of: SystemOf) -> None:
     system = system_of()
     coordinator = system.coordinator()
     before = system.newest()
@@ -149,7 +149,7 @@ def test_a_damaged_log_stops_the_start(system_of: SystemOf, damage: Damage) -> N
         system.coordinator()
 
 
-def test_a_request_that_lacks_its_record_is_adopted_and_one_that_is_erased_is_purged(system_of: SystemOf) -> None:
+def test_a_request_without_its_record_is_adopted_and_an_erased_request_is_purged(system_of: SystemOf) -> None:
     system = system_of()
     coordinator = system.coordinator()
     deletion = coordinator.delete(DeletionRequest(("s3",)))

@@ -33,7 +33,7 @@ def deleted(system: System, sample_ids: list[str], subject_ids: list[str]) -> tu
     return deletion.rows, deletion.unknown_ids, deletion.id
 
 
-def test_a_subject_whose_name_is_a_sample_id_does_not_take_that_sample_along(system_of: SystemOf) -> None:
+def test_deleting_a_subject_does_not_delete_a_sample_of_the_same_name(system_of: SystemOf) -> None:
     system = system_of(rows=0)
     people = ["s5", "s5", "s30", "s0", *[None] * 16]
     rows = [replace(row, subject_id=person) for row, person in zip(samples(0, 20), people, strict=True)]
@@ -67,7 +67,7 @@ def test_an_invalid_id_is_refused_before_anything_is_written(system_of: SystemOf
 
 
 @pytest.mark.parametrize(("kept", "asked"), [(COMPOSED, APART), (APART, COMPOSED)])
-def test_an_id_finds_its_row_in_any_unicode_form(system_of: SystemOf, kept: str, asked: str) -> None:
+def test_an_id_matches_its_row_in_any_unicode_form(system_of: SystemOf, kept: str, asked: str) -> None:
     system = system_of(rows=0)
     rows = samples(0, 20)
     rows[3] = replace(rows[3], sample_id=kept)
@@ -90,7 +90,7 @@ def test_two_forms_of_one_id_are_one_row(system_of: SystemOf) -> None:
         system.ingest([replace(samples(21, 22)[0], sample_id=APART)])
 
 
-def test_ids_that_differ_in_case_blanks_or_zeros_are_others(system_of: SystemOf) -> None:
+def test_ids_that_differ_in_case_blanks_or_zeros_are_different_ids(system_of: SystemOf) -> None:
     system = system_of(rows=0)
     names = ["42", "0042", "42 ", " 42", "a", "A", "None"]
     rows = [replace(row, sample_id=name, subject_id=None) for row, name in zip(samples(0, 7), names, strict=True)]
@@ -106,7 +106,7 @@ def index(pipeline: Pipeline, *rows: tuple[str, str | None]) -> RowIndex:
     return RowIndex.of((table,), 0)
 
 
-def test_an_index_answers_with_ids_as_its_rows_have_them(system_of: SystemOf) -> None:
+def test_an_index_returns_ids_in_the_form_of_its_rows(system_of: SystemOf) -> None:
     pipeline = system_of(rows=0).pipeline()
     row_index = index(pipeline, (APART, COMPOSED), ("b", APART), ("c", None), ("d", "c"))
     assert COMPOSED in row_index and APART in row_index and "Zoe" not in row_index

@@ -41,7 +41,7 @@ def holders(system: System, number: int) -> list[str]:
 
 
 @both
-def test_an_ingest_that_a_new_coordinator_does_not_know_is_refused_whole(system_of: SystemOf) -> None:
+def test_an_ingest_that_is_unknown_to_a_new_coordinator_is_refused_completely(system_of: SystemOf) -> None:
     system = system_of()
     prefix = system.coordinator().begin_ingest()
     put(system, prefix, 200, 210, number=0)
@@ -104,7 +104,7 @@ def test_a_deletion_drops_an_ingest_that_holds_its_rows_and_no_other(system_of: 
 
 @both
 @pytest.mark.parametrize("force", [False, True])
-def test_a_row_that_is_written_after_its_deletion_is_left_out_even_by_force(system_of: SystemOf, force: bool) -> None:
+def test_a_row_that_is_written_after_its_deletion_is_left_out_even_with_force(system_of: SystemOf, force: bool) -> None:
     system = system_of()
     coordinator = system.coordinator()
     prefix = coordinator.begin_ingest()
@@ -121,7 +121,7 @@ def test_a_row_that_is_written_after_its_deletion_is_left_out_even_by_force(syst
 
 
 @both
-def test_an_ingest_that_waits_and_holds_a_row_that_is_erased_is_dropped(system_of: SystemOf) -> None:
+def test_a_waiting_ingest_with_an_erased_row_is_dropped(system_of: SystemOf) -> None:
     system = system_of()
     coordinator = system.coordinator()
     prefix = coordinator.begin_ingest()
@@ -146,7 +146,7 @@ def test_a_row_object_without_its_companion_is_refused(system_of: SystemOf) -> N
 
 
 @both
-def test_an_ingest_that_began_after_the_deletion_may_bring_the_row_back_by_force(system_of: SystemOf) -> None:
+def test_an_ingest_that_began_after_the_deletion_may_add_the_row_again_with_force(system_of: SystemOf) -> None:
     system = system_of()
     coordinator = system.coordinator()
     coordinator.delete(DeletionRequest(("s3",)))

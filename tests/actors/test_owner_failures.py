@@ -195,9 +195,7 @@ def test_a_deletion_fails_for_its_own_clusters_only_whenever_the_coordinator_res
 
 
 @each_error
-def test_an_erasure_whose_rows_cannot_be_written_is_tried_again_and_holds_up_no_other(
-    broken: Broken, reason: str
-) -> None:
+def test_an_erasure_whose_rows_cannot_be_written_is_retried_and_holds_up_no_other(broken: Broken, reason: str) -> None:
     system, coordinator = broken.system, broken.coordinator()
     broken.reason = reason
     (entry, bad), (_, good), (_, later) = largest(system)[:3]
@@ -228,7 +226,7 @@ def test_an_erasure_whose_rows_cannot_be_written_is_tried_again_and_holds_up_no_
     assert system.newest().root == fresh(system, bad, good, later)
 
 
-def test_an_owner_that_fails_once_is_asked_again_at_once(broken: Broken, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_owner_that_fails_once_is_retried_immediately(broken: Broken, monkeypatch: pytest.MonkeyPatch) -> None:
     system, coordinator = broken.system, broken.coordinator()
     entry, bad = largest(system)[0]
     write = Owner.write_rows
@@ -245,7 +243,7 @@ def test_an_owner_that_fails_once_is_asked_again_at_once(broken: Broken, monkeyp
     assert coordinator.deletion(deletion.id).status == "erased"
 
 
-def test_an_ingest_whose_rows_cannot_be_written_is_refused_whole_and_can_be_repeated(broken: Broken) -> None:
+def test_an_ingest_whose_rows_cannot_be_written_is_refused_completely_and_can_be_repeated(broken: Broken) -> None:
     system, before = broken.system, broken.system.newest()
     broken.writes = {entry.rows_object for entry in before.clusters}
     with pytest.raises(OwnerFailedError, match="could not be written: MemoryError"):
@@ -289,7 +287,7 @@ def test_the_log_names_the_digest_of_the_rows_and_no_id(broken: Broken) -> None:
 
 
 @pytest.mark.ray
-def test_owners_in_processes_of_their_own_fail_alike_and_are_ended(system_of: SystemOf) -> None:
+def test_owners_in_separate_processes_fail_the_same_way_and_are_ended(system_of: SystemOf) -> None:
     system = system_of("minute", 24)
     rows = [row for _, row in largest(system)[:3]]
     ran = subprocess.run(

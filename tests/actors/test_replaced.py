@@ -46,7 +46,7 @@ class ReadyTunings(InProcessOwners):
         return results
 
 
-def test_a_journal_that_was_refused_once_is_refused_for_good(tmp_path: Path) -> None:
+def test_a_refused_journal_stays_refused(tmp_path: Path) -> None:
     older, newer = Journal(Log(LocalStore(tmp_path))), Journal(Log(LocalStore(tmp_path)))
     older.open_term()
     newer.open_term()
@@ -86,7 +86,7 @@ def test_a_coordinator_whose_incoming_rows_were_swept_does_not_say_that_there_wa
     assert not outcome.done()
 
 
-def test_the_tuning_of_a_cluster_that_was_regrouped_and_came_back_is_not_taken(system_of: SystemOf) -> None:
+def test_the_tuning_of_a_cluster_that_was_regrouped_and_exists_again_is_not_used(system_of: SystemOf) -> None:
     system = system_of("minute", 9)
     owners = ReadyTunings(system.store, system.manifest, system.hash_key, system.pipeline)
     signing_key = load_signing_key(system.keys)

@@ -79,7 +79,7 @@ def finished(system: System) -> None:
         coordinator.step()
 
 
-def test_rows_that_were_deleted_after_the_copy_do_not_come_back(system: System, tmp_path: Path) -> None:
+def test_rows_that_were_deleted_after_the_copy_are_not_restored(system: System, tmp_path: Path) -> None:
     before = delete(system, ["s1"])
     copy = copied(system, tmp_path / "copy")
     later = [delete(system, ["s3", "s4"]), delete(system, [], ["u10"])]

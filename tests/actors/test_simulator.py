@@ -63,7 +63,7 @@ def test_each_breakage_has_a_history_that_finds_it() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("part", range(0, HISTORIES, PART))
-def test_after_any_history_nothing_is_lost_and_what_was_erased_is_gone(current: Current, part: int) -> None:
+def test_after_any_history_erased_rows_are_gone_and_nothing_else_is_lost(current: Current, part: int) -> None:
     for seed in range(part, min(part + PART, HISTORIES)):
         outcome = run_seed(current, seed)
         if outcome.wrong is not None:

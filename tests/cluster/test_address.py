@@ -46,7 +46,7 @@ def web_server() -> Iterator[int]:
     server.server_close()
 
 
-def test_where_nothing_answers_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_address_where_nothing_answers_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     for dead in (f"127.0.0.1:{free_port()}", f"localhost:{free_port()}", "nowhere.invalid:6379"):
         monkeypatch.setenv("RAY_ADDRESS", dead)
         with pytest.raises(LMEraserError, match=rf"cannot connect to Ray at {dead} \(RAY_ADDRESS\): nothing answers"):
@@ -56,13 +56,13 @@ def test_where_nothing_answers_it_is_told(monkeypatch: pytest.MonkeyPatch) -> No
         cluster_address()
 
 
-def test_what_answers_and_is_no_ray_is_told(monkeypatch: pytest.MonkeyPatch, web_server: int) -> None:
+def test_a_server_that_is_not_ray_is_reported(monkeypatch: pytest.MonkeyPatch, web_server: int) -> None:
     monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{web_server}")
     with pytest.raises(LMEraserError, match="or it is not Ray"):
         cluster_address()
 
 
-def test_what_takes_connections_and_never_greets_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_accepts_connections_and_stays_silent_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{silent.getsockname()[1]}")
         with pytest.raises(LMEraserError, match="or it is not Ray"):
@@ -73,7 +73,7 @@ def test_what_takes_connections_and_never_greets_is_told(monkeypatch: pytest.Mon
     "wrong",
     ["http://127.0.0.1:8265", "https://ray.example.com", "127.0.0.1", "head:port", ":6379", "head:0", "ray://head"],
 )
-def test_what_is_no_address_of_ray_is_told_with_what_is(monkeypatch: pytest.MonkeyPatch, wrong: str) -> None:
+def test_an_invalid_ray_address_is_refused_with_the_allowed_forms(monkeypatch: pytest.MonkeyPatch, wrong: str) -> None:
     monkeypatch.setenv("RAY_ADDRESS", wrong)
     with pytest.raises(ConfigError, match=rf"RAY_ADDRESS is '{wrong}'; allowed is host:port") as told:
         cluster_address()
@@ -81,9 +81,7 @@ def test_what_is_no_address_of_ray_is_told_with_what_is(monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize("given", [None, "", "local"])
-def test_a_ray_that_has_died_is_passed_over(
-    no_ray_here: Path, monkeypatch: pytest.MonkeyPatch, given: str | None
-) -> None:
+def test_a_ray_that_has_died_is_ignored(no_ray_here: Path, monkeypatch: pytest.MonkeyPatch, given: str | None) -> None:
     (no_ray_here / "ray_current_cluster").write_text(f"127.0.0.1:{free_port()}\n")
     if given is None:
         monkeypatch.delenv("RAY_ADDRESS", raising=False)
@@ -96,7 +94,7 @@ def test_a_ray_that_has_died_is_passed_over(
 
 
 @pytest.mark.parametrize("noted", [False, True])
-def test_the_table_of_jobs_is_asked_of_the_ray_that_is_found(
+def test_the_job_table_is_read_from_the_running_ray(
     no_ray_here: Path, monkeypatch: pytest.MonkeyPatch, noted: bool
 ) -> None:
     control_store = Mock()
@@ -124,9 +122,7 @@ def test_the_table_of_jobs_is_asked_of_the_ray_that_is_found(
 
 
 @pytest.mark.parametrize("given", ["127.0.0.1:1", "ray://127.0.0.1:1", "auto", "http://127.0.0.1:8265"])
-def test_a_table_of_jobs_that_cannot_be_asked_is_an_error_of_the_system(
-    monkeypatch: pytest.MonkeyPatch, given: str
-) -> None:
+def test_a_job_table_that_cannot_be_read_raises_os_error(monkeypatch: pytest.MonkeyPatch, given: str) -> None:
     monkeypatch.setattr(job_table, "authenticate", lambda: None)
     monkeypatch.setenv("RAY_ADDRESS", given)
     with pytest.raises(OSError, match="RAY_ADDRESS"):

@@ -23,7 +23,7 @@ from lmeraser.store import LocalStore
 
 @pytest.mark.ray
 @pytest.mark.usefixtures("ray_local")
-def test_workers_make_the_artifacts_of_one_process(tmp_path: Path) -> None:
+def test_workers_make_the_same_artifacts_as_one_process(tmp_path: Path) -> None:
     for row in samples(1000, 1060):
         file = tmp_path / "public" / str(row.label) / f"{row.sample_id}.png"
         file.parent.mkdir(parents=True, exist_ok=True)

@@ -33,5 +33,5 @@ def crossed(cause: Exception) -> RayTaskError:
     ],
     ids=["task", "nested", "no message", "training", "controller", "text"],
 )
-def test_the_first_cause_is_described(error: Exception, said: str) -> None:
+def test_the_original_exception_is_described(error: Exception, said: str) -> None:
     assert described(error) == said

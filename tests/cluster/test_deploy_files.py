@@ -62,7 +62,7 @@ def containers() -> Iterator[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("kind", ["RayCluster", "RayService"])
-def test_kuberays_schema_takes_them(kind: str) -> None:
+def test_manifests_are_valid_under_kuberays_schema(kind: str) -> None:
     folder = os.environ.get("KUBERAY_CRDS")
     if not folder:
         pytest.skip("KUBERAY_CRDS names no folder; KubeRay's source has one, ray-operator/config/crd/bases")
@@ -93,7 +93,7 @@ def test_one_cluster_at_a_time_works_on_a_store() -> None:
     assert of_kind("CronJob")["spec"]["concurrencyPolicy"] == "Forbid"
 
 
-def test_every_cluster_demands_a_token_and_this_ray() -> None:
+def test_every_cluster_requires_a_token_and_this_version_of_ray() -> None:
     for cluster in clusters():
         assert cluster["authOptions"] == {"mode": "token", "secretName": "lmeraser-ray-token"}
         assert cluster["rayVersion"] == version("ray")
@@ -107,7 +107,7 @@ def test_every_cluster_demands_a_token_and_this_ray() -> None:
         assert places[0] == places[1]
 
 
-def test_what_the_head_knows_outlives_its_pod() -> None:
+def test_the_heads_state_outlives_its_pod() -> None:
     redis = of_kind("StatefulSet")
     service = next(one for one in documents() if one["kind"] == "Service")
     labels = redis["spec"]["template"]["metadata"]["labels"]
@@ -126,7 +126,7 @@ def test_what_the_head_knows_outlives_its_pod() -> None:
         assert found["redisPassword"] == {"valueFrom": {"secretKeyRef": {"name": secret, "key": "password"}}}
 
 
-def test_no_container_is_root_or_without_bounds() -> None:
+def test_every_container_runs_without_root_and_within_limits() -> None:
     user = re.search(r"^USER (\d+):(\d+)$", DOCKERFILE.read_text(), re.MULTILINE)
     assert user is not None
     for pod in pods():
@@ -143,7 +143,7 @@ def test_no_container_is_root_or_without_bounds() -> None:
         assert "memory" in container["resources"]["limits"]
 
 
-def test_secrets_are_mounted_and_never_written_down() -> None:
+def test_secrets_are_mounted_and_not_in_any_file() -> None:
     for pod in pods():
         mounted = {volume["name"]: volume["secret"] for volume in pod["volumes"] if "secret" in volume}
         assert mounted
@@ -156,7 +156,7 @@ def test_secrets_are_mounted_and_never_written_down() -> None:
         assert not re.search(r"BEGIN|AKIA|lmeraser_[\w-]{20}|[0-9a-f]{64}", file.read_text())
 
 
-def test_the_keys_arrive_for_their_user_alone_and_follow_the_secret(tmp_path: Path) -> None:
+def test_copied_keys_are_readable_only_by_their_user_and_follow_the_secret(tmp_path: Path) -> None:
     """The command of the container that copies them, run as it stands."""
     scripts = {tuple(pod["initContainers"][0]["args"]) for pod in pods() if "initContainers" in pod}
     assert len(scripts) == 1
@@ -195,7 +195,7 @@ def await_(holds: Callable[[], bool]) -> None:
         time.sleep(0.02)
 
 
-def test_serve_takes_its_configuration_and_the_app_its_arguments(system_of: SystemOf) -> None:
+def test_serve_accepts_its_configuration_and_the_app_its_arguments(system_of: SystemOf) -> None:
     found = ServeDeploySchema.model_validate(yaml.safe_load(of_kind("RayService")["spec"]["serveConfigV2"]))
     assert (found.http_options.host, found.http_options.port) == ("0.0.0.0", 8000)
     assert found.http_options.request_timeout_s == 2 * BODY_TIMEOUT_S
@@ -236,7 +236,7 @@ def test_the_coordinator_is_kept_for_the_store_that_is_served() -> None:
     assert command[command.index("--entrypoint-num-cpus") + 1] == "0.1"
 
 
-def test_from_outside_only_http_is_reached() -> None:
+def test_only_http_is_reachable_from_outside() -> None:
     policy = of_kind("NetworkPolicy")["spec"]
     assert policy["policyTypes"] == ["Ingress"]
     own = policy["podSelector"]["matchLabels"]
@@ -253,7 +253,7 @@ def test_from_outside_only_http_is_reached() -> None:
             assert group["template"]["metadata"]["labels"] == own
 
 
-def test_the_image_is_made_of_this_project_and_of_nothing_else() -> None:
+def test_the_image_contains_only_this_project() -> None:
     text = DOCKERFILE.read_text()
     copied = [
         source for line in re.findall(r"^COPY (?!--from)(.*)$", text, re.MULTILINE) for source in line.split()[:-1]

@@ -201,7 +201,7 @@ def test_every_cluster_has_an_owner_of_its_own(running: tuple[System, Any]) -> N
     assert len({pid_of(owner) for owner in owners}) == len(system.newest().clusters)
 
 
-def test_a_coordinator_that_is_killed_finishes_what_it_accepted(running: tuple[System, Any]) -> None:
+def test_a_killed_coordinator_finishes_the_requests_that_it_accepted(running: tuple[System, Any]) -> None:
     system, coordinator = running
     deletion = ray.get(coordinator.delete.remote(DeletionRequest(("s3",))))
     os.kill(ray.get(coordinator.location.remote()).pid, signal.SIGKILL)
@@ -221,7 +221,7 @@ def test_an_owner_that_is_killed_while_it_tunes_is_started_again(running: tuple[
     assert system.newest().root == system.fresh_root(without("s3"))
 
 
-def test_an_owner_that_is_frozen_before_its_write_brings_nothing_back(running: tuple[System, Any]) -> None:
+def test_an_owner_that_is_frozen_before_its_write_restores_no_erased_row(running: tuple[System, Any]) -> None:
     system, coordinator = running
     ray.get(coordinator.delete.remote(DeletionRequest(("s3",))))
     until = time.monotonic() + 120
@@ -242,7 +242,7 @@ def test_an_owner_that_is_frozen_before_its_write_brings_nothing_back(running: t
     }
 
 
-def test_a_copied_store_is_another_system(running: tuple[System, Any], tmp_path: Path) -> None:
+def test_a_copied_store_has_a_coordinator_of_its_own(running: tuple[System, Any], tmp_path: Path) -> None:
     system, coordinator = running
     copy = System(LocalStore(shutil.copytree(system.store.uri, tmp_path / "copy")), system.keys)
     deletion = ray.get(start(copy).delete.remote(DeletionRequest(("s3",))))

@@ -78,7 +78,7 @@ def check_each_row_is_there_once(system: System) -> None:
     assert RowTable.concatenate(tables, 0).digest() == RowTable.concatenate([system.pipeline().rows(rows)], 0).digest()
 
 
-def test_a_worker_that_is_killed_is_started_again_and_doubles_nothing(system: System, images: Path) -> None:
+def test_a_killed_worker_is_restarted_and_adds_no_row_twice(system: System, images: Path) -> None:
     killed: list[int] = []
 
     def kill_one(_: str, done: int, rows: int) -> None:
@@ -93,7 +93,7 @@ def test_a_worker_that_is_killed_is_started_again_and_doubles_nothing(system: Sy
     assert system.store.names("incoming/") == []
 
 
-def test_an_ingest_whose_caller_was_killed_may_be_asked_for_again(system: System, images: Path) -> None:
+def test_an_ingest_whose_caller_was_killed_can_be_repeated(system: System, images: Path) -> None:
     address = ray.get_runtime_context().gcs_address
     arguments = [sys.executable, "-c", DRIVER, system.store.uri, str(system.keys), str(images)]
     with subprocess.Popen(

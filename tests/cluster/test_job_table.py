@@ -38,7 +38,7 @@ def command_lines(process: subprocess.Popen[str]) -> set[bytes]:
 
 @pytest.mark.ray
 @pytest.mark.skipif(sys.platform != "linux", reason="command lines are read from /proc")
-def test_an_id_of_the_command_line_is_in_no_table_and_one_that_is_there_is_found(
+def test_ids_on_the_command_line_stay_out_of_rays_job_table_and_a_scan_finds_any(
     system_of: Callable[..., System], head: Head, tmp_path: Path
 ) -> None:
     system = system_of("minute", 0)

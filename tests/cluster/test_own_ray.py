@@ -59,7 +59,7 @@ def exit_code_of_job(head: Head, name: str) -> int:
         time.sleep(0.2)
 
 
-def test_jobs_tell_their_progress_and_their_exit_codes(head: Head, system_of: SystemOf) -> None:
+def test_jobs_report_their_progress_and_their_exit_codes(head: Head, system_of: SystemOf) -> None:
     system = system_of(rows=0)
     system.ingest(samples(0, 36), tuned=False)
     place = ("--store", system.store.uri, "--keys", str(system.keys))
@@ -103,7 +103,7 @@ def test_only_the_token_opens_the_cluster(head: Head, system_of: SystemOf, tmp_p
 
 
 @pytest.mark.usefixtures("ray_local")
-def test_a_cluster_of_one_machine_listens_on_loopback_alone(head: Head) -> None:
+def test_a_cluster_of_one_machine_listens_only_on_loopback(head: Head) -> None:
     """Its metrics too, which ask for no token; and that of an operator as well as one that a command starts."""
     for parent, address in ((head.pid, head.address), (os.getpid(), "local")):
         assert listening_beyond_loopback(parent) == set(), address
@@ -113,7 +113,7 @@ def test_a_cluster_of_one_machine_listens_on_loopback_alone(head: Head) -> None:
     assert head.address.startswith("127.0.0.1:")
 
 
-def test_the_service_comes_up_from_kuberays_configuration(head: Head, system_of: SystemOf, tmp_path: Path) -> None:
+def test_the_service_starts_from_kuberays_configuration(head: Head, system_of: SystemOf, tmp_path: Path) -> None:
     """As KubeRay does it: the configuration is put to the dashboard, and names the application's builder."""
     system = system_of()
     _, secret = create_api_key(system.keys, ["predict"])

@@ -61,7 +61,7 @@ class Watch:
         return most
 
 
-def test_rows_go_from_many_clusters_and_all_are_tuned_by_few_processes(few: tuple[System, Any]) -> None:
+def test_a_few_processes_erase_rows_of_many_clusters_and_tune_them_all(few: tuple[System, Any]) -> None:
     system, coordinator = few
     # One row after the other while tunings run; then one of many clusters at once.
     numbers, at_once = range(3), [f"s{number}" for number in range(40, 50)]
@@ -80,7 +80,7 @@ def test_rows_go_from_many_clusters_and_all_are_tuned_by_few_processes(few: tupl
     assert len(ray.get(coordinator.owner_locations.remote())) <= MOST
 
 
-def test_an_owner_comes_back_after_it_was_idle(few: tuple[System, Any]) -> None:
+def test_an_owner_is_started_again_after_it_was_idle(few: tuple[System, Any]) -> None:
     system, coordinator = few
     first = ray.get(coordinator.delete.remote(DeletionRequest(("s3",))))
     completed(coordinator, first.id)

@@ -39,12 +39,12 @@ def test_as_many_owners_share_a_gpu_as_its_memory_allows(owners: int) -> None:
     assert share * 24 * GIB >= needed * 0.99
 
 
-def test_an_owner_has_a_gpu_whole_where_a_size_is_unknown() -> None:
+def test_an_owner_gets_a_whole_gpu_if_a_size_is_unknown() -> None:
     for unknown in (gpu_share(None, GIB), gpu_share(GIB, None), gpu_share(25 * GIB, 24 * GIB)):
         assert Placement(0.001, unknown, "", 16, 60.0).owners_per_gpu == 1
 
 
-def test_a_store_on_the_cpu_asks_for_no_gpu_unless_it_is_told_to(system_of: SystemOf) -> None:
+def test_a_store_on_the_cpu_requests_no_gpu_unless_configured(system_of: SystemOf) -> None:
     system = system_of()
     plain = owner_placement(OwnersConfig(), system.store, system.manifest)
     told = owner_placement(OwnersConfig(gpus_per_owner=0.25), system.store, system.manifest)
@@ -52,7 +52,7 @@ def test_a_store_on_the_cpu_asks_for_no_gpu_unless_it_is_told_to(system_of: Syst
 
 
 @pytest.mark.parametrize("variant", ["token", "pad"])
-def test_the_estimate_covers_what_a_tuning_keeps(system_of: SystemOf, variant: str) -> None:
+def test_the_estimate_covers_the_tensors_that_a_tuning_keeps(system_of: SystemOf, variant: str) -> None:
     system = system_of(variant)
     pipeline = system.pipeline()
     kept: dict[int, int] = {}
@@ -85,7 +85,7 @@ def test_a_convolutional_backbone_is_not_estimated(system_of: SystemOf) -> None:
 
 
 @pytest.mark.ray
-def test_an_owner_that_tunes_is_on_the_gpu_that_ray_gave_it_and_one_that_waits_holds_none(system_of: SystemOf) -> None:
+def test_only_an_owner_that_tunes_holds_a_gpu_and_uses_the_one_that_ray_gave_it(system_of: SystemOf) -> None:
     system = system_of()
     tables = [RowTable.from_parquet(system.store.get(one.rows_object), "") for one in system.newest().clusters]
     rows = [table.sample_ids[0] for table in tables if len(table) > 8]
@@ -115,7 +115,7 @@ def test_an_owner_that_tunes_is_on_the_gpu_that_ray_gave_it_and_one_that_waits_h
 
 
 @pytest.mark.ray
-def test_the_coordinator_and_the_owners_are_on_no_node_without_room(system_of: SystemOf) -> None:
+def test_no_coordinator_or_owner_is_placed_on_a_node_without_room(system_of: SystemOf) -> None:
     system = system_of("minute", 24)
     ran = subprocess.run(
         [sys.executable, str(EMPTY_HEAD), system.store.uri, str(system.keys)],

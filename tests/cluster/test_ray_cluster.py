@@ -28,7 +28,7 @@ def config() -> dict[str, Any]:
     return found
 
 
-def test_rays_schema_takes_the_cluster_file(config: dict[str, Any]) -> None:
+def test_the_cluster_file_is_valid_under_rays_schema(config: dict[str, Any]) -> None:
     validate_config(config)
     nodes = config["available_node_types"]
     assert nodes["gpu"]["min_workers"] >= 1
@@ -37,7 +37,7 @@ def test_rays_schema_takes_the_cluster_file(config: dict[str, Any]) -> None:
     assert len({node["node_config"]["InstanceType"] for node in nodes.values()}) == 1
 
 
-def test_nothing_is_open_that_need_not_be(config: dict[str, Any]) -> None:
+def test_only_the_necessary_ports_and_services_are_open(config: dict[str, Any]) -> None:
     starts = [*config["head_start_ray_commands"], *config["worker_start_ray_commands"]]
     starts = [command for command in starts if "ray start" in command]
     assert len(starts) == 2
@@ -52,7 +52,7 @@ def test_nothing_is_open_that_need_not_be(config: dict[str, Any]) -> None:
     assert not re.search(r"BEGIN|AKIA|[0-9a-f]{64}", FILE.read_text())
 
 
-def test_all_nodes_have_the_one_image_that_the_guide_has_chosen(tmp_path: Path) -> None:
+def test_all_nodes_have_the_image_that_the_guides_commands_choose(tmp_path: Path) -> None:
     """Until then EC2 refuses to start any: no image has such a name."""
     images = re.findall(r"ImageId: (\S+)", FILE.read_text())
     assert len(images) == 1
@@ -71,14 +71,14 @@ def test_all_nodes_have_the_one_image_that_the_guide_has_chosen(tmp_path: Path) 
     assert {node["node_config"]["ImageId"] for node in chosen.values()} == {"ami-0123456789abcdef0"}
 
 
-def test_a_new_nodes_own_updates_are_waited_for(config: dict[str, Any]) -> None:
+def test_setup_waits_for_a_new_nodes_own_updates(config: dict[str, Any]) -> None:
     apt = [command for command in config["setup_commands"] if "apt-get" in command]
     assert ["update" in command for command in apt] == [True, False]
     assert "until sudo apt-get update" in apt[0]
     assert "DPkg::Lock::Timeout=" in apt[1]
 
 
-def test_what_it_mounts_and_runs_is_there(config: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mounted_paths_and_commands_exist(config: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("RAY_AUTH_TOKEN_PATH", raising=False)
     monkeypatch.delenv("LMERASER_KEYS", raising=False)
     monkeypatch.setenv("HOME", HOME)
@@ -110,7 +110,7 @@ def test_the_head_may_start_and_end_nodes_of_this_cluster_only(config: dict[str,
     assert not any(action.startswith("ssm:") for action in rights)
 
 
-def test_the_guides_commands_make_policies_of_the_documents() -> None:
+def test_the_guides_commands_turn_the_documents_into_policies() -> None:
     guide = (ROOT / "docs" / "guides" / "aws.md").read_text()
     make = next(line for line in guide.splitlines() if line.endswith("> store-policy.json"))
     environment = {**os.environ, "BUCKET": "lmeraser-1"}
@@ -130,7 +130,7 @@ def test_the_guides_commands_make_policies_of_the_documents() -> None:
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_rays_aws_provider_starts_nodes_from_it(
+def test_rays_aws_provider_starts_nodes_from_the_cluster_file(
     config: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Against moto's imitation of EC2 and IAM, over HTTP."""

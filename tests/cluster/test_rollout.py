@@ -102,7 +102,7 @@ def rolled(system: System) -> dict[str, Any]:
     return told
 
 
-def test_there_is_nothing_to_roll_where_no_coordinator_runs(system_of: SystemOf) -> None:
+def test_a_rollout_without_a_running_coordinator_is_refused(system_of: SystemOf) -> None:
     system = system_of()
     with pytest.raises(NotReadyError, match="nothing to replace"):
         roll(StoreRef(system.store.uri, str(system.keys)), Config(), lambda *_: None)

@@ -51,7 +51,7 @@ def test_every_row_is_written_once_and_unchanged(tmp_path: Path) -> None:
     assert RowTable.concatenate(found, 4).digest() == RowTable.concatenate(tables, 4).digest()
 
 
-def test_the_rows_of_an_anchor_lie_in_few_objects(tmp_path: Path) -> None:
+def test_the_rows_of_an_anchor_are_in_few_objects(tmp_path: Path) -> None:
     found = written(tmp_path, [table(start, 256) for start in range(0, 8192, 256)])
     objects = Counter(anchor for one in found for anchor in set(one.anchors_N.tolist()))
     # Without the sorting, about 28 of 32.
@@ -59,11 +59,11 @@ def test_the_rows_of_an_anchor_lie_in_few_objects(tmp_path: Path) -> None:
     assert max(objects.values()) <= 2
 
 
-def test_large_images_are_not_held_for_long(tmp_path: Path) -> None:
+def test_large_images_are_written_in_smaller_runs(tmp_path: Path) -> None:
     found = written(tmp_path, [table(start, 16, image_bytes=1 << 20) for start in range(0, 96, 16)])
     # Runs of 64 MiB: four tables, then two.
     assert sorted(map(len, found)) == [32, 64]
 
 
-def test_nothing_is_written_where_there_is_nothing(tmp_path: Path) -> None:
+def test_an_empty_table_writes_nothing(tmp_path: Path) -> None:
     assert written(tmp_path, [table(0, 0)]) == []

@@ -87,7 +87,7 @@ def rows(url: str) -> int | None:
     return int(answer.json()["rows"]) if answer.status_code == 200 else None
 
 
-def test_a_second_store_is_refused_and_the_first_goes_on(two: tuple[System, System]) -> None:
+def test_a_second_store_is_refused_and_the_first_keeps_its_service(two: tuple[System, System]) -> None:
     first, second = two
     port = free_port()
     url = start_service(first.store, first.keys, CONFIG, "127.0.0.1", port)
@@ -111,7 +111,7 @@ def test_a_second_store_is_refused_and_the_first_goes_on(two: tuple[System, Syst
     assert open_store(second.store.uri).names() == second.store.names()
 
 
-def test_a_service_ends_with_its_own_command_alone(two: tuple[System, System]) -> None:
+def test_a_service_ends_only_with_its_own_command(two: tuple[System, System]) -> None:
     first, second = two
     with served(second, free_port()) as running:
         # Nothing of this process runs.

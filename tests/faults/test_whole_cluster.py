@@ -41,7 +41,7 @@ def start_and_kill(system: System, sample_id: str, after_s: float) -> str:
 
 
 @pytest.mark.timeout(600)
-def test_a_new_cluster_on_the_same_store_finishes_what_the_killed_one_accepted(system_of: SystemOf) -> None:
+def test_a_new_cluster_finishes_the_deletions_that_the_killed_one_accepted(system_of: SystemOf) -> None:
     system = system_of()
     chance = random.Random(0)
     accepted = [start_and_kill(system, name, chance.uniform(0.0, 1.5)) for name in ("s3", "s40")]

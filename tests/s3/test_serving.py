@@ -63,7 +63,7 @@ def answered(replica: Replica, done: Callable[[int], bool], clients: int = 8) ->
 
 
 @pytest.mark.slow
-def test_a_bucket_that_takes_150_ms_for_a_request_refuses_no_answer_while_rows_are_deleted(
+def test_with_150_ms_per_request_no_prediction_is_refused_while_rows_are_deleted(
     proxied: tuple[System, S3Proxy], s3: S3Server
 ) -> None:
     system, proxy = proxied
@@ -82,7 +82,7 @@ def test_a_bucket_that_takes_150_ms_for_a_request_refuses_no_answer_while_rows_a
             answered(replica, lambda commit, erased=erased: erased.done() and commit >= erased.result())  # type: ignore[misc]
 
 
-def test_a_replica_sends_its_bucket_polls_and_nothing_else(proxied: tuple[System, S3Proxy]) -> None:
+def test_an_idle_replica_sends_its_bucket_only_polls(proxied: tuple[System, S3Proxy]) -> None:
     system, proxy = proxied
     replica = Replica(system.store, system.keys, ServingConfig())
     last = Log(system.store).advance()[-1].number
@@ -98,7 +98,7 @@ def test_a_replica_sends_its_bucket_polls_and_nothing_else(proxied: tuple[System
     assert f"{per_second:g} requests per second" in DOCUMENT.read_text()
 
 
-def test_a_replica_whose_bucket_is_gone_and_comes_back_answers_again(proxied: tuple[System, S3Proxy]) -> None:
+def test_a_replica_answers_again_once_its_bucket_is_back(proxied: tuple[System, S3Proxy]) -> None:
     system, proxy = proxied
     system.with_lease(0.2)
     replica = Replica(system.store, system.keys, ServingConfig())

@@ -163,7 +163,7 @@ def test_rows_are_read_from_parquet_in_a_bucket(s3: S3Server, tmp_path: Path) ->
         open_source(SourceConfig("parquet", f"s3://{bucket}/data/nothing?endpoint={s3.endpoint}"))
 
 
-def test_the_endpoint_of_the_configuration_holds_for_the_rows_too(tmp_path: Path) -> None:
+def test_the_configured_endpoint_also_applies_to_the_rows(tmp_path: Path) -> None:
     file = tmp_path / "config.yaml"
     file.write_text("private: {kind: parquet, path: 's3://rows/a'}\ns3_endpoint: http://one:9000\n")
     assert read_config(file, None).private.path == "s3://rows/a?endpoint=http://one:9000"

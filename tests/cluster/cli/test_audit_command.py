@@ -27,7 +27,7 @@ def asked(system_of: SystemOf, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
 
 
 @pytest.mark.slow
-def test_it_writes_both_reports_and_fails_when_a_section_does(
+def test_both_reports_are_written_and_the_command_fails_if_a_section_does(
     asked: tuple[System, list[object]], lmeraser: Run, tmp_path: Path
 ) -> None:
     system, command = asked
@@ -43,7 +43,7 @@ def test_it_writes_both_reports_and_fails_when_a_section_does(
     assert ran.code == 1 and "failed" in ran.out and "heads/old.safetensors" in ran.out
 
 
-def test_it_refuses_what_it_cannot_use(asked: tuple[System, list[object]], lmeraser: Run, tmp_path: Path) -> None:
+def test_unusable_arguments_are_refused(asked: tuple[System, list[object]], lmeraser: Run, tmp_path: Path) -> None:
     command = asked[1]
     lmeraser(*command, "--shadows", 3).failed(2, "--shadows is 3")
     lmeraser(*command, "unheard-of").failed(2, "'unheard-of'")

@@ -163,7 +163,7 @@ def test_unknown_ids_next_to_known_ones_are_a_warning(lmeraser: Run, system: Sys
     assert "1 of 2 id(s) are not in the store, such as 's99'" in ran.err
 
 
-def test_why_an_erasure_is_held_up_is_asked_of_the_running_coordinator(
+def test_the_running_coordinator_reports_why_an_erasure_is_held_up(
     lmeraser: Run, system: System, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     coordinator = system.coordinator()
@@ -194,7 +194,7 @@ def test_deletions_are_shown_without_rays_token(lmeraser: Run, system: System, m
     assert (shown.code, shown.json["status"], shown.err) == (0, "accepted", "")
 
 
-def test_a_retry_that_has_not_begun_is_no_failure(
+def test_a_retry_that_has_not_begun_is_not_a_failure(
     lmeraser: Run, system: System, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object) -> Any:

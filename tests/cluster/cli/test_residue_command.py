@@ -33,7 +33,7 @@ def scan(lmeraser: Run, system_of: Callable[..., System], tmp_path: Path, monkey
     return run
 
 
-def test_what_was_erased_is_clean_and_what_is_there_is_not(scan: Scan, tmp_path: Path) -> None:
+def test_an_erased_id_is_clean_and_an_id_in_the_store_is_not(scan: Scan, tmp_path: Path) -> None:
     ran = scan("photo-3\n7\n")
     assert (ran.code, ran.err) == (0, "")
     assert "encrypted, or compressed by" in ran.out
@@ -51,7 +51,7 @@ def test_an_id_that_was_never_known_fails_unless_that_is_allowed(scan: Scan) -> 
     assert (ran.code, ran.json["clean"]) == (0, False)
 
 
-def test_a_number_in_a_log_is_shown_and_no_failure(scan: Scan, tmp_path: Path) -> None:
+def test_a_number_in_a_log_is_shown_and_is_not_a_failure(scan: Scan, tmp_path: Path) -> None:
     (tmp_path / "logs" / "raylet.out").write_text("worker 7 started")
     ran = scan("7\n", "--json")
     assert (ran.code, ran.json["clean"], ran.json["findings"]) == (0, True, [])

@@ -60,7 +60,7 @@ def bytes_of(system: System) -> dict[str, bytes]:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("recomputed_in_a_thread")
-def test_what_was_deleted_after_the_copy_does_not_come_back(lmeraser: Run, lost: Lost, tmp_path: Path) -> None:
+def test_a_restore_leaves_out_rows_that_were_deleted_after_the_copy(lmeraser: Run, lost: Lost, tmp_path: Path) -> None:
     store, copy, mirror = lost
     mirrored = lmeraser("log", "mirror", "--store", store.store.uri, "--to", mirror, "--json").json
     head = lmeraser("log", "check", "--store", store.store.uri, "--json").json
@@ -101,9 +101,7 @@ def test_what_was_deleted_after_the_copy_does_not_come_back(lmeraser: Run, lost:
 
 
 @pytest.mark.slow
-def test_a_mirror_that_follows_has_what_is_logged_later_and_ends_when_it_is_interrupted(
-    system_of: SystemOf, tmp_path: Path
-) -> None:
+def test_a_following_mirror_copies_later_records_and_ends_when_interrupted(system_of: SystemOf, tmp_path: Path) -> None:
     system = system_of("minute", 24)
     mirror = LocalStore(tmp_path / "mirror")
     at = ("--store", system.store.uri, "--to", mirror.uri, "--follow")
@@ -124,7 +122,7 @@ def test_a_mirror_that_follows_has_what_is_logged_later_and_ends_when_it_is_inte
     assert following.returncode == 130
 
 
-def test_a_log_that_does_not_go_on_from_the_copys_is_refused_and_changes_nothing(
+def test_a_log_that_does_not_continue_the_copys_is_refused_and_changes_nothing(
     lmeraser: Run, lost: Lost, tmp_path: Path
 ) -> None:
     store, copy, mirror = lost
@@ -154,7 +152,7 @@ def test_an_older_mirror_of_the_same_log_is_refused(lmeraser: Run, lost: Lost) -
 
 
 @pytest.mark.slow
-def test_a_restore_that_is_broken_off_shuts_the_store_for_every_command(
+def test_an_interrupted_restore_closes_the_store_to_every_command(
     lmeraser: Run, lost: Lost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store, copy, mirror = lost
