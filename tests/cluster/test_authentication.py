@@ -77,12 +77,12 @@ def test_processes_that_start_at_the_same_time_share_one_token(home: Path) -> No
 def test_without_a_home_folder_the_error_says_what_to_set(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("HOME")
     monkeypatch.setattr(os, "getuid", lambda: 54321)
-    said = "set HOME to a writable folder, or RAY_AUTH_TOKEN_PATH to a file in one"
-    with pytest.raises(ConfigError, match=said):
+    advice = "set HOME to a writable folder, or RAY_AUTH_TOKEN_PATH to a file in one"
+    with pytest.raises(ConfigError, match=advice):
         authenticate()
     monkeypatch.setenv("HOME", "/proc/nowhere")
     with pytest.raises(
-        LMEraserError, match=rf"cannot make or read Ray's token /proc/nowhere/.ray/auth_token: .*; {said}"
+        LMEraserError, match=rf"cannot make or read Ray's token /proc/nowhere/.ray/auth_token: .*; {advice}"
     ):
         authenticate()
     monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(home / "token"))

@@ -43,10 +43,10 @@ def test_workers_make_the_same_artifacts_as_one_process(tmp_path: Path) -> None:
         lease_s=1.5,
     )
     init_keys(tmp_path / "keys")
-    told: list[tuple[str, int, int]] = []
+    reports: list[tuple[str, int, int]] = []
 
     def report(what: str, done: int, total: int) -> None:
-        told.append((what, done, total))
+        reports.append((what, done, total))
 
     digest = backbone_digest(open_backbone(backbone))
     other_weights = replace(config, backbone_digest="0" * 16)
@@ -62,7 +62,7 @@ def test_workers_make_the_same_artifacts_as_one_process(tmp_path: Path) -> None:
     }
     assert built.manifest.public_digests == expected
     # Fifty rows in batches of four, twice.
-    assert ("public prompt, steps", 20, 26) in told
+    assert ("public prompt, steps", 20, 26) in reports
     assert built.manifest.lease_s == 1.5
     for lease_s in (None, 1.5):
         again = open_or_build(

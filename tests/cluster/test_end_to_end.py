@@ -60,7 +60,7 @@ def without(*names: str) -> list[Sample]:
 
 
 def image_folder(folder: Path, rows: list[Sample]) -> tuple[SourceConfig, list[Sample]]:
-    """The rows in a folder, and as they are named there."""
+    """A folder of the rows, and the rows under their names there."""
     named = [replace(row, sample_id=f"{LABELS[row.label]}/{row.sample_id}.png") for row in rows]
     for row in named:
         (folder / row.sample_id).parent.mkdir(parents=True, exist_ok=True)
@@ -105,8 +105,8 @@ def pid_of(actor: Any) -> int:
 
 def test_a_client_predicts_deletes_and_gets_a_receipt_over_http(running: tuple[System, Any], tmp_path: Path) -> None:
     system, coordinator = running
-    with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(ConfigError, match="choose another"):
-        start_service(system.store, system.keys, ServingConfig(), "127.0.0.1", taken.getsockname()[1])
+    with socket.create_server(("127.0.0.1", 0)) as occupied, pytest.raises(ConfigError, match="choose another"):
+        start_service(system.store, system.keys, ServingConfig(), "127.0.0.1", occupied.getsockname()[1])
     url = start_service(system.store, system.keys, ServingConfig(), "127.0.0.1", free_port())
     try:
         with Client(url) as client:
@@ -130,7 +130,7 @@ def test_a_client_predicts_deletes_and_gets_a_receipt_over_http(running: tuple[S
         deploy = ROOT / "deploy"
         shown = "".join((deploy / name).read_text() for name in ("grafana-dashboard.json", "prometheus-alerts.yaml"))
         metrics = reported(expected, set(re.findall(r"ray_lmeraser_\w+", shown)))
-        # Where the service and the owners hold much of the processors, workers that write rows find room.
+        # Ingest workers find room although the service and the owners hold most of the CPUs.
         served = system.newest()
         source, more = image_folder(tmp_path / "images", samples(90, 100))
         site = StoreRef(system.store.uri, str(system.keys))
@@ -142,10 +142,10 @@ def test_a_client_predicts_deletes_and_gets_a_receipt_over_http(running: tuple[S
     assert commits == {served.number}
     assert served.root == system.fresh_root(without("s3", "s40"))
     assert system.newest().root == system.fresh_root([*without("s3", "s40"), *more])
-    told = {value for family in metrics for sample in family.samples for value in sample.labels.values()}
-    assert told.isdisjoint({"s3", "u40", deletion.id})
-    # Nor a label that grows with the clusters.
-    assert told.isdisjoint(entry.key for entry in served.clusters)
+    labels = {value for family in metrics for sample in family.samples for value in sample.labels.values()}
+    assert labels.isdisjoint({"s3", "u40", deletion.id})
+    # No label grows with the number of clusters.
+    assert labels.isdisjoint(entry.key for entry in served.clusters)
     records = Log(system.store).advance()
     erased = next(record for record in records if record.kind == "erased")
     commit = next(record for record in records if deletion.id in str(record.body.get("erasures", "")))
@@ -154,7 +154,7 @@ def test_a_client_predicts_deletes_and_gets_a_receipt_over_http(running: tuple[S
 
 
 def reported(expected: dict[str, float], shown: set[str]) -> list[Metric]:
-    """The metrics that Ray exports, once some process has these totals and none that is shown is missing.
+    """The metrics that Ray exports, once some process has these totals and every shown metric exists.
 
     Each process reports at its own times.
     """
@@ -162,17 +162,17 @@ def reported(expected: dict[str, float], shown: set[str]) -> list[Metric]:
     port = ray.nodes()[0]["MetricsExportPort"]
     while True:
         text = httpx2.get(f"http://127.0.0.1:{port}/metrics").text
-        found = [family for family in text_string_to_metric_families(text) if "lmeraser" in family.name]
-        totals = {name: by_process(found, name) for name in expected}
-        missing = shown - {sample.name for family in found for sample in family.samples}
+        families = [family for family in text_string_to_metric_families(text) if "lmeraser" in family.name]
+        totals = {name: by_process(families, name) for name in expected}
+        missing = shown - {sample.name for family in families for sample in family.samples}
         if not missing and all(value in totals[name] for name, value in expected.items()):
-            return found
+            return families
         assert time.monotonic() < until, (totals, missing)
         time.sleep(1.0)
 
 
 def by_process(metrics: list[Metric], name: str) -> set[float]:
-    """Totals by process; those of systems of other tests are among them."""
+    """Totals by process, including systems of other tests."""
     totals: Counter[str] = Counter()
     for sample in (sample for family in metrics for sample in family.samples if sample.name == name):
         totals[sample.labels["WorkerId"]] += sample.value
@@ -186,10 +186,10 @@ def test_rows_are_ingested_by_ray_workers_and_tuned_by_their_owners(system_of: S
     site = StoreRef(system.store.uri, str(system.keys))
     with pytest.raises(KeyboardInterrupt):
         ingest(coordinator, site, system.manifest, source, skip_bad=False, force=False, report=interrupt)
-    done = ingest(coordinator, site, system.manifest, source, skip_bad=False, force=False, report=no_report)
+    job = ingest(coordinator, site, system.manifest, source, skip_bad=False, force=False, report=no_report)
     status = tune(coordinator, no_report)
     end_actors(system.manifest.store_id)
-    assert (done.outcome.added, status.rows, status.awaiting) == (60, 60, ())
+    assert (job.outcome.added, status.rows, status.awaiting) == (60, 60, ())
     assert system.store.names("incoming/") == []
     assert system.newest().root == system.fresh_root(rows)
 

@@ -47,25 +47,25 @@ def test_an_owner_gets_a_whole_gpu_if_a_size_is_unknown() -> None:
 def test_a_store_on_the_cpu_requests_no_gpu_unless_configured(system_of: SystemOf) -> None:
     system = system_of()
     plain = owner_placement(OwnersConfig(), system.store, system.manifest)
-    told = owner_placement(OwnersConfig(gpus_per_owner=0.25), system.store, system.manifest)
-    assert (plain.num_gpus, told.num_gpus) == (0.0, 0.25)
+    configured = owner_placement(OwnersConfig(gpus_per_owner=0.25), system.store, system.manifest)
+    assert (plain.num_gpus, configured.num_gpus) == (0.0, 0.25)
 
 
 @pytest.mark.parametrize("variant", ["token", "pad"])
 def test_the_estimate_covers_the_tensors_that_a_tuning_keeps(system_of: SystemOf, variant: str) -> None:
     system = system_of(variant)
     pipeline = system.pipeline()
-    kept: dict[int, int] = {}
+    kept_bytes: dict[int, int] = {}
     largest = 0
 
     def keep(tensor: torch.Tensor) -> torch.Tensor:
         nonlocal largest
-        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
-        largest = max(largest, sum(kept.values()))
+        kept_bytes[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        largest = max(largest, sum(kept_bytes.values()))
         return tensor
 
     def stepped(*_: int) -> None:
-        kept.clear()
+        kept_bytes.clear()
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         pipeline.specialist(pipeline.rows(samples(0, 20)), stepped)
@@ -87,7 +87,7 @@ def test_a_convolutional_backbone_is_not_estimated(system_of: SystemOf) -> None:
 @pytest.mark.ray
 def test_only_an_owner_that_tunes_holds_a_gpu_and_uses_the_one_that_ray_gave_it(system_of: SystemOf) -> None:
     system = system_of()
-    tables = [RowTable.from_parquet(system.store.get(one.rows_object), "") for one in system.newest().clusters]
+    tables = [RowTable.from_parquet(system.store.get(entry.rows_object), "") for entry in system.newest().clusters]
     rows = [table.sample_ids[0] for table in tables if len(table) > 8]
     ran = subprocess.run(
         [sys.executable, str(SCRIPT), system.store.uri, str(system.keys), *rows],
@@ -96,21 +96,21 @@ def test_only_an_owner_that_tunes_holds_a_gpu_and_uses_the_one_that_ray_gave_it(
         check=True,
         text=True,
     )
-    told: dict[str, Any] = json.loads(ran.stdout)
-    assert {(one["owner"], one["device"]) for one in told["waiting"]} == {("resident", "CPU")}
-    assert told["free"] == 4.0
-    # No attempt was lost to an owner that gave way to one with a GPU.
+    report: dict[str, Any] = json.loads(ran.stdout)
+    assert {(cluster["owner"], cluster["device"]) for cluster in report["waiting"]} == {("resident", "CPU")}
+    assert report["free"] == 4.0
+    # No attempt was lost to an owner that was ended for one with a GPU.
     assert not any(record.kind == "attempt" for record in Log(system.store).advance())
-    resident = {one["key"]: one["device"] for one in told["tuned"] if one["owner"] == "resident"}
+    resident = {cluster["key"]: cluster["device"] for cluster in report["tuned"] if cluster["owner"] == "resident"}
     on_gpu = Counter(device for device in resident.values() if device != "CPU")
-    # Two owners of 0.35 fit beside what else runs on a GPU.
-    assert on_gpu.total() == min(8, told["tunings"])
+    # Two owners of 0.35 fit next to the other processes on a GPU.
+    assert on_gpu.total() == min(8, report["tunings"])
     assert set(on_gpu) <= {f"GPU {number}" for number in range(4)}
     assert max(on_gpu.values()) == 2
-    assert {one["node_id"] for one in told["tuned"] if one["owner"] == "resident"} == {told["node_id"]}
-    # What each process sees is what the list says of it.
+    assert {cluster["node_id"] for cluster in report["tuned"] if cluster["owner"] == "resident"} == {report["node_id"]}
+    # Each process sees the GPU that the list names.
     for key, device in resident.items():
-        assert device == "CPU" or told["seen"][key] == device.removeprefix("GPU ")
+        assert device == "CPU" or report["visible GPUs"][key] == device.removeprefix("GPU ")
     assert system.newest().root == system.fresh_root([row for row in samples(0, 90) if row.sample_id not in rows])
 
 
@@ -124,5 +124,5 @@ def test_no_coordinator_or_owner_is_placed_on_a_node_without_room(system_of: Sys
         check=True,
         text=True,
     )
-    told: dict[str, Any] = json.loads(ran.stdout)
-    assert set(told["places"]) == {told["worker"]}
+    report: dict[str, Any] = json.loads(ran.stdout)
+    assert set(report["node_ids"]) == {report["worker"]}

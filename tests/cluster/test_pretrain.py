@@ -122,7 +122,7 @@ def test_a_run_continues_from_its_checkpoint_after_a_worker_is_killed(trained: T
     store = LocalStore(tmp_path / "store")
     epochs = Epochs(kill_one)
     assert pretrain(trained.config, store, epochs) == trained.name
-    # Others went on, and not from the first epoch.
+    # Other workers continued, and not from the first epoch.
     assert any(later and later.isdisjoint(workers[3]) for later in workers[4:])
     assert set(epochs.seen) == set(range(EPOCHS + 1))
     assert epochs.seen.count(0) == epochs.seen.count(1) == 1
@@ -133,8 +133,8 @@ def test_a_run_continues_from_its_checkpoint_after_a_worker_is_killed(trained: T
 def test_workers_without_a_processor_are_reported_and_begin_once_one_is_free(
     trained: Trained, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    held = placement_group([{"CPU": ray.cluster_resources()["CPU"]}])
-    ray.get(held.ready())
+    group = placement_group([{"CPU": ray.cluster_resources()["CPU"]}])
+    ray.get(group.ready())
     store = LocalStore(tmp_path / "store")
     with ThreadPoolExecutor(1) as thread:
         try:
@@ -142,8 +142,8 @@ def test_workers_without_a_processor_are_reported_and_begin_once_one_is_free(
             while not caplog.messages and not training.done():
                 time.sleep(0.1)
         finally:
-            # Else the thread, and with it a test that timed out, would wait for ever.
-            remove_placement_group(held)
+            # Otherwise the thread would block a test that timed out.
+            remove_placement_group(group)
         name = training.result()
     assert "they need 2 CPU, and Ray has 0 CPU free" in caplog.text
     assert store.get(name) == trained.store.get(name)
@@ -205,8 +205,8 @@ def train_workers() -> set[int]:
 
 
 def ancestors(pid: int, parents: dict[int, int]) -> set[int]:
-    found: set[int] = set()
+    pids: set[int] = set()
     while pid in parents:
         pid = parents[pid]
-        found.add(pid)
-    return found
+        pids.add(pid)
+    return pids

@@ -1,4 +1,4 @@
-"""``lmeraser residue``: its exit codes, and what it says of what it cannot tell."""
+"""``lmeraser residue``: its exit codes, and its report of doubtful matches."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def scan(lmeraser: Run, system_of: Callable[..., System], tmp_path: Path, monkey
     system = system_of("minute", 0)
     names = {7: "7", 8: "8"}
     system.ingest(
-        [replace(row, sample_id=names.get(place, f"photo-{place}")) for place, row in enumerate(samples(0, 24))]
+        [replace(row, sample_id=names.get(number, f"photo-{number}")) for number, row in enumerate(samples(0, 24))]
     )
     system.delete("7", "photo-3")
     (tmp_path / "logs").mkdir()
