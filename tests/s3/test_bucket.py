@@ -1,7 +1,7 @@
-"""Buckets that a store may not lie in, rights that are missing, and what a bucket keeps of what is purged.
+"""Buckets that are refused, missing permissions, and the removal of purged objects with all their versions.
 
-The server is moto's. Where it does less than S3: it never answers 409 to two writers at one moment, it lists unfinished
-uploads on one page, it knows no MFA delete, and its policies know `s3:DeleteObject` for all that deletes.
+The server is moto's, which lacks some of S3: it never answers 409 to simultaneous writers, it lists unfinished uploads
+on one page, it has no MFA delete, and in its policies `s3:DeleteObject` covers all deletions.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ def versioned(s3: S3Server) -> tuple[str, Store]:
 
 def all_versions(s3: S3Server, bucket: str) -> list[str]:
     """Keys of all versions and delete markers, by boto3 itself."""
-    found = s3.client().list_object_versions(Bucket=bucket)
-    return [entry["Key"] for kind in ("Versions", "DeleteMarkers") for entry in found.get(kind, [])]
+    listed = s3.client().list_object_versions(Bucket=bucket)
+    return [entry["Key"] for kind in ("Versions", "DeleteMarkers") for entry in listed.get(kind, [])]
 
 
 def test_a_purge_leaves_no_version_and_no_delete_marker(s3: S3Server, versioned: tuple[str, Store]) -> None:
@@ -139,9 +139,11 @@ def test_parts_left_by_a_killed_upload_are_swept(s3: S3Server) -> None:
 
 
 def uploaded(client: Any, bucket: str, key: str) -> bool:
-    """Whether a part of an unfinished upload is there."""
+    """Whether a part of the object has been uploaded."""
     uploads = client.list_multipart_uploads(Bucket=bucket, Prefix=key).get("Uploads", [])
-    return any(client.list_parts(Bucket=bucket, Key=key, UploadId=one["UploadId"]).get("Parts") for one in uploads)
+    return any(
+        client.list_parts(Bucket=bucket, Key=key, UploadId=upload["UploadId"]).get("Parts") for upload in uploads
+    )
 
 
 def test_a_bucket_with_object_lock_is_refused(s3: S3Server) -> None:
@@ -207,11 +209,11 @@ URIS = [
 ]
 
 
-@pytest.mark.parametrize(("uri", "said"), URIS)
-def test_an_invalid_uri_is_refused(uri: str, said: str) -> None:
+@pytest.mark.parametrize(("uri", "reason"), URIS)
+def test_an_invalid_uri_is_refused(uri: str, reason: str) -> None:
     with pytest.raises(StoreError) as caught:
         open_store(uri)
-    assert said in str(caught.value)
+    assert reason in str(caught.value)
     assert "secret" not in str(caught.value)
 
 
@@ -219,9 +221,9 @@ def test_an_endpoint_is_part_of_the_uri() -> None:
     uri = "s3://bucket/a?endpoint=https://host:9000"
     assert with_endpoint("s3://bucket/a/", "https://host:9000/") == with_endpoint(uri, "https://host:9000") == uri
     assert S3Location.parse(uri) == S3Location("bucket", "a", "https://host:9000")
-    for given in (uri, "/data/store"):
+    for location in (uri, "/data/store"):
         with pytest.raises(StoreError, match="endpoint"):
-            with_endpoint(given, "https://other")
+            with_endpoint(location, "https://other")
 
 
 def test_a_lost_race_is_reported_and_the_first_object_is_kept(s3: S3Server) -> None:
@@ -232,7 +234,7 @@ def test_a_lost_race_is_reported_and_the_first_object_is_kept(s3: S3Server) -> N
     assert [data for _, data in store.kept()] == [b"first"]
 
 
-# What is told when a right is missing. Object Lock and replication are asked through a proxy: see below.
+# The message for each missing permission. Object Lock and replication are tested in test_network.py.
 NEEDED = {
     "s3:ListBucket": "s3:ListBucket is missing",
     "s3:GetBucketVersioning": "MFA delete, so it is refused",
@@ -280,13 +282,13 @@ def test_each_missing_permission_is_named() -> None:
             text=True,
         ) as checker:
             assert checker.stdin is not None and checker.stdout is not None
-            for right, said in [*NEEDED.items(), ("none", "None\n")]:
-                put_policy(iam, "service", [action for action in NEEDED if action != right])
+            for permission, message in [*NEEDED.items(), ("none", "None\n")]:
+                put_policy(iam, "service", [action for action in NEEDED if action != permission])
                 checker.stdin.write("check\n")
                 checker.stdin.flush()
-                told = checker.stdout.readline()
-                assert said in told
-                assert right == "none" or f"'{bucket}'" in told
+                output = checker.stdout.readline()
+                assert message in output
+                assert permission == "none" or f"'{bucket}'" in output
             checker.stdin.close()
 
 

@@ -102,9 +102,11 @@ def test_a_setting_that_may_not_be_read_counts_as_the_worst_one(
 
 
 def test_a_bucket_with_mfa_delete_is_refused(store: Store, proxy: S3Proxy) -> None:
-    # moto does not know it.
-    told = "<VersioningConfiguration><Status>Enabled</Status><MfaDelete>Enabled</MfaDelete></VersioningConfiguration>"
-    proxy.once("GET", "versioning", (200, told))
+    # moto has no MFA delete.
+    configuration = (
+        "<VersioningConfiguration><Status>Enabled</Status><MfaDelete>Enabled</MfaDelete></VersioningConfiguration>"
+    )
+    proxy.once("GET", "versioning", (200, configuration))
     with pytest.raises(StoreError, match="has MFA delete"):
         store.check()
 

@@ -21,7 +21,7 @@ class RequestedDeletion:
         key: its idempotency key.
         samples, subjects: ids that it names; those of samples as row numbers.
         recorded_at: when it was recorded, as a count of the history's points; None before.
-        answered: the id that a client was told.
+        answered: the id in the answer to a client.
     """
 
     key: str
@@ -47,8 +47,8 @@ class Ingested:
 
     Attributes:
         requested_at, began_at: when its prefix was requested, and when it was made.
-        succeeded: whether its client was told that the rows are added.
-        ended_at: when its client was told.
+        succeeded: whether its client was answered that the rows are added.
+        ended_at: when its client was answered.
     """
 
     rows: tuple[Row, ...]

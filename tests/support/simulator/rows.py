@@ -27,7 +27,7 @@ from lmeraser.state.merkle import merkle_root
 from lmeraser.state.rows import RowTable
 from lmeraser.state.specialist import Specialist
 from lmeraser.state.tensors import tensors_to_bytes
-from simulator.choices import Given
+from simulator.choices import ReplayedChoices
 from simulator.scheduler import Scheduler
 from simulator.store import MemoryStore
 
@@ -92,9 +92,9 @@ class SimulatedMethod:
         ordered = sorted(samples, key=lambda sample: sample.sample_id)
         rows = [BY_IMAGE[sample.image] for sample in ordered]
         features_NH = np.zeros((len(rows), WIDTH), np.int16)
-        for place, row in enumerate(rows):
-            features_NH[place, row.number // 10] = 2 ** (row.number % 10)
-            features_NH[place, 2] = 100 * row.version + 7 * row.number
+        for position, row in enumerate(rows):
+            features_NH[position, row.number // 10] = 2 ** (row.number % 10)
+            features_NH[position, 2] = 100 * row.version + 7 * row.number
         return RowTable(
             sample_ids=tuple(row.sample_id for row in rows),
             subject_ids=tuple(row.subject_id for row in rows),
@@ -160,7 +160,7 @@ def ground(max_cluster_rows: int, min_tuned_rows: int) -> Ground:
     )
     parts = {"partition": DENDROGRAM.tensors(), "features": {"projection_FH": np.zeros((1, WIDTH), np.float32)}}
     objects = {f"public/{part}.safetensors": tensors_to_bytes(tensors) for part, tensors in parts.items()}
-    store = MemoryStore("memory:", objects, Scheduler(Given(()), 0), lambda *_: None)
+    store = MemoryStore("memory:", objects, Scheduler(ReplayedChoices(()), 0), lambda *_: None)
     create_manifest(
         store,
         config,
