@@ -1,8 +1,8 @@
 """Kill parts of a service that answers predictions at a steady rate, and count what its clients notice.
 
 Ray has a head without CPUs, where Serve's controller runs, and two more nodes, each with room for one replica, all on
-this machine. The victims, in this order: a replica, a proxy of Serve, its controller, the coordinator, and the raylet of
-a node with a replica. Clients are the project's own: they retry transient errors. Ray notices a dead node after its
+this machine. The victims, in this order: a replica, a proxy of Serve, its controller, the coordinator, and the raylet
+of a node with a replica. Clients are the project's own: they retry transient errors. Ray notices a dead node after its
 default time.
 
     python tests/faults/outages.py --replicas 1 2 --out docs/evidence/outages.md
