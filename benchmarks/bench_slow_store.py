@@ -56,7 +56,7 @@ def main() -> None:
         for turn in range(arguments.turns):
             # Forwards and backwards, so that a trend over the run affects all delays alike.
             for delay_ms in DELAYS_MS if turn % 2 == 0 else DELAYS_MS[::-1]:
-                outcomes[delay_ms] += ask(replicas[delay_ms], image, arguments.clients, arguments.seconds)
+                outcomes[delay_ms] += load(replicas[delay_ms], image, arguments.clients, arguments.seconds)
         # Replicas stop looking for commits, and their last requests end before the proxies do.
         replicas.clear()
         time.sleep(2 * max(DELAYS_MS) / 1000)
@@ -85,8 +85,8 @@ def replicas_behind_proxies(server: S3Server, digits: DigitStore, proxies: ExitS
     return replicas
 
 
-def ask(replica: Replica, image: bytes, clients: int, seconds: float) -> Counter[str]:
-    """How many requests of so many clients were answered and refused."""
+def load(replica: Replica, image: bytes, clients: int, seconds: float) -> Counter[str]:
+    """How many requests of this number of clients were answered and refused."""
     outcomes: Counter[str] = Counter()
 
     async def client(deadline: float) -> None:

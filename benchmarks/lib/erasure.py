@@ -31,7 +31,7 @@ _STEPS = (
     FailPoint.SWEPT,
     FailPoint.ERASED_RECORDED,
 )
-# One row in so many is deleted before a new copy is taken.
+# Share of the rows (one in this number) that is deleted before a new copy is taken.
 _ROWS_PER_DELETED_ROW = 100
 
 

@@ -160,7 +160,7 @@ def _sum_without(
 
 
 def _drawn(seed: int, table: RowTable, count: int) -> np.ndarray:
-    """A mask over the rows that chooses so many of them, by a hash of their ids."""
+    """A mask that chooses this number of rows, by a hash of their ids."""
     order = sorted(range(len(table)), key=lambda row: draw(seed, "stand-in", table.sample_ids[row]))
     chosen_N = np.zeros(len(table), bool)
     chosen_N[order[:count]] = True
