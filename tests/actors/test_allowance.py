@@ -58,7 +58,7 @@ def test_a_refused_request_leaves_no_object(system_of: SystemOf) -> None:
         coordinator.delete(DeletionRequest(subject_ids=("nobody",)))
     assert len(Log(system.store).advance()) == before
     assert len(system.store.names("requests/")) == 1
-    # A row that is there is erased all the same.
+    # A row in the store is still erased.
     assert coordinator.delete(DeletionRequest(("s3",), ("nobody",))).rows == 1
     finish(coordinator)
     assert system.newest().rows == 23

@@ -183,7 +183,7 @@ def test_an_append_that_seemed_to_fail_is_noticed(system_of: SystemOf, monkeypat
         coordinator.delete(DeletionRequest(("s4",)))
     successor = system.coordinator()
     finish(successor)
-    # The first is in the log, whatever its client was told; the second is not, and left nothing behind.
+    # The first is in the log although its client got an error; the second is not, and left no object.
     assert system.newest().rows == 89
     assert system.store.names("requests/") == []
 

@@ -1,4 +1,4 @@
-"""Erasures whose step fails are made again, whole, and hold up no other."""
+"""Erasures whose step fails are repeated completely, and hold up no other."""
 
 from __future__ import annotations
 

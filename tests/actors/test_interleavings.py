@@ -51,7 +51,7 @@ class Interrupted:
         if self.calls == self.call:
             self.thread = threading.Thread(target=self._run)
             self.thread.start()
-            # It ends at once, or waits for a lock that the main thread holds and goes on when that is free.
+            # It ends at once, or waits for a lock of the main thread and continues once it is free.
             self.thread.join(0.2)
 
     def _run(self) -> None:

@@ -1,4 +1,4 @@
-"""Which cluster is tuned next, and what becomes of one whose tuning fails."""
+"""Which cluster is tuned next, and how a failed tuning is handled."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def test_a_tuning_that_cannot_be_written_is_retried_without_limit() -> None:
 
 
 class FailingOwners(InProcessOwners):
-    """Owners that fail to tune some clusters for as long as they are told to."""
+    """Owners that fail to tune the given clusters."""
 
     failing: frozenset[str] = frozenset()
 

@@ -1,4 +1,4 @@
-"""A replaced coordinator stays replaced, however it found out."""
+"""A replaced coordinator stays replaced, regardless of how it noticed."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SystemOf = Callable[..., System]
 
 
 class ReadyTunings(InProcessOwners):
-    """Tunings end at once, and what came of them lies ready until it is let through."""
+    """Tunings end at once, and their results are held back until the test releases them."""
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
@@ -130,5 +130,5 @@ def test_a_receipt_that_a_replaced_coordinator_writes_late_is_not_the_one_that_c
     successor = system.coordinator()
     assert successor.deletion(deletion.id).status == "completed"
     assert successor.receipt(deletion.id)["completed"] is not None
-    # What the late one wrote is named by no record, and gone.
+    # No record names the late receipt, and it is removed.
     assert len(system.store.names("receipts/")) == 2

@@ -1,4 +1,4 @@
-"""An older copy of a store, and a newer log: what was deleted since does not come back."""
+"""An older copy of a store and a newer log: rows that were deleted since are not restored."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Public artifacts that Ray workers make are those that one process makes."""
+"""Ray workers make the same public artifacts as one process."""
 
 from __future__ import annotations
 

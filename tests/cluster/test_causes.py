@@ -1,4 +1,4 @@
-"""Of an exception with the tracebacks of other processes in it, the first cause is described."""
+"""The original cause of an exception with tracebacks of other processes is described."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The files under deploy/ are taken by what reads them, hold no secret, and name what is really there."""
+"""The files under deploy/ are valid for their programs, contain no secret, and name existing things."""
 
 from __future__ import annotations
 

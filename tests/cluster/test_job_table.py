@@ -1,4 +1,4 @@
-"""No id stays in Ray's table of jobs or in the list of processes, and where one does, ``residue`` finds it."""
+"""No id stays in Ray's table of jobs or in the list of processes, and if one does, ``residue`` finds it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A Ray that an operator started: jobs, Serve by its configuration, and the token that all of it demands."""
+"""A Ray that an operator started: jobs, Serve by its configuration, and the token that all of it requires."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""At most so many owners have a process, and everything asked of the others is done all the same."""
+"""Only a limited number of owners have a process, and the jobs of all owners are done."""
 
 from __future__ import annotations
 

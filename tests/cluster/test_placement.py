@@ -1,4 +1,4 @@
-"""What an owner is given: a part of a GPU from what a tuning takes, and the GPU that Ray assigns."""
+"""An owner's resources: a share of a GPU by the memory of a tuning, on the GPU that Ray assigns."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The cluster file at the top of the project is one that `ray up` takes, and names what is really there."""
+"""The cluster file at the top of the project is valid for `ray up`, and names existing things."""
 
 from __future__ import annotations
 

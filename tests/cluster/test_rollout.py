@@ -1,4 +1,4 @@
-"""New code is rolled out: every process is another one, no prediction fails meanwhile, and the state stays."""
+"""A rollout of new code: every process is replaced, no prediction fails, and the state is unchanged."""
 
 from __future__ import annotations
 

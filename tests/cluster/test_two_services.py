@@ -1,4 +1,4 @@
-"""Services on one Ray: each answers from its own store, and one is never taken for another."""
+"""Services on one Ray: each answers from its own store, and services are never confused."""
 
 from __future__ import annotations
 

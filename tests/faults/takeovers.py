@@ -59,7 +59,7 @@ class Takeovers:
         self._roots: dict[frozenset[str], str] = {}
 
     def run(self, first_at: str, second_at: str) -> list[str]:
-        """One run; gives what is wrong afterwards."""
+        """One run; returns the faults afterwards."""
         self._runs += 1
         store = LocalStore(self._folder / str(self._runs))
         for name in self._original.store.names():

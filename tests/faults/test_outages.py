@@ -1,4 +1,4 @@
-"""With two replicas a client that repeats its calls does not notice that one of them ends."""
+"""With two replicas, a client that retries does not notice the end of one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which owners have a process, and which goes when another one needs the room."""
+"""Which owners have a process, and which one ends when another owner needs the room."""
 
 from __future__ import annotations
 

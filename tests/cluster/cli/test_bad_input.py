@@ -1,4 +1,4 @@
-"""A user's mistake gives one sentence that names it, an exit code, and a store that is as it was."""
+"""A user's mistake gives one sentence that names it, an exit code, and an unchanged store."""
 
 from __future__ import annotations
 

@@ -83,7 +83,7 @@ def test_a_restore_leaves_out_rows_deleted_after_the_copy(lmeraser: Run, disaste
     assert status["deletions"] == {"completed": 4}
     checked = lmeraser("verify", *at, *keys, "--processes", 1, "--json").json
     assert (checked["equal"], checked["fresh_root"]) == (True, root)
-    # The log goes on from that of the lost store, and so does its mirror.
+    # The log continues that of the lost store, and so does its mirror.
     assert lmeraser("log", "show", *at, "--json").json["records"][head["records"] - 1]["digest"] == head["head"]
     again = lmeraser("log", "mirror", *at, "--to", mirror, "--json").json
     assert again["records"] == head["records"] + again["added"] > head["records"]

@@ -67,7 +67,7 @@ class Clients:
             return
 
     def ingest(self, event: Ingest) -> None:
-        """Add rows as the job on the cluster does; once more if it has to start again."""
+        """Add rows as the job on the cluster does; repeat it if it has to start again."""
         for attempt in range(2 if event.again else 1):
             ingested = Ingested(event.rows, event.force)
             self._ledger.ingested.append(ingested)

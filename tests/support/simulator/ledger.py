@@ -1,4 +1,4 @@
-"""What clients have requested and been told, and what the log says, which is read as it is written."""
+"""Clients' requests and answers, and the content of the log, which is read as it is written."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ class Ledger:
     restoring: bool = False
 
     def forget(self, records: int, copied_at: int) -> None:
-        """Note that the store is now an older copy, and that only so many records of the log are known."""
+        """Note that the store is now an older copy, and that only this number of records of the log is known."""
         self.restoring = True
         self.commit = None
         for deletion in self.requested:

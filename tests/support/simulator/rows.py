@@ -39,7 +39,7 @@ LEASE_S = 0.4
 DENDROGRAM = Dendrogram(np.array([[0, 1], [2, 3], [4, 5]], np.int32))
 FINGERPRINT = {"feature_batch": "32", "accelerator": ""}
 ROWS = 12
-# Whose rows they are; the last is nobody's.
+# The subjects of the rows; the last rows have none.
 SUBJECTS = ("ann", "ann", "bob", "bob", "bob", "cid", "cid", "dot", "eve", "eve", "fay", None)
 PEOPLE = tuple(sorted({subject for subject in SUBJECTS if subject is not None}))
 
@@ -151,7 +151,7 @@ def _root(ground: Ground, rows: frozenset[Row]) -> str:
 
 @lru_cache(maxsize=8)
 def ground(max_cluster_rows: int, min_tuned_rows: int) -> Ground:
-    """A store whose clusters have at most so many rows, and a specialist from so many on."""
+    """A store with limits on the rows of a cluster, and on the rows that a specialist needs."""
     config = StateConfig(
         labels=LABELS,
         partition=PartitionConfig(anchors=ANCHORS, max_cluster_rows=max_cluster_rows, min_tuned_rows=min_tuned_rows),

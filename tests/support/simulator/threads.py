@@ -36,7 +36,7 @@ class Lock:
 
 
 class Condition(Lock):
-    """A condition variable with a lock of its own."""
+    """A condition variable with its own lock."""
 
     def __init__(self, scheduler: Callable[[], Scheduler | None]) -> None:
         super().__init__(scheduler)
