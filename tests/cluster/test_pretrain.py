@@ -1,4 +1,4 @@
-"""Training the backbone on public rows: by two workers, once, and continued from its checkpoint after a worker is killed."""
+"""Training the backbone on public rows: by two workers, once, and continued after a worker is killed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Serve loses a replica or its controller while a deletion runs: the deletion completes and predictions are answered again."""
+"""Serve loses a replica or its controller during a deletion: it completes, and predictions are answered again."""
 
 from __future__ import annotations
 

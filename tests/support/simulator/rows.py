@@ -39,7 +39,7 @@ LEASE_S = 0.4
 DENDROGRAM = Dendrogram(np.array([[0, 1], [2, 3], [4, 5]], np.int32))
 FINGERPRINT = {"feature_batch": "32", "accelerator": ""}
 ROWS = 12
-# The subjects of the rows; the last rows have none.
+# The subjects of the rows; the last row has none.
 SUBJECTS = ("ann", "ann", "bob", "bob", "bob", "cid", "cid", "dot", "eve", "eve", "fay", None)
 PEOPLE = tuple(sorted({subject for subject in SUBJECTS if subject is not None}))
 
