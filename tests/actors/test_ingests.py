@@ -98,7 +98,7 @@ def test_a_deletion_drops_an_ingest_that_holds_its_rows_and_no_other(system_of: 
     finish(coordinator)
     assert holders(system, 3) == []
     assert system.store.names("incoming/") == [f"{other}0.ids", f"{other}0.parquet"]
-    with pytest.raises(RequestError, match="erased meanwhile"):
+    with pytest.raises(RequestError, match="erased in between"):
         coordinator.ingest(holding, force=True)
 
 
@@ -129,7 +129,7 @@ def test_a_waiting_ingest_with_an_erased_row_is_dropped(system_of: SystemOf) -> 
     done = coordinator.ingest(prefix)
     coordinator.delete(DeletionRequest(subject_ids=("u205",)))
     finish(coordinator)
-    with pytest.raises(RequestError, match="erased meanwhile"):
+    with pytest.raises(RequestError, match="erased in between"):
         done.result(timeout=0)
     assert (holders(system, 205), system.newest().rows) == ([], 90)
 
@@ -223,7 +223,7 @@ def test_an_ingest_that_began_between_a_deletion_and_its_erasure_is_dropped(syst
     put(system, prefix, 200, 210)
     finish(coordinator)
     assert holders(system, 205) == []
-    with pytest.raises(RequestError, match="erased meanwhile"):
+    with pytest.raises(RequestError, match="erased in between"):
         coordinator.ingest(prefix)
 
 
