@@ -95,8 +95,7 @@ class Coordinator:
 
         Raises:
             NotReadyError: when the store has never held any rows.
-            RequestError, RateLimitError, IdempotencyConflictError, StoreError: see :meth:`Requests.accept`; the request
-                is not accepted then.
+            RequestError, RateLimitError, IdempotencyConflictError, StoreError: see :meth:`Requests.accept`.
         """
         if self._committer.commit is None:
             raise NotReadyError("the store holds no rows: ingest some first")
@@ -118,7 +117,7 @@ class Coordinator:
         return [self._current(deletion) for deletion in list(self._journal.history.deletions.values())]
 
     def _current(self, deletion: Deletion) -> Deletion:
-        """With what the log does not say yet: that a retry will begin, or why an erasure is held up."""
+        """With what is not yet in the log: that a retry will begin, or why an erasure is held up."""
         if deletion.status == "failed" and deletion.id in self._completions.retries:
             return replace(deletion, status="erased", reason=None)
         return replace(deletion, reason=self._backlog.held_up().get(deletion.id, deletion.reason))
@@ -155,7 +154,7 @@ class Coordinator:
         return ingest.outcome
 
     def status(self) -> CoordinatorStatus:
-        """What the system holds and what it waits for."""
+        """What the system holds, and its pending work."""
         commit = self._committer.commit
         return CoordinatorStatus(
             term=self._journal.term,
@@ -201,8 +200,8 @@ class Coordinator:
             return False
         return True
 
-    def held(self, hashes: Collection[str]) -> list[str]:
-        """Ids of the held samples whose keyed hash, or whose subject's keyed hash, is among these."""
+    def find_rows(self, hashes: Collection[str]) -> list[str]:
+        """Ids of the stored samples whose keyed hash, or whose subject's keyed hash, is among these."""
         return self._committer.index.named_by(hashes, self._hash_key)
 
     def commit_again(self) -> None:
@@ -221,9 +220,8 @@ class Coordinator:
     def _erase(self, ids: Sequence[str]) -> None:
         """Erase the rows of these requests, in one commit.
 
-        Each step is idempotent. If one fails, the same requests are due again and all steps are taken again: the commit
-        is made once, owners whose end is owed are ended by the next step, and a receipt that has a record is not
-        written twice.
+        Each step is idempotent. If one fails, the same requests are due again and all steps are repeated: there is one
+        commit, the next step ends the remaining owners, and a receipt with a record is not written twice.
         """
         applied = self._commit_erasure(ids)
         if applied is None:
@@ -239,7 +237,7 @@ class Coordinator:
     def _commit_erasure(self, ids: Sequence[str]) -> ApplyResult | None:
         """Commit the state without these rows; None if that is put off (decision 40)."""
         uncommitted = [request_id for request_id in ids if request_id not in self._journal.history.committed]
-        # Rows are resolved only now, so that those which an ingest has added meanwhile are among them (decision 42).
+        # Rows are resolved only now, so that those which an ingest has added in between are among them (decision 42).
         requests = tuple(self._requests.resolve(request_id, self._committer.index) for request_id in uncommitted)
         for hashes in map(self._journal.history.named, ids):
             self.prefixes.forbid(hashes, self._journal.position.number)
@@ -287,7 +285,7 @@ class Coordinator:
     def _finish_ingest(
         self, ingest: PendingIngest, outcome: IngestOutcome | Exception, applied: ApplyResult = _NOTHING
     ) -> None:
-        """Sweep the objects below the prefix, and report what became of the rows or why none was added."""
+        """Sweep the objects below the prefix, and report the outcome."""
         # If a later step fails, it is taken again and must not add the rows a second time.
         self._ingests.popleft()
         self.prefixes.added(ingest.prefix)
@@ -306,8 +304,7 @@ class Coordinator:
         self._to_retire = frozenset()
 
     def _take_results(self) -> bool:
-        results = self._tunings.finished()
-        if results:
+        if results := self._tunings.finished():
             self._unswept = True
             self._tunings.take(results)
         return bool(results)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class CoordinatorStatus:
-    """What the system holds and what it waits for.
+    """What the system holds, and its pending work.
 
     Attributes:
         term: the coordinator's term in the log.

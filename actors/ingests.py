@@ -128,7 +128,7 @@ def read_incoming(
     Raises:
         ObjectMissingError: when an object has no companion.
         ObjectCorruptError: when an object holds no rows.
-        DuplicateSampleError: when a sample id comes twice, or is in the store with other content.
+        DuplicateSampleError: when a sample id occurs twice, or is in the store with other content.
     """
     objects: list[tuple[RowObject, RowIndex]] = []
     statistics: Statistics | None = None
@@ -163,7 +163,7 @@ def read_incoming(
 def _take_digests(digests: dict[str, str], table: RowTable) -> None:
     repeated = next((name for name, count in Counter([*digests, *table.sample_ids]).items() if count > 1), None)
     if repeated is not None:
-        raise DuplicateSampleError(f"sample id {repeated!r} comes more than once")
+        raise DuplicateSampleError(f"sample id {repeated!r} occurs more than once")
     digests |= table.row_digests()
 
 

@@ -89,7 +89,7 @@ class Journal:
                 f"a coordinator of term {self.history.term} has taken over from term {self.term}"
             ) from cause
         if self._behind:
-            # An append of its own only seemed to fail: the memory of this process is behind the log.
+            # An append of this process only seemed to fail: the memory of this process is behind the log.
             raise LogError(
                 f"the log has a record of term {self.term} that its coordinator does not know: start again"
             ) from cause

@@ -161,6 +161,6 @@ class Prefixes:
 
 def _dropped_error() -> RequestError:
     return RequestError(
-        "the ingest cannot go on: the coordinator was restarted, a row of the ingest was erased meanwhile, or nothing "
-        f"was heard of it for {EXPIRY_S:.0f} s. None of its rows was added; start it again"
+        "the ingest cannot continue: the coordinator was restarted, a row of the ingest was erased in between, or it "
+        f"was not renewed for {EXPIRY_S:.0f} s. None of its rows was added; start it again"
     )

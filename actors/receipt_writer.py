@@ -82,7 +82,7 @@ class ReceiptWriter:
         return self._commits[before], self._commits[after]
 
     def _put(self, deletion_id: str, receipt: dict[str, Any]) -> str:
-        """Write a receipt under a unique name, so that a replaced coordinator that writes late overwrites no other."""
+        """Write a receipt under a unique name, so that a late write of a replaced coordinator overwrites none."""
         # If the step failed before its record, it is taken again, and must not leave a second receipt behind.
         name = self._unrecorded.setdefault(deletion_id, new_receipt_object(deletion_id))
         self._store.put(name, canonical_json(sign(receipt, self._signing_key)))

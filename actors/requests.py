@@ -38,7 +38,7 @@ class Resolution:
 
     Attributes:
         id, object: the request's id, and the name of its object.
-        rows: sample ids of the held rows that it covers.
+        rows: sample ids of the stored rows that it covers.
         samples, subjects: keyed hashes that it covers beyond those of its record, see
             :class:`lmeraser.state.commit.Erasure`.
     """
@@ -103,14 +103,14 @@ class Requests:
     def resolve(self, request_id: str, index: RowIndex) -> Resolution:
         """The rows of the index that a request names, by id or by subject; a damaged request is rebuilt.
 
-        They are looked up at the erasure and not at the acceptance, so that rows which an ingest has added meanwhile
+        They are looked up at the erasure and not at the acceptance, so that rows which an ingest has added in between
         are among them (decision 42).
         """
         name = request_object(request_id)
         recorded = self._journal.history.bodies[request_id]
         request = self._read(name)
         if request is None or self._body(request) != recorded.body:
-            # If a successor has carried it out, the object is missing for good, and this coordinator must stop.
+            # If a successor has carried it out, the object is missing permanently, and this coordinator must stop.
             self._journal.check()
             _log.error("%s is damaged; it is rebuilt from the log", name)
             request = self._rebuilt(recorded, index)
@@ -215,13 +215,13 @@ class Requests:
 
     def _record_of(self, request: Mapping[str, Any], index: RowIndex) -> RequestBody:
         """The record of a request: keyed hashes of the rows that it covers now, and of the ids that name no row."""
-        held = [each for each in request["subject_ids"] if index.of_subject(each)]
+        known_subjects = [each for each in request["subject_ids"] if index.of_subject(each)]
         unknown_samples = [each for each in request["sample_ids"] if each not in index]
-        unknown_subjects = sorted(set(request["subject_ids"]).difference(held))
+        unknown_subjects = sorted(set(request["subject_ids"]).difference(known_subjects))
         return RequestBody(
             id=request["id"],
             samples=tuple(sample_hash(self._hash_key, each) for each in sorted(_rows_of(request, index))),
-            subjects=tuple(subject_hash(self._hash_key, each) for each in held),
+            subjects=tuple(subject_hash(self._hash_key, each) for each in known_subjects),
             unknown_samples=tuple(sample_hash(self._hash_key, each) for each in unknown_samples),
             unknown_subjects=tuple(subject_hash(self._hash_key, each) for each in unknown_subjects),
             idempotency=request["idempotency"],
@@ -232,9 +232,9 @@ class Requests:
 
 def _check(request: DeletionRequest) -> None:
     """Raise RequestError unless every id and the idempotency key is allowed."""
-    given = len(request.sample_ids) + len(request.subject_ids)
-    if not 1 <= given <= MAX_IDS:
-        raise RequestError(f"a deletion names {given} ids; allowed are 1 to {MAX_IDS}")
+    count = len(request.sample_ids) + len(request.subject_ids)
+    if not 1 <= count <= MAX_IDS:
+        raise RequestError(f"a deletion names {count} ids; allowed are 1 to {MAX_IDS}")
     for kind, ids in (("sample", request.sample_ids), ("subject", request.subject_ids)):
         if (fault := next(filter(None, map(fault_of_id, ids)), None)) is not None:
             raise RequestError(f"the id of a {kind} {fault}")
@@ -244,7 +244,7 @@ def _check(request: DeletionRequest) -> None:
 
 def _rows_of(request: Mapping[str, Any], index: RowIndex) -> set[str]:
     """Sample ids of the rows of the index that a request names, by id or by subject."""
-    rows = set(index.held(request["sample_ids"]))
+    rows = set(index.present(request["sample_ids"]))
     return rows.union(*(index.of_subject(each) for each in request["subject_ids"]))
 
 

@@ -1,4 +1,4 @@
-"""Restoring (decision 28): a newer log is applied to an older copy of the store, so that no deleted row comes back.
+"""Restoring (decision 28): a newer log is applied to an older copy of the store, so that no deleted row is restored.
 
 First the copy is marked, and nothing opens it while the mark is there. Then the newer records are added to its log. The
 commits among them name objects that the copy does not hold, so a coordinator goes on from the copy's own newest commit.
@@ -167,12 +167,12 @@ def _erase_again(
 
 
 def _erase_held(coordinator: Coordinator, hashes: Collection[str]) -> None:
-    """Delete every held row that is named by one of these keyed hashes, and return once they are erased.
+    """Delete every stored row that is named by one of these keyed hashes, and return once they are erased.
 
     Raises:
         OwnerFailedError: when rows cannot be erased.
     """
-    sample_ids = coordinator.held(hashes)
+    sample_ids = coordinator.find_rows(hashes)
     for start in range(0, len(sample_ids), MAX_IDS):
         coordinator.delete(DeletionRequest(tuple(sample_ids[start : start + MAX_IDS])))
     while any(deletion.status == "accepted" for deletion in coordinator.deletions()):

@@ -63,7 +63,7 @@ class RowIndex:
         if len(index._position) != len(index.sample_ids):
             counted = Counter(map(comparable, index.sample_ids))
             repeated = next(name for name in index.sample_ids if counted[comparable(name)] > 1)
-            raise DuplicateSampleError(f"sample id {repeated!r} comes more than once")
+            raise DuplicateSampleError(f"sample id {repeated!r} occurs more than once")
         return index
 
     def __len__(self) -> int:
@@ -72,7 +72,7 @@ class RowIndex:
     def __contains__(self, sample_id: str) -> bool:
         return comparable(sample_id) in self._position
 
-    def held(self, sample_ids: Iterable[str]) -> tuple[str, ...]:
+    def present(self, sample_ids: Iterable[str]) -> tuple[str, ...]:
         """Those of the sample ids that are in the index."""
         positions = (self._position.get(comparable(name)) for name in sample_ids)
         return tuple(self.sample_ids[position] for position in positions if position is not None)
@@ -99,9 +99,9 @@ class RowIndex:
         keep_N[self._positions(erased)] = False
         return self._at(np.flatnonzero(keep_N))
 
-    def only(self, wanted: Collection[str]) -> RowIndex:
+    def only(self, sample_ids_to_keep: Collection[str]) -> RowIndex:
         """The index of these rows alone; ids that are not in the index are ignored."""
-        return self._at(self._positions(wanted))
+        return self._at(self._positions(sample_ids_to_keep))
 
     def joined(self, other: RowIndex) -> RowIndex:
         """The index of both.

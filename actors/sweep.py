@@ -16,7 +16,7 @@ def sweep(store: Store, commit: Commit | None, writing: Callable[[str], bool], f
         store: the store.
         commit: the newest commit; None before the first.
         writing: whether an object of this name is being written now; called after the listing, so that an object whose
-            writing has begun meanwhile is safe.
+            writing has begun in the meantime is safe.
         fence: raises once another coordinator, whose objects this commit does not name, has taken over (decision 41).
 
     Raises:

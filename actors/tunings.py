@@ -60,7 +60,7 @@ class Tunings:
 
     def take(self, results: Sequence[TuningResult]) -> None:
         """Commit what was written, and record what failed."""
-        # If the cluster was regrouped meanwhile, its specialist is swept, even if the same cluster exists again.
+        # If the cluster was regrouped in the meantime, its specialist is swept, even if the same cluster exists again.
         current = [result for result in results if self._running.get(result.job.key) == result.job]
         for result in current:
             del self._running[result.job.key]

@@ -87,7 +87,7 @@ def main() -> None:
 
 
 def prepare(folder: Path) -> None:
-    """Make the store by the command line, unless it is there."""
+    """Make the store with the command line, unless it exists."""
     if (folder / "done").exists():
         return
     shutil.rmtree(folder, ignore_errors=True)

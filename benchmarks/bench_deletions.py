@@ -6,7 +6,7 @@ about 20 minutes on two cores; ``--quick`` takes a minute, and its figures say n
 
     python -m benchmarks.bench_deletions --out /tmp/deletions
 
-Where the tuning is not what is timed, a stand-in writes a specialist of the same size at once.
+Where tuning is not timed, a stand-in writes a specialist of the same size at once.
 """
 
 from __future__ import annotations

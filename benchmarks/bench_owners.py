@@ -71,7 +71,7 @@ def main() -> None:
 
 
 def start(stores: OwnerStores, name: str) -> dict[str, Any]:
-    """From nothing but the store to a service that is ready, and until the owners started ahead are there."""
+    """Seconds from the store alone to a ready service, and until the owners that are started ahead run."""
     store = stores.make(name, min_tuned_rows=MAX_CLUSTER_ROWS[name] + 1)
     begun = time.monotonic()
     with coordinator_actor(store, 2, _RESIDENT_OWNERS) as coordinator:
@@ -232,7 +232,7 @@ def status(coordinator: Any) -> CoordinatorStatus:
 
 
 def wait_for_owners(coordinator: Any, count: int) -> None:
-    """Return once so many owners are resident."""
+    """Return once this number of owners is resident."""
     wait_long(lambda: len(ray.get(coordinator.owner_locations.remote())) == count)
 
 

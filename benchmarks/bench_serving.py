@@ -183,7 +183,7 @@ def all_cases(device: Device) -> dict[str, Callable[[], object]]:
 
 
 def case_name(variant: str, clusters: int) -> str:
-    """Name of the case of so many clusters."""
+    """Name of the case with this number of clusters."""
     return f"{variant}, {clusters} clusters"
 
 

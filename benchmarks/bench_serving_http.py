@@ -4,7 +4,7 @@ Both run in one Ray, a replica with one thread each: the service of this project
 application that passes the image through the same backbone as many times (twice) and returns the index of the greatest
 feature. DeiT-Tiny at 96 px; weights and specialists are not trained, because seconds do not depend on them. Tokens make
 the second pass longer than the bare application's; a pad prompt does not. A load generator in a process of its own
-keeps so many requests of one image each open. The two take turns; in a third turn the service answers while rows are
+keeps that many requests of one image each open. The two take turns; in a third turn the service answers while rows are
 deleted from its store, one request after the other, and owners tune.
 
     RAY_ADDRESS=local python -m benchmarks.bench_serving_http --out /tmp/serving-http --prompt pad

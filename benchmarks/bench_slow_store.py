@@ -57,7 +57,7 @@ def main() -> None:
         for turn in range(arguments.turns):
             # Forwards and backwards, so that a trend over the run affects all delays alike.
             for delay_ms in DELAYS_MS if turn % 2 == 0 else DELAYS_MS[::-1]:
-                outcomes[delay_ms] += ask(replicas[delay_ms], image, arguments.clients, arguments.seconds)
+                outcomes[delay_ms] += load(replicas[delay_ms], image, arguments.clients, arguments.seconds)
         # Replicas stop looking for commits, and their last requests end before the proxies do.
         replicas.clear()
         time.sleep(2 * max(DELAYS_MS) / 1000)
@@ -90,8 +90,8 @@ def pause(delay_ms: int, _method: str, _path: str) -> None:
     time.sleep(delay_ms / 1000)
 
 
-def ask(replica: Replica, image: bytes, clients: int, seconds: float) -> Counter[str]:
-    """How many requests of so many clients were answered and refused."""
+def load(replica: Replica, image: bytes, clients: int, seconds: float) -> Counter[str]:
+    """How many requests of this number of clients were answered and refused."""
     outcomes: Counter[str] = Counter()
 
     async def client(deadline: float) -> None:

@@ -61,7 +61,7 @@ def token_path() -> Path:
     try:
         return local_path(os.environ.get(PATH_VARIABLE) or _DEFAULT)
     except ConfigError as error:
-        raise ConfigError(f"cannot tell where Ray's token is: {_ELSEWHERE}") from error
+        raise ConfigError(f"cannot determine where Ray's token is: {_ELSEWHERE}") from error
 
 
 def _make_token(path: Path) -> None:

@@ -81,7 +81,7 @@ def open_or_build(config: Config, store: Store, keys: Path, report: Progress, *,
             that ``backbone_digest`` pins.
         DataError: when the public rows cannot be used, or are fewer than the anchors.
         KeysError: when the signing key is missing.
-        StoreError: when Store.check refuses the place of the store.
+        StoreError: when Store.check refuses the store's location.
     """
     # Fail before any work if the private source cannot be read.
     opened = open_source(config.private, images=config.images)
@@ -224,8 +224,8 @@ def _check_digest(digest: str, pinned: str) -> None:
         raise BackboneError(f"the backbone's weights have the digest {digest}, but backbone_digest is {pinned}")
 
 
-def _check_same(stored: StateConfig, wanted: StateConfig, uri: str, labels_are_listed: bool) -> None:
-    before, now = _flat(asdict(stored)), _flat(asdict(wanted))
+def _check_same(stored: StateConfig, requested: StateConfig, uri: str, labels_are_listed: bool) -> None:
+    before, now = _flat(asdict(stored)), _flat(asdict(requested))
     differing = [
         f"{name} is {before.get(name)!r} there and {now.get(name)!r} here"
         for name in sorted(set(before) | set(now))
@@ -233,7 +233,7 @@ def _check_same(stored: StateConfig, wanted: StateConfig, uri: str, labels_are_l
     ]
     if differing:
         remedy = "Make a new store"
-        if stored.labels != wanted.labels and not labels_are_listed:
+        if stored.labels != requested.labels and not labels_are_listed:
             # One batch of rows need not contain every label.
             listed = json.dumps(stored.labels, ensure_ascii=False)
             remedy = f"List the store's labels in the configuration, as `labels: {listed}`"

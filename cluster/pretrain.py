@@ -1,6 +1,6 @@
 """Training the backbone on public rows with Ray Train.
 
-Legend: N rows, B rows of a batch, P pixels a side, C classes.
+Legend: N rows, B rows of a batch, P pixels per side, C classes.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def pretrain(config: Config, store: Store, report: Progress) -> str:
     Raises:
         BackboneError: when ``backbone.weights`` is not "trained", timm cannot build the model, or the training fails.
         DataError: when there are no public rows.
-        StoreError: when Store.check refuses the place of the store.
+        StoreError: when Store.check refuses the store's location.
     """
     if config.backbone.weights != "trained":
         raise BackboneError(f"backbone.weights is {config.backbone.weights!r}; training needs 'trained'")

@@ -10,7 +10,7 @@ Status = Literal["accepted", "erased", "completed", "failed"]
 
 @dataclass(frozen=True)
 class DeletionRequest:
-    """What a caller asks to have deleted, as it is handed from the edge to the coordinator.
+    """A deletion request, as the edge passes it to the coordinator.
 
     Attributes:
         sample_ids: samples to delete.

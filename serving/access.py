@@ -117,11 +117,11 @@ def _check_not_foreign_page(request: Request) -> None:
     if origin is not None and origin.lower() not in (f"http://{host}".lower(), f"https://{host}".lower()):
         raise HTTPException(
             403,
-            f"the request comes from a page of {origin!r}; while there is no API key, foreign pages may not call",
+            f"the request was sent by a page of {origin!r}; while there is no API key, foreign pages may not call",
         )
     if request.headers.get("sec-fetch-site") == "cross-site":
         raise HTTPException(
-            403, "the request comes from another site's page; while there is no API key, foreign pages may not call"
+            403, "the request was sent by another site's page; while there is no API key, foreign pages may not call"
         )
 
 

@@ -61,7 +61,7 @@ _FILE_CONTENT = TypeAdapter(tuple[ApiKey, ...])
 
 
 def create_api_key(folder: Path, scopes: Iterable[str], name: str = "") -> tuple[ApiKey, str]:
-    """Create a key; returns what is stored of it, and the key itself, which is stored nowhere.
+    """Create a key; returns its stored entry, and the key itself, which is not stored.
 
     Raises:
         ConfigError: when no scope is given, or an unknown one.
@@ -168,7 +168,7 @@ class ApiKeys:
             KeysError: when the file cannot be used.
         """
         digest = _digest(secret)
-        # Compares all keys, so that the duration does not tell which one matched.
+        # Compares all keys, so that the duration does not reveal which one matched.
         matches = [key for key in self.current() if hmac.compare_digest(key.sha256, digest)]
         return next((key for key in matches if key.revoked_at is None), None)
 

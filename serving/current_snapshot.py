@@ -172,7 +172,7 @@ class CurrentSnapshot:
         self._load_failure = commit.number, error
         superseded = self._snapshot is not None and self._lease.superseded(self._snapshot.commit.number)
         if superseded and isinstance(error, NotReadyError):
-            # Erased rows do not stay in memory because nothing can take their place.
+            # Erased rows do not stay in memory because no snapshot can replace theirs.
             self._snapshot = None
         self._changed.notify_all()
 

@@ -44,7 +44,7 @@ _BODY: dict[int | str, dict[str, Any]] = {
     413: {"model": Problem},
     415: {"model": Problem},
 }
-# Room for bodies, in the largest allowed size: one such body always fits beside smaller ones.
+# Room for bodies, in the largest allowed size: one such body always fits next to smaller ones.
 _MAX_BODIES = 2
 # The most ids, each of the greatest length in ASCII, with quotes and commas.
 _MAX_DELETION_BYTES = MAX_IDS * (MAX_CHARACTERS + 4)

@@ -1,4 +1,4 @@
-"""What holds for every JSON body, whatever its route."""
+"""Rules for every JSON body, on any route."""
 
 from __future__ import annotations
 

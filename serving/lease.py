@@ -75,7 +75,7 @@ class Lease:
         return age_s is not None and age_s < self.lease_s
 
     def age_s(self, number: int) -> float | None:
-        """Seconds since a poll was sent that found nothing erased after commit ``number``; None when long ago."""
+        """Seconds since sending the last poll that saw no erasure after commit ``number``; None if it is too old."""
         sent_at = [at for erasing, at in self._sent_at.items() if erasing <= number]
         return self._clock() - max(sent_at) if sent_at else None
 

@@ -148,7 +148,7 @@ class CoordinatorActor:
 def _opened(take_over: Callable[[], Coordinator]) -> Coordinator:
     """The coordinator; one that Ray restarts waits until it can write to its store.
 
-    Ray gives an actor up for good if its constructor raises.
+    Ray gives up an actor permanently if its constructor raises.
     """
     while True:
         try:

@@ -1,4 +1,4 @@
-"""The coordinator's owners as Ray actors, of which only a limited number have a process at the same time."""
+"""The coordinator's owners as Ray actors, only a limited number of which have a process at the same time."""
 
 from __future__ import annotations
 
@@ -188,7 +188,7 @@ class OwnerPool:
         if isinstance(outcome, WrittenObject):
             return TuningResult(job, outcome)
         if isinstance(outcome, OwnerFailedError) and not (cancelled and isinstance(outcome, _OwnerEndedError)):
-            # Its memory cannot be trusted: a CUDA error breaks the process's context for good. If its node was lost,
+            # Its memory cannot be trusted: a CUDA error breaks the process's context permanently. If its node was lost,
             # the process may live on for a while, and must have ended before the next erasure.
             self._processes.kill([job.key])
             self._residency.ended([job.key])
@@ -198,7 +198,7 @@ class OwnerPool:
 
 
 def _wait_for_all(calls: Mapping[str, ray.ObjectRef[Any]]) -> None:
-    """Return once all have answered, before any error is raised: what is written after the sweep would stay."""
+    """Return once all have answered, before any error is raised: what is written after the sweep would remain."""
     waiting = list(calls.values())
     while waiting:
         _, waiting = ray.wait(waiting, num_returns=len(waiting), timeout=_WARN_S)

@@ -36,7 +36,7 @@ class _OwnerRecord:
     never_worked: bool = False
     replies: list[ray.ObjectRef[ProcessLocation]] = field(default_factory=list)
 
-    def ask(self, owner: ActorHandle[OwnerActor]) -> None:
+    def add_call(self, owner: ActorHandle[OwnerActor]) -> None:
         """Ask again, since Ray may have restarted the owner elsewhere; the same answer is kept only twice."""
         if len(self.replies) > 1:
             latest = _reply(self.replies[-1])
@@ -65,7 +65,7 @@ class OwnerProcesses:
         self._certain_from_s = 0.0
 
     def named(self) -> set[str]:
-        """Keys of all owners that Ray knows, whoever started them."""
+        """Keys of all owners that Ray knows, regardless of which process started them."""
         prefix = self._name("")
         named = ray.util.list_named_actors(all_namespaces=True)
         return {actor["name"].removeprefix(prefix) for actor in named if actor["name"].startswith(prefix)}
@@ -88,21 +88,21 @@ class OwnerProcesses:
         return self._reach(key, node_id, gpus=self._placement.num_gpus if to_tune else 0.0)
 
     def location(self, key: str) -> ProcessLocation | None:
-        """Where an owner runs; None while it has not said so."""
+        """Where an owner runs; None until it has reported it."""
         record = self._records.get(key)
         return record.location() if record is not None else None
 
     def kill(self, keys: Collection[str]) -> None:
         """End owners; only after :meth:`settle` is their end certain.
 
-        Waits at most 2 s for owners that have not yet said where they run.
+        Waits at most 2 s for owners that have not yet reported where they run.
         """
         owners = self._existing(keys)
         records = {key: self._records.pop(key, _OwnerRecord()) for key in keys}
         worked = {key: record for key, record in records.items() if not record.never_worked}
         for key in worked.keys() & owners.keys():
             if worked[key].location() is None:
-                worked[key].ask(owners[key])
+                worked[key].add_call(owners[key])
         self._collect(worked.values())
         for owner in owners.values():
             ray.kill(owner)
@@ -150,7 +150,7 @@ class OwnerProcesses:
             num_cpus=self._placement.num_cpus,
             num_gpus=gpus,
         ).remote(self._store_ref, key)
-        self._records[key].ask(owner)
+        self._records[key].add_call(owner)
         return owner
 
     def _name(self, key: str) -> str:

@@ -1,6 +1,6 @@
 """How a fitted method answers: its accuracy, and the work of answering as a replica does.
 
-Legend: N images, P pixels a side, C classes, K clusters.
+Legend: N images, P pixels per side, C classes, K clusters.
 """
 
 from __future__ import annotations

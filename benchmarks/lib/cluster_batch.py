@@ -2,7 +2,7 @@
 
 DeiT-Tiny at 96 px; weights, prompts, heads and images are drawn at random, because seconds do not depend on them.
 
-Legend: N images, K clusters, P pixels a side, A anchors, R routing features, F raw head features, C classes.
+Legend: N images, K clusters, P pixels per side, A anchors, R routing features, F raw head features, C classes.
 """
 
 from __future__ import annotations

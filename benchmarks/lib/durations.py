@@ -1,4 +1,4 @@
-"""Seconds of deletions, and what is told of many of them."""
+"""Seconds of deletions, and their summary."""
 
 from __future__ import annotations
 

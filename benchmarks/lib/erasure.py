@@ -31,7 +31,7 @@ _STEPS = (
     FailPoint.SWEPT,
     FailPoint.ERASED_RECORDED,
 )
-# One row in so many is deleted before a new copy is taken.
+# Share of the rows (one in this number) that is deleted before a new copy is taken.
 _ROWS_PER_DELETED_ROW = 100
 
 
@@ -74,9 +74,9 @@ def erase_one_by_one(store: DigitStore, ids: int, count: int) -> dict[str, Any]:
             with running_coordinator(folder, pipeline, lease_of(folder)) as coordinator:
                 for sample_ids in chunks(generator.sample(store.sample_ids, ids * in_a_copy), ids):
                     _moments.clear()
-                    asked = time.monotonic()
+                    requested_at_s = time.monotonic()
                     deletion = coordinator.delete(DeletionRequest(tuple(sample_ids)))
-                    asked_s.append(time.monotonic() - asked)
+                    asked_s.append(time.monotonic() - requested_at_s)
                     wait_for_status(coordinator, deletion.id, "erased")
                     steps.append(_seconds_by_step(_moments))
                     deletions.append(coordinator.deletion(deletion.id))

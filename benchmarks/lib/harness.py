@@ -90,7 +90,7 @@ def measure(setting: Setting, run: Run, seed: int, folder: Path, deleted_share: 
             asdict(measured(pipeline.backbone, partial(fitted.without, [name]))[1])
             for name in draw_ids(remaining, _TIMED_DELETIONS, seed)
         ]
-    # The keys are those of every result that was kept so far.
+    # The keys of all earlier results.
     return {
         "arena": setting.name,
         "seed": seed,

@@ -1,6 +1,6 @@
 """The methods that are compared, by name, each fitted with the options of its run.
 
-Legend: N rows, P pixels a side, F raw head features.
+Legend: N rows, P pixels per side, F raw head features.
 """
 
 from __future__ import annotations

@@ -164,7 +164,7 @@ def running_coordinator(folder: Path, pipeline: Pipeline, lease_s: float) -> Ite
 
 @contextmanager
 def copy_of(store: DigitStore) -> Iterator[Path]:
-    """The folder of a copy to delete from. It holds hard links, for objects are never changed in place."""
+    """The folder of a copy to delete from. It holds hard links, because objects are never changed in place."""
     folder = store.folder.with_name(f"{store.folder.name}-copy")
     shutil.copytree(store.folder / "store", folder / "store", copy_function=os.link)
     shutil.copytree(store.folder / "keys", folder / "keys")

@@ -1,6 +1,6 @@
 """Ways to answer a batch over several clusters, which ``Predictor.score`` is compared with.
 
-Legend: N images, M images of one cluster, K clusters, P pixels a side, R routing features, S tokens, D width,
+Legend: N images, M images of one cluster, K clusters, P pixels per side, R routing features, S tokens, D width,
 C classes.
 """
 
@@ -82,7 +82,7 @@ class OwnerOfCluster:
 
 
 def start_owners(prompt: PromptConfig, count: int, threads: int) -> list[Any]:
-    """One actor for each of so many clusters."""
+    """One actor for each of this number of clusters."""
     actor = ray.remote(num_cpus=0)(OwnerOfCluster)
     return [actor.remote(prompt, count, cluster, threads) for cluster in range(count)]
 

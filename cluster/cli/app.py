@@ -52,8 +52,8 @@ for name, group in {
     app.add_typer(group, name=name)
 
 
-def _print_version(wanted: bool) -> None:
-    if wanted:
+def _print_version(requested: bool) -> None:
+    if requested:
         typer.echo(f"lmeraser {version('lmeraser')}")
         raise typer.Exit
 

@@ -87,7 +87,7 @@ def ingest(
     if summary.source.unnamed:
         warn(
             f"{summary.source.unnamed} rows have no sample_id and are named by their content (image-…): "
-            "give them ids of your own, or nobody can ask for their deletion by a name that is known outside"
+            "give them ids of your own, or nobody outside can name them in a deletion request"
         )
     emit(
         {

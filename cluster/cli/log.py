@@ -81,7 +81,7 @@ def mirror(
     to: Annotated[str, typer.Option("--to", help="A folder on another medium, or s3://bucket/prefix?endpoint=URL.")],
     follow: Annotated[bool, typer.Option("--follow", help="Repeat once per second, until interrupted.")] = False,
 ) -> None:
-    """Copy new records of the log, and the receipts, to a place that outlives the store.
+    """Copy new records of the log, and the receipts, to a location that outlives the store.
 
     `lmeraser restore` needs the mirror; records that were not mirrored when the store is lost cannot be applied. The
     mirror holds ids as keyed hashes only.

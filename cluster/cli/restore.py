@@ -25,7 +25,7 @@ def restore(
         str, typer.Option("--mirror", help="Mirror of the log: a folder or s3://bucket/prefix?endpoint=URL.")
     ],
 ) -> None:
-    """Apply a newer log to an older copy of the store, so that no row that was deleted since comes back.
+    """Apply a newer log to an older copy of the store, so that no row that was deleted since is restored.
 
     The copy must have been made while nothing was written to the store, and nothing may run on it now. No command
     opens the copy until the restore is finished; run an interrupted restore again to finish it. Rows that were ingested

@@ -21,7 +21,7 @@ def register(app: typer.Typer) -> None:
 
 @with_options
 def status(target: Target) -> None:
-    """Show what the store holds and what it waits for, read from the store alone.
+    """Show what the store holds and what is pending, read from the store alone.
 
     Example: lmeraser status --store /data/gtsrb-store
     """

@@ -141,5 +141,5 @@ class StoreDeletions:
         try:
             return self._connection.enter_context(connected)
         except LMEraserError:
-            # Without Ray's token there is nobody to ask; the log is readable all the same.
+            # Without Ray's token no coordinator can be reached; the log is readable all the same.
             return None

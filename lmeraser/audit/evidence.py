@@ -98,7 +98,7 @@ class Evidence:
     audited: tuple[AuditedDeletion, ...]
 
     def touched(self) -> tuple[ClusterEntry, ...]:
-        """The clusters of the newest commit that hold what the touched clusters held."""
+        """The clusters of the newest commit that cover the regions of the touched clusters."""
         anchors = {
             anchor
             for deletion in self.audited

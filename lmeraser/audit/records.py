@@ -38,12 +38,17 @@ def requests(evidence: Evidence) -> Section:
     )
     columns = ("deletion", "status", "rows", "subjects", "unknown ids", "accepted", "erased", "completed")
     pending = sum(deletion.status in ("erased", "failed") for deletion in evidence.audited)
-    tuning = [f"{pending} of them await a tuning, or their tuning failed; the erasure stands."] if pending else []
+    tuning = (
+        [f"{pending} of them await a tuning, or their tuning failed; the erasure remains in effect."] if pending else []
+    )
     return section(
         "requests",
         "What was asked, and was it erased?",
         findings,
-        said=(f"{len(evidence.audited)} of the {len(evidence.deletions)} deletions in the log were audited.", *tuning),
+        said=(
+            f"{len(evidence.audited)} of the {len(evidence.deletions)} deletions in the log were audited.",
+            *tuning,
+        ),
         tables=(Table(columns, rows),),
         figures={"deletions": [dict(zip(columns, row, strict=True)) for row in rows]},
     )

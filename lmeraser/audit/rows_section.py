@@ -63,15 +63,15 @@ def _faults_of_counts(evidence: Evidence) -> Iterator[str]:
     for commit in evidence.commits.values():
         if not commit.requests:
             continue
-        wanted: set[str] = set().union(*(evidence.deletions[name].samples for name in commit.requests))
-        left_out[commit.number] = wanted
+        requested: set[str] = set().union(*(evidence.deletions[name].samples for name in commit.requests))
+        left_out[commit.number] = requested
         if (before := made_from.get(commit.number)) is None:
             continue
         # A restore continues from a commit that is not the previous one.
         earlier: set[str] = set().union(*(names for number, names in left_out.items() if number <= before.number))
         removed = before.rows - commit.rows
-        if not len(wanted - earlier) <= removed <= len(wanted):
+        if not len(requested - earlier) <= removed <= len(requested):
             yield (
-                f"commit {commit.number} should leave out {len(wanted - earlier)} rows, but has {removed} fewer than "
-                f"commit {before.number}"
+                f"commit {commit.number} should leave out {len(requested - earlier)} rows, but has {removed} fewer "
+                f"than commit {before.number}"
             )

@@ -85,10 +85,10 @@ def _ids(evidence: Evidence, ids: Sequence[str], deleted: Sequence[Sample]) -> l
     """Ids to look for: those given, and those of deleted rows; a subject's only if the subject was named."""
     named: set[str] = set().union(*(deletion.hashes for deletion in evidence.audited))
     key = evidence.hash_key
-    wanted = list(ids)
+    ids_to_find = list(ids)
     for row in deleted:
         if sample_hash(key, row.sample_id) in named:
-            wanted.append(row.sample_id)
+            ids_to_find.append(row.sample_id)
         if row.subject_id is not None and subject_hash(key, row.subject_id) in named:
-            wanted.append(row.subject_id)
-    return list(dict.fromkeys(wanted))
+            ids_to_find.append(row.subject_id)
+    return list(dict.fromkeys(ids_to_find))

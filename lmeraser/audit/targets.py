@@ -131,7 +131,7 @@ def _read(evidence: Evidence) -> _Contents:
 def _attacked(
     pipeline: Pipeline, entry: ClusterEntry, removed: RowTable, contents: _Contents, targets: int
 ) -> AttackedCluster:
-    """The cluster with up to so many targets: its removed rows, then stand-ins, at most a third of its rows."""
+    """The cluster with up to that many targets: its removed rows, then stand-ins, at most a third of its rows."""
     removed = removed.where(np.arange(len(removed)) < targets)
     table = contents.tables[entry.key]
     count = min(targets - len(removed), max(1, len(table) // 3))
@@ -160,7 +160,7 @@ def _sum_without(
 
 
 def _drawn(seed: int, table: RowTable, count: int) -> np.ndarray:
-    """A mask over the rows that chooses so many of them, by a hash of their ids."""
+    """A mask that chooses this number of rows, by a hash of their ids."""
     order = sorted(range(len(table)), key=lambda row: draw(seed, "stand-in", table.sample_ids[row]))
     chosen_N = np.zeros(len(table), bool)
     chosen_N[order[:count]] = True

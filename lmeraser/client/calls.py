@@ -207,7 +207,7 @@ def commit() -> Program[CommitSummary]:
 
 
 def ready() -> Program[bool]:
-    """Whether the service answers predictions now; asked once, without retries."""
+    """Whether the service answers predictions now; one call without retries."""
     call = Call("GET", "/readyz")
     answer = yield call
     if 200 <= answer.status < 300:

@@ -84,5 +84,5 @@ def answer_of(response: httpx2.Response, proxy: str | None) -> Answer:
 
 
 def no_answer(error: httpx2.TransportError, proxy: str | None) -> Answer:
-    """The answer that stands for a failed connection, with its reason."""
+    """The answer that represents a failed connection, with its reason."""
     return Answer(0, f"no answer ({type(error).__name__}: {error})", proxy=proxy)

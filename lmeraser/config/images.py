@@ -12,7 +12,7 @@ Format = Literal["AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF",
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid", allow_inf_nan=False))
 class ImagesConfig:
-    """Which images are accepted. Rows that are already in a store stay there, whatever is set here later.
+    """Which images are accepted. Rows that are already in a store stay there, even if this setting changes later.
 
     Attributes:
         formats: formats that are decoded; a file's format is determined by its content, not by its name.

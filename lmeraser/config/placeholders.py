@@ -36,7 +36,7 @@ def read_yaml(text: str, variables: Mapping[str, str], where: str) -> dict[Any, 
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):
-    """Refuses repeated keys, of which YAML's own loader silently takes the last."""
+    """Refuses repeated keys, of which YAML's own loader silently uses the last."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         lines: dict[Any, int] = {}

@@ -26,7 +26,7 @@ class SourceConfig:
             ``s3://bucket/path``.
         dataset: class in ``torchvision.datasets``; only for "torchvision".
         split: "train" or "test" for "digits" and most of "torchvision"; for "parquet", only files of this split are
-            read, which their names tell as on the Hugging Face Hub.
+            read, which is part of their names, as on the Hugging Face Hub.
         max_rows: read this many rows, chosen by a hash of the sample id; all when absent.
     """
 

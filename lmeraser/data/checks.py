@@ -44,7 +44,7 @@ class SampleChecks:
         for sample in samples:
             compared = comparable(sample.sample_id)
             if compared in self._seen:
-                raise DuplicateSampleError(f"sample id {sample.sample_id!r} comes more than once")
+                raise DuplicateSampleError(f"sample id {sample.sample_id!r} occurs more than once")
             self._seen.add(compared)
             if not 0 <= sample.label < len(self._labels):
                 raise UnknownLabelError(

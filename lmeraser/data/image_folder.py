@@ -55,7 +55,7 @@ class ImageFolderSource(ShardedSource):
         if all(map(is_split, self._folders)):
             raise DataError(
                 f"the folders in {self._path} are called {', '.join(self._folders)}, as splits are, and the top "
-                "folders of an image folder become its labels for good: set `path:` to the folder of one split, "
+                "folders of an image folder become its labels permanently: set `path:` to the folder of one split, "
                 f"such as {self._path / self._folders[0]}. If these really are the labels of the private rows, "
                 "list them under `labels:`"
             )

@@ -61,7 +61,7 @@ class ParquetSource(ShardedSource):
 
         Args:
             path: file or folder.
-            split: read the files of this split; all files when empty, provided that their names do not tell of several.
+            split: read the files of this split; all files when empty, unless their names contain several splits.
             name_key: hash key that rows without ``sample_id`` are named with.
             report: counts what is left out.
 
@@ -128,18 +128,18 @@ class ParquetSource(ShardedSource):
             return False
         return all(_given_id(row) is not None for row in self._rows(0, stop, ("sample_id",)))
 
-    def _rows(self, start: int, stop: int, wanted: tuple[str, ...]) -> Iterator[_Row]:
+    def _rows(self, start: int, stop: int, names: tuple[str, ...]) -> Iterator[_Row]:
         """The rows from ``start`` up to ``stop``, counted over all files, with those of the columns that there are."""
         first = 0
         for file in self._files:
             rows = sum(file.group_rows)
             if start < first + rows and first < stop:
-                yield from self._rows_of_file(file, first, range(start, stop), wanted)
+                yield from self._rows_of_file(file, first, range(start, stop), names)
             first += rows
 
-    def _rows_of_file(self, file: _File, first: int, chosen: range, wanted: tuple[str, ...]) -> Iterator[_Row]:
+    def _rows_of_file(self, file: _File, first: int, chosen: range, names: tuple[str, ...]) -> Iterator[_Row]:
         """The chosen rows of a file whose own first row has the number ``first``."""
-        columns = [name for name in wanted if name in file.schema.names]
+        columns = [name for name in names if name in file.schema.names]
         class_names = label_names(file.schema)
         batch_rows = _IMAGES_PER_BATCH if "image" in columns else _VALUES_PER_BATCH
         # An image that is repeated is held once, as in the file.

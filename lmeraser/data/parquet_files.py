@@ -20,7 +20,7 @@ def parquet_files(system: fs.FileSystem, location: str, path: str, split: str, r
         system: where the file or folder is.
         location: the file or folder in that file system.
         path: the same as the user wrote it, for messages.
-        split: take the files of this split; all files when empty, provided that their names do not tell of several.
+        split: take the files of this split; all files when empty, unless their names contain several splits.
         report: counts what is left out.
 
     Raises:
@@ -43,7 +43,7 @@ def parquet_files(system: fs.FileSystem, location: str, path: str, split: str, r
     without_split = [file.removeprefix(root) for file, name in split_by_file.items() if not name]
     if root and splits and without_split:
         raise DataError(
-            f"{path} holds files of the split {splits[0]}, and {len(without_split)} file(s) whose names tell of no "
+            f"{path} holds files of the split {splits[0]}, and {len(without_split)} file(s) whose names contain no "
             f"split, such as {without_split[0]}: `split: {splits[0]}` reads the former alone; to read the others, move "
             "them to a folder of their own"
         )
@@ -55,8 +55,8 @@ def _of_split(
 ) -> list[str]:
     chosen = [file for file, name in split_by_file.items() if same_split(name, split)]
     if not chosen:
-        reason = f"of {', '.join(splits)}" if splits else "of no split, so leave `split:` out"
-        raise DataError(f"{path} holds no file of the split {split!r}: the names of its files tell {reason}")
+        reason = f"the splits {', '.join(splits)}" if splits else "no split, so leave `split:` out"
+        raise DataError(f"{path} holds no file of the split {split!r}: the names of its files contain {reason}")
     if len(chosen) < len(split_by_file):
         report.left_out["of another split"] += len(split_by_file) - len(chosen)
     return chosen

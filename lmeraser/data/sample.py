@@ -61,7 +61,7 @@ class Source(Protocol):
         """
 
     def count(self) -> int:
-        """How many rows the source has at most, found without reading an image.
+        """Upper bound of the number of rows, determined without reading an image.
 
         Raises:
             DataError: when the data cannot be read.

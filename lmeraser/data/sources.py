@@ -31,7 +31,7 @@ def open_source(
         config: names it.
         images: which images are accepted; of an image folder, files with the suffixes of these formats are read.
         name_key: the store's hash key, with which rows without a sample id are named; without it the names are the
-            same in every store, so that whoever has an image can tell that it is there.
+            same in every store, so that anyone who has an image can find out that it is in the store.
         report: filled at every reading.
 
     Raises:

@@ -59,8 +59,8 @@ def in_fixed_batches(
 ) -> tuple[np.ndarray, ...]:
     """Apply ``run`` to batches of exactly ``batch`` rows; the last is padded with zeros and trimmed.
 
-    Kernels choose their order of summation by the shape, so a fixed shape gives a row the same bits whatever else is in
-    its batch (decision 13). Without rows, one padded batch is run to find out the shapes of the results.
+    Kernels choose their order of summation by the shape, so with a fixed shape the bits of a row do not depend on the
+    rest of its batch (decision 13). Without rows, one padded batch is run to find out the shapes of the results.
     """
     parts: list[tuple[np.ndarray, ...]] = []
     for start in range(0, max(len(rows_N), 1), batch):

@@ -54,8 +54,10 @@ def load_weights(model: nn.Module, state: Mapping[str, Tensor]) -> None:
         BackboneError: when they do not fit the model, or are not finite.
     """
     classifier = tuple(f"{name}." for name in ("head", "head_dist", "fc", "classifier"))
-    wanted = model.state_dict()
-    kept = {name: tensor.float() for name, tensor in state.items() if name in wanted or not name.startswith(classifier)}
+    expected = model.state_dict()
+    kept = {
+        name: tensor.float() for name, tensor in state.items() if name in expected or not name.startswith(classifier)
+    }
     _resize_positions(model, kept)
     try:
         missing, unexpected = model.load_state_dict(kept, strict=False)

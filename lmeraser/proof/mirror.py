@@ -111,7 +111,7 @@ def in_common(first: list[Record], second: list[Record]) -> int:
 
 
 def copy_record(source: Store, target: Store, record: Record) -> None:
-    """Copy a record, and before it the receipt that it makes valid. A record that is there already is kept.
+    """Copy a record, and before it the receipt that it makes valid. A record that already exists is kept.
 
     Raises:
         LogError: when a different record has this number.

@@ -1,4 +1,4 @@
-"""The content of a receipt: which fields it must have, and how they must agree, whoever signed it."""
+"""The content of a receipt: which fields it must have, and how they must agree. The signature is checked elsewhere."""
 
 from __future__ import annotations
 

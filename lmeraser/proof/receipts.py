@@ -170,7 +170,9 @@ def covers(receipt: Mapping[str, Any], hash_key: HashKey, identifier: str) -> bo
         KeysError: when the receipt was written under another hash key, so that there is no answer.
     """
     if receipt.get("key_check") != key_check(hash_key, receipt["deletion"]):
-        raise KeysError("the hash key is not the one that this receipt was written under, so it cannot tell")
+        raise KeysError(
+            "the hash key is not the one that this receipt was written under, so coverage cannot be checked"
+        )
     return (
         sample_hash(hash_key, identifier) in receipt["samples"]
         or subject_hash(hash_key, identifier) in receipt["subjects"]

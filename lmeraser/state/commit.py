@@ -176,6 +176,6 @@ def commits_in(records: Iterable[Record]) -> list[Commit]:
 
 
 def newest_commit(records: Sequence[Record]) -> Commit | None:
-    """The last commit among these records; None when there is none. Raises LogError likewise."""
+    """The last commit among these records; None when there is none. Raises LogError when a body is malformed."""
     newest = next((record for record in reversed(records) if record.kind == "commit"), None)
     return Commit.from_record(newest) if newest is not None else None

@@ -37,7 +37,9 @@ def default_folder() -> Path:
     try:
         return local_path(os.environ.get(KEYS_VARIABLE) or "~/.lmeraser/keys")
     except ConfigError as error:
-        raise ConfigError(f"cannot tell where the keys are: set HOME, or {KEYS_VARIABLE}, or pass --keys") from error
+        raise ConfigError(
+            f"cannot determine where the keys are: set HOME, or {KEYS_VARIABLE}, or pass --keys"
+        ) from error
 
 
 def init_keys(folder: Path) -> None:

@@ -109,7 +109,7 @@ class CompletedBody(_Body):
 
 @dataclass(frozen=True)
 class FailedBody(_Body):
-    """A cluster that a deletion touched could not be tuned again. The erasure stands."""
+    """A cluster that a deletion touched could not be tuned again. The erasure remains in effect."""
 
     id: str
     reason: str

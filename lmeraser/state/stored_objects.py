@@ -74,7 +74,7 @@ def missing_now(store: Store, log: Log, commit: Commit) -> tuple[str, ...]:
     """Like :func:`missing_objects`, for a store that others work on: for the commit that is newest when it is checked.
 
     Args:
-        store: may change meanwhile.
+        store: it may change during the call.
         log: of the store; it is advanced.
         commit: the newest commit that the log has read.
     """

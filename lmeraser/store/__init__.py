@@ -4,9 +4,9 @@ A name is a relative path such as ``rows/3f2a…/9c41….parquet``. Data objects
 names that are never used again; only the log needs :meth:`Store.put_if_absent`.
 
 Every method that removes takes a fence (decision 41). It lists what it will remove, then calls the fence, and then
-removes what was listed and nothing else. Whoever takes the store over writes to the log first, where the fence looks,
-and only then writes objects. So a process that was replaced, even one that was suspended meanwhile, removes nothing of
-its successor's.
+removes what was listed and nothing else. A process that takes over the store first writes to the log, which the fence
+reads, and only then writes objects. So a process that was replaced, even one that was suspended in the meantime,
+removes nothing that belongs to its successor.
 """
 
 from __future__ import annotations

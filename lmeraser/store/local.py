@@ -23,7 +23,7 @@ _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
 class LocalStore:
     """Objects are files. A write goes to ``.partial/``, is fsynced, and is then linked into place.
 
-    Files have mode 0600 and folders 0700 whatever the umask: they contain images of people and ids in clear.
+    Files have mode 0600 and folders 0700 regardless of the umask: they contain images of people and ids in clear.
     """
 
     def __init__(self, root: Path) -> None:
@@ -164,7 +164,7 @@ def _make_folder(folder: Path) -> None:
 
 
 def _raise_unless_missing(error: OSError) -> None:
-    """A folder that cannot be listed does not count as empty, unless it has been removed meanwhile."""
+    """A folder that cannot be listed does not count as empty, unless it was removed in the meantime."""
     if not isinstance(error, FileNotFoundError | NotADirectoryError):
         raise error
 

@@ -74,7 +74,7 @@ def local_path(text: str | Path) -> Path:
         return Path(path).expanduser().absolute()
     except RuntimeError as error:
         raise ConfigError(
-            f"cannot tell which folder '~' in {str(text)!r} is: set HOME, or name the folder from the root"
+            f"cannot determine which folder '~' in {str(text)!r} is: set HOME, or name the folder from the root"
         ) from error
 
 

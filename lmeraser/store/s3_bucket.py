@@ -20,7 +20,7 @@ def check_bucket(client: Any, bucket: str) -> None:
     A setting that this process may not read counts as the worst one.
 
     Raises:
-        StoreError: when the bucket has Object Lock, replication or MFA delete, or does not tell whether it has.
+        StoreError: when the bucket has Object Lock, replication or MFA delete, or does not report whether it has.
     """
     lock = _bucket_setting("Object Lock", client.get_object_lock_configuration, bucket)
     if lock.get("ObjectLockConfiguration", {}).get("ObjectLockEnabled") == "Enabled":
@@ -33,7 +33,7 @@ def check_bucket(client: Any, bucket: str) -> None:
 
 
 def _bucket_setting(feature: str, read: Callable[..., dict[str, Any]], bucket: str) -> dict[str, Any]:
-    with storage_errors(f"cannot tell whether the bucket {bucket!r} has {feature}, so it is refused", bucket):
+    with storage_errors(f"cannot determine whether the bucket {bucket!r} has {feature}, so it is refused", bucket):
         try:
             return read(Bucket=bucket)
         except ClientError as error:

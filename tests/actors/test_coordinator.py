@@ -1,4 +1,4 @@
-"""The coordinator with owners in one process: what it promises to those who ask for deletions."""
+"""The coordinator with owners in one process: its guarantees for deletion requests."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_a_deletion_tunes_its_own_cluster_and_no_other(system_of: SystemOf) -> N
     system.delete("s3")
     after = system.newest()
     deletion = system.coordinator().deletions()[0]
-    # The cut may join what the deletion made small; whatever did not hold the row keeps the very same object.
+    # The cut may join clusters that became small; every cluster without the row keeps its object.
     untouched = set(objects(before)) - set(deletion.clusters)
     assert untouched
     assert {key: objects(after)[key] for key in untouched} == {key: objects(before)[key] for key in untouched}
@@ -243,7 +243,7 @@ def test_a_sample_id_that_the_store_holds_with_another_image_is_refused_and_noth
 
 
 @both
-def test_what_was_erased_does_not_come_back(system_of: SystemOf) -> None:
+def test_erased_rows_are_not_added_again(system_of: SystemOf) -> None:
     system = system_of()
     system.delete("s3")
     assert system.ingest(samples(2, 5)) == IngestOutcome(added=0, present=2, erased=1)

@@ -125,7 +125,7 @@ def test_damaged_rows_are_named_and_nothing_is_committed(system_of: SystemOf, da
     assert system.newest() == before
 
 
-def test_rows_that_are_damaged_later_are_not_copied_on(system_of: SystemOf) -> None:
+def test_rows_that_are_damaged_later_are_not_copied(system_of: SystemOf) -> None:
     system = system_of()
     coordinator = system.coordinator()
     before = system.newest()
@@ -149,7 +149,7 @@ def test_a_damaged_log_stops_the_start(system_of: SystemOf, damage: Damage) -> N
         system.coordinator()
 
 
-def test_a_request_that_lacks_its_record_is_adopted_and_one_that_is_erased_is_purged(system_of: SystemOf) -> None:
+def test_a_request_without_its_record_is_adopted_and_an_erased_request_is_purged(system_of: SystemOf) -> None:
     system = system_of()
     coordinator = system.coordinator()
     deletion = coordinator.delete(DeletionRequest(("s3",)))
@@ -161,7 +161,7 @@ def test_a_request_that_lacks_its_record_is_adopted_and_one_that_is_erased_is_pu
     system.store.put("requests/damaged.json", b"{")
     successor = system.coordinator()
     finish(successor)
-    assert {one.id: one.status for one in successor.deletions()} == {deletion.id: "completed", "f" * 32: "completed"}
+    assert {each.id: each.status for each in successor.deletions()} == {deletion.id: "completed", "f" * 32: "completed"}
     assert system.store.names("requests/") == []
     assert system.newest().rows == 88
 
@@ -183,7 +183,7 @@ def test_an_append_that_seemed_to_fail_is_noticed(system_of: SystemOf, monkeypat
         coordinator.delete(DeletionRequest(("s4",)))
     successor = system.coordinator()
     finish(successor)
-    # The first is in the log, whatever its client was told; the second is not, and left nothing behind.
+    # The first is in the log although its client got an error; the second is not, and left no object.
     assert system.newest().rows == 89
     assert system.store.names("requests/") == []
 

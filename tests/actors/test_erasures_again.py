@@ -1,4 +1,4 @@
-"""Erasures whose step fails are made again, whole, and hold up no other."""
+"""Erasures whose step fails are repeated completely, and hold up no other."""
 
 from __future__ import annotations
 
@@ -39,17 +39,17 @@ def test_a_row_object_that_cannot_be_read_holds_up_its_own_erasure_and_no_other(
     first, other = (RowTable.from_parquet(store.get(entry.rows_object), "").sample_ids[0] for entry in entries[:2])
     coordinator = replace(system, store=store).coordinator()
     store.sick = entries[0].rows_object
-    held, free = (coordinator.delete(DeletionRequest((name,))).id for name in (first, other))
+    stuck, free = (coordinator.delete(DeletionRequest((name,))).id for name in (first, other))
     for _ in range(20):
         coordinator.step()
-    assert coordinator.deletion(held).status == "accepted"
-    assert "Input/output error" in coordinator.status().held_up[held]
+    assert coordinator.deletion(stuck).status == "accepted"
+    assert "Input/output error" in coordinator.status().held_up[stuck]
     assert coordinator.deletion(free).status != "accepted"
     store.sick = ""
 
     def completed() -> bool | None:
         coordinator.step()
-        return coordinator.deletion(held).status == "completed" or None
+        return coordinator.deletion(stuck).status == "completed" or None
 
     until(completed, 30)
     assert system.newest().rows == 22

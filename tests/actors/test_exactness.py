@@ -34,10 +34,10 @@ from lmeraser.state.pipeline import Pipeline
 from lmeraser.store import LocalStore
 
 EXAMPLES = int(os.environ.get("LMERASER_EXAMPLES", "200"))
-# One row in four is of nobody.
+# One row in four has no subject.
 ROWS = {
-    row.sample_id: replace(row, subject_id=f"person{place % 7}" if place % 4 else None)
-    for place, row in enumerate(samples(0, 24))
+    row.sample_id: replace(row, subject_id=f"person{number % 7}" if number % 4 else None)
+    for number, row in enumerate(samples(0, 24))
 }
 MANY = st.lists(st.sampled_from(sorted(ROWS)), min_size=8, max_size=16, unique=True)
 # Mostly few, so that some clusters are touched and others are not.
@@ -57,15 +57,15 @@ EVENTS = st.one_of(
 
 
 class AnyOrderOwners(InProcessOwners):
-    """Several tunings at a time, of which the one that was started last ends first."""
+    """Several tunings at a time; the last started ends first."""
 
     def __init__(self, slots: int, *arguments: Any) -> None:
         super().__init__(*arguments)
-        self._places = slots
+        self._most_tunings = slots
 
     @property
     def slots(self) -> int:
-        return self._places
+        return self._most_tunings
 
     def start_tuning(self, job: TuningJob) -> None:
         self._queue.insert(0, job)
@@ -96,7 +96,7 @@ class World:
         waiting = set(self.waiting)
         outcome = self.outcome(rows, force)
         if isinstance(outcome, RequestError):
-            # Of a person or a row whose erasure had been asked for and was not made yet: it is started again.
+            # A row whose deletion was requested but not erased yet: the ingest is started again.
             assert any({row.sample_id, row.subject_id} & waiting for row in rows)
             outcome = self.outcome(rows, force)
         erased = {row.sample_id for row in rows if not force and {row.sample_id, row.subject_id} & self.erased}
@@ -112,15 +112,15 @@ class World:
             put_rows(
                 self.system.store, self.system.hash_key, f"{prefix}{len(part)}-{id(part)}", self.pipeline.rows(part)
             )
-        done = self.coordinator.ingest(prefix, force)
-        while not done.done():
+        future = self.coordinator.ingest(prefix, force)
+        while not future.done():
             self.step()
-        return done.exception() or done.result()
+        return future.exception() or future.result()
 
     def delete(self, names: list[str], people: list[str]) -> None:
         deleted = {name for name, row in self.rows.items() if name in names or row.subject_id in people}
         self.coordinator.delete(DeletionRequest(tuple(names), tuple(people)))
-        # What was named is remembered, whether the system held it or not.
+        # Named ids are remembered even if the system did not hold them.
         self.erased |= deleted.union(names, people)
         self.waiting |= deleted.union(names, people)
         for name in deleted:

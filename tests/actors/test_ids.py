@@ -1,4 +1,4 @@
-"""Which rows an id finds: a subject's rows are never those of a sample of the same name, and é is é in any form."""
+"""How ids match rows: a subject and a sample of the same name are different, and Unicode forms are equal."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SystemOf = Callable[..., System]
 COMPOSED, APART = "Zo\u00eb", "Zoe\u0308"
 
 
-def held(system: System) -> list[str]:
+def stored_ids(system: System) -> list[str]:
     entries = system.newest().clusters
     tables = [RowTable.from_parquet(system.store.get(entry.rows_object), entry.rows_object) for entry in entries]
     return sorted(name for table in tables for name in table.sample_ids)
@@ -33,30 +33,32 @@ def deleted(system: System, sample_ids: list[str], subject_ids: list[str]) -> tu
     return deletion.rows, deletion.unknown_ids, deletion.id
 
 
-def test_a_subject_whose_name_is_a_sample_id_does_not_take_that_sample_along(system_of: SystemOf) -> None:
+def test_deleting_a_subject_does_not_delete_a_sample_of_the_same_name(system_of: SystemOf) -> None:
     system = system_of(rows=0)
     people = ["s5", "s5", "s30", "s0", *[None] * 16]
     rows = [replace(row, subject_id=person) for row, person in zip(samples(0, 20), people, strict=True)]
     system.ingest(rows)
     assert deleted(system, [], ["s5", "s30", "s7"])[:2] == (3, ("s7",))
-    left = rows[3:]
-    assert held(system) == sorted(row.sample_id for row in left)
-    assert system.newest().root == system.fresh_root(left)
+    remaining = rows[3:]
+    assert stored_ids(system) == sorted(row.sample_id for row in remaining)
+    assert system.newest().root == system.fresh_root(remaining)
     # Nor does a later ingest refuse a row without a subject because of its name.
     system.ingest([replace(row, subject_id=None) for row in samples(30, 31)])
-    assert "s30" in held(system)
+    assert "s30" in stored_ids(system)
 
 
 @pytest.mark.parametrize(
-    ("one", "said"),
+    ("invalid_id", "message"),
     [("", "is empty"), ("x" * 1025, "has 1025 characters"), ("\udce9", r"'\\udce9', which is not UTF-8")],
 )
-def test_an_invalid_id_is_refused_before_anything_is_written(system_of: SystemOf, one: str, said: str) -> None:
+def test_an_invalid_id_is_refused_before_anything_is_written(
+    system_of: SystemOf, invalid_id: str, message: str
+) -> None:
     system = system_of()
     before = system.store.names()
-    for samples_asked, subjects_asked in ((["s1", one], []), ([], ["u1", one])):
-        with pytest.raises(RequestError, match=f"{said}.*; allowed are 1 to 1024 characters"):
-            system.coordinator().delete(DeletionRequest(tuple(samples_asked), tuple(subjects_asked)))
+    for sample_ids, subject_ids in ((["s1", invalid_id], []), ([], ["u1", invalid_id])):
+        with pytest.raises(RequestError, match=f"{message}.*; allowed are 1 to 1024 characters"):
+            system.coordinator().delete(DeletionRequest(tuple(sample_ids), tuple(subject_ids)))
     with pytest.raises(RequestError, match="idempotency key"):
         system.coordinator().delete(DeletionRequest(("s1",), idempotency_key="\udce9"))
     assert system.coordinator().deletions() == []
@@ -66,20 +68,20 @@ def test_an_invalid_id_is_refused_before_anything_is_written(system_of: SystemOf
     assert system.coordinator().delete(DeletionRequest(("x" * 1024,))).unknown == 1
 
 
-@pytest.mark.parametrize(("kept", "asked"), [(COMPOSED, APART), (APART, COMPOSED)])
-def test_an_id_finds_its_row_in_any_unicode_form(system_of: SystemOf, kept: str, asked: str) -> None:
+@pytest.mark.parametrize(("stored_id", "requested_id"), [(COMPOSED, APART), (APART, COMPOSED)])
+def test_an_id_matches_its_row_in_any_unicode_form(system_of: SystemOf, stored_id: str, requested_id: str) -> None:
     system = system_of(rows=0)
     rows = samples(0, 20)
-    rows[3] = replace(rows[3], sample_id=kept)
-    rows[4] = replace(rows[4], subject_id=kept)
+    rows[3] = replace(rows[3], sample_id=stored_id)
+    rows[4] = replace(rows[4], subject_id=stored_id)
     system.ingest(rows)
-    assert kept in held(system)
-    count, unknown, deletion = deleted(system, [asked], [asked])
+    assert stored_id in stored_ids(system)
+    count, unknown, deletion = deleted(system, [requested_id], [requested_id])
     assert (count, unknown) == (2, ())
     assert system.newest().root == system.fresh_root([*rows[:3], *rows[5:]])
     receipt = system.coordinator().receipt(deletion)
-    assert covers(receipt, system.hash_key, asked) and covers(receipt, system.hash_key, kept)
-    for again in (replace(rows[3], sample_id=asked), replace(rows[4], subject_id=asked)):
+    assert covers(receipt, system.hash_key, requested_id) and covers(receipt, system.hash_key, stored_id)
+    for again in (replace(rows[3], sample_id=requested_id), replace(rows[4], subject_id=requested_id)):
         assert system.ingest([again]).erased == 1
 
 
@@ -90,30 +92,30 @@ def test_two_forms_of_one_id_are_one_row(system_of: SystemOf) -> None:
         system.ingest([replace(samples(21, 22)[0], sample_id=APART)])
 
 
-def test_ids_that_differ_in_case_blanks_or_zeros_are_others(system_of: SystemOf) -> None:
+def test_ids_that_differ_in_case_blanks_or_zeros_are_different_ids(system_of: SystemOf) -> None:
     system = system_of(rows=0)
     names = ["42", "0042", "42 ", " 42", "a", "A", "None"]
     rows = [replace(row, sample_id=name, subject_id=None) for row, name in zip(samples(0, 7), names, strict=True)]
     system.ingest(rows + samples(30, 50))
     assert deleted(system, ["42", "a"], ["None", "0042"])[:2] == (2, ("0042", "None"))
-    assert {"0042", "42 ", " 42", "A", "None"} < set(held(system))
+    assert {"0042", "42 ", " 42", "A", "None"} < set(stored_ids(system))
 
 
 def index(pipeline: Pipeline, *rows: tuple[str, str | None]) -> RowIndex:
     table = pipeline.rows(
-        Sample(name, subject, 0, samples(place, place + 1)[0].image) for place, (name, subject) in enumerate(rows)
+        Sample(name, subject, 0, samples(number, number + 1)[0].image) for number, (name, subject) in enumerate(rows)
     )
     return RowIndex.of((table,), 0)
 
 
-def test_an_index_answers_with_ids_as_its_rows_have_them(system_of: SystemOf) -> None:
+def test_an_index_returns_ids_in_the_form_of_its_rows(system_of: SystemOf) -> None:
     pipeline = system_of(rows=0).pipeline()
     row_index = index(pipeline, (APART, COMPOSED), ("b", APART), ("c", None), ("d", "c"))
     assert COMPOSED in row_index and APART in row_index and "Zoe" not in row_index
-    assert row_index.held([COMPOSED, "b", "nobody"]) == (APART, "b")
+    assert row_index.present([COMPOSED, "b", "nobody"]) == (APART, "b")
     assert set(row_index.of_subject(APART)) == set(row_index.of_subject(COMPOSED)) == {APART, "b"}
     assert row_index.of_subject("c") == ("d",)
     assert set(row_index.only([COMPOSED, "d", "nobody"]).sample_ids) == {APART, "d"}
     assert set(row_index.without([COMPOSED, "nobody"]).sample_ids) == {"b", "c", "d"}
-    with pytest.raises(DuplicateSampleError, match="comes more than once"):
+    with pytest.raises(DuplicateSampleError, match="occurs more than once"):
         RowIndex.joining([row_index, index(pipeline, (COMPOSED, None))])

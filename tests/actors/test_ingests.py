@@ -41,7 +41,7 @@ def holders(system: System, number: int) -> list[str]:
 
 
 @both
-def test_an_ingest_that_a_new_coordinator_does_not_know_is_refused_whole(system_of: SystemOf) -> None:
+def test_an_ingest_that_is_unknown_to_a_new_coordinator_is_refused_completely(system_of: SystemOf) -> None:
     system = system_of()
     prefix = system.coordinator().begin_ingest()
     put(system, prefix, 200, 210, number=0)
@@ -98,13 +98,13 @@ def test_a_deletion_drops_an_ingest_that_holds_its_rows_and_no_other(system_of: 
     finish(coordinator)
     assert holders(system, 3) == []
     assert system.store.names("incoming/") == [f"{other}0.ids", f"{other}0.parquet"]
-    with pytest.raises(RequestError, match="erased meanwhile"):
+    with pytest.raises(RequestError, match="erased in between"):
         coordinator.ingest(holding, force=True)
 
 
 @both
 @pytest.mark.parametrize("force", [False, True])
-def test_a_row_that_is_written_after_its_deletion_is_left_out_even_by_force(system_of: SystemOf, force: bool) -> None:
+def test_a_row_that_is_written_after_its_deletion_is_left_out_even_with_force(system_of: SystemOf, force: bool) -> None:
     system = system_of()
     coordinator = system.coordinator()
     prefix = coordinator.begin_ingest()
@@ -121,7 +121,7 @@ def test_a_row_that_is_written_after_its_deletion_is_left_out_even_by_force(syst
 
 
 @both
-def test_an_ingest_that_waits_and_holds_a_row_that_is_erased_is_dropped(system_of: SystemOf) -> None:
+def test_a_waiting_ingest_with_an_erased_row_is_dropped(system_of: SystemOf) -> None:
     system = system_of()
     coordinator = system.coordinator()
     prefix = coordinator.begin_ingest()
@@ -129,7 +129,7 @@ def test_an_ingest_that_waits_and_holds_a_row_that_is_erased_is_dropped(system_o
     done = coordinator.ingest(prefix)
     coordinator.delete(DeletionRequest(subject_ids=("u205",)))
     finish(coordinator)
-    with pytest.raises(RequestError, match="erased meanwhile"):
+    with pytest.raises(RequestError, match="erased in between"):
         done.result(timeout=0)
     assert (holders(system, 205), system.newest().rows) == ([], 90)
 
@@ -146,7 +146,7 @@ def test_a_row_object_without_its_companion_is_refused(system_of: SystemOf) -> N
 
 
 @both
-def test_an_ingest_that_began_after_the_deletion_may_bring_the_row_back_by_force(system_of: SystemOf) -> None:
+def test_an_ingest_that_began_after_the_deletion_may_add_the_row_again_with_force(system_of: SystemOf) -> None:
     system = system_of()
     coordinator = system.coordinator()
     coordinator.delete(DeletionRequest(("s3",)))
@@ -223,7 +223,7 @@ def test_an_ingest_that_began_between_a_deletion_and_its_erasure_is_dropped(syst
     put(system, prefix, 200, 210)
     finish(coordinator)
     assert holders(system, 205) == []
-    with pytest.raises(RequestError, match="erased meanwhile"):
+    with pytest.raises(RequestError, match="erased in between"):
         coordinator.ingest(prefix)
 
 

@@ -51,7 +51,7 @@ class Interrupted:
         if self.calls == self.call:
             self.thread = threading.Thread(target=self._run)
             self.thread.start()
-            # It ends at once, or waits for a lock that the main thread holds and goes on when that is free.
+            # It ends at once, or waits for a lock of the main thread and continues once it is free.
             self.thread.join(0.2)
 
     def _run(self) -> None:
@@ -108,11 +108,11 @@ class World:
         """Nothing of the person, or of the sample that was named, is anywhere, and the receipt says so."""
         newest = self.system.newest()
         tables = [RowTable.from_parquet(self.store.get(each.rows_object), "") for each in newest.clusters]
-        held = {name for table in tables for name in table.sample_ids}
+        stored = {name for table in tables for name in table.sample_ids}
         assert PERSON not in {subject for table in tables for subject in table.subject_ids}
-        assert NAMED not in held
-        assert newest.root == roots([row for row in (*STORED, *INGESTED) if row.sample_id in held])
-        assert {row.sample_id for row in STORED if row.subject_id != PERSON} <= held
+        assert NAMED not in stored
+        assert newest.root == roots([row for row in (*STORED, *INGESTED) if row.sample_id in stored])
+        assert {row.sample_id for row in STORED if row.subject_id != PERSON} <= stored
         receipt = self.coordinator.receipt(self.deletion)
         assert covers(receipt, self.system.hash_key, PERSON)
         images = [row.image for row in (*STORED, *INGESTED) if row.subject_id == PERSON] + [picture(33)]

@@ -1,4 +1,4 @@
-"""Whatever goes wrong in an owner is that job's failure: the coordinator goes on, and a restart forgets no attempt."""
+"""Any error in an owner fails only its job: the coordinator continues, and a restart forgets no attempt."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ ERRORS: dict[str, tuple[Any, ...]] = {
     "LinAlgError: Eigenvalues did not converge": (np.linalg.LinAlgError, "Eigenvalues did not converge"),
     "MemoryError": (MemoryError,),
     "ImportError: libcudnn.so.9: cannot open": (ImportError, "libcudnn.so.9: cannot open"),
-    # What was looked up may be an id, and reasons come into the log.
+    # The key may be an id, and reasons are written to the log.
     "KeyError": (KeyError, "s3"),
 }
 each_error = pytest.mark.parametrize("reason", ERRORS)
@@ -182,7 +182,7 @@ def test_a_deletion_fails_for_its_own_clusters_only_whenever_the_coordinator_res
     broken.tunings, clusters = untuned(system), len(coordinator.status().awaiting)
     second = coordinator.delete(DeletionRequest((good,)))
     coordinator.step()
-    # Given up, and nobody is told yet.
+    # Given up, but not recorded yet.
     while broken.tuned < ATTEMPTS * clusters:
         coordinator.step()
     assert coordinator.deletion(first.id).status == "erased"
@@ -192,13 +192,11 @@ def test_a_deletion_fails_for_its_own_clusters_only_whenever_the_coordinator_res
     third = again.delete(DeletionRequest((largest(system)[2][1],)))
     again.step()
     work(later := broken.coordinator())
-    assert [later.deletion(one.id).status for one in (first, second, third)] == ["failed", "completed", "completed"]
+    assert [later.deletion(each.id).status for each in (first, second, third)] == ["failed", "completed", "completed"]
 
 
 @each_error
-def test_an_erasure_whose_rows_cannot_be_written_is_tried_again_and_holds_up_no_other(
-    broken: Broken, reason: str
-) -> None:
+def test_an_erasure_whose_rows_cannot_be_written_is_retried_and_holds_up_no_other(broken: Broken, reason: str) -> None:
     system, coordinator = broken.system, broken.coordinator()
     broken.reason = reason
     (entry, bad), (_, good), (_, later) = largest(system)[:3]
@@ -210,34 +208,34 @@ def test_an_erasure_whose_rows_cannot_be_written_is_tried_again_and_holds_up_no_
     assert deletion.status == "accepted"
     assert deletion.reason == f"the rows of cluster {entry.key} could not be written: {reason}"
     assert coordinator.status().held_up == {first.id: deletion.reason}
-    assert [one.reason for one in coordinator.deletions()] == [deletion.reason, None]
+    assert [each.reason for each in coordinator.deletions()] == [deletion.reason, None]
     assert not coordinator.idle()
     assert bad in rows_of(system, entry).sample_ids
-    # What the tries have left is swept.
-    named = system.newest().objects()
+    # Objects left by failed attempts are swept.
+    referenced = system.newest().objects()
     stepped(coordinator, lambda: not coordinator.step())
-    assert {name for name in system.store.names() if name.startswith("rows/")} <= named
+    assert {name for name in system.store.names() if name.startswith("rows/")} <= referenced
     third = coordinator.delete(DeletionRequest((later,)))
     stepped(coordinator, lambda: coordinator.deletion(third.id).status == "completed")
     broken.writes = set()
     again = broken.coordinator()
     work(again)
     assert again.idle()
-    done = again.deletion(first.id)
-    assert (done.status, done.reason, again.status().held_up) == ("completed", None, {})
+    completed = again.deletion(first.id)
+    assert (completed.status, completed.reason, again.status().held_up) == ("completed", None, {})
     verify_receipt(again.receipt(first.id), load_signing_key(system.keys).public_key())
     assert system.newest().root == fresh(system, bad, good, later)
 
 
-def test_an_owner_that_fails_once_is_asked_again_at_once(broken: Broken, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_owner_that_fails_once_is_retried_immediately(broken: Broken, monkeypatch: pytest.MonkeyPatch) -> None:
     system, coordinator = broken.system, broken.coordinator()
     entry, bad = largest(system)[0]
     write = Owner.write_rows
-    left = [2]
+    failures_left = [2]
 
     def fails_twice(self: Owner, job: RowsJob) -> WrittenObject:
-        left[0] -= 1
-        broken.writes = {entry.rows_object} if left[0] >= 0 else set()
+        failures_left[0] -= 1
+        broken.writes = {entry.rows_object} if failures_left[0] >= 0 else set()
         return write(self, job)
 
     monkeypatch.setattr(Owner, "write_rows", fails_twice)
@@ -246,7 +244,7 @@ def test_an_owner_that_fails_once_is_asked_again_at_once(broken: Broken, monkeyp
     assert coordinator.deletion(deletion.id).status == "erased"
 
 
-def test_an_ingest_whose_rows_cannot_be_written_is_refused_whole_and_can_be_repeated(broken: Broken) -> None:
+def test_an_ingest_whose_rows_cannot_be_written_is_refused_completely_and_can_be_repeated(broken: Broken) -> None:
     system, before = broken.system, broken.system.newest()
     broken.writes = {entry.rows_object for entry in before.clusters}
     with pytest.raises(OwnerFailedError, match="could not be written: MemoryError"):
@@ -286,11 +284,11 @@ def test_the_log_names_the_digest_of_the_rows_and_no_id(broken: Broken) -> None:
     attempts = [record.body for record in Log(system.store).advance() if record.kind == "attempt"]
     leaves = {entry.key: entry.rows_leaf for entry in system.newest().clusters}
     assert len(attempts) % ATTEMPTS == 0 != len(attempts)
-    assert all(leaves[one["key"]] == one["rows"] and one["reason"] == "KeyError" for one in attempts)
+    assert all(leaves[attempt["key"]] == attempt["rows"] and attempt["reason"] == "KeyError" for attempt in attempts)
 
 
 @pytest.mark.ray
-def test_owners_in_processes_of_their_own_fail_alike_and_are_ended(system_of: SystemOf) -> None:
+def test_owners_in_separate_processes_fail_the_same_way_and_are_ended(system_of: SystemOf) -> None:
     system = system_of("minute", 24)
     rows = [row for _, row in largest(system)[:3]]
     ran = subprocess.run(
@@ -300,15 +298,15 @@ def test_owners_in_processes_of_their_own_fail_alike_and_are_ended(system_of: Sy
         check=True,
         text=True,
     )
-    told = json.loads(ran.stdout)
-    assert told["out of memory"] == "OutOfMemoryError: CUDA out of memory."
+    report = json.loads(ran.stdout)
+    assert report["out of memory"] == "OutOfMemoryError: CUDA out of memory."
     illegal = "RuntimeError: CUDA error: an illegal memory access was encountered"
-    status, reason = told["held up"]
+    status, reason = report["held up"]
     assert (status, reason.endswith(f"could not be written: {illegal}")) == ("accepted", True)
-    # The same coordinator all the while, but for the one that was killed.
-    assert told["term"] == told["then"] == told["at last"]
-    assert told["after a restart"].endswith(f"could not be tuned: {illegal}")
-    assert set(Counter(told["attempts"]).values()) == {ATTEMPTS}
-    assert told["failed processes"] > ATTEMPTS
-    assert told["of them alive"] == []
+    # Only the killed coordinator was replaced.
+    assert report["first term"] == report["term after out of memory"] == report["term after failed writes"]
+    assert report["after a restart"].endswith(f"could not be tuned: {illegal}")
+    assert set(Counter(report["attempts"]).values()) == {ATTEMPTS}
+    assert report["failed processes"] > ATTEMPTS
+    assert report["failed processes alive"] == []
     assert system.newest().root == system.fresh_root([row for row in samples(0, 24) if row.sample_id not in rows])

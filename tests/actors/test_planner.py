@@ -1,4 +1,4 @@
-"""Which cluster is tuned next, and what becomes of one whose tuning fails."""
+"""Which cluster is tuned next, and how a failed tuning is handled."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_a_failed_tuning_pauses_twice_as_long_each_time_and_holds_up_no_other() 
     assert keys(planner.ready(now, {})) == ["a", "b"]
 
 
-def test_after_some_attempts_a_tuning_is_given_up_until_they_are_forgotten() -> None:
+def test_a_tuning_is_given_up_after_some_attempts_until_they_are_reset() -> None:
     attempts = dict[str, Attempts]()
     planner = Planner(lambda _: True, 1, attempts, Clock())
     now = commit(a=5, b=6)
@@ -86,7 +86,7 @@ def test_after_some_attempts_a_tuning_is_given_up_until_they_are_forgotten() -> 
     assert keys(planner.ready(now, {})) == ["a", "b"]
 
 
-def test_a_tuning_that_cannot_be_written_is_tried_again_for_ever() -> None:
+def test_a_tuning_that_cannot_be_written_is_retried_without_limit() -> None:
     clock = Clock()
     planner = Planner(lambda _: True, 1, {}, clock)
     now = commit(a=5, b=6)
@@ -99,7 +99,7 @@ def test_a_tuning_that_cannot_be_written_is_tried_again_for_ever() -> None:
 
 
 class FailingOwners(InProcessOwners):
-    """Owners that fail to tune some clusters for as long as they are told to."""
+    """Owners that fail to tune the given clusters."""
 
     failing: frozenset[str] = frozenset()
 

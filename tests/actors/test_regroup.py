@@ -40,9 +40,9 @@ def test_a_cluster_of_part_of_an_anchor_is_read_from_those_that_can_hold_its_row
     before = [entry((7,), bits) for bits in ("00", "01", "1")] + [entry((8, 9), "")]
     partition = Partition((*(Cluster(Region((7,), bits), 1) for bits in after), Cluster(Region((8, 9), ""), 1)))
     regrouping = regroup(before, partition, removed_rows("00", "01", "1"), (), (), Position(1, 1))
-    names = {one.rows_object: one.bits for one in before}
+    names = {cluster.rows_object: cluster.bits for cluster in before}
     assert {job.region.bits: [names[source.name] for source in job.sources] for job in regrouping.jobs} == sources
-    assert [one.anchors for one in regrouping.kept] == [(8, 9)]
+    assert [cluster.anchors for cluster in regrouping.kept] == [(8, 9)]
 
 
 def test_a_cluster_that_is_split_is_read_by_every_part() -> None:

@@ -1,4 +1,4 @@
-"""A replaced coordinator stays replaced, however it found out."""
+"""A replaced coordinator stays replaced, regardless of how it noticed."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SystemOf = Callable[..., System]
 
 
 class ReadyTunings(InProcessOwners):
-    """Tunings end at once, and what came of them lies ready until it is let through."""
+    """Tunings end at once, and their results are held back until the test releases them."""
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
@@ -46,7 +46,7 @@ class ReadyTunings(InProcessOwners):
         return results
 
 
-def test_a_journal_that_was_refused_once_is_refused_for_good(tmp_path: Path) -> None:
+def test_a_refused_journal_stays_refused(tmp_path: Path) -> None:
     older, newer = Journal(Log(LocalStore(tmp_path))), Journal(Log(LocalStore(tmp_path)))
     older.open_term()
     newer.open_term()
@@ -86,7 +86,7 @@ def test_a_coordinator_whose_incoming_rows_were_swept_does_not_say_that_there_wa
     assert not outcome.done()
 
 
-def test_the_tuning_of_a_cluster_that_was_regrouped_and_came_back_is_not_taken(system_of: SystemOf) -> None:
+def test_the_tuning_of_a_cluster_that_was_regrouped_and_exists_again_is_not_used(system_of: SystemOf) -> None:
     system = system_of("minute", 9)
     owners = ReadyTunings(system.store, system.manifest, system.hash_key, system.pipeline)
     signing_key = load_signing_key(system.keys)
@@ -130,5 +130,5 @@ def test_a_receipt_that_a_replaced_coordinator_writes_late_is_not_the_one_that_c
     successor = system.coordinator()
     assert successor.deletion(deletion.id).status == "completed"
     assert successor.receipt(deletion.id)["completed"] is not None
-    # What the late one wrote is named by no record, and gone.
+    # No record names the late receipt, and it is removed.
     assert len(system.store.names("receipts/")) == 2

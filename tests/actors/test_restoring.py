@@ -1,4 +1,4 @@
-"""An older copy of a store, and a newer log: what was deleted since does not come back."""
+"""An older copy of a store and a newer log: rows that were deleted since are not restored."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def without(*deleted: str) -> list[str]:
     return [row.sample_id for row in ALL if row.sample_id not in deleted]
 
 
-def held(system: System) -> list[str]:
+def stored_ids(system: System) -> list[str]:
     entries = system.newest().clusters
     tables = [RowTable.from_parquet(system.store.get(entry.rows_object), entry.rows_object) for entry in entries]
     return sorted((name for table in tables for name in table.sample_ids), key=lambda name: int(name[1:]))
@@ -79,30 +79,30 @@ def finished(system: System) -> None:
         coordinator.step()
 
 
-def test_rows_that_were_deleted_after_the_copy_do_not_come_back(system: System, tmp_path: Path) -> None:
+def test_rows_that_were_deleted_after_the_copy_are_not_restored(system: System, tmp_path: Path) -> None:
     before = delete(system, ["s1"])
     copy = copied(system, tmp_path / "copy")
     later = [delete(system, ["s3", "s4"]), delete(system, [], ["u10"])]
     mirror = mirrored(system, tmp_path / "mirror")
     records = Log(mirror).advance()
     shutil.rmtree(system.store.uri)
-    found = restored(copy, mirror)
-    assert (found.erased, found.rows, found.rows_then) == (3, 20, 20)
-    assert held(copy) == without("s1", "s3", "s4", "s10")
+    outcome = restored(copy, mirror)
+    assert (outcome.erased, outcome.rows, outcome.rows_then) == (3, 20, 20)
+    assert stored_ids(copy) == without("s1", "s3", "s4", "s10")
     # The restored log is the newer one, and what the restore added.
     log = Log(copy.store).advance()
     assert log[: len(records)] == records
     assert [record.kind for record in log[len(records) :]] == ["term", "request", "commit", "erased"]
     assert copy.store.names("requests/") == [] and not copy.store.exists(RESTORING)
     finished(copy)
-    assert copy.newest().root == copy.fresh_root([row for row in ALL if row.sample_id in held(copy)])
+    assert copy.newest().root == copy.fresh_root([row for row in ALL if row.sample_id in stored_ids(copy)])
     assert copy.newest().root == Log(mirror).record(max(r.number for r in records if r.kind == "commit")).body["root"]
     key = load_signing_key(copy.keys).public_key()
     coordinator = copy.coordinator()
-    for deletion in (before, *later, *found.deletions):
+    for deletion in (before, *later, *outcome.deletions):
         verify_receipt(coordinator.receipt(deletion), key)
         assert coordinator.deletion(deletion).status == "completed"
-    assert all(covers(coordinator.receipt(found.deletions[0]), copy.hash_key, name) for name in ("s3", "s4", "s10"))
+    assert all(covers(coordinator.receipt(outcome.deletions[0]), copy.hash_key, name) for name in ("s3", "s4", "s10"))
     assert scan(copy.store, copy.hash_key, [], ["s3", "s4", "s10", "u10"], [ALL[3].image, ALL[10].image]).clean
 
 
@@ -112,8 +112,8 @@ def test_erased_rows_are_left_out_afterwards_and_later_rows_are_counted_as_missi
     copy = copied(system, tmp_path / "copy")
     delete(system, ["s3"])
     system.ingest(samples(30, 34))
-    found = restored(copy, mirrored(system, tmp_path / "mirror"))
-    assert (found.rows, found.rows_then) == (23, 27)
+    outcome = restored(copy, mirrored(system, tmp_path / "mirror"))
+    assert (outcome.rows, outcome.rows_then) == (23, 27)
     assert copy.ingest(samples(3, 4)) == IngestOutcome(added=0, present=0, erased=1)
     copy.ingest(samples(30, 34))
     assert copy.newest().root == system.newest().root
@@ -123,10 +123,10 @@ def test_a_copy_from_which_nothing_was_deleted_is_committed_again(system: System
     copy = copied(system, tmp_path / "copy")
     root = system.newest().root
     system.ingest(samples(30, 34))
-    found = restored(copy, mirrored(system, tmp_path / "mirror"))
-    assert (found.erased, found.deletions, found.state_root) == (0, (), root)
+    outcome = restored(copy, mirrored(system, tmp_path / "mirror"))
+    assert (outcome.erased, outcome.deletions, outcome.state_root) == (0, (), root)
     finished(copy)
-    assert held(copy) == without() and copy.newest().root == root
+    assert stored_ids(copy) == without() and copy.newest().root == root
 
 
 @pytest.mark.parametrize("steps", [0, 1])
@@ -136,11 +136,11 @@ def test_requests_that_were_pending_in_the_newer_log_are_carried_out(
     copy = copied(system, tmp_path / "copy")
     delete(system, ["s5"])
     pending = delete(system, ["s3"], steps=steps)
-    found = restored(copy, mirrored(system, tmp_path / "mirror"))
-    assert held(copy) == without("s3", "s5") and found.erased == 2
+    outcome = restored(copy, mirrored(system, tmp_path / "mirror"))
+    assert stored_ids(copy) == without("s3", "s5") and outcome.erased == 2
     finished(copy)
     assert copy.coordinator_says(pending) == "completed"
-    assert copy.newest().root == copy.fresh_root([row for row in ALL if row.sample_id in held(copy)])
+    assert copy.newest().root == copy.fresh_root([row for row in ALL if row.sample_id in stored_ids(copy)])
 
 
 def test_a_row_that_was_erased_and_ingested_again_before_the_copy_stays(system: System, tmp_path: Path) -> None:
@@ -148,14 +148,14 @@ def test_a_row_that_was_erased_and_ingested_again_before_the_copy_stays(system: 
     coordinator = system.coordinator()
     prefix = coordinator.begin_ingest()
     put_rows(system.store, system.hash_key, f"{prefix}rows", system.pipeline().rows(samples(3, 4)))
-    done = coordinator.ingest(prefix, force=True)
+    future = coordinator.ingest(prefix, force=True)
     while not coordinator.idle():
         coordinator.step()
-    assert done.result(timeout=0).added == 1
+    assert future.result(timeout=0).added == 1
     copy = copied(system, tmp_path / "copy")
     delete(system, ["s4"])
     restored(copy, mirrored(system, tmp_path / "mirror"))
-    assert held(copy) == without("s4")
+    assert stored_ids(copy) == without("s4")
 
 
 def test_an_interrupted_restore_cannot_be_opened_until_it_is_finished(
@@ -166,19 +166,19 @@ def test_an_interrupted_restore_cannot_be_opened_until_it_is_finished(
     mirror = mirrored(system, tmp_path / "mirror")
     breaks: list[tuple[object, str]] = [
         (restoring, "copy_record"),
-        (Coordinator, "held"),
+        (Coordinator, "find_rows"),
         (Owner, "write_rows"),
         (Coordinator, "_sweep"),
     ]
-    for place, name in breaks:
+    for target, name in breaks:
         with monkeypatch.context() as patch:
-            patch.setattr(place, name, _dies)
+            patch.setattr(target, name, _dies)
             with pytest.raises(KeyboardInterrupt):
                 restored(copy, mirror)
         with pytest.raises(UnfinishedRestoreError, match="lmeraser restore"):
             copy.coordinator()
     restored(copy, mirror)
-    assert held(copy) == without("s3")
+    assert stored_ids(copy) == without("s3")
     finished(copy)
     assert copy.newest().root == system.newest().root
 
@@ -237,8 +237,8 @@ def test_a_copy_that_was_only_opened_can_still_be_restored(
             patch.setattr(LocalStore, "purge", purge)
             with pytest.raises(KeyboardInterrupt):
                 restored(copy, mirror)
-    found = restored(copy, mirror)
-    assert (found.erased, held(copy)) == (1, without("s3"))
+    outcome = restored(copy, mirror)
+    assert (outcome.erased, stored_ids(copy)) == (1, without("s3"))
     records = Log(mirror).advance()
     assert Log(copy.store).advance()[: len(records)] == records
 

@@ -13,7 +13,7 @@ from itertools import chain
 import pytest
 from simulator.breakages import BREAKAGES, broken
 from simulator.history import Outcome, run_again, run_plan, run_seed
-from simulator.kept import KEPT, Kept
+from simulator.saved_histories import SAVED_HISTORIES, SavedHistory
 from simulator.seams import Current, seams
 from simulator.shrinking import shrunk
 
@@ -30,7 +30,7 @@ def current() -> Iterator[Current]:
     logging.disable(logging.NOTSET)
 
 
-def told(outcome: Outcome) -> str:
+def description(outcome: Outcome) -> str:
     return "\n".join(("", outcome.wrong or "", *outcome.trace, repr(outcome.plan), repr(outcome.deviations)))
 
 
@@ -40,31 +40,31 @@ def test_a_seed_gives_the_same_history_again(current: Current) -> None:
     assert run_again(current, first.plan, first.deviations).trace == first.trace
 
 
-@pytest.mark.parametrize("kept", KEPT, ids=lambda kept: kept.what)
-def test_a_history_that_once_failed_passes(current: Current, kept: Kept) -> None:
-    outcome = run_again(current, kept.plan, kept.deviations)
-    assert outcome.wrong is None, told(outcome)
+@pytest.mark.parametrize("saved", SAVED_HISTORIES, ids=lambda saved: saved.what)
+def test_a_saved_history_succeeds_on_intact_code(current: Current, saved: SavedHistory) -> None:
+    outcome = run_again(current, saved.plan, saved.deviations)
+    assert outcome.wrong is None, description(outcome)
 
 
-@pytest.mark.parametrize("kept", KEPT, ids=lambda kept: kept.what)
-def test_the_simulator_notices_broken_code(current: Current, kept: Kept) -> None:
-    """Where the code has changed, the same choices come at other moments, and others are tried."""
-    with broken(kept.breakage):
+@pytest.mark.parametrize("saved", SAVED_HISTORIES, ids=lambda saved: saved.what)
+def test_the_simulator_notices_broken_code(current: Current, saved: SavedHistory) -> None:
+    """Where the code has changed, the same choices happen at other moments, so others are tried too."""
+    with broken(saved.breakage):
         tried = chain(
-            [run_again(current, kept.plan, kept.deviations)],
-            (run_plan(current, kept.plan, seed) for seed in range(OTHER_CHOICES)),
+            [run_again(current, saved.plan, saved.deviations)],
+            (run_plan(current, saved.plan, seed) for seed in range(OTHER_CHOICES)),
         )
-        assert any(outcome.kind == kept.kind for outcome in tried)
+        assert any(outcome.kind == saved.kind for outcome in tried)
 
 
-def test_each_breakage_has_a_history_that_finds_it() -> None:
-    assert {kept.what for kept in KEPT} == {breakage.what for breakage in BREAKAGES}
+def test_each_breakage_has_a_history_that_detects_it() -> None:
+    assert {saved.what for saved in SAVED_HISTORIES} == {breakage.what for breakage in BREAKAGES}
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("part", range(0, HISTORIES, PART))
-def test_after_any_history_nothing_is_lost_and_what_was_erased_is_gone(current: Current, part: int) -> None:
+def test_after_any_history_erased_rows_are_gone_and_nothing_else_is_lost(current: Current, part: int) -> None:
     for seed in range(part, min(part + PART, HISTORIES)):
         outcome = run_seed(current, seed)
         if outcome.wrong is not None:
-            pytest.fail(f"seed {seed}, shrunk: {told(shrunk(current, outcome))}")
+            pytest.fail(f"seed {seed}, shrunk: {description(shrunk(current, outcome))}")

@@ -1,4 +1,4 @@
-"""A Ray that is not there is told at once, and what cannot be an address of Ray is told with what can."""
+"""A missing Ray is reported at once, and an invalid address is refused with the allowed forms."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def no_ray_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def web_server() -> Iterator[int]:
-    """The port of something that answers and is no Ray."""
+    """The port of a server that is not Ray."""
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), http.server.BaseHTTPRequestHandler)
     threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     yield server.server_address[1]
@@ -46,7 +46,7 @@ def web_server() -> Iterator[int]:
     server.server_close()
 
 
-def test_where_nothing_answers_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_address_where_nothing_answers_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     for dead in (f"127.0.0.1:{free_port()}", f"localhost:{free_port()}", "nowhere.invalid:6379"):
         monkeypatch.setenv("RAY_ADDRESS", dead)
         with pytest.raises(LMEraserError, match=rf"cannot connect to Ray at {dead} \(RAY_ADDRESS\): nothing answers"):
@@ -56,13 +56,13 @@ def test_where_nothing_answers_it_is_told(monkeypatch: pytest.MonkeyPatch) -> No
         cluster_address()
 
 
-def test_what_answers_and_is_no_ray_is_told(monkeypatch: pytest.MonkeyPatch, web_server: int) -> None:
+def test_a_server_that_is_not_ray_is_reported(monkeypatch: pytest.MonkeyPatch, web_server: int) -> None:
     monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{web_server}")
     with pytest.raises(LMEraserError, match="or it is not Ray"):
         cluster_address()
 
 
-def test_what_takes_connections_and_never_greets_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_accepts_connections_and_stays_silent_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{silent.getsockname()[1]}")
         with pytest.raises(LMEraserError, match="or it is not Ray"):
@@ -73,22 +73,22 @@ def test_what_takes_connections_and_never_greets_is_told(monkeypatch: pytest.Mon
     "wrong",
     ["http://127.0.0.1:8265", "https://ray.example.com", "127.0.0.1", "head:port", ":6379", "head:0", "ray://head"],
 )
-def test_what_is_no_address_of_ray_is_told_with_what_is(monkeypatch: pytest.MonkeyPatch, wrong: str) -> None:
+def test_an_invalid_ray_address_is_refused_with_the_allowed_forms(monkeypatch: pytest.MonkeyPatch, wrong: str) -> None:
     monkeypatch.setenv("RAY_ADDRESS", wrong)
-    with pytest.raises(ConfigError, match=rf"RAY_ADDRESS is '{wrong}'; allowed is host:port") as told:
+    with pytest.raises(ConfigError, match=rf"RAY_ADDRESS is '{wrong}'; allowed is host:port") as caught:
         cluster_address()
-    assert ("`ray job submit --address` takes" in str(told.value)) == wrong.startswith("http")
+    assert ("`ray job submit --address` takes" in str(caught.value)) == wrong.startswith("http")
 
 
-@pytest.mark.parametrize("given", [None, "", "local"])
-def test_a_ray_that_has_died_is_passed_over(
-    no_ray_here: Path, monkeypatch: pytest.MonkeyPatch, given: str | None
+@pytest.mark.parametrize("ray_address", [None, "", "local"])
+def test_a_ray_that_has_died_is_ignored(
+    no_ray_here: Path, monkeypatch: pytest.MonkeyPatch, ray_address: str | None
 ) -> None:
     (no_ray_here / "ray_current_cluster").write_text(f"127.0.0.1:{free_port()}\n")
-    if given is None:
+    if ray_address is None:
         monkeypatch.delenv("RAY_ADDRESS", raising=False)
     else:
-        monkeypatch.setenv("RAY_ADDRESS", given)
+        monkeypatch.setenv("RAY_ADDRESS", ray_address)
     assert cluster_address() is None
     monkeypatch.setenv("RAY_ADDRESS", "auto")
     with pytest.raises(LMEraserError, match="no Ray runs on this machine"):
@@ -96,7 +96,7 @@ def test_a_ray_that_has_died_is_passed_over(
 
 
 @pytest.mark.parametrize("noted", [False, True])
-def test_the_table_of_jobs_is_asked_of_the_ray_that_is_found(
+def test_the_job_table_is_read_from_the_running_ray(
     no_ray_here: Path, monkeypatch: pytest.MonkeyPatch, noted: bool
 ) -> None:
     control_store = Mock()
@@ -110,7 +110,7 @@ def test_the_table_of_jobs_is_asked_of_the_ray_that_is_found(
     monkeypatch.setattr(ray_constants, "ENABLE_RAY_CLUSTER", ray_constants.ENABLE_RAY_CLUSTER)
     monkeypatch.setattr(address, "_GRPC_TIMEOUT_S", 20.0)
     if noted:
-        # A Ray that has died hides no other.
+        # A dead Ray does not hide a running one.
         (no_ray_here / "ray_current_cluster").write_text(f"127.0.0.1:{free_port()}\n")
         monkeypatch.setattr(services, "find_gcs_addresses", functools.cache(lambda: frozenset([live])))
         monkeypatch.delenv("RAY_ADDRESS", raising=False)
@@ -123,22 +123,20 @@ def test_the_table_of_jobs_is_asked_of_the_ray_that_is_found(
     control_store.assert_called_once_with(address=live)
 
 
-@pytest.mark.parametrize("given", ["127.0.0.1:1", "ray://127.0.0.1:1", "auto", "http://127.0.0.1:8265"])
-def test_a_table_of_jobs_that_cannot_be_asked_is_an_error_of_the_system(
-    monkeypatch: pytest.MonkeyPatch, given: str
-) -> None:
+@pytest.mark.parametrize("ray_address", ["127.0.0.1:1", "ray://127.0.0.1:1", "auto", "http://127.0.0.1:8265"])
+def test_a_job_table_that_cannot_be_read_raises_os_error(monkeypatch: pytest.MonkeyPatch, ray_address: str) -> None:
     monkeypatch.setattr(job_table, "authenticate", lambda: None)
-    monkeypatch.setenv("RAY_ADDRESS", given)
+    monkeypatch.setenv("RAY_ADDRESS", ray_address)
     with pytest.raises(OSError, match="RAY_ADDRESS"):
         job_table.job_table()
 
 
 @pytest.mark.parametrize(
-    ("folder", "said"),
+    ("folder", "reason"),
     [("a" * 100, "AF_UNIX path length"), ("file/below", "Not a directory"), ("/proc/nowhere", "No such file")],
 )
 def test_a_folder_in_which_ray_cannot_start_is_named(
-    lmeraser: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: str, said: str
+    lmeraser: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: str, reason: str
 ) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("RAY_TMPDIR", str(tmp_path / folder))
@@ -146,6 +144,6 @@ def test_a_folder_in_which_ray_cannot_start_is_named(
     config = tmp_path / "config.yaml"
     config.write_text("private: {kind: digits}\n")
     ran = lmeraser("pretrain", "--config", config, "--store", tmp_path / "store")
-    ran.failed(1, "cannot start Ray: ", "files and logs go to", str(tmp_path / folder), "RAY_TMPDIR", said)
-    assert ("with a shorter path" in ran.err) == (said == "AF_UNIX path length")
+    ran.failed(1, "cannot start Ray: ", "files and logs go to", str(tmp_path / folder), "RAY_TMPDIR", reason)
+    assert ("with a shorter path" in ran.err) == (reason == "AF_UNIX path length")
     assert os.environ["RAY_ADDRESS"] == "local"

@@ -31,7 +31,7 @@ def mode(path: Path) -> int:
     return path.stat().st_mode & 0o777
 
 
-def test_a_token_is_made_that_its_owner_alone_can_read(home: Path) -> None:
+def test_a_new_token_is_readable_only_by_its_owner(home: Path) -> None:
     before = os.umask(0)
     try:
         authenticate()
@@ -44,7 +44,7 @@ def test_a_token_is_made_that_its_owner_alone_can_read(home: Path) -> None:
     assert list(token_path().parent.iterdir()) == [token_path()]
 
 
-def test_a_token_that_is_there_stays_and_is_tightened(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_existing_token_is_kept_and_its_mode_is_tightened(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     elsewhere = home / "token"
     elsewhere.write_text("ab" * 32)
     elsewhere.chmod(0o644)
@@ -55,7 +55,7 @@ def test_a_token_that_is_there_stays_and_is_tightened(home: Path, monkeypatch: p
 
 
 @pytest.mark.parametrize("variable", ["RAY_AUTH_MODE", "RAY_AUTH_TOKEN"])
-def test_no_file_is_made_where_the_operator_chose_otherwise(
+def test_no_token_file_is_made_if_the_operator_configured_otherwise(
     home: Path, monkeypatch: pytest.MonkeyPatch, variable: str
 ) -> None:
     monkeypatch.setenv(variable, "disabled" if variable == "RAY_AUTH_MODE" else "ab" * 32)
@@ -64,7 +64,7 @@ def test_no_file_is_made_where_the_operator_chose_otherwise(
     assert os.environ["RAY_AUTH_MODE"] == ("disabled" if variable == "RAY_AUTH_MODE" else "token")
 
 
-def test_processes_that_start_at_once_have_one_token(home: Path) -> None:
+def test_processes_that_start_at_the_same_time_share_one_token(home: Path) -> None:
     def read(_: int) -> str:
         authenticate()
         return token_path().read_text()
@@ -74,15 +74,15 @@ def test_processes_that_start_at_once_have_one_token(home: Path) -> None:
     assert list((home / ".ray").iterdir()) == [token_path()]
 
 
-def test_where_there_is_no_home_the_error_says_what_to_set(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_home_folder_the_error_says_what_to_set(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("HOME")
     monkeypatch.setattr(os, "getuid", lambda: 54321)
-    said = "set HOME to a writable folder, or RAY_AUTH_TOKEN_PATH to a file in one"
-    with pytest.raises(ConfigError, match=said):
+    advice = "set HOME to a writable folder, or RAY_AUTH_TOKEN_PATH to a file in one"
+    with pytest.raises(ConfigError, match=advice):
         authenticate()
     monkeypatch.setenv("HOME", "/proc/nowhere")
     with pytest.raises(
-        LMEraserError, match=rf"cannot make or read Ray's token /proc/nowhere/.ray/auth_token: .*; {said}"
+        LMEraserError, match=rf"cannot make or read Ray's token /proc/nowhere/.ray/auth_token: .*; {advice}"
     ):
         authenticate()
     monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(home / "token"))
@@ -90,7 +90,7 @@ def test_where_there_is_no_home_the_error_says_what_to_set(home: Path, monkeypat
     assert mode(home / "token") == 0o600
 
 
-def test_ray_finds_the_token_where_it_would_not_look_by_itself(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ray_finds_the_token_at_a_path_with_a_tilde(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # As a service manager sets it, which expands nothing.
     monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", "~/token")
     authenticate()

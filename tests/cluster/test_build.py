@@ -1,4 +1,4 @@
-"""Public artifacts that Ray workers make are those that one process makes."""
+"""Ray workers make the same public artifacts as one process."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from lmeraser.store import LocalStore
 
 @pytest.mark.ray
 @pytest.mark.usefixtures("ray_local")
-def test_workers_make_the_artifacts_of_one_process(tmp_path: Path) -> None:
+def test_workers_make_the_same_artifacts_as_one_process(tmp_path: Path) -> None:
     for row in samples(1000, 1060):
         file = tmp_path / "public" / str(row.label) / f"{row.sample_id}.png"
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -43,10 +43,10 @@ def test_workers_make_the_artifacts_of_one_process(tmp_path: Path) -> None:
         lease_s=1.5,
     )
     init_keys(tmp_path / "keys")
-    told: list[tuple[str, int, int]] = []
+    reports: list[tuple[str, int, int]] = []
 
     def report(what: str, done: int, total: int) -> None:
-        told.append((what, done, total))
+        reports.append((what, done, total))
 
     digest = backbone_digest(open_backbone(backbone))
     other_weights = replace(config, backbone_digest="0" * 16)
@@ -62,7 +62,7 @@ def test_workers_make_the_artifacts_of_one_process(tmp_path: Path) -> None:
     }
     assert built.manifest.public_digests == expected
     # Fifty rows in batches of four, twice.
-    assert ("public prompt, steps", 20, 26) in told
+    assert ("public prompt, steps", 20, 26) in reports
     assert built.manifest.lease_s == 1.5
     for lease_s in (None, 1.5):
         again = open_or_build(

@@ -1,4 +1,4 @@
-"""Of an exception with the tracebacks of other processes in it, the first cause is described."""
+"""The original cause of an exception with tracebacks of other processes is described."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def crossed(cause: Exception) -> RayTaskError:
 
 
 @pytest.mark.parametrize(
-    ("error", "said"),
+    ("error", "description"),
     [
         (crossed(OSError(28, "No space left on device")), "OSError: [Errno 28] No space left on device"),
         (crossed(crossed(ValueError("two\nlines"))), "ValueError: two\nlines"),
@@ -33,5 +33,5 @@ def crossed(cause: Exception) -> RayTaskError:
     ],
     ids=["task", "nested", "no message", "training", "controller", "text"],
 )
-def test_the_first_cause_is_described(error: Exception, said: str) -> None:
-    assert described(error) == said
+def test_the_original_exception_is_described(error: Exception, description: str) -> None:
+    assert described(error) == description

@@ -1,4 +1,4 @@
-"""The files under deploy/ are taken by what reads them, hold no secret, and name what is really there."""
+"""The files under deploy/ are valid for their programs, contain no secret, and name existing things."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ SystemOf = Callable[..., System]
 
 
 def documents() -> list[dict[str, Any]]:
-    return [one for file in sorted(KUBERAY.glob("*.yaml")) for one in yaml.safe_load_all(file.read_text())]
+    return [document for file in sorted(KUBERAY.glob("*.yaml")) for document in yaml.safe_load_all(file.read_text())]
 
 
 def of_kind(kind: str) -> dict[str, Any]:
-    found: dict[str, Any] = next(one for one in documents() if one["kind"] == kind)
-    return found
+    document: dict[str, Any] = next(each for each in documents() if each["kind"] == kind)
+    return document
 
 
 def clusters() -> list[dict[str, Any]]:
@@ -48,12 +48,12 @@ def clusters() -> list[dict[str, Any]]:
 
 
 def pods() -> list[dict[str, Any]]:
-    found = [of_kind("CronJob")["spec"]["jobTemplate"]["spec"]["template"]["spec"]]
-    found.append(of_kind("StatefulSet")["spec"]["template"]["spec"])
+    specs = [of_kind("CronJob")["spec"]["jobTemplate"]["spec"]["template"]["spec"]]
+    specs.append(of_kind("StatefulSet")["spec"]["template"]["spec"])
     for cluster in clusters():
         groups = [cluster["headGroupSpec"], *cluster["workerGroupSpecs"]]
-        found += [group["template"]["spec"] for group in groups]
-    return found
+        specs += [group["template"]["spec"] for group in groups]
+    return specs
 
 
 def containers() -> Iterator[dict[str, Any]]:
@@ -63,24 +63,24 @@ def containers() -> Iterator[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("kind", ["RayCluster", "RayService"])
-def test_kuberays_schema_takes_them(kind: str) -> None:
+def test_manifests_are_valid_under_kuberays_schema(kind: str) -> None:
     folder = os.environ.get("KUBERAY_CRDS")
     if not folder:
         pytest.skip("KUBERAY_CRDS names no folder; KubeRay's source has one, ray-operator/config/crd/bases")
     definition = yaml.safe_load((Path(folder) / f"ray.io_{kind.lower()}s.yaml").read_text())
-    schema = next(one for one in definition["spec"]["versions"] if one["name"] == "v1")["schema"]["openAPIV3Schema"]
+    schema = next(each for each in definition["spec"]["versions"] if each["name"] == "v1")["schema"]["openAPIV3Schema"]
     jsonschema.Draft202012Validator(_strict(schema)).validate(of_kind(kind))
 
 
 def _strict(schema: Any) -> Any:
-    """As the API server reads it: fields that are not named are no part of it, int-or-string is either."""
+    """As the API server reads it: unknown fields are refused, int-or-string accepts both."""
     if isinstance(schema, list):
-        return [_strict(one) for one in schema]
+        return [_strict(item) for item in schema]
     if not isinstance(schema, dict):
         return schema
     strict = {name: _strict(value) for name, value in schema.items()}
     named = isinstance(schema.get("properties"), dict) and schema.get("type") == "object"
-    # Of metadata the definition says nothing; the API server knows it.
+    # The definition does not describe metadata; the API server knows it.
     if named and not schema.get("x-kubernetes-preserve-unknown-fields"):
         strict.setdefault("additionalProperties", False)
     if schema.get("x-kubernetes-int-or-string"):
@@ -94,7 +94,7 @@ def test_one_cluster_at_a_time_works_on_a_store() -> None:
     assert of_kind("CronJob")["spec"]["concurrencyPolicy"] == "Forbid"
 
 
-def test_every_cluster_demands_a_token_and_this_ray() -> None:
+def test_every_cluster_requires_a_token_and_this_version_of_ray() -> None:
     for cluster in clusters():
         assert cluster["authOptions"] == {"mode": "token", "secretName": "lmeraser-ray-token"}
         assert cluster["rayVersion"] == version("ray")
@@ -104,16 +104,16 @@ def test_every_cluster_demands_a_token_and_this_ray() -> None:
         assert worker["template"]["spec"]["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] == "1"
         assert 1 <= worker["minReplicas"] <= worker["replicas"] <= worker["maxReplicas"]
         # The coordinator, on whichever pod, refuses another processor than that of the workers.
-        places = [group["template"]["spec"]["nodeSelector"] for group in (head, worker)]
-        assert places[0] == places[1]
+        selectors = [group["template"]["spec"]["nodeSelector"] for group in (head, worker)]
+        assert selectors[0] == selectors[1]
 
 
-def test_what_the_head_knows_outlives_its_pod() -> None:
+def test_the_heads_state_outlives_its_pod() -> None:
     redis = of_kind("StatefulSet")
-    service = next(one for one in documents() if one["kind"] == "Service")
+    service = next(each for each in documents() if each["kind"] == "Service")
     labels = redis["spec"]["template"]["metadata"]["labels"]
     assert service["spec"]["selector"].items() <= labels.items()
-    # It is as closed as Ray's own pods.
+    # The same network policy applies to it as to Ray's pods.
     assert of_kind("NetworkPolicy")["spec"]["podSelector"]["matchLabels"].items() <= labels.items()
     pod = redis["spec"]["template"]["spec"]
     (secret,) = [volume["secret"]["secretName"] for volume in pod["volumes"]]
@@ -121,13 +121,13 @@ def test_what_the_head_knows_outlives_its_pod() -> None:
     guide = (ROOT / "docs" / "guides" / "kubernetes.md").read_text()
     assert f"create secret generic {secret} --from-file=password=" in guide
     for cluster in clusters():
-        found = cluster["gcsFaultToleranceOptions"]
+        options = cluster["gcsFaultToleranceOptions"]
         port = service["spec"]["ports"][0]["port"]
-        assert found["redisAddress"] == f"{service['metadata']['name']}:{port}"
-        assert found["redisPassword"] == {"valueFrom": {"secretKeyRef": {"name": secret, "key": "password"}}}
+        assert options["redisAddress"] == f"{service['metadata']['name']}:{port}"
+        assert options["redisPassword"] == {"valueFrom": {"secretKeyRef": {"name": secret, "key": "password"}}}
 
 
-def test_no_container_is_root_or_without_bounds() -> None:
+def test_every_container_runs_without_root_and_within_limits() -> None:
     user = re.search(r"^USER (\d+):(\d+)$", DOCKERFILE.read_text(), re.MULTILINE)
     assert user is not None
     for pod in pods():
@@ -144,7 +144,7 @@ def test_no_container_is_root_or_without_bounds() -> None:
         assert "memory" in container["resources"]["limits"]
 
 
-def test_secrets_are_mounted_and_never_written_down() -> None:
+def test_secrets_are_mounted_and_not_in_any_file() -> None:
     for pod in pods():
         mounted = {volume["name"]: volume["secret"] for volume in pod["volumes"] if "secret" in volume}
         assert mounted
@@ -152,13 +152,13 @@ def test_secrets_are_mounted_and_never_written_down() -> None:
     values = {entry["name"]: entry.get("value") for container in containers() for entry in container.get("env", [])}
     assert set(values) == {"SECRET", "KEYS", "LMERASER_KEYS", "RAY_AUTH_MODE", "RAY_AUTH_TOKEN_PATH"}
     assert values["RAY_AUTH_MODE"] == "token"
-    assert not any(one["kind"] == "Secret" for one in documents())
+    assert not any(each["kind"] == "Secret" for each in documents())
     for file in (*KUBERAY.glob("*.yaml"), DOCKERFILE):
         assert not re.search(r"BEGIN|AKIA|lmeraser_[\w-]{20}|[0-9a-f]{64}", file.read_text())
 
 
-def test_the_keys_arrive_for_their_user_alone_and_follow_the_secret(tmp_path: Path) -> None:
-    """The command of the container that copies them, run as it stands."""
+def test_copied_keys_are_readable_only_by_their_user_and_follow_the_secret(tmp_path: Path) -> None:
+    """Runs the unchanged command of the container that copies them."""
     scripts = {tuple(pod["initContainers"][0]["args"]) for pod in pods() if "initContainers" in pod}
     assert len(scripts) == 1
     init_keys(tmp_path / "made")
@@ -196,11 +196,11 @@ def await_(holds: Callable[[], bool]) -> None:
         time.sleep(0.02)
 
 
-def test_serve_takes_its_configuration_and_the_app_its_arguments(system_of: SystemOf) -> None:
-    found = ServeDeploySchema.model_validate(yaml.safe_load(of_kind("RayService")["spec"]["serveConfigV2"]))
-    assert (found.http_options.host, found.http_options.port) == ("0.0.0.0", 8000)
-    assert found.http_options.request_timeout_s == 2 * BODY_TIMEOUT_S
-    (application,) = found.applications
+def test_serve_accepts_its_configuration_and_the_app_its_arguments(system_of: SystemOf) -> None:
+    schema = ServeDeploySchema.model_validate(yaml.safe_load(of_kind("RayService")["spec"]["serveConfigV2"]))
+    assert (schema.http_options.host, schema.http_options.port) == ("0.0.0.0", 8000)
+    assert schema.http_options.request_timeout_s == 2 * BODY_TIMEOUT_S
+    (application,) = schema.applications
     assert application.import_path is not None
     module, _, name = application.import_path.partition(":")
     store = system_of(rows=0).store.uri
@@ -210,9 +210,11 @@ def test_serve_takes_its_configuration_and_the_app_its_arguments(system_of: Syst
 
 
 def keys_folder() -> str:
-    named = {entry["value"] for one in containers() for entry in one.get("env", []) if entry["name"] == "LMERASER_KEYS"}
-    assert len(named) == 1
-    folder = named.pop()
+    folders = {
+        entry["value"] for each in containers() for entry in each.get("env", []) if entry["name"] == "LMERASER_KEYS"
+    }
+    assert len(folders) == 1
+    folder = folders.pop()
     assert f"LMERASER_KEYS={folder}" in DOCKERFILE.read_text()
     return str(folder)
 
@@ -225,19 +227,19 @@ def test_the_coordinator_is_kept_for_the_store_that_is_served() -> None:
     assert f"http://{of_kind('RayService')['metadata']['name']}-head-svc:8265" in command
     config = f"{CONFIG}/config.yaml"
     assert command[command.index("--") + 1 :] == ["lmeraser", "tune", "--config", config, "--store", served]
-    # The file lies on every pod on which Ray may run the command, and is that of the guide.
+    # The file is on every pod on which Ray may run the command, and is the one in the guide.
     cluster = of_kind("RayService")["spec"]["rayClusterConfig"]
     for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"]):
         pod = group["template"]["spec"]
-        (mount,) = [one for one in pod["containers"][0]["volumeMounts"] if one["mountPath"] == CONFIG]
-        (volume,) = [one for one in pod["volumes"] if one["name"] == mount["name"]]
+        (mount,) = [each for each in pod["containers"][0]["volumeMounts"] if each["mountPath"] == CONFIG]
+        (volume,) = [each for each in pod["volumes"] if each["name"] == mount["name"]]
         made = f"create configmap {volume['configMap']['name']} --from-file=config.yaml="
         assert made in (ROOT / "docs" / "guides" / "kubernetes.md").read_text()
-    # Not on the head, which has no processor of Ray's.
+    # Not on the head, which offers Ray no CPU.
     assert command[command.index("--entrypoint-num-cpus") + 1] == "0.1"
 
 
-def test_from_outside_only_http_is_reached() -> None:
+def test_only_http_is_reachable_from_outside() -> None:
     policy = of_kind("NetworkPolicy")["spec"]
     assert policy["policyTypes"] == ["Ingress"]
     own = policy["podSelector"]["matchLabels"]
@@ -254,7 +256,7 @@ def test_from_outside_only_http_is_reached() -> None:
             assert group["template"]["metadata"]["labels"] == own
 
 
-def test_the_image_is_made_of_this_project_and_of_nothing_else() -> None:
+def test_the_image_contains_only_this_project() -> None:
     text = DOCKERFILE.read_text()
     copied = [
         source for line in re.findall(r"^COPY (?!--from)(.*)$", text, re.MULTILINE) for source in line.split()[:-1]
@@ -270,7 +272,7 @@ def test_the_image_is_made_of_this_project_and_of_nothing_else() -> None:
     assert "--require-hashes -r requirements.txt" in text
     command = json.loads(re.findall(r"^CMD (\[.*\])$", text, re.MULTILINE)[-1])
     assert command[:2] == ["lmeraser", "serve"]
-    # What KubeRay's probes call.
+    # KubeRay's probes call it.
     assert re.search(r"install .*wget", text)
     assert not any(fnmatch.fnmatch(source, "*key*") for source in copied)
 
@@ -279,5 +281,5 @@ def test_hadolint_finds_nothing_in_the_image() -> None:
     linter = Path(sys.executable).parent / "hadolint"
     if not linter.exists():
         pytest.skip("hadolint is not installed; it comes with the extra [dev]")
-    done = subprocess.run([linter, DOCKERFILE], capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout) == (0, "")
+    linted = subprocess.run([linter, DOCKERFILE], capture_output=True, text=True, check=False)
+    assert (linted.returncode, linted.stdout) == (0, "")

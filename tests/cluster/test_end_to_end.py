@@ -60,7 +60,7 @@ def without(*names: str) -> list[Sample]:
 
 
 def image_folder(folder: Path, rows: list[Sample]) -> tuple[SourceConfig, list[Sample]]:
-    """The rows in a folder, and as they are named there."""
+    """A folder of the rows, and the rows under their names there."""
     named = [replace(row, sample_id=f"{LABELS[row.label]}/{row.sample_id}.png") for row in rows]
     for row in named:
         (folder / row.sample_id).parent.mkdir(parents=True, exist_ok=True)
@@ -105,8 +105,8 @@ def pid_of(actor: Any) -> int:
 
 def test_a_client_predicts_deletes_and_gets_a_receipt_over_http(running: tuple[System, Any], tmp_path: Path) -> None:
     system, coordinator = running
-    with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(ConfigError, match="choose another"):
-        start_service(system.store, system.keys, ServingConfig(), "127.0.0.1", taken.getsockname()[1])
+    with socket.create_server(("127.0.0.1", 0)) as occupied, pytest.raises(ConfigError, match="choose another"):
+        start_service(system.store, system.keys, ServingConfig(), "127.0.0.1", occupied.getsockname()[1])
     url = start_service(system.store, system.keys, ServingConfig(), "127.0.0.1", free_port())
     try:
         with Client(url) as client:
@@ -130,7 +130,7 @@ def test_a_client_predicts_deletes_and_gets_a_receipt_over_http(running: tuple[S
         deploy = ROOT / "deploy"
         shown = "".join((deploy / name).read_text() for name in ("grafana-dashboard.json", "prometheus-alerts.yaml"))
         metrics = reported(expected, set(re.findall(r"ray_lmeraser_\w+", shown)))
-        # Where the service and the owners hold much of the processors, workers that write rows find room.
+        # Ingest workers find room although the service and the owners hold most of the CPUs.
         served = system.newest()
         source, more = image_folder(tmp_path / "images", samples(90, 100))
         site = StoreRef(system.store.uri, str(system.keys))
@@ -142,10 +142,10 @@ def test_a_client_predicts_deletes_and_gets_a_receipt_over_http(running: tuple[S
     assert commits == {served.number}
     assert served.root == system.fresh_root(without("s3", "s40"))
     assert system.newest().root == system.fresh_root([*without("s3", "s40"), *more])
-    told = {value for family in metrics for sample in family.samples for value in sample.labels.values()}
-    assert told.isdisjoint({"s3", "u40", deletion.id})
-    # Nor a label that grows with the clusters.
-    assert told.isdisjoint(entry.key for entry in served.clusters)
+    labels = {value for family in metrics for sample in family.samples for value in sample.labels.values()}
+    assert labels.isdisjoint({"s3", "u40", deletion.id})
+    # No label grows with the number of clusters.
+    assert labels.isdisjoint(entry.key for entry in served.clusters)
     records = Log(system.store).advance()
     erased = next(record for record in records if record.kind == "erased")
     commit = next(record for record in records if deletion.id in str(record.body.get("erasures", "")))
@@ -162,11 +162,11 @@ def reported(expected: Mapping[str, float], shown: set[str]) -> list[Metric]:
     port = ray.nodes()[0]["MetricsExportPort"]
     while True:
         text = httpx2.get(f"http://127.0.0.1:{port}/metrics").text
-        found = [family for family in text_string_to_metric_families(text) if "lmeraser" in family.name]
-        totals = {name: by_process(found, name) for name in expected}
-        missing = shown - {sample.name for family in found for sample in family.samples}
+        families = [family for family in text_string_to_metric_families(text) if "lmeraser" in family.name]
+        totals = {name: by_process(families, name) for name in expected}
+        missing = shown - {sample.name for family in families for sample in family.samples}
         if not missing and all(value in totals[name] for name, value in expected.items()):
-            return found
+            return families
         assert time.monotonic() < until, (totals, missing)
         time.sleep(1.0)
 
@@ -186,10 +186,10 @@ def test_rows_are_ingested_by_ray_workers_and_tuned_by_their_owners(system_of: S
     site = StoreRef(system.store.uri, str(system.keys))
     with pytest.raises(KeyboardInterrupt):
         ingest(coordinator, site, system.manifest, source, skip_bad=False, force=False, report=interrupt)
-    done = ingest(coordinator, site, system.manifest, source, skip_bad=False, force=False, report=no_report)
+    job = ingest(coordinator, site, system.manifest, source, skip_bad=False, force=False, report=no_report)
     status = tune(coordinator, no_report)
     end_actors(system.manifest.store_id)
-    assert (done.outcome.added, status.rows, status.awaiting) == (60, 60, ())
+    assert (job.outcome.added, status.rows, status.awaiting) == (60, 60, ())
     assert system.store.names("incoming/") == []
     assert system.newest().root == system.fresh_root(rows)
 
@@ -201,7 +201,7 @@ def test_every_cluster_has_an_owner_of_its_own(running: tuple[System, Any]) -> N
     assert len({pid_of(owner) for owner in owners}) == len(system.newest().clusters)
 
 
-def test_a_coordinator_that_is_killed_finishes_what_it_accepted(running: tuple[System, Any]) -> None:
+def test_a_killed_coordinator_finishes_the_requests_that_it_accepted(running: tuple[System, Any]) -> None:
     system, coordinator = running
     deletion = ray.get(coordinator.delete.remote(DeletionRequest(("s3",))))
     os.kill(ray.get(coordinator.location.remote()).pid, signal.SIGKILL)
@@ -221,7 +221,7 @@ def test_an_owner_that_is_killed_while_it_tunes_is_started_again(running: tuple[
     assert system.newest().root == system.fresh_root(without("s3"))
 
 
-def test_an_owner_that_is_frozen_before_its_write_brings_nothing_back(running: tuple[System, Any]) -> None:
+def test_an_owner_that_is_frozen_before_its_write_restores_no_erased_row(running: tuple[System, Any]) -> None:
     system, coordinator = running
     ray.get(coordinator.delete.remote(DeletionRequest(("s3",))))
     until = time.monotonic() + 120
@@ -242,7 +242,7 @@ def test_an_owner_that_is_frozen_before_its_write_brings_nothing_back(running: t
     }
 
 
-def test_a_copied_store_is_another_system(running: tuple[System, Any], tmp_path: Path) -> None:
+def test_a_copied_store_has_a_coordinator_of_its_own(running: tuple[System, Any], tmp_path: Path) -> None:
     system, coordinator = running
     copy = System(LocalStore(shutil.copytree(system.store.uri, tmp_path / "copy")), system.keys)
     deletion = ray.get(start(copy).delete.remote(DeletionRequest(("s3",))))

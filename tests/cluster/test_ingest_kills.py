@@ -1,4 +1,4 @@
-"""An ingest whose processes are killed: asked for again, it ends with each row once."""
+"""An ingest whose processes are killed: repeated, it adds each row once."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from lmeraser.state.rows import RowTable
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_local")]
 ROWS = 600
-# Ingests with a Ray that runs already, and says so when the first rows lie in the store.
+# Ingests with a running Ray, and prints a line once the first rows are in the store.
 DRIVER = """
 import sys, threading
 from actors.remote.names import coordinator_name
@@ -78,7 +78,7 @@ def check_each_row_is_there_once(system: System) -> None:
     assert RowTable.concatenate(tables, 0).digest() == RowTable.concatenate([system.pipeline().rows(rows)], 0).digest()
 
 
-def test_a_worker_that_is_killed_is_started_again_and_doubles_nothing(system: System, images: Path) -> None:
+def test_a_killed_worker_is_restarted_and_adds_no_row_twice(system: System, images: Path) -> None:
     killed: list[int] = []
 
     def kill_one(_: str, done: int, rows: int) -> None:
@@ -93,7 +93,7 @@ def test_a_worker_that_is_killed_is_started_again_and_doubles_nothing(system: Sy
     assert system.store.names("incoming/") == []
 
 
-def test_an_ingest_whose_caller_was_killed_may_be_asked_for_again(system: System, images: Path) -> None:
+def test_an_ingest_whose_caller_was_killed_can_be_repeated(system: System, images: Path) -> None:
     address = ray.get_runtime_context().gcs_address
     arguments = [sys.executable, "-c", DRIVER, system.store.uri, str(system.keys), str(images)]
     with subprocess.Popen(
@@ -106,7 +106,7 @@ def test_an_ingest_whose_caller_was_killed_may_be_asked_for_again(system: System
     assert driver.returncode == -signal.SIGKILL
     assert ingested(system, images).outcome.added == ROWS
     check_each_row_is_there_once(system)
-    # Once more, as by someone who was not told that it had ended.
+    # Repeated, as by a user who does not know that it has ended.
     assert ingested(system, images).outcome.added == 0
     check_each_row_is_there_once(system)
     ended = time.monotonic() + 120

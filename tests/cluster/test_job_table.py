@@ -1,4 +1,4 @@
-"""No id stays in Ray's table of jobs or in the list of processes, and where one does, ``residue`` finds it."""
+"""No id stays in Ray's table of jobs or in the list of processes, and if one does, ``residue`` finds it."""
 
 from __future__ import annotations
 
@@ -25,34 +25,36 @@ def head() -> Iterator[Head]:
 
 
 def command_lines(process: subprocess.Popen[str]) -> set[bytes]:
-    """All command lines that the process showed until it ended, each seen once."""
-    seen: set[bytes] = set()
+    """All command lines that the process showed until it ended, each lines once."""
+    lines: set[bytes] = set()
     while process.poll() is None:
         try:
-            seen.add((Path("/proc") / str(process.pid) / "cmdline").read_bytes())
+            lines.add((Path("/proc") / str(process.pid) / "cmdline").read_bytes())
         except (FileNotFoundError, ProcessLookupError):
             break
         time.sleep(0.01)
-    return seen
+    return lines
 
 
 @pytest.mark.ray
 @pytest.mark.skipif(sys.platform != "linux", reason="command lines are read from /proc")
-def test_an_id_of_the_command_line_is_in_no_table_and_one_that_is_there_is_found(
+def test_ids_on_the_command_line_stay_out_of_rays_job_table_and_a_scan_finds_any(
     system_of: Callable[..., System], head: Head, tmp_path: Path
 ) -> None:
     system = system_of("minute", 0)
-    rows = [replace(row, sample_id=ERASED if place == 3 else row.sample_id) for place, row in enumerate(samples(0, 24))]
+    rows = [
+        replace(row, sample_id=ERASED if number == 3 else row.sample_id) for number, row in enumerate(samples(0, 24))
+    ]
     system.ingest(rows)
     environment = {**head.environment, "RAY_ADDRESS": head.address}
     at = ("--store", system.store.uri, "--keys", str(system.keys))
     delete = ("delete", *at, "--sample-id", ERASED, "--idempotency-key", f"once {ERASED}", "--wait", "erased", "--json")
     with subprocess.Popen(["lmeraser", *delete], env=environment, text=True, stdout=subprocess.PIPE) as process:
-        seen = command_lines(process)
+        lines = command_lines(process)
         assert process.stdout is not None and '"rows": 1' in process.stdout.read()
     assert process.returncode == 0
-    # The list of processes shows it while the program loads; from then on it does not.
-    assert any(line.startswith(b"lmeraser delete") and ERASED.encode() not in line for line in seen)
+    # The process list shows the id only while the program loads.
+    assert any(line.startswith(b"lmeraser delete") and ERASED.encode() not in line for line in lines)
     listed = head.run(sys.executable, "-c", LISTS, RAY_ADDRESS=head.address).stdout
     assert "lmeraser delete" in listed and ERASED not in listed
 

@@ -35,19 +35,19 @@ def test_a_node_that_is_killed_while_its_owners_tune_changes_nothing(
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(row.image)
         added.append(Sample(name, None, row.label, row.image))
-    arguments = [system.store.uri, str(system.keys), str(folder), str(tmp_path / "images"), str(tmp_path / "told")]
-    # Nodes are several: what keeps the Ray of this process on loopback is not handed on.
+    arguments = [system.store.uri, str(system.keys), str(folder), str(tmp_path / "images"), str(tmp_path / "report")]
+    # Ray has several nodes: the setting that keeps this process's Ray on loopback is not inherited.
     environment = {**os.environ, "RAY_ADDRESS": "local", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "1"}
     subprocess.run([sys.executable, str(SCRIPT), *arguments], env=environment, check=True)
-    told = json.loads((tmp_path / "told").read_text())
-    assert "local folder, but Ray has 2 nodes" in told["refused"]
-    assert (told["added"], len(told["nodes"]), told["alive"]) == (MORE, 2, 1)
+    report = json.loads((tmp_path / "report").read_text())
+    assert "local folder, but Ray has 2 nodes" in report["refused"]
+    assert (report["added"], len(report["nodes"]), report["alive"]) == (MORE, 2, 1)
     with pytest.raises(ProcessLookupError):
-        os.kill(told["killed_pid"], 0)
-    rows = [row for row in samples(0, ROWS) if row.sample_id not in told["deleted"]]
+        os.kill(report["killed_pid"], 0)
+    rows = [row for row in samples(0, ROWS) if row.sample_id not in report["deleted"]]
     assert system.newest().root == system.fresh_root([*rows, *added])
-    assert told["commit"] == system.newest().number
+    assert report["commit"] == system.newest().number
     kinds = [record.kind for record in Log(system.store).advance()]
     assert (kinds.count("request"), kinds.count("erased"), kinds.count("completed")) == (1, 1, 1)
-    named = system.newest().objects()
-    assert {name for name in system.store.names() if name.startswith(("rows/", "specialists/"))} <= named
+    referenced = system.newest().objects()
+    assert {name for name in system.store.names() if name.startswith(("rows/", "specialists/"))} <= referenced

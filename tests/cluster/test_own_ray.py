@@ -1,4 +1,4 @@
-"""A Ray that an operator started: jobs, Serve by its configuration, and the token that all of it demands."""
+"""A Ray that an operator started: jobs, Serve by its configuration, and the token that all of it requires."""
 
 from __future__ import annotations
 
@@ -59,26 +59,26 @@ def exit_code_of_job(head: Head, name: str) -> int:
         time.sleep(0.2)
 
 
-def test_jobs_tell_their_progress_and_their_exit_codes(head: Head, system_of: SystemOf) -> None:
+def test_jobs_report_their_progress_and_their_exit_codes(head: Head, system_of: SystemOf) -> None:
     system = system_of(rows=0)
     system.ingest(samples(0, 36), tuned=False)
-    place = ("--store", system.store.uri, "--keys", str(system.keys))
+    target = ("--store", system.store.uri, "--keys", str(system.keys))
     jobs = {
-        "tuned": (0, submit(head, "tuned", "lmeraser", "tune", *place)),
-        "failed": (1, submit(head, "failed", "lmeraser", "tune", *place[:3], str(system.keys / "none"))),
-        "asked-wrongly": (2, submit(head, "asked-wrongly", "lmeraser", "tune")),
+        "tuned": (0, submit(head, "tuned", "lmeraser", "tune", *target)),
+        "failed": (1, submit(head, "failed", "lmeraser", "tune", *target[:3], str(system.keys / "none"))),
+        "called-wrongly": (2, submit(head, "called-wrongly", "lmeraser", "tune")),
     }
-    told = {name: job.communicate(timeout=500)[0] for name, (_, job) in jobs.items()}
+    output = {name: job.communicate(timeout=500)[0] for name, (_, job) in jobs.items()}
     clusters = len(system.newest().clusters)
-    assert f"tunings: {clusters} of {clusters}" in told["tuned"]
-    assert re.search(rf"state_root +{system.fresh_root(samples(0, 36))}", told["tuned"])
-    assert "keys init" in told["failed"]
-    assert "no store was given" in told["asked-wrongly"]
-    assert not any("Traceback" in text for text in told.values()), told
+    assert f"tunings: {clusters} of {clusters}" in output["tuned"]
+    assert re.search(rf"state_root +{system.fresh_root(samples(0, 36))}", output["tuned"])
+    assert "keys init" in output["failed"]
+    assert "no store was given" in output["called-wrongly"]
+    assert not any("Traceback" in text for text in output.values()), output
     for name, (code, job) in jobs.items():
         # The command itself knows only success and failure.
-        assert (job.returncode, exit_code_of_job(head, name)) == (min(code, 1), code), told[name]
-        assert code == 0 or f"failed with exit code {code}" in told[name]
+        assert (job.returncode, exit_code_of_job(head, name)) == (min(code, 1), code), output[name]
+        assert code == 0 or f"failed with exit code {code}" in output[name]
 
 
 def test_only_the_token_opens_the_cluster(head: Head, system_of: SystemOf, tmp_path: Path) -> None:
@@ -107,8 +107,8 @@ def test_only_the_token_opens_the_cluster(head: Head, system_of: SystemOf, tmp_p
 
 
 @pytest.mark.usefixtures("ray_local")
-def test_a_cluster_of_one_machine_listens_on_loopback_alone(head: Head) -> None:
-    """Its metrics too, which ask for no token; and that of an operator as well as one that a command starts."""
+def test_a_cluster_of_one_machine_listens_only_on_loopback(head: Head) -> None:
+    """Also the metrics, which need no token; for a cluster of an operator and for one that a command starts."""
     for parent, address in ((head.pid, head.address), (os.getpid(), "local")):
         assert listening_beyond_loopback(parent) == set(), address
     (node,) = ray.nodes()
@@ -117,8 +117,8 @@ def test_a_cluster_of_one_machine_listens_on_loopback_alone(head: Head) -> None:
     assert head.address.startswith("127.0.0.1:")
 
 
-def test_the_service_comes_up_from_kuberays_configuration(head: Head, system_of: SystemOf, tmp_path: Path) -> None:
-    """As KubeRay does it: the configuration is put to the dashboard, and names the application's builder."""
+def test_the_service_starts_from_kuberays_configuration(head: Head, system_of: SystemOf, tmp_path: Path) -> None:
+    """As KubeRay does it: the configuration is sent to the dashboard, and names the application's builder."""
     system = system_of()
     _, secret = create_api_key(system.keys, ["predict"])
     manifest = yaml.safe_load((ROOT / "deploy" / "kuberay" / "rayservice.yaml").read_text())
@@ -129,8 +129,8 @@ def test_the_service_comes_up_from_kuberays_configuration(head: Head, system_of:
     assert refused.status_code == 401
     file = tmp_path / "serve.yaml"
     file.write_text(yaml.safe_dump(config))
-    done = head.run("serve", "deploy", "--address", head.dashboard, str(file), RAY_AUTH_MODE="token")
-    assert done.returncode == 0, done.stderr
+    deployed = head.run("serve", "deploy", "--address", head.dashboard, str(file), RAY_AUTH_MODE="token")
+    assert deployed.returncode == 0, deployed.stderr
     url = f"http://127.0.0.1:{config['http_options']['port']}"
     await_ready(url)
     with Client(url) as nobody, pytest.raises(AuthenticationError):

@@ -1,4 +1,4 @@
-"""At most so many owners have a process, and everything asked of the others is done all the same."""
+"""Only a limited number of owners have a process, and the jobs of all owners are done."""
 
 from __future__ import annotations
 
@@ -42,50 +42,50 @@ class Watch:
     """Notes the processes of owners."""
 
     def __init__(self) -> None:
-        self._seen: list[tuple[float, set[int]]] = []
+        self._samples: list[tuple[float, set[int]]] = []
 
-    def until(self, left: threading.Event) -> None:
-        """Look again and again."""
-        while not left.is_set():
-            self._seen.append((time.monotonic(), set(named("ray::OwnerActor"))))
-            left.wait(0.05)
+    def until(self, ended: threading.Event) -> None:
+        """Sample until the event is set."""
+        while not ended.is_set():
+            self._samples.append((time.monotonic(), set(named("ray::OwnerActor"))))
+            ended.wait(0.05)
 
     def most(self) -> int:
-        """Most processes that lived side by side for a second: one that was ended may take a moment to be gone."""
+        """Most processes that existed together for a second: an ended process may take a moment to disappear."""
         most, later = 0, 0
-        for moment, pids in self._seen:
-            while later < len(self._seen) and self._seen[later][0] < moment + 1.0:
+        for moment, pids in self._samples:
+            while later < len(self._samples) and self._samples[later][0] < moment + 1.0:
                 later += 1
-            if later < len(self._seen):
-                most = max(most, len(pids & self._seen[later][1]))
+            if later < len(self._samples):
+                most = max(most, len(pids & self._samples[later][1]))
         return most
 
 
-def test_rows_go_from_many_clusters_and_all_are_tuned_by_few_processes(few: tuple[System, Any]) -> None:
+def test_a_few_processes_erase_rows_of_many_clusters_and_tune_them_all(few: tuple[System, Any]) -> None:
     system, coordinator = few
     # One row after the other while tunings run; then one of many clusters at once.
     numbers, at_once = range(3), [f"s{number}" for number in range(40, 50)]
-    seen = Watch()
-    with meanwhile(seen.until):
+    watch = Watch()
+    with meanwhile(watch.until):
         each = [ray.get(coordinator.delete.remote(DeletionRequest((f"s{number}",)))) for number in numbers]
         completed(coordinator, each[0].id)
         last = ray.get(coordinator.delete.remote(DeletionRequest(tuple(at_once))))
         completed(coordinator, last.id)
         for deletion in each:
             completed(coordinator, deletion.id)
-    assert 1 <= seen.most() <= MOST
-    gone = [*(f"s{number}" for number in numbers), *at_once]
-    assert system.newest().root == system.fresh_root(without(*gone))
+    assert 1 <= watch.most() <= MOST
+    erased = [*(f"s{number}" for number in numbers), *at_once]
+    assert system.newest().root == system.fresh_root(without(*erased))
     assert set(system.store.names("rows/")) == {entry.rows_object for entry in system.newest().clusters}
     assert len(ray.get(coordinator.owner_locations.remote())) <= MOST
 
 
-def test_an_owner_comes_back_after_it_was_idle(few: tuple[System, Any]) -> None:
+def test_an_owner_is_started_again_after_it_was_idle(few: tuple[System, Any]) -> None:
     system, coordinator = few
     first = ray.get(coordinator.delete.remote(DeletionRequest(("s3",))))
     completed(coordinator, first.id)
     assert any(map(has_torch, named("ray::OwnerActor")))
-    # One that has tuned goes; light ones of the largest clusters take its place.
+    # An idle owner that has tuned is ended; owners of the largest clusters are started ahead.
     until(lambda: True if not any(map(has_torch, named("ray::OwnerActor"))) else None, LONGEST_S)
     sizes = sorted(system.newest().clusters, key=lambda entry: (-entry.rows, entry.key))
     ready = {entry.key for entry in sizes[:MOST]}

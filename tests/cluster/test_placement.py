@@ -1,4 +1,4 @@
-"""What an owner is given: a part of a GPU from what a tuning takes, and the GPU that Ray assigns."""
+"""An owner's resources: a share of a GPU by the memory of a tuning, on the GPU that Ray assigns."""
 
 from __future__ import annotations
 
@@ -39,33 +39,33 @@ def test_as_many_owners_share_a_gpu_as_its_memory_allows(owners: int) -> None:
     assert share * 24 * GIB >= needed * 0.99
 
 
-def test_an_owner_has_a_gpu_whole_where_a_size_is_unknown() -> None:
+def test_an_owner_gets_a_whole_gpu_if_a_size_is_unknown() -> None:
     for unknown in (gpu_share(None, GIB), gpu_share(GIB, None), gpu_share(25 * GIB, 24 * GIB)):
         assert Placement(0.001, unknown, "", 16, 60.0).owners_per_gpu == 1
 
 
-def test_a_store_on_the_cpu_asks_for_no_gpu_unless_it_is_told_to(system_of: SystemOf) -> None:
+def test_a_store_on_the_cpu_requests_no_gpu_unless_configured(system_of: SystemOf) -> None:
     system = system_of()
     plain = owner_placement(OwnersConfig(), system.store, system.manifest)
-    told = owner_placement(OwnersConfig(gpus_per_owner=0.25), system.store, system.manifest)
-    assert (plain.num_gpus, told.num_gpus) == (0.0, 0.25)
+    configured = owner_placement(OwnersConfig(gpus_per_owner=0.25), system.store, system.manifest)
+    assert (plain.num_gpus, configured.num_gpus) == (0.0, 0.25)
 
 
 @pytest.mark.parametrize("variant", ["token", "pad"])
-def test_the_estimate_covers_what_a_tuning_keeps(system_of: SystemOf, variant: str) -> None:
+def test_the_estimate_covers_the_tensors_that_a_tuning_keeps(system_of: SystemOf, variant: str) -> None:
     system = system_of(variant)
     pipeline = system.pipeline()
-    kept: dict[int, int] = {}
+    kept_bytes: dict[int, int] = {}
     largest = 0
 
     def keep(tensor: torch.Tensor) -> torch.Tensor:
         nonlocal largest
-        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
-        largest = max(largest, sum(kept.values()))
+        kept_bytes[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        largest = max(largest, sum(kept_bytes.values()))
         return tensor
 
     def stepped(*_: int) -> None:
-        kept.clear()
+        kept_bytes.clear()
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         pipeline.specialist(pipeline.rows(samples(0, 20)), stepped)
@@ -85,9 +85,9 @@ def test_a_convolutional_backbone_is_not_estimated(system_of: SystemOf) -> None:
 
 
 @pytest.mark.ray
-def test_an_owner_that_tunes_is_on_the_gpu_that_ray_gave_it_and_one_that_waits_holds_none(system_of: SystemOf) -> None:
+def test_only_an_owner_that_tunes_holds_a_gpu_and_uses_the_one_that_ray_gave_it(system_of: SystemOf) -> None:
     system = system_of()
-    tables = [RowTable.from_parquet(system.store.get(one.rows_object), "") for one in system.newest().clusters]
+    tables = [RowTable.from_parquet(system.store.get(entry.rows_object), "") for entry in system.newest().clusters]
     rows = [table.sample_ids[0] for table in tables if len(table) > 8]
     ran = subprocess.run(
         [sys.executable, str(SCRIPT), system.store.uri, str(system.keys), *rows],
@@ -96,26 +96,26 @@ def test_an_owner_that_tunes_is_on_the_gpu_that_ray_gave_it_and_one_that_waits_h
         check=True,
         text=True,
     )
-    told: dict[str, Any] = json.loads(ran.stdout)
-    assert {(one["owner"], one["device"]) for one in told["waiting"]} == {("resident", "CPU")}
-    assert told["free"] == 4.0
-    # No attempt was lost to an owner that gave way to one with a GPU.
+    report: dict[str, Any] = json.loads(ran.stdout)
+    assert {(cluster["owner"], cluster["device"]) for cluster in report["waiting"]} == {("resident", "CPU")}
+    assert report["free"] == 4.0
+    # No attempt was lost to an owner that was ended for one with a GPU.
     assert not any(record.kind == "attempt" for record in Log(system.store).advance())
-    resident = {one["key"]: one["device"] for one in told["tuned"] if one["owner"] == "resident"}
+    resident = {cluster["key"]: cluster["device"] for cluster in report["tuned"] if cluster["owner"] == "resident"}
     on_gpu = Counter(device for device in resident.values() if device != "CPU")
-    # Two owners of 0.35 fit beside what else runs on a GPU.
-    assert on_gpu.total() == min(8, told["tunings"])
+    # Two owners of 0.35 fit next to the other processes on a GPU.
+    assert on_gpu.total() == min(8, report["tunings"])
     assert set(on_gpu) <= {f"GPU {number}" for number in range(4)}
     assert max(on_gpu.values()) == 2
-    assert {one["node_id"] for one in told["tuned"] if one["owner"] == "resident"} == {told["node_id"]}
-    # What each process sees is what the list says of it.
+    assert {cluster["node_id"] for cluster in report["tuned"] if cluster["owner"] == "resident"} == {report["node_id"]}
+    # Each process sees the GPU that the list names.
     for key, device in resident.items():
-        assert device == "CPU" or told["seen"][key] == device.removeprefix("GPU ")
+        assert device == "CPU" or report["visible GPUs"][key] == device.removeprefix("GPU ")
     assert system.newest().root == system.fresh_root([row for row in samples(0, 90) if row.sample_id not in rows])
 
 
 @pytest.mark.ray
-def test_the_coordinator_and_the_owners_are_on_no_node_without_room(system_of: SystemOf) -> None:
+def test_no_coordinator_or_owner_is_placed_on_a_node_without_room(system_of: SystemOf) -> None:
     system = system_of("minute", 24)
     ran = subprocess.run(
         [sys.executable, str(EMPTY_HEAD), system.store.uri, str(system.keys)],
@@ -124,5 +124,5 @@ def test_the_coordinator_and_the_owners_are_on_no_node_without_room(system_of: S
         check=True,
         text=True,
     )
-    told: dict[str, Any] = json.loads(ran.stdout)
-    assert set(told["places"]) == {told["worker"]}
+    report: dict[str, Any] = json.loads(ran.stdout)
+    assert set(report["node_ids"]) == {report["worker"]}

@@ -1,4 +1,4 @@
-"""Training the backbone on public rows: by two workers, once, and on from its checkpoint after a worker is killed."""
+"""Training the backbone on public rows: by two workers, once, and continued after a worker is killed."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def trained(ray_local: None, config: Config, tmp_path_factory: pytest.TempPathFa
 
 
 @pytest.mark.ray
-def test_two_workers_train_weights_that_tell_the_labels_apart(trained: Trained) -> None:
+def test_two_workers_train_weights_that_distinguish_the_labels(trained: Trained) -> None:
     assert trained.epochs == list(range(EPOCHS + 1))
     assert trained.name == weights_name(trained.config)
     model = create_model(VIT, classes=3)
@@ -92,7 +92,7 @@ def test_two_workers_train_weights_that_tell_the_labels_apart(trained: Trained) 
 
 
 @pytest.mark.ray
-def test_the_weights_open_as_the_backbone(trained: Trained) -> None:
+def test_the_trained_weights_load_as_the_backbone(trained: Trained) -> None:
     state = read_weights(Path(trained.store.uri) / trained.name)
     backbone = open_backbone(VIT, state)
     for name, tensor in backbone.model.state_dict().items():
@@ -102,7 +102,7 @@ def test_the_weights_open_as_the_backbone(trained: Trained) -> None:
 
 
 @pytest.mark.ray
-def test_what_is_trained_already_is_not_trained_again(trained: Trained) -> None:
+def test_existing_weights_are_not_trained_again(trained: Trained) -> None:
     files = {path: path.stat().st_mtime_ns for path in Path(trained.store.uri).rglob("*")}
     epochs = Epochs()
     assert pretrain(trained.config, trained.store, epochs) == trained.name
@@ -111,7 +111,7 @@ def test_what_is_trained_already_is_not_trained_again(trained: Trained) -> None:
 
 
 @pytest.mark.ray
-def test_a_run_goes_on_from_its_checkpoint_after_a_worker_was_killed(trained: Trained, tmp_path: Path) -> None:
+def test_a_run_continues_from_its_checkpoint_after_a_worker_is_killed(trained: Trained, tmp_path: Path) -> None:
     workers: list[set[int]] = []
 
     def kill_one(epoch: int) -> None:
@@ -122,7 +122,7 @@ def test_a_run_goes_on_from_its_checkpoint_after_a_worker_was_killed(trained: Tr
     store = LocalStore(tmp_path / "store")
     epochs = Epochs(kill_one)
     assert pretrain(trained.config, store, epochs) == trained.name
-    # Others went on, and not from the first epoch.
+    # Other workers continued, and not from the first epoch.
     assert any(later and later.isdisjoint(workers[3]) for later in workers[4:])
     assert set(epochs.seen) == set(range(EPOCHS + 1))
     assert epochs.seen.count(0) == epochs.seen.count(1) == 1
@@ -130,11 +130,11 @@ def test_a_run_goes_on_from_its_checkpoint_after_a_worker_was_killed(trained: Tr
 
 
 @pytest.mark.ray
-def test_workers_that_find_no_processor_are_told_of_and_begin_when_there_is_one(
+def test_workers_without_a_processor_are_reported_and_begin_once_one_is_free(
     trained: Trained, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    held = placement_group([{"CPU": ray.cluster_resources()["CPU"]}])
-    ray.get(held.ready())
+    group = placement_group([{"CPU": ray.cluster_resources()["CPU"]}])
+    ray.get(group.ready())
     store = LocalStore(tmp_path / "store")
     with ThreadPoolExecutor(1) as thread:
         try:
@@ -142,8 +142,8 @@ def test_workers_that_find_no_processor_are_told_of_and_begin_when_there_is_one(
             while not caplog.messages and not training.done():
                 time.sleep(0.1)
         finally:
-            # Else the thread, and with it a test that timed out, would wait for ever.
-            remove_placement_group(held)
+            # Otherwise the thread would block a test that timed out.
+            remove_placement_group(group)
         name = training.result()
     assert "they need 2 CPU, and Ray has 0 CPU free" in caplog.text
     assert store.get(name) == trained.store.get(name)
@@ -159,11 +159,11 @@ def test_workers_that_find_no_processor_are_told_of_and_begin_when_there_is_one(
     ],
     ids=lambda change: next(iter(change)),
 )
-def test_weights_that_follow_from_something_else_have_another_name(config: Config, change: dict[str, Any]) -> None:
+def test_weights_from_other_inputs_have_another_name(config: Config, change: dict[str, Any]) -> None:
     assert weights_name(replace(config, **change)) != weights_name(config)
 
 
-def test_the_name_does_not_tell_how_often_a_run_may_fail_or_what_it_is_for(config: Config) -> None:
+def test_the_name_does_not_depend_on_max_failures_or_the_private_source(config: Config) -> None:
     patient = replace(config, pretrain=replace(config.pretrain, max_failures=9), private=SourceConfig("glyphs"))
     assert weights_name(patient) == weights_name(config)
 
@@ -176,9 +176,7 @@ def test_a_backbone_that_has_its_weights_is_not_trained(config: Config, tmp_path
     assert store.names() == []
 
 
-def test_a_model_or_public_rows_that_cannot_be_had_are_told_before_anything_is_trained(
-    config: Config, tmp_path: Path
-) -> None:
+def test_an_unknown_model_or_missing_public_rows_are_reported_before_training(config: Config, tmp_path: Path) -> None:
     store = LocalStore(tmp_path / "store")
     (tmp_path / "public" / "red").mkdir(parents=True)
     with pytest.raises(DataError, match="no rows"):
@@ -207,8 +205,8 @@ def train_workers() -> set[int]:
 
 
 def ancestors(pid: int, parents: dict[int, int]) -> set[int]:
-    found: set[int] = set()
+    pids: set[int] = set()
     while pid in parents:
         pid = parents[pid]
-        found.add(pid)
-    return found
+        pids.add(pid)
+    return pids

@@ -1,4 +1,4 @@
-"""The cluster file at the top of the project is one that `ray up` takes, and names what is really there."""
+"""The cluster file at the top of the project is valid for `ray up`, and names existing things."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ HOME = "/home/ubuntu"
 
 @pytest.fixture
 def config() -> dict[str, Any]:
-    found: dict[str, Any] = prepare_config(yaml.safe_load(FILE.read_text()))
-    return found
+    prepared: dict[str, Any] = prepare_config(yaml.safe_load(FILE.read_text()))
+    return prepared
 
 
-def test_rays_schema_takes_the_cluster_file(config: dict[str, Any]) -> None:
+def test_the_cluster_file_is_valid_under_rays_schema(config: dict[str, Any]) -> None:
     validate_config(config)
     nodes = config["available_node_types"]
     assert nodes["gpu"]["min_workers"] >= 1
@@ -37,12 +37,12 @@ def test_rays_schema_takes_the_cluster_file(config: dict[str, Any]) -> None:
     assert len({node["node_config"]["InstanceType"] for node in nodes.values()}) == 1
 
 
-def test_nothing_is_open_that_need_not_be(config: dict[str, Any]) -> None:
+def test_only_the_necessary_ports_and_services_are_open(config: dict[str, Any]) -> None:
     starts = [*config["head_start_ray_commands"], *config["worker_start_ray_commands"]]
     starts = [command for command in starts if "ray start" in command]
     assert len(starts) == 2
     assert all(command.startswith("ulimit -n 65536; RAY_AUTH_MODE=token ") for command in starts)
-    # Known, so that it can be scraped and kept shut.
+    # A fixed port, which can be scraped and firewalled.
     assert all("--metrics-export-port=8080" in command for command in starts)
     assert "--dashboard-host=127.0.0.1" in starts[0]
     for node in (node["node_config"] for node in config["available_node_types"].values()):
@@ -52,7 +52,7 @@ def test_nothing_is_open_that_need_not_be(config: dict[str, Any]) -> None:
     assert not re.search(r"BEGIN|AKIA|[0-9a-f]{64}", FILE.read_text())
 
 
-def test_all_nodes_have_the_one_image_that_the_guide_has_chosen(tmp_path: Path) -> None:
+def test_all_nodes_have_the_image_that_the_guides_commands_choose(tmp_path: Path) -> None:
     """Until then EC2 refuses to start any: no image has such a name."""
     images = re.findall(r"ImageId: (\S+)", FILE.read_text())
     assert len(images) == 1
@@ -60,7 +60,7 @@ def test_all_nodes_have_the_one_image_that_the_guide_has_chosen(tmp_path: Path) 
     guide = (ROOT / "docs" / "guides" / "aws.md").read_text()
     commands = re.search(r"^(IMAGE=.*?^sed [^\n]*ray_cluster.yaml)$", guide, re.MULTILINE | re.DOTALL)
     assert commands is not None
-    # What AWS answers, without AWS.
+    # Stands in for the AWS command.
     aws = tmp_path / "aws"
     aws.write_text("#!/bin/sh\necho ami-0123456789abcdef0\n")
     aws.chmod(0o755)
@@ -71,46 +71,46 @@ def test_all_nodes_have_the_one_image_that_the_guide_has_chosen(tmp_path: Path) 
     assert {node["node_config"]["ImageId"] for node in chosen.values()} == {"ami-0123456789abcdef0"}
 
 
-def test_a_new_nodes_own_updates_are_waited_for(config: dict[str, Any]) -> None:
+def test_setup_waits_for_a_new_nodes_own_updates(config: dict[str, Any]) -> None:
     apt = [command for command in config["setup_commands"] if "apt-get" in command]
     assert ["update" in command for command in apt] == [True, False]
     assert "until sudo apt-get update" in apt[0]
     assert "DPkg::Lock::Timeout=" in apt[1]
 
 
-def test_what_it_mounts_and_runs_is_there(config: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mounted_paths_and_commands_exist(config: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("RAY_AUTH_TOKEN_PATH", raising=False)
     monkeypatch.delenv("LMERASER_KEYS", raising=False)
     monkeypatch.setenv("HOME", HOME)
     mounts = yaml.safe_load(FILE.read_text())["file_mounts"]
     project = next(there for there, here in mounts.items() if here == ".")
     # On a node every command looks in the same default places as on the machine that runs `ray up`.
-    for place in (default_folder(), token_path()):
-        assert mounts[str(place)] == str(place).replace(HOME, "~")
+    for path in (default_folder(), token_path()):
+        assert mounts[str(path)] == str(path).replace(HOME, "~")
     commands = [*config["setup_commands"], *config["head_start_ray_commands"], *config["worker_start_ray_commands"]]
     for command in commands:
         subprocess.run(["bash", "-n", "-c", command], check=True)
     install = " ".join(command for command in commands if "pip install" in command).replace("~", HOME)
-    named = re.findall(rf"{project}\S*", install)
-    assert named == [f"{project}/requirements.txt", project]
-    assert all((ROOT / name.removeprefix(project).lstrip("/")).exists() for name in named)
+    installed = re.findall(rf"{project}\S*", install)
+    assert installed == [f"{project}/requirements.txt", project]
+    assert all((ROOT / name.removeprefix(project).lstrip("/")).exists() for name in installed)
     loose = next(command for command in commands if command.startswith("chmod")).replace("~", HOME).split()[3:]
-    assert all(any(str(place).startswith(folder) for folder in loose) for place in (default_folder(), token_path()))
+    assert all(any(str(path).startswith(folder) for folder in loose) for path in (default_folder(), token_path()))
 
 
 def test_the_head_may_start_and_end_nodes_of_this_cluster_only(config: dict[str, Any]) -> None:
     policy = json.loads((ROOT / "deploy" / "aws" / "launch-policy.json").read_text())
-    rights = {action: one for one in policy["Statement"] for action in one["Action"]}
+    rights = {action: statement for statement in policy["Statement"] for action in statement["Action"]}
     assert "*" not in "".join(rights)
-    named = rights["ec2:TerminateInstances"]["Condition"]["StringEquals"]["aws:ResourceTag/ray-cluster-name"]
-    assert named == config["cluster_name"]
+    cluster_name = rights["ec2:TerminateInstances"]["Condition"]["StringEquals"]["aws:ResourceTag/ray-cluster-name"]
+    assert cluster_name == config["cluster_name"]
     worker = config["available_node_types"]["gpu"]["node_config"]["IamInstanceProfile"]["Name"]
     assert rights["iam:PassRole"]["Resource"].endswith(f":role/{worker}")
-    # Images are chosen by who runs `ray up`.
+    # The person who runs `ray up` chooses the image.
     assert not any(action.startswith("ssm:") for action in rights)
 
 
-def test_the_guides_commands_make_policies_of_the_documents() -> None:
+def test_the_guides_commands_turn_the_documents_into_policies() -> None:
     guide = (ROOT / "docs" / "guides" / "aws.md").read_text()
     make = next(line for line in guide.splitlines() if line.endswith("> store-policy.json"))
     environment = {**os.environ, "BUCKET": "lmeraser-1"}
@@ -121,7 +121,7 @@ def test_the_guides_commands_make_policies_of_the_documents() -> None:
     policy = json.loads(made.stdout)
     prefix = re.search(r"^store: s3://[^/]+/(\w+)", guide, re.MULTILINE)
     assert prefix is not None
-    resources = {one["Resource"] for one in policy["Statement"]}
+    resources = {statement["Resource"] for statement in policy["Statement"]}
     assert resources == {"arn:aws:s3:::lmeraser-1", f"arn:aws:s3:::lmeraser-1/{prefix[1]}/*"}
     trust = re.search(r"cat > trust.json <<'END'\n(.*?)\nEND\n", guide, re.DOTALL)
     assert trust is not None
@@ -130,7 +130,7 @@ def test_the_guides_commands_make_policies_of_the_documents() -> None:
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_rays_aws_provider_starts_nodes_from_it(
+def test_rays_aws_provider_starts_nodes_from_the_cluster_file(
     config: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Against moto's imitation of EC2 and IAM, over HTTP."""
@@ -158,14 +158,15 @@ def test_rays_aws_provider_starts_nodes_from_it(
         for kind, node in bootstrapped["available_node_types"].items():
             tags = {"ray-node-type": "head" if kind == "head" else "worker", "ray-user-node-type": kind}
             provider.create_node(node["node_config"], tags, 1)
-        started = [one for group in ec2.describe_instances()["Reservations"] for one in group["Instances"]]
-        profiles = {one["IamInstanceProfile"]["Arn"].rpartition("/")[2] for one in started}
-        groups = [one for one in ec2.describe_security_groups()["SecurityGroups"] if "ray-" in one["GroupName"]]
+        reservations = ec2.describe_instances()["Reservations"]
+        instances = [instance for reservation in reservations for instance in reservation["Instances"]]
+        profiles = {instance["IamInstanceProfile"]["Arn"].rpartition("/")[2] for instance in instances}
+        groups = [group for group in ec2.describe_security_groups()["SecurityGroups"] if "ray-" in group["GroupName"]]
     finally:
         server.stop()
-    assert [one["InstanceType"] for one in started] == ["g6.xlarge"] * 2
+    assert [instance["InstanceType"] for instance in instances] == ["g6.xlarge"] * 2
     assert profiles == {"lmeraser-head", "lmeraser-worker"}
-    assert {one["MetadataOptions"]["HttpTokens"] for one in started} == {"required"}
-    # From outside, SSH alone.
+    assert {instance["MetadataOptions"]["HttpTokens"] for instance in instances} == {"required"}
+    # Only SSH is open from outside.
     outside = [rule["FromPort"] for group in groups for rule in group["IpPermissions"] if rule["IpRanges"]]
     assert outside == [22]

@@ -1,4 +1,4 @@
-"""New code is rolled out: every process is another one, no prediction fails meanwhile, and the state stays."""
+"""A rollout of new code: every process is replaced, no prediction fails, and the state is unchanged."""
 
 from __future__ import annotations
 
@@ -34,18 +34,18 @@ ACTORS = ("ray::CoordinatorActor", "ray::OwnerActor", "ray::ServeReplica")
 
 
 class Caller:
-    """Predicts one image after the other; keeps what failed."""
+    """Predicts one image after the other, and keeps the failures."""
 
     def __init__(self, url: str) -> None:
         self.answers = 0
         self.failed: list[str] = []
         self._url = url
 
-    def until(self, left: threading.Event) -> None:
-        """Call again and again."""
-        # Not the project's client: it asks again after a failure, and so would hide it.
+    def until(self, ended: threading.Event) -> None:
+        """Predict until the event is set."""
+        # Not the project's client, whose retries would hide a failure.
         with httpx2.Client(base_url=self._url, timeout=60.0) as client:
-            while not left.is_set():
+            while not ended.is_set():
                 answer = client.post("/v1/predict", content=picture(400), headers={"Content-Type": "image/png"})
                 self.answers += 1
                 if answer.status_code != 200:
@@ -65,14 +65,14 @@ def test_all_processes_are_replaced_while_predictions_are_answered(system_of: Sy
     try:
         caller = Caller(url)
         with Client(url) as client, meanwhile(caller.until):
-            # One that still waits for its tuning when the roll begins.
+            # This deletion still waits for its tuning when the rollout begins.
             deletion = client.delete(sample_ids=["s3"])
             client.wait(deletion.id, status="erased", timeout_s=200)
             before = processes()
             with pytest.raises(NotReadyError, match=r"no node has 2\.7 CPU free"):
                 roll(site, Config(serving=ServingConfig(threads=3)), lambda *_: None)
             assert processes() >= before
-            told = rolled(system)
+            result = rolled(system)
             after = processes()
             client.wait(deletion.id, timeout_s=200)
     finally:
@@ -81,12 +81,12 @@ def test_all_processes_are_replaced_while_predictions_are_answered(system_of: Sy
     assert caller.answers > 10
     assert caller.failed == []
     assert before and after and before.isdisjoint(after)
-    assert (told["service"], told["term"] > term) == (True, True)
+    assert (result["service"], result["term"] > term) == (True, True)
     assert system.newest().root == system.fresh_root([row for row in samples(0, 90) if row.sample_id != "s3"])
 
 
 def rolled(system: System) -> dict[str, Any]:
-    """What the command says; in a process of its own, whose code is what is rolled out."""
+    """The result of the command, in a separate process whose code is rolled out."""
     ran = subprocess.run(
         [
             *(sys.executable, "-m", "cluster.cli", "rollout", "--json"),
@@ -98,11 +98,11 @@ def rolled(system: System) -> dict[str, Any]:
         check=True,
         text=True,
     )
-    told: dict[str, Any] = json.loads(ran.stdout)
-    return told
+    result: dict[str, Any] = json.loads(ran.stdout)
+    return result
 
 
-def test_there_is_nothing_to_roll_where_no_coordinator_runs(system_of: SystemOf) -> None:
+def test_a_rollout_without_a_running_coordinator_is_refused(system_of: SystemOf) -> None:
     system = system_of()
     with pytest.raises(NotReadyError, match="nothing to replace"):
         roll(StoreRef(system.store.uri, str(system.keys)), Config(), lambda *_: None)

@@ -34,8 +34,8 @@ def written(folder: Path, tables: list[RowTable]) -> list[RowTable]:
     store = LocalStore(folder)
     dendrogram = Dendrogram.fit(np.random.default_rng(0).normal(size=(ANCHORS, 8)).astype(np.float32))
     runs = SortedRuns(store, HashKey(bytes(32)), "incoming/a/0000-", dendrogram)
-    for one in tables:
-        runs.add(one)
+    for each in tables:
+        runs.add(each)
     runs.write()
     return [
         RowTable.from_parquet(store.get(name), name) for name in store.names("incoming/") if name.endswith(".parquet")
@@ -44,26 +44,26 @@ def written(folder: Path, tables: list[RowTable]) -> list[RowTable]:
 
 def test_every_row_is_written_once_and_unchanged(tmp_path: Path) -> None:
     tables = [table(start, 256) for start in range(0, 10_240, 256)]
-    found = written(tmp_path, tables)
-    assert max(map(len, found)) == 256
-    # One full run, and what was left.
-    assert len(found) == (8192 + 2048) // 256
-    assert RowTable.concatenate(found, 4).digest() == RowTable.concatenate(tables, 4).digest()
+    read_back = written(tmp_path, tables)
+    assert max(map(len, read_back)) == 256
+    # One full run, and the rest.
+    assert len(read_back) == (8192 + 2048) // 256
+    assert RowTable.concatenate(read_back, 4).digest() == RowTable.concatenate(tables, 4).digest()
 
 
-def test_the_rows_of_an_anchor_lie_in_few_objects(tmp_path: Path) -> None:
-    found = written(tmp_path, [table(start, 256) for start in range(0, 8192, 256)])
-    objects = Counter(anchor for one in found for anchor in set(one.anchors_N.tolist()))
+def test_the_rows_of_an_anchor_are_in_few_objects(tmp_path: Path) -> None:
+    read_back = written(tmp_path, [table(start, 256) for start in range(0, 8192, 256)])
+    objects = Counter(anchor for each in read_back for anchor in set(each.anchors_N.tolist()))
     # Without the sorting, about 28 of 32.
     assert len(objects) == ANCHORS
     assert max(objects.values()) <= 2
 
 
-def test_large_images_are_not_held_for_long(tmp_path: Path) -> None:
-    found = written(tmp_path, [table(start, 16, image_bytes=1 << 20) for start in range(0, 96, 16)])
+def test_large_images_are_written_in_smaller_runs(tmp_path: Path) -> None:
+    read_back = written(tmp_path, [table(start, 16, image_bytes=1 << 20) for start in range(0, 96, 16)])
     # Runs of 64 MiB: four tables, then two.
-    assert sorted(map(len, found)) == [32, 64]
+    assert sorted(map(len, read_back)) == [32, 64]
 
 
-def test_nothing_is_written_where_there_is_nothing(tmp_path: Path) -> None:
+def test_an_empty_table_writes_nothing(tmp_path: Path) -> None:
     assert written(tmp_path, [table(0, 0)]) == []

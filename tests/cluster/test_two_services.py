@@ -1,4 +1,4 @@
-"""Services on one Ray: each answers from its own store, and one is never taken for another."""
+"""Services on one Ray: each answers from its own store, and services are never confused."""
 
 from __future__ import annotations
 
@@ -87,15 +87,15 @@ def rows(url: str) -> int | None:
     return int(answer.json()["rows"]) if answer.status_code == 200 else None
 
 
-def test_a_second_store_is_refused_and_the_first_goes_on(two: tuple[System, System]) -> None:
+def test_a_second_store_is_refused_and_the_first_keeps_its_service(two: tuple[System, System]) -> None:
     first, second = two
     port = free_port()
     url = start_service(first.store, first.keys, CONFIG, "127.0.0.1", port)
     before = named("ray::ServeReplica")
-    for asked in (port, free_port()):
-        told = refused(second, asked)
-        assert f"already serves {first.store.uri} at {url}" in told
-        assert f"serve {second.store.uri} on a Ray of its own (RAY_ADDRESS=local, another --port)" in told
+    for requested_port in (port, free_port()):
+        error = refused(second, requested_port)
+        assert f"already serves {first.store.uri} at {url}" in error
+        assert f"serve {second.store.uri} on a Ray of its own (RAY_ADDRESS=local, another --port)" in error
     # The same store by another name, port and key folder is not a second service either.
     link = Path(f"{first.store.uri}-link")
     link.symlink_to(first.store.uri)
@@ -105,40 +105,40 @@ def test_a_second_store_is_refused_and_the_first_goes_on(two: tuple[System, Syst
     assert f"{first.store.uri} is already served at {url}" in refused(again, free_port())
     assert named("ray::ServeReplica") == before
     assert rows(url) == 24
-    # A refused command has started no coordinator, and a deletion goes to none but that of its store.
+    # A refused command has started no coordinator, and a deletion only reaches the coordinator of its store.
     answer = httpx2.post(f"{url}/v1/deletions", json={"sample_ids": ["s4"]})
     assert (answer.status_code, "coordinator is not running" in answer.text) == (503, True)
     assert open_store(second.store.uri).names() == second.store.names()
 
 
-def test_a_service_ends_with_its_own_command_alone(two: tuple[System, System]) -> None:
+def test_a_service_ends_only_with_its_own_command(two: tuple[System, System]) -> None:
     first, second = two
     with served(second, free_port()) as running:
-        # Nothing of this process runs.
+        # This process runs no service.
         stop_service()
-        found = running_serve()
-        assert found is not None
-        assert [one.store for one in found.applications] == [second.store.uri]
-        assert rows(found.url) == 23
+        serve_status = running_serve()
+        assert serve_status is not None
+        assert [application.store for application in serve_status.applications] == [second.store.uri]
+        assert rows(serve_status.url) == 23
         running.kill()
         running.wait()
-        assert rows(found.url) == 23
-        assert f"already serves {second.store.uri} at {found.url}" in refused(first, free_port())
-        # What a killed command left is taken over by the next one of the same store, wherever it is to listen.
-        with served(second, free_port()) as next_one:
-            assert rows(found.url) is None
-            next_one.send_signal(signal.SIGTERM)
-            _, told = next_one.communicate(timeout=120)
-            assert next_one.returncode == 0, told
-            assert "graceful_shutdown" not in told
+        assert rows(serve_status.url) == 23
+        assert f"already serves {second.store.uri} at {serve_status.url}" in refused(first, free_port())
+        # The next command on the same store takes over the service of a killed one, on any port.
+        with served(second, free_port()) as successor:
+            assert rows(serve_status.url) is None
+            successor.send_signal(signal.SIGTERM)
+            _, errors = successor.communicate(timeout=120)
+            assert successor.returncode == 0, errors
+            assert "graceful_shutdown" not in errors
     assert running_serve() is None
     port = free_port()
     with served(first, port) as ended_by_others:
         assert rows(f"http://127.0.0.1:{port}") == 24
-        found = running_serve()
-        assert found is not None
-        serve.delete(found.applications[0].name)
-        _, told = ended_by_others.communicate(timeout=120)
+        serve_status = running_serve()
+        assert serve_status is not None
+        serve.delete(serve_status.applications[0].name)
+        _, errors = ended_by_others.communicate(timeout=120)
         assert ended_by_others.returncode == 1
-        assert f"the service of {first.store.uri} was ended by another command" in " ".join(told.split())
-        assert "Traceback" not in told
+        assert f"the service of {first.store.uri} was ended by another command" in " ".join(errors.split())
+        assert "Traceback" not in errors

@@ -152,10 +152,10 @@ class CrashPoints:
         if counts != {"request": 1, "erased": 1, "completed": 1, "failed": 0}:
             faults.append(f"the log has {counts}")
         receipts = system.store.names("receipts/")
-        named = sorted(name for names in receipts_of(system.store).values() for name in names)
+        logged = sorted(name for names in receipts_of(system.store).values() for name in names)
         for name in receipts:
             verify_receipt(json.loads(system.store.get(name)), load_signing_key(system.keys).public_key())
-        if receipts != named or system.store.names("requests/"):
+        if receipts != logged or system.store.names("requests/"):
             faults.append(f"{len(receipts)} receipts and {len(system.store.names('requests/'))} requests remain")
         listed = {name for prefix in DATA_FOLDERS for name in system.store.names(prefix)}
         if listed != newest.objects():
@@ -184,8 +184,8 @@ def run_all(runs: int, seed: int) -> dict[str, Tally]:
 
 def table(tallies: dict[str, Tally], runs: int, seed: int) -> str:
     """The tallies as a page."""
-    total = Tally(*(sum(getattr(one, name) for one in tallies.values()) for name in ("runs", "kills", "finished")))
-    total.lost, total.wrong = (sum(getattr(one, name) for one in tallies.values()) for name in ("lost", "wrong"))
+    total = Tally(*(sum(getattr(tally, name) for tally in tallies.values()) for name in ("runs", "kills", "finished")))
+    total.lost, total.wrong = (sum(getattr(tally, name) for tally in tallies.values()) for name in ("lost", "wrong"))
     lines = [
         "# Kills at every fail point",
         "",
@@ -197,8 +197,8 @@ def table(tallies: dict[str, Tally], runs: int, seed: int) -> str:
         "| killed at | runs | kills | finished | lost | wrong |",
         "| --- | ---: | ---: | ---: | ---: | ---: |",
         *(
-            f"| {name} | {one.runs} | {one.kills} | {one.finished} | {one.lost} | {one.wrong} |"
-            for name, one in (*tallies.items(), ("**all**", total))
+            f"| {name} | {tally.runs} | {tally.kills} | {tally.finished} | {tally.lost} | {tally.wrong} |"
+            for name, tally in (*tallies.items(), ("**all**", total))
         ),
     ]
     return "\n".join(lines) + "\n"
@@ -214,7 +214,7 @@ def main() -> int:
     tallies = run_all(arguments.runs, arguments.seed)
     if arguments.out is not None:
         arguments.out.write_text(table(tallies, arguments.runs, arguments.seed))
-    faults = [fault for one in tallies.values() for fault in one.faults]
+    faults = [fault for tally in tallies.values() for fault in tally.faults]
     print(*faults, sep="\n")
     return 1 if faults else 0
 

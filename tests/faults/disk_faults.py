@@ -2,8 +2,8 @@
 
 Each run copies a small tuned store onto a tmpfs, and requests a deletion. Before the n-th change of the store the tmpfs
 is really filled up, or made read-only. The coordinator keeps trying, as its process does; then the disk recovers, and
-the same coordinator, or a new one on the same store, goes on without intervention. The client repeats its request, with
-the same idempotency key. Afterwards the same is checked as in ``crash_points.py`` after a kill.
+the same coordinator, or a new one on the same store, continues without intervention. The client repeats its request,
+with the same idempotency key. Afterwards the same is checked as in ``crash_points.py`` after a kill.
 
     python tests/faults/disk_faults.py --out docs/evidence/disk.md
 
@@ -141,7 +141,7 @@ class DiskFaults(CrashPoints):
         return store.changes
 
     def fault(self, kind: str, at: int, free_pages: int, successor: bool, tally: Tally) -> None:
-        """One run: the disk fails at one change and recovers, and the same or a new coordinator goes on."""
+        """One run: the disk fails at one change and recovers, and the same or a new coordinator continues."""
         system = self._on_disk()
         counting = FailingStore(Path(system.store.uri))
         coordinator = self._coordinator(system, counting)
@@ -281,7 +281,7 @@ def main() -> int:
     print(page)
     if arguments.out is not None:
         arguments.out.write_text("# A disk that is full or read-only\n\n" + page)
-    faults = [fault for one in tallies.values() for fault in one.faults]
+    faults = [fault for tally in tallies.values() for fault in tally.faults]
     print(*faults, sep="\n")
     return 1 if faults else 0
 

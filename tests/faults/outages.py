@@ -1,14 +1,14 @@
 """Kill parts of a service that answers predictions at a steady rate, and count what its clients notice.
 
-Ray has a head without processors, where Serve's controller runs, and two more nodes, each with a replica's room, all on
-this machine. The victims, one after the other: a replica, a proxy of Serve, its controller, the coordinator, and last
-the raylet of a node with a replica. Clients are the project's own: they repeat what may pass. Ray notices a dead node
-after its default time.
+Ray has a head without CPUs, where Serve's controller runs, and two more nodes, each with room for one replica, all on
+this machine. The victims, in this order: a replica, a proxy of Serve, its controller, the coordinator, and the raylet
+of a node with a replica. Clients are the project's own: they retry transient errors. Ray notices a dead node after its
+default time.
 
     python tests/faults/outages.py --replicas 1 2 --out docs/evidence/outages.md
 
-Failed: predictions that no repetition saved. Longest gap: the longest time without any answer. Longest call: the
-longest time that one caller waited, repetitions included.
+Failed: predictions that failed after all retries. Longest gap: the longest time without any answer. Longest call: the
+longest time that one caller waited, retries included.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ LONGEST_S = 240.0
 
 @dataclass(frozen=True)
 class Call:
-    """One prediction that was asked for: when, when it ended, and why it failed."""
+    """One prediction: when it was requested, when it ended, and why it failed."""
 
     begun_s: float
     ended_s: float
@@ -71,7 +71,7 @@ class Call:
 
 
 class Load:
-    """Predictions at a steady rate, however long each takes."""
+    """Requests predictions at a steady rate, regardless of how long each takes."""
 
     def __init__(self, url: str, per_second: float) -> None:
         self._url = url
@@ -80,27 +80,27 @@ class Load:
         self.calls: list[Call] = []
 
     def run(self) -> None:
-        """Ask until :meth:`stop`."""
+        """Request predictions until :meth:`stop`."""
         image = picture(500)
         with Client(self._url) as client, ThreadPoolExecutor(256) as callers:
             start_s = time.monotonic()
             for turn in itertools.count():
                 if self._stopped.wait(max(0.0, start_s + turn * self._pause_s - time.monotonic())):
                     return
-                callers.submit(self._ask, client, image)
+                callers.submit(self._predict, client, image)
 
     def stop(self) -> None:
-        """Ask no more."""
+        """Request no more predictions."""
         self._stopped.set()
 
     def is_calm(self, since_s: float = -math.inf) -> bool:
-        """Whether for some seconds now, and since then, everything that was asked for was answered at once."""
+        """Whether every prediction of the last seconds, and since then, was answered promptly."""
         now = time.monotonic()
         lately = [call for call in list(self.calls) if call.ended_s > now - CALM_S]
         prompt = all(call.error is None and call.ended_s - call.begun_s < PROMPT_S for call in lately)
         return now > since_s + CALM_S and len(lately) > 0.8 * CALM_S / self._pause_s and prompt
 
-    def _ask(self, client: Client, image: bytes) -> None:
+    def _predict(self, client: Client, image: bytes) -> None:
         begun_s, error = time.monotonic(), None
         try:
             client.predict(image)
@@ -111,7 +111,7 @@ class Load:
 
 @contextmanager
 def steady(url: str, per_second: float) -> Iterator[Load]:
-    """Predictions while the block runs; at its end all are answered."""
+    """Predictions while the block runs; it ends once all are answered."""
     load = Load(url, per_second)
     thread = threading.Thread(target=load.run)
     thread.start()
@@ -124,11 +124,11 @@ def steady(url: str, per_second: float) -> Iterator[Load]:
 
 @dataclass(frozen=True)
 class Outage:
-    """What clients noticed of one kill."""
+    """The effects of one kill that clients noticed."""
 
     victim: str
     replicas: int
-    asked: int
+    requested: int
     failed: int
     longest_gap_s: float
     longest_call_s: float
@@ -136,16 +136,16 @@ class Outage:
 
 
 def outage(victim: str, replicas: int, load: Load, pid: int, comes_back: bool = True) -> Outage:
-    """Kill, wait until all is there and calm again, and look back."""
+    """Kill a process, wait until every part runs and is calm again, and evaluate the calls since."""
     killed_s = time.monotonic()
     kill(pid)
-    # A raylet that is left as a zombie looks alive to its workers, which end with it.
+    # Workers end with their raylet, and a zombie would look alive to them.
     with suppress(ChildProcessError):
         os.waitpid(pid, 0)
     if comes_back:
-        until(lambda: (pid not in everything() and all_there(replicas)) or None, LONGEST_S)
-    whole_s = time.monotonic()
-    until(lambda: load.is_calm(whole_s) or None, LONGEST_S)
+        until(lambda: (pid not in service_pids() and is_complete(replicas)) or None, LONGEST_S)
+    complete_s = time.monotonic()
+    until(lambda: load.is_calm(complete_s) or None, LONGEST_S)
     calls = sorted((call for call in list(load.calls) if call.ended_s > killed_s - 1), key=lambda call: call.ended_s)
     answered = [call.ended_s for call in calls if call.error is None]
     since = [call for call in calls if call.ended_s > killed_s]
@@ -161,7 +161,7 @@ def outage(victim: str, replicas: int, load: Load, pid: int, comes_back: bool = 
 
 
 def outages(replicas: int, per_second: float) -> Iterator[Outage]:
-    """Every victim once, with so many replicas."""
+    """Kill every victim once, with this number of replicas."""
     # Short, because the paths of sockets must be.
     with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as folder:
         system = build_system(Path(folder) / "system", "minute", ROWS)
@@ -181,7 +181,7 @@ def outages(replicas: int, per_second: float) -> Iterator[Outage]:
                 until(lambda: load.is_calm() or None, LONGEST_S)
                 for victim, prefix in VICTIMS.items():
                     yield outage(victim, replicas, load, named(prefix)[0])
-                # No node has room for its replica.
+                # No other node has room for its replica.
                 yield outage(RAYLET, replicas, load, raylet_of_a_replica(nodes), comes_back=False)
             stop_service()
         finally:
@@ -189,25 +189,25 @@ def outages(replicas: int, per_second: float) -> Iterator[Outage]:
             cluster.shutdown()
 
 
-def everything() -> set[int]:
-    """The parts of the service that run."""
+def service_pids() -> set[int]:
+    """Processes of the running service."""
     return {pid for prefix in VICTIMS.values() for pid in named(prefix)}
 
 
-def all_there(replicas: int) -> bool:
+def is_complete(replicas: int) -> bool:
     """Whether every part of the service runs: a proxy on each node that has a replica, and one on the head."""
-    wanted = {"replica": replicas, "Serve proxy": replicas + 1, "Serve controller": 1, "coordinator": 1}
-    return all(len(named(VICTIMS[victim])) >= number for victim, number in wanted.items())
+    required = {"replica": replicas, "Serve proxy": replicas + 1, "Serve controller": 1, "coordinator": 1}
+    return all(len(named(VICTIMS[victim])) >= number for victim, number in required.items())
 
 
 def raylet_of_a_replica(nodes: list[Any]) -> int:
-    """Of these nodes, the raylet of one that has a replica."""
-    found = set(named(VICTIMS["replica"]))
+    """The raylet of a node that has a replica."""
+    replicas = set(named(VICTIMS["replica"]))
     raylets: list[int] = [node.all_processes["raylet"][0].process.pid for node in nodes]
-    return next(pid for pid in raylets if not found.isdisjoint(descendants(pid)))
+    return next(pid for pid in raylets if not replicas.isdisjoint(descendants(pid)))
 
 
-def table(found: list[Outage], command: str) -> str:
+def table(results: list[Outage], command: str) -> str:
     """The outages as lines of a page."""
     today, load = datetime.now(UTC).date().isoformat(), os.getloadavg()[1]
     lines = [
@@ -216,36 +216,37 @@ def table(found: list[Outage], command: str) -> str:
         "| killed | replicas | predictions meanwhile | failed | longest gap, s | longest call, s |",
         "| --- | ---: | ---: | ---: | ---: | ---: |",
     ]
-    for one in found:
-        row = (one.victim, one.replicas, one.asked, one.failed, f"{one.longest_gap_s:.1f}", f"{one.longest_call_s:.1f}")
+    for each in results:
+        gap_s, call_s = f"{each.longest_gap_s:.1f}", f"{each.longest_call_s:.1f}"
+        row = (each.victim, each.replicas, each.requested, each.failed, gap_s, call_s)
         lines.append("| " + " | ".join(map(str, row)) + " |")
     return "\n".join(lines) + "\n"
 
 
 def main() -> int:
-    """Run what the command line asks for; 1 when with two replicas the end of one failed a request."""
+    """Run as the command line says; 1 if a request failed because one of two replicas was killed."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--replicas", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--per-second", type=float, default=5.0)
     parser.add_argument("--out", type=Path, help="the page whose table is replaced")
     arguments = parser.parse_args()
     os.environ["RAY_ADDRESS"] = "local"
-    # As lmeraser has it on a small machine.
+    # As lmeraser sets it on a small machine.
     os.environ.setdefault("RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S", "30")
     authenticate()
-    found: list[Outage] = []
+    results: list[Outage] = []
     for replicas in arguments.replicas:
-        for one in outages(replicas, arguments.per_second):
-            found.append(one)
-            print(one, flush=True)
+        for result in outages(replicas, arguments.per_second):
+            results.append(result)
+            print(result, flush=True)
     options = f"--replicas {' '.join(map(str, arguments.replicas))} --per-second {arguments.per_second:g}"
-    page = table(found, f"python tests/faults/outages.py {options}")
+    page = table(results, f"python tests/faults/outages.py {options}")
     print(page)
     if arguments.out is not None:
         start, end = "<!-- table -->\n", "<!-- end of table -->\n"
         before, _, old = arguments.out.read_text().partition(start)
         arguments.out.write_text(before + start + page + end + old.partition(end)[2])
-    return int(any(one.failed for one in found if one.victim == "replica" and one.replicas > 1))
+    return int(any(each.failed for each in results if each.victim == "replica" and each.replicas > 1))
 
 
 if __name__ == "__main__":

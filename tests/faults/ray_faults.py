@@ -2,8 +2,9 @@
 
 The victims: coordinator, owners, Serve replicas and Serve controller of a running service; the coordinator while the
 disk is full; the raylet of the node; every process of the cluster. After the last two, a new cluster starts on
-the same store. Each kill comes at a random moment after the deletion was accepted. The deletion has to complete without
-any help.
+the same store. Each kill happens at a random moment after the deletion was accepted. The deletion has to
+complete without intervention.
+
 Afterwards: the root is that of a fresh run on the remaining rows, the chain is valid, the log has each step of the
 deletion once, its receipt is valid, and the service answers from the newest commit.
 
@@ -66,7 +67,7 @@ WHOLE, RAYLET, FULL = "whole cluster", "raylet", "coordinator, disk full for 5 s
 
 
 class RayFaults:
-    """Runs on one store, each of which deletes another row."""
+    """Runs on one store; each deletes another row."""
 
     def __init__(self, system: System, rows: int, seed: int) -> None:
         self._system = system
@@ -133,7 +134,7 @@ def of_service(
                 answer = until_answered(lambda: client.predict(picture(500)))
                 if answer.commit < erased:
                     tally.faults.append(
-                        f"{victim}: an answer from commit {answer.commit}, rows are gone since {erased}"
+                        f"{victim}: an answer from commit {answer.commit}, rows are erased since {erased}"
                     )
             report(victim, tally)
     stop_service()
@@ -179,7 +180,7 @@ def of_cluster(ray_faults: RayFaults, system: System, runs: int, report: Callabl
 
 
 def cluster_on(system: System, *sample_id: str) -> subprocess.Popen[str]:
-    """A new cluster that accepts the deletion of this row, or only goes on with the accepted ones."""
+    """A new cluster that accepts the deletion of this row, or only continues with the accepted ones."""
     command = [sys.executable, str(CLUSTER), system.store.uri, str(system.keys), *sample_id]
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
@@ -250,7 +251,7 @@ def main() -> int:
     print(page)
     if arguments.out is not None:
         arguments.out.write_text(page)
-    faults = [fault for one in tallies.values() for fault in one.faults]
+    faults = [fault for tally in tallies.values() for fault in tally.faults]
     print(*faults, sep="\n")
     return 1 if faults else 0
 

@@ -2,8 +2,8 @@
 
 The first coordinator erases a row, tunes, and abandons an ingest. It is stopped at one fail point of a deletion, like
 a frozen process. A second coordinator takes over, erases another row, and is stopped at a fail point as well. Then the
-first goes on to its end, and after it the second. Nothing that was acknowledged may be lost, the root has to be that of
-a fresh run on the remaining rows, and every object of the newest commit has to exist.
+first continues to its end, and after it the second. Nothing that was acknowledged may be lost, the root has to
+be that of a fresh run on the remaining rows, and every object of the newest commit has to exist.
 
     python tests/faults/takeovers.py --out docs/evidence/takeovers.md
 """
@@ -59,7 +59,7 @@ class Takeovers:
         self._roots: dict[frozenset[str], str] = {}
 
     def run(self, first_at: str, second_at: str) -> list[str]:
-        """One run; gives what is wrong afterwards."""
+        """One run; returns the faults afterwards."""
         self._runs += 1
         store = LocalStore(self._folder / str(self._runs))
         for name in self._original.store.names():
@@ -103,12 +103,12 @@ class Takeovers:
         finish(self._coordinator(system))
         newest = system.newest()
         tables = [RowTable.from_parquet(store.get(entry.rows_object), "") for entry in newest.clusters]
-        held = {name for table in tables for name in table.sample_ids}
-        if lost := held.intersection(acknowledged):
-            yield f"acknowledged and not erased: {sorted(lost)}"
-        if missing_rows := {row.sample_id for row in ROWS} - held - {FIRST, SECOND}:
-            yield f"rows that nobody deleted are missing: {sorted(missing_rows)}"
-        if newest.root != self._root([row for row in ROWS if row.sample_id in held]):
+        stored = {name for table in tables for name in table.sample_ids}
+        if not_erased := stored.intersection(acknowledged):
+            yield f"acknowledged and not erased: {sorted(not_erased)}"
+        if missing_rows := {row.sample_id for row in ROWS} - stored - {FIRST, SECOND}:
+            yield f"rows that were not deleted are missing: {sorted(missing_rows)}"
+        if newest.root != self._root([row for row in ROWS if row.sample_id in stored]):
             yield "the root is not that of a fresh run"
         listed = {name for prefix in DATA_FOLDERS for name in store.names(prefix)}
         if listed != newest.objects():

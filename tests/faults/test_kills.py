@@ -26,10 +26,10 @@ def run(*command: object) -> str:
 
 
 @pytest.mark.slow
-def test_a_deletion_that_is_killed_at_any_boundary_is_carried_out_once_and_exactly() -> None:
+def test_a_deletion_that_is_killed_at_any_fail_point_is_carried_out_once_and_exactly() -> None:
     assert run(CAMPAIGN, "--runs", 1).count("runs=") == 18
 
 
 @pytest.mark.slow
-def test_a_coordinator_that_is_replaced_at_any_boundary_takes_nothing_of_its_successors() -> None:
+def test_a_coordinator_that_is_replaced_at_any_fail_point_removes_nothing_of_its_successor() -> None:
     assert run(TAKEOVERS, "--every", 9).count("0 wrong") == 33

@@ -1,4 +1,4 @@
-"""With two replicas a client that repeats its calls does not notice that one of them ends."""
+"""With two replicas, a client that retries does not notice the end of one."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def test_with_two_replicas_no_request_fails_when_one_is_killed(url: str) -> None
         until(lambda: load.is_calm() or None, LONGEST_S)
         replicas = named(VICTIMS["replica"])
         assert len(replicas) == 2
-        found = outage("replica", 2, load, replicas[0], comes_back=False)
+        result = outage("replica", 2, load, replicas[0], comes_back=False)
         until(lambda: len(named(VICTIMS["replica"])) == 2 or None, LONGEST_S)
-    assert found.asked > 0
-    assert found.errors == ()
+    assert result.requested > 0
+    assert result.errors == ()
     assert replicas[0] not in named(VICTIMS["replica"])

@@ -1,4 +1,4 @@
-"""Serve loses a replica or its controller while a deletion runs: the deletion completes and answers come again."""
+"""Serve loses a replica or its controller during a deletion: it completes, and predictions are answered again."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def answered(client: Client, commit: int) -> Prediction:
             time.sleep(0.2)
 
 
-def test_a_service_that_is_killed_in_parts_during_a_deletion_comes_back(served: tuple[System, Client]) -> None:
+def test_a_service_recovers_after_parts_of_it_are_killed_during_a_deletion(served: tuple[System, Client]) -> None:
     system, client = served
     for sample_id, victim in zip(("s3", "s40"), VICTIMS.values(), strict=True):
         deletion = client.delete(sample_ids=[sample_id])

@@ -32,7 +32,7 @@ def start_and_kill(system: System, sample_id: str, after_s: float) -> str:
     assert process.stdout is not None
     deletion_id = process.stdout.readline().strip()
     time.sleep(after_s)
-    # The ones at the top first, so that nothing is started again in between.
+    # Parents first, so that nothing is restarted in between.
     for pid in [process.pid, *reversed(list(descendants(process.pid)))]:
         kill(pid)
     process.wait()
@@ -41,14 +41,14 @@ def start_and_kill(system: System, sample_id: str, after_s: float) -> str:
 
 
 @pytest.mark.timeout(600)
-def test_a_new_cluster_on_the_same_store_finishes_what_the_killed_one_accepted(system_of: SystemOf) -> None:
+def test_a_new_cluster_finishes_the_deletions_that_the_killed_one_accepted(system_of: SystemOf) -> None:
     system = system_of()
     chance = random.Random(0)
     accepted = [start_and_kill(system, name, chance.uniform(0.0, 1.5)) for name in ("s3", "s40")]
     assert all(accepted)
     coordinator = system.coordinator()
     finish(coordinator)
-    assert [coordinator.deletion(one).status for one in accepted] == ["completed", "completed"]
+    assert [coordinator.deletion(each).status for each in accepted] == ["completed", "completed"]
     rows = [row for row in samples(0, 90) if row.sample_id not in ("s3", "s40")]
     assert system.newest().root == system.fresh_root(rows)
     kinds = [record.kind for record in Log(system.store).advance()]

@@ -1,7 +1,7 @@
-"""Buckets that a store may not lie in, rights that are missing, and what a bucket keeps of what is purged.
+"""Buckets that are refused, missing permissions, and the removal of purged objects with all their versions.
 
-The server is moto's. Where it does less than S3: it never answers 409 to two writers at one moment, it lists unfinished
-uploads on one page, it knows no MFA delete, and its policies know `s3:DeleteObject` for all that deletes.
+The server is moto's, which lacks some of S3: it never answers 409 to simultaneous writers, it lists unfinished uploads
+on one page, it has no MFA delete, and in its policies `s3:DeleteObject` covers all deletions.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ def versioned(s3: S3Server) -> tuple[str, Store]:
 
 def all_versions(s3: S3Server, bucket: str) -> list[str]:
     """Keys of all versions and delete markers, by boto3 itself."""
-    found = s3.client().list_object_versions(Bucket=bucket)
-    return [entry["Key"] for kind in ("Versions", "DeleteMarkers") for entry in found.get(kind, [])]
+    listed = s3.client().list_object_versions(Bucket=bucket)
+    return [entry["Key"] for kind in ("Versions", "DeleteMarkers") for entry in listed.get(kind, [])]
 
 
 def test_a_purge_leaves_no_version_and_no_delete_marker(s3: S3Server, versioned: tuple[str, Store]) -> None:
@@ -86,7 +86,7 @@ def test_more_than_a_page_of_objects_is_listed_and_purged(s3: S3Server) -> None:
 
 
 @pytest.mark.parametrize("prefix", ["", "a", "a/b", "ü ä+%2F&=#", "a.b"])
-def test_a_store_lies_under_its_prefix_and_nowhere_else(s3: S3Server, prefix: str) -> None:
+def test_a_store_writes_only_below_its_prefix(s3: S3Server, prefix: str) -> None:
     bucket = s3.bucket()
     client = s3.client()
     for key in ("a0", "ab/rows/1", "other"):
@@ -99,7 +99,7 @@ def test_a_store_lies_under_its_prefix_and_nowhere_else(s3: S3Server, prefix: st
     assert open_store(f"s3://{bucket}/{prefix}/?endpoint={s3.endpoint}/").uri == store.uri
 
 
-def test_a_folder_that_a_console_made_is_no_object(s3: S3Server) -> None:
+def test_a_folder_placeholder_of_a_console_is_not_an_object(s3: S3Server) -> None:
     bucket = s3.bucket()
     store = open_store(s3.uri(bucket))
     s3.client().put_object(Bucket=bucket, Key="store/log/", Body=b"")
@@ -107,7 +107,7 @@ def test_a_folder_that_a_console_made_is_no_object(s3: S3Server) -> None:
     assert store.names() == ["log/1"]
 
 
-def test_a_large_object_comes_in_parts(s3: S3Server) -> None:
+def test_a_large_object_is_uploaded_in_parts(s3: S3Server) -> None:
     store = open_store(s3.uri(s3.bucket()))
     data = os.urandom(MEBI) * 33
     start = len(s3.requests)
@@ -116,7 +116,7 @@ def test_a_large_object_comes_in_parts(s3: S3Server) -> None:
     assert s3.counted(start)["PUT"] == 3
 
 
-def test_what_a_writer_leaves_that_is_killed_in_an_upload_is_swept(s3: S3Server) -> None:
+def test_parts_left_by_a_killed_upload_are_swept(s3: S3Server) -> None:
     bucket = s3.bucket()
     store = open_store(s3.uri(bucket))
     code = (
@@ -139,9 +139,11 @@ def test_what_a_writer_leaves_that_is_killed_in_an_upload_is_swept(s3: S3Server)
 
 
 def uploaded(client: Any, bucket: str, key: str) -> bool:
-    """Whether a part of an unfinished upload is there."""
+    """Whether a part of the object has been uploaded."""
     uploads = client.list_multipart_uploads(Bucket=bucket, Prefix=key).get("Uploads", [])
-    return any(client.list_parts(Bucket=bucket, Key=key, UploadId=one["UploadId"]).get("Parts") for one in uploads)
+    return any(
+        client.list_parts(Bucket=bucket, Key=key, UploadId=upload["UploadId"]).get("Parts") for upload in uploads
+    )
 
 
 def test_a_bucket_with_object_lock_is_refused(s3: S3Server) -> None:
@@ -169,12 +171,12 @@ def test_a_bucket_that_is_missing_is_named(s3: S3Server) -> None:
         assert not isinstance(caught.value, ObjectMissingError)
 
 
-def test_a_server_that_does_not_answer_is_an_error_of_the_store(s3: S3Server) -> None:  # noqa: ARG001
+def test_a_server_that_does_not_answer_is_a_store_error(s3: S3Server) -> None:  # noqa: ARG001
     with pytest.raises(StoreError, match="cannot read a in s3://bucket"):
         open_store("s3://bucket/store?endpoint=http://127.0.0.1:9").get("a")
 
 
-def test_missing_credentials_are_told(s3: S3Server) -> None:
+def test_missing_credentials_are_reported(s3: S3Server) -> None:
     code = "import sys; from lmeraser.store import open_store; open_store(sys.argv[1]).names()"
     bare = {name: value for name, value in os.environ.items() if name not in CREDENTIALS}
     environment = {**bare, "AWS_EC2_METADATA_DISABLED": "true", "AWS_CONFIG_FILE": "/none"}
@@ -207,24 +209,24 @@ URIS = [
 ]
 
 
-@pytest.mark.parametrize(("uri", "said"), URIS)
-def test_a_uri_that_is_none_is_refused(uri: str, said: str) -> None:
+@pytest.mark.parametrize(("uri", "reason"), URIS)
+def test_an_invalid_uri_is_refused(uri: str, reason: str) -> None:
     with pytest.raises(StoreError) as caught:
         open_store(uri)
-    assert said in str(caught.value)
+    assert reason in str(caught.value)
     assert "secret" not in str(caught.value)
 
 
-def test_an_endpoint_is_a_part_of_the_uri() -> None:
+def test_an_endpoint_is_part_of_the_uri() -> None:
     uri = "s3://bucket/a?endpoint=https://host:9000"
     assert with_endpoint("s3://bucket/a/", "https://host:9000/") == with_endpoint(uri, "https://host:9000") == uri
     assert S3Location.parse(uri) == S3Location("bucket", "a", "https://host:9000")
-    for given in (uri, "/data/store"):
+    for location in (uri, "/data/store"):
         with pytest.raises(StoreError, match="endpoint"):
-            with_endpoint(given, "https://other")
+            with_endpoint(location, "https://other")
 
 
-def test_a_lost_race_is_told_and_the_first_object_stays(s3: S3Server) -> None:
+def test_a_lost_race_is_reported_and_the_first_object_is_kept(s3: S3Server) -> None:
     store = open_store(s3.uri(s3.bucket(versioned=True)))
     store.put_if_absent("log/1", b"first")
     with pytest.raises(LostRaceError, match="log/1"):
@@ -232,7 +234,7 @@ def test_a_lost_race_is_told_and_the_first_object_stays(s3: S3Server) -> None:
     assert [data for _, data in store.kept()] == [b"first"]
 
 
-# What is told when a right is missing. Object Lock and replication are asked through a proxy: see below.
+# The message for each missing permission. Object Lock and replication are tested in test_network.py.
 NEEDED = {
     "s3:ListBucket": "s3:ListBucket is missing",
     "s3:GetBucketVersioning": "MFA delete, so it is refused",
@@ -258,7 +260,7 @@ for _ in sys.stdin:
 """
 
 
-def test_each_right_that_is_missing_is_named() -> None:
+def test_each_missing_permission_is_named() -> None:
     with s3_server() as server:
         bucket = server.bucket()
         service, admin = (new_user(server, name) for name in ("service", "admin"))
@@ -280,13 +282,13 @@ def test_each_right_that_is_missing_is_named() -> None:
             text=True,
         ) as checker:
             assert checker.stdin is not None and checker.stdout is not None
-            for right, said in [*NEEDED.items(), ("none", "None\n")]:
-                put_policy(iam, "service", [action for action in NEEDED if action != right])
+            for permission, message in [*NEEDED.items(), ("none", "None\n")]:
+                put_policy(iam, "service", [action for action in NEEDED if action != permission])
                 checker.stdin.write("check\n")
                 checker.stdin.flush()
-                told = checker.stdout.readline()
-                assert said in told
-                assert right == "none" or f"'{bucket}'" in told
+                output = checker.stdout.readline()
+                assert message in output
+                assert permission == "none" or f"'{bucket}'" in output
             checker.stdin.close()
 
 

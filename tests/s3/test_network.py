@@ -24,7 +24,7 @@ def store(s3: S3Server, proxy: S3Proxy) -> Store:
     return open_store(f"s3://{s3.bucket()}/store?endpoint={proxy.endpoint}")
 
 
-def test_an_append_whose_answer_was_lost_is_no_lost_race(store: Store, proxy: S3Proxy) -> None:
+def test_an_append_whose_answer_was_lost_is_not_a_lost_race(store: Store, proxy: S3Proxy) -> None:
     proxy.once("PUT", "log/1", LOST)
     store.put_if_absent("log/1", b"ours")
     assert len([line for line in proxy.requests if line.startswith("PUT")]) == 2
@@ -40,7 +40,7 @@ def test_an_append_whose_answer_was_lost_and_that_came_second_is_a_lost_race(sto
         store.put_if_absent("log/1", b"the same bytes")
 
 
-def test_two_writers_at_one_moment_are_asked_to_try_again(store: Store, proxy: S3Proxy) -> None:
+def test_simultaneous_writers_try_again(store: Store, proxy: S3Proxy) -> None:
     # moto never answers so; S3 does while another conditional write of the same key is under way.
     proxy.once("PUT", "log/1", (409, "ConditionalRequestConflict"))
     store.put_if_absent("log/1", b"ours")
@@ -50,14 +50,14 @@ def test_two_writers_at_one_moment_are_asked_to_try_again(store: Store, proxy: S
         store.put_if_absent("log/1", b"second")
 
 
-def test_a_conflict_that_does_not_end_is_an_error_of_the_store(store: Store, proxy: S3Proxy) -> None:
+def test_a_conflict_that_does_not_end_is_a_store_error(store: Store, proxy: S3Proxy) -> None:
     proxy.always("PUT", "log/1", (409, "ConditionalRequestConflict"))
     with pytest.raises(StoreError, match="ConditionalRequestConflict") as caught:
         store.put_if_absent("log/1", b"ours")
     assert not isinstance(caught.value, LostRaceError)
 
 
-def test_a_log_whose_answers_are_lost_goes_on_with_nothing_twice(store: Store, proxy: S3Proxy) -> None:
+def test_a_log_whose_answers_are_lost_continues_without_duplicates(store: Store, proxy: S3Proxy) -> None:
     log = Log(store)
     for number in range(1, 4):
         proxy.once("PUT", f"log/{number:010d}", LOST)
@@ -66,7 +66,7 @@ def test_a_log_whose_answers_are_lost_goes_on_with_nothing_twice(store: Store, p
 
 
 @pytest.mark.parametrize("fault", [(503, "SlowDown"), (500, "InternalError"), LOST, HALF])
-def test_what_may_pass_is_asked_again(store: Store, proxy: S3Proxy, fault: tuple[int, str] | str) -> None:
+def test_transient_errors_are_retried(store: Store, proxy: S3Proxy, fault: tuple[int, str] | str) -> None:
     store.put("rows/a", bytes(100_000))
     proxy.once("GET", "rows/a", fault)
     assert store.get("rows/a") == bytes(100_000)
@@ -76,7 +76,7 @@ def test_what_may_pass_is_asked_again(store: Store, proxy: S3Proxy, fault: tuple
         store.get("rows/a")
 
 
-def test_a_server_that_stays_ill_is_an_error_of_the_store(store: Store, proxy: S3Proxy) -> None:
+def test_a_server_that_keeps_failing_is_a_store_error(store: Store, proxy: S3Proxy) -> None:
     store.put("rows/a", b"1")
     proxy.always("GET", "rows/a", (503, "SlowDown"))
     with pytest.raises(StoreError, match="SlowDown") as caught:
@@ -92,7 +92,7 @@ def test_a_server_that_stays_ill_is_an_error_of_the_store(store: Store, proxy: S
         ("versioning", "s3:GetBucketVersioning"),
     ],
 )
-def test_a_question_that_is_forbidden_counts_as_the_worst_answer(
+def test_a_setting_that_may_not_be_read_counts_as_the_worst_one(
     store: Store, proxy: S3Proxy, part: str, right: str
 ) -> None:
     # moto's policies call the first two s3:ListBucket.
@@ -102,15 +102,17 @@ def test_a_question_that_is_forbidden_counts_as_the_worst_answer(
 
 
 def test_a_bucket_with_mfa_delete_is_refused(store: Store, proxy: S3Proxy) -> None:
-    # moto does not know it.
-    told = "<VersioningConfiguration><Status>Enabled</Status><MfaDelete>Enabled</MfaDelete></VersioningConfiguration>"
-    proxy.once("GET", "versioning", (200, told))
+    # moto has no MFA delete.
+    configuration = (
+        "<VersioningConfiguration><Status>Enabled</Status><MfaDelete>Enabled</MfaDelete></VersioningConfiguration>"
+    )
+    proxy.once("GET", "versioning", (200, configuration))
     with pytest.raises(StoreError, match="has MFA delete"):
         store.check()
 
 
 @pytest.mark.parametrize("part", ["object-lock", "replication", "versioning"])
-def test_what_a_provider_does_not_have_cannot_keep_anything(store: Store, proxy: S3Proxy, part: str) -> None:
+def test_a_feature_that_a_provider_lacks_is_accepted(store: Store, proxy: S3Proxy, part: str) -> None:
     proxy.once("GET", part, (501, "NotImplemented"))
     store.check()
 
@@ -121,14 +123,14 @@ def test_a_provider_that_cannot_list_versions_is_refused(store: Store, proxy: S3
         store.check()
 
 
-def test_a_provider_that_does_not_heed_if_none_match_is_refused(store: Store, proxy: S3Proxy) -> None:
+def test_a_provider_that_ignores_if_none_match_is_refused(store: Store, proxy: S3Proxy) -> None:
     proxy.always("PUT", "probe", "if-none-match")
     with pytest.raises(StoreError, match="If-None-Match is ignored"):
         store.check()
     assert store.names() == []
 
 
-def test_what_is_not_deleted_is_told(store: Store, proxy: S3Proxy) -> None:
+def test_objects_that_were_not_deleted_are_reported(store: Store, proxy: S3Proxy) -> None:
     # A bucket that answers 200 and deletes nothing, as one with a policy against deletions of versions does.
     store.put("rows/a", b"1")
     proxy.always("POST", "delete", (200, "<DeleteResult></DeleteResult>"))

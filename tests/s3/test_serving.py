@@ -38,33 +38,33 @@ def medium() -> str:
 
 @pytest.fixture
 def proxied(system_of: SystemOf, s3: S3Server) -> Iterator[tuple[System, S3Proxy]]:
-    """A system in a bucket, with the lease of one, as it is seen through a proxy."""
+    """A system in a bucket, with the lease of one, seen through a proxy."""
     system = system_of("minute", 24)
     system.with_lease(default_lease_s(system.store))
     with s3_proxy(s3.endpoint) as proxy:
         yield replace(system, store=open_store(system.store.uri.replace(s3.endpoint, proxy.endpoint))), proxy
 
 
-def answered(replica: Replica, done: Callable[[int], bool], clients: int = 8) -> set[int]:
-    """The commits of the answers that clients got, each asking again until the commit of its last one is enough."""
+def answered(replica: Replica, enough: Callable[[int], bool], clients: int = 8) -> set[int]:
+    """The commits from which clients were answered; each client repeats until its last commit is enough."""
 
-    async def ask(commits: set[int]) -> None:
+    async def predict(commits: set[int]) -> None:
         commit = 0
-        while not done(commit):
+        while not enough(commit):
             body = await replica.predict([picture(500)], "request")
             commit = json.loads(body)["commit"]
             commits.add(commit)
 
     async def run() -> set[int]:
         commits: set[int] = set()
-        await asyncio.gather(*(ask(commits) for _ in range(clients)))
+        await asyncio.gather(*(predict(commits) for _ in range(clients)))
         return commits
 
     return asyncio.run(run())
 
 
 @pytest.mark.slow
-def test_a_bucket_that_takes_150_ms_for_a_request_refuses_no_answer_while_rows_are_deleted(
+def test_with_150_ms_per_request_no_prediction_is_refused_while_rows_are_deleted(
     proxied: tuple[System, S3Proxy], s3: S3Server
 ) -> None:
     system, proxy = proxied
@@ -80,29 +80,29 @@ def test_a_bucket_that_takes_150_ms_for_a_request_refuses_no_answer_while_rows_a
     def covers(erased: Future[int], commit: int) -> bool:
         return erased.done() and commit >= erased.result()
 
-    with ThreadPoolExecutor(1) as beside:
+    with ThreadPoolExecutor(1) as deletions:
         for number in range(3):
-            erased = beside.submit(delete, number)
+            erased = deletions.submit(delete, number)
             answered(replica, partial(covers, erased))
 
 
-def test_a_replica_sends_its_bucket_polls_and_nothing_else(proxied: tuple[System, S3Proxy]) -> None:
+def test_an_idle_replica_sends_its_bucket_only_polls(proxied: tuple[System, S3Proxy]) -> None:
     system, proxy = proxied
     replica = Replica(system.store, system.keys, ServingConfig())
     last = Log(system.store).advance()[-1].number
     start = len(proxy.requests)
     answered(replica, lambda _commit: len(proxy.requests) - start >= 8)
-    asked = Counter(proxy.requests[start:])
+    requests = Counter(proxy.requests[start:])
     path = proxy.requests[start].split(" ")[1].rpartition("/log/")[0]
     expected = {f"GET {path}/{record_object(last + 1)}", f"HEAD {path}/{record_object(last)}"}
-    assert set(asked) == expected
+    assert set(requests) == expected
     # One of each per poll; the last poll may be under way.
-    assert max(asked.values()) - min(asked.values()) <= 1
+    assert max(requests.values()) - min(requests.values()) <= 1
     per_second = len(expected) * POLLS_PER_LEASE / system.manifest.lease_s
     assert f"{per_second:g} requests per second" in " ".join(DOCUMENT.read_text().split())
 
 
-def test_a_replica_whose_bucket_is_gone_and_comes_back_answers_again(proxied: tuple[System, S3Proxy]) -> None:
+def test_a_replica_answers_again_once_its_bucket_is_back(proxied: tuple[System, S3Proxy]) -> None:
     system, proxy = proxied
     system.with_lease(0.2)
     replica = Replica(system.store, system.keys, ServingConfig())

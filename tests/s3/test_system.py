@@ -57,9 +57,9 @@ def test_a_store_in_a_bucket_is_served_deleted_from_and_verified(system_of: Syst
                 ray.kill(ray.get_actor(name, namespace=NAMESPACE))
     assert verify(system.store, system.hash_key).equal
     assert system.newest().root == system.fresh_root([row for row in samples(0, 24) if row.sample_id != "s3"])
-    kept = b"".join(data for _, data in system.store.kept() if data is not None)
-    assert picture(3) not in kept
-    assert picture(4) in kept
+    content = b"".join(data for _, data in system.store.kept() if data is not None)
+    assert picture(3) not in content
+    assert picture(4) in content
 
 
 @in_a_bucket
@@ -103,7 +103,7 @@ def test_the_command_line_finds_a_store_by_its_endpoint(
         assert (shown["state_root"], shown["store"]) == (root, system.store.uri)
     assert lmeraser("log", "check", "--config", config).code == 0
     lmeraser("status", "--store", tmp_path, "--s3-endpoint", s3.endpoint).failed(1, "can only be used with s3://")
-    # With a local store it is that of rows on S3.
+    # With a local store, the endpoint applies to rows on S3.
     sources = "public: {kind: glyphs}\nprivate: {kind: parquet, path: s3://rows/private}\n"
     config.write_text(sources)
     at = ("--config", config, "--store", tmp_path / "local", "--s3-endpoint", s3.endpoint)
@@ -127,8 +127,8 @@ def test_a_copy_in_another_bucket_is_restored_without_what_was_deleted_since(
     assert lmeraser("log", "mirror", "--store", system.store.uri, "--to", mirror).code == 0
     restore = ("restore", *at, "--keys", copy.keys, "--mirror")
     lmeraser(*restore, s3.uri(s3.bucket(), "log")).failed(1, "not a mirror")
-    found = lmeraser(*restore, mirror, "--json")
-    assert (found.code, found.json["erased"], found.json["rows"]) == (0, 1, 23), found.err
+    restored = lmeraser(*restore, mirror, "--json")
+    assert (restored.code, restored.json["erased"], restored.json["rows"]) == (0, 1, 23), restored.err
     kept = dict(copy.store.kept())
     together = b"".join(data for data in kept.values() if data is not None)
     assert picture(3) not in together and picture(4) in together
@@ -141,8 +141,8 @@ def test_a_copy_in_another_bucket_is_restored_without_what_was_deleted_since(
 def test_rows_are_read_from_parquet_in_a_bucket(s3: S3Server, tmp_path: Path) -> None:
     bucket = s3.bucket()
     expected = []
-    for place in range(2):
-        rows = samples(30 * place, 30 * place + 30)
+    for number in range(2):
+        rows = samples(30 * number, 30 * number + 30)
         table = pa.table(
             {
                 "image": [{"bytes": row.image, "path": None} for row in rows],
@@ -152,18 +152,18 @@ def test_rows_are_read_from_parquet_in_a_bucket(s3: S3Server, tmp_path: Path) ->
             }
         )
         pq.write_table(table, tmp_path / "part.parquet", row_group_size=7)
-        s3.client().upload_file(str(tmp_path / "part.parquet"), bucket, f"data/rows/{place}.parquet")
+        s3.client().upload_file(str(tmp_path / "part.parquet"), bucket, f"data/rows/{number}.parquet")
         expected += rows
     s3.client().put_object(Bucket=bucket, Key="data/rows/README.md", Body=b"not rows")
     folder = f"s3://{bucket}/data/rows?endpoint={s3.endpoint}"
-    one = f"s3://{bucket}/data/rows/1.parquet?endpoint={s3.endpoint}"
+    file = f"s3://{bucket}/data/rows/1.parquet?endpoint={s3.endpoint}"
     assert list(open_source(SourceConfig("parquet", folder)).samples(LABELS)) == expected
-    assert list(open_source(located(SourceConfig("parquet", one))).samples(LABELS)) == expected[30:]
+    assert list(open_source(located(SourceConfig("parquet", file))).samples(LABELS)) == expected[30:]
     with pytest.raises(DataError, match="data/nothing"):
         open_source(SourceConfig("parquet", f"s3://{bucket}/data/nothing?endpoint={s3.endpoint}"))
 
 
-def test_the_endpoint_of_the_configuration_holds_for_the_rows_too(tmp_path: Path) -> None:
+def test_the_configured_endpoint_also_applies_to_the_rows(tmp_path: Path) -> None:
     file = tmp_path / "config.yaml"
     file.write_text("private: {kind: parquet, path: 's3://rows/a'}\ns3_endpoint: http://one:9000\n")
     assert read_config(file, None).private.path == "s3://rows/a?endpoint=http://one:9000"

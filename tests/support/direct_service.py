@@ -31,7 +31,7 @@ def post(path: str, content_type: str) -> dict[str, Any]:
 
 
 class DirectCoordinator:
-    """A coordinator in this process, asked as the service asks."""
+    """A coordinator in this process, called as the service calls it."""
 
     def __init__(self, coordinator: Coordinator) -> None:
         self.coordinator = coordinator

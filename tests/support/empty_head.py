@@ -30,25 +30,25 @@ from lmeraser.store import open_store
 COORDINATORS = 4
 
 
-def places(store: str, keys: str, folder: str) -> list[str]:
-    """Where they run."""
-    found: list[str] = []
+def node_ids(store: str, keys: str, folder: str) -> list[str]:
+    """Nodes of the coordinators and of their owners."""
+    nodes: list[str] = []
     for number in range(COORDINATORS):
         copy = shutil.copytree(store, Path(folder) / f"store-{number}")
         opened = open_store(str(copy))
         manifest = load_manifest(opened)
         placement = owner_placement(OwnersConfig(max_resident_owners=1), opened, manifest)
         coordinator = open_coordinator(StoreRef(str(copy), keys), manifest.store_id, placement)
-        found.append(ray.get(coordinator.location.remote()).node_id)
-        found += until(partial(nodes_of_owners, coordinator), 120)
+        nodes.append(ray.get(coordinator.location.remote()).node_id)
+        nodes += until(partial(nodes_of_owners, coordinator), 120)
         ray.kill(coordinator)
-    return found
+    return nodes
 
 
 def nodes_of_owners(coordinator: Any) -> list[str] | None:
-    """Where its owners run, once some do."""
-    places: dict[str, ProcessLocation] = ray.get(coordinator.owner_locations.remote())
-    return [place.node_id for place in places.values()] or None
+    """Nodes of a coordinator's owners; None until some run."""
+    locations: dict[str, ProcessLocation] = ray.get(coordinator.owner_locations.remote())
+    return [location.node_id for location in locations.values()] or None
 
 
 if __name__ == "__main__":
@@ -60,8 +60,8 @@ if __name__ == "__main__":
         worker = cluster.add_node(num_cpus=2)
         ray.init(address=cluster.address, namespace=NAMESPACE, log_to_driver=False, logging_level="ERROR")
         try:
-            told = {"places": places(sys.argv[1], sys.argv[2], temporary), "worker": worker.node_id}
+            report = {"node_ids": node_ids(sys.argv[1], sys.argv[2], temporary), "worker": worker.node_id}
         finally:
             ray.shutdown()
             cluster.shutdown()
-    print(json.dumps(told))
+    print(json.dumps(report))

@@ -1,7 +1,7 @@
-"""Owners as Ray actors that raise what nobody raises on purpose: ``python failing_owners.py STORE KEYS ROW ROW ROW``.
+"""Owners as Ray actors that fail with errors of CUDA: ``python failing_owners.py STORE KEYS ROW ROW ROW``.
 
 A tuning that runs out of a GPU's memory, one with a broken context and a coordinator that is killed in between, and
-rows that cannot be written. What happened goes to stdout, as JSON.
+rows that cannot be written. The observations go to stdout, as JSON.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ FOLDER = "LMERASER_TEST_FAILING"
 
 
 def install() -> None:
-    """Have every process of Ray's fail at a step, as the file "how" says while it is there, and note who did."""
+    """Make Ray's processes fail at the fail point in the file "how", while it exists; each leaves its pid."""
     import os
     import sys
     from pathlib import Path
@@ -58,8 +58,8 @@ def install() -> None:
     sys.addaudithook(hook)
 
 
-def fails(site: StoreRef, folder: Path, rows: list[str], told: dict[str, Any]) -> None:
-    """Everything, once Ray is there."""
+def run_failures(site: StoreRef, folder: Path, rows: list[str], report: dict[str, Any]) -> None:
+    """Run all failures on a running Ray."""
     store = open_store(site.store_uri)
     coordinator = coordinator_of(site, load_manifest(store))
     how = folder / "how"
@@ -69,46 +69,46 @@ def fails(site: StoreRef, folder: Path, rows: list[str], told: dict[str, Any]) -
         return deletion
 
     def reaches(deletion_id: str, status: str) -> Any:
-        def found() -> Any | None:
-            one = ray.get(coordinator.deletion.remote(deletion_id))
-            return one if one.status == status else None
+        def reached() -> Any | None:
+            deletion = ray.get(coordinator.deletion.remote(deletion_id))
+            return deletion if deletion.status == status else None
 
-        return until(found, LONGEST_S)
+        return until(reached, LONGEST_S)
 
     def attempts() -> list[dict[str, Any]]:
         return [record.body for record in Log(store).advance() if record.kind == "attempt"]
 
-    told["term"] = ray.get(coordinator.status.remote()).term
+    report["first term"] = ray.get(coordinator.status.remote()).term
     how.write_text("tuning started|OutOfMemoryError|CUDA out of memory.")
     first = delete(rows[0])
-    told["out of memory"] = until(lambda: attempts() or None, LONGEST_S)[0]["reason"]
+    report["out of memory"] = until(lambda: attempts() or None, LONGEST_S)[0]["reason"]
     how.unlink()
     reaches(first, "completed")
-    told["then"] = ray.get(coordinator.status.remote()).term
+    report["term after out of memory"] = ray.get(coordinator.status.remote()).term
 
     how.write_text("rows read|RuntimeError|CUDA error: an illegal memory access was encountered")
     second = delete(rows[1])
     until(lambda: ray.get(coordinator.status.remote()).held_up or None, LONGEST_S)
     held_up = ray.get(coordinator.deletion.remote(second))
-    told["held up"] = [held_up.status, held_up.reason]
+    report["held up"] = [held_up.status, held_up.reason]
     how.unlink()
     reaches(second, "completed")
-    told["at last"] = ray.get(coordinator.status.remote()).term
+    report["term after failed writes"] = ray.get(coordinator.status.remote()).term
 
     before = len(attempts())
     how.write_text("tuning started|RuntimeError|CUDA error: an illegal memory access was encountered")
     third = delete(rows[2])
     until(lambda: len(attempts()) >= before + 2 or None, LONGEST_S)
     ray.kill(coordinator, no_restart=False)
-    until(lambda: restarted(coordinator, told["term"]), LONGEST_S)
-    told["after a restart"] = reaches(third, "failed").reason
-    told["attempts"] = [one["rows"] for one in attempts()[before:]]
+    until(lambda: restarted(coordinator, report["first term"]), LONGEST_S)
+    report["after a restart"] = reaches(third, "failed").reason
+    report["attempts"] = [attempt["rows"] for attempt in attempts()[before:]]
     how.unlink()
     ray.get(coordinator.retry.remote(third))
     reaches(third, "completed")
     pids = [int(path.name.removeprefix("pid-")) for path in folder.glob("pid-*")]
-    told["failed processes"] = len(pids)
-    told["of them alive"] = [pid for pid in pids if Path(f"/proc/{pid}").exists()]
+    report["failed processes"] = len(pids)
+    report["failed processes alive"] = [pid for pid in pids if Path(f"/proc/{pid}").exists()]
 
 
 def restarted(coordinator: Any, term: int) -> bool | None:
@@ -122,7 +122,7 @@ def restarted(coordinator: Any, term: int) -> bool | None:
 
 if __name__ == "__main__":
     store, keys, *rows = sys.argv[1:]
-    told: dict[str, Any] = {}
+    report: dict[str, Any] = {}
     authenticate()
     with tempfile.TemporaryDirectory() as folder:
         os.environ[FOLDER] = folder
@@ -130,7 +130,7 @@ if __name__ == "__main__":
         quiet: Any = {"include_dashboard": False, "log_to_driver": False, "logging_level": "ERROR"}
         ray.init(num_cpus=2, namespace=NAMESPACE, runtime_env=environment, **quiet)
         try:
-            fails(StoreRef(store, keys), Path(folder), rows, told)
+            run_failures(StoreRef(store, keys), Path(folder), rows, report)
         finally:
             ray.shutdown()
-    print(json.dumps(told))
+    print(json.dumps(report))

@@ -1,4 +1,4 @@
-"""The HTTP surface over a system in this process, on a port of its own, with a working coordinator."""
+"""The HTTP surface over a system in this process, on its own port, with a working coordinator."""
 
 from __future__ import annotations
 

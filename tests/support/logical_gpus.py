@@ -1,4 +1,4 @@
-"""A Ray with four GPUs that are not there: ``python logical_gpus.py STORE KEYS ROW …``.
+"""A Ray with four GPUs that do not exist: ``python logical_gpus.py STORE KEYS ROW …``.
 
 Deletes the rows, and prints where the owners are before and after.
 """
@@ -36,7 +36,7 @@ def visible(_: object) -> str | None:
 
 
 def listed(store: str) -> list[dict[str, Any]]:
-    """The clusters as ``lmeraser clusters list`` has them."""
+    """The clusters as ``lmeraser clusters list`` prints them."""
     printed = io.StringIO()
     output._stdout = printed
     with contextlib.redirect_stdout(printed):
@@ -45,33 +45,33 @@ def listed(store: str) -> list[dict[str, Any]]:
     return clusters
 
 
-def tell(store: str, keys: str, rows: list[str]) -> dict[str, Any]:
-    """Where the owners are while they wait, and once each has tuned that fits."""
-    told: dict[str, Any] = {"node_id": ray.get_runtime_context().get_node_id()}
+def observe(store: str, keys: str, rows: list[str]) -> dict[str, Any]:
+    """Where the owners run while they wait, and after the tunings."""
+    report: dict[str, Any] = {"node_id": ray.get_runtime_context().get_node_id()}
     manifest = load_manifest(open_store(store))
     coordinator = coordinator_of(StoreRef(store, keys), manifest, OwnersConfig(gpus_per_owner=SHARE, idle_s=600.0))
     clusters = ray.get(coordinator.status.remote()).clusters
     until(lambda: len(ray.get(coordinator.owner_locations.remote())) == clusters or None, LONGEST_S)
-    told["waiting"] = listed(store)
-    told["free"] = ray.available_resources()["GPU"]
+    report["waiting"] = listed(store)
+    report["free"] = ray.available_resources()["GPU"]
     deletion = ray.get(coordinator.delete.remote(DeletionRequest(tuple(rows))))
     until(lambda: ray.get(coordinator.deletion.remote(deletion.id)).status == "completed" or None, LONGEST_S)
-    told["tunings"] = ray.get(coordinator.status.remote()).tunings
-    told["tuned"] = listed(store)
+    report["tunings"] = ray.get(coordinator.status.remote()).tunings
+    report["tuned"] = listed(store)
     owners = {
-        one["key"]: ray.get_actor(owner_name(manifest.store_id, store, one["key"]), namespace=NAMESPACE)
-        for one in told["tuned"]
-        if one["owner"] == "resident"
+        cluster["key"]: ray.get_actor(owner_name(manifest.store_id, store, cluster["key"]), namespace=NAMESPACE)
+        for cluster in report["tuned"]
+        if cluster["owner"] == "resident"
     }
-    told["seen"] = {key: ray.get(owner.__ray_call__.remote(visible)) for key, owner in owners.items()}
-    return told
+    report["visible GPUs"] = {key: ray.get(owner.__ray_call__.remote(visible)) for key, owner in owners.items()}
+    return report
 
 
 if __name__ == "__main__":
     store, keys, *rows = sys.argv[1:]
     ray.init(num_cpus=2, num_gpus=GPUS, namespace=NAMESPACE, include_dashboard=False, log_to_driver=False)
-    told = tell(store, keys, rows)
+    report = observe(store, keys, rows)
     assert sys.__stdout__ is not None
-    sys.__stdout__.write(json.dumps(told))
+    sys.__stdout__.write(json.dumps(report))
     sys.__stdout__.flush()
     ray.shutdown()

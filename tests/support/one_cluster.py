@@ -1,4 +1,4 @@
-"""A Ray of its own that accepts a deletion and then goes on: ``python one_cluster.py STORE KEYS [SAMPLE_ID]``.
+"""A separate Ray that accepts a deletion and then continues: ``python one_cluster.py STORE KEYS [SAMPLE_ID]``.
 
 Prints the deletion's id as soon as it is accepted, or its term where it is asked for none; it is meant to be killed.
 """

@@ -1,4 +1,4 @@
-"""One replica as a process of its own, over real HTTP: ``python one_replica.py STORE KEYS PORT FREEZE``.
+"""One replica as a separate process, over real HTTP: ``python one_replica.py STORE KEYS PORT FREEZE``.
 
 If the file FREEZE exists, the next forward pass removes it and then stops the whole process (SIGSTOP).
 """

@@ -1,4 +1,4 @@
-"""A thread that stops where a step of a deletion is done, as a process does that is frozen there."""
+"""A thread that stops at a fail point of a deletion, like a process that is frozen there."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def _hook(event: str, arguments: tuple[object, ...]) -> None:
 
 @dataclass
 class Paused:
-    """Works in a thread, and stops once where the boundary is reached, until it is told to go on."""
+    """Works in a thread, and stops once at the fail point, until :meth:`go_on`."""
 
     work: Callable[[], None]
     boundary: str

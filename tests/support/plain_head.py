@@ -1,4 +1,4 @@
-"""The heads a second time, row by row in plain NumPy: what the heads that are solved from sums are held to.
+"""The heads a second time, row by row in plain NumPy: the reference for the heads that are solved from sums.
 
 Legend: N rows, M rows that are asked about, H head features, D features and the intercept, C classes.
 """

@@ -1,9 +1,9 @@
 """A Ray of two nodes on this machine, one of which is killed.
 
-``python several_nodes.py STORE KEYS FOLDER IMAGES TOLD``
+``python several_nodes.py STORE KEYS FOLDER IMAGES REPORT``
 
 Adds the images, serves, deletes, and kills the second node while an owner on it tunes. FOLDER is a local store, which
-must be refused. What happened goes to the file TOLD, as JSON.
+must be refused. The observations go to the file REPORT, as JSON.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ HEALTH = {
 }
 
 
-def deletes_and_loses_a_node(second: Any, told: dict[str, Any], arguments: list[str]) -> None:
-    """Everything, once the nodes are there."""
+def deletes_and_loses_a_node(second: Any, report: dict[str, Any], arguments: list[str]) -> None:
+    """Run everything on the running nodes."""
     store_uri, keys, folder, images = arguments
     site = StoreRef(store_uri, keys)
     store = open_store(store_uri)
@@ -52,27 +52,27 @@ def deletes_and_loses_a_node(second: Any, told: dict[str, Any], arguments: list[
     try:
         coordinator_of(StoreRef(folder, keys), load_manifest(open_store(folder)))
     except StoreError as error:
-        told["refused"] = str(error)
+        report["refused"] = str(error)
     coordinator = coordinator_of(site, manifest)
     url = start_service(store, Path(keys), ServingConfig(), "127.0.0.1", free_port())
     with Client(url) as client:
         source = SourceConfig("image_folder", images)
-        done = ingest(coordinator, site, manifest, source, skip_bad=False, force=False, report=lambda *_: None)
-        told["added"] = done.outcome.added
+        job = ingest(coordinator, site, manifest, source, skip_bad=False, force=False, report=lambda *_: None)
+        report["added"] = job.outcome.added
         picture = next(Path(images).rglob("*.png")).read_bytes()
         client.predict(picture)
 
-        def place_of_tuning() -> Any | None:
-            status, places = ray.get([coordinator.status.remote(), coordinator.owner_locations.remote()])
-            told["nodes"] = sorted({place.node_id for place in places.values()} | set(told.get("nodes", ())))
-            running = [places[key] for key in status.running if key in places]
-            return next((place for place in running if place.node_id == second.node_id), None)
+        def location_of_tuning() -> Any | None:
+            status, locations = ray.get([coordinator.status.remote(), coordinator.owner_locations.remote()])
+            report["nodes"] = sorted({each.node_id for each in locations.values()} | set(report.get("nodes", ())))
+            running = [locations[key] for key in status.running if key in locations]
+            return next((location for location in running if location.node_id == second.node_id), None)
 
-        place = until(place_of_tuning, LONGEST_S)
-        deletion = client.delete(sample_ids=told["deleted"])
+        location = until(location_of_tuning, LONGEST_S)
+        deletion = client.delete(sample_ids=report["deleted"])
         kill(second)
         killed = time.monotonic()
-        told["killed_pid"] = place.pid
+        report["killed_pid"] = location.pid
 
         def completed() -> bool | None:
             try:
@@ -82,12 +82,12 @@ def deletes_and_loses_a_node(second: Any, told: dict[str, Any], arguments: list[
 
         until(completed, LONGEST_S)
         until(lambda: ray.get(coordinator.status.remote()).idle or None, LONGEST_S)
-        told["seconds"] = round(time.monotonic() - killed, 1)
-        told["alive"] = sum(node["Alive"] for node in ray.nodes())
-        # A specialist's commit is not waited for by anybody: a replica loads it in the background.
+        report["seconds"] = round(time.monotonic() - killed, 1)
+        report["alive"] = sum(node["Alive"] for node in ray.nodes())
+        # A replica loads a specialist's commit in the background.
         newest = ray.get(coordinator.status.remote()).commit
-        told["commit"] = until(
-            lambda: found if (found := client.predict(picture).commit) == newest else None, LONGEST_S
+        report["commit"] = until(
+            lambda: commit if (commit := client.predict(picture).commit) == newest else None, LONGEST_S
         )
     stop_service()
 
@@ -100,7 +100,7 @@ def kill(node: Any) -> None:
 
 
 if __name__ == "__main__":
-    told: dict[str, Any] = {"deleted": ["s3", "s7", "s11"]}
+    report: dict[str, Any] = {"deleted": ["s3", "s7", "s11"]}
     authenticate()
     # Short, because the paths of sockets must be.
     with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as temporary:
@@ -109,8 +109,8 @@ if __name__ == "__main__":
         second = cluster.add_node(num_cpus=1)
         ray.init(address=cluster.address, namespace=NAMESPACE, log_to_driver=False, logging_level="ERROR")
         try:
-            deletes_and_loses_a_node(second, told, sys.argv[1:5])
+            deletes_and_loses_a_node(second, report, sys.argv[1:5])
         finally:
             ray.shutdown()
             cluster.shutdown()
-    Path(sys.argv[5]).write_text(json.dumps(told))
+    Path(sys.argv[5]).write_text(json.dumps(report))

@@ -86,7 +86,7 @@ def finish(coordinator: Coordinator) -> None:
 
 @dataclass(frozen=True)
 class System:
-    """A store with its keys, and a coordinator that does its work when told to."""
+    """A store with its keys, and a coordinator that works on request."""
 
     store: Store
     keys: Path

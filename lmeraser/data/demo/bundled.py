@@ -47,7 +47,7 @@ _CANVAS_PX = 64
 # scikit-learn's digits were reduced to this size, so the public glyphs are too.
 _DIGIT_PX = 8
 _DIGITS = 1797
-# One digit in so many is a test row.
+# One digit in this number is a test row.
 _TEST_SHARE = 6
 
 

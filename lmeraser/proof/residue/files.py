@@ -51,8 +51,8 @@ class UnpackError(Exception):
 def entries(folder: Path) -> Iterator[Entry]:
     """Everything below a folder, with links followed, each file and folder once.
 
-    A link that another user created is reported and not followed: otherwise whoever may write into a folder could make
-    a scan read the whole disk.
+    A link that another user created is reported and not followed: otherwise anyone who may write into a folder could
+    make a scan read the whole disk.
     """
     seen: set[tuple[int, int]] = set()
     waiting = [folder]

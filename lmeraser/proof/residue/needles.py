@@ -105,7 +105,7 @@ def _named(position: int) -> str:
 
 
 class _Covered:
-    """Tells which ranges lie within given ones."""
+    """Finds out which ranges are within given ones."""
 
     def __init__(self, covers: list[tuple[int, int]]) -> None:
         self._starts: list[int] = []

@@ -1,4 +1,4 @@
-"""Which owners have a process, and which goes when another one needs the room."""
+"""Which owners have a process, and which one ends when another owner needs the room."""
 
 from __future__ import annotations
 
@@ -113,8 +113,8 @@ def test_the_limit_of_residents_holds_and_every_job_is_done(
 ) -> None:
     clock = Clock()
     owners = residency(most, clock, most_tuned, **dict.fromkeys(KEYS, 1))
-    for wanted, tuning in calls:
-        pending = set(wanted)
+    for called, tuning in calls:
+        pending = set(called)
         at_work = set(sorted(tuning & owners.resident)[: most - 1])
         while pending:
             wave = owners.wave(pending, at_work)

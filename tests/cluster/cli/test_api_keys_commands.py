@@ -56,7 +56,7 @@ def test_serving_strangers_without_keys_is_refused(lmeraser: Run, system_of: Sys
         lmeraser("serve", *options, "--host", host).failed(2, host, "lmeraser api-keys create", "127.0.0.1")
 
 
-def test_predict_takes_its_key_from_the_environment(
+def test_predict_reads_its_key_from_the_environment(
     lmeraser: Run, system_of: SystemOf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     system = system_of()

@@ -1,4 +1,4 @@
-"""``lmeraser audit``: its files, its exit codes, and what it refuses."""
+"""``lmeraser audit``: its files, its exit codes, and the arguments that it refuses."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SystemOf = Callable[..., System]
 
 
 @pytest.fixture
-def asked(system_of: SystemOf, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> tuple[System, list[object]]:
+def audit(system_of: SystemOf, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> tuple[System, list[object]]:
     """A system with two deletions, and the arguments that audit both."""
     monkeypatch.setenv("RAY_TMPDIR", str(tmp_path / "none"))
     system = system_of("minute", 24)
@@ -27,10 +27,10 @@ def asked(system_of: SystemOf, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
 
 
 @pytest.mark.slow
-def test_it_writes_both_reports_and_fails_when_a_section_does(
-    asked: tuple[System, list[object]], lmeraser: Run, tmp_path: Path
+def test_both_reports_are_written_and_the_command_fails_if_a_section_does(
+    audit: tuple[System, list[object]], lmeraser: Run, tmp_path: Path
 ) -> None:
-    system, command = asked
+    system, command = audit
     (tmp_path / "ids.txt").write_text("s3\ns4\n")
     ran = lmeraser(*command, "--ids-file", tmp_path / "ids.txt", "--processes", 1, "--json")
     assert ran.code == 0, ran.err
@@ -43,8 +43,8 @@ def test_it_writes_both_reports_and_fails_when_a_section_does(
     assert ran.code == 1 and "failed" in ran.out and "heads/old.safetensors" in ran.out
 
 
-def test_it_refuses_what_it_cannot_use(asked: tuple[System, list[object]], lmeraser: Run, tmp_path: Path) -> None:
-    command = asked[1]
+def test_unusable_arguments_are_refused(audit: tuple[System, list[object]], lmeraser: Run, tmp_path: Path) -> None:
+    command = audit[1]
     lmeraser(*command, "--shadows", 3).failed(2, "--shadows is 3")
     lmeraser(*command, "unheard-of").failed(2, "'unheard-of'")
     lmeraser(*command, "--public-key", tmp_path / "none.pem").failed(2, "none.pem")

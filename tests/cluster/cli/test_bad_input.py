@@ -1,4 +1,4 @@
-"""A user's mistake gives one sentence that names it, an exit code, and a store that is as it was."""
+"""A user's mistake gives one sentence that names it, an exit code, and an unchanged store."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_a_wrong_configuration_names_the_key_and_what_is_allowed(
     ],
     ids=["YAML", "list", "UTF-8"],
 )
-def test_a_file_that_is_no_configuration_is_named(lmeraser: Run, tmp_path: Path, data: bytes) -> None:
+def test_a_file_that_is_not_a_configuration_is_named(lmeraser: Run, tmp_path: Path, data: bytes) -> None:
     (tmp_path / "odd.yaml").write_bytes(data)
     lmeraser("ingest", "--config", tmp_path / "odd.yaml").failed(2, "odd.yaml")
 
@@ -170,7 +170,7 @@ def test_an_error_names_the_wrong_value(
     assert {name: system.store.get(name) for name in system.store.names()} == before
 
 
-def test_an_ingest_that_was_broken_off_leaves_no_image_behind_once_it_is_erased(system_of: SystemOf) -> None:
+def test_an_interrupted_ingest_leaves_no_image_once_its_rows_are_erased(system_of: SystemOf) -> None:
     system = system_of()
     coordinator = system.coordinator()
     rows = system.pipeline().rows(samples(200, 210))

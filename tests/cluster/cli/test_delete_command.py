@@ -28,7 +28,7 @@ ODD = {0: "cust-000", 1: " lead", 2: "trail ", 3: 'say "hi"', 4: "two\nlines", 5
 def system(system_of: SystemOf, monkeypatch: pytest.MonkeyPatch) -> System:
     """A store with odd ids whose coordinator is in this process: deletions need no Ray."""
     system = system_of("minute", 0)
-    rows = [replace(row, sample_id=ODD.get(place, row.sample_id)) for place, row in enumerate(samples(0, 24))]
+    rows = [replace(row, sample_id=ODD.get(number, row.sample_id)) for number, row in enumerate(samples(0, 24))]
     system.ingest(rows)
 
     def request(_: object, method: str, *arguments: Any) -> Deletion:
@@ -163,7 +163,7 @@ def test_unknown_ids_next_to_known_ones_are_a_warning(lmeraser: Run, system: Sys
     assert "1 of 2 id(s) are not in the store, such as 's99'" in ran.err
 
 
-def test_why_an_erasure_is_held_up_is_asked_of_the_running_coordinator(
+def test_the_running_coordinator_reports_why_an_erasure_is_held_up(
     lmeraser: Run, system: System, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     coordinator = system.coordinator()
@@ -194,7 +194,7 @@ def test_deletions_are_shown_without_rays_token(lmeraser: Run, system: System, m
     assert (shown.code, shown.json["status"], shown.err) == (0, "accepted", "")
 
 
-def test_a_retry_that_has_not_begun_is_no_failure(
+def test_a_retry_that_has_not_begun_is_not_a_failure(
     lmeraser: Run, system: System, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object) -> Any:

@@ -167,18 +167,18 @@ def test_a_service_and_a_store_exclude_each_other(lmeraser: Run, command: str, o
     ran.failed(2, f"--url and {option} exclude each other: the service at --url has its own store")
 
 
-def test_an_api_key_is_of_use_with_a_service_only(lmeraser: Run, service: Service) -> None:
+def test_an_api_key_is_only_accepted_with_a_service(lmeraser: Run, service: Service) -> None:
     ran = lmeraser("deletions", "list", "--store", service.system.store.uri, "--api-key-file", "x")
     ran.failed(2, "--api-key-file is only used together with --url")
 
 
-def test_an_id_that_no_deletion_has_is_not_found(lmeraser: Run, url: str) -> None:
+def test_an_unknown_deletion_id_is_not_found(lmeraser: Run, url: str) -> None:
     for command in ("deletions show", "deletions wait", "deletions retry", "receipt show"):
         lmeraser(*command.split(), "nobody", "--url", url).failed(1, "/v1/deletions/nobody", ": 404 ", "'nobody'")
     lmeraser("deletions", "show", "no such", "--url", url).failed(1, "the id of a deletion is 'no such'")
 
 
-def test_a_service_that_takes_no_more_unknown_ids_says_so(
+def test_a_service_that_refuses_further_unknown_ids_says_so(
     lmeraser: Run, service: Service, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def refuse(*_: object) -> Deletion:
@@ -190,7 +190,7 @@ def test_a_service_that_takes_no_more_unknown_ids_says_so(
     ran.failed(1, "POST /v1/deletions: 429", "too many unknown ids: wait a minute")
 
 
-def test_where_no_service_answers_the_command_fails(lmeraser: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_service_the_command_fails(lmeraser: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(calls, "MIN_BACKOFF_S", 0.01)
     lmeraser("deletions", "list", "--url", "http://127.0.0.1:1").failed(1, "GET /v1/deletions", "no answer")
     lmeraser("deletions", "list", "--url", "127.0.0.1:8000").failed(2, "the service's address is '127.0.0.1:8000'")

@@ -1,4 +1,4 @@
-"""``lmeraser residue``: its exit codes, and what it says of what it cannot tell."""
+"""``lmeraser residue``: its exit codes, and its report of doubtful matches."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def scan(lmeraser: Run, system_of: Callable[..., System], tmp_path: Path, monkey
     system = system_of("minute", 0)
     names = {7: "7", 8: "8"}
     system.ingest(
-        [replace(row, sample_id=names.get(place, f"photo-{place}")) for place, row in enumerate(samples(0, 24))]
+        [replace(row, sample_id=names.get(number, f"photo-{number}")) for number, row in enumerate(samples(0, 24))]
     )
     system.delete("7", "photo-3")
     (tmp_path / "logs").mkdir()
@@ -33,7 +33,7 @@ def scan(lmeraser: Run, system_of: Callable[..., System], tmp_path: Path, monkey
     return run
 
 
-def test_what_was_erased_is_clean_and_what_is_there_is_not(scan: Scan, tmp_path: Path) -> None:
+def test_an_erased_id_is_clean_and_an_id_in_the_store_is_not(scan: Scan, tmp_path: Path) -> None:
     ran = scan("photo-3\n7\n")
     assert (ran.code, ran.err) == (0, "")
     assert "encrypted, or compressed by" in ran.out
@@ -51,7 +51,7 @@ def test_an_id_that_was_never_known_fails_unless_that_is_allowed(scan: Scan) -> 
     assert (ran.code, ran.json["clean"]) == (0, False)
 
 
-def test_a_number_in_a_log_is_shown_and_no_failure(scan: Scan, tmp_path: Path) -> None:
+def test_a_number_in_a_log_is_shown_and_is_not_a_failure(scan: Scan, tmp_path: Path) -> None:
     (tmp_path / "logs" / "raylet.out").write_text("worker 7 started")
     ran = scan("7\n", "--json")
     assert (ran.code, ran.json["clean"], ran.json["findings"]) == (0, True, [])

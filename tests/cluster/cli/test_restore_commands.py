@@ -26,8 +26,8 @@ SystemOf = Callable[..., System]
 ALL = samples(0, 24)
 
 
-class Lost(NamedTuple):
-    """A store, a copy of it from before two deletions, and the URI of a mirror that is not made yet."""
+class Disaster(NamedTuple):
+    """A store, a copy of it from before two deletions, and the path of a mirror that does not exist yet."""
 
     store: System
     copy: System
@@ -35,7 +35,7 @@ class Lost(NamedTuple):
 
 
 @pytest.fixture
-def lost(system_of: SystemOf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lost:
+def disaster(system_of: SystemOf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Disaster:
     # Where `residue` and `audit` look for Ray's files.
     monkeypatch.setenv("RAY_TMPDIR", str(tmp_path / "none"))
     system = system_of("minute", 24)
@@ -45,10 +45,10 @@ def lost(system_of: SystemOf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     for sample_ids, subject_ids in ((["s3", "s4"], []), ([], ["u10"])):
         coordinator.delete(DeletionRequest(tuple(sample_ids), tuple(subject_ids)))
         finish(coordinator)
-    return Lost(system, replace(system, store=LocalStore(tmp_path / "copy")), tmp_path / "mirror")
+    return Disaster(system, replace(system, store=LocalStore(tmp_path / "copy")), tmp_path / "mirror")
 
 
-def held(system: System) -> set[str]:
+def stored_ids(system: System) -> set[str]:
     """Ids of the rows in the row files."""
     files = [entry.rows_object for entry in system.newest().clusters]
     return {name for file in files for name in RowTable.from_parquet(system.store.get(file), file).sample_ids}
@@ -60,8 +60,8 @@ def bytes_of(system: System) -> dict[str, bytes]:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("recomputed_in_a_thread")
-def test_what_was_deleted_after_the_copy_does_not_come_back(lmeraser: Run, lost: Lost, tmp_path: Path) -> None:
-    store, copy, mirror = lost
+def test_a_restore_leaves_out_rows_deleted_after_the_copy(lmeraser: Run, disaster: Disaster, tmp_path: Path) -> None:
+    store, copy, mirror = disaster
     mirrored = lmeraser("log", "mirror", "--store", store.store.uri, "--to", mirror, "--json").json
     head = lmeraser("log", "check", "--store", store.store.uri, "--json").json
     assert (mirrored["records"], mirrored["head"]) == (head["records"], head["head"])
@@ -72,18 +72,18 @@ def test_what_was_deleted_after_the_copy_does_not_come_back(lmeraser: Run, lost:
     restored = lmeraser("restore", *at, *keys, "--mirror", mirror, "--json")
     assert restored.code == 0, restored.err
     assert (restored.json["erased"], restored.json["rows"], restored.json["rows_then"]) == (3, 20, 20)
-    assert held(copy) == {row.sample_id for row in ALL} - {"s1", "s3", "s4", "s10"}
+    assert stored_ids(copy) == {row.sample_id for row in ALL} - {"s1", "s3", "s4", "s10"}
     ids = tmp_path / "ids.txt"
     ids.write_text("s1\ns3\ns4\nu10\n")
     assert lmeraser("residue", *at, *keys, "--ids-file", ids).code == 0
 
     finish(copy.coordinator())
     status = lmeraser("status", *at, "--json").json
-    assert status["state_root"] == copy.fresh_root([row for row in ALL if row.sample_id in held(copy)]) == root
+    assert status["state_root"] == copy.fresh_root([row for row in ALL if row.sample_id in stored_ids(copy)]) == root
     assert status["deletions"] == {"completed": 4}
     checked = lmeraser("verify", *at, *keys, "--processes", 1, "--json").json
     assert (checked["equal"], checked["fresh_root"]) == (True, root)
-    # The log goes on from that of the lost store, and so does its mirror.
+    # The log continues that of the lost store, and so does its mirror.
     assert lmeraser("log", "show", *at, "--json").json["records"][head["records"] - 1]["digest"] == head["head"]
     again = lmeraser("log", "mirror", *at, "--to", mirror, "--json").json
     assert again["records"] == head["records"] + again["added"] > head["records"]
@@ -95,22 +95,20 @@ def test_what_was_deleted_after_the_copy_does_not_come_back(lmeraser: Run, lost:
         ask = ("receipt", "verify", receipt, "--public-key", public, "--hash-key", copy.keys / "hash.key")
         assert lmeraser(*ask, "--id", name).code == 0
     ids.write_text("s1\ns3\ns4\ns10\n")
-    asked = ("--requests", *deletions, "--ids-file", ids, "--shadows", 0, "--processes", 1, "--out", tmp_path / "out")
-    audited = lmeraser("audit", *at, *keys, *asked, "--json")
+    options = ("--requests", *deletions, "--ids-file", ids, "--shadows", 0, "--processes", 1, "--out", tmp_path / "out")
+    audited = lmeraser("audit", *at, *keys, *options, "--json")
     assert {section["name"] for section in audited.json["sections"] if section["status"] != "passed"} == {"membership"}
 
 
 @pytest.mark.slow
-def test_a_mirror_that_follows_has_what_is_logged_later_and_ends_when_it_is_interrupted(
-    system_of: SystemOf, tmp_path: Path
-) -> None:
+def test_a_following_mirror_copies_later_records_and_ends_when_interrupted(system_of: SystemOf, tmp_path: Path) -> None:
     system = system_of("minute", 24)
     mirror = LocalStore(tmp_path / "mirror")
     at = ("--store", system.store.uri, "--to", mirror.uri, "--follow")
     # A shell that starts the tests in the background has them ignore interrupts, and children inherit that.
-    heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    restore_interrupt = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
     command = [sys.executable, "-m", "cluster.cli", "log", "mirror", *at]
-    with subprocess.Popen(command, preexec_fn=heard) as following:
+    with subprocess.Popen(command, preexec_fn=restore_interrupt) as following:
         try:
             until(lambda: mirror.names("log/") == system.store.names("log/") != [] or None, 60)
             records = len(mirror.names("log/"))
@@ -124,10 +122,10 @@ def test_a_mirror_that_follows_has_what_is_logged_later_and_ends_when_it_is_inte
     assert following.returncode == 130
 
 
-def test_a_log_that_does_not_go_on_from_the_copys_is_refused_and_changes_nothing(
-    lmeraser: Run, lost: Lost, tmp_path: Path
+def test_a_log_that_does_not_continue_the_copys_is_refused_and_changes_nothing(
+    lmeraser: Run, disaster: Disaster, tmp_path: Path
 ) -> None:
-    store, copy, mirror = lost
+    store, copy, mirror = disaster
     restore = ("restore", "--store", copy.store.uri, "--keys", copy.keys, "--mirror")
     before = bytes_of(copy)
     lmeraser(*restore, tmp_path / "nowhere").failed(1, "not a mirror", "nowhere")
@@ -145,8 +143,8 @@ def test_a_log_that_does_not_go_on_from_the_copys_is_refused_and_changes_nothing
     assert bytes_of(copy) == before
 
 
-def test_an_older_mirror_of_the_same_log_is_refused(lmeraser: Run, lost: Lost) -> None:
-    store, copy, mirror = lost
+def test_an_older_mirror_of_the_same_log_is_refused(lmeraser: Run, disaster: Disaster) -> None:
+    store, copy, mirror = disaster
     lmeraser("log", "mirror", "--store", copy.store.uri, "--to", mirror)
     before = bytes_of(store)
     lmeraser("restore", "--store", store.store.uri, "--keys", store.keys, "--mirror", mirror).failed(1, "older")
@@ -154,10 +152,10 @@ def test_an_older_mirror_of_the_same_log_is_refused(lmeraser: Run, lost: Lost) -
 
 
 @pytest.mark.slow
-def test_a_restore_that_is_broken_off_shuts_the_store_for_every_command(
-    lmeraser: Run, lost: Lost, monkeypatch: pytest.MonkeyPatch
+def test_an_interrupted_restore_closes_the_store_to_every_command(
+    lmeraser: Run, disaster: Disaster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store, copy, mirror = lost
+    store, copy, mirror = disaster
     base = copy.newest().number
     lmeraser("log", "mirror", "--store", store.store.uri, "--to", mirror)
     at = ("--store", copy.store.uri)
@@ -170,7 +168,7 @@ def test_a_restore_that_is_broken_off_shuts_the_store_for_every_command(
     for command in (("status",), ("log", "check"), ("deletions", "list"), ("clusters", "list"), ("verify", *keys)):
         lmeraser(*command, *at).failed(1, "not fully restored", "lmeraser restore")
     restored = lmeraser(*restore, "--json")
-    assert (restored.code, restored.json["erased"], held(copy) & {"s3", "s4", "s10"}) == (0, 3, set())
+    assert (restored.code, restored.json["erased"], stored_ids(copy) & {"s3", "s4", "s10"}) == (0, 3, set())
     receipt = lmeraser("receipt", "show", restored.json["deletions"][0], *at).json
     assert receipt["before"]["log"] == base
 

@@ -132,7 +132,9 @@ def test_folders_with_names_of_splits_are_not_labels(tmp_path: Path, folders: tu
     put(tmp_path, *(f"{folder}/{label}/a.png" for folder in folders for label in ("red", "green")))
     config = SourceConfig("image_folder", str(tmp_path))
     for declared in (declared_labels, lambda config: open_source(config).labels, open_public):
-        with pytest.raises(DataError, match=rf"called .*{folders[-1]}.*for good.*`path:`.*list them under `labels:`"):
+        with pytest.raises(
+            DataError, match=rf"called .*{folders[-1]}.*permanently.*`path:`.*list them under `labels:`"
+        ):
             declared(config)
     assert open_source(SourceConfig("image_folder", str(tmp_path / folders[0]))).labels == ("green", "red")
     # Who lists the labels means them.

@@ -45,13 +45,13 @@ def test_parquet_files_in_subfolders_are_read_and_files_that_are_not_data_are_no
         ("trainset.parquet", "testset.parquet"),
     ],
 )
-def test_a_split_has_the_files_whose_names_tell_of_it(tmp_path: Path, train: str, test: str) -> None:
+def test_a_split_has_the_files_whose_names_contain_it(tmp_path: Path, train: str, test: str) -> None:
     put_parquet(tmp_path, train, test)
     assert parquet(tmp_path, split="train") == ([train], {"of another split": 1})
     assert parquet(tmp_path, split="test") == ([test], {"of another split": 1})
     with pytest.raises(DataError, match="holds files of the splits test, train: choose one with `split:`"):
         parquet(tmp_path)
-    with pytest.raises(DataError, match=r"no file of the split 'validation'.*of test, train"):
+    with pytest.raises(DataError, match=r"no file of the split 'validation'.*the splits test, train"):
         parquet(tmp_path, split="validation")
 
 
@@ -62,7 +62,7 @@ def test_files_of_a_split_are_not_mixed_with_files_of_none(tmp_path: Path, test:
         parquet(tmp_path)
 
 
-def test_files_that_all_tell_of_one_split_are_read_without_naming_it(tmp_path: Path) -> None:
+def test_files_that_all_name_one_split_are_read_without_naming_it(tmp_path: Path) -> None:
     put_parquet(tmp_path, "testA.parquet", "eval2.parquet")
     assert len(parquet(tmp_path)[0]) == 2
 
@@ -73,11 +73,11 @@ def test_other_splits_follow_the_names_of_the_hub(tmp_path: Path) -> None:
     assert parquet(tmp_path, split="validation")[0] == parquet(tmp_path, split="dev")[0] == ["val.parquet"]
 
 
-def test_files_whose_names_tell_of_no_split_have_none(tmp_path: Path) -> None:
+def test_files_whose_names_contain_no_split_have_none(tmp_path: Path) -> None:
     put_parquet(tmp_path, "a.parquet", "contest.parquet", "constrained.parquet")
     assert len(parquet(tmp_path)[0]) == 3
     for path in (tmp_path, tmp_path / "a.parquet"):
-        with pytest.raises(DataError, match=r"no file of the split 'train': .*of no split, so leave `split:` out"):
+        with pytest.raises(DataError, match=r"no file of the split 'train': .*contain no split, so leave `split:` out"):
             parquet(path, split="train")
 
 

@@ -1,6 +1,6 @@
-"""What the simulator must find: the code is broken in one place, and a history that goes wrong is known for each.
+"""Breakages that the simulator must detect: each removes one safeguard of the code under test.
 
-A history that never failed proves nothing. Each breakage takes one safeguard out of the code under test.
+For each, a history that fails is saved: a history that never failed proves nothing.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from unittest.mock import patch
 
 @dataclass(frozen=True)
 class Breakage:
-    """One safeguard that is taken out.
+    """A safeguard that is removed.
 
     Attributes:
-        what: what is not done any more.
+        what: a description of the broken behaviour.
         where: ``module:function`` or ``module:Class.method``.
-        old, new: text of its source, and what stands there instead.
+        old, new: text of its source, and its replacement.
         used_in: another module that has imported the function by name.
     """
 
@@ -34,31 +34,31 @@ class Breakage:
 
 BREAKAGES = (
     Breakage(
-        "a sweep asks no fence",
+        "a sweep does not call its fence",
         "actors.coordinator:Coordinator._sweep",
         "self._journal.check)",
         "lambda: None)",
     ),
     Breakage(
-        "a coordinator forgets that it was told of its replacement",
+        "a coordinator forgets that it was replaced",
         "actors.journal:Journal._refuse",
         "        self.history.replay(foreign)\n",
         "        self.history.replay(foreign)\n        if not foreign:\n            return\n",
     ),
     Breakage(
-        "a coordinator that was told of its replacement goes on",
+        "a coordinator that knows of its replacement continues",
         "actors.coordinator:Coordinator.step",
         "            self._journal.heed()\n",
         "",
     ),
     Breakage(
-        "an ingest is told what became of its rows without a look at the log",
+        "an ingest gets its outcome without a check of the log",
         "actors.coordinator:Coordinator._add",
         "        self._journal.check()\n",
         "",
     ),
     Breakage(
-        "the lease is not waited out",
+        "an erasure does not wait for the lease",
         "actors.coordinator:Coordinator._wait_out_lease",
         "        time.sleep(self._lease_s)\n",
         "",
@@ -70,13 +70,13 @@ BREAKAGES = (
         "",
     ),
     Breakage(
-        "an ingest goes on while a row of it is erased",
+        "an ingest continues while one of its rows is erased",
         "actors.prefixes:Prefixes.drop_forbidden",
         "self._open.pop(prefix, None)",
         "pass",
     ),
     Breakage(
-        "an ingest heeds only what was erased before it began",
+        "an ingest respects only erasures before its beginning",
         "actors.ingests:_erased",
         ">= heeded_from for",
         "in range(heeded_from, ingest.begun + 1) for",
@@ -94,26 +94,26 @@ BREAKAGES = (
         "for each in _rows_of(request, index) if sample_hash(self._hash_key, each) in recorded.samples}",
     ),
     Breakage(
-        "an owner does not look at the log after it wrote",
+        "an owner does not check the log after a write",
         "actors.owner:Owner._put",
         "            check_term(self._store, position)\n",
         "            pass\n",
     ),
     Breakage(
-        "what an owner had half written stays where another wrote it",
+        "a partial object of an owner stays if another owner wrote the object",
         "actors.sweep:sweep",
         "store.purge_partial(unfinished, fence)",
         "store.purge_partial(lambda name: name in named or unfinished(name), fence)",
         used_in="actors.coordinator",
     ),
     Breakage(
-        "a restore forgets what was asked for after the copy",
+        "a restore forgets requests made after the copy",
         "actors.restoring:_erased_since",
         'record.kind == "request" and',
         'record.kind == "request" and False and',
     ),
     Breakage(
-        "a request that its coordinator did not live to record is left",
+        "a request that its coordinator did not record is left",
         "actors.requests:Requests.adopt",
         "self._store.names(REQUESTS)",
         "[]",
@@ -123,18 +123,18 @@ BREAKAGES = (
 
 @contextmanager
 def broken(breakage: Breakage) -> Iterator[None]:
-    """The safeguard is gone inside the block."""
+    """Remove the safeguard inside the block."""
     module_name, _, path = breakage.where.partition(":")
     module = importlib.import_module(module_name)
     holder_name, _, name = path.rpartition(".")
     holder: Any = getattr(module, holder_name) if holder_name else module
-    # A method's source is indented: under an if it is a whole again, with its text as it stands.
+    # A method's source is indented: under an if it is a whole again, with unchanged text.
     source = (
         f"if True:\n{inspect.getsource(getattr(holder, name))}"
         if holder_name
         else inspect.getsource(holder.__dict__[name])
     )
-    assert breakage.old in source, f"{breakage.where} does not hold {breakage.old!r} any more"
+    assert breakage.old in source, f"{breakage.where} does not contain {breakage.old!r}"
     made: dict[str, Any] = {}
     exec(compile(source.replace(breakage.old, breakage.new), breakage.where, "exec"), vars(module), made)
     with patch.object(holder, name, made[name]):

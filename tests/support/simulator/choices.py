@@ -1,4 +1,4 @@
-"""The choices of a history: where a task does not simply go on. Drawn from a seed, or given."""
+"""The choices of a history: points at which a task does not continue. Drawn from a seed, or replayed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ FREEZES_S = ("0.05", "0.5", "3", "100")
 
 @dataclass(frozen=True)
 class Deviation:
-    """At the ``point``-th point of a task: have another run, or freeze or kill its process.
+    """At the ``point``-th point of a task: run another task, or freeze or kill its process.
 
     Attributes:
         argument: the other task's name, or for how many seconds it is frozen.
@@ -28,10 +28,10 @@ class Deviation:
 
 
 class Choices(Protocol):
-    """Says at each point what happens."""
+    """Decides what happens at each point."""
 
     def at(self, task: Task, scheduler: Scheduler, blocked: bool = False) -> Deviation | None:
-        """What happens at this point of the task; None where it goes on, or the next in turn runs."""
+        """What happens at this point of the task; None if it continues, or the next task runs."""
 
 
 @dataclass(frozen=True)
@@ -45,8 +45,8 @@ class Rates:
     pass_time: float
 
 
-class Drawn:
-    """Choices from a seed, kept as they come."""
+class DrawnChoices:
+    """Choices from a seed, recorded."""
 
     def __init__(self, generator: random.Random, rates: Rates) -> None:
         self._random = generator
@@ -79,11 +79,11 @@ class Drawn:
         return Deviation(task.name, task.points, "switch", self._random.choice(others).name)
 
 
-class Given:
-    """Choices that were made before."""
+class ReplayedChoices:
+    """Choices of an earlier history."""
 
     def __init__(self, deviations: Iterable[Deviation]) -> None:
-        self._at = {(one.task, one.point): one for one in deviations}
+        self._at = {(deviation.task, deviation.point): deviation for deviation in deviations}
 
     def at(self, task: Task, scheduler: Scheduler, blocked: bool = False) -> Deviation | None:  # noqa: ARG002
         return self._at.get((task.name, task.points))

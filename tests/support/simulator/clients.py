@@ -60,27 +60,27 @@ class Clients:
             try:
                 deletion = self._coordinator(event.cluster + attempt).call("delete", send)
             except (DiedError, LMEraserError) as error:
-                self._scheduler.note(f"is told {type(error).__name__}: {error}")
+                self._scheduler.note(f"receives {type(error).__name__}: {error}")
                 self._scheduler.sleep(_PAUSE_S)
                 continue
-            self._scheduler.note(f"is told {deletion.status}: rows {deletion.rows}, unknown {deletion.unknown}")
+            self._scheduler.note(f"receives {deletion.status}: rows {deletion.rows}, unknown {deletion.unknown}")
             return
 
     def ingest(self, event: Ingest) -> None:
-        """Add rows as the job on the cluster does; once more if it has to start again."""
+        """Add rows as the job on the cluster does; repeat it if it has to start again."""
         for attempt in range(2 if event.again else 1):
             ingested = Ingested(event.rows, event.force)
             self._ledger.ingested.append(ingested)
             try:
                 outcome = self._add(event, ingested, event.cluster + attempt)
             except DuplicateSampleError as error:
-                self._scheduler.note(f"is told {type(error).__name__}: {error}")
+                self._scheduler.note(f"receives {type(error).__name__}: {error}")
                 return
             except (DiedError, LMEraserError) as error:
-                self._scheduler.note(f"is told {type(error).__name__}: {error}")
+                self._scheduler.note(f"receives {type(error).__name__}: {error}")
                 self._scheduler.sleep(_PAUSE_S)
                 continue
-            self._scheduler.note(f"is told {outcome}")
+            self._scheduler.note(f"receives {outcome}")
             return
 
     def _add(self, event: Ingest, ingested: Ingested, cluster: int) -> Any:

@@ -122,7 +122,7 @@ class CoordinatorActor:
                 self._scheduler.wait(lambda: self._called, self._scheduler.now_s + pause_s)
 
     def _keep(self) -> None:
-        """What Ray does: restart a coordinator that died, unless it ended for good."""
+        """As Ray does, restart a coordinator that died, unless it ended permanently."""
         while True:
             self._scheduler.wait(lambda: self.ended or not self.process.alive)
             if self.ended:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache, partial
 
-from simulator.choices import Choices, Deviation, Drawn, Given
+from simulator.choices import Choices, Deviation, DrawnChoices, ReplayedChoices
 from simulator.clients import Clients
 from simulator.coordinators import CoordinatorActor
 from simulator.invariants import Invariants, WrongError
@@ -62,7 +62,7 @@ def run_plan(current: Current, plan: Plan, seed: int) -> Outcome:
 
 
 def _drawn(current: Current, plan: Plan, generator: random.Random) -> Outcome:
-    choices = Drawn(generator, draw_rates(generator))
+    choices = DrawnChoices(generator, draw_rates(generator))
     outcome = _run(current, plan, choices)
     outcome.deviations = tuple(choices.made)
     return outcome
@@ -70,7 +70,7 @@ def _drawn(current: Current, plan: Plan, generator: random.Random) -> Outcome:
 
 def run_again(current: Current, plan: Plan, deviations: Iterable[Deviation]) -> Outcome:
     """The history of a known plan and known choices."""
-    outcome = _run(current, plan, Given(deviations))
+    outcome = _run(current, plan, ReplayedChoices(deviations))
     outcome.deviations = tuple(deviations)
     return outcome
 
@@ -89,7 +89,7 @@ def _begin(current: Current, max_cluster_rows: int, min_tuned_rows: int, first: 
     objects = ground(max_cluster_rows, min_tuned_rows).objects
     if not first:
         return objects
-    scheduler = Scheduler(Given(()), MAX_POINTS)
+    scheduler = Scheduler(ReplayedChoices(()), MAX_POINTS)
     current.begin(scheduler, 0)
     events = (Start("first", 0.0), Ingest("ingest", 0.0, 0, first, 1, False, "complete", False))
     world = World(scheduler, Plan(max_cluster_rows, min_tuned_rows, 1, (), events), dict(objects))

@@ -143,10 +143,10 @@ class Invariants:
         for name, data in self._data():
             if name in self.late:
                 continue
-            held = held_in(data, "heads/" in name) & erased
-            if held and not self._may_wait(name, deletion):
+            erased_rows = held_in(data, "heads/" in name) & erased
+            if erased_rows and not self._may_wait(name, deletion):
                 raise WrongError(
-                    "erased row", f"row {min(held)} of {deletion.key} is in {name} although it counts as erased"
+                    "erased row", f"row {min(erased_rows)} of {deletion.key} is in {name} although it counts as erased"
                 )
 
     def _receipt_of(self, deletion_id: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What clients have requested and been told, and what the log says, which is read as it is written."""
+"""Clients' requests and answers, and the content of the log, which is read as it is written."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class RequestedDeletion:
         key: its idempotency key.
         samples, subjects: ids that it names; those of samples as row numbers.
         recorded_at: when it was recorded, as a count of the history's points; None before.
-        answered: the id that a client was told.
+        answered: the id in the answer to a client.
     """
 
     key: str
@@ -47,8 +47,8 @@ class Ingested:
 
     Attributes:
         requested_at, began_at: when its prefix was requested, and when it was made.
-        succeeded: whether its client was told that the rows are added.
-        ended_at: when its client was told.
+        succeeded: whether its client was answered that the rows are added.
+        ended_at: when its client was answered.
     """
 
     rows: tuple[Row, ...]
@@ -77,7 +77,7 @@ class Ledger:
     restoring: bool = False
 
     def forget(self, records: int, copied_at: int) -> None:
-        """Note that the store is now an older copy, and that only so many records of the log are known."""
+        """Note that the store is now an older copy, and that only this number of records of the log is known."""
         self.restoring = True
         self.commit = None
         for deletion in self.requested:

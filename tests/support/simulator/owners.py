@@ -1,4 +1,4 @@
-"""Owners in processes of their own, as with Ray: they outlive their coordinator until its successor ends them."""
+"""Owners in separate processes, as with Ray: they outlive their coordinator until its successor ends them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class OwnerActor:
 
 @dataclass
 class Cluster:
-    """A Ray cluster: the owners that run on it, whoever started them."""
+    """A Ray cluster: the owners that run on it, regardless of which coordinator started them."""
 
     name: str
     owners: dict[str, OwnerActor] = field(default_factory=dict)

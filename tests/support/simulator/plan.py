@@ -1,4 +1,4 @@
-"""What happens in a history: its actors, what each does, and when it begins. Drawn from a seed."""
+"""The plan of a history: its actors, their actions, and when each begins. Drawn from a seed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Ending = Literal["complete", "abandon", "silent"]
 
 @dataclass(frozen=True)
 class Start:
-    """A coordinator begins on a Ray cluster of its own, and replaces whichever works on the store."""
+    """A coordinator starts on its own Ray cluster, and replaces the current one."""
 
     name: str
     at_s: float
@@ -22,7 +22,7 @@ class Start:
 
 @dataclass(frozen=True)
 class Delete:
-    """A client asks for a deletion."""
+    """A client requests a deletion."""
 
     name: str
     at_s: float
@@ -33,7 +33,7 @@ class Delete:
 
 @dataclass(frozen=True)
 class Ingest:
-    """A client brings rows, in so many objects."""
+    """A client ingests rows, in this number of objects."""
 
     name: str
     at_s: float
@@ -47,7 +47,7 @@ class Ingest:
 
 @dataclass(frozen=True)
 class Serve:
-    """A replica answers so many times."""
+    """A replica answers this number of times."""
 
     name: str
     at_s: float
@@ -56,7 +56,7 @@ class Serve:
 
 @dataclass(frozen=True)
 class Restore:
-    """The store is copied, its log mirrored so much later, and after as long again it is lost and the copy restored."""
+    """The store is copied; its log is mirrored ``mirrored_s`` later; ``lost_s`` after that it is lost and restored."""
 
     name: str
     at_s: float
@@ -69,11 +69,11 @@ Event = Start | Delete | Ingest | Serve | Restore
 
 @dataclass(frozen=True)
 class Plan:
-    """A history before anyone's choices.
+    """A history without its choices.
 
     Attributes:
-        max_cluster_rows, min_tuned_rows, slots: the store's, and how many tunings run at a time.
-        first: rows that the store holds at the beginning.
+        max_cluster_rows, min_tuned_rows, slots: the store's settings, and how many tunings run at a time.
+        first: rows of the store at the beginning.
     """
 
     max_cluster_rows: int
@@ -88,21 +88,23 @@ def draw_plan(generator: random.Random) -> Plan:
     moments = [0.0, 0.0, 0.0, 0.1, 0.3, 0.6, 1.0, 2.0]
     first = tuple(Row(number) for number in range(generator.choice((0, 4, 6, 6, 8))))
     events: list[Event] = [Start("reg0", 0.0)]
-    events += (Start(f"reg{place}", generator.choice(moments)) for place in range(1, generator.choice((1, 1, 2, 2, 3))))
+    events += (
+        Start(f"reg{number}", generator.choice(moments)) for number in range(1, generator.choice((1, 1, 2, 2, 3)))
+    )
     clusters = len(events)
-    for place in range(generator.choice((0, 1, 1, 2, 2, 3))):
+    for number in range(generator.choice((0, 1, 1, 2, 2, 3))):
         samples = tuple(sorted(generator.sample(range(ROWS), generator.choice((0, 1, 1, 2)))))
         subjects = tuple(sorted(generator.sample(PEOPLE, 0 if samples and generator.random() < 0.6 else 1)))
         at_s = generator.choice(moments)
-        events.append(Delete(f"del{place}", at_s, generator.randrange(clusters), samples, subjects))
-    for place in range(generator.choice((0, 1, 1, 1, 2, 2, 3))):
+        events.append(Delete(f"del{number}", at_s, generator.randrange(clusters), samples, subjects))
+    for number in range(generator.choice((0, 1, 1, 1, 2, 2, 3))):
         rows = tuple(
             Row(number, int(generator.random() < 0.1))
             for number in sorted(generator.sample(range(ROWS), generator.choice((1, 2, 3, 5))))
         )
         events.append(
             Ingest(
-                f"ing{place}",
+                f"ing{number}",
                 generator.choice(moments),
                 generator.randrange(clusters),
                 rows,
@@ -112,7 +114,9 @@ def draw_plan(generator: random.Random) -> Plan:
                 generator.random() < 0.5,
             )
         )
-    events += (Serve(f"rep{place}", generator.choice(moments), 5) for place in range(generator.choice((0, 0, 1, 1, 2))))
+    events += (
+        Serve(f"rep{number}", generator.choice(moments), 5) for number in range(generator.choice((0, 0, 1, 1, 2)))
+    )
     if first and generator.random() < 0.15:
         events.append(Restore("res0", *(generator.choice(moments) for _ in range(3))))
     return Plan(
@@ -125,7 +129,7 @@ def draw_plan(generator: random.Random) -> Plan:
 
 
 def draw_rates(generator: random.Random) -> Rates:
-    """How lively the choices are."""
+    """How often the choices interrupt tasks."""
     return Rates(
         switch=generator.choice((0.01, 0.03, 0.1, 0.3)),
         freeze=generator.choice((0.0, 0.0, 0.002, 0.01)),

@@ -38,7 +38,7 @@ class Disaster:
         self._start = start
 
     def happen(self, event: Restore) -> None:
-        """Copy the store; after a while mirror its log; after another lose it, restore the copy, and go on."""
+        """Copy the store; after a while mirror its log; after another lose it, restore the copy, and continue."""
         if self._ledger.commit is None:
             return
         copy, copied_at = dict(self._store.objects), self._scheduler.points

@@ -27,7 +27,7 @@ from lmeraser.state.merkle import merkle_root
 from lmeraser.state.rows import RowTable
 from lmeraser.state.specialist import Specialist
 from lmeraser.state.tensors import tensors_to_bytes
-from simulator.choices import Given
+from simulator.choices import ReplayedChoices
 from simulator.scheduler import Scheduler
 from simulator.store import MemoryStore
 
@@ -39,7 +39,7 @@ LEASE_S = 0.4
 DENDROGRAM = Dendrogram(np.array([[0, 1], [2, 3], [4, 5]], np.int32))
 FINGERPRINT = {"feature_batch": "32", "accelerator": ""}
 ROWS = 12
-# Whose rows they are; the last is nobody's.
+# The subjects of the rows; the last row has none.
 SUBJECTS = ("ann", "ann", "bob", "bob", "bob", "cid", "cid", "dot", "eve", "eve", "fay", None)
 PEOPLE = tuple(sorted({subject for subject in SUBJECTS if subject is not None}))
 
@@ -92,9 +92,9 @@ class SimulatedMethod:
         ordered = sorted(samples, key=lambda sample: sample.sample_id)
         rows = [BY_IMAGE[sample.image] for sample in ordered]
         features_NH = np.zeros((len(rows), WIDTH), np.int16)
-        for place, row in enumerate(rows):
-            features_NH[place, row.number // 10] = 2 ** (row.number % 10)
-            features_NH[place, 2] = 100 * row.version + 7 * row.number
+        for position, row in enumerate(rows):
+            features_NH[position, row.number // 10] = 2 ** (row.number % 10)
+            features_NH[position, 2] = 100 * row.version + 7 * row.number
         return RowTable(
             sample_ids=tuple(row.sample_id for row in rows),
             subject_ids=tuple(row.subject_id for row in rows),
@@ -151,7 +151,7 @@ def _root(ground: Ground, rows: frozenset[Row]) -> str:
 
 @lru_cache(maxsize=8)
 def ground(max_cluster_rows: int, min_tuned_rows: int) -> Ground:
-    """A store whose clusters have at most so many rows, and a specialist from so many on."""
+    """A store with limits on the rows of a cluster, and on the rows that a specialist needs."""
     config = StateConfig(
         labels=LABELS,
         partition=PartitionConfig(anchors=ANCHORS, max_cluster_rows=max_cluster_rows, min_tuned_rows=min_tuned_rows),
@@ -160,7 +160,7 @@ def ground(max_cluster_rows: int, min_tuned_rows: int) -> Ground:
     )
     parts = {"partition": DENDROGRAM.tensors(), "features": {"projection_FH": np.zeros((1, WIDTH), np.float32)}}
     objects = {f"public/{part}.safetensors": tensors_to_bytes(tensors) for part, tensors in parts.items()}
-    store = MemoryStore("memory:", objects, Scheduler(Given(()), 0), lambda *_: None)
+    store = MemoryStore("memory:", objects, Scheduler(ReplayedChoices(()), 0), lambda *_: None)
     create_manifest(
         store,
         config,

@@ -1,7 +1,7 @@
-"""Who runs when: tasks of simulated processes take turns on greenlets, under one virtual clock.
+"""Schedules tasks of simulated processes on greenlets, under one virtual clock.
 
-A task goes on until the choices say otherwise at one of its points, or until it sleeps, waits or ends. A process that
-dies is one whose tasks are never resumed: what it had half done stays as it is.
+A task runs until it sleeps, waits or ends, or until the choices interrupt it at one of its points. When a process dies,
+its tasks are never resumed, and its unfinished work stays as it is.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from greenlet import GreenletExit, getcurrent, greenlet
 
 from simulator.choices import Choices, Deviation
 
-# What one step of a task takes.
+# Duration of one step of a task.
 STEP_S = 0.001
 
 
@@ -28,11 +28,11 @@ class Process:
 
     Attributes:
         name: for the trace.
-        tasks: those that have not ended.
-        alive: False once it has died; nothing of it runs any more.
-        thawed_at_s: until then none of its tasks runs.
+        tasks: its unfinished tasks.
+        alive: False once it has died; its tasks never run again.
+        thawed_at_s: none of its tasks runs before this time.
         mortal: whether it may be frozen and killed.
-        threads: how many it has started.
+        threads: how many threads it has started.
     """
 
     name: str
@@ -48,9 +48,9 @@ class Task:
     """A thread of a simulated process.
 
     Attributes:
-        points: how many points it has come to.
-        wakes_at_s: it runs no earlier.
-        ready: it runs only when this holds, or once ``waits_until_s`` has come.
+        points: how many points it has reached.
+        wakes_at_s: it runs at this time or later.
+        ready: it runs only when this holds, or at ``waits_until_s``.
         result, error: how it ended.
     """
 
@@ -91,7 +91,7 @@ class Scheduler:
 
     @property
     def task(self) -> Task | None:
-        """The task that runs now; None outside."""
+        """The running task; None outside of tasks."""
         return self._by_greenlet.get(getcurrent())
 
     def spawn(self, process: Process, name: str, run: Callable[[], Any]) -> Task:
@@ -117,7 +117,7 @@ class Scheduler:
         return task
 
     def point(self, what: str) -> None:
-        """A place at which another task may run first."""
+        """A point at which another task may run first."""
         if self._over:
             raise GreenletExit
         task = self.task
@@ -134,7 +134,7 @@ class Scheduler:
         self.trace.append(f"{self.now_s - 100:8.3f}  {task.name if task is not None else 'world':<22} {what}")
 
     def sleep(self, seconds: float) -> None:
-        """Have the task go on no earlier than that."""
+        """Suspend the task for this time."""
         task = self.task
         if task is None or self._over:
             self.point("")
@@ -143,7 +143,7 @@ class Scheduler:
         self._block(task)
 
     def wait(self, ready: Callable[[], bool], until_s: float = float("inf")) -> None:
-        """Have the task go on once the condition holds, or the time has come."""
+        """Suspend the task until the condition holds or the time is reached."""
         task = self.task
         if task is None or self._over:
             if not ready():
@@ -156,7 +156,7 @@ class Scheduler:
         self._block(task)
 
     def kill(self, process: Process) -> None:
-        """End a process where it is; it has no say."""
+        """Kill a process at its current point."""
         process.alive = False
         for task in process.tasks:
             self._tasks.remove(task)
@@ -166,9 +166,9 @@ class Scheduler:
             self._main.switch()
 
     def kill_all(self) -> None:
-        """End all processes that may die, but for the one that calls."""
+        """Kill all mortal processes except the calling one."""
         task = self.task
-        for process in {one.process for one in self._tasks if one.process.mortal}:
+        for process in {each.process for each in self._tasks if each.process.mortal}:
             if task is None or process is not task.process:
                 self.kill(process)
 
@@ -188,25 +188,25 @@ class Scheduler:
         while not rest():
             task = self._first()
             if task is None:
-                waiting = ", ".join(sorted(one.name for one in self._tasks))
-                raise NoRestError(f"nothing can run any more; {waiting} wait for ever")
+                waiting = ", ".join(sorted(each.name for each in self._tasks))
+                raise NoRestError(f"no task can run; {waiting} wait forever")
             self._resume(task)
             if self._failure is not None:
                 raise self._failure
 
     def close(self) -> None:
-        """Unwind what is left, without any effect."""
+        """Unwind the remaining tasks, without any effect."""
         self._over = True
-        for one in list(self._by_greenlet):
-            while not one.dead and one:
-                one.throw(GreenletExit)
+        for remaining in list(self._by_greenlet):
+            while not remaining.dead and remaining:
+                remaining.throw(GreenletExit)
         self._by_greenlet.clear()
 
     def others(self, task: Task, now: bool) -> list[Task]:
         """The tasks that could run instead, now or once time has passed."""
         if now:
-            return [one for one in self._tasks if one is not task and self._runs_from_s(one) <= self.now_s]
-        return [one for one in self._tasks if one is not task and self._runs_from_s(one) != float("inf")]
+            return [other for other in self._tasks if other is not task and self._runs_from_s(other) <= self.now_s]
+        return [other for other in self._tasks if other is not task and self._runs_from_s(other) != float("inf")]
 
     def _count(self, task: Task) -> None:
         self.now_s += STEP_S
@@ -227,7 +227,7 @@ class Scheduler:
             task.process.thawed_at_s = self.now_s + float(deviation.argument)
             self._main.switch()
             return
-        other = next((one for one in self._tasks if one.name == deviation.argument), None)
+        other = next((each for each in self._tasks if each.name == deviation.argument), None)
         if other is not None and self._runs_from_s(other) != float("inf"):
             self.counts["switch"] += 1
             self._chosen = other
@@ -249,17 +249,17 @@ class Scheduler:
         return max(task.wakes_at_s, task.process.thawed_at_s)
 
     def _first(self) -> Task | None:
-        """The chosen one; else the one that waits longest; where none can run now, the one that can run first."""
+        """The chosen task; otherwise the task that can run earliest, and of several the one that has waited longest."""
         chosen, self._chosen = self._chosen, None
         if chosen is not None and chosen in self._tasks and self._runs_from_s(chosen) != float("inf"):
             return chosen
         best: tuple[float, int] | None = None
-        found: Task | None = None
+        first: Task | None = None
         for task in self._tasks:
             key = (max(self._runs_from_s(task), self.now_s), task.turn)
             if key[0] != float("inf") and (best is None or key < best):
-                best, found = key, task
-        return found
+                best, first = key, task
+        return first
 
     def _resume(self, task: Task) -> None:
         self.now_s = max(self.now_s, self._runs_from_s(task))

@@ -153,7 +153,7 @@ def seams() -> Iterator[Current]:
         ("actors.coordinator", "Requests", partial(Requests, clock=CURRENT.monotonic)),
         ("actors.coordinator", "Backlog", partial(Backlog, clock=CURRENT.monotonic)),
         ("actors.tunings", "Planner", partial(Planner, clock=CURRENT.monotonic)),
-        ("serving.lease", "Future", here(partial(threads.Waiting, CURRENT.now), Future)),
+        ("serving.lease", "Future", here(partial(threads.SimulatedFuture, CURRENT.now), Future)),
         ("lmeraser.proof.receipts", "version", lambda _package: "simulated"),
         ("lmeraser.state.merkle", "_leaf_hash", lru_cache(maxsize=1 << 15)(merkle._leaf_hash)),
         ("actors.restoring", "fingerprint", lambda *_: FINGERPRINT),

@@ -71,8 +71,8 @@ def _simpler(event: Event) -> Iterator[Event]:
     match event:
         case Ingest():
             yield from (
-                replace(event, rows=event.rows[:place] + event.rows[place + 1 :])
-                for place in range(len(event.rows))
+                replace(event, rows=event.rows[:position] + event.rows[position + 1 :])
+                for position in range(len(event.rows))
                 if len(event.rows) > 1
             )
             if event.objects > 1:
@@ -84,8 +84,8 @@ def _simpler(event: Event) -> Iterator[Event]:
         case Delete():
             if len(event.samples) + len(event.subjects) > 1:
                 yield from (
-                    replace(event, samples=event.samples[:place] + event.samples[place + 1 :])
-                    for place in range(len(event.samples))
+                    replace(event, samples=event.samples[:position] + event.samples[position + 1 :])
+                    for position in range(len(event.samples))
                 )
                 if event.subjects:
                     yield replace(event, subjects=())

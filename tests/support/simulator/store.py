@@ -15,7 +15,7 @@ class MemoryStore:
     """Like a folder: a write is first a partial file, which is then linked or moved into place."""
 
     def __init__(self, uri: str, objects: dict[str, bytes], scheduler: Scheduler, watch: Watch) -> None:
-        """A store over these objects; ``watch`` is told of each that was put or removed, with its verb and bytes."""
+        """A store over these objects; ``watch`` is called for each that was put or removed, with its verb and bytes."""
         self.uri = uri
         self.objects = objects
         self.partial: dict[tuple[str, int], bytes] = {}
@@ -63,9 +63,11 @@ class MemoryStore:
         fence()
         for name in doomed:
             self._remove(name)
-        left = sorted(set(doomed).intersection(self.names(prefix)))
-        if left:
-            raise StoreError(f"{len(left)} object(s) are still listed in {self.uri} after the purge, such as {left[0]}")
+        remaining = sorted(set(doomed).intersection(self.names(prefix)))
+        if remaining:
+            raise StoreError(
+                f"{len(remaining)} object(s) are still listed in {self.uri} after the purge, such as {remaining[0]}"
+            )
 
     def purge_partial(self, keep: Callable[[str], bool], fence: Fence) -> None:
         self._scheduler.point("list partial")

@@ -1,4 +1,4 @@
-"""Stands for ``threading`` and for futures in the modules under test: who waits gives the turn to another task."""
+"""Replaces ``threading`` and futures in the modules under test: a task that waits lets another task run."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from simulator.scheduler import Scheduler, Task
 
 
 class Lock:
-    """A lock; the same task may take it again where it is so made. Outside of a history nobody contends for it."""
+    """A lock; a reentrant one may be taken again by the same task. Outside of a history it is always free."""
 
-    def __init__(self, scheduler: Callable[[], Scheduler | None], again: bool = False) -> None:
+    def __init__(self, scheduler: Callable[[], Scheduler | None], reentrant: bool = False) -> None:
         self._scheduler = scheduler
-        self._again = again
+        self._reentrant = reentrant
         self._holder: Task | None = None
         self._depth = 0
 
@@ -21,7 +21,7 @@ class Lock:
         scheduler = self._scheduler()
         if scheduler is None or scheduler.task is None:
             return self
-        if self._again and self._holder is scheduler.task:
+        if self._reentrant and self._holder is scheduler.task:
             self._depth += 1
             return self
         scheduler.point("take a lock")
@@ -36,23 +36,23 @@ class Lock:
 
 
 class Condition(Lock):
-    """A condition variable with a lock of its own."""
+    """A condition variable with its own lock."""
 
     def __init__(self, scheduler: Callable[[], Scheduler | None]) -> None:
         super().__init__(scheduler)
-        self._told = 0
+        self._notifications = 0
 
     def notify_all(self) -> None:
-        self._told += 1
+        self._notifications += 1
 
     def wait(self, timeout: float | None = None) -> bool:
         scheduler = self._scheduler()
         assert scheduler is not None
-        told = self._told
+        before = self._notifications
         self._depth = 0
         until_s = float("inf") if timeout is None else scheduler.now_s + timeout
-        scheduler.wait(lambda: self._told > told, until_s)
-        notified = self._told > told
+        scheduler.wait(lambda: self._notifications > before, until_s)
+        notified = self._notifications > before
         self.__enter__()
         return notified
 
@@ -104,8 +104,8 @@ class Thread:
         scheduler.spawn(process, f"{process.name}.{self._name}{process.threads}", self._target)
 
 
-class Waiting:
-    """A future whose outcome is waited for."""
+class SimulatedFuture:
+    """A future."""
 
     def __init__(self, scheduler: Callable[[], Scheduler | None]) -> None:
         self._scheduler = scheduler

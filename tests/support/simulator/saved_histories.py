@@ -1,4 +1,4 @@
-"""Histories that went wrong, shrunk: each goes wrong again while the code is broken in one place, and only then."""
+"""Shrunk histories that fail: each fails again with one safeguard of the code removed, and succeeds otherwise."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from simulator.rows import Row
 
 
 @dataclass(frozen=True)
-class Kept:
-    """A history, and how it ends.
+class SavedHistory:
+    """A history, and its failure.
 
     Attributes:
-        what: the breakage that it finds.
-        kind: the kind of wrong that it then ends with.
+        what: the breakage that it detects.
+        kind: the kind of failure with the breakage.
     """
 
     what: str
@@ -26,14 +26,14 @@ class Kept:
 
     @property
     def breakage(self) -> Breakage:
-        """What is broken."""
-        return next(one for one in BREAKAGES if one.what == self.what)
+        """The safeguard that is removed."""
+        return next(each for each in BREAKAGES if each.what == self.what)
 
 
-KEPT = (
+SAVED_HISTORIES = (
     # Seed 13.
-    Kept(
-        "a sweep asks no fence",
+    SavedHistory(
+        "a sweep does not call its fence",
         "object lost",
         Plan(
             300,
@@ -55,8 +55,8 @@ KEPT = (
         ),
     ),
     # Seed 11.
-    Kept(
-        "a coordinator forgets that it was told of its replacement",
+    SavedHistory(
+        "a coordinator forgets that it was replaced",
         "fence",
         Plan(
             300,
@@ -72,8 +72,8 @@ KEPT = (
         ),
     ),
     # Seed 447.
-    Kept(
-        "a coordinator that was told of its replacement goes on",
+    SavedHistory(
+        "a coordinator that knows of its replacement continues",
         "no rest",
         Plan(
             300,
@@ -93,8 +93,8 @@ KEPT = (
         ),
     ),
     # Seed 39.
-    Kept(
-        "an ingest is told what became of its rows without a look at the log",
+    SavedHistory(
+        "an ingest gets its outcome without a check of the log",
         "outcome",
         Plan(
             300,
@@ -110,8 +110,8 @@ KEPT = (
         (Deviation("reg0#1.work", 50, "switch", "reg1"),),
     ),
     # Seed 4.
-    Kept(
-        "the lease is not waited out",
+    SavedHistory(
+        "an erasure does not wait for the lease",
         "late answer",
         Plan(
             300,
@@ -127,7 +127,7 @@ KEPT = (
         ),
     ),
     # Seed 0.
-    Kept(
+    SavedHistory(
         "nothing is swept before a deletion counts as erased",
         "erased row",
         Plan(
@@ -142,8 +142,8 @@ KEPT = (
         ),
     ),
     # Seed 3.
-    Kept(
-        "an ingest goes on while a row of it is erased",
+    SavedHistory(
+        "an ingest continues while one of its rows is erased",
         "erased row",
         Plan(
             300,
@@ -163,8 +163,8 @@ KEPT = (
         ),
     ),
     # Seed 1792.
-    Kept(
-        "an ingest heeds only what was erased before it began",
+    SavedHistory(
+        "an ingest respects only erasures before its beginning",
         "erased row",
         Plan(
             300,
@@ -183,7 +183,7 @@ KEPT = (
         ),
     ),
     # Seed 3.
-    Kept(
+    SavedHistory(
         "ids that the system did not hold are not remembered",
         "erased row",
         Plan(
@@ -199,7 +199,7 @@ KEPT = (
         ),
     ),
     # Seed 109.
-    Kept(
+    SavedHistory(
         "rows are those that the request named when it was accepted",
         "erased row",
         Plan(
@@ -216,8 +216,8 @@ KEPT = (
         (Deviation("reg0#1.work", 45, "switch", "del0"),),
     ),
     # Seed 1665.
-    Kept(
-        "an owner does not look at the log after it wrote",
+    SavedHistory(
+        "an owner does not check the log after a write",
         "left over",
         Plan(
             300,
@@ -241,8 +241,8 @@ KEPT = (
         ),
     ),
     # Seed 1765.
-    Kept(
-        "what an owner had half written stays where another wrote it",
+    SavedHistory(
+        "a partial object of an owner stays if another owner wrote the object",
         "left over",
         Plan(
             300,
@@ -257,8 +257,8 @@ KEPT = (
         (Deviation("reg0.owner1.rows2", 5, "kill"),),
     ),
     # Seed 295.
-    Kept(
-        "a restore forgets what was asked for after the copy",
+    SavedHistory(
+        "a restore forgets requests made after the copy",
         "erased row",
         Plan(
             300,
@@ -273,8 +273,8 @@ KEPT = (
         ),
     ),
     # Seed 8.
-    Kept(
-        "a request that its coordinator did not live to record is left",
+    SavedHistory(
+        "a request that its coordinator did not record is left",
         "left over",
         Plan(
             300,
