@@ -34,10 +34,10 @@ types: $(STAMP)  ## Strict types.
 unit: $(STAMP)  ## Unit tests. "worksteal" gives each worker neighbouring tests, so that it builds fixtures once.
 	$(PYTEST) -m "not ray and not slow" -n auto --dist worksteal
 
-# Tests that start Ray wait for processes most of the time, so one worker more than processors pays. "loadgroup" keeps the
-# tests of a file that start Ray on one worker (tests/conftest.py), and gives slow tests to whichever worker is free.
+# "loadgroup" keeps the tests of a file that start Ray on one worker (tests/conftest.py), and gives slow tests to whichever
+# worker is free.
 test: check  ## Everything: check, then the slow tests and those that start Ray, side by side.
-	$(PYTEST) -m "slow or ray" -n 3 --dist loadgroup --no-loadscope-reorder
+	$(PYTEST) -m "slow or ray" -n 2 --dist loadgroup --no-loadscope-reorder
 
 faults: $(STAMP)  ## Crashes, failing disks and thousands of histories; writes docs/evidence/.
 	OMP_NUM_THREADS=1 $(BIN)/python tests/faults/crash_points.py --runs 28 --out docs/evidence/kills.md

@@ -73,7 +73,7 @@ def test_jobs_report_their_progress_and_their_exit_codes(head: Head, system_of: 
     assert f"tunings: {clusters} of {clusters}" in output["tuned"]
     assert re.search(rf"state_root +{system.fresh_root(samples(0, 36))}", output["tuned"])
     assert "keys init" in output["failed"]
-    assert "no store was given" in output["called-wrongly"]
+    assert "no store is given" in output["called-wrongly"]
     assert not any("Traceback" in text for text in output.values()), output
     for name, (code, job) in jobs.items():
         # The command itself knows only success and failure.

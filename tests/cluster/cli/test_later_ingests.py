@@ -53,7 +53,7 @@ def test_a_store_is_not_used_with_what_it_was_not_made_with(
     delete = ("delete", "--store", workplace.store.uri, "--sample-id", "red/red_0.png")
     lmeraser(*delete, "--keys", tmp_path / "none").failed(1, str(tmp_path / "none"), "lmeraser keys init")
     lmeraser(*delete, "--keys", tmp_path / "other").failed(1, "hash key")
-    lmeraser(*delete, "--keys", workplace.folder / "keys", "--deadline", "soon").failed(1, "soon")
+    lmeraser(*delete, "--keys", workplace.folder / "keys", "--deadline", "soon").failed(2, "soon")
     assert contents(workplace.store) == before
 
 
