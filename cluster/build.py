@@ -102,7 +102,8 @@ def open_or_build(config: Config, store: Store, keys: Path, report: Progress, *,
     check_public_rows(state_config, rows)
     skipped = frozenset(check.skipped)
     backbone = open_routed(state_config, replace(state_config.backbone, device="cpu"), _trained(config, store))
-    _check_digest(backbone_digest(backbone), config.backbone_digest)
+    if config.backbone_digest:
+        _check_digest(backbone_digest(backbone), config.backbone_digest)
     artifacts = _artifacts(state_config, backbone, _Public(public, config.images, skipped), rows, report)
     store.put(PUBLIC_KEY, public_pem(public_key))
     return BuildResult(create_store(store, state_config, artifacts, config.lease_s), check.skipped, left_out)
