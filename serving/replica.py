@@ -84,7 +84,8 @@ class Replica:
             self._lease, lambda commit, previous: load_snapshot(store, pipeline, commit, hash_key, previous)
         )
         self._current.start()
-        weakref.finalize(self, self._current.stop)
+        # Ends the threads of this replica, at the latest when it is collected.
+        self.close = weakref.finalize(self, self._current.stop)
 
     def commit(self) -> Commit:
         """The newest commit, read from the store after this was called.

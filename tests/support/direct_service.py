@@ -21,6 +21,8 @@ from serving.replica import Replica
 
 T = TypeVar("T")
 URL = "http://127.0.0.1:8000"
+# What ends the threads of each replica that was made here, the newest last.
+ENDINGS: list[Callable[[], object]] = []
 
 
 def post(path: str, content_type: str) -> dict[str, Any]:
@@ -63,6 +65,7 @@ class Service:
         self.system = system
         self.coordinator = DirectCoordinator(system.coordinator())
         self.replica = Replica(system.store, system.keys, ServingConfig(**serving))
+        ENDINGS.append(self.replica.close)
         self.app = create_app(self.replica, self.coordinator, ApiKeys(system.keys))
         self.transport = httpx2.ASGITransport(self.app)
 
