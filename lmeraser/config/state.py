@@ -86,7 +86,10 @@ class TuningConfig:
     """The deterministic program that tunes one cluster's prompt.
 
     Attributes:
-        epochs: sweeps over the cluster's rows.
+        coreset_rows: how many of a cluster's rows its prompt is tuned on; all when there are fewer. Deleting another
+            row costs no pass; deleting one of these costs a tuning of ``2 · epochs · coreset_rows`` row-passes, and
+            one pass of every row of the cluster.
+        epochs: sweeps over the coreset.
         batch_rows: rows in one step.
         learning_rate: peak rate of the prompt; it falls to zero on a half cosine.
         head_learning_rate: peak rate of the linear head that is tuned together with a public prompt and discarded.
@@ -95,6 +98,7 @@ class TuningConfig:
         flip: augmentation: half of the images are mirrored.
     """
 
+    coreset_rows: int = Field(default=300, ge=1)
     epochs: int = Field(default=4, ge=1)
     batch_rows: int = Field(default=32, ge=1)
     learning_rate: float = Field(default=0.01, gt=0)

@@ -16,6 +16,7 @@ import torch
 from lmeraser.config import StateConfig
 from lmeraser.data import Sample, decode_image
 from lmeraser.learning.backbone import Backbone, Features
+from lmeraser.learning.coreset import coreset, coreset_hashes
 from lmeraser.learning.feature_map import FeatureMap
 from lmeraser.learning.numerics import deterministic, in_fixed_batches
 from lmeraser.learning.partition import AnchorIndex, Dendrogram, Partition, cut
@@ -90,14 +91,16 @@ class Pipeline:
         report: StepProgress | None = None,
         cancelled: Callable[[], bool] | None = None,
     ) -> Specialist:
-        """Tune one cluster's prompt on its rows, and extract the rows' features under it.
+        """Tune one cluster's prompt on its coreset, and extract the features of all its rows under it.
 
         Raises:
             TuningCancelledError: when ``cancelled`` returned True.
         """
         images_N3PP = self.decode(rows.images)
-        tuning_rows = TuningRows(rows.sample_ids, images_N3PP, rows.labels_N)
-        prompt = self.tuned(tuning_rows, report, cancelled)
+        hashes_N = coreset_hashes(self.config.seed, rows.sample_ids)
+        index_M = coreset(hashes_N, rows.labels_N, self.config.tuning.coreset_rows)
+        sample_ids = tuple(rows.sample_ids[row] for row in index_M)
+        prompt = self.tuned(TuningRows(sample_ids, images_N3PP[index_M], rows.labels_N[index_M]), report, cancelled)
         return Specialist(prompt.cpu().numpy(), self.prompted(images_N3PP, prompt), rows.labels_N)
 
     def tuned(
