@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from actors import regroup
 from actors.fail_points import FailPoint, fail_point
+from actors.head_sums import HeadSums, sum_of
 from actors.ingests import NO_ROWS, AddedRows
+from actors.jobs import EmbeddingJob, PromptJob, TuningJob, WrittenFeatures, WrittenPrompt, WrittenRows
 from actors.journal import Journal
 from actors.owners import Owners, TuningResult
 from actors.repair import heads_of, inspect
@@ -16,7 +18,6 @@ from actors.requests import Resolution
 from actors.row_index import RowIndex
 from lmeraser.errors import ObjectMissingError
 from lmeraser.hashing import HashKey
-from lmeraser.learning.heads import Statistics
 from lmeraser.learning.numerics import deterministic
 from lmeraser.learning.partition import Dendrogram, cut
 from lmeraser.learning.region import RegionIndex
@@ -24,8 +25,7 @@ from lmeraser.state.commit import ClusterEntry, Commit, Erasure
 from lmeraser.state.heads_state import HeadsState
 from lmeraser.state.manifest import Manifest, load_part
 from lmeraser.state.rows import RowTable
-from lmeraser.state.specialist import Specialist
-from lmeraser.state.stored_objects import check_objects, read_rows_of, read_specialist
+from lmeraser.state.stored_objects import check_objects, read_rows_of
 from lmeraser.store import Store
 
 _log = logging.getLogger(__name__)
@@ -54,17 +54,12 @@ class ApplyResult:
     """What one change of rows did to the clusters.
 
     Attributes:
-        replaced: entries that the change has replaced or removed.
-        written: keys of the clusters whose rows were written again.
+        ended: keys of the clusters that are no more.
+        stopped: the tunings and embeddings that it made pointless, and that were cancelled.
     """
 
-    replaced: tuple[ClusterEntry, ...]
-    written: frozenset[str]
-
-    @property
-    def replaced_keys(self) -> frozenset[str]:
-        """Keys of the entries that the change has replaced or removed."""
-        return frozenset(entry.key for entry in self.replaced)
+    ended: frozenset[str] = frozenset()
+    stopped: tuple[TuningJob, ...] = ()
 
 
 class Committer:
@@ -79,6 +74,7 @@ class Committer:
         self._dendrogram = Dendrogram.from_tensors(load_part(store, manifest, "partition"))
         self.index = RowIndex.of((), manifest.config.seed)
         self._heads: HeadsState | None = None
+        self._sums = HeadSums(store, manifest, hash_key)
 
     @property
     def commit(self) -> Commit | None:
@@ -102,12 +98,12 @@ class Committer:
             check_objects(self._store, self.commit)
             raise
         self.index = RowIndex.of(tables, self._manifest.config.seed)
-        inspection = inspect(self._store, self._hash_key, self.commit)
+        inspection = inspect(self._store, self._manifest, self._hash_key, self.commit)
         if inspection.damaged:
             for reason in inspection.damaged:
                 _log.error("%s; it is rebuilt from the rows", reason)
             width = load_part(self._store, self._manifest, "features")["projection_FH"].shape[1]
-            heads = heads_of(tables, inspection.specialists, width, len(self._manifest.config.labels))
+            heads = heads_of(tables, inspection.prompted, width, len(self._manifest.config.labels))
             self._put(replace(self.commit, clusters=inspection.clusters, erasures=()), heads)
         else:
             self._heads = inspection.heads
@@ -133,9 +129,15 @@ class Committer:
             tuple(request.object for request in change.requests),
             self._journal.position,
         )
-        self._owners.stop_tuning({entry.key for entry in regrouping.replaced})
+        touched = {entry.key for entry in regrouping.replaced}
+        ended = {entry.key for entry in regrouping.ended}
+        # The tuning of a prompt sees the coreset alone. Whether that stays is known once the rows are written.
+        stopped = self._owners.stop_tuning(
+            lambda job: job.key in ended or (job.key in touched and isinstance(job, EmbeddingJob))
+        )
         written = self._owners.write_rows(regrouping.jobs)
-        heads = self._heads_after(change, regrouping.replaced)
+        stopped += self._owners.stop_tuning(lambda job: _has_other_coreset(job, written))
+        heads = self._heads_after(change, regrouping, written)
         self._put(
             Commit(
                 clusters=regroup.regrouped_entries(regrouping, written),
@@ -148,27 +150,37 @@ class Committer:
             heads,
         )
         self.index = index
-        return ApplyResult(regrouping.replaced, frozenset(written))
+        return ApplyResult(frozenset(ended), tuple(stopped))
 
-    def take_specialists(self, results: Iterable[TuningResult]) -> None:
-        """Commit the specialists of clusters whose rows are still those that they were tuned on."""
+    def take(self, results: Iterable[TuningResult]) -> None:
+        """Commit the prompts of clusters that still have the coreset that they were tuned on, and embedded rows."""
         assert self.commit is not None and self._heads is not None
-        commit = replace(self.commit, erasures=())
-        specialists = []
+        commit, pooled = replace(self.commit, erasures=()), self._heads.pooled
+        points = set()
         for result in results:
             entry = commit.entry(result.job.key)
-            if result.written is None or entry is None or entry.rows_leaf != result.job.rows_leaf:
+            if entry is None:
                 continue
-            tuned = replace(entry, specialist_object=result.job.target, specialist_leaf=result.written.leaf)
-            commit = regroup.with_entry(commit, tuned)
-            specialists.append(self._specialist(tuned))
-        if not specialists:
+            if isinstance(result.job, PromptJob) and isinstance(result.written, WrittenPrompt):
+                changed = _prompted(entry, result.job, result.written)
+                points.add(FailPoint.PROMPT_COMMITTED)
+            elif isinstance(result.job, EmbeddingJob) and isinstance(result.written, WrittenFeatures):
+                changed = _embedded(entry, result.job, result.written)
+                points.add(FailPoint.FEATURES_COMMITTED)
+            else:
+                continue
+            if changed is not None:
+                with deterministic():
+                    new = set(changed.segments).difference(entry.segments)
+                    pooled = pooled + sum_of(self._sums.prompted(changed, new), pooled)
+                commit = regroup.with_entry(commit, changed)
+        if commit.clusters == self.commit.clusters:
             return
-        pooled = self._heads.pooled + Statistics.of_all(specialists, self._heads.pooled)
         with deterministic():
-            heads = self._heads.with_pooled(pooled)
+            heads = self._heads.with_pooled(pooled) if pooled is not self._heads.pooled else self._heads
         self._put(commit, heads)
-        fail_point(FailPoint.SPECIALIST_COMMITTED)
+        for point in points:
+            fail_point(point)
 
     def _erasures(self, requests: Sequence[Resolution], before: Iterable[ClusterEntry]) -> tuple[Erasure, ...]:
         regions = RegionIndex(entry.region for entry in before)
@@ -183,34 +195,28 @@ class Committer:
             for request in requests
         )
 
-    def _heads_after(self, change: Change, replaced: Sequence[ClusterEntry]) -> HeadsState:
-        """The heads without the removed rows and the specialists that end, and with the added rows."""
-        removed, added = change.removed, change.added.statistics
+    def _heads_after(
+        self, change: Change, regrouping: regroup.Regrouping, written: Mapping[str, WrittenRows]
+    ) -> HeadsState:
+        """The heads without the removed rows and the prompted features that end, and with the added rows."""
+        added = change.added.statistics
         with deterministic():
             if self._heads is None:
                 assert added is not None
                 self._heads = HeadsState.empty(len(added.sums_H), len(self._manifest.config.labels))
-            shared = self._heads.shared
-            if removed:
-                shared = shared - regroup.statistics_of_rows(map(self._rows_of, replaced), removed, shared)
+            shared, pooled = self._heads.shared, self._heads.pooled
+            removed = self._sums.removed_from(written)
+            shared = shared - sum_of((each.shared for each in removed), shared)
+            shared = shared - sum_of(self._sums.rows_of(regrouping.ended, change.removed), shared)
             if added is not None:
                 shared = shared + added
-            return HeadsState.of(shared, self._pooled_after(self._heads.pooled, replaced))
-
-    def _pooled_after(self, pooled: Statistics, replaced: Sequence[ClusterEntry]) -> Statistics:
-        """The pooled head's statistics without the specialists that end.
-
-        Sums are exact, so subtracting those that end and adding up those that remain give the same integers: the way
-        that reads fewer rows is taken.
-        """
-        replaced_keys = {entry.key for entry in replaced}
-        entries = self.commit.clusters if self.commit is not None else ()
-        tuned = [entry for entry in entries if entry.specialist_object is not None]
-        ending = [entry for entry in tuned if entry.key in replaced_keys]
-        remaining = [entry for entry in tuned if entry.key not in replaced_keys]
-        if _rows(ending) <= _rows(remaining):
-            return pooled - Statistics.of_all(map(self._specialist, ending), pooled)
-        return Statistics.of_all(map(self._specialist, remaining), pooled)
+            before = self.commit.clusters if self.commit is not None else ()
+            unprompted = {
+                entry.key
+                for entry in regrouping.replaced
+                if entry.key not in written or written[entry.key].entry.prompt_object is None
+            }
+            return HeadsState.of(shared, self._sums.pooled_after(pooled, before, unprompted, removed))
 
     def _put(self, commit: Commit, heads: HeadsState) -> None:
         """Write the heads, and append the commit that names them."""
@@ -220,12 +226,29 @@ class Committer:
         fail_point(FailPoint.COMMIT_APPENDED)
 
     def _rows_of(self, entry: ClusterEntry) -> RowTable:
-        return read_rows_of(self._store, self._hash_key, entry)
-
-    def _specialist(self, entry: ClusterEntry) -> Specialist:
-        assert entry.specialist_object is not None
-        return read_specialist(self._store, self._hash_key, entry.key, entry.specialist_object, entry.specialist_leaf)
+        return read_rows_of(self._store, self._hash_key, self._manifest.config.seed, entry)
 
 
-def _rows(entries: Iterable[ClusterEntry]) -> int:
-    return sum(entry.rows for entry in entries)
+def _has_other_coreset(job: TuningJob, written: Mapping[str, WrittenRows]) -> bool:
+    return job.key in written and written[job.key].entry.coreset_leaf != job.entry.coreset_leaf
+
+
+def _prompted(entry: ClusterEntry, job: PromptJob, written: WrittenPrompt) -> ClusterEntry | None:
+    """The cluster with its prompt; None where the prompt is not one of its present coreset."""
+    if entry.prompt_object is not None or entry.coreset_leaf != job.entry.coreset_leaf:
+        return None
+    return replace(entry, prompt_object=job.target, prompt_leaf=written.leaf)
+
+
+def _embedded(entry: ClusterEntry, job: EmbeddingJob, written: WrittenFeatures) -> ClusterEntry | None:
+    """The cluster with prompted features of more of its rows; None where it has changed since."""
+    if entry != job.entry:
+        return None
+    features = dict(zip(job.segments, zip(job.targets, written.leaves, strict=True), strict=True))
+    segments = (
+        replace(segment, prompted_object=features[segment][0], prompted_leaf=features[segment][1])
+        if segment in features
+        else segment
+        for segment in entry.segments
+    )
+    return replace(entry, segments=tuple(segments), prompted_leaf=written.prompted_leaf)

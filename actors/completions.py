@@ -25,6 +25,11 @@ class Completions:
         self._tunings = tunings
         self.retries: deque[str] = deque()
 
+    def is_tuned(self, deletion_id: str) -> bool:
+        """Whether no cluster that the deletion waits for is to be tuned, or could not be."""
+        keys = self._journal.history.waiting[deletion_id]
+        return keys.isdisjoint(self._tunings.awaiting) and keys.isdisjoint(self._tunings.given_up)
+
     def complete(self) -> bool:
         """Record every erased deletion whose clusters are tuned or given up; whether there was one."""
         history, awaiting, given_up = self._journal.history, set(self._tunings.awaiting), self._tunings.given_up

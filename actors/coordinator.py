@@ -46,7 +46,7 @@ from lmeraser.state.log import Log
 from lmeraser.state.manifest import Manifest
 from lmeraser.store import Store
 
-_NOTHING = ApplyResult((), frozenset())
+_NOTHING = ApplyResult()
 
 
 class Coordinator:
@@ -248,7 +248,7 @@ class Coordinator:
                 raise
             self._unswept = True
             return None
-        self._tunings.forget(applied.replaced_keys)
+        self._tunings.forget(applied.stopped)
         return applied
 
     def _wait_out_lease(self) -> None:
@@ -260,7 +260,7 @@ class Coordinator:
         """Sign the receipt, and purge the ids in clear."""
         # If the step failed after this record, it is taken again and must not write the record twice.
         if self._journal.history.deletion(request_id).status == "accepted":
-            self._receipts.erased(request_id)
+            self._receipts.erased(request_id, completed=self._completions.is_tuned(request_id))
         self._requests.forget(request_id)
         fail_point(FailPoint.REQUEST_PURGED)
         self._backlog.done(request_id)
@@ -291,7 +291,7 @@ class Coordinator:
         self.prefixes.added(ingest.prefix)
         self._unswept = True
         try:
-            self._tunings.forget(applied.replaced_keys)
+            self._tunings.forget(applied.stopped)
             self._retire(applied)
             self._sweep()
         finally:
@@ -299,7 +299,7 @@ class Coordinator:
 
     def _retire(self, applied: ApplyResult) -> None:
         """End the owners of removed clusters; if that fails, the next step that erases or adds ends them."""
-        self._to_retire |= applied.replaced_keys - applied.written
+        self._to_retire |= applied.ended
         self._owners.retire(self._to_retire)
         self._to_retire = frozenset()
 

@@ -15,16 +15,15 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from actors.jobs import RowObject
 from actors.log_replay import History
-from actors.owner import RowObject
 from actors.regroup import clusters_of
 from actors.row_index import RowIndex
 from lmeraser.config import StateConfig
 from lmeraser.errors import DuplicateSampleError, ObjectMissingError
-from lmeraser.hashing import HashKey
+from lmeraser.hashing import HashKey, row_hashes
 from lmeraser.learning.heads import Statistics
 from lmeraser.learning.region import RegionIndex
-from lmeraser.proof.receipts import row_hashes
 from lmeraser.state.commit import Commit
 from lmeraser.state.digests import state_leaf
 from lmeraser.state.layout import INCOMING_PART
@@ -132,7 +131,7 @@ def read_incoming(
     """
     objects: list[tuple[RowObject, RowIndex]] = []
     statistics: Statistics | None = None
-    digests: dict[str, str] = {}
+    digests: dict[str, bytes] = {}
     erased = 0
     names = store.names(ingest.prefix)
     for name in (name for name in names if name.endswith(_ROWS)):
@@ -151,40 +150,44 @@ def read_incoming(
             if len(new):
                 store.put(name, new.to_parquet())
         if len(new):
-            source = RowObject(name, INCOMING_PART, state_leaf(hash_key, INCOMING_PART, new.digest()))
+            source = RowObject(name, state_leaf(hash_key, INCOMING_PART, new.digest()))
             objects.append((source, RowIndex.of((new,), config.seed)))
             part = Statistics.of(new.features_NH, new.labels_N, len(config.labels))
             statistics = part if statistics is None else statistics + part
-    _check_same(store, hash_key, digests, index, history.commit)
+    _check_same(store, hash_key, config.seed, digests, index, history.commit)
     rows = RowIndex.joining(part for _, part in objects)
     return AddedRows(tuple(objects), rows, statistics, len(digests), erased)
 
 
-def _take_digests(digests: dict[str, str], table: RowTable) -> None:
+def _take_digests(digests: dict[str, bytes], table: RowTable) -> None:
     repeated = next((name for name, count in Counter([*digests, *table.sample_ids]).items() if count > 1), None)
     if repeated is not None:
         raise DuplicateSampleError(f"sample id {repeated!r} occurs more than once")
-    digests |= table.row_digests()
+    digests |= _digests_of(table)
 
 
 def _check_same(
-    store: Store, hash_key: HashKey, digests: dict[str, str], index: RowIndex, commit: Commit | None
+    store: Store, hash_key: HashKey, seed: int, digests: dict[str, bytes], index: RowIndex, commit: Commit | None
 ) -> None:
     """Raise DuplicateSampleError if the store holds one of these ids with other content."""
     if commit is None or not digests:
         return
-    stored: dict[str, str] = {}
+    stored: dict[str, bytes] = {}
     regions = RegionIndex(entry.region for entry in commit.clusters)
     for key in clusters_of(index.only(digests), regions):
         entry = commit.entry(key)
         assert entry is not None
-        stored |= read_rows_of(store, hash_key, entry).row_digests()
+        stored |= _digests_of(read_rows_of(store, hash_key, seed, entry))
     changed = next((name for name in sorted(digests) if stored.get(name) != digests[name]), None)
     if changed is not None:
         raise DuplicateSampleError(
             f"sample id {changed!r} is in the store already, with another image, label or subject: delete it first, "
             "or give the new row another id"
         )
+
+
+def _digests_of(table: RowTable) -> dict[str, bytes]:
+    return dict(zip(table.sample_ids, table.row_digests(), strict=True))
 
 
 def _erased(table: RowTable, ingest: PendingIngest, history: History, hash_key: HashKey) -> np.ndarray:

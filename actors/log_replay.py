@@ -61,7 +61,7 @@ class History:
             clusters that were touched, or of those that they were regrouped into since.
         receipts: the newest receipt of each erased deletion, by its id.
         receipt_names: every receipt that a record names.
-        attempts: failed tunings by the digest of the rows, for clusters of the newest commit that have no specialist.
+        attempts: failed tunings by the digest of the coreset, for clusters of the newest commit that are not tuned.
     """
 
     term: int = 0
@@ -135,9 +135,9 @@ class History:
 
     def _follow(self, before: Commit | None, after: Commit) -> None:
         """Have deletions that wait for a regrouped cluster wait for those that it was regrouped into."""
-        objects = {entry.rows_object: entry.key for entry in before.clusters} if before is not None else {}
-        written = {entry.key for entry in after.clusters if entry.rows_object not in objects}
-        replaced = set(objects.values()) - {entry.key for entry in after.clusters if entry.rows_object in objects}
+        keys_before = {entry.rows_leaf: entry.key for entry in before.clusters} if before is not None else {}
+        written = {entry.key for entry in after.clusters if entry.rows_leaf not in keys_before}
+        replaced = set(keys_before.values()) - {entry.key for entry in after.clusters if entry.rows_leaf in keys_before}
         for keys in self.waiting.values():
             if self._restored:
                 # The commits that it followed so far no longer count.
@@ -146,14 +146,14 @@ class History:
                 keys |= written
         self._restored = False
         self.waiting |= {name: set(written) for name in after.requests}
-        untuned = {entry.rows_leaf for entry in after.clusters if entry.specialist_object is None}
+        untuned = {entry.coreset_leaf for entry in after.clusters if entry.prompted_leaf is None}
         for leaf in self.attempts.keys() - untuned:
             del self.attempts[leaf]
 
     def _attempt(self, record: Record) -> None:
         body = AttemptBody.from_record(record)
-        before = self.attempts.get(body.rows)
-        self.attempts[body.rows] = Attempts((before.count if before is not None else 0) + 1, body.reason)
+        before = self.attempts.get(body.coreset)
+        self.attempts[body.coreset] = Attempts((before.count if before is not None else 0) + 1, body.reason)
 
     def _erased(self, record: Record) -> None:
         body = ErasedBody.from_record(record)
@@ -193,4 +193,4 @@ class History:
 
 
 def _untuned(commit: Commit) -> set[str]:
-    return {entry.key for entry in commit.clusters if entry.specialist_object is None}
+    return {entry.key for entry in commit.clusters if entry.prompted_leaf is None}

@@ -2,6 +2,8 @@
 
 A plain class; ``actors.remote.owner_actor`` makes it a Ray actor. It reads and writes immutable objects, so repeating a
 call does no harm: only what a commit names counts.
+
+Legend: N rows, H head features.
 """
 
 from __future__ import annotations
@@ -10,85 +12,35 @@ import json
 import logging
 import threading
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from actors.fail_points import FailPoint, fail_point
-from lmeraser.errors import FencedError, LMEraserError, OwnerFailedError, TuningCancelledError
-from lmeraser.hashing import HashKey
-from lmeraser.ids import comparable
-from lmeraser.learning.region import Region
+from actors.jobs import EmbeddingJob, PromptJob, RowsJob, TuningJob, WrittenFeatures, WrittenPrompt, WrittenRows
+from actors.rewriting import Rewriting
+from actors.segment_access import SegmentAccess
+from lmeraser.errors import LMEraserError, OwnerFailedError, TuningCancelledError
+from lmeraser.hashing import HashKey, sample_hash, subject_hash
+from lmeraser.state.commit import Segment
 from lmeraser.state.digests import state_leaf
-from lmeraser.state.layout import rows_part, specialist_part
-from lmeraser.state.log import Position, check_term
+from lmeraser.state.layout import new_removed_object, prompt_part, removed_part
 from lmeraser.state.manifest import Manifest
 from lmeraser.state.rows import RowTable
-from lmeraser.state.stored_objects import read_rows
-from lmeraser.store import Store, unfenced
+from lmeraser.state.segment import SegmentIndex
+from lmeraser.state.specialist import Prompt
+from lmeraser.state.stored_objects import read_added, read_index, read_prompt, read_segment
+from lmeraser.store import Store
 
 if TYPE_CHECKING:
     from lmeraser.state.pipeline import Pipeline
 
 _MAX_REASON_CHARS = 300
+# Rows that are embedded between two looks for a cancellation.
+_EMBEDDED_ROWS = 64
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class RowObject:
-    """A row object, the part of the state that it holds, and its keyed digest under that part's name."""
-
-    name: str
-    part: str
-    leaf: str
-
-
-@dataclass(frozen=True)
-class RowsJob:
-    """Write a cluster's rows again.
-
-    Attributes:
-        region: which rows.
-        sources: the row objects to take them from.
-        requests: request objects that name the rows to leave out.
-        target: name of the object to write.
-        position: the coordinator's position in the log.
-    """
-
-    region: Region
-    sources: tuple[RowObject, ...]
-    requests: tuple[str, ...]
-    target: str
-    position: Position
-
-
-@dataclass(frozen=True)
-class TuningJob:
-    """Tune a cluster's prompt.
-
-    Attributes:
-        key: the cluster.
-        rows_object, rows_leaf: its row object, and its keyed digest.
-        target: name of the object to write.
-        position: the coordinator's position in the log.
-    """
-
-    key: str
-    rows_object: str
-    rows_leaf: str
-    target: str
-    position: Position
-
-
-@dataclass(frozen=True)
-class WrittenObject:
-    """An object that was written: the number of its rows, and its keyed digest."""
-
-    rows: int
-    leaf: str
 
 
 @contextmanager
@@ -116,41 +68,43 @@ class Owner:
         self, store: Store, manifest: Manifest, hash_key: HashKey, key: str, pipeline: Callable[[], Pipeline]
     ) -> None:
         self._store = store
-        self._manifest = manifest
+        self._config = manifest.config
         self._hash_key = hash_key
         self._key = key
+        self._access = SegmentAccess(store, manifest, hash_key, key)
         # Called at the first tuning, since an erasure must not wait for the import of torch.
         self._pipeline = pipeline
         self._cancelled: set[str] = set()
-        # Held while a specialist is written: after a cancellation returns, its tuning writes nothing.
+        # Held while an object of a tuning is written: after a cancellation returns, its tuning writes nothing.
         self._putting = threading.Lock()
         self._progress = (0, 0)
 
     @_failing()
-    def write_rows(self, job: RowsJob) -> WrittenObject:
-        """Write the cluster's rows from the sources, without the rows that the requests name.
+    def write_rows(self, job: RowsJob) -> WrittenRows:
+        """Write the segments that change, without the rows that the requests name, and what these rows leave behind.
 
         Raises:
             ObjectMissingError, ObjectCorruptError: when a source is missing or damaged.
             FencedError: when another coordinator has taken over; what was written is removed then.
             OwnerFailedError: at any unexpected error; this process's memory cannot be trusted then.
         """
-        requests = [json.loads(self._store.get(name)) for name in job.requests]
-        parts = []
-        for source in job.sources:
-            table = self._read(source)
-            keep_N = job.region.holds(table.anchors_N, table.bits(self._manifest.config.seed))
-            keep_N &= ~_named(table, requests)
-            parts.append(table.where(keep_N))
+        hashes = self._named(job.requests)
+        rewriting = Rewriting(self._access, self._config, self._hash_key, job)
+        rewriting.read(hashes, self._arriving(job, hashes))
         fail_point(FailPoint.ROWS_READ)
-        rows = RowTable.concatenate(parts, head_dim=parts[0].features_NH.shape[1] if parts else 0)
-        self._put(job.target, rows.to_parquet(), job.position)
+        entry = rewriting.write()
         fail_point(FailPoint.ROWS_WRITTEN)
-        return WrittenObject(len(rows), state_leaf(self._hash_key, rows_part(self._key), rows.digest()))
+        removed = rewriting.removed(entry)
+        if removed is None:
+            return WrittenRows(entry)
+        name = new_removed_object(self._key)
+        self._access.put(name, removed.to_safetensors(), job.position)
+        fail_point(FailPoint.REMOVED_WRITTEN)
+        return WrittenRows(entry, name, state_leaf(self._hash_key, removed_part(self._key), removed.digest()))
 
     @_failing()
-    def tune(self, job: TuningJob) -> WrittenObject:
-        """Tune the cluster's prompt on its rows, and write the specialist.
+    def tune(self, job: PromptJob) -> WrittenPrompt:
+        """Tune the cluster's prompt on its coreset, and write it.
 
         Raises:
             ObjectMissingError, ObjectCorruptError: when the rows are missing or are not the cluster's.
@@ -159,49 +113,93 @@ class Owner:
             OwnerFailedError: at any unexpected error; this process's memory cannot be trusted then.
         """
         fail_point(FailPoint.TUNING_STARTED)
-        rows = self._read(RowObject(job.rows_object, rows_part(self._key), job.rows_leaf))
-        specialist = self._pipeline().specialist(rows, self._report, lambda: job.target in self._cancelled)
+        rows = self._coreset(job)
+        prompt = Prompt(self._pipeline().tuned_prompt(rows, self._report, lambda: job.target in self._cancelled))
         with self._putting:
-            if job.target in self._cancelled:
-                raise TuningCancelledError("the tuning was cancelled before its specialist was written")
-            self._put(job.target, specialist.to_safetensors(), job.position)
-        fail_point(FailPoint.SPECIALIST_WRITTEN)
-        return WrittenObject(len(rows), state_leaf(self._hash_key, specialist_part(self._key), specialist.digest()))
+            self._check_wanted(job)
+            self._access.put(job.target, prompt.to_safetensors(), job.position)
+        fail_point(FailPoint.PROMPT_WRITTEN)
+        return WrittenPrompt(state_leaf(self._hash_key, prompt_part(self._key), prompt.digest()))
+
+    @_failing()
+    def embed(self, job: EmbeddingJob) -> WrittenFeatures:
+        """Compute the features of the segments' rows under the cluster's prompt, and write them.
+
+        Raises: as :meth:`tune`.
+        """
+        prompt = read_prompt(self._store, self._hash_key, job.entry).values
+        embedded = {}
+        total = sum(segment.rows for segment in job.segments)
+        for segment, target in zip(job.segments, job.targets, strict=True):
+            features_NH = self._embedded(job, segment, prompt, total)
+            with self._putting:
+                self._check_wanted(job)
+                embedded[segment] = self._access.write_features(segment, features_NH, target, job.position)
+        fail_point(FailPoint.FEATURES_WRITTEN)
+        segments = [embedded.get(segment, segment) for segment in job.entry.segments]
+        whole = all(segment.prompted_object is not None for segment in segments)
+        leaves = tuple(str(segment.prompted_leaf) for segment in embedded.values())
+        return WrittenFeatures(leaves, self._access.prompted_leaf(segments) if whole else None)
 
     def cancel(self, target: str) -> None:
-        """Stop the tuning that would write ``target``; after the return it writes nothing."""
+        """Stop the tuning or embedding whose first object is ``target``; after the return it writes nothing."""
         with self._putting:
             self._cancelled.add(target)
 
     def progress(self) -> tuple[int, int]:
-        """Steps done and total steps of the current or latest tuning."""
+        """Steps done and total steps of the current or latest tuning, or rows of an embedding."""
         return self._progress
 
-    def _put(self, name: str, data: bytes, position: Position) -> None:
-        """Write an object; remove it if another coordinator, which may have erased its rows, has taken over."""
-        self._store.put(name, data)
-        try:
-            check_term(self._store, position)
-        except FencedError:
-            self._store.purge(name, unfenced)
-            raise
+    def _named(self, requests: tuple[str, ...]) -> frozenset[bytes]:
+        """Keyed hashes of the samples and subjects that requests name."""
+        hashes: set[str] = set()
+        for name in requests:
+            request = json.loads(self._store.get(name))
+            hashes.update(sample_hash(self._hash_key, each) for each in request["sample_ids"])
+            hashes.update(subject_hash(self._hash_key, each) for each in request["subject_ids"])
+        return frozenset(map(bytes.fromhex, hashes))
 
-    def _read(self, source: RowObject) -> RowTable:
-        return read_rows(self._store, self._hash_key, source.name, source.part, source.leaf)
+    def _arriving(self, job: RowsJob, hashes: frozenset[bytes]) -> Iterator[RowTable]:
+        """Rows of the region that other clusters hold or that an ingest adds, without those that are named."""
+        for entry in job.sources:
+            for segment in entry.segments:
+                index = read_index(self._store, self._hash_key, entry.key, segment)
+                moves_N = job.region.holds(index.anchors_N, index.bits_N) & ~index.named_by(hashes)
+                if moves_N.any():
+                    table = read_segment(self._store, self._hash_key, self._config.seed, entry.key, segment)
+                    yield table.where(moves_N)
+        for row_object in job.added:
+            table = read_added(self._store, self._hash_key, row_object.name, row_object.leaf)
+            moves_N = job.region.holds(table.anchors_N, table.bits(self._config.seed))
+            yield table.where(moves_N & ~self._access.index_of(table).named_by(hashes))
+
+    def _coreset(self, job: PromptJob) -> RowTable:
+        """The rows of the cluster's coreset; only segments that hold one are read."""
+        segments = job.entry.segments
+        indexes = [self._access.index(segment) for segment in segments]
+        chosen = SegmentIndex.joined(indexes).coreset(self._config.tuning.coreset_rows)
+        ends = np.cumsum([len(index) for index in indexes])
+        tables = []
+        for segment, end in zip(segments, ends, strict=True):
+            here = chosen[(chosen >= end - segment.rows) & (chosen < end)] - (end - segment.rows)
+            if len(here):
+                tables.append(self._access.table(segment).at(here))
+        return RowTable.concatenate(tables, 0)
+
+    def _embedded(self, job: EmbeddingJob, segment: Segment, prompt: np.ndarray, total: int) -> np.ndarray:
+        """Features of a segment's rows under the prompt, int16 [N, H]."""
+        pipeline, table = self._pipeline(), self._access.table(segment)
+        done = sum(each.rows for each in job.segments[: job.segments.index(segment)])
+        parts = []
+        for start in range(0, len(table), _EMBEDDED_ROWS):
+            self._check_wanted(job)
+            parts.append(pipeline.embedded(table.images[start : start + _EMBEDDED_ROWS], prompt))
+            self._report(done + min(start + _EMBEDDED_ROWS, len(table)), total)
+        return np.concatenate(parts)
+
+    def _check_wanted(self, job: TuningJob) -> None:
+        if job.targets[0] in self._cancelled:
+            raise TuningCancelledError("it was cancelled before it was written")
 
     def _report(self, done: int, total: int) -> None:
         self._progress = (done, total)
-
-
-def _named(table: RowTable, requests: Sequence[Mapping[str, Any]]) -> np.ndarray:
-    """Which rows the requests name, by id or by subject."""
-    samples, subjects = (
-        {comparable(each) for request in requests for each in request[kind]} for kind in ("sample_ids", "subject_ids")
-    )
-    return np.array(
-        [
-            comparable(sample_id) in samples or (subject_id is not None and comparable(subject_id) in subjects)
-            for sample_id, subject_id in zip(table.sample_ids, table.subject_ids, strict=True)
-        ],
-        bool,
-    )

@@ -8,7 +8,8 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from actors.owner import Owner, RowsJob, TuningJob, WrittenObject
+from actors.jobs import PromptJob, RowsJob, TuningJob, WrittenFeatures, WrittenPrompt, WrittenRows
+from actors.owner import Owner
 from lmeraser.errors import (
     FingerprintError,
     LMEraserError,
@@ -33,17 +34,17 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class TuningResult:
-    """How a tuning ended: it wrote an object, failed with a reason, or was cancelled (neither).
+    """How a tuning or an embedding ended: it wrote something, failed with a reason, or was cancelled (neither).
 
     Attributes:
-        job: the tuning.
-        written: the specialist's object.
-        reason: why the tuning failed.
+        job: what was to be done.
+        written: what was written.
+        reason: why it failed.
         is_transient: whether it failed because of the store's medium, which may recover.
     """
 
     job: TuningJob
-    written: WrittenObject | None
+    written: WrittenPrompt | WrittenFeatures | None
     reason: str | None = None
     is_transient: bool = False
 
@@ -55,11 +56,11 @@ def is_transient(error: Exception) -> bool:
 
 
 def written_rows(
-    jobs: Iterable[RowsJob], write: Callable[[Mapping[str, RowsJob]], Mapping[str, WrittenObject | Exception]]
-) -> dict[str, WrittenObject]:
+    jobs: Iterable[RowsJob], write: Callable[[Mapping[str, RowsJob]], Mapping[str, WrittenRows | Exception]]
+) -> dict[str, WrittenRows]:
     """Have every job done; an owner that fails is asked again, three times in all.
 
-    Row objects count only once a commit names them, so writing one twice does no harm.
+    Segments count only once a commit names them, so writing one twice does no harm.
 
     Args:
         jobs: what to write.
@@ -75,10 +76,10 @@ def written_rows(
     """
     pending = {job.region.key: job for job in jobs}
     failures: Counter[str] = Counter()
-    done: dict[str, WrittenObject] = {}
+    done: dict[str, WrittenRows] = {}
     while pending:
         for key, outcome in write(pending).items():
-            if isinstance(outcome, WrittenObject):
+            if isinstance(outcome, WrittenRows):
                 done[key] = outcome
                 del pending[key]
                 continue
@@ -108,17 +109,17 @@ class Owners(Protocol):
     def start_ahead(self) -> None:
         """While there is nothing else to do, start owners that may be needed soon, and end idle ones."""
 
-    def write_rows(self, jobs: Iterable[RowsJob]) -> dict[str, WrittenObject]:
+    def write_rows(self, jobs: Iterable[RowsJob]) -> dict[str, WrittenRows]:
         """Have every job's owner write its rows; see :func:`written_rows`."""
 
     def start_tuning(self, job: TuningJob) -> None:
-        """Have a cluster tuned; :meth:`finished` gives the result."""
+        """Have a cluster tuned or embedded; :meth:`finished` gives the result."""
 
     def finished(self) -> list[TuningResult]:
-        """Tunings that have ended since the last call."""
+        """Tunings and embeddings that have ended since the last call."""
 
-    def stop_tuning(self, keys: Collection[str]) -> None:
-        """Cancel these clusters' tunings; after the return none of them writes anything."""
+    def stop_tuning(self, unwanted: Callable[[TuningJob], bool]) -> list[TuningJob]:
+        """Cancel the unwanted jobs, and name them; after the return none of them writes anything."""
 
     def retire(self, keys: Collection[str]) -> None:
         """End the owners of removed clusters; after the return none of them writes anything."""
@@ -143,7 +144,7 @@ class InProcessOwners:
     def start_ahead(self) -> None:
         pass
 
-    def write_rows(self, jobs: Iterable[RowsJob]) -> dict[str, WrittenObject]:
+    def write_rows(self, jobs: Iterable[RowsJob]) -> dict[str, WrittenRows]:
         return written_rows(jobs, lambda pending: {key: self._outcome(job) for key, job in pending.items()})
 
     def start_tuning(self, job: TuningJob) -> None:
@@ -156,20 +157,26 @@ class InProcessOwners:
             return []
         job = self._queue.pop(0)
         try:
-            return [TuningResult(job, self._owner(job.key).tune(job))]
+            return [TuningResult(job, self._done(job))]
         except TuningCancelledError:
             return [TuningResult(job, None)]
         except LMEraserError as error:
             return [TuningResult(job, None, str(error), is_transient(error))]
 
-    def stop_tuning(self, keys: Collection[str]) -> None:
-        self._cancelled += [job for job in self._queue if job.key in keys]
-        self._queue = [job for job in self._queue if job.key not in keys]
+    def stop_tuning(self, unwanted: Callable[[TuningJob], bool]) -> list[TuningJob]:
+        stopped = [job for job in self._queue if unwanted(job)]
+        self._queue = [job for job in self._queue if job not in stopped]
+        self._cancelled += stopped
+        return stopped
 
     def retire(self, keys: Collection[str]) -> None:
         pass
 
-    def _outcome(self, job: RowsJob) -> WrittenObject | LMEraserError:
+    def _done(self, job: TuningJob) -> WrittenPrompt | WrittenFeatures:
+        owner = self._owner(job.key)
+        return owner.tune(job) if isinstance(job, PromptJob) else owner.embed(job)
+
+    def _outcome(self, job: RowsJob) -> WrittenRows | LMEraserError:
         try:
             return self._owner(job.region.key).write_rows(job)
         except LMEraserError as error:

@@ -43,8 +43,13 @@ class ReceiptWriter:
         named = self._journal.history.receipt_names
         self._store.purge_below(RECEIPTS, named.__contains__, self._journal.check)
 
-    def erased(self, deletion_id: str) -> None:
-        """Sign that no answer and no object holds the rows any longer, and record it."""
+    def erased(self, deletion_id: str, *, completed: bool) -> None:
+        """Sign that no answer and no object holds the rows any longer, and record it.
+
+        Args:
+            deletion_id: of the deletion.
+            completed: whether it is completed by the same commit, since no cluster is to be tuned.
+        """
         history = self._journal.history
         committed = history.committed[deletion_id]
         coverage = Coverage.of(history.bodies[deletion_id], committed.erasure)
@@ -52,25 +57,32 @@ class ReceiptWriter:
         times = (history.deletion(deletion_id).accepted_at, self._journal.now())
         changed = sides(*self._around(committed.before, committed.after), clusters)
         receipt = statement(self._manifest, self._hash_key, deletion_id, coverage, times, changed)
+        if completed:
+            receipt |= {"completed_at": times[1], "completed": self._completed_by()}
         name = self._put(deletion_id, receipt)
         fail_point(FailPoint.RECEIPT_WRITTEN)
         body = ErasedBody(deletion_id, clusters, coverage.rows, coverage.unknown, name)
         self._journal.append("erased", body.to_body())
         del self._unrecorded[deletion_id]
         fail_point(FailPoint.ERASED_RECORDED)
+        if completed:
+            self._journal.append("completed", CompletedBody(deletion_id, name).to_body())
+            fail_point(FailPoint.COMPLETED_RECORDED)
 
     def completed(self, deletion_id: str) -> None:
         """Add to the receipt that the touched clusters are tuned again, and record it."""
-        commit = self._journal.history.commit
-        assert commit is not None
         receipt = self.read(deletion_id)
-        receipt["completed_at"] = self._journal.now()
-        receipt["completed"] = {"log": commit.number, "root": commit.root}
+        receipt |= {"completed_at": self._journal.now(), "completed": self._completed_by()}
         name = self._put(deletion_id, receipt)
         fail_point(FailPoint.RECEIPT_COMPLETED)
         self._journal.append("completed", CompletedBody(deletion_id, name).to_body())
         del self._unrecorded[deletion_id]
         fail_point(FailPoint.COMPLETED_RECORDED)
+
+    def _completed_by(self) -> dict[str, Any]:
+        commit = self._journal.history.commit
+        assert commit is not None
+        return {"log": commit.number, "root": commit.root}
 
     def _around(self, before: int, after: int) -> tuple[Commit, Commit]:
         """The commits with these record numbers."""

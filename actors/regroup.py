@@ -1,7 +1,4 @@
-"""From one commit to the next: which clusters change, and the statistics of the new heads.
-
-Legend: N rows.
-"""
+"""From one commit to the next: which clusters change."""
 
 from __future__ import annotations
 
@@ -9,21 +6,17 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 
-import numpy as np
-
 from actors.fail_points import FailPoint, fail_point
-from actors.owner import RowObject, RowsJob, WrittenObject
+from actors.jobs import RowObject, RowsJob, WrittenRows
 from actors.row_index import RowIndex
 from lmeraser.hashing import HashKey
-from lmeraser.learning.heads import Statistics
 from lmeraser.learning.partition import Partition
 from lmeraser.learning.region import RegionIndex
 from lmeraser.state.commit import ClusterEntry, Commit
 from lmeraser.state.digests import json_digest, state_leaf
 from lmeraser.state.heads_state import HeadsState
-from lmeraser.state.layout import HEADS_PART, PARTITION_PART, new_heads_object, new_rows_object, rows_part
+from lmeraser.state.layout import HEADS_PART, PARTITION_PART, new_heads_object
 from lmeraser.state.log import Position
-from lmeraser.state.rows import RowTable
 from lmeraser.store import Store
 
 
@@ -35,13 +28,19 @@ class Regrouping:
         partition: the partition after the change.
         kept: entries of clusters that the change does not touch.
         jobs: what the owners of all other clusters have to write.
-        replaced: entries that the change replaces or removes.
+        replaced: entries of clusters whose rows change, also of those that keep their region.
     """
 
     partition: Partition
     kept: tuple[ClusterEntry, ...]
     jobs: tuple[RowsJob, ...]
     replaced: tuple[ClusterEntry, ...]
+
+    @property
+    def ended(self) -> tuple[ClusterEntry, ...]:
+        """The replaced entries of clusters that are no more: their rows move to others, or are all erased."""
+        written = {job.region.key for job in self.jobs}
+        return tuple(entry for entry in self.replaced if entry.key not in written)
 
 
 def regroup(
@@ -70,13 +69,14 @@ def regroup(
     for cluster in partition.clusters:
         if cluster.key in kept_keys:
             continue
-        sources = tuple(rows_source(entry) for entry in replaced if cluster.region.meets(entry.region))
+        meeting = [entry for entry in replaced if cluster.region.meets(entry.region)]
         jobs.append(
             RowsJob(
                 region=cluster.region,
-                sources=(*sources, *added_objects.get(cluster.key, ())),
+                entry=next((entry for entry in meeting if entry.key == cluster.key), None),
+                sources=tuple(entry for entry in meeting if entry.key != cluster.key),
+                added=tuple(added_objects.get(cluster.key, ())),
                 requests=requests,
-                target=new_rows_object(cluster.key),
                 position=position,
             )
         )
@@ -111,18 +111,6 @@ def clusters_of(rows: RowIndex, regions: RegionIndex) -> frozenset[str]:
     return frozenset(key for key in regions.keys_of(rows.anchors_N, rows.bits_N) if key is not None)
 
 
-def rows_source(entry: ClusterEntry) -> RowObject:
-    """The row object of a cluster."""
-    return RowObject(entry.rows_object, rows_part(entry.key), entry.rows_leaf)
-
-
-def statistics_of_rows(tables: Iterable[RowTable], sample_ids: Collection[str], like: Statistics) -> Statistics:
-    """The shared head's statistics of the rows in the tables that have these ids."""
-    chosen = (table.where(np.array([name in sample_ids for name in table.sample_ids], bool)) for table in tables)
-    # A few rows of each of many clusters: one sum is cheaper than many.
-    return Statistics.of_all([RowTable.concatenate(chosen, len(like.sums_H))], like)
-
-
 def put_heads(store: Store, hash_key: HashKey, heads: HeadsState) -> tuple[str, str]:
     """Write the heads; gives their object's name and their keyed digest."""
     name = new_heads_object()
@@ -131,19 +119,9 @@ def put_heads(store: Store, hash_key: HashKey, heads: HeadsState) -> tuple[str, 
     return name, state_leaf(hash_key, HEADS_PART, heads.digest())
 
 
-def regrouped_entries(regrouping: Regrouping, written: Mapping[str, WrittenObject]) -> tuple[ClusterEntry, ...]:
-    """The entries after the change; clusters whose rows were written again have no specialist."""
-    rewritten = (
-        ClusterEntry(
-            key=job.region.key,
-            anchors=job.region.anchors,
-            bits=job.region.bits,
-            rows=written[job.region.key].rows,
-            rows_object=job.target,
-            rows_leaf=written[job.region.key].leaf,
-        )
-        for job in regrouping.jobs
-    )
+def regrouped_entries(regrouping: Regrouping, written: Mapping[str, WrittenRows]) -> tuple[ClusterEntry, ...]:
+    """The entries after the change."""
+    rewritten = (written[job.region.key].entry for job in regrouping.jobs)
     return tuple(sorted((*regrouping.kept, *rewritten), key=lambda entry: entry.key))
 
 

@@ -1,23 +1,29 @@
-"""Finds objects of a commit that are missing or damaged, and rebuilds heads from the rows (decision 8).
+"""Finds objects of a commit that are missing or damaged, and rebuilds them from the rows (decision 8).
 
 Rows themselves cannot be rebuilt: damage to them is an error that says what to do.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from lmeraser.errors import ObjectCorruptError, ObjectMissingError
 from lmeraser.hashing import HashKey
 from lmeraser.learning.heads import Statistics
 from lmeraser.learning.numerics import deterministic
-from lmeraser.state.commit import ClusterEntry, Commit
+from lmeraser.state.commit import ClusterEntry, Commit, Segment
 from lmeraser.state.heads_state import HeadsState
+from lmeraser.state.layout import index_object
+from lmeraser.state.manifest import Manifest
 from lmeraser.state.rows import RowTable
-from lmeraser.state.specialist import Specialist
-from lmeraser.state.stored_objects import read_heads, read_specialist
+from lmeraser.state.segment import SegmentIndex
+from lmeraser.state.specialist import FeaturesOfRows
+from lmeraser.state.stored_objects import read_features, read_heads, read_index, read_prompt, read_segment
 from lmeraser.store import Store
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -25,46 +31,73 @@ class Inspection:
     """What of a commit is sound.
 
     Attributes:
-        clusters: the commit's entries; those whose specialist is damaged have none.
-        specialists: the sound specialists.
+        clusters: the commit's entries, without the prompts and prompted features that are damaged.
+        prompted: the sound prompted features.
         heads: the heads; None if they are damaged.
         damaged: one message per damaged object.
     """
 
     clusters: tuple[ClusterEntry, ...]
-    specialists: tuple[Specialist, ...]
+    prompted: tuple[FeaturesOfRows, ...]
     heads: HeadsState | None
     damaged: tuple[str, ...]
 
 
-def inspect(store: Store, hash_key: HashKey, commit: Commit) -> Inspection:
-    """Read heads and specialists, and compare them with their digests."""
-    clusters: list[ClusterEntry] = []
-    specialists: list[Specialist] = []
-    damaged: list[str] = []
-    for entry in commit.clusters:
-        if entry.specialist_object is not None:
-            try:
-                specialists.append(
-                    read_specialist(store, hash_key, entry.key, entry.specialist_object, entry.specialist_leaf)
-                )
-            except (ObjectCorruptError, ObjectMissingError) as error:
-                damaged.append(str(error))
-                entry = entry.without_specialist()
-        clusters.append(entry)
-    heads = None
-    try:
-        heads = read_heads(store, hash_key, commit)
-    except (ObjectCorruptError, ObjectMissingError) as error:
-        damaged.append(str(error))
-    return Inspection(tuple(clusters), tuple(specialists), heads, tuple(damaged))
+def inspect(store: Store, manifest: Manifest, hash_key: HashKey, commit: Commit) -> Inspection:
+    """Read everything but rows, and compare it with its digests; damaged indexes of segments are written again."""
+    inspector = _Inspector(store, manifest.config.seed, hash_key)
+    clusters = tuple(map(inspector.cluster, commit.clusters))
+    heads = inspector.sound(lambda: read_heads(store, hash_key, commit))
+    return Inspection(clusters, tuple(inspector.prompted), heads, tuple(inspector.damaged))
 
 
-def heads_of(tables: Sequence[RowTable], specialists: Sequence[Specialist], head_dim: int, classes: int) -> HeadsState:
-    """The heads over all rows and these specialists, summed from scratch."""
+class _Inspector:
+    def __init__(self, store: Store, seed: int, hash_key: HashKey) -> None:
+        self._store = store
+        self._seed = seed
+        self._hash_key = hash_key
+        self.prompted: list[FeaturesOfRows] = []
+        self.damaged: list[str] = []
+
+    def sound(self, read: Callable[[], T]) -> T | None:
+        """What is read; None, with a message in ``damaged``, where it is missing or damaged."""
+        try:
+            return read()
+        except (ObjectCorruptError, ObjectMissingError) as error:
+            self.damaged.append(str(error))
+            return None
+
+    def cluster(self, entry: ClusterEntry) -> ClusterEntry:
+        """The cluster without what is damaged."""
+        for segment in entry.segments:
+            if self.sound(lambda: read_index(self._store, self._hash_key, entry.key, segment)) is None:  # noqa: B023 - called at once
+                self._rebuild_index(entry, segment)
+        if entry.prompt_object is None:
+            return entry
+        if self.sound(lambda: read_prompt(self._store, self._hash_key, entry)) is None:
+            return entry.without_prompt()
+        segments = tuple(self._segment(entry, segment) for segment in entry.segments)
+        whole = all(segment.prompted_object is not None for segment in segments)
+        return replace(entry, segments=segments, prompted_leaf=entry.prompted_leaf if whole else None)
+
+    def _segment(self, entry: ClusterEntry, segment: Segment) -> Segment:
+        if segment.prompted_object is None:
+            return segment
+        features = self.sound(lambda: read_features(self._store, self._hash_key, entry.key, segment))
+        if features is None:
+            return segment.without_features()
+        self.prompted.append(features)
+        return segment
+
+    def _rebuild_index(self, entry: ClusterEntry, segment: Segment) -> None:
+        """Write the index again, under the same name: it follows from the rows."""
+        table = read_segment(self._store, self._hash_key, self._seed, entry.key, segment)
+        index = SegmentIndex.of(table, self._seed, self._hash_key)
+        self._store.put(index_object(segment.rows_object), index.to_safetensors())
+
+
+def heads_of(tables: Sequence[RowTable], prompted: Sequence[FeaturesOfRows], head_dim: int, classes: int) -> HeadsState:
+    """The heads over all rows and these prompted features, summed from scratch."""
     zero = Statistics.zero(head_dim, classes)
     with deterministic():
-        return HeadsState.of(
-            Statistics.of_all(tables, zero),
-            Statistics.of_all(specialists, zero),
-        )
+        return HeadsState.of(Statistics.of_all(tables, zero), Statistics.of_all(prompted, zero))

@@ -20,9 +20,8 @@ from actors.row_index import RowIndex
 from lmeraser.clock import timestamp
 from lmeraser.deletion import Deletion, DeletionRequest
 from lmeraser.errors import IdempotencyConflictError, LogError, ObjectMissingError, RequestError, StoreError
-from lmeraser.hashing import HashKey, canonical_json
+from lmeraser.hashing import HashKey, canonical_json, sample_hash, subject_hash
 from lmeraser.ids import fault_of_id, is_text
-from lmeraser.proof.receipts import sample_hash, subject_hash
 from lmeraser.state.layout import DATA_FOLDERS, REQUESTS, deletion_of_request, request_object
 from lmeraser.state.record_bodies import RequestBody
 from lmeraser.store import Store, unfenced

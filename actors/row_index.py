@@ -15,9 +15,8 @@ from functools import cached_property
 import numpy as np
 
 from lmeraser.errors import DuplicateSampleError
-from lmeraser.hashing import HashKey
+from lmeraser.hashing import HashKey, row_hashes
 from lmeraser.ids import comparable
-from lmeraser.proof.receipts import row_hashes
 from lmeraser.state.rows import RowTable
 
 

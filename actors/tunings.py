@@ -1,19 +1,22 @@
-"""Has the clusters tuned that need it, and commits their specialists."""
+"""Has the clusters tuned and embedded that need it, and commits what comes of it."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Iterable, Sequence
 
 from actors.committer import Committer
+from actors.jobs import EmbeddingJob, PromptJob, TuningJob, WrittenPrompt
 from actors.journal import Journal
-from actors.owner import TuningJob
 from actors.owners import Owners, TuningResult
 from actors.planner import Planner
 from lmeraser.config import StateConfig
-from lmeraser.state.layout import new_specialist_object
+from lmeraser.state.commit import ClusterEntry
+from lmeraser.state.layout import new_prompt_object, new_prompted_object
 from lmeraser.state.record_bodies import AttemptBody, RetryBody
 
+# Segments of one embedding: a deletion that touches the cluster costs the work of at most so many.
+_SEGMENTS = 4
 _log = logging.getLogger(__name__)
 
 
@@ -21,26 +24,26 @@ class Tunings:
     """The tunings of one coordinator.
 
     Attributes:
-        made: how many tunings have given a specialist.
+        made: how many tunings have given a prompt.
     """
 
     def __init__(self, config: StateConfig, journal: Journal, committer: Committer, owners: Owners) -> None:
         self._journal = journal
         self._committer = committer
         self._owners = owners
-        self._planner = Planner(config.tunes, config.tuning.epochs, journal.history.attempts)
+        self._planner = Planner(config.tunes, config.tuning, journal.history.attempts)
         self._running: dict[str, TuningJob] = {}
         self.made = 0
 
     @property
     def running(self) -> list[str]:
-        """Keys of the clusters that are being tuned."""
+        """Keys of the clusters that are being tuned or embedded."""
         return sorted(self._running)
 
     @property
     def targets(self) -> set[str]:
-        """Names of the specialist objects that are being written."""
-        return {job.target for job in self._running.values()}
+        """Names of the objects that are being written."""
+        return {target for job in self._running.values() for target in job.targets}
 
     @property
     def awaiting(self) -> list[str]:
@@ -60,12 +63,12 @@ class Tunings:
 
     def take(self, results: Sequence[TuningResult]) -> None:
         """Commit what was written, and record what failed."""
-        # If the cluster was regrouped in the meantime, its specialist is swept, even if the same cluster exists again.
+        # What was cancelled is swept, even if the same cluster exists again.
         current = [result for result in results if self._running.get(result.job.key) == result.job]
         for result in current:
             del self._running[result.job.key]
-        self.made += sum(result.written is not None for result in results)
-        self._committer.take_specialists(current)
+        self.made += sum(isinstance(result.written, WrittenPrompt) for result in results)
+        self._committer.take(current)
         for result in results:
             if result.reason is not None:
                 self._failed(result.job, result.reason, result.is_transient)
@@ -80,30 +83,39 @@ class Tunings:
             if len(self._running) >= self._owners.slots:
                 break
             if entry.key not in self._running:
-                target = new_specialist_object(entry.key)
-                job = TuningJob(entry.key, entry.rows_object, entry.rows_leaf, target, self._journal.position)
+                job = self._job(entry)
                 self._owners.start_tuning(job)
                 self._running[entry.key] = job
                 started = True
         return started
 
-    def forget(self, keys: Collection[str]) -> None:
-        """Forget the tunings of these clusters, which were regrouped and whose tunings are cancelled."""
-        for key in keys:
-            self._running.pop(key, None)
+    def forget(self, stopped: Iterable[TuningJob]) -> None:
+        """Forget these jobs, which are cancelled."""
+        for job in stopped:
+            if self._running.get(job.key) == job:
+                del self._running[job.key]
 
     def retry(self, deletion_id: str) -> None:
         """Tune everything again that was given up, for the sake of this failed deletion."""
         self._journal.append("retry", RetryBody(deletion_id).to_body())
         self._planner.hurry()
 
+    def _job(self, entry: ClusterEntry) -> TuningJob:
+        """What comes next for this cluster: its prompt, then the features of its rows under it."""
+        if entry.prompt_object is None:
+            return PromptJob(entry, new_prompt_object(entry.key), self._journal.position)
+        segments = entry.unembedded[:_SEGMENTS]
+        targets = tuple(new_prompted_object(entry.key) for _ in segments)
+        return EmbeddingJob(entry, segments, targets, self._journal.position)
+
     def _failed(self, job: TuningJob, reason: str, is_transient: bool) -> None:
         """Retry after a pause. An attempt is recorded, so that a restart does not forget it."""
         commit = self._committer.commit
         entry = commit.entry(job.key) if commit is not None else None
-        if entry is None or entry.rows_leaf != job.rows_leaf:
+        # Segments that were written again meanwhile were missing, perhaps.
+        if entry is None or entry.rows_leaf != job.entry.rows_leaf:
             return
         _log.warning("the tuning of cluster %s failed: %s", job.key, reason)
         if not is_transient:
-            self._journal.append("attempt", AttemptBody(job.key, job.rows_leaf, reason).to_body())
+            self._journal.append("attempt", AttemptBody(job.key, job.entry.coreset_leaf, reason).to_body())
         self._planner.pause(job, is_transient)

@@ -45,7 +45,7 @@ from lmeraser.proof.verify import current_commit
 from lmeraser.state.keys import load_hash_key, load_signing_key
 from lmeraser.state.log import Log
 from lmeraser.state.pipeline import Pipeline
-from lmeraser.state.stored_objects import read_heads, read_rows_of, read_specialist
+from lmeraser.state.stored_objects import read_cluster, read_heads
 from lmeraser.store import LocalStore
 
 _ROUNDS, _EACH = 5, 4
@@ -155,11 +155,10 @@ def _published(copy: Path, plan: Plan) -> Iterator[tuple[str, float]]:
     commit = current_commit(Log(store))
     heads = read_heads(store, key, commit)
     for entry in commit.clusters:
-        rows = read_rows_of(store, key, entry)
+        rows, own = read_cluster(store, key, pipeline.config.seed, entry)
         shared_NC = heads.shared_head.scores(rows.features_NH)
-        pooled_NC, has_N = shared_NC, np.full(len(rows), entry.specialist_object is not None)
-        if entry.specialist_object is not None:
-            own = read_specialist(store, key, entry.key, entry.specialist_object, entry.specialist_leaf)
+        pooled_NC, has_N = shared_NC, np.full(len(rows), own is not None)
+        if own is not None:
             features_NH = pipeline.prompted(pipeline.decode(rows.images), torch.from_numpy(own.prompt))
             pooled_NC = heads.pooled_head.scores(features_NH)
         mixed_NC = blend(shared_NC, pooled_NC, has_N, plan.specialist_weight, plan.temperature)

@@ -106,7 +106,8 @@ def _new_store(workdir: Path, config: Config, report: Progress) -> Store:
 def _some_sample(store: Store, commit: Commit) -> str:
     """A row of the largest cluster."""
     entry = max(commit.clusters, key=lambda entry: (entry.rows, entry.key))
-    return RowTable.from_parquet(store.get(entry.rows_object), entry.rows_object).sample_ids[0]
+    name = entry.segments[0].rows_object
+    return RowTable.from_parquet(store.get(name), name).sample_ids[0]
 
 
 def _delete(client: Client, sample_id: str, report: Progress) -> dict[str, Any]:
@@ -125,9 +126,9 @@ def _delete(client: Client, sample_id: str, report: Progress) -> dict[str, Any]:
 
 
 def _retuned(before: Commit, after: Commit) -> int:
-    """How many clusters have a specialist that they did not have before."""
-    known = {entry.specialist_object for entry in before.clusters}
-    return sum(entry.specialist_object is not None and entry.specialist_object not in known for entry in after.clusters)
+    """How many clusters have a prompt that they did not have before."""
+    known = {entry.prompt_object for entry in before.clusters}
+    return sum(entry.prompt_object is not None and entry.prompt_object not in known for entry in after.clusters)
 
 
 def _verify(store: Store, keys: Path) -> dict[str, Any]:

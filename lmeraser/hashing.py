@@ -61,3 +61,19 @@ class HashKey:
     def of(self, *parts: str | int) -> str:
         """HMAC-SHA256 of the parts, as hex digits."""
         return hmac.digest(self.secret, canonical_json(list(parts)), "sha256").hex()
+
+
+def sample_hash(hash_key: HashKey, sample_id: str) -> str:
+    """The keyed hash that stands for a sample id in the log, in segment indexes and in receipts."""
+    return hash_key.of("sample", comparable(sample_id))
+
+
+def subject_hash(hash_key: HashKey, subject_id: str) -> str:
+    """The keyed hash that stands for a subject id in the log, in segment indexes and in receipts."""
+    return hash_key.of("subject", comparable(subject_id))
+
+
+def row_hashes(hash_key: HashKey, sample_id: str, subject_id: str | None) -> frozenset[str]:
+    """The keyed hashes by which a request may name a row: its sample id's and, where it has one, its subject's."""
+    sample = sample_hash(hash_key, sample_id)
+    return frozenset((sample,) if subject_id is None else (sample, subject_hash(hash_key, subject_id)))

@@ -180,7 +180,7 @@ def _state_routes(replica: Replica, router: APIRouter) -> APIRouter:
                     key=entry.key,
                     rows=entry.rows,
                     anchors=len(entry.anchors),
-                    specialist=entry.specialist_object is not None,
+                    specialist=entry.prompt_object is not None,
                     state=entry.state(replica.tunes),
                 )
                 for entry in commit.clusters
@@ -196,7 +196,7 @@ def _state_routes(replica: Replica, router: APIRouter) -> APIRouter:
             root=commit.root,
             rows=commit.rows,
             clusters=len(commit.clusters),
-            specialists=sum(entry.specialist_object is not None for entry in commit.clusters),
+            specialists=sum(entry.prompt_object is not None for entry in commit.clusters),
         )
 
     return router

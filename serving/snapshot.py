@@ -17,7 +17,7 @@ from lmeraser.learning.heads import Head
 from lmeraser.state.commit import ClusterEntry, Commit
 from lmeraser.state.heads_state import HeadsState
 from lmeraser.state.pipeline import Pipeline
-from lmeraser.state.stored_objects import read_heads, read_specialist
+from lmeraser.state.stored_objects import read_heads, read_prompt
 from lmeraser.store import Store
 from serving.routing_table import RoutingTable
 
@@ -33,14 +33,14 @@ class Snapshot:
     Attributes:
         commit: the commit.
         prompts_K: one prompt per specialist, stacked, on the backbone's device.
-        specialists: names of the K objects that the prompts were read from.
+        prompt_objects: names of the K objects that the prompts were read from.
         routes: from anchors to clusters and specialists.
         shared_head, pooled_head: solved heads.
     """
 
     commit: Commit
     prompts_K: torch.Tensor
-    specialists: tuple[str, ...]
+    prompt_objects: tuple[str, ...]
     routes: RoutingTable
     shared_head: Head
     pooled_head: Head
@@ -51,7 +51,7 @@ def load_snapshot(
 ) -> Snapshot:
     """Read the snapshot of a commit.
 
-    A specialist that is missing or does not have the digest that the commit names is logged and left out; the shared
+    A prompt that is missing or does not have the digest that the commit names is logged and left out; the shared
     head then serves its cluster.
 
     Args:
@@ -68,20 +68,19 @@ def load_snapshot(
     if commit.rows == 0:
         raise NotReadyError("the system holds no rows")
     heads = _heads(store, commit, hash_key)
-    known = dict(zip(previous.specialists, previous.prompts_K, strict=True)) if previous is not None else {}
+    known = dict(zip(previous.prompt_objects, previous.prompts_K, strict=True)) if previous is not None else {}
 
     def prompt_of(entry: ClusterEntry) -> torch.Tensor | None:
-        assert entry.specialist_object is not None
-        if (prompt := known.get(entry.specialist_object)) is not None:
+        if (prompt := known.get(str(entry.prompt_object))) is not None:
             return prompt
         try:
-            specialist = read_specialist(store, hash_key, entry.key, entry.specialist_object, entry.specialist_leaf)
+            values = read_prompt(store, hash_key, entry).values
         except (ObjectCorruptError, ObjectMissingError) as error:
-            logger.error("cluster %s is served without its specialist: %s", entry.key, error)
+            logger.error("cluster %s is served without its prompt: %s", entry.key, error)
             return None
-        return torch.from_numpy(specialist.prompt).to(pipeline.backbone.device)
+        return torch.from_numpy(values).to(pipeline.backbone.device)
 
-    tuned = [entry for entry in commit.clusters if entry.specialist_object is not None]
+    tuned = [entry for entry in commit.clusters if entry.prompt_object is not None]
     with ThreadPoolExecutor(_READERS, thread_name_prefix="prompts") as readers:
         entries = list(zip(tuned, readers.map(prompt_of, tuned), strict=True))
     prompts = [prompt for _, prompt in entries if prompt is not None]
@@ -90,7 +89,7 @@ def load_snapshot(
     return Snapshot(
         commit=commit,
         prompts_K=torch.stack(prompts) if prompts else empty,
-        specialists=tuple(str(entry.specialist_object) for entry in served),
+        prompt_objects=tuple(str(entry.prompt_object) for entry in served),
         routes=RoutingTable.of_clusters(commit.clusters, [entry.key for entry in served], pipeline.dendrogram.anchors),
         shared_head=heads.shared_head,
         pooled_head=heads.pooled_head,

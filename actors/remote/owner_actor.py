@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import ray
 
-from actors.owner import Owner, RowsJob, TuningJob, WrittenObject
+from actors.jobs import EmbeddingJob, PromptJob, RowsJob, WrittenFeatures, WrittenPrompt, WrittenRows
+from actors.owner import Owner
 from actors.remote.placement import StoreRef
 from actors.remote.process import ProcessLocation
 from lmeraser.state.keys import load_hash_key
@@ -40,7 +41,7 @@ class OwnerActor:
         return ProcessLocation.here()
 
     @ray.method(concurrency_group="control")
-    def write_rows(self, job: RowsJob) -> WrittenObject:
+    def write_rows(self, job: RowsJob) -> WrittenRows:
         """See Owner.write_rows."""
         return self._owner.write_rows(job)
 
@@ -55,6 +56,11 @@ class OwnerActor:
         return self._owner.progress()
 
     @ray.method(concurrency_group="work")
-    def tune(self, job: TuningJob) -> WrittenObject:
+    def tune(self, job: PromptJob) -> WrittenPrompt:
         """See Owner.tune."""
         return self._owner.tune(job)
+
+    @ray.method(concurrency_group="work")
+    def embed(self, job: EmbeddingJob) -> WrittenFeatures:
+        """See Owner.embed."""
+        return self._owner.embed(job)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import ray
 from ray.exceptions import RayError, RayTaskError
 
-from actors.owner import RowsJob, TuningJob, WrittenObject
+from actors.jobs import PromptJob, RowsJob, TuningJob, WrittenFeatures, WrittenPrompt, WrittenRows
 from actors.owners import TuningResult, is_transient, written_rows
 from actors.remote.nodes import Nodes
 from actors.remote.owner_processes import REPLY_TIMEOUT_S, OwnerProcesses
@@ -41,8 +41,8 @@ class OwnerPool:
         self._residency = Residency(self._nodes.max_residents, self._nodes.max_tuned, placement.idle_s)
         self._tunes_on_gpu = placement.num_gpus > 0
         self._preferred: dict[str, str] = {}
-        self._tunings: dict[ray.ObjectRef[WrittenObject], TuningJob] = {}
-        # Targets of cancelled tunings: one may go on until its next step, but writes nothing.
+        self._tunings: dict[ray.ObjectRef[WrittenPrompt | WrittenFeatures], TuningJob] = {}
+        # First targets of cancelled tunings: one may go on until its next step, but writes nothing.
         self._cancelled: set[str] = set()
         self._starting: ray.ObjectRef[ProcessLocation] | None = None
         self._draining = False
@@ -80,14 +80,15 @@ class OwnerPool:
         locations = {key: self._processes.location(key) for key in self._residency.resident}
         return {key: location for key, location in locations.items() if location is not None}
 
-    def write_rows(self, jobs: Iterable[RowsJob]) -> dict[str, WrittenObject]:
+    def write_rows(self, jobs: Iterable[RowsJob]) -> dict[str, WrittenRows]:
         written = written_rows(jobs, self._write_wave)
-        self._residency.update_rows({key: rows_object.rows for key, rows_object in written.items()})
+        self._residency.update_rows({key: rows.entry.rows for key, rows in written.items()})
         return written
 
     def start_tuning(self, job: TuningJob) -> None:
         self._make_room([job.key], to_tune=True)
-        self._tunings[self._call(job.key, "tune", job, to_tune=True)] = job
+        method = "tune" if isinstance(job, PromptJob) else "embed"
+        self._tunings[self._call(job.key, method, job, to_tune=True)] = job
 
     def finished(self) -> list[TuningResult]:
         if not self._tunings:
@@ -95,15 +96,16 @@ class OwnerPool:
         ready, _ = ray.wait(list(self._tunings), num_returns=len(self._tunings), timeout=0)
         return [self._result(call, self._tunings.pop(call)) for call in ready]
 
-    def stop_tuning(self, keys: Collection[str]) -> None:
+    def stop_tuning(self, unwanted: Callable[[TuningJob], bool]) -> list[TuningJob]:
+        stopped = [job for job in self._tunings.values() if unwanted(job)]
         # The tuning of an owner without a process is over, and a call would start that owner again.
-        resident = self._residency.resident
-        jobs = [job for job in self._tunings.values() if job.key in keys and job.key in resident]
+        jobs = [job for job in stopped if job.key in self._residency.resident]
         unresponsive = self._cancel(jobs) | self._lost(jobs)
         if unresponsive:
             _log.warning("ending the unresponsive owners of clusters %s", ", ".join(sorted(unresponsive)))
             self._end(unresponsive)
         self._processes.settle()
+        return stopped
 
     def retire(self, keys: Collection[str]) -> None:
         self._end(keys)
@@ -111,8 +113,8 @@ class OwnerPool:
 
     def _cancel(self, jobs: Sequence[TuningJob]) -> set[str]:
         """Cancel tunings; keys of the owners that have not confirmed it in time."""
-        calls = {self._call(job.key, "cancel", job.target): job.key for job in jobs}
-        self._cancelled.update(job.target for job in jobs)
+        calls = {self._call(job.key, "cancel", job.targets[0]): job.key for job in jobs}
+        self._cancelled.update(job.targets[0] for job in jobs)
         if not calls:
             return set()
         _, pending = ray.wait(list(calls), num_returns=len(calls), timeout=REPLY_TIMEOUT_S)
@@ -126,7 +128,7 @@ class OwnerPool:
         """
         return {job.key for call, job in self._tunings.items() if job in jobs and _has_failed(call)}
 
-    def _write_wave(self, pending: Mapping[str, RowsJob]) -> dict[str, WrittenObject | Exception]:
+    def _write_wave(self, pending: Mapping[str, RowsJob]) -> dict[str, WrittenRows | Exception]:
         """Have as many owners write their rows as may be resident together."""
         wave = self._residency.wave(pending, self._at_work())
         self._make_room(wave)
@@ -140,12 +142,12 @@ class OwnerPool:
         return outcomes
 
     def _at_work(self) -> set[str]:
-        return {job.key for job in self._tunings.values() if job.target not in self._cancelled}
+        return {job.key for job in self._tunings.values() if job.targets[0] not in self._cancelled}
 
     def _make_room(self, keys: Collection[str], *, to_tune: bool = False) -> None:
         """End as many owners as needed to call these; one that tunes is ended only if nothing else makes room."""
         ending = self._residency.to_end(keys, self._at_work(), to_tune=to_tune)
-        self._cancelled.update(job.target for job in self._tunings.values() if job.key in ending)
+        self._cancelled.update(job.targets[0] for job in self._tunings.values() if job.key in ending)
         if to_tune and self._tunes_on_gpu:
             # A process without a share of a GPU cannot be given one, so it is started again (decision 21).
             ending += [key for key in keys if key in self._residency.resident - self._residency.tuned]
@@ -178,14 +180,14 @@ class OwnerPool:
             self._processes.settle()
             self._residency.ended(keys)
 
-    def _result(self, call: ray.ObjectRef[WrittenObject], job: TuningJob) -> TuningResult:
-        cancelled = job.target in self._cancelled
-        self._cancelled.discard(job.target)
+    def _result(self, call: ray.ObjectRef[WrittenPrompt | WrittenFeatures], job: TuningJob) -> TuningResult:
+        cancelled = job.targets[0] in self._cancelled
+        self._cancelled.discard(job.targets[0])
         if job.key in self._residency.resident:
             # It is idle from now on.
             self._residency.called(job.key)
         outcome = _outcome(call)
-        if isinstance(outcome, WrittenObject):
+        if isinstance(outcome, WrittenPrompt | WrittenFeatures):
             return TuningResult(job, outcome)
         if isinstance(outcome, OwnerFailedError) and not (cancelled and isinstance(outcome, _OwnerEndedError)):
             # Its memory cannot be trusted: a CUDA error breaks the process's context permanently. If its node was lost,

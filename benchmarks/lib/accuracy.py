@@ -79,14 +79,14 @@ def snapshot_of(fitted: ClusterPrompts) -> Snapshot:
     """What a replica would load, had the fit been committed."""
     keys = list(fitted.specialists)
     entries = [
-        ClusterEntry(cluster.key, cluster.region.anchors, cluster.region.bits, cluster.rows, "rows", "leaf")
+        ClusterEntry(cluster.key, cluster.region.anchors, cluster.region.bits, cluster.rows, (), "leaf", "leaf")
         for cluster in fitted.partition.clusters
     ]
     prompts = [torch.from_numpy(fitted.specialists[key].prompt) for key in keys]
     return Snapshot(
         commit=Commit(tuple(entries), "heads", "leaf", {}, "leaf"),
         prompts_K=torch.stack(prompts) if prompts else torch.zeros(0, *fitted.pipeline.prompt_kind.shape),
-        specialists=tuple(keys),
+        prompt_objects=tuple(keys),
         routes=RoutingTable.of_clusters(entries, keys, fitted.pipeline.dendrogram.anchors),
         shared_head=fitted.heads.shared_head,
         pooled_head=fitted.heads.pooled_head,

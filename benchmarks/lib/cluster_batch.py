@@ -56,7 +56,8 @@ class ClusterBatch:
                 tuple(np.flatnonzero(np.array(cluster_A) == number).tolist()),
                 "",
                 _ROWS_OF_A_CLUSTER,
-                "rows",
+                (),
+                "leaf",
                 "leaf",
             )
             for number, key in enumerate(keys)
@@ -67,7 +68,7 @@ class ClusterBatch:
             prompts_K=torch.from_numpy(generator.normal(0, 0.02, shape).astype(np.float32)).to(
                 self.pipeline.backbone.device
             ),
-            specialists=tuple(keys),
+            prompt_objects=tuple(keys),
             routes=RoutingTable.of_clusters(entries, keys, ANCHORS),
             shared_head=_random_head(generator),
             pooled_head=_random_head(generator),

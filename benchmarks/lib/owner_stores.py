@@ -108,5 +108,6 @@ def newest_clusters(store: DigitStore) -> Sequence[ClusterEntry]:
 
 def sample_ids_of(store: DigitStore, entry: ClusterEntry) -> tuple[str, ...]:
     """The ids of a cluster's rows."""
-    name = entry.rows_object
-    return RowTable.from_parquet(LocalStore(store.folder / "store").get(name), name).sample_ids
+    objects = LocalStore(store.folder / "store")
+    names = (segment.rows_object for segment in entry.segments)
+    return tuple(each for name in names for each in RowTable.from_parquet(objects.get(name), name).sample_ids)

@@ -51,7 +51,8 @@ def show(target: Target, key: Annotated[str, typer.Argument(help="Key of the clu
     entry = commit.entry(key)
     if entry is None:
         raise ConfigError(f"commit {commit.number} has no cluster {key!r}; `lmeraser clusters list` names them")
-    objects = {"rows_object": entry.rows_object, "specialist_object": entry.specialist_object}
+    segments = [{"rows": segment.rows, "objects": list(segment.objects())} for segment in entry.segments]
+    objects = {"segments": segments, "prompt_object": entry.prompt_object}
     emit({**_summary(manifest, entry), "bits": entry.bits, **objects}, target.as_json)
 
 

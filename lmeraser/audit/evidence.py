@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from lmeraser.errors import ConfigError, LogError, NotReadyError
-from lmeraser.hashing import HashKey
-from lmeraser.proof.receipts import Coverage, row_hashes
+from lmeraser.hashing import HashKey, row_hashes
+from lmeraser.proof.receipts import Coverage
 from lmeraser.state.commit import ClusterEntry, Commit, Erasure
 from lmeraser.state.log import Log, Record
 from lmeraser.state.manifest import Manifest

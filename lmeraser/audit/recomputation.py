@@ -9,7 +9,7 @@ from lmeraser.audit.report import Section, Table, not_done, section
 from lmeraser.errors import FingerprintError, ObjectCorruptError, ObjectMissingError
 from lmeraser.progress import Progress
 from lmeraser.proof.verify import compare
-from lmeraser.state.layout import HEADS_PART, PARTITION_PART, rows_part, specialist_part
+from lmeraser.state.layout import HEADS_PART, PARTITION_PART, prompt_part, prompted_part, rows_part
 from lmeraser.state.merkle import merkle_paths, merkle_root
 
 NAME, TITLE = "recomputation", "Is the state what the remaining rows give?"
@@ -24,7 +24,7 @@ def recomputation(evidence: Evidence, workers: Executor, report: Progress | None
         return not_done(NAME, TITLE, str(error))
     except (ObjectCorruptError, ObjectMissingError) as error:
         return section(NAME, TITLE, [str(error)])
-    unfinished = {HEADS_PART, *map(specialist_part, compared.awaiting)}
+    unfinished = {HEADS_PART, *(part(key) for part in (prompt_part, prompted_part) for key in compared.awaiting)}
     if compared.awaiting and set(compared.differing) <= unfinished:
         return not_done(
             NAME, TITLE, f"{len(compared.awaiting)} clusters await tuning: audit again when nothing is pending"
@@ -32,7 +32,7 @@ def recomputation(evidence: Evidence, workers: Executor, report: Progress | None
     touched = sorted(
         name
         for entry in evidence.touched()
-        for name in (rows_part(entry.key), specialist_part(entry.key))
+        for name in (rows_part(entry.key), prompt_part(entry.key), prompted_part(entry.key))
         if name in compared.fresh or name in compared.stored
     )
     root = merkle_root(compared.fresh)

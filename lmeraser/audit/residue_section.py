@@ -8,7 +8,7 @@ from pathlib import Path
 from lmeraser.audit.evidence import Evidence
 from lmeraser.audit.report import Section, Table, not_done, section
 from lmeraser.data import Sample
-from lmeraser.proof.receipts import sample_hash, subject_hash
+from lmeraser.hashing import sample_hash, subject_hash
 from lmeraser.proof.residue import NOT_LOOKED_FOR, scan
 
 NAME, TITLE = "residue", "Is a byte of the rows left in the files?"

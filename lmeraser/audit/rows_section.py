@@ -19,28 +19,29 @@ def rows(evidence: Evidence) -> Section:
     ids: list[str] = []
     for entry in evidence.commit.clusters:
         try:
-            table = read_rows_of(evidence.store, evidence.hash_key, entry)
+            table = read_rows_of(evidence.store, evidence.hash_key, evidence.manifest.config.seed, entry)
         except (ObjectCorruptError, ObjectMissingError) as error:
             findings.append(str(error))
             continue
         ids += table.sample_ids
-        findings += (f"{entry.rows_object}: {fault}" for fault in _faults_of_rows(evidence, entry, table))
+        findings += (f"cluster {entry.key}: {fault}" for fault in _faults_of_rows(evidence, entry, table))
     repeated = sum(count > 1 for count in Counter(ids).values())
     if repeated:
         findings.append(f"{repeated} sample ids occur more than once")
     findings += _faults_of_counts(evidence)
+    files = sum(len(entry.segments) for entry in evidence.commit.clusters)
     return section(
         "rows",
         "Are the rows gone from the row files?",
         findings,
         said=(
-            f"The ids of all {len(ids)} rows in {len(evidence.commit.clusters)} row files were hashed under the key "
+            f"The ids of all {len(ids)} rows in {files} row files were hashed under the key "
             "and looked for in the requests. Every row is in the cluster of its anchor and its subject. Each commit "
             "that erased has fewer rows than the one that it was made from, by the number that was requested.",
         )
         if not findings
         else (),
-        figures={"rows": len(ids), "row_files": len(evidence.commit.clusters)},
+        figures={"rows": len(ids), "row_files": files},
     )
 
 
@@ -49,7 +50,7 @@ def _faults_of_rows(evidence: Evidence, entry: ClusterEntry, table: RowTable) ->
     if remaining:
         yield f"{remaining} rows that should be erased are still there: kept, or ingested again with --force"
     if len(table) != entry.rows:
-        yield f"the commit says {entry.rows} rows, the file has {len(table)}"
+        yield f"the commit says {entry.rows} rows, its files have {len(table)}"
     bits_N = table.bits(evidence.manifest.config.seed)
     misplaced = int((~entry.region.holds(table.anchors_N, bits_N)).sum())
     if misplaced:

@@ -13,8 +13,8 @@ from lmeraser.audit.report import Section, not_done, section
 from lmeraser.audit.targets import AttackedCluster, Plan, attacked
 from lmeraser.data import Sample
 from lmeraser.errors import FingerprintError, ObjectCorruptError, ObjectMissingError
+from lmeraser.hashing import sample_hash, subject_hash
 from lmeraser.progress import Progress
-from lmeraser.proof.receipts import sample_hash, subject_hash
 from lmeraser.state.pipeline import Pipeline
 from lmeraser.state.pipeline_loading import load_pipeline
 

@@ -88,11 +88,17 @@ def train_shadow_models(
             completed_equal += (
                 np.array_equal(confidences["completed"][-1], confidences["control"][-1])
                 and completed.digest() == retrained.digest()
-                and (new.digest() if new is not None else None) == (control.digest() if control is not None else None)
+                and _same(new, control)
             )
     stacked = {stage: np.stack(rows) for stage, rows in confidences.items()}
     tunings = sum(specialist is not None for specialist in tuned)
     return ShadowModels(member_WT, stacked, erased_equal, completed_equal, tunings)
+
+
+def _same(one: Specialist | None, other: Specialist | None) -> bool:
+    if one is None or other is None:
+        return one is other
+    return np.array_equal(one.prompt, other.prompt) and np.array_equal(one.features_NH, other.features_NH)
 
 
 class Answers:

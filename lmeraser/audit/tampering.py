@@ -17,14 +17,16 @@ import torch
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from lmeraser.audit.evidence import Evidence, read_evidence
+from lmeraser.audit.forged_objects import ForgedObjects
 from lmeraser.data import Sample
 from lmeraser.errors import NotReadyError
-from lmeraser.hashing import HashKey, canonical_json, draw
+from lmeraser.hashing import canonical_json, draw, sample_hash
+from lmeraser.learning.coreset import coreset, coreset_hashes
 from lmeraser.learning.heads import Statistics
 from lmeraser.learning.numerics import deterministic
 from lmeraser.learning.partition import Partition
 from lmeraser.learning.tuning import TuningRows, tune_prompt
-from lmeraser.proof.receipts import Coverage, sample_hash, sides, sign, statement
+from lmeraser.proof.receipts import Coverage, sides, sign, statement
 from lmeraser.state.commit import ClusterEntry, Commit, Erasure
 from lmeraser.state.digests import json_digest, state_leaf
 from lmeraser.state.heads_state import HeadsState
@@ -34,17 +36,13 @@ from lmeraser.state.layout import (
     PARTITION_PART,
     new_heads_object,
     new_receipt_object,
-    new_rows_object,
-    new_specialist_object,
-    rows_part,
-    specialist_part,
 )
 from lmeraser.state.log import Log
 from lmeraser.state.pipeline import Pipeline
 from lmeraser.state.record_bodies import CompletedBody, ErasedBody, RequestBody
 from lmeraser.state.rows import RowTable
 from lmeraser.state.specialist import Specialist
-from lmeraser.state.stored_objects import read_heads, read_rows_of, read_specialist
+from lmeraser.state.stored_objects import read_cluster, read_heads, read_rows_of
 from lmeraser.store import LocalStore, Store, unfenced
 
 Tampering = Literal[
@@ -53,6 +51,8 @@ Tampering = Literal[
     "old prompt served",
     "row kept in another cluster's file",
     "prompt fine-tuned instead of tuned again",
+    "row kept in the prompted features",
+    "coreset not filled up",
     "request recorded but rows kept",
 ]
 TAMPERINGS: tuple[Tampering, ...] = get_args(Tampering)
@@ -67,7 +67,7 @@ class Scenario:
         entry: the row's cluster.
         table, kept: the cluster's rows with and without the row.
         row: the row alone.
-        old, new: the cluster's specialist before and after.
+        old, new: the cluster's specialist before and after; the row is of the coreset, so they differ.
         heads: before the deletion.
         partition: after it.
         other: another cluster.
@@ -93,18 +93,20 @@ class Scenario:
 
 
 def choose_scenario(evidence: Evidence, pipeline: Pipeline) -> Scenario:
-    """Choose a row whose deletion changes no other cluster, of a tuned cluster; of a touched one if there is any.
+    """Choose a coreset row of a tuned cluster, whose deletion changes no other cluster; of a touched one if possible.
 
     Raises:
         NotReadyError: when there is no such row.
         ObjectMissingError, ObjectCorruptError: when an object is not what the commit names.
     """
-    store, key = evidence.store, evidence.hash_key
-    tables = {entry.key: read_rows_of(store, key, entry) for entry in evidence.commit.clusters}
+    store, key, seed = evidence.store, evidence.hash_key, evidence.manifest.config.seed
+    clusters = {entry.key: read_cluster(store, key, seed, entry) for entry in evidence.commit.clusters}
+    tables = {cluster: rows for cluster, (rows, _) in clusters.items()}
     touched = {entry.key for entry in evidence.touched()}
     for entry in sorted(evidence.commit.clusters, key=lambda entry: (entry.key not in touched, -entry.rows)):
         others = [other for other in evidence.commit.clusters if other.key != entry.key]
-        if entry.specialist_object is None or not pipeline.config.tunes(entry.rows - 1) or not others:
+        old = clusters[entry.key][1]
+        if old is None or not pipeline.config.tunes(entry.rows - 1) or not others:
             continue
         for chosen, partition in _removable(pipeline, tables, entry):
             table = tables[entry.key]
@@ -117,7 +119,7 @@ def choose_scenario(evidence: Evidence, pipeline: Pipeline) -> Scenario:
                 table=table,
                 kept=kept,
                 row=table.where(chosen_N),
-                old=read_specialist(store, key, entry.key, entry.specialist_object, entry.specialist_leaf),
+                old=old,
                 new=pipeline.specialist(kept),
                 heads=read_heads(store, key, evidence.commit),
                 partition=partition,
@@ -155,17 +157,23 @@ def _committed(scenario: Scenario, tampering: Tampering, store: Store) -> Commit
         specialist = _with_prompt(scenario, torch.from_numpy(scenario.old.prompt))
     elif tampering == "prompt fine-tuned instead of tuned again":
         specialist = _with_prompt(scenario, _fine_tuned(scenario))
+    elif tampering == "coreset not filled up":
+        # Like a service that remembers which rows it has tuned on, so that the prompt depends on history.
+        specialist = _with_prompt(scenario, _tuned_on_fewer(scenario))
     with deterministic():
         shared, pooled = scenario.heads.shared, scenario.heads.pooled
         if tampering != "row kept in the head statistics only":
             shared = shared - Statistics.of_all([scenario.row], shared)
         pooled = pooled - Statistics.of_all([scenario.old], pooled) + Statistics.of_all([specialist], pooled)
+        if tampering == "row kept in the prompted features":
+            kept = _features_of_row(scenario, torch.from_numpy(specialist.prompt))
+            pooled = pooled + Statistics.of_all([kept], pooled)
         heads = HeadsState.of(shared, pooled)
-    changed = {scenario.entry.key: _put_cluster(evidence.hash_key, store, scenario.entry, scenario.kept, specialist)}
+    objects = ForgedObjects(store, evidence.manifest, evidence.hash_key)
+    changed = {scenario.entry.key: objects.cluster(scenario.entry, scenario.kept, specialist)}
     if tampering == "row kept in another cluster's file":
-        other = read_rows_of(evidence.store, evidence.hash_key, scenario.other)
-        more = RowTable.concatenate([other, scenario.row], scenario.pipeline.feature_map.width)
-        changed[scenario.other.key] = _put_cluster(evidence.hash_key, store, scenario.other, more, None)
+        other = read_rows_of(evidence.store, evidence.hash_key, evidence.manifest.config.seed, scenario.other)
+        changed[scenario.other.key] = objects.with_row(scenario.other, other, scenario.row)
     heads_object = new_heads_object()
     store.put(heads_object, heads.to_safetensors())
     return replace(
@@ -203,11 +211,13 @@ def _recorded(scenario: Scenario, commit: Commit, store: Store, signing_key: Ed2
 
 
 def _removable(pipeline: Pipeline, tables: dict[str, RowTable], entry: ClusterEntry) -> Iterator[tuple[str, Partition]]:
-    """Ids of rows of the cluster whose removal leaves the same clusters, each with the partition after it."""
-    seed = pipeline.config.seed
+    """Ids of coreset rows whose removal leaves the same clusters, each with the partition after it."""
+    seed, table = pipeline.config.seed, tables[entry.key]
+    index_M = coreset(coreset_hashes(seed, table.sample_ids), table.labels_N, pipeline.config.tuning.coreset_rows)
+    in_coreset = [table.sample_ids[row] for row in index_M]
     together = RowTable.concatenate(tables.values(), pipeline.feature_map.width)
     bits_N = together.bits(seed)
-    for name in sorted(tables[entry.key].sample_ids, key=lambda name: draw(seed, "fake", name)):
+    for name in sorted(in_coreset, key=lambda name: draw(seed, "fake", name)):
         keep_N = np.array([other != name for other in together.sample_ids])
         with deterministic():
             partition = pipeline.partition(together.anchors_N[keep_N], bits_N[keep_N])
@@ -220,6 +230,22 @@ def _with_prompt(scenario: Scenario, prompt: torch.Tensor) -> Specialist:
     return Specialist(prompt.numpy(), features_NH, scenario.kept.labels_N)
 
 
+def _features_of_row(scenario: Scenario, prompt: torch.Tensor) -> Specialist:
+    """The row's features under this prompt."""
+    features_NH = scenario.pipeline.prompted(scenario.pipeline.decode(scenario.row.images), prompt)
+    return Specialist(prompt.numpy(), features_NH, scenario.row.labels_N)
+
+
+def _tuned_on_fewer(scenario: Scenario) -> torch.Tensor:
+    """A prompt tuned on the coreset of the remaining rows without one of its rows."""
+    pipeline, kept = scenario.pipeline, scenario.kept
+    hashes_N = coreset_hashes(pipeline.config.seed, kept.sample_ids)
+    index_M = coreset(hashes_N, kept.labels_N, pipeline.config.tuning.coreset_rows)[:-1]
+    sample_ids = tuple(kept.sample_ids[row] for row in index_M)
+    images_N3PP = pipeline.decode(kept.images[row] for row in index_M)
+    return pipeline.tuned(TuningRows(sample_ids, images_N3PP, kept.labels_N[index_M]))
+
+
 def _fine_tuned(scenario: Scenario) -> torch.Tensor:
     """The old prompt after one more epoch over the remaining rows."""
     pipeline, kept = scenario.pipeline, scenario.kept
@@ -227,19 +253,3 @@ def _fine_tuned(scenario: Scenario) -> torch.Tensor:
     rows = TuningRows(kept.sample_ids, pipeline.decode(kept.images), kept.labels_N)
     start = torch.from_numpy(scenario.old.prompt)
     return tune_prompt(pipeline.backbone, config, rows, start=start, feature_map=pipeline.feature_map)
-
-
-def _put_cluster(
-    hash_key: HashKey, store: Store, entry: ClusterEntry, rows: RowTable, specialist: Specialist | None
-) -> ClusterEntry:
-    """Write a cluster's objects; without a specialist, the cluster keeps the one that it has."""
-    name = new_rows_object(entry.key)
-    store.put(name, rows.to_parquet())
-    leaf = state_leaf(hash_key, rows_part(entry.key), rows.digest())
-    entry = replace(entry, rows=len(rows), rows_object=name, rows_leaf=leaf)
-    if specialist is None:
-        return entry
-    name = new_specialist_object(entry.key)
-    store.put(name, specialist.to_safetensors())
-    leaf = state_leaf(hash_key, specialist_part(entry.key), specialist.digest())
-    return replace(entry, specialist_object=name, specialist_leaf=leaf)

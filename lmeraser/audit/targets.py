@@ -24,7 +24,7 @@ from lmeraser.state.heads_state import HeadsState
 from lmeraser.state.pipeline import Pipeline
 from lmeraser.state.rows import RowTable
 from lmeraser.state.specialist import Specialist
-from lmeraser.state.stored_objects import read_heads, read_rows_of, read_specialist
+from lmeraser.state.stored_objects import read_cluster, read_heads
 
 
 @dataclass(frozen=True)
@@ -116,15 +116,12 @@ def attacked(evidence: Evidence, pipeline: Pipeline, deleted: Sequence[Sample], 
 
 
 def _read(evidence: Evidence) -> _Contents:
-    store, key, commit = evidence.store, evidence.hash_key, evidence.commit
+    store, key, seed = evidence.store, evidence.hash_key, evidence.manifest.config.seed
+    clusters = {entry.key: read_cluster(store, key, seed, entry) for entry in evidence.commit.clusters}
     return _Contents(
-        tables={entry.key: read_rows_of(store, key, entry) for entry in commit.clusters},
-        specialists={
-            entry.key: read_specialist(store, key, entry.key, entry.specialist_object, entry.specialist_leaf)
-            for entry in commit.clusters
-            if entry.specialist_object is not None
-        },
-        heads=read_heads(store, key, commit),
+        tables={cluster: rows for cluster, (rows, _) in clusters.items()},
+        specialists={cluster: specialist for cluster, (_, specialist) in clusters.items() if specialist is not None},
+        heads=read_heads(store, key, evidence.commit),
     )
 
 

@@ -14,30 +14,13 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from lmeraser.errors import KeysError, ReceiptError
-from lmeraser.hashing import HashKey, canonical_json
-from lmeraser.ids import comparable
+from lmeraser.hashing import HashKey, canonical_json, sample_hash, subject_hash
 from lmeraser.proof.receipt_content import FORMAT, ReceiptSummary, read_content
 from lmeraser.state.commit import Commit, Erasure
 from lmeraser.state.layout import rows_part
 from lmeraser.state.manifest import Manifest
 from lmeraser.state.merkle import MerklePath, merkle_paths
 from lmeraser.state.record_bodies import RequestBody
-
-
-def sample_hash(hash_key: HashKey, sample_id: str) -> str:
-    """The keyed hash that stands for a sample id in the log and in receipts."""
-    return hash_key.of("sample", comparable(sample_id))
-
-
-def subject_hash(hash_key: HashKey, subject_id: str) -> str:
-    """The keyed hash that stands for a subject id in the log and in receipts."""
-    return hash_key.of("subject", comparable(subject_id))
-
-
-def row_hashes(hash_key: HashKey, sample_id: str, subject_id: str | None) -> frozenset[str]:
-    """The keyed hashes by which a request may name a row: its sample id's and, where it has one, its subject's."""
-    sample = sample_hash(hash_key, sample_id)
-    return frozenset((sample,) if subject_id is None else (sample, subject_hash(hash_key, subject_id)))
 
 
 def key_check(hash_key: HashKey, deletion_id: str) -> str:

@@ -10,18 +10,18 @@ from lmeraser.data import Sample, check_samples
 from lmeraser.errors import ConfigError, DataError, NotReadyError, ObjectCorruptError, ObjectMissingError
 from lmeraser.hashing import HashKey
 from lmeraser.progress import Progress
+from lmeraser.proof.contents import leaves_of_entry
 from lmeraser.proof.recompute import fresh_leaves, rows_of, specialists_of, worker_processes
 from lmeraser.state.commit import ClusterEntry, Commit, newest_commit
 from lmeraser.state.digests import state_leaf
 from lmeraser.state.heads_state import HeadsState
-from lmeraser.state.layout import HEADS_PART, PARTITION_PART, rows_part, specialist_part
+from lmeraser.state.layout import HEADS_PART, PARTITION_PART, prompt_part, prompted_part, rows_part
 from lmeraser.state.log import Log
 from lmeraser.state.manifest import Manifest, load_manifest
 from lmeraser.state.merkle import merkle_root
 from lmeraser.state.pipeline import Pipeline
 from lmeraser.state.pipeline_loading import load_pipeline
 from lmeraser.state.rows import RowTable
-from lmeraser.state.specialist import Specialist
 from lmeraser.store import Store
 
 
@@ -33,7 +33,7 @@ class Verification:
         equal: whether the stored state equals the recomputed one.
         state_root: root over what the store's objects really contain.
         fresh_root: root over what the remaining rows give.
-        differing: the parts of the state that differ, such as ``specialist/<cluster>``.
+        differing: the parts of the state that differ, such as ``prompt/<cluster>``.
         awaiting: clusters that still await tuning; while there are any, the state is not final.
         rows: how many rows were recomputed.
     """
@@ -99,7 +99,7 @@ def verify(
     Args:
         store: the store.
         hash_key: the key that the state's leaves are hashed under.
-        cluster: compare only the rows and the specialist of this cluster; None for the whole state.
+        cluster: compare only the rows, the prompt and the prompted features of this cluster; None for the whole state.
         processes: how many processes recompute.
         report: called as features and tunings are computed.
 
@@ -142,7 +142,7 @@ def compare(
         stored = _stored_leaves(store, manifest, hash_key, commit)
         fresh = fresh_leaves(pipeline, manifest, hash_key, samples, workers, report)
     else:
-        stored = _entry_leaves(store, hash_key, entries[0])
+        stored = leaves_of_entry(store, manifest, hash_key, entries[0])
         fresh = _fresh_leaves_of(pipeline, hash_key, cluster, rows_of(pipeline, samples, workers, report), workers)
     return Comparison(
         stored=stored,
@@ -159,7 +159,8 @@ def _fresh_leaves_of(
     """The leaves of one cluster, recomputed from its rows."""
     digests = {rows_part(cluster): rows.digest()}
     if pipeline.config.tunes(len(rows)):
-        digests[specialist_part(cluster)] = specialists_of(pipeline, [rows], workers)[0].digest()
+        specialist = specialists_of(pipeline, [rows], workers)[0]
+        digests[prompt_part(cluster)], digests[prompted_part(cluster)] = specialist.digests(rows)
     return {name: state_leaf(hash_key, name, digest) for name, digest in digests.items()}
 
 
@@ -174,13 +175,15 @@ def _chosen(commit: Commit, cluster: str | None) -> tuple[ClusterEntry, ...]:
 
 
 def _samples(store: Store, entry: ClusterEntry, labels: tuple[str, ...]) -> list[Sample]:
-    table = RowTable.from_parquet(store.get(entry.rows_object), entry.rows_object)
-    columns = (table.sample_ids, table.subject_ids, table.labels_N.tolist(), table.images)
-    samples = [Sample(*row) for row in zip(*columns, strict=True)]
-    try:
-        return list(check_samples(samples, labels, skip_bad=False))
-    except DataError as error:
-        raise ObjectCorruptError(f"{entry.rows_object} holds rows that no ingest would accept: {error}") from error
+    samples: list[Sample] = []
+    for name in (segment.rows_object for segment in entry.segments):
+        table = RowTable.from_parquet(store.get(name), name)
+        columns = (table.sample_ids, table.subject_ids, table.labels_N.tolist(), table.images)
+        try:
+            samples += check_samples([Sample(*row) for row in zip(*columns, strict=True)], labels, skip_bad=False)
+        except DataError as error:
+            raise ObjectCorruptError(f"{name} holds rows that no ingest would accept: {error}") from error
+    return samples
 
 
 def _stored_leaves(store: Store, manifest: Manifest, hash_key: HashKey, commit: Commit) -> dict[str, str]:
@@ -191,22 +194,5 @@ def _stored_leaves(store: Store, manifest: Manifest, hash_key: HashKey, commit: 
     except (ObjectMissingError, ObjectCorruptError) as error:
         leaves[HEADS_PART] = str(error)
     for entry in commit.clusters:
-        leaves |= _entry_leaves(store, hash_key, entry)
-    return leaves
-
-
-def _entry_leaves(store: Store, hash_key: HashKey, entry: ClusterEntry) -> dict[str, str]:
-    """Leaves over what a cluster's objects really contain; an unreadable object gives its error instead."""
-    leaves = {}
-    objects = {"rows": entry.rows_object, "specialist": entry.specialist_object}
-    for kind, name in objects.items():
-        if name is None:
-            continue
-        part = f"{kind}/{entry.key}"
-        try:
-            data = store.get(name)
-            content = RowTable.from_parquet(data, name) if kind == "rows" else Specialist.from_safetensors(data, name)
-            leaves[part] = state_leaf(hash_key, part, content.digest())
-        except (ObjectMissingError, ObjectCorruptError) as error:
-            leaves[part] = str(error)
+        leaves |= leaves_of_entry(store, manifest, hash_key, entry)
     return leaves

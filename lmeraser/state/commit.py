@@ -9,11 +9,41 @@ from typing import Any, Literal
 
 from lmeraser.errors import LogError
 from lmeraser.learning.region import Region
-from lmeraser.state.layout import HEADS_PART, PARTITION_PART, rows_part, specialist_part
+from lmeraser.state.layout import HEADS_PART, PARTITION_PART, index_object, prompt_part, prompted_part, rows_part
 from lmeraser.state.log import Record
 from lmeraser.state.merkle import merkle_root
 
 ClusterState = Literal["tuned", "awaits tuning", "too small"]
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Some rows of a cluster in a commit.
+
+    Attributes:
+        rows: its number of rows.
+        size: bytes of their images and features.
+        rows_object: name of the object of its rows; that of its index follows from it.
+        leaf: keyed digest of its index, which covers its rows.
+        prompted_object, prompted_leaf: name of the object of its rows' prompted features, and their keyed digest; None
+            while there are none under the cluster's prompt.
+    """
+
+    rows: int
+    size: int
+    rows_object: str
+    leaf: str
+    prompted_object: str | None = None
+    prompted_leaf: str | None = None
+
+    def without_features(self) -> Segment:
+        """The same rows, still to be embedded."""
+        return replace(self, prompted_object=None, prompted_leaf=None)
+
+    def objects(self) -> tuple[str, ...]:
+        """Names of its objects."""
+        names = (self.rows_object, index_object(self.rows_object))
+        return names if self.prompted_object is None else (*names, self.prompted_object)
 
 
 @dataclass(frozen=True)
@@ -25,33 +55,55 @@ class ClusterEntry:
         anchors: the anchors whose rows it holds.
         bits: the leading bits (lmeraser.hashing.row_bits) that its rows share; empty unless it divides one anchor.
         rows: its number of rows.
-        rows_object, rows_leaf: name of its rows' object, and their keyed digest.
-        specialist_object, specialist_leaf: the same for its specialist; None while it has none.
+        segments: what its rows are stored in.
+        rows_leaf: keyed digest of its rows.
+        coreset_leaf: keyed digest of the rows that its prompt is tuned on.
+        prompt_object, prompt_leaf: name of the object of its prompt, and its keyed digest; None while it has none.
+        prompted_leaf: keyed digest of the prompted features of its rows; None until all rows have theirs.
     """
 
     key: str
     anchors: tuple[int, ...]
     bits: str
     rows: int
-    rows_object: str
+    segments: tuple[Segment, ...]
     rows_leaf: str
-    specialist_object: str | None = None
-    specialist_leaf: str | None = None
+    coreset_leaf: str
+    prompt_object: str | None = None
+    prompt_leaf: str | None = None
+    prompted_leaf: str | None = None
+
+    @staticmethod
+    def from_json(value: Mapping[str, Any]) -> ClusterEntry:
+        """Read an entry from the record of a commit. Raises KeyError, TypeError."""
+        segments = tuple(Segment(**segment) for segment in value["segments"])
+        return ClusterEntry(**{**value, "anchors": tuple(value["anchors"]), "segments": segments})
 
     @cached_property
     def region(self) -> Region:
         """Which rows it holds."""
         return Region(self.anchors, self.bits)
 
+    @property
+    def unembedded(self) -> tuple[Segment, ...]:
+        """The segments whose rows have no prompted features."""
+        return tuple(segment for segment in self.segments if segment.prompted_object is None)
+
     def state(self, tunes: Callable[[int], bool]) -> ClusterState:
         """Its state; ``tunes`` says whether a cluster with this many rows gets a specialist (StateConfig.tunes)."""
-        if self.specialist_object is not None:
+        if self.prompted_leaf is not None:
             return "tuned"
         return "awaits tuning" if tunes(self.rows) else "too small"
 
-    def without_specialist(self) -> ClusterEntry:
+    def without_prompt(self) -> ClusterEntry:
         """The same rows, served by the shared head."""
-        return replace(self, specialist_object=None, specialist_leaf=None)
+        segments = tuple(segment.without_features() for segment in self.segments)
+        return replace(self, segments=segments, prompt_object=None, prompt_leaf=None, prompted_leaf=None)
+
+    def objects(self) -> set[str]:
+        """Names of its objects."""
+        names = {name for segment in self.segments for name in segment.objects()}
+        return names if self.prompt_object is None else {*names, self.prompt_object}
 
 
 @dataclass(frozen=True)
@@ -105,8 +157,10 @@ class Commit:
         leaves = {**self.fixed_leaves, PARTITION_PART: self.partition_leaf, HEADS_PART: self.heads_leaf}
         for entry in self.clusters:
             leaves[rows_part(entry.key)] = entry.rows_leaf
-            if entry.specialist_leaf is not None:
-                leaves[specialist_part(entry.key)] = entry.specialist_leaf
+            if entry.prompt_leaf is not None:
+                leaves[prompt_part(entry.key)] = entry.prompt_leaf
+            if entry.prompted_leaf is not None:
+                leaves[prompted_part(entry.key)] = entry.prompted_leaf
         return leaves
 
     @cached_property
@@ -130,12 +184,7 @@ class Commit:
 
     def objects(self) -> set[str]:
         """The names of all objects that this commit names."""
-        names = {self.heads_object}
-        for entry in self.clusters:
-            names.add(entry.rows_object)
-            if entry.specialist_object is not None:
-                names.add(entry.specialist_object)
-        return names
+        return {self.heads_object}.union(*(entry.objects() for entry in self.clusters))
 
     def to_body(self) -> dict[str, Any]:
         """The commit as the body of a log record."""
@@ -154,9 +203,7 @@ class Commit:
         body = dict(record.body)
         try:
             root = body.pop("root")
-            clusters = tuple(
-                ClusterEntry(**{**entry, "anchors": tuple(entry["anchors"])}) for entry in body.pop("clusters")
-            )
+            clusters = tuple(map(ClusterEntry.from_json, body.pop("clusters")))
             erasures = tuple(map(Erasure.from_json, body.pop("erasures")))
             commit = Commit(**body, clusters=clusters, erasures=erasures, number=record.number)
         except (KeyError, TypeError) as error:

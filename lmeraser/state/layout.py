@@ -9,8 +9,11 @@
     requests/<deletion>.json              ids in clear, until the deletion is erased
     receipts/<deletion>/<unique>.json     receipts; the log names the valid one
     incoming/<ingest>/…                   rows of an ingest that is not committed yet
-    rows/<cluster>/<unique>.parquet       rows of a prompt cluster
-    specialists/<cluster>/<unique>.safetensors
+    rows/<cluster>/<unique>.parquet       some rows of a prompt cluster: a segment
+    rows/<cluster>/<unique>.ids           the segment's index: no image, no id in clear
+    prompts/<cluster>/<unique>.safetensors
+    prompted/<cluster>/<unique>.safetensors   prompted features of a segment's rows
+    removed/<cluster>/<unique>.safetensors    features of removed rows, until the commit that leaves them out
     heads/<unique>.safetensors
 
 A part is what a leaf of the state root is a digest of, such as ``rows/<cluster>``. A part keeps its name when its
@@ -29,7 +32,9 @@ REQUESTS = "requests/"
 RECEIPTS = "receipts/"
 INCOMING = "incoming/"
 # Folders whose objects count only while the newest commit names them.
-DATA_FOLDERS = ("rows/", "specialists/", "heads/", INCOMING)
+DATA_FOLDERS = ("rows/", "prompts/", "prompted/", "removed/", "heads/", INCOMING)
+_ROWS = ".parquet"
+_INDEX = ".ids"
 
 PARTITION_PART = "partition"
 HEADS_PART = "heads"
@@ -42,9 +47,34 @@ def rows_part(cluster: str) -> str:
     return f"rows/{cluster}"
 
 
-def specialist_part(cluster: str) -> str:
-    """The part of the state that is the specialist of a cluster."""
-    return f"specialist/{cluster}"
+def prompt_part(cluster: str) -> str:
+    """The part of the state that is the prompt of a cluster."""
+    return f"prompt/{cluster}"
+
+
+def prompted_part(cluster: str) -> str:
+    """The part of the state that is the prompted features of a cluster's rows."""
+    return f"prompted/{cluster}"
+
+
+def segment_part(cluster: str) -> str:
+    """What the digest of a segment of this cluster is keyed for. It is no part of the state."""
+    return f"segment/{cluster}"
+
+
+def features_part(cluster: str) -> str:
+    """What the digest of a segment's prompted features is keyed for. It is no part of the state."""
+    return f"features/{cluster}"
+
+
+def coreset_part(cluster: str) -> str:
+    """What the digest of the rows that a prompt is tuned on is keyed for. It is no part of the state."""
+    return f"coreset/{cluster}"
+
+
+def removed_part(cluster: str) -> str:
+    """What the digest of removed rows' features is keyed for. It is no part of the state."""
+    return f"removed/{cluster}"
 
 
 def public_part(artifact: str) -> str:
@@ -53,23 +83,38 @@ def public_part(artifact: str) -> str:
 
 
 def new_rows_object(cluster: str) -> str:
-    """A name for a cluster's rows that is never used again."""
-    return _unique(f"rows/{cluster}", "parquet")
+    """A name for a segment's rows that is never used again."""
+    return _unique(f"rows/{cluster}", _ROWS)
 
 
-def new_specialist_object(cluster: str) -> str:
-    """A name for a cluster's specialist that is never used again."""
-    return _unique(f"specialists/{cluster}", "safetensors")
+def index_object(rows_object: str) -> str:
+    """The object of the index of a segment, whose rows are in this object."""
+    return f"{rows_object.removesuffix(_ROWS)}{_INDEX}"
+
+
+def new_prompt_object(cluster: str) -> str:
+    """A name for a cluster's prompt that is never used again."""
+    return _unique(f"prompts/{cluster}", ".safetensors")
+
+
+def new_prompted_object(cluster: str) -> str:
+    """A name for a segment's prompted features that is never used again."""
+    return _unique(f"prompted/{cluster}", ".safetensors")
+
+
+def new_removed_object(cluster: str) -> str:
+    """A name for removed rows' features that is never used again."""
+    return _unique(f"removed/{cluster}", ".safetensors")
 
 
 def new_heads_object() -> str:
     """A name for the heads that is never used again."""
-    return _unique("heads", "safetensors")
+    return _unique("heads", ".safetensors")
 
 
 def new_receipt_object(deletion_id: str) -> str:
     """A name for a receipt of this deletion that is never used again."""
-    return _unique(f"{RECEIPTS}{deletion_id}", "json")
+    return _unique(f"{RECEIPTS}{deletion_id}", ".json")
 
 
 def new_incoming_prefix() -> str:
@@ -98,4 +143,4 @@ def public_object(artifact: str, digest: str) -> str:
 
 
 def _unique(folder: str, suffix: str) -> str:
-    return f"{folder}/{uuid.uuid4().hex}.{suffix}"
+    return f"{folder}/{uuid.uuid4().hex}{suffix}"

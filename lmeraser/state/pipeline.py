@@ -26,6 +26,8 @@ from lmeraser.progress import StepProgress
 from lmeraser.state.rows import RowTable
 from lmeraser.state.specialist import Specialist
 
+# Images that are decoded at a time.
+_DECODED_ROWS = 256
 T = TypeVar("T")
 
 
@@ -96,12 +98,34 @@ class Pipeline:
         Raises:
             TuningCancelledError: when ``cancelled`` returned True.
         """
-        images_N3PP = self.decode(rows.images)
+        prompt = self.tuned_prompt(self.coreset(rows), report, cancelled)
+        return Specialist(prompt, self.embedded(rows.images, prompt), rows.labels_N)
+
+    def coreset(self, rows: RowTable) -> RowTable:
+        """The rows of a cluster that its prompt is tuned on."""
         hashes_N = coreset_hashes(self.config.seed, rows.sample_ids)
-        index_M = coreset(hashes_N, rows.labels_N, self.config.tuning.coreset_rows)
-        sample_ids = tuple(rows.sample_ids[row] for row in index_M)
-        prompt = self.tuned(TuningRows(sample_ids, images_N3PP[index_M], rows.labels_N[index_M]), report, cancelled)
-        return Specialist(prompt.cpu().numpy(), self.prompted(images_N3PP, prompt), rows.labels_N)
+        return rows.at(coreset(hashes_N, rows.labels_N, self.config.tuning.coreset_rows))
+
+    def tuned_prompt(
+        self,
+        rows: RowTable,
+        report: StepProgress | None = None,
+        cancelled: Callable[[], bool] | None = None,
+    ) -> np.ndarray:
+        """A prompt tuned on the rows of a coreset, float32.
+
+        Raises:
+            TuningCancelledError: when ``cancelled`` returned True.
+        """
+        tuning_rows = TuningRows(rows.sample_ids, self.decode(rows.images), rows.labels_N)
+        return self.tuned(tuning_rows, report, cancelled).cpu().numpy()
+
+    def embedded(self, images: Sequence[bytes], prompt: np.ndarray) -> np.ndarray:
+        """Features on the grid under a prompt, int16 [N, H], of encoded images."""
+        if not images:
+            return np.zeros((0, self.feature_map.width), np.int16)
+        parts = chunks(images, _DECODED_ROWS)
+        return np.concatenate([self.prompted(self.decode(part), torch.from_numpy(prompt)) for part in parts])
 
     def tuned(
         self,

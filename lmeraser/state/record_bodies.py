@@ -128,12 +128,12 @@ class AttemptBody(_Body):
 
     Attributes:
         key: of the cluster.
-        rows: keyed digest of the cluster's rows, the ``rows_leaf`` of its entry.
+        coreset: keyed digest of the rows that were tuned on, the ``coreset_leaf`` of the cluster's entry.
         reason: why it failed.
     """
 
     key: str
-    rows: str
+    coreset: str
     reason: str
 
 

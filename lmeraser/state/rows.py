@@ -56,26 +56,24 @@ class RowTable:
 
     def where(self, keep_N: np.ndarray) -> RowTable:
         """The rows that the mask selects, in the same order."""
-        return self._at(np.flatnonzero(keep_N))
+        return self.at(np.flatnonzero(keep_N))
 
     def bits(self, seed: int) -> np.ndarray:
         """The bits that divide the rows below an anchor, uint64."""
         bits = map(row_bits, itertools.repeat(seed), self.sample_ids, self.subject_ids)
         return np.fromiter(bits, np.uint64, len(self))
 
-    def digest(self) -> str:
-        """SHA-256 over the content, row by row in the order of the sample ids."""
-        digest = hashlib.sha256()
-        for row in range(len(self)):
-            for part in self._content(row):
-                digest.update(part)
-        return digest.hexdigest()
+    def between(self, start: int, end: int) -> RowTable:
+        """The rows from ``start`` up to ``end``."""
+        return self.at(np.arange(start, end))
 
-    def row_digests(self) -> dict[str, str]:
-        """SHA-256 over the content of each row, by sample id."""
-        return {
-            name: hashlib.sha256(b"".join(self._content(row))).hexdigest() for row, name in enumerate(self.sample_ids)
-        }
+    def digest(self) -> str:
+        """See :func:`rows_digest`."""
+        return rows_digest(self.row_digests())
+
+    def row_digests(self) -> list[bytes]:
+        """SHA-256 over the content of each row."""
+        return [hashlib.sha256(b"".join(self._content(row))).digest() for row in range(len(self))]
 
     def to_parquet(self) -> bytes:
         """The table as a Parquet file."""
@@ -125,7 +123,8 @@ class RowTable:
         head = canonical_json([*keys, len(self.images[row])])
         return head, self.images[row], self.features_NH[row].astype("<i2").tobytes()
 
-    def _at(self, positions: np.ndarray) -> RowTable:
+    def at(self, positions: np.ndarray) -> RowTable:
+        """The rows at these positions, in that order."""
         return RowTable(
             sample_ids=tuple(self.sample_ids[row] for row in positions),
             subject_ids=tuple(self.subject_ids[row] for row in positions),
@@ -149,4 +148,9 @@ class RowTable:
             anchors_N=np.concatenate([part.anchors_N for part in parts]),
             features_NH=np.concatenate([part.features_NH for part in parts]),
         )
-        return together._at(np.array(sorted(range(len(together)), key=together.sample_ids.__getitem__)))
+        return together.at(np.array(sorted(range(len(together)), key=together.sample_ids.__getitem__)))
+
+
+def rows_digest(row_digests: Iterable[bytes]) -> str:
+    """SHA-256 over the rows' digests, sorted: it depends neither on the order of rows nor on how they are cut."""
+    return hashlib.sha256(b"".join(sorted(row_digests))).hexdigest()

@@ -8,14 +8,26 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from lmeraser.errors import ObjectCorruptError, ObjectMissingError
 from lmeraser.hashing import HashKey
-from lmeraser.state.commit import ClusterEntry, Commit, newest_commit
+from lmeraser.state.commit import ClusterEntry, Commit, Segment, newest_commit
 from lmeraser.state.digests import state_leaf
-from lmeraser.state.layout import DATA_FOLDERS, HEADS_PART, rows_part, specialist_part
+from lmeraser.state.layout import (
+    DATA_FOLDERS,
+    HEADS_PART,
+    INCOMING_PART,
+    features_part,
+    index_object,
+    prompt_part,
+    removed_part,
+    segment_part,
+)
 from lmeraser.state.log import Log
 from lmeraser.state.rows import RowTable
-from lmeraser.state.specialist import Specialist
+from lmeraser.state.segment import SegmentIndex
+from lmeraser.state.specialist import FeaturesOfRows, Prompt, PromptedFeatures, RemovedFeatures, Specialist
 from lmeraser.store import Store
 
 if TYPE_CHECKING:
@@ -25,30 +37,76 @@ if TYPE_CHECKING:
 _NAMED = 10
 
 
-def read_rows(store: Store, hash_key: HashKey, name: str, part: str, leaf: str) -> RowTable:
-    """Read rows.
-
-    Args:
-        store, hash_key: where they are, and the key of the digest.
-        name: of the object.
-        part: the part of the state that the leaf is keyed for, such as ``rows/<cluster>``.
-        leaf: the keyed digest that the content must have.
-    """
+def read_added(store: Store, hash_key: HashKey, name: str, leaf: str) -> RowTable:
+    """Rows of an ingest: the object of this name, with this keyed digest."""
     rows = RowTable.from_parquet(store.get(name), name)
-    _check(hash_key, name, part, rows.digest(), leaf)
+    _check(hash_key, name, INCOMING_PART, rows.digest(), leaf)
     return rows
 
 
-def read_rows_of(store: Store, hash_key: HashKey, entry: ClusterEntry) -> RowTable:
-    """The rows of a cluster of a commit."""
-    return read_rows(store, hash_key, entry.rows_object, rows_part(entry.key), entry.rows_leaf)
+def read_segment(store: Store, hash_key: HashKey, seed: int, key: str, segment: Segment) -> RowTable:
+    """The rows of a segment of the cluster ``key``."""
+    rows = RowTable.from_parquet(store.get(segment.rows_object), segment.rows_object)
+    index = SegmentIndex.of(rows, seed, hash_key)
+    _check(hash_key, segment.rows_object, segment_part(key), index.digest(), segment.leaf)
+    return rows
 
 
-def read_specialist(store: Store, hash_key: HashKey, key: str, name: str, leaf: str | None) -> Specialist:
-    """The specialist of the cluster ``key``."""
-    specialist = Specialist.from_safetensors(store.get(name), name)
-    _check(hash_key, name, specialist_part(key), specialist.digest(), leaf)
-    return specialist
+def read_index(store: Store, hash_key: HashKey, key: str, segment: Segment) -> SegmentIndex:
+    """The index of a segment of the cluster ``key``."""
+    name = index_object(segment.rows_object)
+    index = SegmentIndex.from_safetensors(store.get(name), name)
+    _check(hash_key, name, segment_part(key), index.digest(), segment.leaf)
+    return index
+
+
+def read_rows_of(store: Store, hash_key: HashKey, seed: int, entry: ClusterEntry) -> RowTable:
+    """All rows of a cluster of a commit."""
+    tables = [read_segment(store, hash_key, seed, entry.key, segment) for segment in entry.segments]
+    return RowTable.concatenate(tables, tables[0].features_NH.shape[1] if tables else 0)
+
+
+def read_prompt(store: Store, hash_key: HashKey, entry: ClusterEntry) -> Prompt:
+    """The prompt of a cluster that has one."""
+    assert entry.prompt_object is not None
+    prompt = Prompt.from_safetensors(store.get(entry.prompt_object), entry.prompt_object)
+    _check(hash_key, entry.prompt_object, prompt_part(entry.key), prompt.digest(), entry.prompt_leaf)
+    return prompt
+
+
+def read_prompted(store: Store, hash_key: HashKey, key: str, segment: Segment) -> PromptedFeatures:
+    """The prompted features of a segment of the cluster ``key`` that has them."""
+    assert segment.prompted_object is not None
+    features = PromptedFeatures.from_safetensors(store.get(segment.prompted_object), segment.prompted_object)
+    _check(hash_key, segment.prompted_object, features_part(key), features.digest(), segment.prompted_leaf)
+    return features
+
+
+def read_features(store: Store, hash_key: HashKey, key: str, segment: Segment) -> FeaturesOfRows:
+    """The prompted features of a segment that has them, with the labels of its rows."""
+    prompted = read_prompted(store, hash_key, key, segment)
+    return FeaturesOfRows(prompted.features_NH, read_index(store, hash_key, key, segment).labels_N)
+
+
+def read_cluster(store: Store, hash_key: HashKey, seed: int, entry: ClusterEntry) -> tuple[RowTable, Specialist | None]:
+    """All rows of a cluster of a commit, and its specialist if it is tuned."""
+    tables = [read_segment(store, hash_key, seed, entry.key, segment) for segment in entry.segments]
+    rows = RowTable.concatenate(tables, 0)
+    if entry.prompted_leaf is None:
+        return rows, None
+    features_NH = np.concatenate(
+        [read_prompted(store, hash_key, entry.key, segment).features_NH for segment in entry.segments]
+    )
+    names = [name for table in tables for name in table.sample_ids]
+    order = sorted(range(len(names)), key=names.__getitem__)
+    return rows, Specialist(read_prompt(store, hash_key, entry).values, features_NH[order], rows.labels_N)
+
+
+def read_removed(store: Store, hash_key: HashKey, key: str, name: str, leaf: str) -> RemovedFeatures:
+    """Features of removed rows of the cluster ``key``."""
+    removed = RemovedFeatures.from_safetensors(store.get(name), name)
+    _check(hash_key, name, removed_part(key), removed.digest(), leaf)
+    return removed
 
 
 def read_heads(store: Store, hash_key: HashKey, commit: Commit) -> HeadsState:

@@ -21,7 +21,7 @@ from small_system import System, build_system, samples
 
 from actors.coordinator import Coordinator
 from actors.ingests import IngestOutcome, put_rows
-from actors.owner import TuningJob
+from actors.jobs import TuningJob
 from actors.owners import InProcessOwners, TuningResult
 from lmeraser.data import Sample
 from lmeraser.deletion import DeletionRequest
@@ -202,9 +202,12 @@ def test_after_any_history_the_state_is_that_of_a_fresh_run_on_the_remaining_row
     pipeline: Pipeline,
     roots: Callable[[dict[str, Sample]], str],
     tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
     events: list[tuple[Any, ...]],
     first: list[str],
 ) -> None:
+    # Clusters of up to five rows are cut into several segments.
+    monkeypatch.setattr("lmeraser.state.segment.MAX_SEGMENT_ROWS", 2)
     folder = tmp_path / "store"
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(empty.store.uri, folder)

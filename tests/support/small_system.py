@@ -50,6 +50,9 @@ SMALLEST = {
     # Few clusters of many rows, which are never tuned.
     "coarse": PartitionConfig(anchors=6, max_cluster_rows=300, min_tuned_rows=1000),
 }
+TUNING = TuningConfig(epochs=2, batch_rows=16)
+# Of a cluster of five rows, two are not in the coreset.
+SMALLEST_TUNING = TuningConfig(coreset_rows=3, epochs=2, batch_rows=2)
 VARIANTS = {
     "minute": (MINUTE, PromptConfig("token", tokens=2, public_epochs=0)),
     "coarse": (MINUTE, PromptConfig("token", tokens=2, public_epochs=0)),
@@ -161,7 +164,9 @@ def build_system(folder: Path, variant: str, rows: int) -> System:
         backbone=backbone,
         partition=SMALLEST.get(variant, PARTITION),
         prompt=prompt,
-        tuning=TuningConfig(epochs=2, batch_rows=2) if variant in SMALLEST else TuningConfig(epochs=2, batch_rows=16),
+        tuning=TuningConfig(coreset_rows=3, epochs=2, batch_rows=2)
+        if variant in SMALLEST
+        else TuningConfig(epochs=2, batch_rows=16),
         heads=HeadsConfig(head_dim=16 if variant in SMALLEST else 32),
     )
     store = LocalStore(folder / "store")

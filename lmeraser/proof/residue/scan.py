@@ -19,9 +19,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lmeraser.errors import NotReadyError, ObjectCorruptError, ObjectMissingError
-from lmeraser.hashing import HashKey
+from lmeraser.hashing import HashKey, sample_hash, subject_hash
 from lmeraser.ids import comparable
-from lmeraser.proof.receipts import sample_hash, subject_hash
 from lmeraser.proof.residue.appearance import appearances
 from lmeraser.proof.residue.files import Entry, UnpackError, entries, packed_otherwise, pieces
 from lmeraser.proof.residue.needles import SHORTEST_ANYWHERE, Needles
@@ -179,12 +178,11 @@ class _Remaining:
                 yield Finding(name, f"holds {len(remaining)} of the ids")
 
     def _read(self) -> Iterator[tuple[str, RowTable | Exception]]:
-        for entry in self._commit.clusters:
+        for name in (segment.rows_object for entry in self._commit.clusters for segment in entry.segments):
             try:
-                table = RowTable.from_parquet(self._store.get(entry.rows_object), entry.rows_object)
-                yield entry.rows_object, table
+                yield name, RowTable.from_parquet(self._store.get(name), name)
             except (ObjectCorruptError, ObjectMissingError) as error:
-                yield entry.rows_object, error
+                yield name, error
 
 
 class _Search:

@@ -108,7 +108,7 @@ class Invariants:
             elif kind == "erased":
                 for deletion in about:
                     self._check_erased(deletion)
-        elif not name.startswith(("rows/", "specialists/", "heads/", "requests/")):
+        elif not name.startswith((*DATA_FOLDERS[:-1], "requests/")):
             pass
         elif (process := self._replaced()) is not None:
             self.late[name] = process
@@ -193,7 +193,8 @@ class Invariants:
         commit = self._ledger.commit
         assert commit is not None
         Log(MemoryStore("memory:", self.store.objects, self._scheduler, lambda *_: None)).advance()
-        tables = [RowTable.from_parquet(self._objects()[entry.rows_object], "") for entry in commit.clusters]
+        segments = [segment for entry in commit.clusters for segment in entry.segments]
+        tables = [RowTable.from_parquet(self._objects()[segment.rows_object], "") for segment in segments]
         rows = rows_in(tables)
         numbers = {row.number for row in rows}
         if len(rows) != sum(map(len, tables)):

@@ -6,7 +6,8 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from actors.owner import Owner, RowsJob, TuningJob, WrittenObject
+from actors.jobs import PromptJob, RowsJob, TuningJob, WrittenFeatures, WrittenPrompt, WrittenRows
+from actors.owner import Owner
 from actors.owners import TuningResult, is_transient, written_rows
 from lmeraser.errors import LMEraserError, OwnerFailedError, TuningCancelledError
 from simulator.rows import HASH_KEY, Ground
@@ -54,10 +55,10 @@ class SimulatedOwners:
     def start_ahead(self) -> None:
         pass
 
-    def write_rows(self, jobs: Iterable[RowsJob]) -> dict[str, WrittenObject]:
+    def write_rows(self, jobs: Iterable[RowsJob]) -> dict[str, WrittenRows]:
         return written_rows(jobs, self._write_wave)
 
-    def _write_wave(self, pending: Mapping[str, RowsJob]) -> dict[str, WrittenObject | Exception]:
+    def _write_wave(self, pending: Mapping[str, RowsJob]) -> dict[str, WrittenRows | Exception]:
         calls = {key: self._call(key, "rows", Owner.write_rows, job) for key, job in pending.items()}
         self._scheduler.wait(lambda: all(call.is_over() for call in calls.values()))
         outcomes = {key: _outcome(call) for key, call in calls.items()}
@@ -65,20 +66,23 @@ class SimulatedOwners:
         return outcomes
 
     def start_tuning(self, job: TuningJob) -> None:
-        self._tunings[self._call(job.key, "tune", Owner.tune, job)] = job
+        method: Callable[[Owner, Any], Any] = Owner.tune if isinstance(job, PromptJob) else Owner.embed
+        self._tunings[self._call(job.key, "tune", method, job)] = job
 
     def finished(self) -> list[TuningResult]:
         ready = [task for task in self._tunings if task.is_over()]
         return [_result(task, self._tunings.pop(task)) for task in ready]
 
-    def stop_tuning(self, keys: Collection[str]) -> None:
-        jobs = [job for job in self._tunings.values() if job.key in keys and job.key in self._cluster.owners]
-        calls = [self._call(job.key, "cancel", Owner.cancel, job.target) for job in jobs]
+    def stop_tuning(self, unwanted: Callable[[TuningJob], bool]) -> list[TuningJob]:
+        stopped = [job for job in self._tunings.values() if unwanted(job)]
+        jobs = [job for job in stopped if job.key in self._cluster.owners]
+        calls = [self._call(job.key, "cancel", Owner.cancel, job.targets[0]) for job in jobs]
         deadline_s = self._scheduler.now_s + 2.0
         for job, call in zip(jobs, calls, strict=True):
             self._scheduler.wait(call.is_over, deadline_s)
             if not call.ended:
                 self._end([job.key])
+        return stopped
 
     def retire(self, keys: Collection[str]) -> None:
         self._end(keys)
@@ -114,7 +118,7 @@ def _outcome(call: Task) -> Any:
 
 def _result(task: Task, job: TuningJob) -> TuningResult:
     outcome = _outcome(task)
-    if isinstance(outcome, WrittenObject):
+    if isinstance(outcome, WrittenPrompt | WrittenFeatures):
         return TuningResult(job, outcome)
     if isinstance(outcome, TuningCancelledError):
         return TuningResult(job, None)

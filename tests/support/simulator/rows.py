@@ -18,6 +18,7 @@ import numpy as np
 from lmeraser.config import HeadsConfig, PartitionConfig, StateConfig, TuningConfig
 from lmeraser.data import Sample
 from lmeraser.hashing import HashKey
+from lmeraser.learning.coreset import coreset, coreset_hashes
 from lmeraser.learning.partition import Dendrogram, Partition, cut
 from lmeraser.proof.recompute import fresh_leaves
 from lmeraser.state.digests import tensor_digest
@@ -81,7 +82,7 @@ def held_in(data: bytes, heads: bool) -> frozenset[int]:
 
 
 class SimulatedMethod:
-    """Stands for ``lmeraser.state.pipeline.Method``: features and specialists are functions of the rows alone."""
+    """Stands for ``lmeraser.state.pipeline.Pipeline``: features and specialists are functions of the rows alone."""
 
     def __init__(self, config: StateConfig, dendrogram: Dendrogram) -> None:
         self.config = config
@@ -91,31 +92,43 @@ class SimulatedMethod:
     def rows(self, samples: Sequence[Sample]) -> RowTable:
         ordered = sorted(samples, key=lambda sample: sample.sample_id)
         rows = [BY_IMAGE[sample.image] for sample in ordered]
-        features_NH = np.zeros((len(rows), WIDTH), np.int16)
-        for position, row in enumerate(rows):
-            features_NH[position, row.number // 10] = 2 ** (row.number % 10)
-            features_NH[position, 2] = 100 * row.version + 7 * row.number
         return RowTable(
             sample_ids=tuple(row.sample_id for row in rows),
             subject_ids=tuple(row.subject_id for row in rows),
             labels_N=np.array([sample.label for sample in ordered], np.int64),
             images=tuple(row.image for row in rows),
             anchors_N=np.array([row.number % ANCHORS for row in rows], np.int32),
-            features_NH=features_NH,
+            features_NH=self._features(rows),
         )
 
-    def specialist(
+    def _features(self, rows: Sequence[Row]) -> np.ndarray:
+        features_NH = np.zeros((len(rows), WIDTH), np.int16)
+        for position, row in enumerate(rows):
+            features_NH[position, row.number // 10] = 2 ** (row.number % 10)
+            features_NH[position, 2] = 100 * row.version + 7 * row.number
+        return features_NH
+
+    def specialist(self, rows: RowTable) -> Specialist:
+        hashes_N = coreset_hashes(self.config.seed, rows.sample_ids)
+        chosen = rows.at(coreset(hashes_N, rows.labels_N, self.config.tuning.coreset_rows))
+        prompt = self.tuned_prompt(chosen)
+        return Specialist(prompt, self.embedded(rows.images, prompt), rows.labels_N)
+
+    def tuned_prompt(
         self,
         rows: RowTable,
         report: Callable[[int, int], None] | None = None,
         cancelled: Callable[[], bool] | None = None,  # noqa: ARG002
-    ) -> Specialist:
+    ) -> np.ndarray:
         if report is not None:
             report(1, 1)
-        # Readable, so that a search for a row finds its specialist.
+        # Readable, so that a search for a row finds the prompt that was tuned on it.
         ids = b"".join(name.encode().ljust(8) for name in rows.sample_ids)
-        prompt = np.frombuffer(ids, np.float32)
-        return Specialist(prompt, rows.features_NH + np.int16(len(rows)), rows.labels_N)
+        return np.frombuffer(ids, np.float32)
+
+    def embedded(self, images: Sequence[bytes], prompt: np.ndarray) -> np.ndarray:
+        features_NH = self._features([BY_IMAGE[image] for image in images])
+        return features_NH + np.int16(sum(prompt.tobytes()) % 50)
 
     def partition(self, anchors_N: np.ndarray, bits_N: np.ndarray) -> Partition:
         return cut(self.dendrogram, anchors_N, bits_N, self.config.partition.max_cluster_rows)
@@ -155,7 +168,7 @@ def ground(max_cluster_rows: int, min_tuned_rows: int) -> Ground:
     config = StateConfig(
         labels=LABELS,
         partition=PartitionConfig(anchors=ANCHORS, max_cluster_rows=max_cluster_rows, min_tuned_rows=min_tuned_rows),
-        tuning=TuningConfig(epochs=1),
+        tuning=TuningConfig(coreset_rows=2, epochs=1),
         heads=HeadsConfig(head_dim=8),
     )
     parts = {"partition": DENDROGRAM.tensors(), "features": {"projection_FH": np.zeros((1, WIDTH), np.float32)}}

@@ -156,6 +156,8 @@ def seams() -> Iterator[Current]:
         ("serving.lease", "Future", here(partial(threads.SimulatedFuture, CURRENT.now), Future)),
         ("lmeraser.proof.receipts", "version", lambda _package: "simulated"),
         ("lmeraser.state.merkle", "_leaf_hash", lru_cache(maxsize=1 << 15)(merkle._leaf_hash)),
+        # Clusters of a few rows are cut into several segments.
+        ("lmeraser.state.segment", "MAX_SEGMENT_ROWS", 2),
         ("actors.restoring", "fingerprint", lambda *_: FINGERPRINT),
         ("actors.restoring", "load_pipeline", simulated_pipeline),
     ]

@@ -1,0 +1,89 @@
+"""The sums that the heads are solved from, after a change of the rows: exact integers, added and subtracted.
+
+Legend: N rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+
+from actors.jobs import WrittenRows
+from lmeraser.hashing import HashKey, sample_hash
+from lmeraser.learning.heads import LabelledFeatures, Statistics
+from lmeraser.state.commit import ClusterEntry, Segment
+from lmeraser.state.manifest import Manifest
+from lmeraser.state.specialist import FeaturesOfRows, RemovedFeatures
+from lmeraser.state.stored_objects import read_features, read_index, read_removed, read_segment
+from lmeraser.store import Store
+
+
+class HeadSums:
+    """Reads the features that a change adds to the sums or takes from them."""
+
+    def __init__(self, store: Store, manifest: Manifest, hash_key: HashKey) -> None:
+        self._store = store
+        self._seed = manifest.config.seed
+        self._hash_key = hash_key
+
+    def removed_from(self, written: Mapping[str, WrittenRows]) -> list[RemovedFeatures]:
+        """What the owners left of the rows that were removed from clusters which still exist."""
+        return [
+            read_removed(self._store, self._hash_key, key, rows.removed_object, rows.removed_leaf)
+            for key, rows in written.items()
+            if rows.removed_object is not None and rows.removed_leaf is not None
+        ]
+
+    def rows_of(self, entries: Iterable[ClusterEntry], sample_ids: Collection[str]) -> Iterator[FeaturesOfRows]:
+        """Features under the public prompt of the rows with these ids; only segments that hold some are read."""
+        hashes = {bytes.fromhex(sample_hash(self._hash_key, each)) for each in sample_ids}
+        for entry in entries if hashes else ():
+            for segment in entry.segments:
+                named_N = read_index(self._store, self._hash_key, entry.key, segment).named_by(hashes)
+                if named_N.any():
+                    table = read_segment(self._store, self._hash_key, self._seed, entry.key, segment).where(named_N)
+                    yield FeaturesOfRows(table.features_NH, table.labels_N)
+
+    def prompted(self, entry: ClusterEntry, segments: Iterable[Segment]) -> Iterator[FeaturesOfRows]:
+        """Features under the cluster's prompt of the rows of those of its segments that have them."""
+        for segment in segments:
+            if segment.prompted_object is not None:
+                yield read_features(self._store, self._hash_key, entry.key, segment)
+
+    def pooled_after(
+        self,
+        pooled: Statistics,
+        before: Sequence[ClusterEntry],
+        unprompted: Collection[str],
+        removed: Iterable[RemovedFeatures],
+    ) -> Statistics:
+        """The pooled head's sums after a change.
+
+        Sums are exact, so subtracting what ends and adding up what remains give the same integers: the way that reads
+        fewer rows is taken.
+
+        Args:
+            pooled: the sums before it.
+            before: the clusters before it.
+            unprompted: keys of clusters that end, or lose their prompt.
+            removed: of the clusters that keep their prompt, the rows that are removed.
+        """
+        ending = [entry for entry in before if entry.key in unprompted]
+        remaining = [entry for entry in before if entry.key not in unprompted]
+        if _prompted_rows(ending) <= _prompted_rows(remaining):
+            after = pooled - self._sum(ending, pooled)
+        else:
+            after = self._sum(remaining, pooled)
+        return after - sum_of((each.pooled for each in removed), pooled)
+
+    def _sum(self, entries: Iterable[ClusterEntry], like: Statistics) -> Statistics:
+        return sum_of((each for entry in entries for each in self.prompted(entry, entry.segments)), like)
+
+
+def sum_of(parts: Iterable[FeaturesOfRows], like: Statistics) -> Statistics:
+    """The sum over all rows of these parts; ``like`` has the same numbers of features and classes."""
+    filled: list[LabelledFeatures] = [part for part in parts if len(part.labels_N)]
+    return Statistics.of_all(filled, like)
+
+
+def _prompted_rows(entries: Iterable[ClusterEntry]) -> int:
+    return sum(segment.rows for entry in entries for segment in entry.segments if segment.prompted_object is not None)

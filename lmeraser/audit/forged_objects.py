@@ -1,0 +1,80 @@
+"""Writes a cluster's objects as the service would, whatever their content: for faked deletions."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from lmeraser.hashing import HashKey
+from lmeraser.state.commit import ClusterEntry, Segment
+from lmeraser.state.digests import state_leaf
+from lmeraser.state.layout import (
+    coreset_part,
+    features_part,
+    index_object,
+    new_prompt_object,
+    new_prompted_object,
+    new_rows_object,
+    prompt_part,
+    prompted_part,
+    rows_part,
+    segment_part,
+)
+from lmeraser.state.manifest import Manifest
+from lmeraser.state.rows import RowTable
+from lmeraser.state.segment import SegmentIndex, size_of
+from lmeraser.state.specialist import Prompt, PromptedFeatures, Specialist
+from lmeraser.store import Store
+
+
+class ForgedObjects:
+    """Writes objects into a copy of a store."""
+
+    def __init__(self, store: Store, manifest: Manifest, hash_key: HashKey) -> None:
+        self._store = store
+        self._config = manifest.config
+        self._hash_key = hash_key
+
+    def cluster(self, entry: ClusterEntry, rows: RowTable, specialist: Specialist) -> ClusterEntry:
+        """The cluster with these rows and this specialist, in one segment."""
+        key = entry.key
+        prompt, name = Prompt(specialist.prompt), new_prompt_object(key)
+        self._store.put(name, prompt.to_safetensors())
+        _, prompted_digest = specialist.digests(rows)
+        return replace(
+            self.with_rows(entry, rows, (self._embedded(key, self._segment(key, rows), specialist),)),
+            prompt_object=name,
+            prompt_leaf=self._leaf(prompt_part(key), prompt.digest()),
+            prompted_leaf=self._leaf(prompted_part(key), prompted_digest),
+        )
+
+    def with_row(self, entry: ClusterEntry, rows: RowTable, row: RowTable) -> ClusterEntry:
+        """The cluster of these rows with one more row, in a segment of its own; its specialist stays."""
+        more = RowTable.concatenate([rows, row], row.features_NH.shape[1])
+        return self.with_rows(entry, more, (*entry.segments, self._segment(entry.key, row)))
+
+    def with_rows(self, entry: ClusterEntry, rows: RowTable, segments: tuple[Segment, ...]) -> ClusterEntry:
+        """The cluster with these rows, which are in these segments."""
+        index = SegmentIndex.of(rows, self._config.seed, self._hash_key)
+        coreset_digest = index.coreset_digest(self._config.tuning.coreset_rows)
+        return replace(
+            entry,
+            rows=len(rows),
+            segments=segments,
+            rows_leaf=self._leaf(rows_part(entry.key), rows.digest()),
+            coreset_leaf=self._leaf(coreset_part(entry.key), coreset_digest),
+        )
+
+    def _segment(self, key: str, rows: RowTable) -> Segment:
+        name, index = new_rows_object(key), SegmentIndex.of(rows, self._config.seed, self._hash_key)
+        self._store.put(name, rows.to_parquet())
+        self._store.put(index_object(name), index.to_safetensors())
+        return Segment(len(rows), size_of(rows), name, self._leaf(segment_part(key), index.digest()))
+
+    def _embedded(self, key: str, segment: Segment, specialist: Specialist) -> Segment:
+        features, name = PromptedFeatures(specialist.features_NH), new_prompted_object(key)
+        self._store.put(name, features.to_safetensors())
+        leaf = self._leaf(features_part(key), features.digest())
+        return replace(segment, prompted_object=name, prompted_leaf=leaf)
+
+    def _leaf(self, part: str, digest: str) -> str:
+        return state_leaf(self._hash_key, part, digest)
