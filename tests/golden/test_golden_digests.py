@@ -33,8 +33,7 @@ from lmeraser.state.keys import init_keys
 from lmeraser.state.pipeline import Pipeline
 from lmeraser.state.public_artifacts import create_store
 from lmeraser.state.public_fit import build_public
-from lmeraser.state.rows import RowTable
-from lmeraser.state.specialist import Specialist
+from lmeraser.state.stored_objects import read_cluster
 from lmeraser.store import LocalStore
 
 WRITE = "LMERASER_WRITE_GOLDEN"
@@ -115,15 +114,14 @@ def _state(system: System) -> Digests:
 
 
 def _cluster(system: System, entry: ClusterEntry) -> Digests:
-    rows = RowTable.from_parquet(system.store.get(entry.rows_object), entry.rows_object)
+    rows, specialist = read_cluster(system.store, system.hash_key, system.manifest.config.seed, entry)
     digests = {
-        "sample ids": _digest(np.array(sorted(rows.sample_ids))),
+        "sample ids": _digest(np.array(rows.sample_ids)),
         "labels": _digest(rows.labels_N),
         "anchors": _digest(rows.anchors_N),
         "features": _digest(rows.features_NH),
     }
-    if entry.specialist_object is not None:
-        specialist = Specialist.from_safetensors(system.store.get(entry.specialist_object), entry.specialist_object)
+    if specialist is not None:
         digests["prompt"] = _digest(specialist.prompt)
         digests["prompted features"] = _digest(specialist.features_NH)
     return digests

@@ -1,15 +1,19 @@
-"""Canonical JSON: the bytes of RFC 8785 for all that receipts and log records contain."""
+"""Canonical JSON, the bytes of RFC 8785 for all that receipts and log records contain; and keyed hashes of ids."""
 
 from __future__ import annotations
 
+import hashlib
+import hmac
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from lmeraser.hashing import canonical_json
-from lmeraser.state.commit import ClusterEntry, Commit, Erasure
+from lmeraser.hashing import HashKey, canonical_json, row_hashes, sample_hash, subject_hash
+from lmeraser.state.commit import ClusterEntry, Commit, Erasure, Segment
 from lmeraser.state.record_bodies import RequestBody
 
+HASH_KEY = HashKey(bytes(range(32)))
 # Section 3.2.2.2: two-character escapes where JSON has them, lower-case \u00xx for other controls, nothing else.
 STRINGS = {
     'a"b\\c/d': rb'"a\"b\\c/d"',
@@ -59,7 +63,23 @@ def kinds(value: Any) -> set[type]:
 
 
 def test_log_records_hold_no_floats() -> None:
-    entry = ClusterEntry("00", (1, 2), "01", 3, "rows/00/a.parquet", "leaf")
+    segment = Segment(3, 999, "rows/00/a.parquet", "leaf", "prompted/00/a.safetensors", "leaf")
+    entry = ClusterEntry("00", (1, 2), "01", 3, (segment,), "leaf", "leaf")
     commit = Commit((entry,), "heads/a", "leaf", {"config": "leaf"}, "leaf", (Erasure("d"),))
     request = RequestBody("d", ("h",), (), (), (), idempotency=None, body="h", deadline=None)
     assert kinds(commit.to_body()) | kinds(request.to_body()) == {str, int, type(None)}
+
+
+def test_a_sample_and_a_subject_of_the_same_name_have_different_hashes() -> None:
+    assert sample_hash(HASH_KEY, "7") != subject_hash(HASH_KEY, "7")
+
+
+@pytest.mark.parametrize(("hash_of", "kind"), [(sample_hash, "sample"), (subject_hash, "subject")])
+def test_the_hash_of_an_id_is_hmac_sha256(hash_of: Callable[[HashKey, str], str], kind: str) -> None:
+    expected = hmac.new(HASH_KEY.secret, f'["{kind}","né"]'.encode(), hashlib.sha256).hexdigest()
+    assert hash_of(HASH_KEY, "né") == hash_of(HASH_KEY, "ne\u0301") == expected
+
+
+def test_a_row_is_found_by_its_sample_and_by_its_subject_where_it_has_one() -> None:
+    assert row_hashes(HASH_KEY, "s1", "u1") == {sample_hash(HASH_KEY, "s1"), subject_hash(HASH_KEY, "u1")}
+    assert row_hashes(HASH_KEY, "s1", None) == {sample_hash(HASH_KEY, "s1")}

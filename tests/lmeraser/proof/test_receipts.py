@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import hmac
 import json
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -13,17 +12,8 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from lmeraser.errors import KeysError, ReceiptError
-from lmeraser.hashing import HashKey
-from lmeraser.proof.receipts import (
-    covers,
-    key_check,
-    row_hashes,
-    row_paths,
-    sample_hash,
-    sign,
-    subject_hash,
-    verify_receipt,
-)
+from lmeraser.hashing import HashKey, sample_hash, subject_hash
+from lmeraser.proof.receipts import covers, key_check, row_paths, sign, verify_receipt
 from lmeraser.state.merkle import merkle_root
 
 HASH_KEY = HashKey(bytes(range(32)))
@@ -34,7 +24,7 @@ OTHER_KEY = Ed25519PrivateKey.from_private_bytes(b"o" * 32)
 def leaves(version: str) -> dict[str, str]:
     return {
         name: hashlib.sha256(f"{version} {name}".encode()).hexdigest()
-        for name in ("heads", "partition", "rows/00", "rows/01", "rows/02", "specialists/00")
+        for name in ("heads", "partition", "rows/00", "rows/01", "rows/02", "prompt/00", "prompted/00")
     }
 
 
@@ -205,17 +195,3 @@ def test_a_receipt_contains_no_id_in_clear() -> None:
     text = json.dumps(sign(body(), KEY))
     assert "digit-0001" not in text
     assert "person 7" not in text
-
-
-def test_a_sample_and_a_subject_of_the_same_name_have_different_hashes() -> None:
-    assert sample_hash(HASH_KEY, "7") != subject_hash(HASH_KEY, "7")
-
-
-def test_a_sample_hash_is_hmac_sha256() -> None:
-    expected = hmac.new(HASH_KEY.secret, '["sample","né"]'.encode(), hashlib.sha256).hexdigest()
-    assert sample_hash(HASH_KEY, "né") == sample_hash(HASH_KEY, "ne\u0301") == expected
-
-
-def test_a_row_is_found_by_its_sample_and_by_its_subject_where_it_has_one() -> None:
-    assert row_hashes(HASH_KEY, "s1", "u1") == {sample_hash(HASH_KEY, "s1"), subject_hash(HASH_KEY, "u1")}
-    assert row_hashes(HASH_KEY, "s1", None) == {sample_hash(HASH_KEY, "s1")}
