@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 from small_system import System, finish, picture, samples
+from stored_rows import rows_of
 
 from actors.ingests import IngestOutcome
 from lmeraser.deletion import DeletionRequest
@@ -22,14 +23,14 @@ from lmeraser.proof.receipts import covers, verify_receipt
 from lmeraser.state.commit import Commit
 from lmeraser.state.heads_state import HeadsState
 from lmeraser.state.keys import load_signing_key
-from lmeraser.state.rows import RowTable
+from lmeraser.state.layout import DATA_FOLDERS
 
 SystemOf = Callable[..., System]
 both = pytest.mark.parametrize("medium", ["folder", pytest.param("s3", marks=pytest.mark.slow)])
 
 
 def objects(commit: Commit) -> dict[str, str | None]:
-    return {entry.key: entry.specialist_object for entry in commit.clusters}
+    return {entry.key: entry.prompt_object for entry in commit.clusters}
 
 
 @pytest.mark.slow
@@ -68,11 +69,11 @@ def test_statuses_come_in_order_and_erased_means_no_specialist(system_of: System
     assert erased.completed_at is None
     commit = system.newest()
     assert commit.rows == 89
-    untuned = [entry for entry in commit.clusters if entry.specialist_object is None and entry.rows >= 8]
+    untuned = [entry for entry in commit.clusters if entry.prompt_object is None and entry.rows >= 8]
     assert untuned
     finish(coordinator)
     assert coordinator.deletion(accepted.id).status == "completed"
-    assert all(entry.specialist_object for entry in system.newest().clusters if entry.rows >= 8)
+    assert all(entry.prompted_leaf for entry in system.newest().clusters if entry.rows >= 8)
 
 
 @both
@@ -87,8 +88,8 @@ def test_at_erased_no_object_holds_the_row_or_its_ids(system_of: SystemOf) -> No
         data = system.store.get(name)
         assert row.image not in data, name
     assert system.store.names("requests/") == []
-    rows = {name for entry in system.newest().clusters for name in [entry.rows_object]}
-    assert set(system.store.names("rows/")) == rows
+    listed = {name for folder in DATA_FOLDERS for name in system.store.names(folder)}
+    assert listed == system.newest().objects()
 
 
 @both
@@ -175,7 +176,7 @@ def test_requests_that_wait_together_are_erased_by_one_commit_and_share_tunings(
     system = system_of()
     coordinator = system.coordinator()
     key = max(system.newest().clusters, key=lambda entry: entry.rows)
-    ids = RowTable.from_parquet(system.store.get(key.rows_object), key.rows_object).sample_ids[:5]
+    ids = rows_of(system.store, key).sample_ids[:5]
     deletions = [coordinator.delete(DeletionRequest((name,))) for name in ids]
     finish(coordinator)
     assert {coordinator.deletion(deletion.id).status for deletion in deletions} == {"completed"}
@@ -188,7 +189,7 @@ def test_requests_that_wait_together_are_erased_by_one_commit_and_share_tunings(
 def test_a_cluster_can_lose_every_row(system_of: SystemOf) -> None:
     system = system_of()
     entry = system.newest().clusters[0]
-    ids = set(RowTable.from_parquet(system.store.get(entry.rows_object), entry.rows_object).sample_ids)
+    ids = set(rows_of(system.store, entry).sample_ids)
     system.delete(*ids)
     assert system.newest().root == system.fresh_root([row for row in samples(0, 90) if row.sample_id not in ids])
 

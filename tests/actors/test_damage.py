@@ -8,9 +8,12 @@ from pathlib import Path
 
 import pytest
 from small_system import System, finish, samples
+from stored_rows import bytes_of
 
 from lmeraser.deletion import DeletionRequest
 from lmeraser.errors import LMEraserError, LogError, ObjectCorruptError, ObjectMissingError
+from lmeraser.state.commit import ClusterEntry
+from lmeraser.state.layout import index_object
 from lmeraser.store import Store, unfenced
 
 SystemOf = Callable[..., System]
@@ -39,24 +42,53 @@ def file_of(system: System, name: str | None) -> Path:
     return Path(system.store.uri) / name
 
 
-def tuned_entry(system: System) -> tuple[str, str]:
-    entry = next(entry for entry in system.newest().clusters if entry.specialist_object is not None)
-    assert entry.specialist_object is not None
-    return entry.key, entry.specialist_object
+def tuned_entry(system: System) -> ClusterEntry:
+    return next(entry for entry in system.newest().clusters if entry.prompt_object is not None)
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_specialist_is_tuned_again_at_the_next_start(system_of: SystemOf, damage: Damage) -> None:
+def test_a_damaged_prompt_is_tuned_again_at_the_next_start(system_of: SystemOf, damage: Damage) -> None:
     system = system_of()
     before = system.newest()
-    key, name = tuned_entry(system)
-    damage(file_of(system, name))
+    entry = tuned_entry(system)
+    damage(file_of(system, entry.prompt_object))
     coordinator = system.coordinator()
-    assert key in coordinator.status().awaiting
+    assert entry.key in coordinator.status().awaiting
     finish(coordinator)
     after = system.newest()
     assert after.root == before.root
     assert after.number > before.number
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_damaged_prompted_features_are_computed_again_under_the_same_prompt(
+    system_of: SystemOf, damage: Damage
+) -> None:
+    system = system_of()
+    before = system.newest()
+    entry = tuned_entry(system)
+    damage(file_of(system, entry.segments[0].prompted_object))
+    coordinator = system.coordinator()
+    assert coordinator.status().awaiting == (entry.key,)
+    finish(coordinator)
+    after = system.newest()
+    assert after.root == before.root
+    repaired = after.entry(entry.key)
+    assert repaired is not None
+    assert repaired.prompt_object == entry.prompt_object
+    assert repaired.segments != entry.segments
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_index_is_written_again_from_its_rows(system_of: SystemOf, damage: Damage) -> None:
+    system = system_of()
+    before = system.newest()
+    path = file_of(system, index_object(before.clusters[0].segments[0].rows_object))
+    index = path.read_bytes()
+    damage(path)
+    finish(system.coordinator())
+    assert path.read_bytes() == index
+    assert system.newest().root == before.root
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
@@ -69,20 +101,18 @@ def test_damaged_heads_are_summed_again(system_of: SystemOf, damage: Damage) -> 
     assert system.newest().heads_object != before.heads_object
 
 
-def test_a_specialist_that_is_damaged_later_is_not_subtracted(system_of: SystemOf) -> None:
+def test_prompted_features_that_are_damaged_later_are_not_subtracted(system_of: SystemOf) -> None:
     system = system_of()
     coordinator = system.coordinator()
-    key, name = tuned_entry(system)
-    entry = system.newest().entry(key)
-    assert entry is not None
-    flip(file_of(system, name))
+    entry = tuned_entry(system)
+    flip(file_of(system, entry.segments[0].prompted_object))
     ids = [
         row.sample_id
         for row in samples(0, 90)
-        if row.sample_id.encode() in system.store.get(entry.rows_object) and len(row.sample_id) == 3
+        if row.sample_id.encode() in bytes_of(system.store, entry) and len(row.sample_id) == 3
     ]
     deletion = coordinator.delete(DeletionRequest(tuple(ids[:1])))
-    with pytest.raises(ObjectCorruptError, match="specialists/"):
+    with pytest.raises(ObjectCorruptError, match="prompted/"):
         finish(coordinator)
     successor = system.coordinator()
     finish(successor)
@@ -118,7 +148,7 @@ def test_a_request_that_names_another_row_than_its_record_does_not_delete_it(sys
 def test_damaged_rows_are_named_and_nothing_is_committed(system_of: SystemOf, damage: Damage) -> None:
     system = system_of()
     before = system.newest()
-    name = before.clusters[0].rows_object
+    name = before.clusters[0].segments[0].rows_object
     damage(file_of(system, name))
     with pytest.raises((ObjectCorruptError, ObjectMissingError), match=name):
         system.coordinator()
@@ -130,13 +160,14 @@ def test_rows_that_are_damaged_later_are_not_copied(system_of: SystemOf) -> None
     coordinator = system.coordinator()
     before = system.newest()
     entry = max(before.clusters, key=lambda entry: entry.rows)
-    path = file_of(system, entry.rows_object)
+    name = entry.segments[0].rows_object
+    path = file_of(system, name)
     data = path.read_bytes()
     row = next(row for row in samples(0, 90) if row.image in data)
     at = data.index(row.image) + 40
     path.write_bytes(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :])
     coordinator.delete(DeletionRequest((row.sample_id,)))
-    with pytest.raises(ObjectCorruptError, match=entry.rows_object):
+    with pytest.raises(ObjectCorruptError, match=name):
         finish(coordinator)
     assert system.newest() == before
 
@@ -190,7 +221,7 @@ def test_an_append_that_seemed_to_fail_is_noticed(system_of: SystemOf, monkeypat
 
 def test_a_start_names_the_missing_rows_and_says_what_to_do(system_of: SystemOf) -> None:
     system = system_of()
-    missing = [entry.rows_object for entry in system.newest().clusters[:2]]
+    missing = [entry.segments[0].rows_object for entry in system.newest().clusters[:2]]
     for name in missing:
         system.store.purge(name, unfenced)
     with pytest.raises(ObjectMissingError, match=r"2 of the \d+ objects .* are missing") as caught:

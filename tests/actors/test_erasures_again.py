@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from small_system import System
+from stored_rows import rows_of
 from until import until
 
 from actors.coordinator import Coordinator
@@ -15,7 +16,6 @@ from actors.owners import InProcessOwners
 from lmeraser.deletion import DeletionRequest
 from lmeraser.errors import StoreError
 from lmeraser.state.keys import load_signing_key
-from lmeraser.state.rows import RowTable
 from lmeraser.store import LocalStore
 
 SystemOf = Callable[..., System]
@@ -36,9 +36,9 @@ def test_a_row_object_that_cannot_be_read_holds_up_its_own_erasure_and_no_other(
     system = system_of("minute", 24)
     store = SickStore(Path(system.store.uri))
     entries = system.newest().clusters
-    first, other = (RowTable.from_parquet(store.get(entry.rows_object), "").sample_ids[0] for entry in entries[:2])
+    first, other = (rows_of(store, entry).sample_ids[0] for entry in entries[:2])
     coordinator = replace(system, store=store).coordinator()
-    store.sick = entries[0].rows_object
+    store.sick = entries[0].segments[0].rows_object
     stuck, free = (coordinator.delete(DeletionRequest((name,))).id for name in (first, other))
     for _ in range(20):
         coordinator.step()

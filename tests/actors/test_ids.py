@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 from small_system import System, finish, samples
+from stored_rows import rows_of
 
 from actors.row_index import RowIndex
 from lmeraser.data import Sample
@@ -14,7 +15,6 @@ from lmeraser.deletion import DeletionRequest
 from lmeraser.errors import DuplicateSampleError, RequestError
 from lmeraser.proof.receipts import covers
 from lmeraser.state.pipeline import Pipeline
-from lmeraser.state.rows import RowTable
 
 SystemOf = Callable[..., System]
 COMPOSED, APART = "Zo\u00eb", "Zoe\u0308"
@@ -22,7 +22,7 @@ COMPOSED, APART = "Zo\u00eb", "Zoe\u0308"
 
 def stored_ids(system: System) -> list[str]:
     entries = system.newest().clusters
-    tables = [RowTable.from_parquet(system.store.get(entry.rows_object), entry.rows_object) for entry in entries]
+    tables = [rows_of(system.store, entry) for entry in entries]
     return sorted(name for table in tables for name in table.sample_ids)
 
 

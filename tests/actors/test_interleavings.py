@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from small_system import System, build_system, finish, picture, samples
+from stored_rows import rows_of
 
 from actors.coordinator import Coordinator
 from actors.ingests import put_rows
@@ -107,7 +108,7 @@ class World:
     def check(self, roots: Callable[[list[Sample]], str]) -> None:
         """Nothing of the person, or of the sample that was named, is anywhere, and the receipt says so."""
         newest = self.system.newest()
-        tables = [RowTable.from_parquet(self.store.get(each.rows_object), "") for each in newest.clusters]
+        tables = [rows_of(self.store, each) for each in newest.clusters]
         stored = {name for table in tables for name in table.sample_ids}
         assert PERSON not in {subject for table in tables for subject in table.subject_ids}
         assert NAMED not in stored

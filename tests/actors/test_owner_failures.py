@@ -16,24 +16,26 @@ import numpy as np
 import pytest
 import torch
 from small_system import System, samples
+from stored_rows import rows_of
 from until import until
 
 from actors import backlog
 from actors.coordinator import Coordinator
-from actors.owner import Owner, RowObject, RowsJob, WrittenObject
+from actors.jobs import PromptJob, RowsJob, WrittenRows
+from actors.owner import Owner
 from actors.owners import InProcessOwners
 from actors.planner import ATTEMPTS
 from actors.restoring import restore
+from actors.segment_access import SegmentAccess
 from lmeraser.deletion import DeletionRequest
 from lmeraser.errors import OwnerFailedError
 from lmeraser.proof.mirror import LogMirror
 from lmeraser.proof.receipts import verify_receipt
-from lmeraser.state.commit import ClusterEntry
+from lmeraser.state.commit import ClusterEntry, Segment
 from lmeraser.state.keys import load_signing_key
 from lmeraser.state.log import Log
 from lmeraser.state.pipeline import Pipeline
 from lmeraser.state.rows import RowTable
-from lmeraser.state.specialist import Specialist
 from lmeraser.store import LocalStore
 
 SystemOf = Callable[..., System]
@@ -52,7 +54,7 @@ each_error = pytest.mark.parametrize("reason", ERRORS)
 
 @dataclass
 class Broken:
-    """What fails: tunings of clusters with one of these row objects, or writes that read one of them."""
+    """What fails: tunings of these clusters, or reads of these row objects."""
 
     system: System
     tunings: set[str] = field(default_factory=set)
@@ -77,38 +79,43 @@ def broken(system_of: SystemOf, monkeypatch: pytest.MonkeyPatch) -> Broken:
     monkeypatch.setattr(backlog, "MIN_BACKOFF_S", 0.1)
     monkeypatch.setattr(backlog, "LONGEST_PAUSE_S", 0.1)
     made = Broken(system_of())
-    read, specialist = Owner._read, Pipeline.specialist
+    read, coreset, tuned = SegmentAccess.table, Owner._coreset, Pipeline.tuned_prompt
     tuning: list[str] = []
 
-    def reading(self: Owner, source: RowObject) -> RowTable:
-        tuning[:] = [source.name]
-        if source.name in made.writes:
+    def reading(self: SegmentAccess, segment: Segment) -> RowTable:
+        if segment.rows_object in made.writes:
             raise made.error()
-        return read(self, source)
+        return read(self, segment)
 
-    def tunes(self: Pipeline, *arguments: Any) -> Specialist:
+    def choosing(self: Owner, job: PromptJob) -> RowTable:
+        tuning[:] = [job.key]
+        return coreset(self, job)
+
+    def tunes(self: Pipeline, *arguments: Any) -> np.ndarray:
         if tuning[0] in made.tunings:
             made.tuned += 1
             raise made.error()
-        return specialist(self, *arguments)
+        return tuned(self, *arguments)
 
-    monkeypatch.setattr(Owner, "_read", reading)
-    monkeypatch.setattr(Pipeline, "specialist", tunes)
+    monkeypatch.setattr(SegmentAccess, "table", reading)
+    monkeypatch.setattr(Owner, "_coreset", choosing)
+    monkeypatch.setattr(Pipeline, "tuned_prompt", tunes)
     return made
 
 
 def largest(system: System) -> list[tuple[ClusterEntry, str]]:
     """The largest clusters, each with one of its samples."""
     entries = sorted(system.newest().clusters, key=lambda entry: -entry.rows)
-    return [(entry, rows_of(system, entry).sample_ids[0]) for entry in entries]
+    return [(entry, rows_of(system.store, entry).sample_ids[0]) for entry in entries]
 
 
-def rows_of(system: System, entry: ClusterEntry) -> RowTable:
-    return RowTable.from_parquet(system.store.get(entry.rows_object), entry.rows_object)
+def rows_objects(*entries: ClusterEntry) -> set[str]:
+    return {segment.rows_object for entry in entries for segment in entry.segments}
 
 
 def untuned(system: System) -> set[str]:
-    return {entry.rows_object for entry in system.newest().clusters if entry.specialist_object is None}
+    """Keys of the clusters without a prompt."""
+    return {entry.key for entry in system.newest().clusters if entry.prompt_object is None}
 
 
 def work(coordinator: Coordinator, most: int = 200) -> None:
@@ -200,7 +207,7 @@ def test_an_erasure_whose_rows_cannot_be_written_is_retried_and_holds_up_no_othe
     system, coordinator = broken.system, broken.coordinator()
     broken.reason = reason
     (entry, bad), (_, good), (_, later) = largest(system)[:3]
-    broken.writes = {entry.rows_object}
+    broken.writes = rows_objects(entry)
     # Both wait together, so that one commit would erase both.
     first, second = coordinator.delete(DeletionRequest((bad,))), coordinator.delete(DeletionRequest((good,)))
     stepped(coordinator, lambda: coordinator.deletion(second.id).status == "completed")
@@ -210,7 +217,7 @@ def test_an_erasure_whose_rows_cannot_be_written_is_retried_and_holds_up_no_othe
     assert coordinator.status().held_up == {first.id: deletion.reason}
     assert [each.reason for each in coordinator.deletions()] == [deletion.reason, None]
     assert not coordinator.idle()
-    assert bad in rows_of(system, entry).sample_ids
+    assert bad in rows_of(system.store, entry).sample_ids
     # Objects left by failed attempts are swept.
     referenced = system.newest().objects()
     stepped(coordinator, lambda: not coordinator.step())
@@ -233,9 +240,9 @@ def test_an_owner_that_fails_once_is_retried_immediately(broken: Broken, monkeyp
     write = Owner.write_rows
     failures_left = [2]
 
-    def fails_twice(self: Owner, job: RowsJob) -> WrittenObject:
+    def fails_twice(self: Owner, job: RowsJob) -> WrittenRows:
         failures_left[0] -= 1
-        broken.writes = {entry.rows_object} if failures_left[0] >= 0 else set()
+        broken.writes = rows_objects(entry) if failures_left[0] >= 0 else set()
         return write(self, job)
 
     monkeypatch.setattr(Owner, "write_rows", fails_twice)
@@ -246,7 +253,7 @@ def test_an_owner_that_fails_once_is_retried_immediately(broken: Broken, monkeyp
 
 def test_an_ingest_whose_rows_cannot_be_written_is_refused_completely_and_can_be_repeated(broken: Broken) -> None:
     system, before = broken.system, broken.system.newest()
-    broken.writes = {entry.rows_object for entry in before.clusters}
+    broken.writes = rows_objects(*before.clusters)
     with pytest.raises(OwnerFailedError, match="could not be written: MemoryError"):
         system.ingest(samples(90, 120))
     assert system.newest() == before
@@ -266,14 +273,14 @@ def test_a_restore_whose_rows_cannot_be_written_says_so_and_can_be_finished(brok
     mirror = LocalStore(tmp_path / "mirror")
     LogMirror(system.store, mirror).copy()
     signing_key = load_signing_key(system.keys)
-    broken.writes = {entry.rows_object}
+    broken.writes = rows_objects(entry)
     with pytest.raises(OwnerFailedError, match="could not be written: MemoryError"):
         restore(copy, mirror, system.hash_key, signing_key)
     broken.writes = set()
     assert restore(copy, mirror, system.hash_key, signing_key).erased == 1
 
 
-def test_the_log_names_the_digest_of_the_rows_and_no_id(broken: Broken) -> None:
+def test_the_log_names_the_digest_of_the_coreset_and_no_id(broken: Broken) -> None:
     system, coordinator = broken.system, broken.coordinator()
     broken.reason = "KeyError"
     _, bad = largest(system)[0]
@@ -282,9 +289,9 @@ def test_the_log_names_the_digest_of_the_rows_and_no_id(broken: Broken) -> None:
     broken.tunings = untuned(system)
     work(coordinator)
     attempts = [record.body for record in Log(system.store).advance() if record.kind == "attempt"]
-    leaves = {entry.key: entry.rows_leaf for entry in system.newest().clusters}
+    leaves = {entry.key: entry.coreset_leaf for entry in system.newest().clusters}
     assert len(attempts) % ATTEMPTS == 0 != len(attempts)
-    assert all(leaves[attempt["key"]] == attempt["rows"] and attempt["reason"] == "KeyError" for attempt in attempts)
+    assert all(leaves[attempt["key"]] == attempt["coreset"] and attempt["reason"] == "KeyError" for attempt in attempts)
 
 
 @pytest.mark.ray

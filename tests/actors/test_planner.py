@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from small_system import System, finish, samples
+from stored_rows import bytes_of
 
 from actors.coordinator import Coordinator
+from actors.jobs import PromptJob
 from actors.log_replay import Attempts
-from actors.owner import TuningJob
 from actors.owners import InProcessOwners, TuningResult
 from actors.planner import ATTEMPTS, STORE_PAUSE_S, Planner
+from lmeraser.config import TuningConfig
 from lmeraser.deletion import DeletionRequest
 from lmeraser.errors import RequestError
 from lmeraser.proof.receipts import verify_receipt
-from lmeraser.state.commit import ClusterEntry, Commit
+from lmeraser.state.commit import ClusterEntry, Commit, Segment
 from lmeraser.state.keys import load_signing_key
 from lmeraser.state.log import Position
 
@@ -31,8 +34,13 @@ class Clock:
         return self.now
 
 
+def entry(key: str, rows: int) -> ClusterEntry:
+    segment = Segment(rows, 100 * rows, f"rows/{key}/a.parquet", f"segment-{key}")
+    return ClusterEntry(key, (0,), "", rows, (segment,), f"rows-{key}", f"coreset-{key}")
+
+
 def commit(**rows: int) -> Commit:
-    entries = tuple(ClusterEntry(key, (0,), "", count, f"rows/{key}", f"leaf-{key}") for key, count in rows.items())
+    entries = tuple(map(entry, rows, rows.values()))
     return Commit(clusters=entries, heads_object="heads/a", heads_leaf="00", fixed_leaves={}, partition_leaf="00")
 
 
@@ -40,25 +48,33 @@ def keys(entries: list[ClusterEntry]) -> list[str]:
     return [entry.key for entry in entries]
 
 
-def job(key: str) -> TuningJob:
-    return TuningJob(key, f"rows/{key}", f"leaf-{key}", f"specialists/{key}", Position(1, 1))
+def job(key: str) -> PromptJob:
+    return PromptJob(entry(key, 5), f"prompts/{key}", Position(1, 1))
 
 
 def failed(planner: Planner, attempts: dict[str, Attempts], key: str) -> None:
-    before = attempts.get(f"leaf-{key}", Attempts(0, ""))
-    attempts[f"leaf-{key}"] = Attempts(before.count + 1, "no memory")
+    before = attempts.get(f"coreset-{key}", Attempts(0, ""))
+    attempts[f"coreset-{key}"] = Attempts(before.count + 1, "no memory")
     planner.pause(job(key))
 
 
 def test_the_earliest_deadline_comes_first_and_then_the_cheapest_cluster() -> None:
-    planner = Planner(lambda rows: rows >= 2, epochs=3, attempts={})
+    planner = Planner(lambda rows: rows >= 2, TuningConfig(), attempts={})
     ready = planner.ready(commit(a=50, b=10, c=30, d=20, e=1), {"a": "2026-01-02", "c": "2026-01-01"})
     assert keys(ready) == ["c", "a", "b", "d"]
 
 
+def test_the_cheapest_is_that_with_the_fewest_row_passes_to_go() -> None:
+    planner = Planner(lambda _: True, TuningConfig(coreset_rows=10, epochs=2), attempts={})
+    tuned = replace(entry("tuned", 60), prompt_object="prompts/tuned", prompt_leaf="leaf")
+    # 2 · 2 · 10 + 30, and 60 rows that only have to be embedded.
+    untuned = entry("untuned", 30)
+    assert keys(planner.ready(replace(commit(), clusters=(untuned, tuned)), {})) == ["tuned", "untuned"]
+
+
 def test_a_failed_tuning_pauses_twice_as_long_each_time_and_holds_up_no_other() -> None:
     clock, attempts = Clock(), dict[str, Attempts]()
-    planner = Planner(lambda _: True, 1, attempts, clock)
+    planner = Planner(lambda _: True, TuningConfig(), attempts, clock)
     now = commit(a=5, b=6)
     failed(planner, attempts, "a")
     assert keys(planner.ready(now, {})) == ["b"]
@@ -74,7 +90,7 @@ def test_a_failed_tuning_pauses_twice_as_long_each_time_and_holds_up_no_other() 
 
 def test_a_tuning_is_given_up_after_some_attempts_until_they_are_reset() -> None:
     attempts = dict[str, Attempts]()
-    planner = Planner(lambda _: True, 1, attempts, Clock())
+    planner = Planner(lambda _: True, TuningConfig(), attempts, Clock())
     now = commit(a=5, b=6)
     for _ in range(ATTEMPTS):
         failed(planner, attempts, "a")
@@ -88,7 +104,7 @@ def test_a_tuning_is_given_up_after_some_attempts_until_they_are_reset() -> None
 
 def test_a_tuning_that_cannot_be_written_is_retried_without_limit() -> None:
     clock = Clock()
-    planner = Planner(lambda _: True, 1, {}, clock)
+    planner = Planner(lambda _: True, TuningConfig(), {}, clock)
     now = commit(a=5, b=6)
     for _ in range(3 * ATTEMPTS):
         planner.pause(job("a"), is_transient=True)
@@ -126,7 +142,7 @@ def test_a_deletion_whose_tuning_keeps_failing_keeps_its_erasure_and_can_be_retr
     first, second = (entry for entry in sorted(system.newest().clusters, key=lambda entry: -entry.rows)[:2])
     ids = {
         entry.key: next(
-            row.sample_id for row in samples(10, 90) if row.sample_id.encode() in system.store.get(entry.rows_object)
+            row.sample_id for row in samples(10, 90) if row.sample_id.encode() in bytes_of(system.store, entry)
         )
         for entry in (first, second)
     }

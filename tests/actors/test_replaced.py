@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,8 +12,8 @@ from small_system import System, finish, samples
 
 from actors.coordinator import Coordinator
 from actors.ingests import put_rows
+from actors.jobs import TuningJob
 from actors.journal import Journal
-from actors.owner import TuningJob
 from actors.owners import InProcessOwners, TuningResult
 from lmeraser.deletion import DeletionRequest
 from lmeraser.errors import FencedError
@@ -36,8 +36,9 @@ class ReadyTunings(InProcessOwners):
         super().start_tuning(job)
         self.ready += super().finished()
 
-    def stop_tuning(self, keys: Collection[str]) -> None:
+    def stop_tuning(self, unwanted: Callable[[TuningJob], bool]) -> list[TuningJob]:  # noqa: ARG002
         """Too late for those."""
+        return []
 
     def finished(self) -> list[TuningResult]:
         if not self.through:

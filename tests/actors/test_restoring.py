@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from small_system import System, samples
+from stored_rows import rows_of
 
 from actors import restoring
 from actors.coordinator import Coordinator
@@ -27,7 +28,6 @@ from lmeraser.proof.residue import scan
 from lmeraser.state.keys import load_signing_key
 from lmeraser.state.layout import RESTORING
 from lmeraser.state.log import Log
-from lmeraser.state.rows import RowTable
 from lmeraser.store import LocalStore
 
 SystemOf = Callable[..., System]
@@ -69,7 +69,7 @@ def without(*deleted: str) -> list[str]:
 
 def stored_ids(system: System) -> list[str]:
     entries = system.newest().clusters
-    tables = [RowTable.from_parquet(system.store.get(entry.rows_object), entry.rows_object) for entry in entries]
+    tables = [rows_of(system.store, entry) for entry in entries]
     return sorted((name for table in tables for name in table.sample_ids), key=lambda name: int(name[1:]))
 
 
