@@ -18,7 +18,8 @@ import torch
 from ray.util.placement_group import placement_group, remove_placement_group
 from small_system import LABELS, picture
 
-from cluster.pretrain import pretrain, weights_name
+from cluster.pretrain import pretrain
+from cluster.trained_weights import weights_name
 from lmeraser.config import BackboneConfig, Config, PretrainConfig, SourceConfig
 from lmeraser.data import decode_image
 from lmeraser.errors import BackboneError, DataError
