@@ -13,7 +13,7 @@ from typing import Any
 import ray
 import torch
 
-from cluster.pretrain import weights_name
+from cluster.trained_weights import weights_name
 from lmeraser.config import Config, ImagesConfig, SourceConfig, StateConfig
 from lmeraser.data import (
     Sample,
