@@ -10,13 +10,16 @@ from xdist.scheduler import LoadScopeScheduling
 # Files in which Ray starts, those that take longest first, so that no worker is left alone with one of them at the end.
 # All others follow.
 LONGEST_FIRST = (
-    "test_pretrain.py",
     "test_end_to_end.py",
-    "test_bad_rows.py",
+    "test_operator_guide.py",
     "test_own_ray.py",
     "test_nodes.py",
+    "test_pretrain.py",
+    "test_system.py",
+    "test_two_services.py",
+    "test_bad_rows.py",
     "test_passivation.py",
-    "test_later_ingests.py",
+    "test_quickstart.py",
 )
 
 
