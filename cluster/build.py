@@ -126,7 +126,7 @@ class _Public:
 def _artifacts(
     config: StateConfig, backbone: Backbone, public: _Public, rows: int, report: Progress
 ) -> PublicArtifacts:
-    """Features of the public rows, extracted by as many workers as there are cores or GPUs, and chunks; then the fit."""
+    """Features of the public rows, by a worker per core or GPU but none for less than a chunk; then the fit."""
     on_gpu = config.backbone.device == "cuda"
     # Fail before any work if the prompt does not fit.
     prompt_kind(config.prompt, backbone)
