@@ -34,8 +34,8 @@ types: $(STAMP)  ## Strict types.
 unit: $(STAMP)  ## Unit tests. "worksteal" gives each worker neighbouring tests, so that it builds fixtures once.
 	$(PYTEST) -m "not ray and not slow" -n auto --dist worksteal
 
-# "loadgroup" keeps the tests of a file that start Ray on one worker (tests/conftest.py), and gives slow tests to whichever
-# worker is free.
+# "loadgroup" keeps the tests of a file that starts Ray on one worker (tests/support/by_file.py), and gives slow tests to
+# whichever worker is free.
 test: check  ## Everything: check, then the slow tests and those that start Ray, side by side.
 	$(PYTEST) -m "slow or ray" -n 2 --dist loadgroup --no-loadscope-reorder
 

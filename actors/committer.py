@@ -136,7 +136,7 @@ class Committer:
             lambda job: job.key in ended or (job.key in touched and isinstance(job, EmbeddingJob))
         )
         written = self._owners.write_rows(regrouping.jobs)
-        stopped += self._owners.stop_tuning(lambda job: _has_other_coreset(job, written))
+        stopped += self._owners.stop_tuning(lambda job: self._is_pointless(job, written))
         heads = self._heads_after(change, regrouping, written)
         self._put(
             Commit(
@@ -162,7 +162,7 @@ class Committer:
             if entry is None:
                 continue
             if isinstance(result.job, PromptJob) and isinstance(result.written, WrittenPrompt):
-                changed = _prompted(entry, result.job, result.written)
+                changed = self._prompted(entry, result.job, result.written)
                 points.add(FailPoint.PROMPT_COMMITTED)
             elif isinstance(result.job, EmbeddingJob) and isinstance(result.written, WrittenFeatures):
                 changed = _embedded(entry, result.job, result.written)
@@ -225,19 +225,23 @@ class Committer:
         self._heads = heads
         fail_point(FailPoint.COMMIT_APPENDED)
 
+    def _is_pointless(self, job: TuningJob, written: Mapping[str, WrittenRows]) -> bool:
+        """Whether a job works on a cluster that has another coreset as written, or is too small to be tuned."""
+        if job.key not in written:
+            return False
+        entry = written[job.key].entry
+        return entry.coreset_leaf != job.entry.coreset_leaf or not self._manifest.config.tunes(entry.rows)
+
+    def _prompted(self, entry: ClusterEntry, job: PromptJob, written: WrittenPrompt) -> ClusterEntry | None:
+        """The cluster with its prompt; None where it is no longer to be tuned on the coreset of the job."""
+        if entry.state(self._manifest.config.tunes) != "awaits tuning" or entry.prompt_object is not None:
+            return None
+        if entry.coreset_leaf != job.entry.coreset_leaf:
+            return None
+        return replace(entry, prompt_object=job.target, prompt_leaf=written.leaf)
+
     def _rows_of(self, entry: ClusterEntry) -> RowTable:
         return read_rows_of(self._store, self._hash_key, self._manifest.config.seed, entry)
-
-
-def _has_other_coreset(job: TuningJob, written: Mapping[str, WrittenRows]) -> bool:
-    return job.key in written and written[job.key].entry.coreset_leaf != job.entry.coreset_leaf
-
-
-def _prompted(entry: ClusterEntry, job: PromptJob, written: WrittenPrompt) -> ClusterEntry | None:
-    """The cluster with its prompt; None where the prompt is not one of its present coreset."""
-    if entry.prompt_object is not None or entry.coreset_leaf != job.entry.coreset_leaf:
-        return None
-    return replace(entry, prompt_object=job.target, prompt_leaf=written.leaf)
 
 
 def _embedded(entry: ClusterEntry, job: EmbeddingJob, written: WrittenFeatures) -> ClusterEntry | None:

@@ -67,9 +67,10 @@ class Rewriting:
                 pool.stay.append(segment)
             else:
                 self._take_apart(segment, removed_N, pool)
-        self._pools[False].tables += [table for table in arriving if len(table)]
-        for pool in self._pools.values():
-            self._compact(pool)
+        if tables := [table for table in arriving if len(table)]:
+            self._pools[False].tables += tables
+            for pool in self._pools.values():
+                self._compact(pool)
 
     def write(self) -> ClusterEntry:
         """Write the new segments; gives the cluster as it is from now on."""
@@ -117,7 +118,7 @@ class Rewriting:
             pool.features.append(features_NH[~removed_N])
 
     def _compact(self, pool: _Pool) -> None:
-        """Write segments that are at most half full again, together, so that many small changes leave few segments."""
+        """Write segments that are at most half full again, together, so that many small ingests leave few segments."""
         small = [segment for segment in pool.stay if is_small(segment.rows, segment.size)]
         if len(small) + bool(sum(map(len, pool.tables))) < 2:
             return

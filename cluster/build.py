@@ -13,7 +13,7 @@ from typing import Any
 import ray
 import torch
 
-from cluster.pretrain import weights_name
+from cluster.trained_weights import weights_name
 from lmeraser.config import Config, ImagesConfig, SourceConfig, StateConfig
 from lmeraser.data import (
     Sample,
@@ -126,7 +126,7 @@ class _Public:
 def _artifacts(
     config: StateConfig, backbone: Backbone, public: _Public, rows: int, report: Progress
 ) -> PublicArtifacts:
-    """Features of the public rows, extracted by as many workers as there are cores or GPUs; then the fit."""
+    """Features of the public rows, by a worker per core or GPU but none for less than a chunk; then the fit."""
     on_gpu = config.backbone.device == "cuda"
     # Fail before any work if the prompt does not fit.
     prompt_kind(config.prompt, backbone)
@@ -135,7 +135,9 @@ def _artifacts(
     state = ray.put(backbone.model.state_dict())
     device = {"num_cpus": 1, "num_gpus": 1 if on_gpu else 0}
     public_prompt = _public_prompt(config, public, state, device, report)
-    workers = max(1, int(ray.cluster_resources().get("GPU" if on_gpu else "CPU", 1)))
+    cores = int(ray.cluster_resources().get("GPU" if on_gpu else "CPU", 1))
+    # A worker needs longer to start than to read a chunk.
+    workers = max(1, min(cores, -(-rows // PUBLIC_CHUNK)))
     extract = _extract_public.options(**device)
     streams = {extract.remote(config, public, state, public_prompt, workers, index): index for index in range(workers)}
     while streams:

@@ -5,13 +5,12 @@ Legend: N rows, B rows of a batch, P pixels per side, C classes.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import math
 import tempfile
 import threading
 import time
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +25,11 @@ from ray.util.queue import Empty, Queue
 from torch import Tensor, nn
 
 from cluster.causes import described
+from cluster.trained_weights import weights_name
 from lmeraser.config import Config, PretrainConfig, SourceConfig
 from lmeraser.data import decode_image, located, open_public
 from lmeraser.errors import BackboneError, DataError
-from lmeraser.hashing import canonical_json, draw_uint64
+from lmeraser.hashing import draw_uint64
 from lmeraser.learning.backbone import create_model, normalisation
 from lmeraser.learning.schedule import half_cosine
 from lmeraser.learning.weights import weights_of
@@ -44,21 +44,6 @@ _WEIGHT_DECAY = 0.05
 _POLL_S = 0.2
 _WARN_AFTER_S = 15.0
 _log = logging.getLogger(__name__)
-
-
-def weights_name(config: Config) -> str:
-    """The name in the store of the weights that this configuration trains.
-
-    It contains a hash of everything that the weights depend on, because Ray Train silently resumes an old run of the
-    same name.
-    """
-    inputs = {
-        "backbone": asdict(config.backbone),
-        "public": asdict(config.public),
-        "pretrain": {key: value for key, value in asdict(config.pretrain).items() if key != "max_failures"},
-        "seed": config.seed,
-    }
-    return f"public/trained-{hashlib.sha256(canonical_json(inputs)).hexdigest()[:16]}.safetensors"
 
 
 def pretrain(config: Config, store: Store, report: Progress) -> str:

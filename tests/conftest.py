@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from by_file import ByFile, position
 from command_line import CommandResult, Run
 
 from benchmarks.lib.s3_server import CREDENTIALS, S3Server, s3_server
@@ -20,19 +21,21 @@ from lmeraser.store import LocalStore, Store, open_store
 # Not at run time: pytest-xdist's main process reads this file too, and would import PyTorch before workers start.
 if TYPE_CHECKING:
     from small_system import System
+    from xdist.remote import Producer
 
     from benchmarks.lib.s3_server import S3Server
 
 DATA = Path(os.environ.get("LMERASER_DATA", Path(__file__).parent.parent.parent / "shared" / "data"))
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that start Ray come first, because they take longest, and run file by file: they share actors and ports."""
-    items.sort(key=lambda item: item.get_closest_marker("ray") is None)
-    for item in items:
-        if item.get_closest_marker("ray") is not None:
-            item.add_marker(pytest.mark.xdist_group(item.path.name))
+    """Tests that start Ray come first, because they take longest."""
+    items.sort(key=lambda item: position(item.path, item.get_closest_marker("ray") is not None))
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByFile | None:
+    """Tests that start Ray run file by file: they share what the file's fixtures make."""
+    return ByFile(config, log) if config.getvalue("dist") == "loadgroup" else None
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -40,6 +40,10 @@ class Nodes:
             size *= min(_TUNINGS_PER_GPU, self._placement.owners_per_gpu)
         return max(1, min(size, self.max_residents() - 1))
 
+    def slots(self) -> int:
+        """How many owners can each have a device: the share of a GPU that a tuning needs, or a core."""
+        return max(1, self._capacity() if self._placement.num_gpus else int(sum(self._current_sizes().values())))
+
     def lightest(self, rows: Mapping[str, Sequence[int]], tuned: Mapping[str, int] | None) -> str | None:
         """The node with the fewest rows relative to its size that has room; None if there is no choice.
 

@@ -38,7 +38,9 @@ class OwnerPool:
     def __init__(self, store_ref: StoreRef, store_id: str, placement: Placement) -> None:
         self._processes = OwnerProcesses(store_ref, store_id, placement)
         self._nodes = Nodes(placement)
-        self._residency = Residency(self._nodes.max_residents, self._nodes.max_tuned, placement.idle_s)
+        self._residency = Residency(
+            self._nodes.max_residents, self._nodes.max_tuned, self._nodes.slots, placement.idle_s
+        )
         self._tunes_on_gpu = placement.num_gpus > 0
         self._preferred: dict[str, str] = {}
         self._tunings: dict[ray.ObjectRef[WrittenPrompt | WrittenFeatures], TuningJob] = {}
@@ -64,8 +66,9 @@ class OwnerPool:
         self._starting = None
         key = self._residency.next_ahead()
         if key is not None:
-            self._residency.called(key)
-            self._starting = self._processes.start(key, self._preference(key))
+            pinned = self._pinned()
+            self._residency.called(key, to_tune=pinned)
+            self._starting = self._processes.start(key, self._preference(key, to_tune=pinned), to_tune=pinned)
 
     @property
     def slots(self) -> int:
@@ -154,9 +157,14 @@ class OwnerPool:
         self._end(ending)
 
     def _call(self, key: str, method: str, argument: Any, *, to_tune: bool = False) -> ray.ObjectRef[Any]:
+        to_tune = to_tune or self._pinned()
         preference = None if key in self._residency.resident else self._preference(key, to_tune=to_tune)
         self._residency.called(key, to_tune=to_tune)
         return getattr(self._processes.to_call(key, preference, to_tune=to_tune), method).remote(argument)
+
+    def _pinned(self) -> bool:
+        """Whether every owner has its share of a GPU from its start on, and keeps it: where all of them fit."""
+        return self._tunes_on_gpu and self._residency.all_stay()
 
     def _preference(self, key: str, *, to_tune: bool = False) -> str | None:
         """The node whose resident owners have the fewest rows for its size."""

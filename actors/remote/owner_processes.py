@@ -70,10 +70,14 @@ class OwnerProcesses:
         named = ray.util.list_named_actors(all_namespaces=True)
         return {actor["name"].removeprefix(prefix) for actor in named if actor["name"].startswith(prefix)}
 
-    def start(self, key: str, node_id: str | None) -> ray.ObjectRef[ProcessLocation]:
-        """Start an owner ahead of its first call, preferably on this node; the reference is ready once it runs."""
+    def start(self, key: str, node_id: str | None, *, to_tune: bool) -> ray.ObjectRef[ProcessLocation]:
+        """Start an owner ahead of its first call, preferably on this node; the reference is ready once it runs.
+
+        Args:
+            key, node_id, to_tune: as in :meth:`to_call`.
+        """
         record = self._records.setdefault(key, _OwnerRecord(never_worked=True))
-        self._reach(key, node_id, gpus=0.0)
+        self._reach(key, node_id, gpus=self._gpus(to_tune=to_tune))
         return record.replies[-1]
 
     def to_call(self, key: str, node_id: str | None, *, to_tune: bool) -> ActorHandle[OwnerActor]:
@@ -85,7 +89,7 @@ class OwnerProcesses:
             to_tune: whether an owner that is started gets its share of a GPU.
         """
         self._records.setdefault(key, _OwnerRecord()).never_worked = False
-        return self._reach(key, node_id, gpus=self._placement.num_gpus if to_tune else 0.0)
+        return self._reach(key, node_id, gpus=self._gpus(to_tune=to_tune))
 
     def location(self, key: str) -> ProcessLocation | None:
         """Where an owner runs; None until it has reported it."""
@@ -141,6 +145,9 @@ class OwnerProcesses:
         # The owner did not say where it runs, or its node is lost: wait for as long as Ray takes to end a process, and
         # as a process takes to notice that its node is lost.
         self._certain_from_s = time.monotonic() + _ENDED_AFTER_S
+
+    def _gpus(self, *, to_tune: bool) -> float:
+        return self._placement.num_gpus if to_tune else 0.0
 
     def _reach(self, key: str, node_id: str | None, gpus: float) -> ActorHandle[OwnerActor]:
         owner = _OWNER.options(

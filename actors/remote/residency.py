@@ -27,6 +27,7 @@ class Residency:
     Attributes:
         max_resident: how many may be resident at the same time.
         max_tuned: how many of them may have tuned.
+        slots: how many can tune at the same time. If there are no more clusters than that, each owner stays.
         idle_s: seconds without a call after which an owner ends, unless it has not tuned and its cluster is among the
             largest.
         clock: seconds that only grow.
@@ -35,6 +36,7 @@ class Residency:
 
     max_resident: Callable[[], int]
     max_tuned: Callable[[], int]
+    slots: Callable[[], int]
     idle_s: float
     clock: Callable[[], float] = time.monotonic
     rows: dict[str, int] = field(default_factory=dict)
@@ -69,6 +71,10 @@ class Residency:
         """Keys of the owners that have a process."""
         return frozenset(self._resident)
 
+    def all_stay(self) -> bool:
+        """Whether every cluster has a slot, so that no owner is ended to make room, or because it is idle."""
+        return len(self.rows) <= min(self.slots(), self.max_resident())
+
     def wave(self, keys: Iterable[str], at_work: Collection[str]) -> list[str]:
         """As many of these owners as can be called together: resident ones first, then those of large clusters."""
         ordered = sorted(keys, key=lambda key: (key not in self._resident, -self.rows.get(key, 0), key))
@@ -88,7 +94,12 @@ class Residency:
         return ending + [key for key in others if key not in ending][: max(0, excess)]
 
     def idle(self, at_work: Collection[str]) -> list[str]:
-        """Owners that were not called for ``idle_s``; those of large clusters that have never tuned stay."""
+        """Owners that were not called for ``idle_s``; those of large clusters that have never tuned stay.
+
+        None if all stay.
+        """
+        if self.all_stay():
+            return []
         until = self.clock() - self.idle_s
         large = set(self._largest())
         return [

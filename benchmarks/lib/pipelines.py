@@ -55,8 +55,9 @@ def _prompt(setting: Setting, run: Run) -> PromptConfig:
 
 def _glyph_weights(folder: Path) -> Mapping[str, Tensor]:
     """The demo's backbone, trained once by Ray Train."""
-    from cluster.pretrain import pretrain, weights_name
+    from cluster.pretrain import pretrain
     from cluster.runtime import connect
+    from cluster.trained_weights import weights_name
 
     config = load_config(DEMO_CONFIG)
     store = LocalStore(folder / "glyphs")

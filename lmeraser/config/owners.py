@@ -20,7 +20,8 @@ class OwnersConfig:
             type when empty.
         max_resident_owners: how many owners have a process at the same time. The others get one when they are called,
             which delays an erasure by about a second. When absent: 16, or one more than can tune on the available GPUs.
-        idle_s: seconds without a call after which an owner that has tuned frees its memory.
+        idle_s: seconds without a call after which an owner that has tuned frees its memory. If there are no more
+            clusters than owners that can tune at the same time, each stays, and keeps its device and the backbone.
     """
 
     gpus_per_owner: float | None = Field(default=None, gt=0, le=1)

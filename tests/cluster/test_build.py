@@ -9,6 +9,7 @@ import pytest
 import torch
 from small_system import MINUTE, SMALLEST, samples
 
+from cluster import build
 from cluster.build import open_or_build
 from lmeraser.config import BackboneConfig, Config, HeadsConfig, PromptConfig, SourceConfig, TuningConfig
 from lmeraser.data import open_public, open_source
@@ -23,7 +24,9 @@ from lmeraser.store import LocalStore
 
 @pytest.mark.ray
 @pytest.mark.usefixtures("ray_local")
-def test_workers_make_the_same_artifacts_as_one_process(tmp_path: Path) -> None:
+def test_workers_make_the_same_artifacts_as_one_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Several workers for few rows.
+    monkeypatch.setattr(build, "PUBLIC_CHUNK", 20)
     for row in samples(1000, 1060):
         file = tmp_path / "public" / str(row.label) / f"{row.sample_id}.png"
         file.parent.mkdir(parents=True, exist_ok=True)

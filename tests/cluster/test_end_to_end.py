@@ -132,7 +132,7 @@ def test_a_client_predicts_deletes_and_gets_a_receipt_over_http(running: tuple[S
         metrics = reported(expected, set(re.findall(r"ray_lmeraser_\w+", shown)))
         # Ingest workers find room although the service and the owners hold most of the CPUs.
         served = system.newest()
-        source, more = image_folder(tmp_path / "images", samples(90, 100))
+        source, more = image_folder(tmp_path / "images", samples(90, 92))
         site = StoreRef(system.store.uri, str(system.keys))
         ingest(coordinator, site, system.manifest, source, skip_bad=False, force=False, report=no_report)
         tune(coordinator, no_report)
@@ -181,7 +181,7 @@ def by_process(metrics: list[Metric], name: str) -> set[float]:
 
 def test_rows_are_ingested_by_ray_workers_and_tuned_by_their_owners(system_of: SystemOf, tmp_path: Path) -> None:
     system = system_of(rows=0)
-    source, rows = image_folder(tmp_path / "images", samples(0, 60))
+    source, rows = image_folder(tmp_path / "images", samples(0, 36))
     coordinator = start(system)
     site = StoreRef(system.store.uri, str(system.keys))
     with pytest.raises(KeyboardInterrupt):
@@ -189,7 +189,7 @@ def test_rows_are_ingested_by_ray_workers_and_tuned_by_their_owners(system_of: S
     job = ingest(coordinator, site, system.manifest, source, skip_bad=False, force=False, report=no_report)
     status = tune(coordinator, no_report)
     end_actors(system.manifest.store_id)
-    assert (job.outcome.added, status.rows, status.awaiting) == (60, 60, ())
+    assert (job.outcome.added, status.rows, status.awaiting) == (36, 36, ())
     assert system.store.names("incoming/") == []
     assert system.newest().root == system.fresh_root(rows)
 

@@ -88,7 +88,8 @@ def test_a_convolutional_backbone_is_not_estimated(system_of: SystemOf) -> None:
 def test_only_an_owner_that_tunes_holds_a_gpu_and_uses_the_one_that_ray_gave_it(system_of: SystemOf) -> None:
     system = system_of()
     tables = [rows_of(system.store, entry) for entry in system.newest().clusters]
-    rows = [table.sample_ids[0] for table in tables if len(table) > 8]
+    # One tuning more than there are GPUs.
+    rows = [table.sample_ids[0] for table in tables if len(table) > 8][:3]
     ran = subprocess.run(
         [sys.executable, str(SCRIPT), system.store.uri, str(system.keys), *rows],
         env={**os.environ, "RAY_ADDRESS": "local"},
@@ -98,14 +99,14 @@ def test_only_an_owner_that_tunes_holds_a_gpu_and_uses_the_one_that_ray_gave_it(
     )
     report: dict[str, Any] = json.loads(ran.stdout)
     assert {(cluster["owner"], cluster["device"]) for cluster in report["waiting"]} == {("resident", "CPU")}
-    assert report["free"] == 4.0
+    assert report["free"] == 2.0
     # No attempt was lost to an owner that was ended for one with a GPU.
     assert not any(record.kind == "attempt" for record in Log(system.store).advance())
     resident = {cluster["key"]: cluster["device"] for cluster in report["tuned"] if cluster["owner"] == "resident"}
     on_gpu = Counter(device for device in resident.values() if device != "CPU")
     # Two owners of 0.35 fit next to the other processes on a GPU.
-    assert on_gpu.total() == min(8, report["tunings"])
-    assert set(on_gpu) <= {f"GPU {number}" for number in range(4)}
+    assert on_gpu.total() == report["tunings"] == 3
+    assert set(on_gpu) <= {f"GPU {number}" for number in range(2)}
     assert max(on_gpu.values()) == 2
     assert {cluster["node_id"] for cluster in report["tuned"] if cluster["owner"] == "resident"} == {report["node_id"]}
     # Each process sees the GPU that the list names.

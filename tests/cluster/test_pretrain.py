@@ -18,7 +18,8 @@ import torch
 from ray.util.placement_group import placement_group, remove_placement_group
 from small_system import LABELS, picture
 
-from cluster.pretrain import pretrain, weights_name
+from cluster.pretrain import pretrain
+from cluster.trained_weights import weights_name
 from lmeraser.config import BackboneConfig, Config, PretrainConfig, SourceConfig
 from lmeraser.data import decode_image
 from lmeraser.errors import BackboneError, DataError
@@ -111,7 +112,10 @@ def test_existing_weights_are_not_trained_again(trained: Trained) -> None:
 
 
 @pytest.mark.ray
-def test_a_run_continues_from_its_checkpoint_after_a_worker_is_killed(trained: Trained, tmp_path: Path) -> None:
+def test_a_run_waits_for_processors_and_continues_from_its_checkpoint_after_a_worker_is_killed(
+    trained: Trained, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cluster.pretrain._WARN_AFTER_S", 4.0)
     workers: list[set[int]] = []
 
     def kill_one(epoch: int) -> None:
@@ -121,32 +125,26 @@ def test_a_run_continues_from_its_checkpoint_after_a_worker_is_killed(trained: T
 
     store = LocalStore(tmp_path / "store")
     epochs = Epochs(kill_one)
-    assert pretrain(trained.config, store, epochs) == trained.name
-    # Other workers continued, and not from the first epoch.
-    assert any(later and later.isdisjoint(workers[3]) for later in workers[4:])
-    assert set(epochs.seen) == set(range(EPOCHS + 1))
-    assert epochs.seen.count(0) == epochs.seen.count(1) == 1
-    assert store.get(trained.name) == trained.store.get(trained.name)
-
-
-@pytest.mark.ray
-def test_workers_without_a_processor_are_reported_and_begin_once_one_is_free(
-    trained: Trained, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
     group = placement_group([{"CPU": ray.cluster_resources()["CPU"]}])
     ray.get(group.ready())
-    store = LocalStore(tmp_path / "store")
     with ThreadPoolExecutor(1) as thread:
         try:
-            training = thread.submit(pretrain, trained.config, store, Epochs())
+            training = thread.submit(pretrain, trained.config, store, epochs)
             while not caplog.messages and not training.done():
                 time.sleep(0.1)
+            begun_without_processor = list(epochs.seen)
         finally:
             # Otherwise the thread would block a test that timed out.
             remove_placement_group(group)
         name = training.result()
     assert "they need 2 CPU, and Ray has 0 CPU free" in caplog.text
-    assert store.get(name) == trained.store.get(name)
+    assert begun_without_processor == []
+    # Other workers continued, and not from the first epoch.
+    assert any(later and later.isdisjoint(workers[3]) for later in workers[4:])
+    assert set(epochs.seen) == set(range(EPOCHS + 1))
+    assert epochs.seen.count(0) == epochs.seen.count(1) == 1
+    assert name == trained.name
+    assert store.get(trained.name) == trained.store.get(trained.name)
 
 
 @pytest.mark.parametrize(

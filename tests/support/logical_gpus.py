@@ -1,4 +1,4 @@
-"""A Ray with four GPUs that do not exist: ``python logical_gpus.py STORE KEYS ROW …``.
+"""A Ray with two GPUs that do not exist: ``python logical_gpus.py STORE KEYS ROW …``.
 
 Deletes the rows, and prints where the owners are before and after.
 """
@@ -24,7 +24,7 @@ from lmeraser.deletion import DeletionRequest
 from lmeraser.state.manifest import load_manifest
 from lmeraser.store import open_store
 
-GPUS, SHARE = 4, 0.35
+GPUS, SHARE = 2, 0.35
 LONGEST_S = 120.0
 
 

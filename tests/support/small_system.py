@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -49,13 +49,17 @@ SMALLEST = {
     "minute": PartitionConfig(anchors=6, max_cluster_rows=5, min_tuned_rows=3),
     # Few clusters of many rows, which are never tuned.
     "coarse": PartitionConfig(anchors=6, max_cluster_rows=300, min_tuned_rows=1000),
+    # Clusters of which most rows are not in the coreset.
+    "coreset": PartitionConfig(anchors=6, max_cluster_rows=40, min_tuned_rows=8),
 }
 TUNING = TuningConfig(epochs=2, batch_rows=16)
 # Of a cluster of five rows, two are not in the coreset.
 SMALLEST_TUNING = TuningConfig(coreset_rows=3, epochs=2, batch_rows=2)
+TUNINGS = {"minute": SMALLEST_TUNING, "coarse": SMALLEST_TUNING, "coreset": replace(SMALLEST_TUNING, coreset_rows=9)}
 VARIANTS = {
     "minute": (MINUTE, PromptConfig("token", tokens=2, public_epochs=0)),
     "coarse": (MINUTE, PromptConfig("token", tokens=2, public_epochs=0)),
+    "coreset": (MINUTE, PromptConfig("token", tokens=2, public_epochs=0)),
     "token": (VIT, PromptConfig("token", tokens=2)),
     "deep": (VIT, PromptConfig("token", tokens=2, depth=2)),
     "pad": (VIT, PromptConfig("pad", pad_px=4)),
@@ -164,7 +168,7 @@ def build_system(folder: Path, variant: str, rows: int) -> System:
         backbone=backbone,
         partition=SMALLEST.get(variant, PARTITION),
         prompt=prompt,
-        tuning=SMALLEST_TUNING if variant in SMALLEST else TUNING,
+        tuning=TUNINGS.get(variant, TUNING),
         heads=HeadsConfig(head_dim=16 if variant in SMALLEST else 32),
     )
     store = LocalStore(folder / "store")

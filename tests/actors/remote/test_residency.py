@@ -18,9 +18,11 @@ class Clock:
         return self.now_s
 
 
-def residency(most: int, clock: Clock | None = None, most_tuned: int | None = None, **rows: int) -> Residency:
+def residency(
+    most: int, clock: Clock | None = None, most_tuned: int | None = None, slots: int = 1, **rows: int
+) -> Residency:
     tuned = most if most_tuned is None else most_tuned
-    made = Residency(lambda: most, lambda: tuned, idle_s=60.0, clock=clock or Clock())
+    made = Residency(lambda: most, lambda: tuned, lambda: slots, idle_s=60.0, clock=clock or Clock())
     made.update_rows(rows)
     return made
 
@@ -86,6 +88,20 @@ def test_owners_of_the_largest_clusters_are_started_ahead_while_there_is_room() 
     owners.drop(["b"])
     owners.ended(["b"])
     assert owners.next_ahead() == "a"
+
+
+def test_every_owner_stays_where_there_are_no_more_clusters_than_slots() -> None:
+    clock = Clock()
+    owners = residency(3, clock, slots=2, a=1, b=1)
+    call_each(owners, clock, "ab", to_tune=True)
+    clock.now_s += 1000
+    assert owners.all_stay()
+    assert owners.idle(at_work=[]) == []
+    owners.update_rows({"c": 1})
+    assert not owners.all_stay()
+    assert sorted(owners.idle(at_work=[])) == ["a", "b"]
+    owners.drop(["c"])
+    assert owners.all_stay()
 
 
 def test_an_idle_owner_is_ended_unless_it_never_tuned_and_its_cluster_is_large() -> None:
