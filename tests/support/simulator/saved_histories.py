@@ -215,47 +215,6 @@ SAVED_HISTORIES = (
         ),
         (Deviation("reg0#1.work", 45, "switch", "del0"),),
     ),
-    # Seed 1665.
-    SavedHistory(
-        "an owner does not check the log after a write",
-        "left over",
-        Plan(
-            300,
-            2,
-            1,
-            (
-                Row(2),
-                Row(6),
-            ),
-            (
-                Start("reg0", 0.0),
-                Start("reg1", 0.0),
-                Delete("del0", 0.0, 0, (), ("cid",)),
-                Delete("del1", 0.0, 0, (), ("fay",)),
-                Ingest("ing0", 0.0, 0, (Row(11),), 1, False, "complete", False),
-            ),
-        ),
-        (
-            Deviation("reg1#1.work", 5, "freeze", "3"),
-            Deviation("reg0#1.work", 185, "freeze", "3"),
-        ),
-    ),
-    # Seed 1765.
-    SavedHistory(
-        "a partial object of an owner stays if another owner wrote the object",
-        "left over",
-        Plan(
-            300,
-            1000,
-            1,
-            (Row(3),),
-            (
-                Start("reg0", 0.0),
-                Ingest("ing0", 0.0, 0, (Row(11),), 1, False, "complete", False),
-            ),
-        ),
-        (Deviation("reg0.owner1.rows2", 5, "kill"),),
-    ),
     # Seed 295.
     SavedHistory(
         "a restore forgets requests made after the copy",
@@ -291,5 +250,112 @@ SAVED_HISTORIES = (
             Deviation("reg0#1.work", 2, "switch", "ing2"),
             Deviation("reg0#1.delete2", 7, "kill"),
         ),
+    ),
+    # Seed 1224.
+    SavedHistory(
+        "an embedding continues while a row that it reads is erased",
+        "erased row",
+        Plan(
+            max_cluster_rows=300,
+            min_tuned_rows=3,
+            slots=1,
+            first=(),
+            events=(
+                Start(name="reg0", at_s=0.0),
+                Delete(name="del0", at_s=0.0, cluster=0, samples=(0,), subjects=()),
+                Delete(name="del1", at_s=0.0, cluster=0, samples=(11,), subjects=()),
+                Ingest(
+                    name="ing2",
+                    at_s=0.1,
+                    cluster=0,
+                    rows=(Row(0), Row(2), Row(7), Row(10)),
+                    objects=1,
+                    force=False,
+                    ending="complete",
+                    again=False,
+                ),
+            ),
+        ),
+        (Deviation(task="reg0#1.work", point=141, kind="switch", argument="del1"),),
+    ),
+    # Seed 28.
+    SavedHistory(
+        "a tuning continues although its coreset lost a row",
+        "erased row",
+        Plan(
+            max_cluster_rows=300,
+            min_tuned_rows=3,
+            slots=1,
+            first=(),
+            events=(
+                Start(name="reg0", at_s=0.0),
+                Delete(name="del1", at_s=0.0, cluster=0, samples=(3,), subjects=()),
+                Ingest(
+                    name="ing1",
+                    at_s=0.0,
+                    cluster=0,
+                    rows=(Row(3), Row(7, 1), Row(9)),
+                    objects=1,
+                    force=False,
+                    ending="complete",
+                    again=False,
+                ),
+            ),
+        ),
+        (Deviation(task="reg0#1.work", point=80, kind="freeze", argument="100"),),
+    ),
+    # Seed 15.
+    SavedHistory(
+        "a cluster keeps its prompt although its coreset lost a row",
+        "erased row",
+        Plan(
+            max_cluster_rows=300,
+            min_tuned_rows=2,
+            slots=1,
+            first=(Row(0), Row(1), Row(3)),
+            events=(
+                Start(name="reg0", at_s=0.0),
+                Delete(name="del0", at_s=0.0, cluster=0, samples=(), subjects=("bob",)),
+            ),
+        ),
+    ),
+    # Seed 10.
+    SavedHistory(
+        "the prompted features of an erased row stay in the sums",
+        "erased row",
+        Plan(
+            max_cluster_rows=300,
+            min_tuned_rows=2,
+            slots=1,
+            first=(Row(0), Row(2), Row(3)),
+            events=(Start(name="reg0", at_s=0.0), Delete(name="del1", at_s=0.0, cluster=0, samples=(0,), subjects=())),
+        ),
+    ),
+    # Seed 1089.
+    SavedHistory(
+        "an owner does not check the log after a write",
+        "left over",
+        Plan(
+            max_cluster_rows=3,
+            min_tuned_rows=2,
+            slots=1,
+            first=(Row(2), Row(4), Row(5)),
+            events=(
+                Start(name="reg0", at_s=0.0),
+                Start(name="reg1", at_s=1.0),
+                Delete(name="del0", at_s=0.0, cluster=0, samples=(2,), subjects=()),
+                Ingest(
+                    name="ing0",
+                    at_s=0.0,
+                    cluster=0,
+                    rows=(Row(10), Row(11)),
+                    objects=1,
+                    force=False,
+                    ending="complete",
+                    again=False,
+                ),
+            ),
+        ),
+        (Deviation(task="reg0.owner5.tune10", point=2, kind="kill", argument=""),),
     ),
 )
