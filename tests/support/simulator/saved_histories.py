@@ -87,10 +87,7 @@ SAVED_HISTORIES = (
                 Delete("del1", 0.0, 2, (), ("dot",)),
             ),
         ),
-        (
-            Deviation("reg0#1.work", 4, "kill"),
-            Deviation("del1", 1, "switch", "del0"),
-        ),
+        (Deviation("reg0#1.work", 4, "kill"), Deviation("del1", 1, "switch", "del0")),
     ),
     # Seed 39.
     SavedHistory(
@@ -101,11 +98,7 @@ SAVED_HISTORIES = (
             1000,
             1,
             (Row(3),),
-            (
-                Start("reg0", 0.0),
-                Start("reg1", 1.0),
-                Ingest("ing0", 0.6, 0, (Row(9),), 1, False, "complete", False),
-            ),
+            (Start("reg0", 0.0), Start("reg1", 1.0), Ingest("ing0", 0.6, 0, (Row(9),), 1, False, "complete", False)),
         ),
         (Deviation("reg0#1.work", 50, "switch", "reg1"),),
     ),
@@ -135,10 +128,7 @@ SAVED_HISTORIES = (
             1000,
             1,
             (Row(5),),
-            (
-                Start("reg0", 0.0),
-                Delete("del0", 0.0, 0, (), ("cid",)),
-            ),
+            (Start("reg0", 0.0), Delete("del0", 0.0, 0, (), ("cid",))),
         ),
     ),
     # Seed 3.
@@ -157,10 +147,7 @@ SAVED_HISTORIES = (
                 Ingest("ing0", 0.0, 1, (Row(10, 1),), 1, False, "complete", False),
             ),
         ),
-        (
-            Deviation("reg1#1.work", 3, "kill"),
-            Deviation("reg1#2.delete1", 5, "switch", "reg1#2.begin2"),
-        ),
+        (Deviation("reg1#1.work", 3, "kill"), Deviation("reg1#2.delete1", 5, "switch", "reg1#2.begin2")),
     ),
     # Seed 1792.
     SavedHistory(
@@ -224,11 +211,7 @@ SAVED_HISTORIES = (
             1000,
             1,
             (Row(4),),
-            (
-                Start("reg0", 0.0),
-                Delete("del0", 0.0, 0, (4,), ()),
-                Restore("res0", 0.0, 2.0, 0.0),
-            ),
+            (Start("reg0", 0.0), Delete("del0", 0.0, 0, (4,), ()), Restore("res0", 0.0, 2.0, 0.0)),
         ),
     ),
     # Seed 8.
@@ -246,116 +229,77 @@ SAVED_HISTORIES = (
                 Ingest("ing2", 0.0, 0, (Row(10),), 1, False, "abandon", False),
             ),
         ),
-        (
-            Deviation("reg0#1.work", 2, "switch", "ing2"),
-            Deviation("reg0#1.delete2", 7, "kill"),
-        ),
+        (Deviation("reg0#1.work", 2, "switch", "ing2"), Deviation("reg0#1.delete2", 7, "kill")),
     ),
     # Seed 1224.
     SavedHistory(
         "an embedding continues while a row that it reads is erased",
         "erased row",
         Plan(
-            max_cluster_rows=300,
-            min_tuned_rows=3,
-            slots=1,
-            first=(),
-            events=(
-                Start(name="reg0", at_s=0.0),
-                Delete(name="del0", at_s=0.0, cluster=0, samples=(0,), subjects=()),
-                Delete(name="del1", at_s=0.0, cluster=0, samples=(11,), subjects=()),
-                Ingest(
-                    name="ing2",
-                    at_s=0.1,
-                    cluster=0,
-                    rows=(Row(0), Row(2), Row(7), Row(10)),
-                    objects=1,
-                    force=False,
-                    ending="complete",
-                    again=False,
-                ),
+            300,
+            3,
+            1,
+            (),
+            (
+                Start("reg0", 0.0),
+                Delete("del0", 0.0, 0, (0,), ()),
+                Delete("del1", 0.0, 0, (11,), ()),
+                Ingest("ing2", 0.1, 0, (Row(0), Row(2), Row(7), Row(10)), 1, False, "complete", False),
             ),
         ),
-        (Deviation(task="reg0#1.work", point=141, kind="switch", argument="del1"),),
+        (Deviation("reg0#1.work", 141, "switch", "del1"),),
     ),
     # Seed 28.
     SavedHistory(
         "a tuning continues although its coreset lost a row",
         "erased row",
         Plan(
-            max_cluster_rows=300,
-            min_tuned_rows=3,
-            slots=1,
-            first=(),
-            events=(
-                Start(name="reg0", at_s=0.0),
-                Delete(name="del1", at_s=0.0, cluster=0, samples=(3,), subjects=()),
-                Ingest(
-                    name="ing1",
-                    at_s=0.0,
-                    cluster=0,
-                    rows=(Row(3), Row(7, 1), Row(9)),
-                    objects=1,
-                    force=False,
-                    ending="complete",
-                    again=False,
-                ),
+            300,
+            3,
+            1,
+            (),
+            (
+                Start("reg0", 0.0),
+                Delete("del1", 0.0, 0, (3,), ()),
+                Ingest("ing1", 0.0, 0, (Row(3), Row(7, 1), Row(9)), 1, False, "complete", False),
             ),
         ),
-        (Deviation(task="reg0#1.work", point=80, kind="freeze", argument="100"),),
+        (Deviation("reg0#1.work", 80, "freeze", "100"),),
     ),
     # Seed 15.
     SavedHistory(
         "a cluster keeps its prompt although its coreset lost a row",
         "erased row",
         Plan(
-            max_cluster_rows=300,
-            min_tuned_rows=2,
-            slots=1,
-            first=(Row(0), Row(1), Row(3)),
-            events=(
-                Start(name="reg0", at_s=0.0),
-                Delete(name="del0", at_s=0.0, cluster=0, samples=(), subjects=("bob",)),
-            ),
+            300,
+            2,
+            1,
+            (Row(0), Row(1), Row(3)),
+            (Start("reg0", 0.0), Delete("del0", 0.0, 0, (), ("bob",))),
         ),
     ),
     # Seed 10.
     SavedHistory(
         "the prompted features of an erased row stay in the sums",
         "erased row",
-        Plan(
-            max_cluster_rows=300,
-            min_tuned_rows=2,
-            slots=1,
-            first=(Row(0), Row(2), Row(3)),
-            events=(Start(name="reg0", at_s=0.0), Delete(name="del1", at_s=0.0, cluster=0, samples=(0,), subjects=())),
-        ),
+        Plan(300, 2, 1, (Row(0), Row(2), Row(3)), (Start("reg0", 0.0), Delete("del1", 0.0, 0, (0,), ()))),
     ),
     # Seed 1089.
     SavedHistory(
         "an owner does not check the log after a write",
         "left over",
         Plan(
-            max_cluster_rows=3,
-            min_tuned_rows=2,
-            slots=1,
-            first=(Row(2), Row(4), Row(5)),
-            events=(
-                Start(name="reg0", at_s=0.0),
-                Start(name="reg1", at_s=1.0),
-                Delete(name="del0", at_s=0.0, cluster=0, samples=(2,), subjects=()),
-                Ingest(
-                    name="ing0",
-                    at_s=0.0,
-                    cluster=0,
-                    rows=(Row(10), Row(11)),
-                    objects=1,
-                    force=False,
-                    ending="complete",
-                    again=False,
-                ),
+            3,
+            2,
+            1,
+            (Row(2), Row(4), Row(5)),
+            (
+                Start("reg0", 0.0),
+                Start("reg1", 1.0),
+                Delete("del0", 0.0, 0, (2,), ()),
+                Ingest("ing0", 0.0, 0, (Row(10), Row(11)), 1, False, "complete", False),
             ),
         ),
-        (Deviation(task="reg0.owner5.tune10", point=2, kind="kill", argument=""),),
+        (Deviation("reg0.owner5.tune10", 2, "kill", ""),),
     ),
 )
