@@ -237,9 +237,9 @@ def test_an_owner_that_is_frozen_before_its_write_restores_no_erased_row(running
         os.kill(pid, signal.SIGCONT)
     rows = without("s3", "s4", *(row.sample_id for row in samples(5, 30)))
     assert system.newest().root == system.fresh_root(rows)
-    assert set(system.store.names("specialists/")) == {
-        entry.specialist_object for entry in system.newest().clusters if entry.specialist_object
-    }
+    for prefix in ("prompts/", "prompted/"):
+        named = {name for name in system.newest().objects() if name.startswith(prefix)}
+        assert set(system.store.names(prefix)) == named
 
 
 def test_a_copied_store_has_a_coordinator_of_its_own(running: tuple[System, Any], tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ import pytest
 import ray
 from processes import kill, named
 from small_system import LABELS, System, samples
+from stored_rows import rows_of
 
 from actors.remote.names import NAMESPACE, coordinator_name
 from actors.remote.placement import StoreRef
@@ -73,8 +74,7 @@ def ingested(system: System, images: Path, report: Callable[[str, int, int], Non
 def check_each_row_is_there_once(system: System) -> None:
     names = [f"{LABELS[row.label]}/{row.sample_id}.png" for row in samples(0, ROWS)]
     rows = [Sample(name, None, row.label, row.image) for name, row in zip(names, samples(0, ROWS), strict=True)]
-    objects = [entry.rows_object for entry in system.newest().clusters]
-    tables = [RowTable.from_parquet(system.store.get(name), name) for name in objects]
+    tables = [rows_of(system.store, entry) for entry in system.newest().clusters]
     assert RowTable.concatenate(tables, 0).digest() == RowTable.concatenate([system.pipeline().rows(rows)], 0).digest()
 
 

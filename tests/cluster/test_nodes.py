@@ -50,4 +50,4 @@ def test_a_node_that_is_killed_while_its_owners_tune_changes_nothing(
     kinds = [record.kind for record in Log(system.store).advance()]
     assert (kinds.count("request"), kinds.count("erased"), kinds.count("completed")) == (1, 1, 1)
     referenced = system.newest().objects()
-    assert {name for name in system.store.names() if name.startswith(("rows/", "specialists/"))} <= referenced
+    assert {name for name in system.store.names() if name.startswith(("rows/", "prompts/", "prompted/"))} <= referenced

@@ -14,13 +14,13 @@ from typing import Any
 import pytest
 import torch
 from small_system import System, samples
+from stored_rows import rows_of
 
 from actors.remote.placement import OWNERS_GPU_SHARE, Placement
 from cluster.placement import gpu_share, owner_placement, tuning_bytes
 from lmeraser.config import OwnersConfig
 from lmeraser.state.log import Log
 from lmeraser.state.manifest import load_part
-from lmeraser.state.rows import RowTable
 
 SystemOf = Callable[..., System]
 SUPPORT = Path(__file__).parent.parent / "support"
@@ -87,7 +87,7 @@ def test_a_convolutional_backbone_is_not_estimated(system_of: SystemOf) -> None:
 @pytest.mark.ray
 def test_only_an_owner_that_tunes_holds_a_gpu_and_uses_the_one_that_ray_gave_it(system_of: SystemOf) -> None:
     system = system_of()
-    tables = [RowTable.from_parquet(system.store.get(entry.rows_object), "") for entry in system.newest().clusters]
+    tables = [rows_of(system.store, entry) for entry in system.newest().clusters]
     # One tuning more than there are GPUs.
     rows = [table.sample_ids[0] for table in tables if len(table) > 8][:3]
     ran = subprocess.run(

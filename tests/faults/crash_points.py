@@ -1,10 +1,11 @@
 """Kill the process that deletes, at every fail point of a deletion and at random moments, and check the store.
 
 Each run copies a small tuned store, and forks a process that starts the coordinator with its owners, requests a
-deletion and carries it out. The process is killed with SIGKILL at the fail point or at a random moment, once or twice;
-then a process that is not killed finishes, as after an operator's restart. The client repeats its request, with the
-same idempotency key. Afterwards: the root is that of a fresh run on the remaining rows, the chain is valid, the request
-was carried out exactly once, its receipt is valid, and no file holds the rows.
+deletion and carries it out: of rows of two coresets, after which prompts are tuned and rows embedded again; or of rows
+outside them, which is completed as soon as it is erased. The process is killed with SIGKILL at the fail point or at a
+random moment, once or twice; then a process that is not killed finishes, as after an operator's restart. The client
+repeats its request, with the same idempotency key. Afterwards: the root is that of a fresh run on the remaining rows,
+the chain is valid, the request was carried out exactly once, its receipt is valid, and no file holds the rows.
 
     python tests/faults/crash_points.py --runs 28 --out docs/evidence/kills.md
 """
@@ -43,6 +44,7 @@ from lmeraser.store import LocalStore
 
 ROWS = samples(0, 24)
 DELETED = ("s3", "s11")
+OUTSIDE = ("s2", "s17")
 IDEMPOTENCY_KEY = "crash-points"
 LEASE_S = 0.02
 RANDOM = "random moment"
@@ -61,27 +63,40 @@ class Tally:
 
 
 class CrashPoints:
-    """Runs on copies of one store."""
+    """Runs on copies of one store, each of which deletes the same rows.
 
-    def __init__(self, folder: Path, seed: int) -> None:
+    Attributes:
+        passed: the fail points that the deletion passes.
+    """
+
+    def __init__(self, folder: Path, seed: int, deleted: tuple[str, ...] = DELETED) -> None:
         self._folder = folder
+        self._deleted = deleted
         self._random = random.Random(seed)
         self._original = build_system(folder / "original", "minute", 0)
         self._original.ingest(ROWS)
         self._pipeline: Pipeline = self._original.pipeline()
-        remaining = [row for row in ROWS if row.sample_id not in DELETED]
+        remaining = [row for row in ROWS if row.sample_id not in deleted]
         self._root = self._original.fresh_root(remaining)
-        self._images = [row.image for row in ROWS if row.sample_id in DELETED]
-        begun = time.monotonic()
-        self._child(self._copy(), None)
+        self._images = [row.image for row in ROWS if row.sample_id in deleted]
+        begun, passed = time.monotonic(), folder / "passed"
+        self._child(self._copy(), self._writing(passed))
         self._longest_s = time.monotonic() - begun
+        self.passed = frozenset(passed.read_text().splitlines())
 
-    def run(self, where: str, tally: Tally) -> None:
-        """One run: kill at a fail point or at random, once or twice, then finish, then check."""
+    def run(self, where: str, tally: Tally, first_pass: bool) -> None:
+        """One run: kill at a fail point or at random, once or twice, then finish, then check.
+
+        Args:
+            where: the fail point, or "random moment".
+            tally: of the runs there.
+            first_pass: kill when the fail point is first passed, not at the second time, which may not come.
+        """
         system = self._copy()
         tally.runs += 1
-        for _ in range(self._random.choice((1, 1, 2))):
-            killer = self._at_random() if where == RANDOM else self._at_fail_point(where)
+        for number in range(self._random.choice((1, 1, 2))):
+            nth = 1 if first_pass and number == 0 else self._random.choice((1, 1, 1, 2))
+            killer = self._at_random() if where == RANDOM else self._at_fail_point(where, nth)
             tally.kills += self._child(system, killer)
         if self._child(system, None):
             tally.faults.append(f"{where}: the process that was not killed did not finish")
@@ -99,13 +114,13 @@ class CrashPoints:
         shutil.copytree(self._original.store.uri, folder)
         return replace(self._original, store=LocalStore(folder))
 
-    def _child(self, system: System, killer: Callable[[], None] | None) -> bool:
-        """Fork a process that carries out the deletion; whether it was killed or failed."""
+    def _child(self, system: System, prepare: Callable[[], None] | None) -> bool:
+        """Fork a process that prepares, and carries out the deletion; whether it was killed or failed."""
         pid = os.fork()
         if pid == 0:
             try:
-                if killer is not None:
-                    killer()
+                if prepare is not None:
+                    prepare()
                 self._work(system)
             except BaseException as error:
                 print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
@@ -117,12 +132,22 @@ class CrashPoints:
         owners = InProcessOwners(system.store, system.manifest, system.hash_key, lambda: self._pipeline)
         signing_key = load_signing_key(system.keys)
         coordinator = Coordinator(system.store, system.manifest, system.hash_key, signing_key, owners, LEASE_S)
-        coordinator.delete(DeletionRequest(DELETED, idempotency_key=IDEMPOTENCY_KEY))
+        coordinator.delete(DeletionRequest(self._deleted, idempotency_key=IDEMPOTENCY_KEY))
         finish(coordinator)
 
-    def _at_fail_point(self, where: str) -> Callable[[], None]:
-        """Kill when the fail point is reached for the first or second time."""
-        remaining = [self._random.choice((1, 1, 1, 2))]
+    def _writing(self, file: Path) -> Callable[[], None]:
+        """Write the fail points that are passed into the file."""
+
+        def hook(event: str, arguments: tuple[object, ...]) -> None:
+            if event == EVENT:
+                with file.open("a") as lines:
+                    lines.write(f"{arguments[0]}\n")
+
+        return lambda: sys.addaudithook(hook)
+
+    def _at_fail_point(self, where: str, nth: int) -> Callable[[], None]:
+        """Kill when the fail point is reached for the n-th time."""
+        remaining = [nth]
 
         def hook(event: str, arguments: tuple[object, ...]) -> None:
             if event == EVENT and arguments[0] == where:
@@ -152,7 +177,8 @@ class CrashPoints:
         if counts != {"request": 1, "erased": 1, "completed": 1, "failed": 0}:
             faults.append(f"the log has {counts}")
         receipts = system.store.names("receipts/")
-        logged = sorted(name for names in receipts_of(system.store).values() for name in names)
+        # A deletion that is completed as soon as it is erased has one receipt, which both records name.
+        logged = sorted({name for names in receipts_of(system.store).values() for name in names})
         for name in receipts:
             verify_receipt(json.loads(system.store.get(name)), load_signing_key(system.keys).public_key())
         if receipts != logged or system.store.names("requests/"):
@@ -170,15 +196,24 @@ class CrashPoints:
 
 
 def run_all(runs: int, seed: int) -> dict[str, Tally]:
-    """Runs at each fail point, and four times as many at random moments."""
+    """Runs of each deletion at each fail point that it passes, and four times as many at random moments."""
     tallies: dict[str, Tally] = {}
     with tempfile.TemporaryDirectory(prefix="lmeraser-faults-") as folder:
-        crash_points = CrashPoints(Path(folder), seed)
+        deletions = []
+        for number, deleted in enumerate((DELETED, OUTSIDE)):
+            (own := Path(folder) / str(number)).mkdir()
+            deletions.append(CrashPoints(own, seed, deleted))
+        if FailPoint.TUNING_STARTED in deletions[1].passed:
+            raise RuntimeError(f"{OUTSIDE} are not outside the coresets")
         for where in (*(step.value for step in FailPoint), RANDOM):
-            tallies[where] = Tally()
-            for _ in range(runs * (4 if where == RANDOM else 1)):
-                crash_points.run(where, tallies[where])
-            print(where, tallies[where], flush=True)
+            tally = tallies[where] = Tally()
+            for crash_points in deletions:
+                if where == RANDOM or where in crash_points.passed:
+                    for number in range(runs * (4 if where == RANDOM else 1)):
+                        crash_points.run(where, tally, first_pass=number == 0)
+            if where != RANDOM and not tally.kills:
+                tally.faults.append(f"{where}: no deletion passes it")
+            print(where, tally, flush=True)
     return tallies
 
 

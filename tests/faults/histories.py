@@ -39,10 +39,10 @@ there, a restore or a history that does not end. Wrong, looked at after every ef
 
 - an object that the newest commit names is gone, or a coordinator adds to the log after its successor has begun;
 - a replica answers from a commit that a deletion superseded, once that one is `erased`;
-- a row that an `erased` deletion names lies in any object under `rows/`, `specialists/`, `heads/` or `incoming/`. A
-  forced ingest that began after the deletion was accepted may bring it back. An ingest that still runs may hold it
-  under `incoming/`, where it began after the deletion was accepted (the row is left out when the rows are added) or
-  wrote it after the erasing commit (it must start again);
+- a row that an `erased` deletion names lies in any object under `rows/`, `prompts/`, `prompted/`, `removed/`, `heads/`
+  or `incoming/`. A forced ingest that began after the deletion was accepted may bring it back. An ingest that still
+  runs may hold it under `incoming/`, where it began after the deletion was accepted (the row is left out when the rows
+  are added) or wrote it after the erasing commit (it must start again);
 - at rest, and again after a new start: another root than that of a fresh run, a row that a deletion names, an
   object or a request that nothing names, an answer to an ingest whose numbers are not those of its rows, a receipt
   that does not hold.

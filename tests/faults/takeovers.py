@@ -26,6 +26,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 from commits import receipts_of
 from paused import Paused
 from small_system import System, build_system, finish, samples
+from stored_rows import rows_of
 
 from actors.coordinator import Coordinator
 from actors.fail_points import FailPoint
@@ -102,8 +103,7 @@ class Takeovers:
         # Restarted, as by an operator: every request is carried out.
         finish(self._coordinator(system))
         newest = system.newest()
-        tables = [RowTable.from_parquet(store.get(entry.rows_object), "") for entry in newest.clusters]
-        stored = {name for table in tables for name in table.sample_ids}
+        stored = {name for entry in newest.clusters for name in rows_of(store, entry).sample_ids}
         if not_erased := stored.intersection(acknowledged):
             yield f"acknowledged and not erased: {sorted(not_erased)}"
         if missing_rows := {row.sample_id for row in ROWS} - stored - {FIRST, SECOND}:

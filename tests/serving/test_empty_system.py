@@ -10,10 +10,10 @@ import httpx2
 import pytest
 from direct_service import Service
 from small_system import LABELS, System, picture, samples
+from stored_rows import rows_of
 
 from actors.ingests import IngestOutcome, put_rows
 from lmeraser.data import Sample
-from lmeraser.state.rows import RowTable
 
 SystemOf = Callable[..., System]
 EVERYTHING = [row.sample_id for row in samples(0, 90)]
@@ -78,7 +78,7 @@ def running(system_of: SystemOf) -> Running:
 def ids_of(system: System, key: str) -> list[str]:
     entry = system.newest().entry(key)
     assert entry is not None
-    return list(RowTable.from_parquet(system.store.get(entry.rows_object), entry.rows_object).sample_ids)
+    return list(rows_of(system.store, entry).sample_ids)
 
 
 def without(removed: Sequence[str]) -> list[Sample]:
@@ -147,7 +147,7 @@ def test_an_emptied_system_answers_with_503(running: Running) -> None:
     assert (commit["rows"], commit["clusters"], commit["specialists"]) == (0, 0, 0)
     assert running.clusters() == {}
     assert running.root() == running.fresh_root([])
-    for prefix in ("rows/", "specialists/", "incoming/", "requests/"):
+    for prefix in ("rows/", "prompts/", "prompted/", "removed/", "incoming/", "requests/"):
         assert running.system.store.names(prefix) == []
     again = running.delete(["s1", "s2"])
     assert (again["rows"], again["unknown_ids"]) == (0, ["s1", "s2"])

@@ -14,6 +14,7 @@ import torch
 from direct_service import Service
 from PIL import Image
 from small_system import LABELS, System, picture, samples
+from stored_rows import prompt_of, rows_of
 
 from lmeraser.client.responses import FailedImage
 from lmeraser.config import ImagesConfig, ServingConfig
@@ -21,8 +22,6 @@ from lmeraser.deletion import DeletionRequest
 from lmeraser.errors import KeysError, NotReadyError
 from lmeraser.state.heads_state import HeadsState
 from lmeraser.state.keys import init_keys, load_signing_key, public_pem
-from lmeraser.state.rows import RowTable
-from lmeraser.state.specialist import Specialist
 from serving.replica import Replica
 
 SystemOf = Callable[..., System]
@@ -34,7 +33,7 @@ def by_hand(system: System, image: bytes, weight: float, temperature: float) -> 
     row = pipeline.rows([samples(0, 1)[0].__class__("x", "x", 0, image)])
     heads = HeadsState.from_safetensors(system.store.get(commit.heads_object), commit.heads_object)
     anchor = int(row.anchors_N[0])
-    holders = [entry for entry in commit.clusters if anchor in entry.anchors and entry.specialist_object]
+    holders = [entry for entry in commit.clusters if anchor in entry.anchors and entry.prompt_object]
     shared = row.features_NH.astype(float) / 256 @ heads.shared_head.weight_HC + heads.shared_head.bias_C
 
     def softmax(scores: np.ndarray) -> np.ndarray:
@@ -45,11 +44,10 @@ def by_hand(system: System, image: bytes, weight: float, temperature: float) -> 
     if not holders:
         return softmax(shared[0])
     entry = max(holders, key=lambda entry: entry.rows)
-    assert entry.specialist_object is not None
-    specialist = Specialist.from_safetensors(system.store.get(entry.specialist_object), entry.specialist_object)
+    prompt = torch.from_numpy(prompt_of(system.store, entry))
     pixels = pipeline.backbone.normalise(torch.from_numpy(pipeline.decode([image])))
     with torch.inference_mode():
-        features = pipeline.prompt_kind.features(pixels, torch.from_numpy(specialist.prompt)[None].to(pixels))
+        features = pipeline.prompt_kind.features(pixels, prompt[None].to(pixels))
     projected = pipeline.feature_map.project(features.head_NF.cpu().numpy()).astype(float) / 256
     pooled = projected @ heads.pooled_head.weight_HC + heads.pooled_head.bias_C
     return (1 - weight) * softmax(shared[0]) + weight * softmax(pooled[0])
@@ -223,20 +221,16 @@ def test_an_empty_system_answers_with_a_503_problem(system_of: SystemOf) -> None
     assert service.http("GET", "/healthz").status_code == 200
 
 
-def test_a_cluster_with_a_corrupt_specialist_is_served_by_the_shared_head(system_of: SystemOf) -> None:
+def test_a_cluster_with_a_corrupt_prompt_is_served_by_the_shared_head(system_of: SystemOf) -> None:
     system = system_of()
     row = samples(3, 4)[0]
     anchor = int(system.pipeline().rows([row]).anchors_N[0])
-    entry = next(
-        entry
-        for entry in system.newest().clusters
-        if "s3" in RowTable.from_parquet(system.store.get(entry.rows_object), entry.rows_object).sample_ids
-    )
+    entry = next(entry for entry in system.newest().clusters if "s3" in rows_of(system.store, entry).sample_ids)
     assert anchor in entry.anchors
-    assert entry.specialist_object is not None
-    data = bytearray(system.store.get(entry.specialist_object))
+    assert entry.prompt_object is not None
+    data = bytearray(system.store.get(entry.prompt_object))
     data[-1] ^= 1
-    system.store.put(entry.specialist_object, bytes(data))
+    system.store.put(entry.prompt_object, bytes(data))
     assert Service(system).client(lambda client: client.predict(row.image)).route == "shared"
 
 

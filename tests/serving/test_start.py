@@ -22,22 +22,22 @@ from serving.snapshot import load_snapshot
 SystemOf = Callable[..., System]
 
 
-def test_specialists_are_read_in_parallel(system_of: SystemOf) -> None:
+def test_prompts_are_read_in_parallel(system_of: SystemOf) -> None:
     system = system_of()
     commit = system.newest()
-    specialists = [entry.specialist_object for entry in commit.clusters if entry.specialist_object is not None]
-    assert len(specialists) > 1
-    barrier = threading.Barrier(len(specialists))
+    prompts = [entry.prompt_object for entry in commit.clusters if entry.prompt_object is not None]
+    assert len(prompts) > 1
+    barrier = threading.Barrier(len(prompts))
 
     class ParallelStore(LocalStore):
         def get(self, name: str) -> bytes:
-            if name in specialists:
+            if name in prompts:
                 barrier.wait(30)
             return super().get(name)
 
     first = load_snapshot(ParallelStore(Path(system.store.uri)), system.pipeline(), commit, system.hash_key)
     again = load_snapshot(system.store, system.pipeline(), commit, system.hash_key, first)
-    assert list(first.specialists) == list(again.specialists) == specialists
+    assert list(first.prompt_objects) == list(again.prompt_objects) == prompts
     assert np.array_equal(first.prompts_K.cpu().numpy(), again.prompts_K.cpu().numpy())
 
 

@@ -23,7 +23,7 @@ from lmeraser.data import Sample
 from lmeraser.deletion import DeletionRequest
 from lmeraser.hashing import HashKey, canonical_json
 from lmeraser.proof.recompute import fresh_leaves
-from lmeraser.state.commit import ClusterEntry, Commit, commits_in
+from lmeraser.state.commit import Commit, commits_in
 from lmeraser.state.keys import init_keys, load_hash_key, load_signing_key
 from lmeraser.state.layout import MANIFEST
 from lmeraser.state.log import Log
@@ -33,9 +33,6 @@ from lmeraser.state.pipeline import Pipeline
 from lmeraser.state.pipeline_loading import load_pipeline
 from lmeraser.state.public_artifacts import create_store
 from lmeraser.state.public_fit import build_public
-from lmeraser.state.rows import RowTable
-from lmeraser.state.specialist import Specialist
-from lmeraser.state.stored_objects import read_cluster, read_rows_of
 from lmeraser.store import LocalStore, Store
 
 # "cuda" has every test that builds such a system run on a GPU.
@@ -155,16 +152,6 @@ class System:
     def fresh_root(self, rows: list[Sample]) -> str:
         """The root that a fresh run on these rows gives."""
         return merkle_root(fresh_leaves(self.pipeline(), self.manifest, self.hash_key, rows))
-
-    def rows_of(self, entry: ClusterEntry) -> RowTable:
-        """The rows of a cluster of a commit."""
-        return read_rows_of(self.store, self.hash_key, self.manifest.config.seed, entry)
-
-    def specialist_of(self, entry: ClusterEntry) -> Specialist:
-        """The specialist of a tuned cluster of a commit."""
-        _, specialist = read_cluster(self.store, self.hash_key, self.manifest.config.seed, entry)
-        assert specialist is not None
-        return specialist
 
     def newest(self) -> Commit:
         return self._commits()[-1]

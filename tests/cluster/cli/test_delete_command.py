@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 from command_line import Run
 from small_system import System, finish, samples
+from stored_rows import rows_of
 
 from cluster.cli.ids_file import read_ids
 from cluster.cli.store_deletions import StoreDeletions
 from lmeraser.deletion import Deletion, DeletionRequest
 from lmeraser.errors import ConfigError, LMEraserError
 from lmeraser.state.pipeline import Pipeline
-from lmeraser.state.rows import RowTable
 
 SystemOf = Callable[..., System]
 ODD = {0: "cust-000", 1: " lead", 2: "trail ", 3: 'say "hi"', 4: "two\nlines", 5: "#7", 6: "Doe, John", 7: "Zoë"}
@@ -203,9 +203,9 @@ def test_a_retry_that_has_not_begun_is_not_a_failure(
     monkeypatch.setattr("actors.planner.MIN_BACKOFF_S", 0.0)
     at = ("--store", system.store.uri)
     largest = max(system.newest().clusters, key=lambda entry: entry.rows)
-    row = RowTable.from_parquet(system.store.get(largest.rows_object), largest.rows_object).sample_ids[0]
+    row = rows_of(system.store, largest).sample_ids[0]
     with monkeypatch.context() as patch:
-        patch.setattr(Pipeline, "specialist", fail)
+        patch.setattr(Pipeline, "tuned_prompt", fail)
         failed = lmeraser("delete", *at, "--sample-id", row, "--json")
     assert (failed.code, failed.json["status"]) == (1, "failed")
     coordinator = system.coordinator()

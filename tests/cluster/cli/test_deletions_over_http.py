@@ -13,16 +13,16 @@ from command_line import CommandResult, Run
 from direct_service import Service
 from live_service import live
 from small_system import System
+from stored_rows import rows_of
 
 from actors import backlog
-from actors.owner import Owner
+from actors.segment_access import SegmentAccess
 from lmeraser.client import calls
 from lmeraser.deletion import Deletion
 from lmeraser.errors import RateLimitError, StoreError
 from lmeraser.proof.receipts import verify_receipt
 from lmeraser.state.keys import load_signing_key
 from lmeraser.state.pipeline import Pipeline
-from lmeraser.state.rows import RowTable
 from serving.api_keys import create_api_key, revoke_api_key
 
 SystemOf = Callable[..., System]
@@ -205,7 +205,7 @@ def test_why_an_erasure_is_held_up_is_shown_while_it_waits(
     monkeypatch.setattr(backlog, "MIN_BACKOFF_S", 0.05)
     monkeypatch.setattr(backlog, "LONGEST_PAUSE_S", 0.05)
     with monkeypatch.context() as patch:
-        patch.setattr(Owner, "_read", fail)
+        patch.setattr(SegmentAccess, "table", fail)
         late = lmeraser("delete", "--url", url, "--sample-id", "s3", "--wait", "erased", "--timeout", 1)
         late.failed(1, "is accepted after 1 s, not erased: ", "the disk is full")
         (deletion,) = lmeraser("deletions", "list", "--url", url, "--json").json["deletions"]
@@ -223,9 +223,9 @@ def test_a_retry_waits_for_its_own_outcome(
 
     monkeypatch.setattr("actors.planner.MIN_BACKOFF_S", 0.0)
     largest = max(service.system.newest().clusters, key=lambda entry: entry.rows)
-    row = RowTable.from_parquet(service.system.store.get(largest.rows_object), largest.rows_object).sample_ids[0]
+    row = rows_of(service.system.store, largest).sample_ids[0]
     with monkeypatch.context() as patch:
-        patch.setattr(Pipeline, "specialist", fail)
+        patch.setattr(Pipeline, "tuned_prompt", fail)
         ran = lmeraser("delete", "--url", url, "--sample-id", row, "--json")
         assert (ran.code, ran.json["status"]) == (1, "failed")
         assert "is erased, but failed to complete: cluster" in ran.err and "MemoryError" in ran.err

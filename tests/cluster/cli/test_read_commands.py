@@ -15,7 +15,7 @@ from command_line import Run
 from deletion_case import Case
 from small_system import System
 
-from lmeraser.state.specialist import Specialist
+from lmeraser.state.specialist import Prompt
 from lmeraser.store import LocalStore
 
 
@@ -52,7 +52,7 @@ def test_status_is_what_the_log_says(lmeraser: Run, case: Case) -> None:
         "state_root": commit["body"]["root"],
         "rows": 88,
         "clusters": len(clusters),
-        "tuned": sum(entry["specialist_object"] is not None for entry in clusters),
+        "tuned": sum(entry["prompted_leaf"] is not None for entry in clusters),
         "awaiting": 0,
         "missing_objects": [],
         "deletions": {"completed": 1, "accepted": 1},
@@ -69,11 +69,16 @@ def test_clusters_are_listed_largest_first_and_shown_by_key(lmeraser: Run, case:
     for cluster in shown["clusters"]:
         entry = entries[cluster["key"]]
         assert (cluster["rows"], cluster["anchors"]) == (entry["rows"], len(entry["anchors"]))
-        assert cluster["state"] == ("tuned" if entry["specialist_object"] else "too small")
+        assert cluster["state"] == ("tuned" if entry["prompted_leaf"] else "too small")
         assert (cluster["state"] == "too small") == (entry["rows"] < 8)
         one = lmeraser("clusters", "show", entry["key"], "--store", case.system.store.uri, "--json").json
-        names = ("key", "bits", "rows", "rows_object", "specialist_object")
-        assert {name: one[name] for name in names} == {name: entry[name] for name in names}
+        assert {name: one[name] for name in ("key", "bits", "rows", "prompt_object")} == {
+            name: entry[name] for name in ("key", "bits", "rows", "prompt_object")
+        }
+        (segment,), (shown_segment,) = entry["segments"], one["segments"]
+        name = segment["rows_object"]
+        names = [name, name.replace(".parquet", ".ids"), *filter(None, [segment["prompted_object"]])]
+        assert shown_segment == {"rows": segment["rows"], "objects": names}
 
 
 def test_a_table_holds_what_the_json_holds(lmeraser: Run, case: Case) -> None:
@@ -163,13 +168,12 @@ def test_verify_finds_the_state_that_the_rows_give(lmeraser: Run, case: Case) ->
 
 @pytest.mark.slow
 def test_verify_fails_when_one_byte_of_a_prompt_is_changed(lmeraser: Run, copied: System) -> None:
-    entry = next(entry for entry in newest(copied)["body"]["clusters"] if entry["specialist_object"])
-    name = entry["specialist_object"]
-    specialist = Specialist.from_safetensors(copied.store.get(name), name)
-    prompt = specialist.prompt.copy()
+    entry = next(entry for entry in newest(copied)["body"]["clusters"] if entry["prompt_object"])
+    name = entry["prompt_object"]
+    prompt = Prompt.from_safetensors(copied.store.get(name), name).values.copy()
     prompt.view(np.uint8).reshape(-1)[0] ^= 1
-    copied.store.put(name, replace(specialist, prompt=prompt).to_safetensors())
+    copied.store.put(name, Prompt(prompt).to_safetensors())
     options = ("--store", copied.store.uri, "--keys", copied.keys, "--cluster", entry["key"], "--processes", 1)
     shown = lmeraser("verify", *options, "--json")
-    assert (shown.code, shown.json["equal"], shown.json["differing"]) == (1, False, [f"specialist/{entry['key']}"])
+    assert (shown.code, shown.json["equal"], shown.json["differing"]) == (1, False, [f"prompt/{entry['key']}"])
     assert shown.json["state_root"] != shown.json["fresh_root"]

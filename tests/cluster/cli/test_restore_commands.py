@@ -15,11 +15,11 @@ from typing import NamedTuple
 import pytest
 from command_line import Run
 from small_system import System, finish, samples
+from stored_rows import rows_of
 from until import until
 
 from lmeraser.deletion import DeletionRequest
 from lmeraser.errors import StoreError
-from lmeraser.state.rows import RowTable
 from lmeraser.store import LocalStore
 
 SystemOf = Callable[..., System]
@@ -50,8 +50,7 @@ def disaster(system_of: SystemOf, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 def stored_ids(system: System) -> set[str]:
     """Ids of the rows in the row files."""
-    files = [entry.rows_object for entry in system.newest().clusters]
-    return {name for file in files for name in RowTable.from_parquet(system.store.get(file), file).sample_ids}
+    return {name for entry in system.newest().clusters for name in rows_of(system.store, entry).sample_ids}
 
 
 def bytes_of(system: System) -> dict[str, bytes]:

@@ -22,6 +22,8 @@ SEEN_BY: dict[Tampering, set[str]] = {
     "old prompt served": {"recomputation", "answers"},
     "row kept in another cluster's file": {"rows", "recomputation", "residue", "answers"},
     "prompt fine-tuned instead of tuned again": {"recomputation", "answers"},
+    "row kept in the prompted features": {"recomputation", "answers"},
+    "coreset not filled up": {"recomputation", "answers"},
     "request recorded but rows kept": {"receipts", "rows", "residue", "answers"},
 }
 

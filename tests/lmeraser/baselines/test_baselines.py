@@ -226,7 +226,9 @@ def test_cluster_prompts_have_the_state_that_verify_recomputes(system_of: Callab
     rows = samples(0, 60)
     leaves = fresh_leaves(pipeline, system.manifest, system.hash_key, rows[:50])
     ours = ClusterPrompts.fit(pipeline, pipeline.rows(rows)).without([row.sample_id for row in rows[50:]])
-    digests = {f"specialist/{key}": specialist.digest() for key, specialist in ours.specialists.items()}
+    digests = {}
+    for key, specialist in ours.specialists.items():
+        digests[f"prompt/{key}"], digests[f"prompted/{key}"] = specialist.digests(ours.clusters[key])
     digests["heads"] = ours.heads.digest()
     digests["partition"] = json_digest(ours.partition.canonical())
     assert len(ours.specialists) > 1

@@ -107,10 +107,11 @@ def test_an_id_across_two_chunks_is_found(system: System, tmp_path: Path, monkey
 
 
 @all_media
-def test_an_object_that_no_commit_names_is_found(system: System) -> None:
-    system.store.put("rows/old/left.parquet", b"anything")
-    (finding,) = scanned(system, "photo-1").findings
-    assert finding.file == "rows/old/left.parquet"
+def test_objects_that_no_commit_names_are_found(system: System) -> None:
+    names = ["heads/left", "prompted/old/left", "prompts/old/left", "removed/old/left", "rows/old/left.ids"]
+    for name in names:
+        system.store.put(name, b"anything")
+    assert sorted(finding.file for finding in scanned(system, "photo-1").findings) == names
 
 
 @all_media
@@ -129,10 +130,11 @@ def test_an_unfinished_write_is_found(system: System) -> None:
 
 def test_what_cannot_be_read_is_a_finding(system: System) -> None:
     entry = system.newest().clusters[0]
-    path = Path(system.store.uri) / entry.rows_object
+    rows_object = entry.segments[0].rows_object
+    path = Path(system.store.uri) / rows_object
     path.write_bytes(path.read_bytes()[:-9])
     found = scanned(system, "nobody")
-    assert [finding.file for finding in found.findings] == [entry.rows_object]
+    assert [finding.file for finding in found.findings] == [rows_object]
     assert "cannot be read" in found.findings[0].what
 
 
@@ -161,7 +163,7 @@ def test_an_id_of_digits_counts_in_row_files_and_is_doubtful_elsewhere(system_of
     assert found.doubtful == (Finding(str(logs / "raylet.out"), f"may hold {FIRST}"),)
     assert {finding.what for finding in scanned(system, "8").findings} == {"holds 1 of the ids"}
     # An older version, or a write that was not finished, is a row file too.
-    kept = next(system.store.get(entry.rows_object) for entry in system.newest().clusters)
+    kept = system.store.get(system.newest().clusters[0].segments[0].rows_object)
     partial = Path(system.store.uri) / ".partial" / "rows%2Fa%2Fb.parquet~1"
     partial.parent.mkdir(exist_ok=True)
     partial.write_bytes(kept)

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from small_system import System, samples
+from stored_rows import prompt_of, rows_of
 
 from lmeraser.errors import ConfigError, KeysError, NotReadyError, ObjectCorruptError
 from lmeraser.hashing import HashKey
@@ -16,21 +17,16 @@ from lmeraser.proof.verify import Verification, verify
 from lmeraser.state.commit import ClusterEntry
 from lmeraser.state.heads_state import HeadsState
 from lmeraser.state.rows import RowTable
-from lmeraser.state.specialist import Specialist
+from lmeraser.state.specialist import Prompt
 
 SystemOf = Callable[..., System]
 
 
 def tuned(system: System) -> ClusterEntry:
     return max(
-        (entry for entry in system.newest().clusters if entry.specialist_object is not None),
+        (entry for entry in system.newest().clusters if entry.prompted_leaf is not None),
         key=lambda entry: entry.rows,
     )
-
-
-def specialist_of(system: System, entry: ClusterEntry) -> Specialist:
-    assert entry.specialist_object is not None
-    return Specialist.from_safetensors(system.store.get(entry.specialist_object), entry.specialist_object)
 
 
 def put(system: System, name: str | None, data: bytes) -> None:
@@ -57,14 +53,12 @@ def test_an_untouched_store_is_equal_as_a_whole_and_by_cluster(system_of: System
 def test_one_changed_bit_of_one_prompt_is_caught(system_of: SystemOf) -> None:
     system = system_of("minute", 24)
     entry = tuned(system)
-    specialist = specialist_of(system, entry)
-    bits = specialist.prompt.copy().view(np.uint32)
+    bits = prompt_of(system.store, entry).copy().view(np.uint32)
     bits.flat[0] ^= 1
-    changed = replace(specialist, prompt=bits.view(np.float32))
-    put(system, entry.specialist_object, changed.to_safetensors())
+    put(system, entry.prompt_object, Prompt(bits.view(np.float32)).to_safetensors())
     found = verified(system)
     assert not found.equal
-    assert found.differing == (f"specialist/{entry.key}",)
+    assert found.differing == (f"prompt/{entry.key}",)
     assert not verified(system, entry.key).equal
 
 
@@ -72,14 +66,13 @@ def test_one_changed_bit_of_one_prompt_is_caught(system_of: SystemOf) -> None:
 def test_a_prompt_that_was_tuned_with_rows_of_others_is_caught(system_of: SystemOf) -> None:
     system = system_of("minute", 24)
     entry = tuned(system)
-    rows = RowTable.from_parquet(system.store.get(entry.rows_object), entry.rows_object)
+    rows = rows_of(system.store, entry)
     pipeline = system.pipeline()
     foreign = pipeline.rows(samples(50, 56))
-    more = pipeline.specialist(RowTable.concatenate([rows, foreign], rows.features_NH.shape[1]))
-    # Only the prompt gives the rows away: features and labels are those of the rows that should be there.
-    planted = replace(specialist_of(system, entry), prompt=more.prompt)
-    put(system, entry.specialist_object, planted.to_safetensors())
-    assert verified(system).differing == (f"specialist/{entry.key}",)
+    planted = pipeline.tuned_prompt(RowTable.concatenate([rows, foreign], rows.features_NH.shape[1]))
+    # Only the prompt gives the rows away: the prompted features are those of the rows that should be there.
+    put(system, entry.prompt_object, Prompt(planted).to_safetensors())
+    assert verified(system).differing == (f"prompt/{entry.key}",)
 
 
 @pytest.mark.slow
@@ -96,7 +89,7 @@ def test_a_row_that_stays_in_the_sums_only_is_caught(system_of: SystemOf) -> Non
 @pytest.mark.slow
 def test_an_unreadable_row_file_is_an_error_that_names_it_and_not_equality(system_of: SystemOf) -> None:
     system = system_of("minute", 24)
-    name = system.newest().clusters[0].rows_object
+    name = system.newest().clusters[0].segments[0].rows_object
     put(system, name, system.store.get(name)[:-5])
     with pytest.raises(ObjectCorruptError, match=name):
         verified(system)

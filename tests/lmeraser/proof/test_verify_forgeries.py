@@ -14,14 +14,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from forged_commits import commit_again, commit_cluster, commit_entry, commit_heads, with_prompt, with_segments
 from small_system import System, samples
+from stored_rows import prompt_of, rows_of, specialist_of
 
 from lmeraser.errors import ConfigError, FingerprintError, NotReadyError, ObjectCorruptError, ObjectMissingError
 from lmeraser.hashing import canonical_json
 from lmeraser.learning.heads import Statistics
 from lmeraser.proof.verify import Verification, verify
 from lmeraser.state.commit import ClusterEntry
-from lmeraser.state.digests import state_leaf
 from lmeraser.state.heads_state import HeadsState
 from lmeraser.state.layout import MANIFEST
 from lmeraser.state.log import Log
@@ -37,56 +38,15 @@ def verified(system: System, cluster: str | None = None) -> Verification:
     return verify(system.store, system.hash_key, cluster)
 
 
-def commit_again(system: System, **changes: Any) -> None:
-    """Append a commit with these changes, its root made right."""
-    log = Log(system.store)
-    term = log.advance()[-1].term
-    log.append("commit", term, replace(system.newest(), **changes).to_body())
-
-
-def commit_entry(system: System, entry: ClusterEntry) -> None:
-    clusters = tuple(entry if other.key == entry.key else other for other in system.newest().clusters)
-    commit_again(system, clusters=clusters)
-
-
 def tuned(system: System) -> ClusterEntry:
     """The cluster of most classes: rows of one class alone leave a prompt at its start."""
-    entries = [entry for entry in system.newest().clusters if entry.specialist_object]
-    return max(entries, key=lambda entry: (len(np.unique(rows_of(system, entry).labels_N)), entry.rows))
-
-
-def specialist_of(system: System, entry: ClusterEntry) -> Specialist:
-    assert entry.specialist_object is not None
-    return Specialist.from_safetensors(system.store.get(entry.specialist_object), entry.specialist_object)
-
-
-def rows_of(system: System, entry: ClusterEntry) -> RowTable:
-    return RowTable.from_parquet(system.store.get(entry.rows_object), entry.rows_object)
+    entries = [entry for entry in system.newest().clusters if entry.prompted_leaf is not None]
+    return max(entries, key=lambda entry: (len(np.unique(rows_of(system.store, entry).labels_N)), entry.rows))
 
 
 def heads_of(system: System) -> HeadsState:
     name = system.newest().heads_object
     return HeadsState.from_safetensors(system.store.get(name), name)
-
-
-def forge_specialist(system: System, entry: ClusterEntry, specialist: Specialist) -> None:
-    name = f"specialists/{entry.key}/forged.safetensors"
-    system.store.put(name, specialist.to_safetensors())
-    leaf = state_leaf(system.hash_key, f"specialist/{entry.key}", specialist.digest())
-    commit_entry(system, replace(entry, specialist_object=name, specialist_leaf=leaf))
-
-
-def forge_rows(system: System, entry: ClusterEntry, rows: RowTable) -> None:
-    name = f"rows/{entry.key}/forged.parquet"
-    system.store.put(name, rows.to_parquet())
-    leaf = state_leaf(system.hash_key, f"rows/{entry.key}", rows.digest())
-    commit_entry(system, replace(entry, rows=len(rows), rows_object=name, rows_leaf=leaf))
-
-
-def forge_heads(system: System, heads: HeadsState) -> None:
-    system.store.put("heads/forged.safetensors", heads.to_safetensors())
-    leaf = state_leaf(system.hash_key, "heads", heads.digest())
-    commit_again(system, heads_object="heads/forged.safetensors", heads_leaf=leaf)
 
 
 def flip(system: System, name: str, at: int) -> None:
@@ -118,61 +78,81 @@ def test_an_honest_store_is_equal_whole_and_by_cluster(system_of: SystemOf, vari
 def test_one_changed_bit_of_a_prompt_is_reported_and_other_clusters_stay_equal(system_of: SystemOf) -> None:
     system = system_of()
     entry = tuned(system)
-    specialist = specialist_of(system, entry)
-    forge_specialist(system, entry, replace(specialist, prompt=with_flipped_bit(specialist.prompt)))
+    commit_entry(system, with_prompt(system, entry, with_flipped_bit(prompt_of(system.store, entry))))
     found = verified(system)
-    assert not found.equal and found.differing == (f"specialist/{entry.key}",)
+    assert not found.equal and found.differing == (f"prompt/{entry.key}",)
     assert found.state_root == system.newest().root != found.fresh_root
-    assert verified(system, entry.key).differing == (f"specialist/{entry.key}",)
+    assert verified(system, entry.key).differing == (f"prompt/{entry.key}",)
     other = next(other.key for other in system.newest().clusters if other.key != entry.key)
     assert verified(system, other).equal
+
+
+def test_one_changed_bit_of_prompted_features_is_reported(system_of: SystemOf) -> None:
+    system = system_of()
+    entry = tuned(system)
+    kept = specialist_of(system.store, entry)
+    changed = replace(kept, features_NH=with_flipped_bit(kept.features_NH))
+    commit_cluster(system, entry, rows_of(system.store, entry), changed)
+    assert verified(system).differing == verified(system, entry.key).differing == (f"prompted/{entry.key}",)
 
 
 def test_a_prompt_that_was_tuned_on_rows_of_others_is_reported(system_of: SystemOf) -> None:
     system = system_of()
     entry = tuned(system)
-    pipeline, kept = system.pipeline(), specialist_of(system, entry)
-    rows = rows_of(system, entry)
+    pipeline, kept = system.pipeline(), specialist_of(system.store, entry)
+    rows = rows_of(system.store, entry)
     foreign = pipeline.rows(samples(500, 504))
     more = pipeline.specialist(RowTable.concatenate([rows, foreign], rows.features_NH.shape[1]))
     assert not np.array_equal(more.prompt, kept.prompt)
-    forge_specialist(system, entry, replace(kept, prompt=more.prompt))
-    assert verified(system).differing == (f"specialist/{entry.key}",)
+    commit_cluster(system, entry, rows, replace(kept, prompt=more.prompt))
+    assert verified(system).differing == (f"prompt/{entry.key}",)
     belongs_N = ~np.isin(sorted((*rows.sample_ids, *foreign.sample_ids)), foreign.sample_ids)
-    forge_specialist(system, entry, replace(kept, prompt=more.prompt, features_NH=more.features_NH[belongs_N]))
-    assert verified(system).differing == (f"specialist/{entry.key}",)
+    commit_cluster(system, entry, rows, replace(kept, prompt=more.prompt, features_NH=more.features_NH[belongs_N]))
+    assert verified(system).differing == (f"prompt/{entry.key}", f"prompted/{entry.key}")
 
 
 def test_a_prompt_that_still_knows_an_erased_row_is_reported(system_of: SystemOf) -> None:
     system = system_of()
     entry = tuned(system)
-    rows = rows_of(system, entry)
-    before = specialist_of(system, entry)
+    rows = rows_of(system.store, entry)
+    before = specialist_of(system.store, entry)
     keep_N = np.arange(len(rows)) > 0
     system.delete(rows.sample_ids[0])
     after = system.newest().entry(entry.key)
     assert after is not None and verified(system).equal
     kept = Specialist(before.prompt, before.features_NH[keep_N], before.labels_N[keep_N])
-    forge_specialist(system, after, kept)
-    assert verified(system).differing == (f"specialist/{entry.key}",)
+    commit_cluster(system, after, rows.where(keep_N), kept)
+    assert verified(system).differing == (f"prompt/{entry.key}", f"prompted/{entry.key}")
+
+
+def test_a_prompt_that_was_tuned_on_all_rows_instead_of_the_coreset_is_reported(system_of: SystemOf) -> None:
+    system = system_of("minute", 24)
+    entry = max(system.newest().clusters, key=lambda entry: entry.rows)
+    rows, pipeline = rows_of(system.store, entry), system.pipeline()
+    prompt = pipeline.tuned_prompt(rows)
+    assert len(pipeline.coreset(rows)) < len(rows)
+    commit_cluster(system, entry, rows, Specialist(prompt, pipeline.embedded(rows.images, prompt), rows.labels_N))
+    assert f"prompt/{entry.key}" in verified(system).differing
 
 
 def test_rows_that_are_missing_only_from_the_row_file_are_reported(system_of: SystemOf) -> None:
     system = system_of()
     entry = tuned(system)
-    rows = rows_of(system, entry)
-    forge_rows(system, entry, rows.where(np.arange(len(rows)) > 0))
-    assert {f"specialist/{entry.key}", "heads"} <= set(verified(system).differing)
+    rows, kept = rows_of(system.store, entry), specialist_of(system.store, entry)
+    keep_N = np.arange(len(rows)) > 0
+    commit_cluster(system, entry, rows.where(keep_N), replace(kept, features_NH=kept.features_NH[keep_N]))
+    assert {f"prompt/{entry.key}", f"prompted/{entry.key}", "heads"} <= set(verified(system).differing)
 
 
 @pytest.mark.parametrize("column", ["features_NH", "anchors_N"])
 def test_columns_that_do_not_follow_from_the_images_are_reported(system_of: SystemOf, column: str) -> None:
     system = system_of()
     entry = tuned(system)
-    rows = rows_of(system, entry)
+    rows = rows_of(system.store, entry)
     flipped: dict[str, Any] = {column: with_flipped_bit(getattr(rows, column))}
-    forge_rows(system, entry, replace(rows, **flipped))
-    assert verified(system).differing == (f"rows/{entry.key}",)
+    commit_cluster(system, entry, replace(rows, **flipped), specialist_of(system.store, entry))
+    # Prompted features are those of rows, which they name by their digests.
+    assert verified(system).differing == (f"prompted/{entry.key}", f"rows/{entry.key}")
 
 
 @pytest.mark.parametrize("head", ["shared", "pooled"])
@@ -182,7 +162,7 @@ def test_a_row_that_stays_only_in_the_sums_is_reported(system_of: SystemOf, head
     heads = heads_of(system)
     sums = {"shared": heads.shared, "pooled": heads.pooled}
     sums[head] = sums[head] + Statistics.of(row.features_NH, row.labels_N, 3)
-    forge_heads(system, HeadsState.of(**sums))
+    commit_heads(system, HeadsState.of(**sums))
     assert verified(system).differing == ("heads",)
 
 
@@ -190,7 +170,7 @@ def test_a_head_that_does_not_follow_from_its_sums_is_reported(system_of: System
     system = system_of()
     heads = heads_of(system)
     changed = replace(heads.pooled_head, bias_C=with_flipped_bit(heads.pooled_head.bias_C))
-    forge_heads(system, replace(heads, pooled_head=changed))
+    commit_heads(system, replace(heads, pooled_head=changed))
     assert verified(system).differing == ("heads",)
 
 
@@ -204,9 +184,10 @@ def test_a_leaf_of_other_content_is_reported(system_of: SystemOf, part: str) -> 
 def test_a_specialist_for_a_cluster_that_is_too_small_is_reported(system_of: SystemOf) -> None:
     system = system_of()
     small = next(entry for entry in system.newest().clusters if entry.rows < 8)
-    forge_specialist(system, small, system.pipeline().specialist(rows_of(system, small)))
-    assert verified(system).differing == (f"specialist/{small.key}",)
-    assert verified(system, small.key).differing == (f"specialist/{small.key}",)
+    rows = rows_of(system.store, small)
+    commit_cluster(system, small, rows, system.pipeline().specialist(rows))
+    expected = (f"prompt/{small.key}", f"prompted/{small.key}")
+    assert verified(system).differing == verified(system, small.key).differing == expected
 
 
 def test_clusters_that_await_tuning_are_named(system_of: SystemOf) -> None:
@@ -214,39 +195,41 @@ def test_clusters_that_await_tuning_are_named(system_of: SystemOf) -> None:
     system.ingest(samples(0, 90), tuned=False)
     found = verified(system)
     waiting = {entry.key for entry in system.newest().clusters if entry.rows >= 8}
-    untuned = {entry.key for entry in system.newest().clusters if entry.specialist_object is None}
+    untuned = {entry.key for entry in system.newest().clusters if entry.prompt_object is None}
     assert set(found.awaiting) == waiting & untuned != set()
-    assert set(found.differing) == {*(f"specialist/{key}" for key in found.awaiting), "heads"}
+    parts = {f"{part}/{key}" for key in found.awaiting for part in ("prompt", "prompted")}
+    assert set(found.differing) == parts | {"heads"}
     small = next(entry.key for entry in system.newest().clusters if entry.rows < 8)
     assert verified(system, small).equal
 
 
-@pytest.mark.parametrize("part", ["specialist", "heads"])
+def test_a_cluster_with_a_prompt_whose_rows_are_not_embedded_awaits_tuning(system_of: SystemOf) -> None:
+    system = system_of()
+    entry = tuned(system)
+    commit_entry(system, with_segments(system, entry, [(rows_of(system.store, entry), None)]))
+    found = verified(system)
+    assert (found.awaiting, found.differing) == ((entry.key,), (f"prompted/{entry.key}",))
+
+
+@pytest.mark.parametrize("part", ["prompt", "prompted", "heads"])
 def test_a_missing_object_is_named(system_of: SystemOf, part: str) -> None:
     system = system_of()
     entry = tuned(system)
-    assert entry.specialist_object is not None
-    system.store.purge(entry.specialist_object if part == "specialist" else system.newest().heads_object, unfenced)
-    assert verified(system).differing == (f"specialist/{entry.key}" if part == "specialist" else "heads",)
+    names = {
+        "prompt": entry.prompt_object,
+        "prompted": entry.segments[0].prompted_object,
+        "heads": system.newest().heads_object,
+    }
+    system.store.purge(str(names[part]), unfenced)
+    assert verified(system).differing == ("heads" if part == "heads" else f"{part}/{entry.key}",)
 
 
 def test_a_missing_row_file_is_an_error_that_names_it(system_of: SystemOf) -> None:
     system = system_of()
-    name = tuned(system).rows_object
+    name = tuned(system).segments[0].rows_object
     system.store.purge(name, unfenced)
     with pytest.raises(ObjectMissingError, match=name):
         verified(system)
-
-
-def test_raw_bytes_that_flip_in_rows_heads_and_specialists_are_reported(system_of: SystemOf) -> None:
-    system = system_of()
-    entry = tuned(system)
-    assert entry.specialist_object is not None
-    features_H = rows_of(system, entry).features_NH[0].astype(np.int32)
-    flip(system, entry.rows_object, system.store.get(entry.rows_object).index(features_H.tobytes()))
-    for name in (entry.specialist_object, system.newest().heads_object):
-        flip(system, name, len(system.store.get(name)) - 8)
-    assert verified(system).differing == ("heads", f"rows/{entry.key}", f"specialist/{entry.key}")
 
 
 @pytest.mark.parametrize("part", ["backbone", "partition", "features"])
@@ -260,10 +243,10 @@ def test_a_public_artifact_with_a_flipped_byte_is_refused_by_name(system_of: Sys
 
 def test_an_image_that_no_longer_decodes_is_told_with_its_file_and_row(system_of: SystemOf) -> None:
     system = system_of()
-    entry = tuned(system)
-    image = rows_of(system, entry).images[0]
-    flip(system, entry.rows_object, system.store.get(entry.rows_object).index(image) + len(image) // 2)
-    with pytest.raises(ObjectCorruptError, match=rf"{entry.rows_object}.*{rows_of(system, entry).sample_ids[0]}"):
+    rows, name = rows_of(system.store, tuned(system)), tuned(system).segments[0].rows_object
+    image = rows.images[0]
+    flip(system, name, system.store.get(name).index(image) + len(image) // 2)
+    with pytest.raises(ObjectCorruptError, match=rf"{name}.*{rows.sample_ids[0]}"):
         verified(system)
 
 

@@ -79,9 +79,9 @@ def test_a_piece_is_full_of_rows_or_of_bytes(image_bytes: list[int], lengths: li
 
 
 def test_segments_hold_at_most_512_rows_and_8_mib() -> None:
-    rows = [(f"s{place}", None, 0, b"", 0, (0,) * 5) for place in range(1025)]
+    rows: list[Row] = [(f"s{place}", None, 0, b"", 0, (0,) * 5) for place in range(1025)]
     assert [len(piece) for piece in pieces(table(rows))] == [512, 512, 1]
-    large = [(f"s{place}", None, 0, bytes(3 * 2**20), 0, (0,) * 5) for place in range(5)]
+    large: list[Row] = [(f"s{place}", None, 0, bytes(3 * 2**20), 0, (0,) * 5) for place in range(5)]
     assert [len(piece) for piece in pieces(table(large))] == [2, 2, 1]
 
 
@@ -126,7 +126,7 @@ def test_an_index_holds_no_id_in_clear_and_no_image() -> None:
 
 def test_an_index_depends_on_every_column_of_its_rows() -> None:
     original = table(some_rows(4))
-    ids, subjects, images = (list(column) for column in (original.sample_ids, original.subject_ids, original.images))
+    ids, subjects, images = list(original.sample_ids), list(original.subject_ids), list(original.images)
     ids[2], subjects[2], images[2] = "x", None, b"x"
     labels_N, anchors_N, features_NH = (
         column.copy() for column in (original.labels_N, original.anchors_N, original.features_NH)
