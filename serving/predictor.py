@@ -1,12 +1,11 @@
 """Scores of a heterogeneous batch: every image with the prompt of its own cluster.
 
-Legend: N images, M images whose cluster has a specialist, K specialists, P pixels per side, C classes, D width,
-H head features.
+Legend: N images, M images under a prompt, K specialists, P pixels per side, C classes, H head features.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -17,12 +16,10 @@ from torch import Tensor
 from lmeraser.config import ServingConfig
 from lmeraser.learning.backbone import Features
 from lmeraser.learning.feature_map import TorchFeatureMap
-from lmeraser.learning.heads import probabilities
+from lmeraser.learning.prompts import LowerPart
 from lmeraser.state.commit import Commit
 from lmeraser.state.pipeline import Pipeline
 from serving.snapshot import Snapshot
-
-PromptedPass = Callable[[np.ndarray, Tensor], Features]
 
 
 @dataclass(frozen=True)
@@ -31,11 +28,11 @@ class ScoreRequest:
 
     Attributes:
         images_N3PP: uint8.
-        with_specialists: whether the request gives λ, so that specialists are used whichever head is better.
+        specialist_weight: λ; None for the configuration's, or 0 where the pooled head is the worse one.
     """
 
     images_N3PP: np.ndarray
-    with_specialists: bool = False
+    specialist_weight: float | None = None
 
     def __len__(self) -> int:
         return len(self.images_N3PP)
@@ -47,12 +44,11 @@ class Scores:
 
     Attributes:
         commit: the commit.
-        shared_NC: float64, scores of the shared head.
-        pooled_NC: float64, scores of the pooled head; zero where no specialist was used.
+        shared_NC: float64, scores of the shared head; zero where the pooled head answers alone.
+        pooled_NC: float64, scores of the pooled head; zero where the shared head answers alone.
         cluster_N: int32, index among the commit's clusters; -1 where there is none.
-        specialist_N: bool, whether the cluster's specialist was used.
-        skipped_N: bool, whether the cluster has a specialist that was not used, because the shared head was confident
-            or is the better head.
+        specialist_N: bool, whether the cluster's specialist has a share in the answer.
+        skipped_N: bool, whether the cluster has a specialist without a share, because the shared head is better.
     """
 
     commit: Commit
@@ -81,83 +77,92 @@ class Predictor:
     def __init__(self, pipeline: Pipeline, config: ServingConfig) -> None:
         self._pipeline = pipeline
         self._config = config
-        self._torch_feature_map = TorchFeatureMap(pipeline.feature_map, pipeline.backbone.device)
+        device, public = pipeline.backbone.device, pipeline.public_prompt
+        self._public_prompt = None if public is None else public.to(device)
+        self._torch_feature_map = TorchFeatureMap(pipeline.feature_map, device)
 
     def score(self, snapshot: Snapshot, requests: Sequence[ScoreRequest]) -> Scores:
         """Score the images of one or more requests in one batch, from one snapshot.
 
-        The first pass, with the public prompt if there is one, gives routing features and shared scores; one search
-        finds all clusters; the second pass takes the images that have a specialist, each with the prompt of its own
-        cluster. Both passes share the blocks below the one that tokens enter. Images about which the shared head is
-        confident enough take no second pass. If cross-validation finds the pooled head no better than the shared one,
-        only images of requests that give λ take it.
+        The first blocks, without a prompt, give routing features, and one search finds all clusters. Then each image
+        passes the backbone once for each head that has a share in its answer: with the prompt of its cluster for the
+        pooled head, with the public prompt if there is one for the shared head. With λ = 1 or 0 that is one pass. The
+        blocks below the one that tokens enter run once for everything. Where all clusters are one, nothing is routed.
         """
         images_N3PP = np.concatenate([request.images_N3PP for request in requests])
         if len(images_N3PP) == 0:
             nothing_N, nothing_NC = np.zeros(0, np.int32), np.zeros((0, len(self._pipeline.config.labels)))
             return Scores(snapshot.commit, nothing_NC, nothing_NC, nothing_N, nothing_N > 0, nothing_N > 0)
+        worse = not snapshot.pooled_head.no_worse_than(snapshot.shared_head)
+        default = 0.0 if worse else self._config.specialist_weight
+        weights = [default if request.specialist_weight is None else request.specialist_weight for request in requests]
+        left_out = [worse and request.specialist_weight is None for request in requests]
+        counts = [len(request) for request in requests]
         with self._inference():
-            better = snapshot.pooled_head.better_than(snapshot.shared_head)
-            needed_N = np.repeat(
-                [better or request.with_specialists for request in requests], [len(request) for request in requests]
+            return self._scored(
+                snapshot, self._on_device(images_N3PP), np.repeat(weights, counts), np.repeat(left_out, counts)
             )
-            return self._scored(snapshot, self._on_device(images_N3PP), needed_N)
 
     def warm_up(self) -> None:
-        """Run both passes once, so that no request waits for compilation or device initialisation."""
+        """Run every kind of pass once, so that no request waits for compilation or device initialisation."""
         backbone, kind = self._pipeline.backbone, self._pipeline.prompt_kind
         size = self._pipeline.config.backbone.image_px
         with self._inference():
             # Compilers treat a batch of one image as a case of its own.
             for images in (1, 2):
-                images_N3PP = self._on_device(np.zeros((images, 3, size, size), np.uint8))
-                plain, prompted = self._passes(backbone.normalise(images_N3PP))
-                self._pipeline.anchor_index.nearest(plain.routing_NR.float().cpu().numpy())
-                self.projected(plain)
-                prompts_M = torch.zeros((images, *kind.shape), device=backbone.device)
-                self.projected(prompted(np.arange(images), prompts_M))
+                lower = kind.lower(backbone.normalise(self._on_device(np.zeros((images, 3, size, size), np.uint8))))
+                self._nearest(lower)
+                if self._public_prompt is None:
+                    self.projected(lower.plain())
+                self.projected(lower.features(torch.zeros((images, *kind.shape), device=backbone.device)))
 
     def projected(self, features: Features) -> np.ndarray:
         """Head features on the grid, int16 [N, H]."""
         return self._torch_feature_map.on_grid(features.head_NF).cpu().numpy()
 
-    def _scored(self, snapshot: Snapshot, images_N3PP: Tensor, needed_N: np.ndarray) -> Scores:
+    def _scored(self, snapshot: Snapshot, images_N3PP: Tensor, weight_N: np.ndarray, left_out_N: np.ndarray) -> Scores:
         # Features go from the device to the CPU and back: FAISS searches on the CPU, its result selects the prompts of
-        # the second pass on the device, and the heads score int16 features on the grid in float64 on the CPU.
-        pixels_N3PP = self._pipeline.backbone.normalise(images_N3PP)
-        plain, prompted = self._passes(pixels_N3PP)
-        anchors_N = self._pipeline.anchor_index.nearest(plain.routing_NR.float().cpu().numpy())
-        place_N = snapshot.routes.specialist_A[anchors_N]
-        shared_NC = snapshot.shared_head.scores(self.projected(plain))
-        pooled_NC = np.zeros_like(shared_NC)
-        specialist_N = (place_N >= 0) & needed_N & ~self._sure(shared_NC)
-        places_M = np.flatnonzero(specialist_N)
-        if len(places_M):
-            features = prompted(places_M, snapshot.prompts_K[self._index(place_N[places_M])])
-            pooled_NC[places_M] = snapshot.pooled_head.scores(self.projected(features))
+        # the pass on the device, and the heads score int16 features on the grid in float64 on the CPU.
+        lower = self._pipeline.prompt_kind.lower(self._pipeline.backbone.normalise(images_N3PP))
+        routes = snapshot.routes
+        anchors_N = np.zeros(len(weight_N), np.int32) if routes.one_cluster else self._nearest(lower)
+        place_N = routes.specialist_A[anchors_N]
+        specialist_N = (place_N >= 0) & (weight_N > 0)
+        pooled_M = np.flatnonzero(specialist_N)
+        shared_M = np.flatnonzero(~specialist_N | (weight_N < 1))
+        shared_MH, pooled_MH = self._passed(
+            lower, shared_M, pooled_M, snapshot.prompts_K[self._index(place_N[pooled_M])]
+        )
+        shared_NC, pooled_NC = np.zeros((2, len(weight_N), len(self._pipeline.config.labels)))
+        shared_NC[shared_M] = snapshot.shared_head.scores(shared_MH)
+        pooled_NC[pooled_M] = snapshot.pooled_head.scores(pooled_MH)
         return Scores(
             commit=snapshot.commit,
             shared_NC=shared_NC,
             pooled_NC=pooled_NC,
-            cluster_N=snapshot.routes.cluster_A[anchors_N],
+            cluster_N=routes.cluster_A[anchors_N],
             specialist_N=specialist_N,
-            skipped_N=(place_N >= 0) & ~specialist_N,
+            skipped_N=(place_N >= 0) & left_out_N,
         )
 
-    def _sure(self, shared_NC: np.ndarray) -> np.ndarray:
-        if self._config.skip_above is None:
-            return np.zeros(len(shared_NC), bool)
-        sure_N: np.ndarray = probabilities(shared_NC, self._config.temperature).max(axis=1) >= self._config.skip_above
-        return sure_N
+    def _nearest(self, lower: LowerPart) -> np.ndarray:
+        return self._pipeline.anchor_index.nearest(lower.routing().float().cpu().numpy())
 
-    def _passes(self, pixels_N3PP: Tensor) -> tuple[Features, PromptedPass]:
-        """Features with the public prompt, and a function for features of some of the images with other prompts."""
-        kind, backbone = self._pipeline.prompt_kind, self._pipeline.backbone
-        meta = self._pipeline.public_prompt
-        meta_N = None if meta is None else meta.to(backbone.device).expand(len(pixels_N3PP), *meta.shape)
-        lower = kind.lower(pixels_N3PP)
-        plain = lower.plain() if meta_N is None else lower.features(meta_N)
-        return plain, lambda places_M, prompts_M: lower.rows(self._index(places_M)).features(prompts_M)
+    def _passed(
+        self, lower: LowerPart, shared_M: np.ndarray, pooled_M: np.ndarray, prompts_M: Tensor
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Features on the grid for the shared head, and for the pooled one under these prompts, int16 [M, H] each."""
+        if self._public_prompt is not None:
+            # The public prompt is one more prompt, so a single pass takes all.
+            public_M = self._public_prompt.expand(len(shared_M), *self._public_prompt.shape)
+            rows = lower.rows(self._index(np.concatenate([shared_M, pooled_M])))
+            features_MH = self.projected(rows.features(torch.cat([public_M, prompts_M])))
+            return features_MH[: len(shared_M)], features_MH[len(shared_M) :]
+        nothing_MH = np.zeros((0, self._pipeline.feature_map.width), np.int16)
+        return (
+            self.projected(lower.rows(self._index(shared_M)).plain()) if len(shared_M) else nothing_MH,
+            self.projected(lower.rows(self._index(pooled_M)).features(prompts_M)) if len(pooled_M) else nothing_MH,
+        )
 
     @contextmanager
     def _inference(self) -> Iterator[None]:
@@ -170,5 +175,5 @@ class Predictor:
         # From pinned memory the copy overlaps with what the GPU is doing.
         return images.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else images
 
-    def _index(self, places_M: np.ndarray) -> Tensor:
-        return torch.from_numpy(places_M).to(self._pipeline.backbone.device)
+    def _index(self, rows_M: np.ndarray) -> Tensor:
+        return torch.from_numpy(rows_M).to(self._pipeline.backbone.device)
