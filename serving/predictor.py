@@ -1,6 +1,7 @@
 """Scores of a heterogeneous batch: every image with the prompt of its own cluster.
 
-Legend: N images, M images under a prompt, K specialists, P pixels per side, C classes, H head features.
+Legend: N images, M images under a prompt, K specialists, P pixels per side, C classes, F raw head features,
+H head features.
 """
 
 from __future__ import annotations
@@ -14,12 +15,14 @@ import torch
 from torch import Tensor
 
 from lmeraser.config import ServingConfig
-from lmeraser.learning.backbone import Features
 from lmeraser.learning.feature_map import TorchFeatureMap
 from lmeraser.learning.prompts import LowerPart
 from lmeraser.state.commit import Commit
 from lmeraser.state.pipeline import Pipeline
 from serving.snapshot import Snapshot
+
+# Images that pass the backbone together on a CPU: of so few, what a block computes stays in the caches (decision 44).
+_IMAGES_IN_CACHE = 8
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,15 @@ class Scores:
         )
 
 
+@dataclass(frozen=True)
+class _Passed:
+    """Some images after their passes: nearest anchors, and raw head features of those that each head reads."""
+
+    anchors_N: np.ndarray
+    shared_MF: Tensor
+    pooled_MF: Tensor
+
+
 class Predictor:
     """The forward passes of one replica."""
 
@@ -79,6 +91,7 @@ class Predictor:
         self._config = config
         device, public = pipeline.backbone.device, pipeline.public_prompt
         self._public_prompt = None if public is None else public.to(device)
+        self._nothing_0F = torch.zeros((0, len(pipeline.feature_map.mean_F)), device=device)
         self._torch_feature_map = TorchFeatureMap(pipeline.feature_map, device)
 
     def score(self, snapshot: Snapshot, requests: Sequence[ScoreRequest]) -> Scores:
@@ -113,56 +126,61 @@ class Predictor:
                 lower = kind.lower(backbone.normalise(self._on_device(np.zeros((images, 3, size, size), np.uint8))))
                 self._nearest(lower)
                 if self._public_prompt is None:
-                    self.projected(lower.plain())
-                self.projected(lower.features(torch.zeros((images, *kind.shape), device=backbone.device)))
+                    self.projected(lower.plain().head_NF)
+                prompts_N = torch.zeros((images, *kind.shape), device=backbone.device)
+                self.projected(lower.features(prompts_N).head_NF)
 
-    def projected(self, features: Features) -> np.ndarray:
+    def projected(self, head_NF: Tensor) -> np.ndarray:
         """Head features on the grid, int16 [N, H]."""
-        return self._torch_feature_map.on_grid(features.head_NF).cpu().numpy()
+        return self._torch_feature_map.on_grid(head_NF).cpu().numpy()
 
     def _scored(self, snapshot: Snapshot, images_N3PP: Tensor, weight_N: np.ndarray, left_out_N: np.ndarray) -> Scores:
         # Features go from the device to the CPU and back: FAISS searches on the CPU, its result selects the prompts of
         # the pass on the device, and the heads score int16 features on the grid in float64 on the CPU.
-        lower = self._pipeline.prompt_kind.lower(self._pipeline.backbone.normalise(images_N3PP))
-        routes = snapshot.routes
-        anchors_N = np.zeros(len(weight_N), np.int32) if routes.one_cluster else self._nearest(lower)
-        place_N = routes.specialist_A[anchors_N]
-        specialist_N = (place_N >= 0) & (weight_N > 0)
-        pooled_M = np.flatnonzero(specialist_N)
-        shared_M = np.flatnonzero(~specialist_N | (weight_N < 1))
-        shared_MH, pooled_MH = self._passed(
-            lower, shared_M, pooled_M, snapshot.prompts_K[self._index(place_N[pooled_M])]
-        )
+        step = _IMAGES_IN_CACHE if images_N3PP.device.type == "cpu" else len(images_N3PP)
+        parts = [
+            self._passed(snapshot, images_N3PP[start : start + step], weight_N[start : start + step])
+            for start in range(0, len(images_N3PP), step)
+        ]
+        anchors_N = np.concatenate([part.anchors_N for part in parts])
+        place_N = snapshot.routes.specialist_A[anchors_N]
+        shared_N, pooled_N = _heads_of(place_N, weight_N)
         shared_NC, pooled_NC = np.zeros((2, len(weight_N), len(self._pipeline.config.labels)))
-        shared_NC[shared_M] = snapshot.shared_head.scores(shared_MH)
-        pooled_NC[pooled_M] = snapshot.pooled_head.scores(pooled_MH)
+        shared_MH = self.projected(torch.cat([part.shared_MF for part in parts]))
+        pooled_MH = self.projected(torch.cat([part.pooled_MF for part in parts]))
+        shared_NC[shared_N] = snapshot.shared_head.scores(shared_MH)
+        pooled_NC[pooled_N] = snapshot.pooled_head.scores(pooled_MH)
         return Scores(
             commit=snapshot.commit,
             shared_NC=shared_NC,
             pooled_NC=pooled_NC,
-            cluster_N=routes.cluster_A[anchors_N],
-            specialist_N=specialist_N,
+            cluster_N=snapshot.routes.cluster_A[anchors_N],
+            specialist_N=pooled_N,
             skipped_N=(place_N >= 0) & left_out_N,
         )
 
+    def _passed(self, snapshot: Snapshot, images_N3PP: Tensor, weight_N: np.ndarray) -> _Passed:
+        """Route some images, and pass them through the backbone for the heads that have a share in their answers."""
+        lower = self._pipeline.prompt_kind.lower(self._pipeline.backbone.normalise(images_N3PP))
+        anchors_N = np.zeros(len(weight_N), np.int32) if snapshot.routes.one_cluster else self._nearest(lower)
+        place_N = snapshot.routes.specialist_A[anchors_N]
+        shared_M, pooled_M = map(np.flatnonzero, _heads_of(place_N, weight_N))
+        prompts_M = snapshot.prompts_K[self._index(place_N[pooled_M])]
+        if self._public_prompt is None:
+            shared_MF = pooled_MF = self._nothing_0F
+            if len(shared_M):
+                shared_MF = lower.rows(self._index(shared_M)).plain().head_NF
+            if len(pooled_M):
+                pooled_MF = lower.rows(self._index(pooled_M)).features(prompts_M).head_NF
+            return _Passed(anchors_N, shared_MF, pooled_MF)
+        # The public prompt is one more prompt, so a single pass takes all.
+        public_M = self._public_prompt.expand(len(shared_M), *self._public_prompt.shape)
+        rows = lower.rows(self._index(np.concatenate([shared_M, pooled_M])))
+        head_MF = rows.features(torch.cat([public_M, prompts_M])).head_NF
+        return _Passed(anchors_N, head_MF[: len(shared_M)], head_MF[len(shared_M) :])
+
     def _nearest(self, lower: LowerPart) -> np.ndarray:
         return self._pipeline.anchor_index.nearest(lower.routing().float().cpu().numpy())
-
-    def _passed(
-        self, lower: LowerPart, shared_M: np.ndarray, pooled_M: np.ndarray, prompts_M: Tensor
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Features on the grid for the shared head, and for the pooled one under these prompts, int16 [M, H] each."""
-        if self._public_prompt is not None:
-            # The public prompt is one more prompt, so a single pass takes all.
-            public_M = self._public_prompt.expand(len(shared_M), *self._public_prompt.shape)
-            rows = lower.rows(self._index(np.concatenate([shared_M, pooled_M])))
-            features_MH = self.projected(rows.features(torch.cat([public_M, prompts_M])))
-            return features_MH[: len(shared_M)], features_MH[len(shared_M) :]
-        nothing_MH = np.zeros((0, self._pipeline.feature_map.width), np.int16)
-        return (
-            self.projected(lower.rows(self._index(shared_M)).plain()) if len(shared_M) else nothing_MH,
-            self.projected(lower.rows(self._index(pooled_M)).features(prompts_M)) if len(pooled_M) else nothing_MH,
-        )
 
     @contextmanager
     def _inference(self) -> Iterator[None]:
@@ -177,3 +195,9 @@ class Predictor:
 
     def _index(self, rows_M: np.ndarray) -> Tensor:
         return torch.from_numpy(rows_M).to(self._pipeline.backbone.device)
+
+
+def _heads_of(place_N: np.ndarray, weight_N: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Whether the shared head, and whether the pooled one, has a share in each image's answer, bool [N] each."""
+    pooled_N = (place_N >= 0) & (weight_N > 0)
+    return ~pooled_N | (weight_N < 1), pooled_N
