@@ -1,6 +1,6 @@
 """How fast is a batch in which every image carries the prompt of its own cluster?
 
-``Predictor.score`` against timm's plain forward of the same batch. DeiT-Tiny at 224 px, 32 images, 16 tokens or a frame
+``Predictor.score`` against timm's plain forward of the same batch. DeiT-Tiny at 224 px, 16 images, 16 tokens or a frame
 of 8 px, 1024 head features, 1024 anchors, 43 classes. Prompts, heads and images are drawn at random: seconds do not
 depend on them. Everything runs in this process on one thread. A round times every case once, each between two plain
 forwards; a case is compared with the mean of its two, and the median over the rounds is given. Seconds are the

@@ -29,7 +29,7 @@ from serving.predictor import ScoreRequest
 from serving.routing_table import RoutingTable
 from serving.snapshot import Snapshot
 
-IMAGES, IMAGE_PX, CLASSES, ANCHORS = 32, 224, 43, 1024
+IMAGES, IMAGE_PX, CLASSES, ANCHORS = 16, 224, 43, 1024
 _ROWS_OF_A_CLUSTER = 200
 
 
