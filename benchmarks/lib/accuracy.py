@@ -41,7 +41,7 @@ def measure_accuracy(fitted: Fit, images_N3PP: np.ndarray, labels_N: np.ndarray)
             f"{head} {weight}": share(blend(*parts, weight, _SERVING.temperature)) for weight in _SPECIALIST_WEIGHTS
         }
 
-    better = fitted.heads.pooled_head.better_than(fitted.heads.shared_head)
+    better = fitted.heads.pooled_head.no_worse_than(fitted.heads.shared_head)
     pooled = by_weight("pooled", answers.pooled_NC)
     own = by_weight("own", answers.own_NC)
     return {

@@ -196,9 +196,9 @@ def test_published_lmeraser_is_not_exact(pipeline: Pipeline) -> None:
     published = PublishedLMEraser.fit(pipeline, PUBLISHED, rows_of(pipeline))
     remaining = published.without(["s7"])
     fresh = PublishedLMEraser.fit(pipeline, PUBLISHED, rows_of(pipeline, lambda number: number != 7))
-    assert not np.array_equal(remaining.prototypes_KR, fresh.prototypes_KR)
+    assert not np.array_equal(remaining.prototypes_KW, fresh.prototypes_KW)
     # Even with the same prototypes, the joint batches and schedule keep the row's influence on other clusters.
-    alone = replace(fresh, prototypes_KR=remaining.prototypes_KR)
+    alone = replace(fresh, prototypes_KW=remaining.prototypes_KW)
     assert np.array_equal(remaining.cluster_N, fresh.cluster_N)
     others = [cluster for cluster in range(3) if cluster != published.cluster_N[7]]
     assert not any(torch.equal(remaining.prompts_K3PP[cluster], alone.prompts_K3PP[cluster]) for cluster in others)
@@ -214,7 +214,7 @@ def test_published_lmeraser_routes_by_its_prototypes_and_learns(pipeline: Pipeli
 
 def test_published_lmeraser_accepts_one_cluster_and_an_emptied_one(pipeline: Pipeline) -> None:
     one = PublishedLMEraser.fit(pipeline, replace(PUBLISHED, clusters=1), rows_of(pipeline))
-    assert one.prototypes_KR.shape[0] == 1
+    assert one.prototypes_KW.shape[0] == 1
     remaining = one.without(one.rows.sample_ids)
     assert not remaining.prompts_K3PP.any()
     assert not remaining.scores(images_of(pipeline)).any()
@@ -241,7 +241,7 @@ def test_cluster_prompts_answer_as_a_replica_does(system_of: Callable[..., Syste
     images_N3PP = images_of(pipeline)
     answers = ClusterPrompts.fit(pipeline, pipeline.rows(samples(0, 60))).answers(images_N3PP, own=True)
     snapshot = load_snapshot(system.store, pipeline, system.newest(), system.hash_key)
-    scored = Predictor(pipeline, ServingConfig()).score(snapshot, [ScoreRequest(images_N3PP, with_specialists=True)])
+    scored = Predictor(pipeline, ServingConfig()).score(snapshot, [ScoreRequest(images_N3PP, specialist_weight=0.5)])
     assert np.array_equal(answers.specialist_N, scored.specialist_N)
     # The replica's batches have another shape.
     np.testing.assert_allclose(answers.shared_NC, scored.shared_NC, atol=0.02)
