@@ -7,6 +7,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
@@ -63,13 +64,13 @@ def store_folder(setting: Setting, folder: Path, run: Run) -> Path:
     return folder / "public" / digest
 
 
-def prompt_options(run: Run) -> tuple[tuple[str, object], ...]:
+def prompt_options(run: Run) -> tuple[tuple[str, Any], ...]:
     """The run's options on which the public artifacts depend."""
     return tuple((name, value) for name, value in run.options if name in _PROMPT_OPTIONS)
 
 
 def _public_config(setting: Setting, run: Run) -> StateConfig:
-    prompt: PromptConfig = replace(setting.config.prompt, **dict(prompt_options(run)))  # type: ignore[arg-type]
+    prompt: PromptConfig = replace(setting.config.prompt, **dict(prompt_options(run)))
     return replace(setting.config, seed=_PUBLIC_SEED, prompt=prompt).state(setting.labels)
 
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from benchmarks.lib.run import Run
 from benchmarks.lib.settings import Setting
+from lmeraser.baselines.sisa import stage_epochs
 
 Summary = dict[str, Any]
 
@@ -60,16 +61,30 @@ def of_run(run: Run, rows: list[Summary]) -> Summary | None:
     return next((row for row in rows if row["entry"] == run.name), None)
 
 
-def points_over(row: Summary, other: Summary, accuracy: str = "accuracy") -> list[float]:
+def points_over(row: Summary, other: Summary) -> list[float]:
     """Points of accuracy of a run over another, seed by seed; only seeds that both have."""
     known = dict(zip(other["seeds"], other["accuracy"]["accuracy"], strict=True))
-    own = zip(row["seeds"], row["accuracy"][accuracy], strict=True)
+    own = zip(row["seeds"], row["accuracy"]["accuracy"], strict=True)
     return [100 * (value - known[seed]) for seed, value in own if seed in known]
 
 
-def points_over_shared(row: Summary, shared: Summary | None) -> list[float]:
-    """Points over the shared head alone on the same public artifacts: ours knows it itself."""
+def points_over_shared(row: Summary, rows: list[Summary]) -> list[float]:
+    """Points over the shared head alone, seed by seed, on the same public artifacts."""
     if "shared" in row["accuracy"]:
         own = zip(row["accuracy"]["accuracy"], row["accuracy"]["shared"], strict=True)
         return [100 * (value - other) for value, other in own]
-    return [] if shared is None else points_over(row, shared)
+    # Earlier results have public artifacts of their own for each seed.
+    shared = [other for other in rows if other["method"] == "ridge" and ("earlier" in other) == ("earlier" in row)]
+    return points_over(row, shared[0]) if shared else []
+
+
+def cost_of_retrain(row: Summary) -> float:
+    """Row-passes of a deletion by retraining this run's rows, with tokens or frames that enter at the first block."""
+    return float((row["rows"] - 1) * (2 * row["epochs"] + 1))
+
+
+def cost_of_sisa(row: Summary, shards: int = 5, slices: int = 3) -> float:
+    """Expected row-passes of a deletion with SISA, by the formula of ``lmeraser.baselines.sisa``."""
+    repeated = (slices + 1) * (2 * slices + 1) / 6
+    stage = 2 * stage_epochs(row["epochs"], slices) / (shards * slices)
+    return float(row["rows"] * (stage * repeated + 1 / shards))
