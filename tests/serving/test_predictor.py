@@ -141,7 +141,7 @@ def test_without_a_specialist_the_shared_head_answers_everything(system_of: Syst
     bare = replace(
         served.snapshot,
         prompts_K=served.snapshot.prompts_K[:0],
-        specialists=(),
+        prompt_objects=(),
         routes=RoutingTable.of_clusters(commit.clusters, [], anchors),
     )
     scores = served.scores(snapshot=bare)
