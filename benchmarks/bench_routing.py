@@ -27,9 +27,9 @@ import numpy as np
 import torch
 
 from benchmarks.lib.harness import machine
-from benchmarks.lib.methods import Run
 from benchmarks.lib.pipelines import open_pipeline
 from benchmarks.lib.plotting import DOCS
+from benchmarks.lib.run import Run
 from benchmarks.lib.settings import find_setting
 from lmeraser.baselines import ClusterPrompts
 from lmeraser.data import Sample, open_public

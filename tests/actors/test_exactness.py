@@ -44,10 +44,10 @@ PLANTED = (
         "return after",
     ),
     Breakage(
-        "erased rows stay in the prompted features of their cluster",
+        "remaining rows get the prompted features of erased ones",
         "actors.rewriting:Rewriting._take_apart",
         "pool.features.append(features_NH[~removed_N])",
-        "pool.features.append(features_NH[: int((~removed_N).sum())])",
+        "pool.features.append(np.roll(features_NH, 1, axis=0)[~removed_N])",
     ),
     Breakage(
         "a prompt stays although its coreset changed",
