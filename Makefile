@@ -50,7 +50,11 @@ faults: $(STAMP)  ## Crashes, failing disks and thousands of histories; writes d
 
 bench: $(STAMP)  ## Ours against the other methods; writes docs/benchmarks. Takes hours; results in $(BENCH) are not made again.
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.bench_scaling --data $(DATA) --out $(BENCH)
-	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.bench_frontier --data $(DATA) --out $(BENCH) --more-options gtsrb
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.bench_frontier --data $(DATA) --out $(BENCH) --sweep
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.bench_frontier --data $(DATA) --out $(BENCH)
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.bench_frontier --data $(DATA) --out $(BENCH) --setting gtsrb --rows 7120 --seeds 3
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.bench_frontier --data $(DATA) --out $(BENCH) --setting cifar10 --rows 10000 --seeds 3
+	$(BIN)/python -m benchmarks.write_frontier_tables
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.bench_time_to_erased --data $(DATA) --out $(BENCH)
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.bench_after_deletions --data $(DATA) --out $(BENCH)
 

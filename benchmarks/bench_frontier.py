@@ -1,36 +1,42 @@
 """How accurate is each method, and what does a deletion cost with it?
 
-Every method runs on the same backbone, rows and seed, in a process of its own. The expected cost is the mean, over all
-rows, of the row-passes through the backbone (forward and backward together) that deleting this row alone takes until
-all tuning is done again; the formulas are in the modules of ``lmeraser.baselines``. A seed draws the rows too. Writes
-``frontier.json`` and ``frontier.svg``; a setting that is not run keeps the numbers that it has there. With
-``--more-options`` it also writes ``settings.json`` and ``settings.svg``: more options of each method, one seed. Results
-are kept under ``--out``: run again to continue.
+Every method runs on the same backbone, rows and seed. The expected cost is the mean, over all rows, of the row-passes
+through the backbone (forward and backward together) that deleting this row alone takes until all tuning is done again;
+the formulas are in the modules of ``lmeraser.baselines``. A seed draws the rows, the order of tuning and the coresets;
+the public artifacts are those of seed 0. Results are kept under ``--out``, and a run that has one is not made again, so
+a broken-off benchmark goes on. Writes ``frontier.json`` with what ``--out`` has of the named settings, and
+``frontier.svg``; what ``--out`` does not have keeps the numbers that are there.
 
-    python -m benchmarks.bench_frontier --data ../shared/data --out /tmp/bench --more-options gtsrb
+    python -m benchmarks.bench_frontier --data ../shared/data --out /tmp/bench --setting gtsrb --seeds 5
+    python -m benchmarks.bench_frontier --data ../shared/data --out /tmp/bench --setting gtsrb --rows 7120 --seeds 3
+    python -m benchmarks.bench_frontier --data ../shared/data --out /tmp/bench --setting gtsrb --sweep
     python -m benchmarks.bench_frontier --out /tmp/bench --setting digits --seeds 1
+
+``--sweep`` runs ours with every bound, coreset, number of epochs and kind of prompt at one seed instead of the other
+methods. ``--methods`` runs only some methods, ``--collect`` none. The page's tables are made from the JSON by
+``benchmarks.write_frontier_tables``.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections import defaultdict
 from pathlib import Path
-from typing import Any
 
+import numpy as np
 from matplotlib.axes import Axes
 
-from benchmarks.lib.harness import Result, results
-from benchmarks.lib.methods import Run
+from benchmarks.lib.harness import results
 from benchmarks.lib.plotting import COLOURS, DOCS, MARKERS, NAMES, interval, plots_in_a_row, save
-from benchmarks.lib.runs import RETRAIN, SHARED_HEAD_ONLY, runs_of
+from benchmarks.lib.runs import SHARED_HEAD_ONLY, compared_on, label, sweep_of
 from benchmarks.lib.settings import SIZES, find_setting
+from benchmarks.lib.summary import Summary, kept_results, of_run, summaries
 
 SEEDS = 5
-# These points are labelled on their left; SAMPLED below, because it has a neighbour above.
-_LABEL_ON_THE_LEFT = ("retrain", "published")
-_LABEL_OFFSETS = {"retrain": (-6, 4), "published": (-6, 4), "sampled": (5, -9)}
+# Fashion-MNIST is not among the project's data: it has to be named.
+_SETTINGS = [name for name in SIZES if name != "fashion"]
+# Only these are drawn: of the sweep there is a table.
+_DRAWN = {run.name for run in compared_on()}
 
 
 def main() -> None:
@@ -39,115 +45,54 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--out", type=Path, required=True, help="folder in which results are kept")
     parser.add_argument("--docs", type=Path, default=DOCS, help="folder of the figure")
-    parser.add_argument("--setting", nargs="*", default=list(SIZES), choices=list(SIZES))
+    parser.add_argument("--setting", nargs="*", default=_SETTINGS, choices=list(SIZES))
     parser.add_argument("--seeds", type=int, default=SEEDS)
     parser.add_argument("--rows", type=int)
     parser.add_argument("--test-rows", type=int)
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"], help="where the backbone runs")
-    parser.add_argument(
-        "--more-options", nargs="*", default=[], choices=list(SIZES), help="settings with more options of each method"
-    )
+    parser.add_argument("--methods", nargs="*", choices=list(NAMES), default=list(NAMES), help="leave out the others")
+    parser.add_argument("--sweep", action="store_true", help="options of ours, at one seed")
+    parser.add_argument("--collect", action="store_true", help="run nothing")
     arguments = parser.parse_args()
 
-    def summarise(name: str, more_options: bool, seeds: int) -> list[Result]:
-        setting = find_setting(name, arguments.data, arguments.rows, arguments.test_rows, arguments.device)
-        runs = runs_of(name, more_options=more_options)
-        return summary(results(setting, runs, range(seeds), arguments.out))
-
-    if arguments.more_options:
-        draw({name: summarise(name, True, 1) for name in arguments.more_options}, "settings", arguments.docs)
-    new = {name: summarise(name, False, arguments.seeds) for name in arguments.setting}
     file = arguments.docs / "frontier.json"
-    known = {**(json.loads(file.read_text()) if file.exists() else {}), **new}
-    draw({name: known[name] for name in SIZES if name in known}, "frontier", arguments.docs)
+    by_setting: dict[str, list[Summary]] = json.loads(file.read_text()) if file.exists() else {}
+    for name in arguments.setting:
+        setting = find_setting(name, arguments.data, arguments.rows, arguments.test_rows, arguments.device)
+        runs = sweep_of(name) if arguments.sweep else compared_on()
+        runs = [run for run in runs if run.method in arguments.methods and not arguments.collect]
+        seeds = range(1 if arguments.sweep else arguments.seeds)
+        results(setting, runs, seeds, arguments.out, with_work=not arguments.sweep)
+        key = f"{setting.results_key} {setting.rows}"
+        new = summaries(kept_results(setting, arguments.out))
+        made = {row["entry"] for row in new}
+        by_setting[key] = new + [row for row in by_setting.get(key, []) if row["entry"] not in made]
+    draw(dict(sorted(by_setting.items())), arguments.docs)
 
 
-def summary(collected: list[Result]) -> list[Result]:
-    """One row per run: means over the seeds, and points over retrain and over the shared head only, seed by seed."""
-    by_run: dict[str, list[Result]] = defaultdict(list)
-    for result in collected:
-        by_run[result["entry"]].append(result)
-
-    def points_over(other: Run, group: list[Result]) -> dict[str, Any]:
-        accuracy_of = {result["seed"]: result["accuracy"]["accuracy"] for result in by_run[other.name]}
-        return interval([100 * (result["accuracy"]["accuracy"] - accuracy_of[result["seed"]]) for result in group])
-
-    return [
-        {
-            **_summary_of_run(group),
-            "points_over_retrain": points_over(RETRAIN, group),
-            "points_over_ridge": points_over(SHARED_HEAD_ONLY, group),
-        }
-        for group in by_run.values()
-    ]
-
-
-def _summary_of_run(group: list[Result]) -> Result:
-    first = group[0]
-    constant = ("entry", "method", "settings", "rows", "test_rows", "epochs", "image_px", "clusters", "cores")
-    by_image = [
-        {name: result["serving"][name] / result["serving"]["images"] for name in result["serving"] if name != "images"}
-        for result in group
-    ]
-    return {
-        **{name: first[name] for name in constant},
-        "seeds": len(group),
-        "accuracy": _intervals([result["accuracy"] for result in group]),
-        # Results from before heads were compared have none.
-        "unexplained": _intervals([result.get("unexplained", {}) for result in group]),
-        "expected_row_passes": interval([result["expected_row_passes"] for result in group]),
-        "row_passes_of_requests": _means([result["row_passes_of_requests"] for result in group]),
-        "fit": _means([result["fit"] for result in group]),
-        # Retrain's deletion is a fit.
-        "one_deletion": first["deletion"][0] if first["deletion"] else first["fit"],
-        "serving_of_an_image": {
-            name: value for name, value in _means(by_image).items() if name in ("forward_row_passes", "flops", "wall_s")
-        },
-        "dates": sorted({result["date"] for result in group}),
-        # Results from before there was the field are of the CPU.
-        "gpu": first.get("gpu", ""),
-        "load": max(result["load"] for result in group),
-    }
-
-
-def _intervals(values: list[dict[str, float]]) -> dict[str, dict[str, Any]]:
-    return {name: interval([value[name] for value in values]) for name in values[0]}
-
-
-def _means(values: list[dict[str, float]]) -> dict[str, float]:
-    return {name: value["mean"] for name, value in _intervals(values).items()}
-
-
-def draw(by_setting: dict[str, list[Result]], name: str, docs: Path) -> None:
+def draw(by_setting: dict[str, list[Summary]], docs: Path) -> None:
     """Accuracy against expected cost."""
     figure, plots = plots_in_a_row(len(by_setting), *((8.4, 5.0) if len(by_setting) == 1 else ()))
     for plot, (setting, rows) in zip(plots, by_setting.items(), strict=True):
+        shared = of_run(SHARED_HEAD_ONLY, rows)
+        if shared is not None:
+            mean = np.mean(shared["accuracy"]["accuracy"])
+            plot.axhline(mean, color=COLOURS["ridge"], linestyle="--", label=NAMES["ridge"])
+            plot.legend(fontsize=6, loc="lower left")
         for row in rows:
-            if row["method"] == "ridge":
-                _draw_line(plot, row)
-            else:
+            if row["entry"] in _DRAWN and row["method"] != "ridge":
                 _draw_point(plot, row)
         plot.set_xscale("log")
-        plot.set_title(f"{setting}, {rows[0]['rows']} rows, {rows[0]['seeds']} seed(s)")
+        plot.set_title(f"{setting} rows, {max(len(row['seeds']) for row in rows)} seed(s)")
         plot.set_xlabel("expected row-passes of a deletion")
         plot.set_ylabel("accuracy")
         plot.margins(x=0.12)
-        plot.legend(fontsize=6, loc="lower left")
-    save(figure, by_setting, name, docs)
+    save(figure, by_setting, "frontier", docs)
 
 
-def _draw_line(plot: Axes, row: Result) -> None:
-    """The shared head only, whose deletions cost no pass: its accuracy at every cost."""
-    options = row["settings"]
-    plain = options.get("public_epochs") == 0
-    style = ":" if options["depths"] != "several" else "-." if plain else "--"
-    label = f"{NAMES['ridge']}, {options['depths']}{', no public prompt' if plain else ''}"
-    plot.axhline(row["accuracy"]["accuracy"]["mean"], color=COLOURS["ridge"], linestyle=style, label=label)
-
-
-def _draw_point(plot: Axes, row: Result) -> None:
-    method, accuracy = row["method"], row["accuracy"]["accuracy"]
-    point = (row["expected_row_passes"]["mean"], accuracy["mean"])
+def _draw_point(plot: Axes, row: Summary) -> None:
+    method, accuracy = row["method"], interval(row["accuracy"]["accuracy"])
+    point = (float(np.mean(row["row_passes_of_one_row"]["expected"])), accuracy["mean"])
     plot.errorbar(
         *point,
         accuracy["half_interval"] or None,
@@ -156,38 +101,15 @@ def _draw_point(plot: Axes, row: Result) -> None:
         linestyle="",
         capsize=2,
     )
+    on_the_left = method in ("retrain", "published")
     plot.annotate(
-        f"{NAMES[method]} {options_label(method, row['settings'])}".strip(),
+        label(row["method"], row["settings"]),
         point,
-        _LABEL_OFFSETS.get(method, (5, 4)),
+        (-6, 4) if on_the_left else (5, 4),
         textcoords="offset points",
         fontsize=6,
-        horizontalalignment="right" if method in _LABEL_ON_THE_LEFT else "left",
+        horizontalalignment="right" if on_the_left else "left",
     )
-
-
-def options_label(method: str, options: dict[str, Any]) -> str:
-    """A method's options, short."""
-    epochs = f"{options['epochs']} epochs" if "epochs" in options else ""
-    match method:
-        case "retrain":
-            return "tuned as ours" if "tuned" in options else epochs
-        case "sisa":
-            return f"S = {options['shards']}"
-        case "sampled":
-            return f"{options['tuned_rows']} rows"
-        case "published":
-            return f"{options['clusters']} clusters"
-        case "ours":
-            parts = (
-                f"≤ {options['bound']}" if "bound" in options else "",
-                epochs,
-                "pad" if options.get("kind") == "pad" else "",
-                f"at block {options['depth']}" if "depth" in options else "",
-                "no public prompt" if options.keys() == {"public_epochs"} else "",
-            )
-            return " ".join(part for part in parts if part)
-    return ""
 
 
 if __name__ == "__main__":

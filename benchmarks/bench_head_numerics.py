@@ -22,7 +22,7 @@ from lmeraser.learning.backbone import Backbone
 from lmeraser.learning.feature_map import FeatureMap
 from lmeraser.learning.heads import Statistics, solve
 from lmeraser.learning.numerics import GRID, LIMIT, deterministic
-from lmeraser.state.pipeline import extract
+from lmeraser.state.pipeline import extract_head
 from lmeraser.state.pipeline_loading import open_routed
 
 PUBLIC_ROWS, TEST_ROWS, HEAD_DIM, BATCH = 4000, 1000, 1024, 32
@@ -64,7 +64,7 @@ def features(backbone: Backbone, source: SourceConfig, rows: int) -> tuple[np.nd
     opened = open_source(SourceConfig(source.kind, source.path, source.dataset, source.split, rows))
     samples = list(opened.samples(opened.labels))
     images_N3PP = np.stack([decode_image(sample.image, backbone.image_px) for sample in samples])
-    return extract(backbone, images_N3PP, BATCH)[1], np.array([sample.label for sample in samples])
+    return extract_head(backbone, images_N3PP, BATCH), np.array([sample.label for sample in samples])
 
 
 def unrounded(feature_map: FeatureMap, head_NF: np.ndarray) -> np.ndarray:

@@ -64,17 +64,18 @@ def costs(pipeline: Pipeline, anchors_N: np.ndarray, rows: int) -> dict[str, Any
     clusters = pipeline.partition(generator.choice(anchors_N, rows), bits_N).clusters
     counts_K = np.array([cluster.rows for cluster in clusters], np.float64)
     tuned_K = np.array([pipeline.config.tunes(cluster.rows) for cluster in clusters])
-    per_row = tuning_row_passes(pipeline, 1) + 1
+    coreset_K = np.minimum(counts_K, pipeline.config.tuning.coreset_rows)
+    per_tuned_row = tuning_row_passes(pipeline, 1)
     sampled_rows = min(rows, SAMPLED_ROWS)
     return {
         "rows": rows,
         "clusters": len(clusters),
         "largest_cluster": int(counts_K.max()),
-        "ours": float((counts_K / rows * (counts_K - 1) * tuned_K).sum() * per_row),
-        "retrain": (rows - 1) * per_row,
+        "ours": float((coreset_K / rows * (coreset_K * per_tuned_row + counts_K - 1) * tuned_K).sum()),
+        "retrain": (rows - 1) * (per_tuned_row + 1),
         **{f"sisa {shards}": sisa_cost(pipeline, rows, shards) for shards in (5, 20)},
-        "published": tuning_row_passes(pipeline, 1) * rows / PUBLISHED_CLUSTERS,
-        "sampled": sampled_rows / rows * (tuning_row_passes(pipeline, sampled_rows) + rows),
+        "published": per_tuned_row * rows / PUBLISHED_CLUSTERS,
+        "sampled": sampled_rows / rows * (sampled_rows * per_tuned_row + rows - 1),
         "ridge": 0.0,
     }
 

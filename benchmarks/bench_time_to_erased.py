@@ -79,7 +79,7 @@ def erase_from_store(setting: Setting, out: Path, count: int) -> dict[str, Any]:
     folder = out / f"erasing-{setting.results_key}"
     shutil.rmtree(folder, ignore_errors=True)
     pipeline = open_pipeline(setting, out, 0, OURS)
-    shutil.copytree(store_folder(setting, out, 0, OURS), folder / "store")
+    shutil.copytree(store_folder(setting, out, OURS), folder / "store")
     init_keys(folder / "keys")
     return erase_one_by_one(fill(folder, pipeline.rows(setting.training_rows(0))), 1, count)
 

@@ -1,12 +1,12 @@
 """Scores of a heterogeneous batch: every image with the prompt of its own cluster.
 
-Legend: N images, M images whose cluster has a specialist, K specialists, P pixels per side, C classes, D width,
+Legend: N images, M images under a prompt, K specialists, P pixels per side, C classes, F raw head features,
 H head features.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -15,14 +15,14 @@ import torch
 from torch import Tensor
 
 from lmeraser.config import ServingConfig
-from lmeraser.learning.backbone import Features
 from lmeraser.learning.feature_map import TorchFeatureMap
-from lmeraser.learning.heads import probabilities
+from lmeraser.learning.prompts import LowerPart
 from lmeraser.state.commit import Commit
 from lmeraser.state.pipeline import Pipeline
 from serving.snapshot import Snapshot
 
-PromptedPass = Callable[[np.ndarray, Tensor], Features]
+# Images that pass the backbone together on a CPU: of so few, what a block computes stays in the caches (decision 44).
+_IMAGES_IN_CACHE = 8
 
 
 @dataclass(frozen=True)
@@ -31,11 +31,11 @@ class ScoreRequest:
 
     Attributes:
         images_N3PP: uint8.
-        with_specialists: whether the request gives λ, so that specialists are used whichever head is better.
+        specialist_weight: λ; None for the configuration's, or 0 where the pooled head is the worse one.
     """
 
     images_N3PP: np.ndarray
-    with_specialists: bool = False
+    specialist_weight: float | None = None
 
     def __len__(self) -> int:
         return len(self.images_N3PP)
@@ -47,12 +47,11 @@ class Scores:
 
     Attributes:
         commit: the commit.
-        shared_NC: float64, scores of the shared head.
-        pooled_NC: float64, scores of the pooled head; zero where no specialist was used.
+        shared_NC: float64, scores of the shared head; zero where the pooled head answers alone.
+        pooled_NC: float64, scores of the pooled head; zero where the shared head answers alone.
         cluster_N: int32, index among the commit's clusters; -1 where there is none.
-        specialist_N: bool, whether the cluster's specialist was used.
-        skipped_N: bool, whether the cluster has a specialist that was not used, because the shared head was confident
-            or is the better head.
+        specialist_N: bool, whether the cluster's specialist has a share in the answer.
+        skipped_N: bool, whether the cluster has a specialist without a share, because the shared head is better.
     """
 
     commit: Commit
@@ -75,89 +74,113 @@ class Scores:
         )
 
 
+@dataclass(frozen=True)
+class _Passed:
+    """Some images after their passes: nearest anchors, and raw head features of those that each head reads."""
+
+    anchors_N: np.ndarray
+    shared_MF: Tensor
+    pooled_MF: Tensor
+
+
 class Predictor:
     """The forward passes of one replica."""
 
     def __init__(self, pipeline: Pipeline, config: ServingConfig) -> None:
         self._pipeline = pipeline
         self._config = config
-        self._torch_feature_map = TorchFeatureMap(pipeline.feature_map, pipeline.backbone.device)
+        device, public = pipeline.backbone.device, pipeline.public_prompt
+        self._public_prompt = None if public is None else public.to(device)
+        self._nothing_0F = torch.zeros((0, len(pipeline.feature_map.mean_F)), device=device)
+        self._torch_feature_map = TorchFeatureMap(pipeline.feature_map, device)
 
     def score(self, snapshot: Snapshot, requests: Sequence[ScoreRequest]) -> Scores:
         """Score the images of one or more requests in one batch, from one snapshot.
 
-        The first pass, with the public prompt if there is one, gives routing features and shared scores; one search
-        finds all clusters; the second pass takes the images that have a specialist, each with the prompt of its own
-        cluster. Both passes share the blocks below the one that tokens enter. Images about which the shared head is
-        confident enough take no second pass. If cross-validation finds the pooled head no better than the shared one,
-        only images of requests that give λ take it.
+        The first blocks, without a prompt, give routing features, and one search finds all clusters. Then each image
+        passes the backbone once for each head that has a share in its answer: with the prompt of its cluster for the
+        pooled head, with the public prompt if there is one for the shared head. With λ = 1 or 0 that is one pass. The
+        blocks below the one that tokens enter run once for everything. Where all clusters are one, nothing is routed.
         """
         images_N3PP = np.concatenate([request.images_N3PP for request in requests])
         if len(images_N3PP) == 0:
             nothing_N, nothing_NC = np.zeros(0, np.int32), np.zeros((0, len(self._pipeline.config.labels)))
             return Scores(snapshot.commit, nothing_NC, nothing_NC, nothing_N, nothing_N > 0, nothing_N > 0)
+        worse = not snapshot.pooled_head.no_worse_than(snapshot.shared_head)
+        default = 0.0 if worse else self._config.specialist_weight
+        weights = [default if request.specialist_weight is None else request.specialist_weight for request in requests]
+        left_out = [worse and request.specialist_weight is None for request in requests]
+        counts = [len(request) for request in requests]
         with self._inference():
-            better = snapshot.pooled_head.better_than(snapshot.shared_head)
-            needed_N = np.repeat(
-                [better or request.with_specialists for request in requests], [len(request) for request in requests]
+            return self._scored(
+                snapshot, self._on_device(images_N3PP), np.repeat(weights, counts), np.repeat(left_out, counts)
             )
-            return self._scored(snapshot, self._on_device(images_N3PP), needed_N)
 
     def warm_up(self) -> None:
-        """Run both passes once, so that no request waits for compilation or device initialisation."""
+        """Run every kind of pass once, so that no request waits for compilation or device initialisation."""
         backbone, kind = self._pipeline.backbone, self._pipeline.prompt_kind
         size = self._pipeline.config.backbone.image_px
         with self._inference():
             # Compilers treat a batch of one image as a case of its own.
             for images in (1, 2):
-                images_N3PP = self._on_device(np.zeros((images, 3, size, size), np.uint8))
-                plain, prompted = self._passes(backbone.normalise(images_N3PP))
-                self._pipeline.anchor_index.nearest(plain.routing_NR.float().cpu().numpy())
-                self.projected(plain)
-                prompts_M = torch.zeros((images, *kind.shape), device=backbone.device)
-                self.projected(prompted(np.arange(images), prompts_M))
+                lower = kind.lower(backbone.normalise(self._on_device(np.zeros((images, 3, size, size), np.uint8))))
+                self._nearest(lower)
+                if self._public_prompt is None:
+                    self.projected(lower.plain().head_NF)
+                prompts_N = torch.zeros((images, *kind.shape), device=backbone.device)
+                self.projected(lower.features(prompts_N).head_NF)
 
-    def projected(self, features: Features) -> np.ndarray:
+    def projected(self, head_NF: Tensor) -> np.ndarray:
         """Head features on the grid, int16 [N, H]."""
-        return self._torch_feature_map.on_grid(features.head_NF).cpu().numpy()
+        return self._torch_feature_map.on_grid(head_NF).cpu().numpy()
 
-    def _scored(self, snapshot: Snapshot, images_N3PP: Tensor, needed_N: np.ndarray) -> Scores:
+    def _scored(self, snapshot: Snapshot, images_N3PP: Tensor, weight_N: np.ndarray, left_out_N: np.ndarray) -> Scores:
         # Features go from the device to the CPU and back: FAISS searches on the CPU, its result selects the prompts of
-        # the second pass on the device, and the heads score int16 features on the grid in float64 on the CPU.
-        pixels_N3PP = self._pipeline.backbone.normalise(images_N3PP)
-        plain, prompted = self._passes(pixels_N3PP)
-        anchors_N = self._pipeline.anchor_index.nearest(plain.routing_NR.float().cpu().numpy())
+        # the pass on the device, and the heads score int16 features on the grid in float64 on the CPU.
+        step = _IMAGES_IN_CACHE if images_N3PP.device.type == "cpu" else len(images_N3PP)
+        parts = [
+            self._passed(snapshot, images_N3PP[start : start + step], weight_N[start : start + step])
+            for start in range(0, len(images_N3PP), step)
+        ]
+        anchors_N = np.concatenate([part.anchors_N for part in parts])
         place_N = snapshot.routes.specialist_A[anchors_N]
-        shared_NC = snapshot.shared_head.scores(self.projected(plain))
-        pooled_NC = np.zeros_like(shared_NC)
-        specialist_N = (place_N >= 0) & needed_N & ~self._sure(shared_NC)
-        places_M = np.flatnonzero(specialist_N)
-        if len(places_M):
-            features = prompted(places_M, snapshot.prompts_K[self._index(place_N[places_M])])
-            pooled_NC[places_M] = snapshot.pooled_head.scores(self.projected(features))
+        shared_N, pooled_N = _heads_of(place_N, weight_N)
+        shared_NC, pooled_NC = np.zeros((2, len(weight_N), len(self._pipeline.config.labels)))
+        shared_MH = self.projected(torch.cat([part.shared_MF for part in parts]))
+        pooled_MH = self.projected(torch.cat([part.pooled_MF for part in parts]))
+        shared_NC[shared_N] = snapshot.shared_head.scores(shared_MH)
+        pooled_NC[pooled_N] = snapshot.pooled_head.scores(pooled_MH)
         return Scores(
             commit=snapshot.commit,
             shared_NC=shared_NC,
             pooled_NC=pooled_NC,
             cluster_N=snapshot.routes.cluster_A[anchors_N],
-            specialist_N=specialist_N,
-            skipped_N=(place_N >= 0) & ~specialist_N,
+            specialist_N=pooled_N,
+            skipped_N=(place_N >= 0) & left_out_N,
         )
 
-    def _sure(self, shared_NC: np.ndarray) -> np.ndarray:
-        if self._config.skip_above is None:
-            return np.zeros(len(shared_NC), bool)
-        sure_N: np.ndarray = probabilities(shared_NC, self._config.temperature).max(axis=1) >= self._config.skip_above
-        return sure_N
+    def _passed(self, snapshot: Snapshot, images_N3PP: Tensor, weight_N: np.ndarray) -> _Passed:
+        """Route some images, and pass them through the backbone for the heads that have a share in their answers."""
+        lower = self._pipeline.prompt_kind.lower(self._pipeline.backbone.normalise(images_N3PP))
+        anchors_N = np.zeros(len(weight_N), np.int32) if snapshot.routes.one_cluster else self._nearest(lower)
+        place_N = snapshot.routes.specialist_A[anchors_N]
+        shared_M, pooled_M = map(np.flatnonzero, _heads_of(place_N, weight_N))
+        prompts_M = snapshot.prompts_K[self._index(place_N[pooled_M])]
+        if self._public_prompt is None:
+            shared_MF = pooled_MF = self._nothing_0F
+            if len(shared_M):
+                shared_MF = lower.rows(self._index(shared_M)).plain().head_NF
+            if len(pooled_M):
+                pooled_MF = lower.rows(self._index(pooled_M)).features(prompts_M).head_NF
+            return _Passed(anchors_N, shared_MF, pooled_MF)
+        # The public prompt is one more prompt, so a single pass takes all.
+        public_M = self._public_prompt.expand(len(shared_M), *self._public_prompt.shape)
+        rows = lower.rows(self._index(np.concatenate([shared_M, pooled_M])))
+        head_MF = rows.features(torch.cat([public_M, prompts_M])).head_NF
+        return _Passed(anchors_N, head_MF[: len(shared_M)], head_MF[len(shared_M) :])
 
-    def _passes(self, pixels_N3PP: Tensor) -> tuple[Features, PromptedPass]:
-        """Features with the public prompt, and a function for features of some of the images with other prompts."""
-        kind, backbone = self._pipeline.prompt_kind, self._pipeline.backbone
-        meta = self._pipeline.public_prompt
-        meta_N = None if meta is None else meta.to(backbone.device).expand(len(pixels_N3PP), *meta.shape)
-        lower = kind.lower(pixels_N3PP)
-        plain = lower.plain() if meta_N is None else lower.features(meta_N)
-        return plain, lambda places_M, prompts_M: lower.rows(self._index(places_M)).features(prompts_M)
+    def _nearest(self, lower: LowerPart) -> np.ndarray:
+        return self._pipeline.anchor_index.nearest(lower.routing().float().cpu().numpy())
 
     @contextmanager
     def _inference(self) -> Iterator[None]:
@@ -170,5 +193,11 @@ class Predictor:
         # From pinned memory the copy overlaps with what the GPU is doing.
         return images.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else images
 
-    def _index(self, places_M: np.ndarray) -> Tensor:
-        return torch.from_numpy(places_M).to(self._pipeline.backbone.device)
+    def _index(self, rows_M: np.ndarray) -> Tensor:
+        return torch.from_numpy(rows_M).to(self._pipeline.backbone.device)
+
+
+def _heads_of(place_N: np.ndarray, weight_N: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Whether the shared head, and whether the pooled one, has a share in each image's answer, bool [N] each."""
+    pooled_N = (place_N >= 0) & (weight_N > 0)
+    return ~pooled_N | (weight_N < 1), pooled_N

@@ -131,14 +131,14 @@ class Replica:
         Args:
             images: encoded images.
             request_id: named in the problems of images that cannot be used.
-            specialist_weight: λ; when None, that of the configuration if the pooled head is better than the shared one.
+            specialist_weight: λ; when None, that of the configuration, or 0 if the pooled head is the worse one.
 
         Raises:
             NotReadyError: when no commit may answer now.
         """
         decoded = await asyncio.to_thread(lambda: [self._decoded(image, request_id) for image in images])
         weight = self.config.specialist_weight if specialist_weight is None else specialist_weight
-        request = ScoreRequest(self._stacked(decoded), with_specialists=specialist_weight is not None)
+        request = ScoreRequest(self._stacked(decoded), specialist_weight)
         for _ in range(_ATTEMPTS):
             scores = await self._batcher(request)
             body = self._answer(decoded, scores, weight).model_dump_json().encode()
@@ -185,7 +185,7 @@ class Replica:
                 label=labels[best_5[0]],
                 probabilities={labels[c]: p for c, p in zip(best_5, probabilities_5, strict=True)},
                 cluster=scores.commit.clusters[cluster].key if cluster >= 0 else None,
-                route="skipped" if skipped else "specialist" if specialist and weight > 0 else "shared",
+                route="skipped" if skipped else "specialist" if specialist else "shared",
                 commit=scores.commit.number,
             )
             for best_5, probabilities_5, cluster, specialist, skipped in zip(

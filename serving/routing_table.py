@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -26,6 +27,11 @@ class RoutingTable:
 
     cluster_A: np.ndarray
     specialist_A: np.ndarray
+
+    @cached_property
+    def one_cluster(self) -> bool:
+        """Whether every anchor leads to the same cluster, so that no image needs a search."""
+        return bool((self.cluster_A == self.cluster_A[0]).all())
 
     @classmethod
     def of_clusters(

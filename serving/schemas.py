@@ -40,8 +40,9 @@ class PredictRequest(BaseModel):
         default=None,
         ge=0,
         le=1,
-        description="Share of the specialist in the answer. When absent, the service's own value if the pooled head is "
-        "better by cross-validation, else 0.",
+        description="Share of the pooled head, under the cluster's prompt, in the answer. When absent, the service's "
+        "own value if the pooled head is no worse by cross-validation, else 0. Between 0 and 1, an image takes two "
+        "passes.",
     )
 
 
@@ -53,7 +54,7 @@ class ImagePrediction(BaseModel):
     cluster: str | None = Field(description="The image's prompt cluster; null when it has none.")
     route: Literal["specialist", "shared", "skipped"] = Field(
         description="`specialist`: the cluster's prompt was used for the answer. `skipped`: the cluster has a prompt "
-        "that was not used, because the shared head was confident enough or is the better head. `shared`: otherwise."
+        "that was not used, because the shared head is the better one. `shared`: otherwise."
     )
     commit: int
 

@@ -26,30 +26,22 @@ _BATCH_IMAGES = 64
 
 
 def measure_accuracy(fitted: Fit, images_N3PP: np.ndarray, labels_N: np.ndarray) -> dict[str, float]:
-    """Share of right answers under "accuracy"; ours also by head and specialist weight λ."""
+    """Share of right answers under "accuracy"; ours also by specialist weight λ."""
 
     def share(scores_NC: np.ndarray) -> float:
         return round(float((scores_NC.argmax(axis=1) == labels_N).mean()), 4)
 
     if not isinstance(fitted, ClusterPrompts):
         return {"accuracy": share(fitted.scores(images_N3PP))}
-    answers = fitted.answers(images_N3PP, own=True)
-
-    def by_weight(head: str, scores_NC: np.ndarray) -> dict[str, float]:
-        parts = (answers.shared_NC, scores_NC, answers.specialist_N)
-        return {
-            f"{head} {weight}": share(blend(*parts, weight, _SERVING.temperature)) for weight in _SPECIALIST_WEIGHTS
-        }
-
-    better = fitted.heads.pooled_head.better_than(fitted.heads.shared_head)
-    pooled = by_weight("pooled", answers.pooled_NC)
-    own = by_weight("own", answers.own_NC)
+    answers = fitted.answers(images_N3PP)
+    parts = (answers.shared_NC, answers.pooled_NC, answers.specialist_N)
+    by_weight = {weight: share(blend(*parts, weight, _SERVING.temperature)) for weight in _SPECIALIST_WEIGHTS}
+    # The pooled head alone answers where it leaves no more unexplained than the shared one (design 4.4).
+    answered = fitted.heads.pooled_head.no_worse_than(fitted.heads.shared_head)
     return {
-        # As a replica answers.
-        "accuracy": pooled[f"pooled {_SERVING.specialist_weight}"] if better else share(answers.shared_NC),
+        "accuracy": by_weight[1.0] if answered else share(answers.shared_NC),
         "shared": share(answers.shared_NC),
-        **pooled,
-        **own,
+        **{f"pooled {weight}": accuracy for weight, accuracy in by_weight.items()},
     }
 
 

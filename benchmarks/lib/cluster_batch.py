@@ -1,6 +1,7 @@
 """A batch of images over random prompt clusters: what a replica needs to answer it, with nothing trained.
 
-DeiT-Tiny at 96 px; weights, prompts, heads and images are drawn at random, because seconds do not depend on them.
+DeiT-Tiny at 224 px; prompts, heads and images are drawn at random, because seconds do not depend on them, and so are
+the weights where no file of them is given.
 
 Legend: N images, K clusters, P pixels per side, A anchors, R routing features, F raw head features, C classes.
 """
@@ -8,6 +9,7 @@ Legend: N images, K clusters, P pixels per side, A anchors, R routing features, 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -19,14 +21,15 @@ from lmeraser.learning.feature_map import FeatureMap
 from lmeraser.learning.heads import Head
 from lmeraser.learning.partition import AnchorIndex, Dendrogram
 from lmeraser.learning.prompts import prompt_kind
+from lmeraser.learning.weights import read_weights
 from lmeraser.state.commit import ClusterEntry, Commit
-from lmeraser.state.pipeline import Pipeline, extract
+from lmeraser.state.pipeline import Pipeline, extract_routed
 from lmeraser.state.pipeline_loading import open_routed
 from serving.predictor import ScoreRequest
 from serving.routing_table import RoutingTable
 from serving.snapshot import Snapshot
 
-IMAGES, IMAGE_PX, CLASSES, ANCHORS = 64, 96, 43, 1024
+IMAGES, IMAGE_PX, CLASSES, ANCHORS = 16, 224, 43, 1024
 _ROWS_OF_A_CLUSTER = 200
 
 
@@ -39,8 +42,8 @@ class ClusterBatch:
 
     @property
     def requests(self) -> list[ScoreRequest]:
-        """One request that asks for specialists: of random heads, none is better than the other."""
-        return [ScoreRequest(self.images_N3PP, with_specialists=True)]
+        """One request that leaves λ to the service: of random heads, none is worse than the other."""
+        return [ScoreRequest(self.images_N3PP)]
 
     def snapshot(self, clusters: int) -> Snapshot:
         """A snapshot of K random prompts; images are spread evenly over the clusters, at most one each if K ≥ N."""
@@ -75,8 +78,14 @@ class ClusterBatch:
         )
 
 
-def random_batch(prompt: PromptConfig, device: Device = "cpu") -> ClusterBatch:
-    """A batch whose pipeline has random weights; its first anchors are the images' own routing features."""
+def random_batch(prompt: PromptConfig, device: Device = "cpu", weights: Path | None = None) -> ClusterBatch:
+    """A batch whose first anchors are the images' own routing features.
+
+    Args:
+        prompt: of the pipeline.
+        device: where the backbone is.
+        weights: a file with those of the backbone; random when absent.
+    """
     generator = np.random.default_rng(0)
     torch.manual_seed(0)
     config = StateConfig(
@@ -84,21 +93,24 @@ def random_batch(prompt: PromptConfig, device: Device = "cpu") -> ClusterBatch:
         backbone=BackboneConfig(image_px=IMAGE_PX, device=device),
         prompt=prompt,
     )
-    backbone = open_routed(config, config.backbone, create_model(config.backbone).state_dict())
+    state = None if weights is None else read_weights(weights)
+    backbone = open_routed(config, config.backbone, state or create_model(config.backbone).state_dict())
     images_N3PP = generator.integers(0, 256, (IMAGES, 3, IMAGE_PX, IMAGE_PX), np.uint8)
-    routing_NR, head_NF = extract(backbone, images_N3PP, IMAGES)
+    kind = prompt_kind(config.prompt, backbone)
+    routing_NR, head_NF = extract_routed(backbone, images_N3PP, IMAGES, kind)
     elsewhere_AR = 100 + generator.normal(0, 1, (ANCHORS - IMAGES, routing_NR.shape[1])).astype(np.float32)
     anchors_AR = np.concatenate([routing_NR, elsewhere_AR])
     pipeline = Pipeline(
         config=config,
         backbone=backbone,
-        prompt_kind=prompt_kind(config.prompt, backbone),
+        prompt_kind=kind,
         anchor_index=AnchorIndex(anchors_AR),
         dendrogram=Dendrogram(np.zeros((ANCHORS - 1, 2), np.int32)),
         feature_map=FeatureMap(
             head_NF.mean(axis=0, dtype=np.float64), generator.normal(0, 1, (head_NF.shape[1], config.heads.head_dim))
         ),
         feature_batch=IMAGES,
+        public_prompt=kind.start(config.seed),
     )
     return ClusterBatch(pipeline, images_N3PP)
 

@@ -12,8 +12,6 @@ from lmeraser.hashing import draw
 # Ids in a request, and how many such requests are drawn.
 _UNIFORM_REQUESTS = ((1, 20), (10, 10), (100, 5), (1000, 1))
 _SUBJECTS = 20
-# Ids of one cluster, the first of its rows.
-_WORST_REQUESTS = (1, 10, 50)
 
 
 def draw_ids(train: list[Sample], count: int, seed: int) -> list[str]:
@@ -21,17 +19,17 @@ def draw_ids(train: list[Sample], count: int, seed: int) -> list[str]:
     return sorted((sample.sample_id for sample in train), key=lambda name: draw(seed, "deleted", name))[:count]
 
 
-def expected_row_passes(fitted: Fit, train: list[Sample]) -> float:
-    """Row-passes of deleting one row, the mean over all rows."""
+def row_passes_of_one_row(fitted: Fit, train: list[Sample]) -> dict[str, float]:
+    """Row-passes of deleting one row: the mean over all rows, the worst, and the share of rows that cost none."""
     if isinstance(fitted, ClusterPrompts):
-        # A partition depends on counts only, so every row of a cluster costs the same.
-        by_cluster = [(len(rows), fitted.row_passes_of(rows.sample_ids[:1])) for rows in fitted.clusters.values()]
-        return sum(rows * cost for rows, cost in by_cluster) / len(train)
-    return float(np.mean([fitted.row_passes_of([sample.sample_id]) for sample in train]))
+        costs_N = fitted.row_passes_of_each()
+    else:
+        costs_N = np.array([fitted.row_passes_of([sample.sample_id]) for sample in train])
+    return {"expected": float(costs_N.mean()), "worst": float(costs_N.max()), "free": float((costs_N == 0).mean())}
 
 
 def row_passes_of_requests(fitted: Fit, train: list[Sample], seed: int) -> dict[str, float]:
-    """Row-passes of requests by kind: the mean over some drawn requests, and the worst of one cluster for ours."""
+    """Row-passes of requests by kind: the mean over some drawn requests."""
     # Where the data names no subjects, each row is its own subject.
     rows_of: dict[str, list[str]] = {}
     for sample in train:
@@ -42,11 +40,6 @@ def row_passes_of_requests(fitted: Fit, train: list[Sample], seed: int) -> dict[
         if size < len(train):
             requests = [draw_ids(train, size, seed * 100 + number) for number in range(draws)]
             costs[f"{size} uniform"] = float(np.mean([fitted.row_passes_of(ids) for ids in requests]))
-    if isinstance(fitted, ClusterPrompts):
-        # The most that rows of one cluster can cost, a new partition that they cause included.
-        for size in _WORST_REQUESTS:
-            worst = max(fitted.row_passes_of(rows.sample_ids[:size]) for rows in fitted.clusters.values())
-            costs[f"the worst {size} of one cluster"] = worst
     return costs
 
 

@@ -1,29 +1,27 @@
-"""Runs methods on the same backbone, rows and seed, one process per run, and keeps the results in files.
+"""Runs methods on the same backbone, rows and seed, and keeps the results in files.
 
 A result is one JSON file under the output folder. A result that exists is read and not made again, so an interrupted
-benchmark continues.
+benchmark continues. All runs of a setting and seed share a workload: what they have in common is computed once, so a
+run's own cost has no plain pass of the rows.
 """
 
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
-from collections.abc import Iterable
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Collection, Iterable
 from dataclasses import asdict
 from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from benchmarks.lib.accuracy import measure_accuracy, replica_work, unexplained
-from benchmarks.lib.deletion_cost import cluster_rows, draw_ids, expected_row_passes, row_passes_of_requests
-from benchmarks.lib.methods import Run, fit
-from benchmarks.lib.pipelines import open_pipeline
+from benchmarks.lib.deletion_cost import cluster_rows, draw_ids, row_passes_of_one_row, row_passes_of_requests
+from benchmarks.lib.methods import fit
+from benchmarks.lib.run import Run
 from benchmarks.lib.settings import Setting
+from benchmarks.lib.workload import Workload
 from lmeraser.baselines import measured
 from lmeraser.state.fingerprint import accelerator_name
 
@@ -36,9 +34,15 @@ _SERVED_IMAGES = 256
 
 
 def results(
-    setting: Setting, runs: Iterable[Run], seeds: Iterable[int], folder: Path, deleted_share: float = 0.0
+    setting: Setting,
+    runs: Collection[Run],
+    seeds: Iterable[int],
+    folder: Path,
+    deleted_share: float = 0.0,
+    *,
+    with_work: bool = True,
 ) -> list[Result]:
-    """The result of every run at every seed; each missing one is made in a process of its own.
+    """The result of every run at every seed; missing ones are made.
 
     Args:
         setting: rows and backbone.
@@ -46,17 +50,19 @@ def results(
         seeds: each draws rows and everything else.
         folder: where results are kept.
         deleted_share: share of the rows that is deleted, one request after the other.
+        with_work: whether to count and time a deletion and answers too, at one seed.
     """
     collected = []
-    context = multiprocessing.get_context("spawn")
+    workload: Workload | None = None
     without = f"-without_{deleted_share}" if deleted_share else ""
     kept = folder / "results" / f"{setting.results_key}-{setting.rows}{without}"
     for seed in seeds:
         for run in runs:
             file = kept / f"{run.name}-{seed}.json"
             if not file.exists():
-                with ProcessPoolExecutor(1, context) as worker:
-                    result = worker.submit(measure, setting, run, seed, folder, deleted_share).result()
+                if workload is None or not workload.serves(setting, seed, run):
+                    workload = Workload.prepare(setting, seed, run, folder)
+                result = measure(workload, run, deleted_share, with_work=with_work)
                 file.parent.mkdir(parents=True, exist_ok=True)
                 file.write_text(json.dumps(result, indent=1))
                 print(json.dumps(summary_line(result)), flush=True)
@@ -66,30 +72,31 @@ def results(
 
 def summary_line(result: Result) -> Result:
     """The figures of a result that fit on one line."""
-    names = ("arena", "seed", "entry", "accuracy", "expected_row_passes")
+    names = ("arena", "rows", "seed", "entry", "accuracy", "row_passes_of_one_row")
     return {**{name: result[name] for name in names}, "fit_s": round(result["fit"]["wall_s"], 1)}
 
 
-def measure(setting: Setting, run: Run, seed: int, folder: Path, deleted_share: float) -> Result:
-    """Fit, answer the test rows, work out what deletions cost, and do one."""
-    pipeline = open_pipeline(setting, folder, seed, run)
-    train, test = setting.training_rows(seed), setting.test_samples(seed)
-    removed = frozenset(draw_ids(train, round(deleted_share * len(train)), seed))
-    remaining = [sample for sample in train if sample.sample_id not in removed]
+def measure(workload: Workload, run: Run, deleted_share: float, *, with_work: bool) -> Result:
+    """Fit, answer the test rows, and work out what deletions cost; with ``with_work``, do one and time answers."""
+    setting, seed, pipeline = workload.setting, workload.seed, workload.pipeline_of(run)
+    removed = draw_ids(workload.train, round(deleted_share * len(workload.train)), seed)
+    remaining = workload.without(removed)
     if run.method == "published":
         # Its deletions do not lead to the state of a fresh fit.
-        fitted, cost = measured(pipeline.backbone, lambda: fit(run, pipeline, setting, train).without(removed))
+        fitted, cost = measured(pipeline.backbone, lambda: fit(run, workload).without(removed))
     else:
-        fitted, cost = measured(pipeline.backbone, lambda: fit(run, pipeline, setting, remaining))
-    images_N3PP = pipeline.decode([sample.image for sample in test])
-    accuracy = measure_accuracy(fitted, images_N3PP, np.array([sample.label for sample in test]))
-    _, serving = measured(pipeline.backbone, replica_work(fitted, images_N3PP[:_SERVED_IMAGES]))
-    deletions = []
-    if run.method != "retrain" and seed == _TIMED_SEED:
-        deletions = [
-            asdict(measured(pipeline.backbone, partial(fitted.without, [name]))[1])
-            for name in draw_ids(remaining, _TIMED_DELETIONS, seed)
-        ]
+        fitted, cost = measured(pipeline.backbone, lambda: fit(run, remaining))
+    accuracy = measure_accuracy(fitted, workload.test_images_N3PP, workload.test_labels_N)
+    deletions, serving = [], {}
+    if with_work and seed == _TIMED_SEED:
+        images_N3PP = workload.test_images_N3PP[:_SERVED_IMAGES]
+        serving = {
+            **asdict(measured(pipeline.backbone, replica_work(fitted, images_N3PP))[1]),
+            "images": len(images_N3PP),
+        }
+        if run.method != "retrain":
+            names = draw_ids(remaining.train, _TIMED_DELETIONS, seed)
+            deletions = [asdict(measured(pipeline.backbone, partial(fitted.without, [name]))[1]) for name in names]
     # The keys of all earlier results.
     return {
         "arena": setting.name,
@@ -97,17 +104,17 @@ def measure(setting: Setting, run: Run, seed: int, folder: Path, deleted_share: 
         "entry": run.name,
         "method": run.method,
         "settings": dict(run.options),
-        "rows": len(remaining),
-        "test_rows": len(test),
+        "rows": len(remaining.train),
+        "test_rows": len(workload.test),
         "epochs": pipeline.config.tuning.epochs,
         "image_px": pipeline.backbone.image_px,
         "accuracy": accuracy,
         "unexplained": unexplained(fitted),
         "fit": asdict(cost),
-        "serving": {**asdict(serving), "images": min(_SERVED_IMAGES, len(test))},
+        "serving": serving,
         "deletion": deletions,
-        "expected_row_passes": expected_row_passes(fitted, remaining),
-        "row_passes_of_requests": row_passes_of_requests(fitted, remaining, seed),
+        "row_passes_of_one_row": row_passes_of_one_row(fitted, remaining.train),
+        "row_passes_of_requests": row_passes_of_requests(fitted, remaining.train, seed),
         "clusters": cluster_rows(fitted),
         "gpu": accelerator_name(setting.config.backbone),
         **machine(),

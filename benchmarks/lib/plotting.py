@@ -32,7 +32,7 @@ NAMES = {
     "sisa": "SISA",
     "published": "LMEraser as published",
     "ridge": "shared head only",
-    "sampled": "one prompt from a sample",
+    "sampled": "one prompt, tuned as ours on a sample",
     "ours": "ours",
 }
 

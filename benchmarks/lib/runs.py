@@ -1,51 +1,80 @@
-"""The runs of each setting: the essential ones, and more options of each method."""
+"""The runs of each setting: the methods that are compared, and the sweep from which the defaults were chosen."""
 
 from __future__ import annotations
 
-from benchmarks.lib.methods import Run
+from typing import Any
+
+from benchmarks.lib.plotting import NAMES
+from benchmarks.lib.run import Run
+from lmeraser.config import PartitionConfig, TuningConfig
 
 _RATE = 10.0
 SHARED_HEAD_ONLY, RETRAIN, OURS = Run("ridge", (("depths", "several"),)), Run("retrain"), Run("ours")
-ESSENTIAL = (
-    SHARED_HEAD_ONLY,
-    RETRAIN,
-    Run("published", (("clusters", 5), ("rate", _RATE))),
-    Run("sisa", (("shards", 5), ("slices", 3))),
-    OURS,
-    Run("sampled", (("tuned_rows", 300),)),
-)
 # One prompt for all rows, tuned from the public prompt and for the closed-form head, as ours are.
-_RETRAIN_AS_OURS = Run("retrain", (("tuned", "as_ours"),))
-_SHARED_HEAD_PLAIN = Run("ridge", (("depths", "several"), ("public_epochs", 0)))
-_MORE = (
-    _SHARED_HEAD_PLAIN,
-    Run("ours", (("public_epochs", 0),)),
-    Run("ridge", (("depths", "last"), ("public_epochs", 0))),
-    Run("ours", (("bound", 150),)),
-    Run("ours", (("bound", 300),)),
-    Run("ours", (("bound", 1000),)),
-    Run("ours", (("epochs", 2),)),
-    Run("retrain", (("epochs", 2),)),
-    Run("sisa", (("shards", 20), ("slices", 3))),
-    Run("published", (("clusters", 14), ("rate", _RATE))),
-    Run("ours", (("kind", "pad"), ("pad_px", 4), ("public_epochs", 0))),
-)
-# Block at which prompts enter: half of the blocks, and three quarters.
-_DEPTHS = {"digits": (3, 4), "mnist": (3, 4), "gtsrb": (6, 9), "cifar10": (6, 9)}
-# Their backbone was trained on the public rows of the public prompt.
-_GLYPHS = ("digits", "mnist")
-# With so many rows a lower bound on cluster rows still gives many rows to each of many clusters.
-_LARGE = ("mnist",)
+RETRAIN_AS_OURS = Run("retrain", (("tuned", "as_ours"),))
+SISA = Run("sisa", (("shards", 5), ("slices", 3)))
+PUBLISHED = Run("published", (("clusters", 5), ("rate", _RATE)))
+SAMPLED = Run("sampled", (("tuned_rows", 300),))
+ESSENTIAL = (SHARED_HEAD_ONLY, RETRAIN, PUBLISHED, SISA, OURS, SAMPLED)
+
+# Bounds on a cluster's rows that give one cluster, a few, and about sixteen, of the setting's rows.
+BOUNDS = {
+    "digits": (600, 250, 75),
+    "mnist": (20_000, 10_000, 2_500),
+    "fashion": (20_000, 10_000, 2_500),
+    "gtsrb": (2_000, 1_000, 250),
+    "cifar10": (1_000, 400, 120),
+}
+_CORESETS = (300, 600, 100, 200)
+_EPOCHS = (4, 2)
+# An eighth of an image on each side.
+_PAD_PX = {"digits": 4, "mnist": 4, "fashion": 4, "gtsrb": 12, "cifar10": 12}
 
 
-def runs_of(setting: str, *, more_options: bool) -> list[Run]:
-    """The runs of a setting, and with ``more_options`` several options of each method."""
-    chosen = [*ESSENTIAL, _RETRAIN_AS_OURS]
-    if setting in _GLYPHS:
-        chosen.append(_SHARED_HEAD_PLAIN)
-    if setting in _LARGE:
-        chosen.append(Run("ours", (("bound", 200),)))
-    if more_options:
-        chosen += _MORE
-        chosen += [Run("ours", (("depth", depth), ("public_epochs", 0))) for depth in _DEPTHS[setting]]
-    return list(dict.fromkeys(chosen))
+def ours(max_cluster_rows: int, coreset_rows: int, epochs: int, *prompt: tuple[str, Any]) -> Run:
+    """Ours with these options."""
+    tuning = (("max_cluster_rows", max_cluster_rows), ("coreset_rows", coreset_rows), ("epochs", epochs))
+    return Run("ours", (*tuning, *prompt))
+
+
+_EPOCHS_BY_DEFAULT = TuningConfig().epochs
+DEFAULT = ours(PartitionConfig().max_cluster_rows, TuningConfig().coreset_rows, _EPOCHS_BY_DEFAULT)
+LARGER_CORESET = ours(PartitionConfig().max_cluster_rows, 600, _EPOCHS_BY_DEFAULT)
+# The default before there were coresets: clusters of at most 600 rows, tuned on all of them.
+PREVIOUS = ours(600, 600, 4)
+
+
+def compared_on() -> list[Run]:
+    """The methods that are compared, and the nearest rivals among the options of ours."""
+    others = (SHARED_HEAD_ONLY, SAMPLED, RETRAIN_AS_OURS, RETRAIN, SISA, PUBLISHED)
+    return list(dict.fromkeys((DEFAULT, LARGER_CORESET, *others, PREVIOUS)))
+
+
+def sweep_of(setting: str) -> list[Run]:
+    """Ours with every bound, coreset and number of epochs, tokens first; what tells most comes first.
+
+    Coresets larger than the bound are left out: they have the same rows as one of that size.
+    """
+    grid = [
+        ours(bound, min(size, bound), epochs) for bound in BOUNDS[setting] for epochs in _EPOCHS for size in _CORESETS
+    ]
+    pad = [ours(BOUNDS[setting][0], size, 4, ("kind", "pad"), ("pad_px", _PAD_PX[setting])) for size in (300, 600)]
+    return list(dict.fromkeys(grid + pad))
+
+
+def label(method: str, options: dict[str, Any]) -> str:
+    """A run in a few words."""
+    match method:
+        case "retrain":
+            return f"{NAMES[method]}, tuned as ours" if "tuned" in options else NAMES[method]
+        case "sisa":
+            return f"{NAMES[method]}, S = {options['shards']}, R = {options['slices']}"
+        case "sampled":
+            return f"{NAMES[method]} of {options['tuned_rows']}"
+        case "published":
+            return f"{NAMES[method]}, {options['clusters']} clusters"
+        case "ours" if "coreset_rows" in options:
+            kind = f", pad of {options['pad_px']} px" if options.get("kind") == "pad" else ""
+            bound, size, epochs = (f"{options[name]:,}" for name in ("max_cluster_rows", "coreset_rows", "epochs"))
+            return f"{NAMES[method]}, at most {bound} rows, coreset {size}, {epochs} epochs{kind}"
+    return NAMES[method]

@@ -13,9 +13,16 @@ from lmeraser.hashing import draw_uint64
 Device = Literal["cpu", "cuda"]
 
 ROOT = Path(__file__).parents[2]
+ROUTING_BLOCK = 1
 DEMO_CONFIG = ROOT / "cluster" / "demo.yaml"
 # Rows and test rows; of GTSRB and the digits all test rows.
-SIZES = {"digits": (600, 292), "mnist": (20_000, 5_000), "gtsrb": (2_000, 1_760), "cifar10": (1_000, 1_000)}
+SIZES = {
+    "digits": (600, 292),
+    "mnist": (20_000, 5_000),
+    "fashion": (20_000, 5_000),
+    "gtsrb": (2_000, 1_760),
+    "cifar10": (1_000, 1_000),
+}
 
 
 @dataclass(frozen=True)
@@ -68,12 +75,14 @@ def find_setting(
 
     Args:
         name: a key of ``SIZES``.
-        data: folder with ``private/``, ``public/`` and ``weights/``; the digits are bundled.
+        data: folder with ``private/``, ``public/`` and ``weights/``; the digits are bundled. Fashion-MNIST is read
+            from ``private/FashionMNIST/raw``, as torchvision lays it out.
         rows, test_rows: how many are drawn, where not the setting's own number.
         device: where the backbone runs.
     """
     config = _config(name, data)
-    config = replace(config, backbone=replace(config.backbone, device=device))
+    partition = replace(config.partition, routing_block=ROUTING_BLOCK)
+    config = replace(config, backbone=replace(config.backbone, device=device), partition=partition)
     return Setting(name, config, rows or SIZES[name][0], test_rows or SIZES[name][1])
 
 
@@ -81,6 +90,11 @@ def _config(name: str, data: Path) -> Config:
     digits = load_config(DEMO_CONFIG)
     if name == "digits":
         return digits
+    if name == "fashion":
+        train, test = (
+            SourceConfig("torchvision", str(data / "private"), "FashionMNIST", split) for split in ("train", "test")
+        )
+        return replace(digits, private=train, test=test)
     if name == "mnist":
         files = (str(data / "private" / f"mnist-{part}.parquet") for part in ("train", "test"))
         train, test = (SourceConfig("parquet", file) for file in files)

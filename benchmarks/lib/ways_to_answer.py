@@ -29,27 +29,16 @@ def plain_forward(batch: ClusterBatch) -> torch.Tensor:
         return output.cpu()
 
 
-def passes_alone(batch: ClusterBatch, snapshot: Snapshot) -> torch.Tensor:
-    """What the blocks alone cost, prompts included: no search, no projection, no head."""
-    kind, backbone = batch.pipeline.prompt_kind, batch.pipeline.backbone
-    prompts_N = snapshot.prompts_K[:IMAGES]
-    with torch.inference_mode():
-        pixels_N3PP = backbone.normalise(torch.from_numpy(batch.images_N3PP))
-        lower = kind.lower(pixels_N3PP)
-        lower.plain()
-        return lower.features(prompts_N).head_NF.cpu()
-
-
 def routed(batch: ClusterBatch, snapshot: Snapshot) -> tuple[torch.Tensor, np.ndarray]:
-    """Pixels of the batch, and by a pass without prompts the cluster of each image."""
+    """Pixels of the batch, and by the first block the cluster of each image."""
     pipeline = batch.pipeline
     pixels_N3PP = pipeline.backbone.normalise(torch.from_numpy(batch.images_N3PP))
-    routing_NR = pipeline.backbone.features_of_pixels(pixels_N3PP).routing_NR.cpu().numpy()
+    routing_NR = pipeline.backbone.routing(pixels_N3PP).cpu().numpy()
     return pixels_N3PP, snapshot.routes.specialist_A[pipeline.anchor_index.nearest(routing_NR)]
 
 
 def pass_by_cluster(batch: ClusterBatch, predictor: Predictor, snapshot: Snapshot) -> np.ndarray:
-    """The pass without prompts, then one prompted pass for each cluster that the batch meets."""
+    """Routing, then one prompted pass for each cluster that the batch meets."""
     pipeline = batch.pipeline
     scores_NC = np.zeros((IMAGES, CLASSES))
     with torch.inference_mode():
@@ -58,7 +47,7 @@ def pass_by_cluster(batch: ClusterBatch, predictor: Predictor, snapshot: Snapsho
             rows_M = np.flatnonzero(cluster_N == cluster)
             prompts_M = snapshot.prompts_K[cluster].expand(len(rows_M), *pipeline.prompt_kind.shape)
             features = pipeline.prompt_kind.features(pixels_N3PP[rows_M], prompts_M)
-            scores_NC[rows_M] = snapshot.pooled_head.scores(predictor.projected(features))
+            scores_NC[rows_M] = snapshot.pooled_head.scores(predictor.projected(features.head_NF))
     return scores_NC
 
 
@@ -78,7 +67,7 @@ class OwnerOfCluster:
         with torch.inference_mode():
             prompts_M = self._snapshot.prompts_K[self._cluster].expand(len(pixels_M3PP), *pipeline.prompt_kind.shape)
             features = pipeline.prompt_kind.features(torch.from_numpy(pixels_M3PP.copy()), prompts_M)
-            return self._snapshot.pooled_head.scores(self._predictor.projected(features))
+            return self._snapshot.pooled_head.scores(self._predictor.projected(features.head_NF))
 
 
 def start_owners(prompt: PromptConfig, count: int, threads: int) -> list[Any]:
@@ -88,7 +77,7 @@ def start_owners(prompt: PromptConfig, count: int, threads: int) -> list[Any]:
 
 
 def ask_owners(batch: ClusterBatch, snapshot: Snapshot, owners: Sequence[Any]) -> np.ndarray:
-    """The pass without prompts here, then each cluster's images to its actor, all at once."""
+    """Routing here, then each cluster's images to its actor, all at once."""
     scores_NC = np.zeros((IMAGES, CLASSES))
     with torch.inference_mode():
         pixels_N3PP, cluster_N = routed(batch, snapshot)
@@ -104,7 +93,8 @@ def ask_owners(batch: ClusterBatch, snapshot: Snapshot, owners: Sequence[Any]) -
 def loop_over_images(batch: ClusterBatch, snapshot: Snapshot, heads_K: Sequence[nn.Linear]) -> torch.Tensor:
     """As published: the prompt is put on image by image, one pass takes all, and each goes through its cluster's head.
 
-    The published head sees the final class token only, and there is no shared head.
+    Images are routed by our first block; the published method routes by a whole pass. The published head sees the final
+    class token only, and there is no shared head.
     """
     with torch.inference_mode():
         pixels_N3PP, cluster_N = routed(batch, snapshot)

@@ -1,9 +1,11 @@
 """Our own method in one process, without store, log and owners, so that it can be measured like the others.
 
-Expected cost of deleting one of n rows, in row-passes, over the clusters that have a specialist, p their shares of the
-rows: ``Σ p · (n p - 1) · (2 · epochs · (L - r) / L + r / L + 1)`` for a prompt that enters at block r of L; the last 1
-is the pass that gives the rows their prompted features. :meth:`ClusterPrompts.row_passes_of` computes the cost for
-given rows, including that of clusters which change because the partition does.
+Deleting a row outside its cluster's coreset passes no row through the backbone. Deleting one of the coreset tunes the
+prompt again on the m rows of the coreset, and passes the k - 1 remaining rows of the cluster once under it:
+``m · (2 · epochs · (L - r) / L + r / L) + k - 1`` row-passes for a prompt that enters at block r of L. In expectation
+over one of n rows: the sum of m / n times that over the clusters that have a specialist.
+:meth:`ClusterPrompts.row_passes_of` computes the cost for given rows, including that of clusters which change because
+the partition does.
 
 Legend: N rows, A anchors, P pixels per side, C classes.
 """
@@ -18,7 +20,8 @@ import numpy as np
 import torch
 
 from lmeraser.baselines.part import prompted_features, tuning_row_passes
-from lmeraser.learning.heads import Head, Statistics, solve
+from lmeraser.learning.coreset import coreset, coreset_hashes
+from lmeraser.learning.heads import Statistics
 from lmeraser.learning.numerics import deterministic
 from lmeraser.learning.partition import Partition
 from lmeraser.proof.recompute import members
@@ -34,13 +37,11 @@ class Answers:
 
     Attributes:
         shared_NC, pooled_NC: float64; pooled scores are zero where no specialist answers.
-        own_NC: float64, of a head on the rows of the image's own cluster alone; zero where no specialist answers.
         specialist_N: bool, whether a specialist answers.
     """
 
     shared_NC: np.ndarray
     pooled_NC: np.ndarray
-    own_NC: np.ndarray
     specialist_N: np.ndarray
 
 
@@ -63,43 +64,56 @@ class ClusterPrompts:
     specialists: dict[str, Specialist] = field(repr=False)
 
     @staticmethod
-    def fit(
-        pipeline: Pipeline, table: RowTable, known: dict[str, tuple[RowTable, Specialist]] | None = None
-    ) -> ClusterPrompts:
-        """Partition the rows, and tune the clusters for which ``known`` has no specialist of the same rows.
+    def fit(pipeline: Pipeline, table: RowTable) -> ClusterPrompts:
+        """Partition the rows, and tune every cluster that is large enough.
 
         Args:
             pipeline: over public artifacts.
             table: the rows.
-            known: specialists with the rows that they were tuned on, by cluster key.
         """
         partition, clusters = _clusters(pipeline, table)
-        specialists: dict[str, Specialist] = {}
-        for key, rows in clusters.items():
-            if not pipeline.config.tunes(len(rows)):
-                continue
-            known_rows, specialist = (known or {}).get(key, (None, None))
-            unchanged = known_rows is not None and known_rows.sample_ids == rows.sample_ids
-            specialists[key] = specialist if specialist is not None and unchanged else pipeline.specialist(rows)
+        specialists = {key: pipeline.specialist(rows) for key, rows in clusters.items() if _tunes(pipeline, rows)}
         return ClusterPrompts(pipeline, table, partition, clusters, specialists)
 
     def without(self, sample_ids: Collection[str]) -> ClusterPrompts:
-        """Partition again, and tune only the clusters that changed."""
-        known = {key: (self.clusters[key], specialist) for key, specialist in self.specialists.items()}
-        return ClusterPrompts.fit(self.pipeline, self.table.where(self._remains(sample_ids)), known)
+        """Partition again, and tune only the clusters whose region or coreset changed."""
+        pipeline, table = self.pipeline, self.table.where(self._remains(sample_ids))
+        partition, clusters = _clusters(pipeline, table)
+        kept = self._with_prompts_kept(sample_ids)
+        specialists = {
+            key: self._without_features(key, sample_ids) if key in kept else pipeline.specialist(rows)
+            for key, rows in clusters.items()
+            if _tunes(pipeline, rows)
+        }
+        return ClusterPrompts(pipeline, table, partition, clusters, specialists)
 
     def row_passes_of(self, sample_ids: Collection[str]) -> float:
         """Row-passes until this deletion is completed, forward and backward together; until it is erased, 0."""
         remains_N = self._remains(sample_ids)
         with deterministic():
             partition = self.pipeline.partition(self.table.anchors_N[remains_N], self._bits_of_rows[remains_N])
-        unchanged = self.clusters.keys() - {self._cluster_of.get(name) for name in sample_ids}
+        kept = self._with_prompts_kept(sample_ids)
+        config = self.pipeline.config
         rows = [
-            cluster.rows
-            for cluster in partition.clusters
-            if self.pipeline.config.tunes(cluster.rows) and cluster.key not in unchanged
+            cluster.rows for cluster in partition.clusters if config.tunes(cluster.rows) and cluster.key not in kept
         ]
-        return sum(tuning_row_passes(self.pipeline, count) + count for count in rows)
+        return sum(tuning_row_passes(self.pipeline, min(count, config.tuning.coreset_rows)) + count for count in rows)
+
+    def row_passes_of_each(self) -> np.ndarray:
+        """Row-passes of deleting each row alone, float64 [N], in the order of the table.
+
+        The partition depends on counts only, so rows of a cluster cost the same if they are all in its coreset, or all
+        outside.
+        """
+        cost_of: dict[str, float] = {}
+        for key, rows in self.clusters.items():
+            in_coreset = self._coresets.get(key, frozenset())
+            inside = [name for name in rows.sample_ids if name in in_coreset]
+            outside = [name for name in rows.sample_ids if name not in in_coreset]
+            for names in (inside, outside):
+                if names:
+                    cost_of.update(dict.fromkeys(names, self.row_passes_of(names[:1])))
+        return np.array([cost_of[name] for name in self.table.sample_ids])
 
     @cached_property
     def heads(self) -> HeadsState:
@@ -109,24 +123,14 @@ class ClusterPrompts:
             shared = Statistics.of_all([self.table], nothing)
             return HeadsState.of(shared, Statistics.of_all(self.specialists.values(), nothing))
 
-    @cached_property
-    def own_heads(self) -> dict[str, Head]:
-        """A head on the rows of each cluster alone, by cluster key, for comparison with the pooled head."""
-        classes = len(self.pipeline.config.labels)
-        with deterministic():
-            return {
-                key: solve(Statistics.of(specialist.features_NH, specialist.labels_N, classes))
-                for key, specialist in self.specialists.items()
-            }
-
-    def answers(self, images_N3PP: np.ndarray, own: bool = False) -> Answers:
-        """Scores of uint8 images, each with the prompt of its own cluster; ``own`` adds the clusters' own heads."""
+    def answers(self, images_N3PP: np.ndarray) -> Answers:
+        """Scores of uint8 images by both heads, each image with the prompt of its own cluster."""
         pipeline = self.pipeline
         routing_NR, head_NF = pipeline.plain(images_N3PP)
         with deterministic():
             shared_NC = self.heads.shared_head.scores(pipeline.feature_map.project(head_NF))
         key_N = self._answering[pipeline.anchor_index.nearest(routing_NR)]
-        pooled_NC, own_NC = np.zeros_like(shared_NC), np.zeros_like(shared_NC)
+        pooled_NC = np.zeros_like(shared_NC)
         for key, specialist in self.specialists.items():
             index_M = np.flatnonzero(key_N == key)
             if len(index_M) == 0:
@@ -134,9 +138,7 @@ class ClusterPrompts:
             features_MH = prompted_features(pipeline, torch.from_numpy(specialist.prompt), images_N3PP[index_M])
             with deterministic():
                 pooled_NC[index_M] = self.heads.pooled_head.scores(features_MH)
-                if own:
-                    own_NC[index_M] = self.own_heads[key].scores(features_MH)
-        return Answers(shared_NC, pooled_NC, own_NC, key_N != "")
+        return Answers(shared_NC, pooled_NC, key_N != "")
 
     @cached_property
     def _answering(self) -> np.ndarray:
@@ -155,8 +157,19 @@ class ClusterPrompts:
         return self.table.bits(self.pipeline.config.seed)
 
     @cached_property
-    def _cluster_of(self) -> dict[str, str]:
-        return {name: key for key, rows in self.clusters.items() for name in rows.sample_ids}
+    def _coresets(self) -> dict[str, frozenset[str]]:
+        """Sample ids of the coreset of each cluster that has a specialist."""
+        return {key: _coreset_ids(self.pipeline, self.clusters[key]) for key in self.specialists}
+
+    def _with_prompts_kept(self, sample_ids: Collection[str]) -> set[str]:
+        """Clusters with a specialist whose coreset stays as it is when these rows are deleted."""
+        return {key for key, names in self._coresets.items() if names.isdisjoint(sample_ids)}
+
+    def _without_features(self, key: str, sample_ids: Collection[str]) -> Specialist:
+        """A cluster's specialist without the features of these rows."""
+        specialist, removed = self.specialists[key], frozenset(sample_ids)
+        remains_N = np.array([name not in removed for name in self.clusters[key].sample_ids], bool)
+        return Specialist(specialist.prompt, specialist.features_NH[remains_N], specialist.labels_N[remains_N])
 
     def _remains(self, sample_ids: Collection[str]) -> np.ndarray:
         removed = frozenset(sample_ids)
@@ -168,3 +181,13 @@ def _clusters(pipeline: Pipeline, table: RowTable) -> tuple[Partition, dict[str,
     with deterministic():
         partition = pipeline.partition(table.anchors_N, bits_N)
     return partition, members(partition, table, bits_N)
+
+
+def _tunes(pipeline: Pipeline, rows: RowTable) -> bool:
+    return pipeline.config.tunes(len(rows))
+
+
+def _coreset_ids(pipeline: Pipeline, rows: RowTable) -> frozenset[str]:
+    hashes_N = coreset_hashes(pipeline.config.seed, rows.sample_ids)
+    index_M = coreset(hashes_N, rows.labels_N, pipeline.config.tuning.coreset_rows)
+    return frozenset(rows.sample_ids[row] for row in index_M.tolist())

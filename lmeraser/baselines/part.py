@@ -15,7 +15,7 @@ from lmeraser.learning.backbone import VitBackbone
 from lmeraser.learning.heads import Head, Statistics, solve
 from lmeraser.learning.numerics import deterministic
 from lmeraser.learning.tuning import TuningRows
-from lmeraser.state.pipeline import Pipeline, extract
+from lmeraser.state.pipeline import Pipeline, extract_head
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Part:
 
 def prompted_features(pipeline: Pipeline, prompt: Tensor, images_N3PP: np.ndarray) -> np.ndarray:
     """Head features on the grid, int16 [N, H], with one prompt for all images."""
-    _, head_NF = extract(pipeline.backbone, images_N3PP, pipeline.feature_batch, pipeline.prompt_kind, prompt)
+    head_NF = extract_head(pipeline.backbone, images_N3PP, pipeline.feature_batch, pipeline.prompt_kind, prompt)
     with deterministic():
         return pipeline.feature_map.project(head_NF)
 

@@ -19,7 +19,8 @@ published schedule overwrites with the prompt's; it reads the class token and th
 
 Expected cost of deleting one of n rows, in row-epochs: ``2 · epochs · n · Σ p²``, p the clusters' shares of the rows.
 
-Legend: N rows, B rows of a batch, P pixels per side, C classes, K clusters, D inputs of a head, R routing features.
+Legend: N rows, B rows of a batch, P pixels per side, C classes, K clusters, D inputs of a head, W width of the
+final features.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ from lmeraser.learning.numerics import deterministic, in_fixed_batches
 from lmeraser.learning.prompts import PromptKind, prompt_kind
 from lmeraser.learning.schedule import half_cosine
 from lmeraser.learning.tuning import TuningRows
-from lmeraser.state.pipeline import Pipeline, extract
+from lmeraser.state.pipeline import Pipeline, extract_head
 
 _CLUSTERED_ROWS = 1000
 _MOMENTUM = 0.9
@@ -75,7 +76,7 @@ class PublishedLMEraser:
     Attributes:
         pipeline: its backbone and seed are used.
         config: the options of the published code's command line.
-        prototypes_KR: float32, means of private features.
+        prototypes_KW: float32, means of private features.
         rows: the remaining rows.
         cluster_N: the cluster of each of them.
         prompts_K3PP: one prompt per cluster.
@@ -84,7 +85,7 @@ class PublishedLMEraser:
 
     pipeline: Pipeline
     config: PublishedConfig
-    prototypes_KR: np.ndarray
+    prototypes_KW: np.ndarray
     rows: TuningRows
     cluster_N: np.ndarray
     prompts_K3PP: Tensor
@@ -94,11 +95,12 @@ class PublishedLMEraser:
     @staticmethod
     def fit(pipeline: Pipeline, config: PublishedConfig, rows: TuningRows) -> PublishedLMEraser:
         """Cluster, then tune all clusters together; the first 1000 rows are those that are given first."""
-        routing_NR, _ = extract(pipeline.backbone, rows.images_N3PP, pipeline.feature_batch)
-        prototypes_KR = _prototypes(routing_NR[:_CLUSTERED_ROWS], config.clusters)
-        cluster_N = _nearest(routing_NR, prototypes_KR)
-        parts = _tune_together(pipeline, config, rows, cluster_N, len(prototypes_KR))
-        return PublishedLMEraser(pipeline, config, prototypes_KR, rows, cluster_N, *parts)
+        head_NF = extract_head(pipeline.backbone, rows.images_N3PP, pipeline.feature_batch)
+        final_NW = head_NF[:, -pipeline.backbone.width :]
+        prototypes_KW = _prototypes(final_NW[:_CLUSTERED_ROWS], config.clusters)
+        cluster_N = _nearest(final_NW, prototypes_KW)
+        parts = _tune_together(pipeline, config, rows, cluster_N, len(prototypes_KW))
+        return PublishedLMEraser(pipeline, config, prototypes_KW, rows, cluster_N, *parts)
 
     def without(self, sample_ids: Collection[str]) -> PublishedLMEraser:
         """Tune the prompts and heads of the clusters that held these rows again, each on its own remaining rows.
@@ -131,8 +133,8 @@ class PublishedLMEraser:
 
         def run(images_B3PP: np.ndarray) -> tuple[np.ndarray]:
             pixels_B3PP = backbone.normalise(torch.from_numpy(images_B3PP))
-            routing_BR = backbone.features_of_pixels(pixels_B3PP).routing_NR
-            cluster_B = torch.from_numpy(_nearest(routing_BR.cpu().numpy(), self.prototypes_KR))
+            final_BW = backbone.features_of_pixels(pixels_B3PP).head_NF[:, -backbone.width :]
+            cluster_B = torch.from_numpy(_nearest(final_BW.cpu().numpy(), self.prototypes_KW))
             features = kind.features(pixels_B3PP, self.prompts_K3PP[cluster_B].to(backbone.device))
             read_BD = _final(features).cpu()
             scores_BC = torch.einsum("bd,bcd->bc", read_BD, self.weight_KCD[cluster_B]) + self.bias_KC[cluster_B]
@@ -145,18 +147,18 @@ class PublishedLMEraser:
         return np.array([name not in removed for name in self.rows.sample_ids], bool)
 
 
-def _prototypes(routing_NR: np.ndarray, clusters: int) -> np.ndarray:
-    """Means of the clusters that average linkage finds, float32 [K, R]."""
-    clusters = min(clusters, len(routing_NR))
+def _prototypes(final_NW: np.ndarray, clusters: int) -> np.ndarray:
+    """Means of the clusters that average linkage finds, float32 [K, W]."""
+    clusters = min(clusters, len(final_NW))
     if clusters < 2:
-        return np.asarray(routing_NR.mean(axis=0, keepdims=True), np.float32)
+        return np.asarray(final_NW.mean(axis=0, keepdims=True), np.float32)
     with deterministic():
-        cluster_N = AgglomerativeClustering(clusters, linkage="average").fit_predict(routing_NR)
-    return np.stack([routing_NR[cluster_N == cluster].mean(axis=0) for cluster in range(clusters)]).astype(np.float32)
+        cluster_N = AgglomerativeClustering(clusters, linkage="average").fit_predict(final_NW)
+    return np.stack([final_NW[cluster_N == cluster].mean(axis=0) for cluster in range(clusters)]).astype(np.float32)
 
 
-def _nearest(routing_NR: np.ndarray, prototypes_KR: np.ndarray) -> np.ndarray:
-    distances_NK = ((routing_NR[:, None] - prototypes_KR) ** 2).sum(axis=2)
+def _nearest(final_NW: np.ndarray, prototypes_KW: np.ndarray) -> np.ndarray:
+    distances_NK = ((final_NW[:, None] - prototypes_KW) ** 2).sum(axis=2)
     nearest_N: np.ndarray = distances_NK.argmin(axis=1)
     return nearest_N
 
@@ -215,5 +217,4 @@ def _kind(pipeline: Pipeline, config: PublishedConfig) -> PromptKind:
 
 def _final(features: Features) -> Tensor:
     """The input of the heads: the deepest features, each row at zero mean and unit variance."""
-    deepest_BD = features.head_NF[:, -2 * features.routing_NR.shape[1] :]
-    return nn.functional.layer_norm(deepest_BD, deepest_BD.shape[1:])
+    return nn.functional.layer_norm(features.deepest_ND, features.deepest_ND.shape[1:])

@@ -1,6 +1,6 @@
 """Retraining: one prompt and one head for all rows; each deletion makes them again from the start.
 
-Exact by definition. Expected cost of deleting one of n rows, in row-epochs: ``2 · epochs · (n - 1)`` for the tuning, as
+Exact by definition. Expected cost of deleting one of n rows, in row-passes: ``2 · epochs · (n - 1)`` for the tuning, as
 many forward as backward, and ``n - 1`` forward for the head.
 
 Legend: N rows, P pixels per side, C classes.
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -49,11 +50,16 @@ class Retraining:
 
     def row_passes_of(self, sample_ids: Collection[str]) -> float:
         """Row-passes of this deletion, forward and backward together, without rows that fill a batch."""
-        remaining = len(set(self.rows.sample_ids).difference(sample_ids))
-        if remaining == len(self.rows.labels_N):
+        removed = len(self._known.intersection(sample_ids))
+        if removed == 0:
             return 0.0
+        remaining = len(self._known) - removed
         return tuning_row_passes(self.pipeline, remaining) + remaining
 
     def scores(self, images_N3PP: np.ndarray) -> np.ndarray:
         """Scores, float64 [N, C], of uint8 images."""
         return self.part.scores(self.pipeline, images_N3PP)
+
+    @cached_property
+    def _known(self) -> frozenset[str]:
+        return frozenset(self.rows.sample_ids)

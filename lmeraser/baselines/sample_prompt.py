@@ -1,11 +1,12 @@
-"""One prompt for all rows, tuned on a sample of them; one head over all rows.
+"""One prompt for all rows, tuned on a sample of them as ours are; one head over all rows: the rival ours grew from.
 
-The sample is the m rows with the lowest hashes of their sample ids. A deletion of any other row subtracts it from the
-head's sums. A deletion of one of the m rows moves the next row into the sample, tunes the prompt again and passes every
-row through the backbone. Exact: prompt and sums follow from the remaining rows.
+The sample is the m rows with the lowest hashes of their sample ids, whatever their classes, and there are no clusters.
+The tuning starts from the public prompt and is for the closed-form head. A deletion of any other row subtracts it from
+the head's sums. A deletion of one of the m rows moves the next row into the sample, tunes the prompt again and passes
+every row through the backbone. Exact: prompt and sums follow from the remaining rows.
 
-Expected cost of deleting one of n rows, in row-epochs: ``m / n · (2 · epochs · m + n)``, which tends to m as n grows.
-The most expensive row costs ``2 · epochs · m + n``, and until then no row has features under the new prompt.
+Expected cost of deleting one of n rows, in row-passes: ``m / n · (2 · epochs · m + n - 1)``, which tends to m as n
+grows. The most expensive row costs ``2 · epochs · m + n - 1``, which no bound on a cluster's rows limits.
 
 Legend: N rows, P pixels per side, C classes, H head features.
 """
@@ -23,7 +24,7 @@ from lmeraser.baselines.part import prompted_features, rows_at, rows_without, tu
 from lmeraser.hashing import draw_uint64
 from lmeraser.learning.heads import Head, Statistics, solve
 from lmeraser.learning.numerics import deterministic
-from lmeraser.learning.tuning import TuningRows, tune_prompt
+from lmeraser.learning.tuning import TuningRows
 from lmeraser.state.pipeline import Pipeline
 
 
@@ -51,7 +52,7 @@ class SamplePrompt:
     def fit(pipeline: Pipeline, rows: TuningRows, tuned_rows: int) -> SamplePrompt:
         """Tune the prompt on the sample, and sum the features of all rows under it."""
         sample = sorted(range(len(rows.sample_ids)), key=lambda row: _rank(pipeline, rows.sample_ids[row]))[:tuned_rows]
-        prompt = tune_prompt(pipeline.backbone, pipeline.config, rows_at(rows, np.array(sorted(sample))))
+        prompt = pipeline.tuned(rows_at(rows, np.array(sorted(sample))))
         features_NH = prompted_features(pipeline, prompt, rows.images_N3PP)
         with deterministic():
             statistics = Statistics.of(features_NH, rows.labels_N, len(pipeline.config.labels))

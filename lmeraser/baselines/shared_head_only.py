@@ -2,8 +2,7 @@
 
 Exact, and a deletion passes no row through the backbone, because the features of the rows are kept.
 
-Legend: N rows, M some of the rows, P pixels per side, C classes, F raw head features, H head features, R routing
-features.
+Legend: N rows, M some of the rows, P pixels per side, C classes, F raw head features, H head features.
 """
 
 from __future__ import annotations
@@ -80,9 +79,9 @@ class SharedHeadOnly:
 
 def raw_features(pipeline: Pipeline, images_N3PP: np.ndarray, depths: Depths) -> np.ndarray:
     """Raw head features, float32 [N, F], of these depths, as a feature map is fitted on them."""
-    routing_NR, head_NF = pipeline.plain(images_N3PP)
+    _, head_NF = pipeline.plain(images_N3PP)
     # The last columns are class token and mean patch token of the last block.
-    return head_NF[:, -2 * routing_NR.shape[1] :] if depths == "last" else head_NF
+    return head_NF[:, -2 * pipeline.backbone.width :] if depths == "last" else head_NF
 
 
 def _features(pipeline: Pipeline, images_N3PP: np.ndarray, depths: Depths) -> np.ndarray:

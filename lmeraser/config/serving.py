@@ -15,11 +15,10 @@ class ServingConfig:
     """How predictions are answered.
 
     Attributes:
-        specialist_weight: λ, the weight of the pooled head in the answer where it is better than the shared head in
-            cross-validation; otherwise the shared head answers alone.
+        specialist_weight: λ, the weight of the pooled head in the answer for an image whose cluster has a prompt, where
+            that head is no worse than the shared one by cross-validation; otherwise the shared head answers alone. With
+            1 an image takes one pass through the backbone, between 0 and 1 it takes two.
         temperature: τ, by which scores are divided before the softmax.
-        skip_above: skip the specialist where the shared head gives its best label at least this probability; never
-            skipped when absent.
         max_batch_images: largest number of images in one request.
         replicas: number of Serve replicas.
         threads: CPU threads for one replica's forward pass.
@@ -28,9 +27,8 @@ class ServingConfig:
         compile: have torch compile the blocks of a Vision Transformer; the first batches are slow.
     """
 
-    specialist_weight: float = Field(default=0.75, ge=0, le=1)
+    specialist_weight: float = Field(default=1.0, ge=0, le=1)
     temperature: float = Field(default=2.0, gt=0)
-    skip_above: float | None = Field(default=None, gt=0, le=1)
     max_batch_images: int = Field(default=64, ge=1, le=4096)
     replicas: int = Field(default=1, ge=1)
     threads: int = Field(default=1, ge=1)

@@ -39,16 +39,20 @@ class PartitionConfig:
 
     Attributes:
         anchors: number of centroids of public routing features.
-        routing_block: block whose patch tokens route an image; -1 is the last.
+        routing_block: how many blocks of a Vision Transformer, or stages of another backbone, run before routing
+            features are read. They run without a prompt. An early block makes routing cheap (decision 44).
         routing_pool: "patch" for the mean patch token, "class" for the class token.
-        max_cluster_rows: a node of the dendrogram is split while it holds more rows than this.
+        max_cluster_rows: a node of the dendrogram is split while it holds more rows than this. So many rows one owner
+            embeds anew when its prompt changes: a deletion costs at most this many row-passes and a tuning. Fewer and
+            larger clusters are more accurate and, in expectation, cheaper: choose it such that there are about as many
+            clusters as devices.
         min_tuned_rows: a cluster with fewer rows gets no specialist.
     """
 
     anchors: int = Field(default=1024, ge=2, le=65536)
-    routing_block: int = Field(default=-1, ge=-1)
+    routing_block: int = Field(default=1, ge=1)
     routing_pool: Literal["patch", "class"] = "patch"
-    max_cluster_rows: int = Field(default=600, ge=1)
+    max_cluster_rows: int = Field(default=20_000, ge=1)
     min_tuned_rows: int = Field(default=16, ge=1)
 
 

@@ -28,12 +28,17 @@ class Features:
     """What the backbone computes for a batch.
 
     Attributes:
-        routing_NR: float32, from which the nearest anchor is found.
         head_NF: float32, input of the heads before the public projection.
+        width: D, of the vectors that are read at the last depth.
     """
 
-    routing_NR: Tensor
     head_NF: Tensor
+    width: int
+
+    @property
+    def deepest_ND(self) -> Tensor:  # noqa: N802 - as the fields are called
+        """The two vectors that are read last: of a Vision Transformer, class token and mean patch token."""
+        return self.head_NF[:, -2 * self.width :]
 
 
 @dataclass(frozen=True)
@@ -45,7 +50,7 @@ class Hidden:
         block: how many blocks ran.
         prompt_tokens: how many tokens after the prefix belong to a prompt.
         collected: features of the depths reached so far.
-        routing_NR: routing features, once their block ran.
+        routing_NR: routing features, once their block ran without a prompt.
     """
 
     tokens_NSD: Tensor
@@ -76,11 +81,21 @@ class Hidden:
 
 
 class Backbone:
-    """Any timm model, frozen: features of whole images. It supports pad prompts only."""
+    """Any timm model, frozen: features of whole images. It supports pad prompts only.
 
-    def __init__(self, model: nn.Module, image_px: int) -> None:
+    Attributes:
+        model: the timm model.
+        image_px: side of its images.
+        width: D, of its final features.
+        routing_block: how many blocks, or stages, run before routing features are read.
+    """
+
+    def __init__(self, model: nn.Module, image_px: int, routing_block: int = 1) -> None:
+        parts: Any = model
         self.model = model.eval().requires_grad_(False)
         self.image_px = image_px
+        self.width = int(getattr(parts, "head_hidden_size", None) or parts.num_features)
+        self.routing_block = routing_block
         self._mean, self._std = normalisation(model)
 
     @property
@@ -110,9 +125,18 @@ class Backbone:
         """Features of float32 pixels: the means of every stage's maps, and the final pooled features."""
         model: Any = self.model
         final, stages = model.forward_intermediates(pixels_N3PP)
-        pooled_NR = model.forward_head(final, pre_logits=True)
+        pooled_ND = model.forward_head(final, pre_logits=True)
         means = [stage.mean(dim=(2, 3)) for stage in stages]
-        return Features(pooled_NR, torch.cat([*means, pooled_NR], dim=1))
+        return Features(torch.cat([*means, pooled_ND], dim=1), self.width)
+
+    def routing(self, pixels_N3PP: Tensor) -> Tensor:
+        """Routing features, float32 [N, R], of float32 pixels: the mean of one stage's maps; no later stage runs."""
+        model: Any = self.model
+        (stage,) = model.forward_intermediates(
+            pixels_N3PP, indices=[self.routing_block - 1], stop_early=True, intermediates_only=True
+        )
+        means_NR: Tensor = stage.mean(dim=(2, 3))
+        return means_NR
 
 
 class VitBackbone(Backbone):
@@ -122,17 +146,16 @@ class VitBackbone(Backbone):
         self,
         model: VisionTransformer,
         image_px: int,
-        routing_block: int = -1,
+        routing_block: int = 1,
         routing_pool: str = "patch",
         cells: int = 1,
     ):
-        super().__init__(model, image_px)
+        super().__init__(model, image_px, routing_block)
         self.vit = model
         self.block_count = len(model.blocks)
         self.width = int(model.embed_dim)
         self.prefix_tokens = int(model.num_prefix_tokens)
         self._depths = sorted({max(1, self.block_count * quarter // 4) for quarter in (1, 2, 3, 4)})
-        self._routing_depth = self.block_count if routing_block == -1 else routing_block + 1
         self._routing_pool = routing_pool
         self._shares_GS = shares_of_patches(model.patch_embed.grid_size, cells)
 
@@ -148,7 +171,7 @@ class VitBackbone(Backbone):
         return Hidden(self.vit.norm_pre(self.vit.patch_drop(tokens_NSD)), 0)
 
     def advance(self, hidden: Hidden, to_block: int) -> Hidden:
-        """Run the blocks up to ``to_block``, collecting features at the quarter depths."""
+        """Run the blocks up to ``to_block``, collecting features at the quarter depths, and routing features."""
         tokens_NSD, collected, routing_NR = hidden.tokens_NSD, hidden.collected, hidden.routing_NR
         for depth in range(hidden.block + 1, to_block + 1):
             tokens_NSD = self.vit.blocks[depth - 1](tokens_NSD)
@@ -156,7 +179,7 @@ class VitBackbone(Backbone):
                 collected = (*collected, *self._pooled(tokens_NSD, hidden.prompt_tokens))
             if depth == self._depths[0] and len(self._shares_GS) > 1:
                 collected = (*collected, self._in_cells(tokens_NSD, hidden.prompt_tokens))
-            if depth == self._routing_depth:
+            if depth == self.routing_block and hidden.prompt_tokens == 0:
                 pooled = self._pooled(tokens_NSD, hidden.prompt_tokens)
                 routing_NR = pooled[-1] if self._routing_pool == "patch" else pooled[0]
         return Hidden(tokens_NSD, to_block, hidden.prompt_tokens, collected, routing_NR)
@@ -170,12 +193,23 @@ class VitBackbone(Backbone):
     def finish(self, hidden: Hidden) -> Features:
         """Run the remaining blocks and gather the features."""
         hidden = self.advance(hidden, self.block_count)
-        assert hidden.routing_NR is not None
-        return Features(hidden.routing_NR, torch.cat(hidden.collected, dim=1))
+        return Features(torch.cat(hidden.collected, dim=1), self.width)
 
     def features_of_pixels(self, pixels_N3PP: Tensor) -> Features:
         """Features of float32 pixels: class token and mean patch token at the quarter depths, cells at the first."""
         return self.finish(self.begin(pixels_N3PP))
+
+    def routing(self, pixels_N3PP: Tensor) -> Tensor:
+        """Routing features, float32 [N, R], of float32 pixels, after ``routing_block`` blocks. No later block runs."""
+        return self.routing_of(self.begin(pixels_N3PP))
+
+    def routing_of(self, hidden: Hidden) -> Tensor:
+        """The same of a batch that no prompt has entered; runs no block where the routing features are there."""
+        assert hidden.prompt_tokens == 0
+        if hidden.routing_NR is None:
+            hidden = self.advance(hidden, self.routing_block)
+        assert hidden.routing_NR is not None
+        return hidden.routing_NR
 
     def _pooled(self, tokens_NSD: Tensor, prompt_tokens: int) -> tuple[Tensor, ...]:
         patches_ND = tokens_NSD[:, self.prefix_tokens + prompt_tokens :].mean(dim=1)
@@ -191,7 +225,7 @@ class VitBackbone(Backbone):
 def open_backbone(
     config: BackboneConfig,
     state: Mapping[str, Tensor] | None = None,
-    routing_block: int = -1,
+    routing_block: int = 1,
     routing_pool: str = "patch",
     cells: int = 1,
 ) -> Backbone:
@@ -200,7 +234,7 @@ def open_backbone(
     Args:
         config: name, weights, image size and further arguments.
         state: weights to load instead of those that ``config.weights`` names.
-        routing_block: block whose tokens route an image; -1 is the last.
+        routing_block: how many blocks, or stages, run before routing features are read.
         routing_pool: "patch" or "class".
         cells: cells along each side of the image in which patch tokens are averaged; 1 for none.
 
@@ -219,12 +253,18 @@ def open_backbone(
         load_weights(model, state)
     if isinstance(model, VisionTransformer):
         model.set_input_size(img_size=(config.image_px, config.image_px))
-        if routing_block >= len(model.blocks):
-            raise BackboneError(f"partition.routing_block is {routing_block}; allowed is -1 to {len(model.blocks) - 1}")
+        _check_routing_block(routing_block, len(model.blocks), "blocks")
         backbone: Backbone = VitBackbone(model, config.image_px, routing_block, routing_pool, cells)
     else:
-        backbone = Backbone(model, config.image_px)
+        stages: Any = model
+        _check_routing_block(routing_block, len(stages.feature_info), "stages")
+        backbone = Backbone(model, config.image_px, routing_block)
     return backbone.to(config.device)
+
+
+def _check_routing_block(routing_block: int, count: int, what: str) -> None:
+    if not 1 <= routing_block <= count:
+        raise BackboneError(f"partition.routing_block is {routing_block}; this backbone has {count} {what}")
 
 
 def normalisation(model: nn.Module) -> tuple[Tensor, Tensor]:

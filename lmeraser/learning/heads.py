@@ -129,9 +129,9 @@ class Head:
         scores_NC: np.ndarray = (features_NH.astype(np.float64) / GRID) @ self.weight_HC + self.bias_C
         return scores_NC
 
-    def better_than(self, other: Head) -> bool:
-        """Whether less is unexplained in cross-validation than with the other head (decision 37)."""
-        return self.unexplained < other.unexplained
+    def no_worse_than(self, other: Head) -> bool:
+        """Whether no more is unexplained in cross-validation than with the other head (decisions 37 and 44)."""
+        return self.unexplained <= other.unexplained
 
 
 def solve(statistics: Statistics) -> Head:

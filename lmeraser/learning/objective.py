@@ -58,8 +58,7 @@ class LinearHead:
 
     def loss(self, features: Features, labels_B: np.ndarray) -> Tensor:
         """Mean over the batch; rows that fill it up have weight zero."""
-        deepest_BD = features.head_NF[:, -2 * features.routing_NR.shape[1] :]
-        deepest_BD = nn.functional.layer_norm(deepest_BD, deepest_BD.shape[1:])
+        deepest_BD = nn.functional.layer_norm(features.deepest_ND, features.deepest_ND.shape[1:])
         # Made here, because the width depends on the backbone: where its stages are narrow, fewer features are left.
         if self._head is None:
             self._head = nn.Linear(deepest_BD.shape[1], len(self._config.labels), device=deepest_BD.device)

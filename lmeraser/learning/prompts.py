@@ -2,7 +2,7 @@
 
 A prompt is one float32 tensor, so a pool of prompts is their stack, and a batch gathers its prompts by index.
 
-Legend: N rows, M some of the rows, P pixels per side, T prompt tokens, D width.
+Legend: N rows, M some of the rows, P pixels per side, T prompt tokens, D width, R routing features.
 """
 
 from __future__ import annotations
@@ -31,6 +31,9 @@ class LowerPart(Protocol):
 
     def joined(self, others: Sequence[Self]) -> Self:
         """This batch and the others as one batch."""
+
+    def routing(self) -> Tensor:
+        """Routing features, float32 [N, R]: those of the backbone without a prompt."""
 
     def features(self, prompts_N: Tensor) -> Features:
         """Features, each row with its own prompt."""
@@ -73,6 +76,9 @@ class _Pixels:
 
     def joined(self, others: Sequence[_Pixels]) -> _Pixels:
         return replace(self, pixels_N3PP=torch.cat([self.pixels_N3PP, *(other.pixels_N3PP for other in others)]))
+
+    def routing(self) -> Tensor:
+        return self.backbone.routing(self.pixels_N3PP)
 
     def features(self, prompts_N3PP: Tensor) -> Features:
         return self.backbone.features_of_pixels(self.pixels_N3PP + prompts_N3PP * self.frame_1PP)
@@ -122,6 +128,9 @@ class _LowerBlocks:
 
     def joined(self, others: Sequence[_LowerBlocks]) -> _LowerBlocks:
         return replace(self, hidden=Hidden.joined([self.hidden, *(other.hidden for other in others)]))
+
+    def routing(self) -> Tensor:
+        return self.backbone.routing_of(self.hidden)
 
     def features(self, prompts_NTD: Tensor) -> Features:
         return self.backbone.finish(self.backbone.insert(self.hidden, prompts_NTD))

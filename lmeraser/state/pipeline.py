@@ -1,6 +1,6 @@
 """The method over fixed public artifacts: from samples to rows, and from rows to specialists.
 
-Legend: N rows, P pixels per side, H head features, R routing features.
+Legend: N rows, B rows of a batch, P pixels per side, F raw head features, H head features, R routing features.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from lmeraser.learning.coreset import coreset, coreset_hashes
 from lmeraser.learning.feature_map import FeatureMap
 from lmeraser.learning.numerics import deterministic, in_fixed_batches
 from lmeraser.learning.partition import AnchorIndex, Dendrogram, Partition, cut
-from lmeraser.learning.prompts import PromptKind
+from lmeraser.learning.prompts import LowerPart, PromptKind
 from lmeraser.learning.tuning import TuningRows, tune_prompt
 from lmeraser.progress import StepProgress
 from lmeraser.state.rows import RowTable
@@ -80,8 +80,8 @@ class Pipeline:
             )
 
     def plain(self, images_N3PP: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Routing features [N, R] and raw head features [N, F], float32, without any specialist."""
-        return extract(self.backbone, images_N3PP, self.feature_batch, self.prompt_kind, self.public_prompt)
+        """Routing features [N, R], and raw head features [N, F] under the public prompt if there is one; float32."""
+        return extract_routed(self.backbone, images_N3PP, self.feature_batch, self.prompt_kind, self.public_prompt)
 
     def partition(self, anchors_N: np.ndarray, bits_N: np.ndarray) -> Partition:
         """The prompt clusters of rows at these anchors with these bits."""
@@ -150,7 +150,7 @@ class Pipeline:
 
     def prompted(self, images_N3PP: np.ndarray, prompt: torch.Tensor) -> np.ndarray:
         """Features on the grid under a prompt, int16 [N, H], of images, uint8 [N, 3, P, P]."""
-        _, head_NF = extract(self.backbone, images_N3PP, self.feature_batch, self.prompt_kind, prompt)
+        head_NF = extract_head(self.backbone, images_N3PP, self.feature_batch, self.prompt_kind, prompt)
         with deterministic():
             return self.feature_map.project(head_NF)
 
@@ -161,18 +161,42 @@ class Pipeline:
         return np.stack(decoded) if decoded else np.zeros((0, 3, size, size), np.uint8)
 
 
-def extract(
+def extract_head(
     backbone: Backbone,
     images_N3PP: np.ndarray,
     batch: int,
     prompt_kind: PromptKind | None = None,
     prompt: torch.Tensor | None = None,
+) -> np.ndarray:
+    """Raw head features [N, F], float32, under a prompt if there is one, in batches of fixed shape."""
+
+    def run(images_B3PP: np.ndarray) -> tuple[np.ndarray]:
+        pixels_B3PP = backbone.normalise(torch.from_numpy(images_B3PP))
+        if prompt_kind is None:
+            return (backbone.features_of_pixels(pixels_B3PP).head_NF.cpu().numpy(),)
+        return (_features(prompt_kind.lower(pixels_B3PP), prompt, pixels_B3PP).head_NF.cpu().numpy(),)
+
+    with deterministic(), torch.inference_mode():
+        return in_fixed_batches(run, images_N3PP, batch)[0]
+
+
+def extract_routed(
+    backbone: Backbone,
+    images_N3PP: np.ndarray,
+    batch: int,
+    prompt_kind: PromptKind,
+    prompt: torch.Tensor | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Routing features [N, R] and raw head features [N, F], float32, in batches of fixed shape."""
+    """Routing features [N, R], which depend on no prompt, and raw head features [N, F] as by :func:`extract_head`.
+
+    The blocks below the prompt run once for both.
+    """
 
     def run(images_B3PP: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        features = _features(backbone, torch.from_numpy(images_B3PP), prompt_kind, prompt)
-        return features.routing_NR.cpu().numpy(), features.head_NF.cpu().numpy()
+        pixels_B3PP = backbone.normalise(torch.from_numpy(images_B3PP))
+        lower = prompt_kind.lower(pixels_B3PP)
+        features = _features(lower, prompt, pixels_B3PP)
+        return lower.routing().cpu().numpy(), features.head_NF.cpu().numpy()
 
     with deterministic(), torch.inference_mode():
         routing_NR, head_NF = in_fixed_batches(run, images_N3PP, batch)
@@ -186,10 +210,7 @@ def chunks(values: Iterable[T], size: int) -> Iterator[list[T]]:
         yield chunk
 
 
-def _features(
-    backbone: Backbone, images_B3PP: torch.Tensor, prompt_kind: PromptKind | None, prompt: torch.Tensor | None
-) -> Features:
-    if prompt_kind is None or prompt is None:
-        return backbone.features(images_B3PP)
-    prompt_B = prompt.to(backbone.device).expand(len(images_B3PP), *prompt.shape)
-    return prompt_kind.features(backbone.normalise(images_B3PP), prompt_B)
+def _features(lower: LowerPart, prompt: torch.Tensor | None, pixels_B3PP: torch.Tensor) -> Features:
+    if prompt is None:
+        return lower.plain()
+    return lower.features(prompt.to(pixels_B3PP.device).expand(len(pixels_B3PP), *prompt.shape))

@@ -18,11 +18,11 @@ from lmeraser.learning.backbone import Backbone
 from lmeraser.learning.feature_map import FeatureMap
 from lmeraser.learning.numerics import deterministic
 from lmeraser.learning.partition import Dendrogram, fit_anchors
-from lmeraser.learning.prompts import prompt_kind
+from lmeraser.learning.prompts import PromptKind, prompt_kind
 from lmeraser.learning.public_prompt import learn_public_prompt
 from lmeraser.learning.weights import weights_of
 from lmeraser.state.digests import tensor_digest
-from lmeraser.state.pipeline import extract
+from lmeraser.state.pipeline import extract_routed
 from lmeraser.state.pipeline_loading import open_routed
 from lmeraser.state.public_artifacts import PublicArtifacts, Tensors
 from lmeraser.state.tensors import tensors_from_bytes
@@ -83,7 +83,7 @@ def public_features(
     samples: Sequence[Sample],
     feature_batch: int | None = None,
 ) -> PublicFeatures:
-    """Features of public rows under the public prompt.
+    """Routing features of public rows, and their head features under the public prompt.
 
     Args:
         config: the part of the configuration that determines the state.
@@ -96,9 +96,9 @@ def public_features(
         UndecodableImageError: when an image cannot be decoded.
     """
     images_N3PP = np.stack([decode_image(sample.image, backbone.image_px) for sample in samples])
-    batch = feature_batch or _neighbour_free_batch(backbone, images_N3PP)
     kind = prompt_kind(config.prompt, backbone)
-    return PublicFeatures(*extract(backbone, images_N3PP, batch, kind, public_prompt), batch)
+    batch = feature_batch or _neighbour_free_batch(backbone, images_N3PP, kind)
+    return PublicFeatures(*extract_routed(backbone, images_N3PP, batch, kind, public_prompt), batch)
 
 
 def check_public_rows(config: StateConfig, rows: int) -> None:
@@ -145,14 +145,16 @@ def _backbone_tensors(backbone: Backbone) -> Tensors:
     return tensors_from_bytes(weights_of(backbone.model.state_dict()), "the backbone")
 
 
-def _neighbour_free_batch(backbone: Backbone, images_N3PP: np.ndarray) -> int:
+def _neighbour_free_batch(backbone: Backbone, images_N3PP: np.ndarray, kind: PromptKind) -> int:
     """The largest batch size at which a row's features do not depend on its batch mates.
 
     On a CPU that is every size. Where a device breaks the rule, rows are extracted one by one (decision 13).
     """
-    in_order = extract(backbone, images_N3PP[:FEATURE_BATCH], FEATURE_BATCH)
-    reversed_order = extract(backbone, images_N3PP[:FEATURE_BATCH][::-1].copy(), FEATURE_BATCH)
-    alone = extract(backbone, images_N3PP[:1], FEATURE_BATCH)
+    images_B3PP = images_N3PP[:FEATURE_BATCH]
+    in_order, reversed_order, alone = (
+        extract_routed(backbone, some_N3PP, FEATURE_BATCH, kind)
+        for some_N3PP in (images_B3PP, images_B3PP[::-1].copy(), images_B3PP[:1])
+    )
     same = all(
         np.array_equal(forward, backward[::-1]) and np.array_equal(forward[:1], single)
         for forward, backward, single in zip(in_order, reversed_order, alone, strict=True)

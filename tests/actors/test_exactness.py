@@ -3,178 +3,82 @@
 Histories are made by Hypothesis: rows come and go by sample and by subject, in any grouping and order, some again and
 again, with restarts in between and owners that finish in any order. Coordinators that were replaced work on beside
 their successors until they notice, with an ingest to sweep away. The truth is a fresh run that knows no history.
+Clusters have up to ten rows, three of them in the coreset, in segments of two.
 """
 
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
-from small_system import System, build_system, samples
+from exact_world import HISTORIES, MANY, check_history
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import seed as seeded
+from simulator.breakages import Breakage, broken
+from small_system import System, build_system
 
-from actors.coordinator import Coordinator
-from actors.ingests import IngestOutcome, put_rows
-from actors.jobs import TuningJob
-from actors.owners import InProcessOwners, TuningResult
 from lmeraser.data import Sample
-from lmeraser.deletion import DeletionRequest
-from lmeraser.errors import FencedError, RequestError
 from lmeraser.proof.recompute import fresh_leaves
-from lmeraser.state.keys import load_signing_key
-from lmeraser.state.layout import DATA_FOLDERS
 from lmeraser.state.merkle import merkle_root
 from lmeraser.state.pipeline import Pipeline
-from lmeraser.store import LocalStore
 
+RootOf = Callable[[dict[str, Sample]], str]
 EXAMPLES = int(os.environ.get("LMERASER_EXAMPLES", "200"))
-# One row in four has no subject.
-ROWS = {
-    row.sample_id: replace(row, subject_id=f"person{number % 7}" if number % 4 else None)
-    for number, row in enumerate(samples(0, 24))
-}
-MANY = st.lists(st.sampled_from(sorted(ROWS)), min_size=8, max_size=16, unique=True)
-# Mostly few, so that some clusters are touched and others are not.
-NUMBERS = st.one_of(st.lists(st.sampled_from(sorted(ROWS)), min_size=1, max_size=2, unique=True), MANY)
-PEOPLE = st.lists(
-    st.sampled_from(sorted({row.subject_id for row in ROWS.values() if row.subject_id})), min_size=1, max_size=2
+PLANTED = (
+    Breakage(
+        "erased rows stay in their segment", "actors.rewriting:Rewriting.read", "if not removed_N.any():", "if True:"
+    ),
+    Breakage(
+        "erased rows stay in the shared head",
+        "actors.committer:Committer._heads_after",
+        "shared = shared - sum_of((each.shared for each in removed), shared)",
+        "pass",
+    ),
+    Breakage(
+        "erased rows stay in the pooled head",
+        "actors.head_sums:HeadSums.pooled_after",
+        "return after - sum_of((each.pooled for each in removed), pooled)",
+        "return after",
+    ),
+    Breakage(
+        "remaining rows get the prompted features of erased ones",
+        "actors.rewriting:Rewriting._take_apart",
+        "pool.features.append(features_NH[~removed_N])",
+        "pool.features.append(np.roll(features_NH, 1, axis=0)[~removed_N])",
+    ),
+    Breakage(
+        "a prompt stays although its coreset changed",
+        "actors.rewriting:Rewriting._keeps_prompt",
+        " and coreset_leaf == entry.coreset_leaf",
+        "",
+    ),
+    Breakage(
+        "a coreset depends on the order in which rows came",
+        "lmeraser.state.segment:SegmentIndex.coreset",
+        "return coreset(self.coreset_N, self.labels_N, size)",
+        "return np.arange(min(size, len(self)))",
+    ),
+    Breakage(
+        "a cluster is divided one row too late",
+        "actors.committer:Committer.apply",
+        "self._manifest.config.partition.max_cluster_rows",
+        "self._manifest.config.partition.max_cluster_rows + 1",
+    ),
+    Breakage(
+        "rows of a cluster that ends stay in the shared head",
+        "actors.committer:Committer._heads_after",
+        "shared = shared - sum_of(self._sums.rows_of(regrouping.ended, change.removed), shared)",
+        "pass",
+    ),
 )
-EVENTS = st.one_of(
-    st.tuples(st.just("ingest"), NUMBERS, st.booleans()),
-    st.tuples(st.just("delete samples"), NUMBERS),
-    st.tuples(st.just("delete subjects"), PEOPLE),
-    st.tuples(st.just("delete both"), NUMBERS, PEOPLE),
-    st.tuples(st.just("work"), st.sampled_from((1, 3, 100))),
-    st.tuples(st.just("restart"), st.integers(1, 3)),
-    st.tuples(st.just("take over"), st.integers(1, 3)),
-)
-
-
-class AnyOrderOwners(InProcessOwners):
-    """Several tunings at a time; the last started ends first."""
-
-    def __init__(self, slots: int, *arguments: Any) -> None:
-        super().__init__(*arguments)
-        self._most_tunings = slots
-
-    @property
-    def slots(self) -> int:
-        return self._most_tunings
-
-    def start_tuning(self, job: TuningJob) -> None:
-        self._queue.insert(0, job)
-
-    def finished(self) -> list[TuningResult]:
-        return [result for _ in range(len(self._queue)) for result in super(AnyOrderOwners, self).finished()]
-
-
-class World:
-    """A system, and what its rows should be by plain set arithmetic."""
-
-    def __init__(self, system: System, pipeline: Pipeline) -> None:
-        self.system = system
-        self.pipeline = pipeline
-        self.rows: dict[str, Sample] = {}
-        self.erased: set[str] = set()
-        self.waiting: set[str] = set()
-        self.replaced: list[Coordinator] = []
-        self.coordinator = self.start(1)
-
-    def start(self, slots: int) -> Coordinator:
-        store, manifest, hash_key = self.system.store, self.system.manifest, self.system.hash_key
-        owners = AnyOrderOwners(slots, store, manifest, hash_key, lambda: self.pipeline)
-        return Coordinator(store, manifest, hash_key, load_signing_key(self.system.keys), owners, lease_s=0.0)
-
-    def ingest(self, names: list[str], force: bool) -> None:
-        rows = [ROWS[name] for name in names]
-        waiting = set(self.waiting)
-        outcome = self.outcome(rows, force)
-        if isinstance(outcome, RequestError):
-            # A row whose deletion was requested but not erased yet: the ingest is started again.
-            assert any({row.sample_id, row.subject_id} & waiting for row in rows)
-            outcome = self.outcome(rows, force)
-        erased = {row.sample_id for row in rows if not force and {row.sample_id, row.subject_id} & self.erased}
-        present = set(names) & self.rows.keys() - erased
-        added = {row.sample_id: row for row in rows if row.sample_id not in erased | present}
-        assert outcome == IngestOutcome(len(added), len(present), len(erased))
-        self.rows |= added
-
-    def outcome(self, rows: list[Sample], force: bool) -> IngestOutcome | BaseException:
-        """What became of an ingest."""
-        prefix = self.coordinator.begin_ingest()
-        for part in (rows[::2], rows[1::2]):
-            put_rows(
-                self.system.store, self.system.hash_key, f"{prefix}{len(part)}-{id(part)}", self.pipeline.rows(part)
-            )
-        future = self.coordinator.ingest(prefix, force)
-        while not future.done():
-            self.step()
-        return future.exception() or future.result()
-
-    def delete(self, names: list[str], people: list[str]) -> None:
-        deleted = {name for name, row in self.rows.items() if name in names or row.subject_id in people}
-        self.coordinator.delete(DeletionRequest(tuple(names), tuple(people)))
-        # Named ids are remembered even if the system did not hold them.
-        self.erased |= deleted.union(names, people)
-        self.waiting |= deleted.union(names, people)
-        for name in deleted:
-            del self.rows[name]
-
-    def step(self) -> None:
-        for coordinator in list(self.replaced):
-            try:
-                coordinator.step()
-            except FencedError:
-                self.replaced.remove(coordinator)
-        self.coordinator.step()
-        # Requests come first, and all at once.
-        self.waiting.clear()
-
-    def take_over(self, slots: int) -> None:
-        """A second coordinator takes over; the first works on, with an abandoned ingest to sweep away."""
-        prefix = self.coordinator.begin_ingest()
-        put_rows(self.system.store, self.system.hash_key, f"{prefix}0", self.pipeline.rows([ROWS["s0"]]))
-        self.coordinator.prefixes.drop(prefix)
-        self.replaced.append(self.coordinator)
-        self.coordinator = self.start(slots)
-
-    def happen(self, event: tuple[Any, ...]) -> None:
-        match event:
-            case ("ingest", names, force):
-                self.ingest(names, force)
-            case ("delete samples", names):
-                self.delete(names, [])
-            case ("delete subjects", people):
-                self.delete([], people)
-            case ("delete both", names, people):
-                self.delete(names, people)
-            case ("work", steps):
-                for _ in range(steps):
-                    self.step()
-            case ("restart", slots):
-                self.coordinator = self.start(slots)
-            case ("take over", slots):
-                self.take_over(slots)
-
-    def finish(self) -> None:
-        while self.coordinator.step():
-            pass
-        # One that has nothing to add or to remove any more does no harm, and need not notice.
-        self.step()
-        while self.coordinator.step():
-            pass
-        assert self.coordinator.idle()
 
 
 @pytest.fixture(scope="session")
 def empty(tmp_path_factory: pytest.TempPathFactory) -> System:
-    return build_system(tmp_path_factory.mktemp("exactness"), "minute", 0)
+    return build_system(tmp_path_factory.mktemp("exactness"), "history", 0)
 
 
 @pytest.fixture(scope="session")
@@ -183,42 +87,55 @@ def pipeline(empty: System) -> Pipeline:
 
 
 @pytest.fixture(scope="session")
-def roots(empty: System, pipeline: Pipeline) -> Callable[[dict[str, Sample]], str]:
+def root_of(empty: System, pipeline: Pipeline) -> RootOf:
     def root(rows: dict[str, Sample]) -> str:
         return merkle_root(fresh_leaves(pipeline, empty.manifest, empty.hash_key, list(rows.values())))
 
     return root
 
 
+@pytest.fixture
+def small_segments(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lmeraser.state.segment.MAX_SEGMENT_ROWS", 2)
+
+
 @pytest.mark.slow
+@pytest.mark.usefixtures("small_segments")
 @settings(
     max_examples=EXAMPLES,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
-@given(st.lists(EVENTS, min_size=1, max_size=8), MANY)
+@given(HISTORIES, MANY)
 def test_after_any_history_the_state_is_that_of_a_fresh_run_on_the_remaining_rows(
     empty: System,
     pipeline: Pipeline,
-    roots: Callable[[dict[str, Sample]], str],
+    root_of: RootOf,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
     events: list[tuple[Any, ...]],
     first: list[str],
 ) -> None:
-    # Clusters of up to five rows are cut into several segments.
-    monkeypatch.setattr("lmeraser.state.segment.MAX_SEGMENT_ROWS", 2)
-    folder = tmp_path / "store"
-    shutil.rmtree(folder, ignore_errors=True)
-    shutil.copytree(empty.store.uri, folder)
-    world = World(replace(empty, store=LocalStore(folder)), pipeline)
-    world.ingest(first, force=False)
-    for event in events:
-        world.happen(event)
-    world.finish()
-    newest = world.system.newest()
-    assert newest.rows == len(world.rows)
-    assert newest.root == roots(world.rows)
-    listed = {name for prefix in DATA_FOLDERS for name in world.system.store.names(prefix)}
-    assert listed == newest.objects()
-    assert world.system.store.names("requests/") == []
+    check_history(empty, pipeline, root_of, tmp_path / "store", events, first)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("small_segments")
+@pytest.mark.parametrize("planted", PLANTED, ids=lambda planted: planted.what)
+def test_a_planted_error_does_not_pass(
+    empty: System, pipeline: Pipeline, root_of: RootOf, tmp_path: Path, planted: Breakage
+) -> None:
+    @seeded(0)
+    @settings(
+        max_examples=50,
+        deadline=None,
+        database=None,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(HISTORIES, MANY)
+    def histories(events: list[tuple[Any, ...]], first: list[str]) -> None:
+        check_history(empty, pipeline, root_of, tmp_path / "store", events, first)
+
+    # Sums that are no longer those of any rows may also make an assertion of the system fail.
+    with broken(planted), pytest.raises(AssertionError):
+        histories()

@@ -33,6 +33,10 @@ class Passes:
     tuned: list[int] = field(default_factory=list)
     embedded: list[int] = field(default_factory=list)
 
+    def reset(self) -> None:
+        self.tuned.clear()
+        self.embedded.clear()
+
 
 @pytest.fixture
 def passes(monkeypatch: pytest.MonkeyPatch) -> Passes:
@@ -83,7 +87,7 @@ def test_a_row_outside_the_coreset_is_erased_and_completed_by_one_commit(system_
     entry = largest(system)
     name = split(system, entry)[1][0]
     coordinator, before = system.coordinator(), system.newest()
-    passes.tuned.clear(), passes.embedded.clear()
+    passes.reset()
     deletion = coordinator.delete(DeletionRequest((name,)))
     coordinator.step()
     completed = coordinator.deletion(deletion.id)
@@ -109,7 +113,7 @@ def test_a_row_of_the_coreset_is_completed_once_its_cluster_is_tuned_on_the_row_
     entry = largest(system)
     name = split(system, entry)[0][0]
     coordinator = system.coordinator()
-    passes.tuned.clear(), passes.embedded.clear()
+    passes.reset()
     deletion = coordinator.delete(DeletionRequest((name,)))
     coordinator.step()
     assert coordinator.deletion(deletion.id).status == "erased"
@@ -136,7 +140,7 @@ def test_an_added_row_that_does_not_enter_the_coreset_costs_one_pass(system_of: 
         return bool(entry.region.holds(added.anchors_N, added.bits(seed))[0]) and stays
 
     row = next(row for row in samples(90, 400) if joins(row))
-    passes.tuned.clear(), passes.embedded.clear()
+    passes.reset()
     system.ingest([row])
     assert (passes.tuned, passes.embedded) == ([], [1])
     assert same_region(entry, system).prompt_object == entry.prompt_object

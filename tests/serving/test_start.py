@@ -50,7 +50,7 @@ def test_a_ready_replica_has_compiled_everything_that_requests_need(system_of: S
     assert compiled > 0
     specialists = set()
     for images in (16, 5, 2, 1):
-        (scores,) = replica.score([ScoreRequest(images_N3PP[-images:], with_specialists=True)])
+        (scores,) = replica.score([ScoreRequest(images_N3PP[-images:], specialist_weight=0.5)])
         specialists.add(int(scores.specialist_N.sum()))
     assert len(specialists) == 4 and 1 in specialists
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == compiled

@@ -49,16 +49,24 @@ SMALLEST = {
     "minute": PartitionConfig(anchors=6, max_cluster_rows=5, min_tuned_rows=3),
     # Few clusters of many rows, which are never tuned.
     "coarse": PartitionConfig(anchors=6, max_cluster_rows=300, min_tuned_rows=1000),
+    # Clusters that histories of few rows divide and join, and of which most rows are not in the coreset.
+    "history": PartitionConfig(anchors=6, max_cluster_rows=10, min_tuned_rows=3),
     # Clusters of which most rows are not in the coreset.
     "coreset": PartitionConfig(anchors=6, max_cluster_rows=40, min_tuned_rows=8),
 }
 TUNING = TuningConfig(epochs=2, batch_rows=16)
 # Of a cluster of five rows, two are not in the coreset.
 SMALLEST_TUNING = TuningConfig(coreset_rows=3, epochs=2, batch_rows=2)
-TUNINGS = {"minute": SMALLEST_TUNING, "coarse": SMALLEST_TUNING, "coreset": replace(SMALLEST_TUNING, coreset_rows=9)}
+TUNINGS = {
+    "minute": SMALLEST_TUNING,
+    "coarse": SMALLEST_TUNING,
+    "history": SMALLEST_TUNING,
+    "coreset": replace(SMALLEST_TUNING, coreset_rows=9),
+}
 VARIANTS = {
     "minute": (MINUTE, PromptConfig("token", tokens=2, public_epochs=0)),
     "coarse": (MINUTE, PromptConfig("token", tokens=2, public_epochs=0)),
+    "history": (MINUTE, PromptConfig("token", tokens=2, public_epochs=0)),
     "coreset": (MINUTE, PromptConfig("token", tokens=2, public_epochs=0)),
     "token": (VIT, PromptConfig("token", tokens=2)),
     "deep": (VIT, PromptConfig("token", tokens=2, depth=2)),

@@ -45,7 +45,7 @@ def weights(config: BackboneConfig, seed: int = 0, classes: int = 0) -> dict[str
     }
 
 
-def vit_backbone(config: BackboneConfig = VIT, routing_block: int = -1, routing_pool: str = "patch") -> VitBackbone:
+def vit_backbone(config: BackboneConfig = VIT, routing_block: int = 1, routing_pool: str = "patch") -> VitBackbone:
     backbone = open_backbone(config, weights(config), routing_block, routing_pool)
     assert isinstance(backbone, VitBackbone)
     return backbone

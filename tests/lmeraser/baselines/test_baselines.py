@@ -151,6 +151,8 @@ def test_the_shared_head_only_forgets_exactly_and_passes_no_row(pipeline: Pipeli
 
 def test_a_sample_prompt_without_rows_is_a_fresh_fit_of_the_others(pipeline: Pipeline) -> None:
     sampled = SamplePrompt.fit(pipeline, rows_of(pipeline), tuned_rows=10)
+    start = sampled.pipeline.public_prompt
+    assert start is not None and not torch.equal(sampled.prompt, start)
     kept = 0
     for number in range(12):
         remaining, cost = measured(pipeline.backbone, partial(sampled.without, [f"s{number}"]))
@@ -196,9 +198,9 @@ def test_published_lmeraser_is_not_exact(pipeline: Pipeline) -> None:
     published = PublishedLMEraser.fit(pipeline, PUBLISHED, rows_of(pipeline))
     remaining = published.without(["s7"])
     fresh = PublishedLMEraser.fit(pipeline, PUBLISHED, rows_of(pipeline, lambda number: number != 7))
-    assert not np.array_equal(remaining.prototypes_KR, fresh.prototypes_KR)
+    assert not np.array_equal(remaining.prototypes_KW, fresh.prototypes_KW)
     # Even with the same prototypes, the joint batches and schedule keep the row's influence on other clusters.
-    alone = replace(fresh, prototypes_KR=remaining.prototypes_KR)
+    alone = replace(fresh, prototypes_KW=remaining.prototypes_KW)
     assert np.array_equal(remaining.cluster_N, fresh.cluster_N)
     others = [cluster for cluster in range(3) if cluster != published.cluster_N[7]]
     assert not any(torch.equal(remaining.prompts_K3PP[cluster], alone.prompts_K3PP[cluster]) for cluster in others)
@@ -214,7 +216,7 @@ def test_published_lmeraser_routes_by_its_prototypes_and_learns(pipeline: Pipeli
 
 def test_published_lmeraser_accepts_one_cluster_and_an_emptied_one(pipeline: Pipeline) -> None:
     one = PublishedLMEraser.fit(pipeline, replace(PUBLISHED, clusters=1), rows_of(pipeline))
-    assert one.prototypes_KR.shape[0] == 1
+    assert one.prototypes_KW.shape[0] == 1
     remaining = one.without(one.rows.sample_ids)
     assert not remaining.prompts_K3PP.any()
     assert not remaining.scores(images_of(pipeline)).any()
@@ -235,25 +237,66 @@ def test_cluster_prompts_have_the_state_that_verify_recomputes(system_of: Callab
     assert all(state_leaf(system.hash_key, name, digest) == leaves[name] for name, digest in digests.items())
 
 
+@pytest.fixture(scope="module")
+def one_cluster(built: Callable[[str, int], System]) -> ClusterPrompts:
+    """Forty rows in one cluster with a coreset of ten, whose two batches of five rows are full."""
+    pipeline = built("minute", 0).pipeline()
+    tuning = TuningConfig(epochs=2, batch_rows=5, coreset_rows=10)
+    partition = replace(pipeline.config.partition, max_cluster_rows=ROWS)
+    config = replace(pipeline.config, tuning=tuning, partition=partition)
+    pipeline = replace(pipeline, config=config, feature_batch=1)
+    return ClusterPrompts.fit(pipeline, pipeline.rows(samples(0, ROWS)))
+
+
+def test_a_row_outside_the_coreset_costs_nothing_and_one_inside_a_tuning(one_cluster: ClusterPrompts) -> None:
+    costs_N = one_cluster.row_passes_of_each()
+    # Ten rows for two epochs in both directions, and one pass of the 39 that are left.
+    assert sorted(costs_N.tolist()) == [0.0] * 30 + [2.0 * 2 * 10 + 39] * 10
+    for name, stated in zip(one_cluster.table.sample_ids, costs_N.tolist(), strict=True):
+        _, cost = measured(one_cluster.pipeline.backbone, partial(one_cluster.without, [name]))
+        assert cost.row_passes == stated
+
+
+def test_a_prompt_stays_exactly_as_long_as_its_coreset(one_cluster: ClusterPrompts) -> None:
+    ((key, before),) = one_cluster.specialists.items()
+    table = one_cluster.table
+    for name, stated in zip(table.sample_ids, one_cluster.row_passes_of_each().tolist(), strict=True):
+        remaining = one_cluster.without([name])
+        fresh = ClusterPrompts.fit(one_cluster.pipeline, table.where(np.array(table.sample_ids) != name))
+        rows = fresh.clusters[key]
+        assert remaining.specialists[key].digests(rows) == fresh.specialists[key].digests(rows)
+        assert np.array_equal(remaining.specialists[key].prompt, before.prompt) == (stated == 0)
+        assert remaining.heads.digest() == fresh.heads.digest()
+
+
+def test_a_regrouped_cluster_is_tuned_whichever_row_is_deleted(one_cluster: ClusterPrompts) -> None:
+    bound = replace(one_cluster.pipeline.config.partition, max_cluster_rows=ROWS - 1)
+    pipeline = replace(one_cluster.pipeline, config=replace(one_cluster.pipeline.config, partition=bound))
+    divided = ClusterPrompts.fit(pipeline, one_cluster.table)
+    assert len(divided.clusters) > 1
+    # Any deletion joins all clusters to one of 39 rows.
+    assert set(divided.row_passes_of_each().tolist()) == {2.0 * 2 * 10 + 39}
+
+
 def test_cluster_prompts_answer_as_a_replica_does(system_of: Callable[..., System]) -> None:
     system = system_of("token", 60)
     pipeline = system.pipeline()
     images_N3PP = images_of(pipeline)
-    answers = ClusterPrompts.fit(pipeline, pipeline.rows(samples(0, 60))).answers(images_N3PP, own=True)
+    answers = ClusterPrompts.fit(pipeline, pipeline.rows(samples(0, 60))).answers(images_N3PP)
     snapshot = load_snapshot(system.store, pipeline, system.newest(), system.hash_key)
-    scored = Predictor(pipeline, ServingConfig()).score(snapshot, [ScoreRequest(images_N3PP, with_specialists=True)])
+    scored = Predictor(pipeline, ServingConfig()).score(snapshot, [ScoreRequest(images_N3PP, specialist_weight=0.5)])
     assert np.array_equal(answers.specialist_N, scored.specialist_N)
     # The replica's batches have another shape.
     np.testing.assert_allclose(answers.shared_NC, scored.shared_NC, atol=0.02)
     np.testing.assert_allclose(answers.pooled_NC, scored.pooled_NC, atol=0.02)
-    assert not np.allclose(answers.own_NC, answers.pooled_NC, atol=0.02)
 
 
 @pytest.mark.parametrize("variant", ["minute", "deep"])
 def test_the_stated_cost_of_a_deletion_is_the_counted_cost(variant: str, built: Callable[[str, int], System]) -> None:
     """In batches of one row nothing is padded, so both are equal exactly."""
     pipeline = built(variant, 0).pipeline()
-    tuning = TuningConfig(epochs=2, batch_rows=1)
+    # Clusters of at most five rows: one row of a full cluster is outside the coreset.
+    tuning = TuningConfig(epochs=2, batch_rows=1, coreset_rows=4)
     pipeline = replace(pipeline, config=replace(pipeline.config, tuning=tuning), feature_batch=1)
     config = PublishedConfig(clusters=3, epochs=2, pad_px=4, batch_rows=1)
     rows = rows_of(pipeline, count=30)

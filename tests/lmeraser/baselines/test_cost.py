@@ -12,7 +12,7 @@ from small_system import SIDE, VIT, System, samples
 
 from lmeraser.baselines import Cost, measured
 from lmeraser.learning.tuning import TuningRows, tune_prompt
-from lmeraser.state.pipeline import Pipeline, extract
+from lmeraser.state.pipeline import Pipeline, extract_head
 
 BLOCKS, WIDTH, PATCH_PX = VIT.model_args["depth"], VIT.model_args["embed_dim"], 16
 TOKENS = 1 + (SIDE // PATCH_PX) ** 2
@@ -32,7 +32,7 @@ def operations(tokens: int) -> int:
 def test_an_extraction_counts_its_padding_and_nothing_backward(built: Callable[[str, int], System]) -> None:
     pipeline = built("token", 0).pipeline()
     images_N3PP = rows_of(pipeline, 10).images_N3PP
-    (_, head_NF), cost = measured(pipeline.backbone, lambda: extract(pipeline.backbone, images_N3PP, 4))
+    head_NF, cost = measured(pipeline.backbone, lambda: extract_head(pipeline.backbone, images_N3PP, 4))
     assert head_NF.shape[0] == 10
     assert (cost.forward_row_passes, cost.backward_row_passes) == (12, 0)
     assert cost.flops == 12 * BLOCKS * operations(TOKENS)
@@ -59,7 +59,7 @@ def test_blocks_below_the_prompt_count_once_for_each_row(built: Callable[[str, i
 
 def test_a_convolutional_network_is_counted_too(built: Callable[[str, int], System]) -> None:
     pipeline = built("conv", 0).pipeline()
-    _, cost = measured(pipeline.backbone, lambda: extract(pipeline.backbone, rows_of(pipeline, 8).images_N3PP, 8))
+    _, cost = measured(pipeline.backbone, lambda: extract_head(pipeline.backbone, rows_of(pipeline, 8).images_N3PP, 8))
     assert (cost.forward_row_passes, cost.backward_row_passes) == (8, 0)
 
 

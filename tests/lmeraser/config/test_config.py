@@ -31,7 +31,7 @@ BOUNDS = [
     ("backbone.image_px", (16, 1024), (15, 1025), "greater than or equal to 16|less than or equal to 1024"),
     ("backbone.device", ("cpu", "cuda"), ("tpu", 1), "'cpu' or 'cuda'"),
     ("partition.anchors", (2, 65536), (1, 65537), "greater than or equal to 2|less than or equal to 65536"),
-    ("partition.routing_block", (-1, 5), (-2,), "greater than or equal to -1"),
+    ("partition.routing_block", (1, 5), (-1, 0), "greater than or equal to 1"),
     ("partition.routing_pool", ("patch", "class"), ("mean",), "'patch' or 'class'"),
     ("partition.max_cluster_rows", (1,), (0,), "greater than or equal to 1"),
     ("partition.min_tuned_rows", (1,), (0,), "greater than or equal to 1"),

@@ -70,19 +70,21 @@ def test_the_last_class_token_is_that_of_timms_own_forward(config: BackboneConfi
     torch.testing.assert_close(backbone.vit.norm(class_ND), expected)
 
 
-@pytest.mark.parametrize(("block", "after"), [(-1, 4), (0, 0), (2, 2), (4, 4)])
+@pytest.mark.parametrize("blocks", [1, 3, 5])
 @pytest.mark.parametrize("pool", ["patch", "class"])
-def test_an_image_is_routed_by_the_configured_block_and_pool(block: int, after: int, pool: str) -> None:
-    backbone = vit_backbone(VIT, block, pool)
+def test_an_image_is_routed_by_the_configured_block_and_pool(blocks: int, pool: str) -> None:
+    backbone = vit_backbone(VIT, blocks, pool)
     images_N3PP = pictures(3, 32)
-    patches_NSD, prefix_NSD = after_block(backbone.vit, backbone.normalise(images_N3PP), after)
+    patches_NSD, prefix_NSD = after_block(backbone.vit, backbone.normalise(images_N3PP), blocks - 1)
     expected = patches_NSD.mean(dim=1) if pool == "patch" else prefix_NSD[:, 0]
-    torch.testing.assert_close(backbone.features(images_N3PP).routing_NR, expected)
+    torch.testing.assert_close(backbone.routing(backbone.normalise(images_N3PP)), expected)
 
 
-def test_a_routing_block_that_does_not_exist_is_refused_with_the_allowed_range() -> None:
-    with pytest.raises(BackboneError, match=r"routing_block is 5; allowed is -1 to 4"):
-        vit_backbone(VIT, routing_block=5)
+def test_a_routing_block_that_does_not_exist_is_refused_with_the_number_of_blocks() -> None:
+    with pytest.raises(BackboneError, match=r"routing_block is 6; this backbone has 5 blocks"):
+        vit_backbone(VIT, routing_block=6)
+    with pytest.raises(BackboneError, match=r"routing_block is 6; this backbone has 5 stages"):
+        open_backbone(CONV, weights(CONV), routing_block=6)
 
 
 @every_vit
@@ -113,8 +115,11 @@ def test_a_convolutional_network_gives_stage_means_and_final_features() -> None:
     final_ND = model.eval()(pixels_N3PP)
     stages = model.forward_intermediates(pixels_N3PP, intermediates_only=True)
     features = backbone.features(images_N3PP)
-    torch.testing.assert_close(features.routing_NR, final_ND)
     expected_NF = torch.cat([*(stage.flatten(2).mean(dim=2) for stage in stages), final_ND], dim=1)
+    torch.testing.assert_close(features.deepest_ND, expected_NF[:, -2 * final_ND.shape[1] :])
+    for number, stage in enumerate(stages, start=1):
+        routed = open_backbone(CONV, weights(CONV), routing_block=number)
+        torch.testing.assert_close(routed.routing(pixels_N3PP), stage.flatten(2).mean(dim=2))
     torch.testing.assert_close(features.head_NF, expected_NF)
 
 
@@ -122,9 +127,11 @@ def test_a_convolutional_network_gives_stage_means_and_final_features() -> None:
 def test_a_model_of_a_fixed_size_is_built_for_the_configured_size(name: str) -> None:
     config = BackboneConfig(name, "trained", 96)
     backbone = open_backbone(config, create_model(config).state_dict())
-    features = backbone.features(torch.zeros(2, 3, 96, 96, dtype=torch.uint8))
-    assert len(features.head_NF) == len(features.routing_NR) == 2
-    assert bool(torch.isfinite(features.head_NF).all())
+    images_N3PP = torch.zeros(2, 3, 96, 96, dtype=torch.uint8)
+    features, routing_NR = backbone.features(images_N3PP), backbone.routing(backbone.normalise(images_N3PP))
+    assert len(features.head_NF) == len(routing_NR) == 2
+    assert bool(torch.isfinite(features.head_NF).all()) and bool(torch.isfinite(routing_NR).all())
+    assert features.deepest_ND.shape[1] == 2 * backbone.width
 
 
 def test_position_embeddings_of_a_hybrid_are_resampled() -> None:

@@ -167,8 +167,8 @@ def test_of_two_heads_the_one_with_clearer_features_is_better() -> None:
         solve(Statistics.zero(4, 3)),
         solve(Statistics.of(rows(9, 4, 1, 3.0, 0.0)[0], np.zeros(9, int), 3)),
     )
-    assert clear.better_than(noisy) and noisy.better_than(nothing)
-    assert not noisy.better_than(clear) and not clear.better_than(clear)
+    assert clear.no_worse_than(noisy) and noisy.no_worse_than(nothing) and clear.no_worse_than(clear)
+    assert not noisy.no_worse_than(clear) and not nothing.no_worse_than(noisy)
     assert (nothing.unexplained, one_class.unexplained) == (1.0, 1.0)
 
 

@@ -36,7 +36,7 @@ def objective_of(pipeline: Pipeline, feature_map: FeatureMap, labels_N: np.ndarr
 
 
 def features(head_NF: np.ndarray) -> Features:
-    return Features(routing_NR=torch.zeros(len(head_NF), 1), head_NF=torch.from_numpy(head_NF).float())
+    return Features(torch.from_numpy(head_NF).float(), width=1)
 
 
 def ridge_loss(fitted: tuple[np.ndarray, np.ndarray], held_out: tuple[np.ndarray, np.ndarray]) -> float:

@@ -66,7 +66,7 @@ def random_prompts(kind: PromptKind, number: int) -> Tensor:
 
 
 def same_bits(one: Features, other: Features) -> bool:
-    return torch.equal(one.head_NF, other.head_NF) and torch.equal(one.routing_NR, other.routing_NR)
+    return torch.equal(one.head_NF, other.head_NF) and one.width == other.width
 
 
 def prompted(backbone: VitBackbone, pixels_N3PP: Tensor, prompts_NTD: Tensor, depth: int) -> Tensor:
@@ -137,24 +137,48 @@ def test_tokens_enter_after_the_prefix_and_are_ignored_by_patch_means(
     features = kind.features(pixels(2), prompts_NTD)
     expected_NF = prompted(backbone, pixels(2), prompts_NTD, depth)
     torch.testing.assert_close(features.head_NF, expected_NF)
-    torch.testing.assert_close(features.routing_NR, expected_NF[:, -backbone.width :])
+    torch.testing.assert_close(features.deepest_ND, expected_NF[:, -2 * backbone.width :])
 
 
-@pytest.mark.parametrize("routing_block", [0, 1, 2, 3])
-def test_routing_features_are_read_at_their_block_with_or_without_a_prompt(
-    backbone_of: BackboneOf, routing_block: int
+@every_prompt
+@pytest.mark.parametrize("routing_block", [1, 2, 3, 4])
+def test_routing_features_depend_on_no_prompt(
+    backbone_of: BackboneOf, prompt: PromptConfig, routing_block: int
 ) -> None:
     backbone = backbone_of(VIT)
     assert isinstance(backbone, VitBackbone)
     routed = VitBackbone(backbone.vit, SIDE, routing_block, "class")
-    kind = prompt_kind(DEEP, routed)
-    prompts_NTD = random_prompts(kind, 2)
-    expected_NF = prompted(backbone, pixels(2), prompts_NTD, DEEP.depth)
-    # After the first block come the four cells, too.
-    at = (2 * routing_block + (4 if routing_block > 0 else 0)) * backbone.width
-    torch.testing.assert_close(
-        kind.features(pixels(2), prompts_NTD).routing_NR, expected_NF[:, at : at + backbone.width]
+    lower = prompt_kind(prompt, routed).lower(pixels(2))
+    model: Any = backbone.vit
+    outputs = model.forward_intermediates(
+        pixels(2), indices=[routing_block - 1], return_prefix_tokens=True, intermediates_only=True
     )
+    prefix_NSD = outputs[0][1]
+    torch.testing.assert_close(lower.routing(), prefix_NSD[:, 0])
+    prompts_N = random_prompts(prompt_kind(prompt, routed), 2)
+    head_NF = lower.features(prompts_N).head_NF
+    torch.testing.assert_close(lower.routing(), prefix_NSD[:, 0])
+    torch.testing.assert_close(prompt_kind(prompt, routed).features(pixels(2), prompts_N).head_NF, head_NF)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "routing_block", "expected"), [(DEEP, 1, 4), (DEEP, 2, 4), (DEEP, 3, 5), (INPUT, 1, 5), (PAD, 1, 5)]
+)
+def test_blocks_below_the_prompt_run_once_for_routing_and_features(
+    backbone_of: BackboneOf, prompt: PromptConfig, routing_block: int, expected: int
+) -> None:
+    backbone = backbone_of(VIT)
+    assert isinstance(backbone, VitBackbone)
+    routed = VitBackbone(backbone.vit, SIDE, routing_block)
+    kind = prompt_kind(prompt, routed)
+    runs: list[nn.Module] = []
+    hooks = [block.register_forward_hook(lambda block, *_: runs.append(block)) for block in backbone.vit.blocks]
+    lower = kind.lower(pixels(2))
+    lower.routing()
+    lower.features(random_prompts(kind, 2))
+    for hook in hooks:
+        hook.remove()
+    assert len(runs) == expected
 
 
 @every_prompt
@@ -241,5 +265,6 @@ def test_a_lower_part_can_be_joined_and_divided_without_a_change_of_features(
     index_M = torch.tensor([3, 1])
     some = kind.lower(pixels(4)).rows(index_M).features(prompts_N[index_M])
     torch.testing.assert_close(some.head_NF, expected.head_NF[index_M])
-    torch.testing.assert_close(some.routing_NR, expected.routing_NR[index_M])
+    torch.testing.assert_close(joined.routing(), kind.lower(pixels(4)).routing())
+    torch.testing.assert_close(kind.lower(pixels(4)).rows(index_M).routing(), joined.routing()[index_M])
     assert same_bits(kind.lower(pixels(4)).plain(), backbone.features_of_pixels(pixels(4)))

@@ -96,7 +96,7 @@ def test_it_lowers_the_loss_of_a_head_on_public_rows(pipeline: Pipeline) -> None
     def residual(prompt: torch.Tensor) -> float:
         with torch.no_grad():
             features = pipeline.prompt_kind.features(pixels_N3PP, prompt.to(pixels_N3PP).expand(96, *prompt.shape))
-        deepest_NF = features.head_NF[:, -2 * features.routing_NR.shape[1] :].double().cpu().numpy()
+        deepest_NF = features.deepest_ND.double().cpu().numpy()
         design_NF = np.hstack([deepest_NF, np.ones((96, 1))])
         targets_NC = np.eye(3)[[row.label for row in rows]]
         gram_FF = design_NF.T @ design_NF + np.eye(design_NF.shape[1])

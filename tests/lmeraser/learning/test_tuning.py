@@ -94,7 +94,7 @@ def test_tuning_lowers_the_loss_of_a_head_on_the_same_rows(pipeline: Pipeline) -
     def residual(prompt: torch.Tensor) -> float:
         with torch.no_grad():
             features = pipeline.prompt_kind.features(pixels_N3PP, prompt.to(pixels_N3PP).expand(60, *prompt.shape))
-        deepest_NF = features.head_NF[:, -2 * features.routing_NR.shape[1] :].double().cpu().numpy()
+        deepest_NF = features.deepest_ND.double().cpu().numpy()
         design_NF = np.hstack([deepest_NF, np.ones((60, 1))])
         targets_NC = np.eye(3)[rows.labels_N]
         gram_FF = design_NF.T @ design_NF + np.eye(design_NF.shape[1])

@@ -16,11 +16,12 @@ from safetensors.torch import load_file
 from tiny_backbones import CONV, VIT, VITS, pictures, saved_at, weights
 from torch import Tensor, nn
 
-from lmeraser.config import BackboneConfig
+from lmeraser.config import BackboneConfig, PromptConfig
 from lmeraser.errors import BackboneError
 from lmeraser.learning.backbone import open_backbone
+from lmeraser.learning.prompts import prompt_kind
 from lmeraser.learning.weights import read_weights, weights_of
-from lmeraser.state.pipeline import extract
+from lmeraser.state.pipeline import extract_routed
 
 
 def test_an_unknown_name_is_refused_with_similar_names() -> None:
@@ -156,12 +157,12 @@ def test_real_weights_load_strictly_and_a_row_has_the_same_bits_in_any_company(d
     loaded, saved = backbone.model.state_dict(), load_file(file)
     assert set(loaded) == set(saved) - {"head.weight", "head.bias"}
     assert all(torch.equal(loaded[name], saved[name]) for name in loaded if name != "pos_embed")
-    images_N3PP = pictures(7, 96).numpy()
-    expected = extract(backbone, images_N3PP, 4)
+    images_N3PP, kind = pictures(7, 96).numpy(), prompt_kind(PromptConfig(), backbone)
+    expected = extract_routed(backbone, images_N3PP, 4, kind)
     order = np.array([3, 6, 0, 5, 2, 4, 1])
-    shuffled = extract(backbone, images_N3PP[order], 4)
+    shuffled = extract_routed(backbone, images_N3PP[order], 4, kind)
     for row in range(7):
-        alone = extract(backbone, images_N3PP[row : row + 1], 4)
+        alone = extract_routed(backbone, images_N3PP[row : row + 1], 4, kind)
         for features_NF, alone_1F, shuffled_NF in zip(expected, alone, shuffled, strict=True):
             assert features_NF[row].tobytes() == alone_1F[0].tobytes()
             assert features_NF[row].tobytes() == shuffled_NF[order == row][0].tobytes()

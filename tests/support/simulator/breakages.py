@@ -22,14 +22,12 @@ class Breakage:
         what: a description of the broken behaviour.
         where: ``module:function`` or ``module:Class.method``.
         old, new: text of its source, and its replacement.
-        used_in: another module that has imported the function by name.
     """
 
     what: str
     where: str
     old: str
     new: str
-    used_in: str | None = None
 
 
 BREAKAGES = (
@@ -155,8 +153,4 @@ def broken(breakage: Breakage) -> Iterator[None]:
     made: dict[str, Any] = {}
     exec(compile(source.replace(breakage.old, breakage.new), breakage.where, "exec"), vars(module), made)
     with patch.object(holder, name, made[name]):
-        if breakage.used_in is None:
-            yield
-        else:
-            with patch.object(importlib.import_module(breakage.used_in), name, made[name]):
-                yield
+        yield

@@ -113,7 +113,7 @@ class Invariants:
         elif (process := self._replaced()) is not None:
             self.late[name] = process
         elif name.startswith(DATA_FOLDERS):
-            erased = held_in(data, name.startswith("heads/")) & self._ledger.erased_rows()
+            erased = held_in(name, data) & self._ledger.erased_rows()
             if erased:
                 raise WrongError("erased row", f"row {min(erased)} is written to {name} after its erasure")
 
@@ -143,7 +143,7 @@ class Invariants:
         for name, data in self._data():
             if name in self.late:
                 continue
-            erased_rows = held_in(data, "heads/" in name) & erased
+            erased_rows = held_in(name, data) & erased
             if erased_rows and not self._may_wait(name, deletion):
                 raise WrongError(
                     "erased row", f"row {min(erased_rows)} of {deletion.key} is in {name} although it counts as erased"
@@ -215,11 +215,7 @@ class Invariants:
                 verify_receipt(self._receipt_of(deletion.id), SIGNING_KEY.public_key())
         unnamed = {name for name, _ in self._data()} - commit.objects()
         if unnamed := unnamed - (self._excused() if when == "at rest" else set()):
-            holding = [
-                name
-                for name in unnamed
-                if held_in(dict(self._data())[name], "heads/" in name) & self._ledger.erased_rows()
-            ]
+            holding = [name for name in unnamed if held_in(name, dict(self._data())[name]) & self._ledger.erased_rows()]
             kind = "erased row left" if holding else "left over"
             raise WrongError(kind, f"{when}, no commit names {sorted(holding or unnamed)[0]}")
         requests = {name for name, _ in self.store.kept() if name.removeprefix(".partial/").startswith("requests/")}

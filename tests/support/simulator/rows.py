@@ -17,6 +17,7 @@ import numpy as np
 
 from lmeraser.config import HeadsConfig, PartitionConfig, StateConfig, TuningConfig
 from lmeraser.data import Sample
+from lmeraser.errors import ObjectCorruptError
 from lmeraser.hashing import HashKey
 from lmeraser.learning.coreset import coreset, coreset_hashes
 from lmeraser.learning.partition import Dendrogram, Partition, cut
@@ -26,7 +27,7 @@ from lmeraser.state.heads_state import HeadsState
 from lmeraser.state.manifest import Manifest, create_manifest, load_manifest
 from lmeraser.state.merkle import merkle_root
 from lmeraser.state.rows import RowTable
-from lmeraser.state.specialist import Specialist
+from lmeraser.state.specialist import PromptedFeatures, RemovedFeatures, Specialist
 from lmeraser.state.tensors import tensors_to_bytes
 from simulator.choices import ReplayedChoices
 from simulator.scheduler import Scheduler
@@ -72,13 +73,34 @@ ALL = tuple(Row(number, version) for number in range(ROWS) for version in (0, 1)
 BY_IMAGE = {row.image: row for row in ALL}
 
 
+def held_in(name: str, data: bytes) -> frozenset[int]:
+    """Numbers of the rows that an object is of: from heads and features by their sums, else by ids and pictures."""
+    folder = name.removeprefix(".partial/").partition("/")[0]
+    return _held_in(folder if folder in ("heads", "prompted", "removed") else "", data)
+
+
 @lru_cache(maxsize=8192)
-def held_in(data: bytes, heads: bool) -> frozenset[int]:
-    """Numbers of the rows whose id or picture can be read in these bytes; of heads, those that the sums are of."""
-    if heads:
-        sums_H = HeadsState.from_safetensors(data, "heads").shared.sums_H.astype(np.int64).tolist()
-        return frozenset(number for number in range(ROWS) if sums_H[number // 10] >> number % 10 & 1)
-    return frozenset(row.number for row in ALL if row.sample_id.encode() in data)
+def _held_in(folder: str, data: bytes) -> frozenset[int]:
+    if not folder:
+        return frozenset(row.number for row in ALL if row.sample_id.encode() in data)
+    try:
+        sums = _sums_in(folder, data)
+    except ObjectCorruptError:
+        # Half written.
+        return frozenset()
+    return frozenset(
+        number for number in range(ROWS) for sums_H in sums if int(sums_H[number // 10]) >> number % 10 & 1
+    )
+
+
+def _sums_in(folder: str, data: bytes) -> tuple[np.ndarray, ...]:
+    """Sums of features over the rows that an object is of, float64 or int64 [H]."""
+    if folder == "heads":
+        heads = HeadsState.from_safetensors(data, folder)
+        return heads.shared.sums_H, heads.pooled.sums_H
+    if folder == "prompted":
+        return (PromptedFeatures.from_safetensors(data, folder).features_NH.sum(axis=0),)
+    return (RemovedFeatures.from_safetensors(data, folder).shared.features_NH.sum(axis=0),)
 
 
 class SimulatedMethod:
@@ -128,7 +150,9 @@ class SimulatedMethod:
 
     def embedded(self, images: Sequence[bytes], prompt: np.ndarray) -> np.ndarray:
         features_NH = self._features([BY_IMAGE[image] for image in images])
-        return features_NH + np.int16(sum(prompt.tobytes()) % 50)
+        # The other columns say which rows they are of.
+        features_NH[:, 2] += np.int16(sum(prompt.tobytes()) % 50)
+        return features_NH
 
     def partition(self, anchors_N: np.ndarray, bits_N: np.ndarray) -> Partition:
         return cut(self.dendrogram, anchors_N, bits_N, self.config.partition.max_cluster_rows)

@@ -87,10 +87,7 @@ SAVED_HISTORIES = (
                 Delete("del1", 0.0, 2, (), ("dot",)),
             ),
         ),
-        (
-            Deviation("reg0#1.work", 4, "kill"),
-            Deviation("del1", 1, "switch", "del0"),
-        ),
+        (Deviation("reg0#1.work", 4, "kill"), Deviation("del1", 1, "switch", "del0")),
     ),
     # Seed 39.
     SavedHistory(
@@ -101,11 +98,7 @@ SAVED_HISTORIES = (
             1000,
             1,
             (Row(3),),
-            (
-                Start("reg0", 0.0),
-                Start("reg1", 1.0),
-                Ingest("ing0", 0.6, 0, (Row(9),), 1, False, "complete", False),
-            ),
+            (Start("reg0", 0.0), Start("reg1", 1.0), Ingest("ing0", 0.6, 0, (Row(9),), 1, False, "complete", False)),
         ),
         (Deviation("reg0#1.work", 50, "switch", "reg1"),),
     ),
@@ -135,10 +128,7 @@ SAVED_HISTORIES = (
             1000,
             1,
             (Row(5),),
-            (
-                Start("reg0", 0.0),
-                Delete("del0", 0.0, 0, (), ("cid",)),
-            ),
+            (Start("reg0", 0.0), Delete("del0", 0.0, 0, (), ("cid",))),
         ),
     ),
     # Seed 3.
@@ -157,10 +147,7 @@ SAVED_HISTORIES = (
                 Ingest("ing0", 0.0, 1, (Row(10, 1),), 1, False, "complete", False),
             ),
         ),
-        (
-            Deviation("reg1#1.work", 3, "kill"),
-            Deviation("reg1#2.delete1", 5, "switch", "reg1#2.begin2"),
-        ),
+        (Deviation("reg1#1.work", 3, "kill"), Deviation("reg1#2.delete1", 5, "switch", "reg1#2.begin2")),
     ),
     # Seed 1792.
     SavedHistory(
@@ -215,47 +202,6 @@ SAVED_HISTORIES = (
         ),
         (Deviation("reg0#1.work", 45, "switch", "del0"),),
     ),
-    # Seed 1665.
-    SavedHistory(
-        "an owner does not check the log after a write",
-        "left over",
-        Plan(
-            300,
-            2,
-            1,
-            (
-                Row(2),
-                Row(6),
-            ),
-            (
-                Start("reg0", 0.0),
-                Start("reg1", 0.0),
-                Delete("del0", 0.0, 0, (), ("cid",)),
-                Delete("del1", 0.0, 0, (), ("fay",)),
-                Ingest("ing0", 0.0, 0, (Row(11),), 1, False, "complete", False),
-            ),
-        ),
-        (
-            Deviation("reg1#1.work", 5, "freeze", "3"),
-            Deviation("reg0#1.work", 185, "freeze", "3"),
-        ),
-    ),
-    # Seed 1765.
-    SavedHistory(
-        "a partial object of an owner stays if another owner wrote the object",
-        "left over",
-        Plan(
-            300,
-            1000,
-            1,
-            (Row(3),),
-            (
-                Start("reg0", 0.0),
-                Ingest("ing0", 0.0, 0, (Row(11),), 1, False, "complete", False),
-            ),
-        ),
-        (Deviation("reg0.owner1.rows2", 5, "kill"),),
-    ),
     # Seed 295.
     SavedHistory(
         "a restore forgets requests made after the copy",
@@ -265,11 +211,7 @@ SAVED_HISTORIES = (
             1000,
             1,
             (Row(4),),
-            (
-                Start("reg0", 0.0),
-                Delete("del0", 0.0, 0, (4,), ()),
-                Restore("res0", 0.0, 2.0, 0.0),
-            ),
+            (Start("reg0", 0.0), Delete("del0", 0.0, 0, (4,), ()), Restore("res0", 0.0, 2.0, 0.0)),
         ),
     ),
     # Seed 8.
@@ -287,9 +229,77 @@ SAVED_HISTORIES = (
                 Ingest("ing2", 0.0, 0, (Row(10),), 1, False, "abandon", False),
             ),
         ),
-        (
-            Deviation("reg0#1.work", 2, "switch", "ing2"),
-            Deviation("reg0#1.delete2", 7, "kill"),
+        (Deviation("reg0#1.work", 2, "switch", "ing2"), Deviation("reg0#1.delete2", 7, "kill")),
+    ),
+    # Seed 1224.
+    SavedHistory(
+        "an embedding continues while a row that it reads is erased",
+        "erased row",
+        Plan(
+            300,
+            3,
+            1,
+            (),
+            (
+                Start("reg0", 0.0),
+                Delete("del0", 0.0, 0, (0,), ()),
+                Delete("del1", 0.0, 0, (11,), ()),
+                Ingest("ing2", 0.1, 0, (Row(0), Row(2), Row(7), Row(10)), 1, False, "complete", False),
+            ),
         ),
+        (Deviation("reg0#1.work", 141, "switch", "del1"),),
+    ),
+    # Seed 28.
+    SavedHistory(
+        "a tuning continues although its coreset lost a row",
+        "erased row",
+        Plan(
+            300,
+            3,
+            1,
+            (),
+            (
+                Start("reg0", 0.0),
+                Delete("del1", 0.0, 0, (3,), ()),
+                Ingest("ing1", 0.0, 0, (Row(3), Row(7, 1), Row(9)), 1, False, "complete", False),
+            ),
+        ),
+        (Deviation("reg0#1.work", 80, "freeze", "100"),),
+    ),
+    # Seed 15.
+    SavedHistory(
+        "a cluster keeps its prompt although its coreset lost a row",
+        "erased row",
+        Plan(
+            300,
+            2,
+            1,
+            (Row(0), Row(1), Row(3)),
+            (Start("reg0", 0.0), Delete("del0", 0.0, 0, (), ("bob",))),
+        ),
+    ),
+    # Seed 10.
+    SavedHistory(
+        "the prompted features of an erased row stay in the sums",
+        "erased row",
+        Plan(300, 2, 1, (Row(0), Row(2), Row(3)), (Start("reg0", 0.0), Delete("del1", 0.0, 0, (0,), ()))),
+    ),
+    # Seed 1089.
+    SavedHistory(
+        "an owner does not check the log after a write",
+        "left over",
+        Plan(
+            3,
+            2,
+            1,
+            (Row(2), Row(4), Row(5)),
+            (
+                Start("reg0", 0.0),
+                Start("reg1", 1.0),
+                Delete("del0", 0.0, 0, (2,), ()),
+                Ingest("ing0", 0.0, 0, (Row(10), Row(11)), 1, False, "complete", False),
+            ),
+        ),
+        (Deviation("reg0.owner5.tune10", 2, "kill", ""),),
     ),
 )

@@ -1,0 +1,188 @@
+"""A system under a random history, next to what its rows should be by plain set arithmetic."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from hypothesis import strategies as st
+from small_system import System, samples
+
+from actors.coordinator import Coordinator
+from actors.ingests import IngestOutcome, put_rows
+from actors.jobs import TuningJob
+from actors.owners import InProcessOwners, TuningResult
+from lmeraser.data import Sample
+from lmeraser.deletion import DeletionRequest
+from lmeraser.errors import FencedError, RequestError
+from lmeraser.state.keys import load_signing_key
+from lmeraser.state.layout import DATA_FOLDERS
+from lmeraser.state.pipeline import Pipeline
+from lmeraser.store import LocalStore
+
+# One row in four has no subject.
+ROWS = {
+    row.sample_id: replace(row, subject_id=f"person{number % 7}" if number % 4 else None)
+    for number, row in enumerate(samples(0, 24))
+}
+MANY = st.lists(st.sampled_from(sorted(ROWS)), min_size=8, max_size=16, unique=True)
+# Mostly few, so that some clusters are touched and others are not.
+NUMBERS = st.one_of(st.lists(st.sampled_from(sorted(ROWS)), min_size=1, max_size=2, unique=True), MANY)
+PEOPLE = st.lists(
+    st.sampled_from(sorted({row.subject_id for row in ROWS.values() if row.subject_id})), min_size=1, max_size=2
+)
+EVENTS = st.one_of(
+    st.tuples(st.just("ingest"), NUMBERS, st.booleans()),
+    st.tuples(st.just("delete samples"), NUMBERS),
+    st.tuples(st.just("delete subjects"), PEOPLE),
+    st.tuples(st.just("delete both"), NUMBERS, PEOPLE),
+    st.tuples(st.just("work"), st.sampled_from((1, 3, 100))),
+    st.tuples(st.just("restart"), st.integers(1, 3)),
+    st.tuples(st.just("take over"), st.integers(1, 3)),
+)
+
+
+class AnyOrderOwners(InProcessOwners):
+    """Several tunings at a time; the last started ends first."""
+
+    def __init__(self, slots: int, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._most_tunings = slots
+
+    @property
+    def slots(self) -> int:
+        return self._most_tunings
+
+    def start_tuning(self, job: TuningJob) -> None:
+        self._queue.insert(0, job)
+
+    def finished(self) -> list[TuningResult]:
+        return [result for _ in range(len(self._queue)) for result in super(AnyOrderOwners, self).finished()]
+
+
+class World:
+    """A system, and what its rows should be by plain set arithmetic."""
+
+    def __init__(self, system: System, pipeline: Pipeline) -> None:
+        self.system = system
+        self.pipeline = pipeline
+        self.rows: dict[str, Sample] = {}
+        self.erased: set[str] = set()
+        self.waiting: set[str] = set()
+        self.replaced: list[Coordinator] = []
+        self.coordinator = self.start(1)
+
+    def start(self, slots: int) -> Coordinator:
+        store, manifest, hash_key = self.system.store, self.system.manifest, self.system.hash_key
+        owners = AnyOrderOwners(slots, store, manifest, hash_key, lambda: self.pipeline)
+        return Coordinator(store, manifest, hash_key, load_signing_key(self.system.keys), owners, lease_s=0.0)
+
+    def ingest(self, names: list[str], force: bool) -> None:
+        rows = [ROWS[name] for name in names]
+        waiting = set(self.waiting)
+        outcome = self.outcome(rows, force)
+        if isinstance(outcome, RequestError):
+            # A row whose deletion was requested but not erased yet: the ingest is started again.
+            assert any({row.sample_id, row.subject_id} & waiting for row in rows)
+            outcome = self.outcome(rows, force)
+        erased = {row.sample_id for row in rows if not force and {row.sample_id, row.subject_id} & self.erased}
+        present = set(names) & self.rows.keys() - erased
+        added = {row.sample_id: row for row in rows if row.sample_id not in erased | present}
+        assert outcome == IngestOutcome(len(added), len(present), len(erased))
+        self.rows |= added
+
+    def outcome(self, rows: list[Sample], force: bool) -> IngestOutcome | BaseException:
+        """What became of an ingest."""
+        prefix = self.coordinator.begin_ingest()
+        for part in (rows[::2], rows[1::2]):
+            put_rows(
+                self.system.store, self.system.hash_key, f"{prefix}{len(part)}-{id(part)}", self.pipeline.rows(part)
+            )
+        future = self.coordinator.ingest(prefix, force)
+        while not future.done():
+            self.step()
+        return future.exception() or future.result()
+
+    def delete(self, names: list[str], people: list[str]) -> None:
+        deleted = {name for name, row in self.rows.items() if name in names or row.subject_id in people}
+        self.coordinator.delete(DeletionRequest(tuple(names), tuple(people)))
+        # Named ids are remembered even if the system did not hold them.
+        self.erased |= deleted.union(names, people)
+        self.waiting |= deleted.union(names, people)
+        for name in deleted:
+            del self.rows[name]
+
+    def step(self) -> None:
+        for coordinator in list(self.replaced):
+            try:
+                coordinator.step()
+            except FencedError:
+                self.replaced.remove(coordinator)
+        self.coordinator.step()
+        # Requests come first, and all at once.
+        self.waiting.clear()
+
+    def take_over(self, slots: int) -> None:
+        """A second coordinator takes over; the first works on, with an abandoned ingest to sweep away."""
+        prefix = self.coordinator.begin_ingest()
+        put_rows(self.system.store, self.system.hash_key, f"{prefix}0", self.pipeline.rows([ROWS["s0"]]))
+        self.coordinator.prefixes.drop(prefix)
+        self.replaced.append(self.coordinator)
+        self.coordinator = self.start(slots)
+
+    def happen(self, event: tuple[Any, ...]) -> None:
+        match event:
+            case ("ingest", names, force):
+                self.ingest(names, force)
+            case ("delete samples", names):
+                self.delete(names, [])
+            case ("delete subjects", people):
+                self.delete([], people)
+            case ("delete both", names, people):
+                self.delete(names, people)
+            case ("work", steps):
+                for _ in range(steps):
+                    self.step()
+            case ("restart", slots):
+                self.coordinator = self.start(slots)
+            case ("take over", slots):
+                self.take_over(slots)
+
+    def finish(self) -> None:
+        while self.coordinator.step():
+            pass
+        # One that has nothing to add or to remove any more does no harm, and need not notice.
+        self.step()
+        while self.coordinator.step():
+            pass
+        assert self.coordinator.idle()
+
+
+HISTORIES = st.lists(EVENTS, min_size=1, max_size=8)
+
+
+def check_history(
+    empty: System,
+    pipeline: Pipeline,
+    root_of: Callable[[dict[str, Sample]], str],
+    folder: Path,
+    events: list[tuple[Any, ...]],
+    first: list[str],
+) -> None:
+    """Run a history on a copy of the empty system, and compare the state with a fresh run on the remaining rows."""
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(empty.store.uri, folder)
+    world = World(replace(empty, store=LocalStore(folder)), pipeline)
+    world.ingest(first, force=False)
+    for event in events:
+        world.happen(event)
+    world.finish()
+    newest = world.system.newest()
+    assert newest.rows == len(world.rows)
+    assert newest.root == root_of(world.rows)
+    listed = {name for prefix in DATA_FOLDERS for name in world.system.store.names(prefix)}
+    assert listed == newest.objects()
+    assert world.system.store.names("requests/") == []
