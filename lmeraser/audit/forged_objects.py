@@ -34,32 +34,30 @@ class ForgedObjects:
         self._config = manifest.config
         self._hash_key = hash_key
 
-    def cluster(self, entry: ClusterEntry, rows: RowTable, specialist: Specialist) -> ClusterEntry:
-        """The cluster with these rows and this specialist, in one segment."""
+    def cluster(self, entry: ClusterEntry, rows: RowTable, specialist: Specialist | None) -> ClusterEntry:
+        """The cluster with these rows and this specialist, in one segment; without one, it has none before either."""
         key = entry.key
+        segment = self._segment(key, rows)
+        if specialist is None:
+            return self._with_rows(entry, rows, segment)
         prompt, name = Prompt(specialist.prompt), new_prompt_object(key)
         self._store.put(name, prompt.to_safetensors())
         _, prompted_digest = specialist.digests(rows)
         return replace(
-            self.with_rows(entry, rows, (self._embedded(key, self._segment(key, rows), specialist),)),
+            self._with_rows(entry, rows, self._embedded(key, segment, specialist)),
             prompt_object=name,
             prompt_leaf=self._leaf(prompt_part(key), prompt.digest()),
             prompted_leaf=self._leaf(prompted_part(key), prompted_digest),
         )
 
-    def with_row(self, entry: ClusterEntry, rows: RowTable, row: RowTable) -> ClusterEntry:
-        """The cluster of these rows with one more row, in a segment of its own; its specialist stays."""
-        more = RowTable.concatenate([rows, row], row.features_NH.shape[1])
-        return self.with_rows(entry, more, (*entry.segments, self._segment(entry.key, row)))
-
-    def with_rows(self, entry: ClusterEntry, rows: RowTable, segments: tuple[Segment, ...]) -> ClusterEntry:
-        """The cluster with these rows, which are in these segments."""
+    def _with_rows(self, entry: ClusterEntry, rows: RowTable, segment: Segment) -> ClusterEntry:
+        """The cluster with these rows, which are in this segment."""
         index = SegmentIndex.of(rows, self._config.seed, self._hash_key)
         coreset_digest = index.coreset_digest(self._config.tuning.coreset_rows)
         return replace(
             entry,
             rows=len(rows),
-            segments=segments,
+            segments=(segment,),
             rows_leaf=self._leaf(rows_part(entry.key), rows.digest()),
             coreset_leaf=self._leaf(coreset_part(entry.key), coreset_digest),
         )

@@ -42,7 +42,7 @@ from lmeraser.state.pipeline import Pipeline
 from lmeraser.state.record_bodies import CompletedBody, ErasedBody, RequestBody
 from lmeraser.state.rows import RowTable
 from lmeraser.state.specialist import Specialist
-from lmeraser.state.stored_objects import read_cluster, read_heads, read_rows_of
+from lmeraser.state.stored_objects import read_cluster, read_heads
 from lmeraser.store import LocalStore, Store, unfenced
 
 Tampering = Literal[
@@ -172,8 +172,7 @@ def _committed(scenario: Scenario, tampering: Tampering, store: Store) -> Commit
     objects = ForgedObjects(store, evidence.manifest, evidence.hash_key)
     changed = {scenario.entry.key: objects.cluster(scenario.entry, scenario.kept, specialist)}
     if tampering == "row kept in another cluster's file":
-        other = read_rows_of(evidence.store, evidence.hash_key, evidence.manifest.config.seed, scenario.other)
-        changed[scenario.other.key] = objects.with_row(scenario.other, other, scenario.row)
+        changed[scenario.other.key] = objects.cluster(scenario.other, *_other_with_row(scenario))
     heads_object = new_heads_object()
     store.put(heads_object, heads.to_safetensors())
     return replace(
@@ -234,6 +233,19 @@ def _features_of_row(scenario: Scenario, prompt: torch.Tensor) -> Specialist:
     """The row's features under this prompt."""
     features_NH = scenario.pipeline.prompted(scenario.pipeline.decode(scenario.row.images), prompt)
     return Specialist(prompt.numpy(), features_NH, scenario.row.labels_N)
+
+
+def _other_with_row(scenario: Scenario) -> tuple[RowTable, Specialist | None]:
+    """The rows of the other cluster and the row, and the specialist of all of them where the other cluster has one."""
+    evidence = scenario.evidence
+    rows, specialist = read_cluster(evidence.store, evidence.hash_key, evidence.manifest.config.seed, scenario.other)
+    more = RowTable.concatenate([rows, scenario.row], rows.features_NH.shape[1])
+    if specialist is None:
+        return more, None
+    added = _features_of_row(scenario, torch.from_numpy(specialist.prompt))
+    features_NH = np.concatenate([specialist.features_NH, added.features_NH])
+    order = np.argsort(np.array([*rows.sample_ids, *scenario.row.sample_ids], object))
+    return more, Specialist(specialist.prompt, features_NH[order], more.labels_N)
 
 
 def _tuned_on_fewer(scenario: Scenario) -> torch.Tensor:

@@ -94,9 +94,13 @@ def read_cluster(store: Store, hash_key: HashKey, seed: int, entry: ClusterEntry
     rows = RowTable.concatenate(tables, 0)
     if entry.prompted_leaf is None:
         return rows, None
+    if entry.prompt_object is None or entry.unembedded:
+        raise ObjectCorruptError(f"cluster {entry.key} has a digest of prompted features, but not all of the features")
     features_NH = np.concatenate(
         [read_prompted(store, hash_key, entry.key, segment).features_NH for segment in entry.segments]
     )
+    if len(features_NH) != len(rows):
+        raise ObjectCorruptError(f"cluster {entry.key} has {len(rows)} rows, but {len(features_NH)} prompted features")
     names = [name for table in tables for name in table.sample_ids]
     order = sorted(range(len(names)), key=names.__getitem__)
     return rows, Specialist(read_prompt(store, hash_key, entry).values, features_NH[order], rows.labels_N)

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 from commits import receipts_of
+from forged_commits import commit_entry
 from small_system import System, samples
 
 from lmeraser.audit import Audit, Plan, Question, Section, audit, to_html
@@ -112,6 +113,16 @@ def test_a_broken_chain_is_a_failed_audit_and_not_a_crash(deleted: Deleted) -> N
     system.store.put(name, system.store.get(name).replace(b'"term":1', b'"term":9'))
     found = audited(deleted)
     assert statuses(found) == {"log": "failed"} and found.verdict == "failed" and found.state_root is None
+
+
+def test_a_commit_that_lacks_prompted_features_is_a_failed_audit_and_not_a_crash(deleted: Deleted) -> None:
+    system = deleted.system
+    entry = next(entry for entry in system.newest().clusters if entry.prompted_leaf is not None)
+    segments = tuple(segment.without_features() for segment in entry.segments)
+    commit_entry(system, replace(entry, segments=segments))
+    found = by_name(audited(deleted))
+    assert f"prompted/{entry.key} differs" in str(found["recomputation"].findings)
+    assert f"cluster {entry.key} has a digest of prompted features" in str(found["answers"].findings)
 
 
 def test_invalid_questions_are_refused(deleted: Deleted) -> None:
