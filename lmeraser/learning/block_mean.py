@@ -1,8 +1,8 @@
 """The mean patch token after one block, for less than the block costs.
 
 The last linear layer of a block's MLP, and its layer scale, are linear: the mean of their outputs is their output for
-the mean. So they run once for an image instead of once for each patch, which saves 28 % of the multiplications of DeiT-Tiny at
-224 px.
+the mean. So they run once for an image instead of once for each patch, which saves 28 % of the multiplications of
+DeiT-Tiny at 224 px.
 
 Legend: N rows, S tokens, D width, E hidden features of the MLP.
 """
