@@ -176,7 +176,7 @@ class Owner:
     def _coreset(self, job: PromptJob) -> RowTable:
         """The rows of the cluster's coreset; only segments that hold one are read."""
         segments = job.entry.segments
-        indexes = [self._access.index(segment) for segment in segments]
+        indexes = self._access.indexes(segments)
         chosen = SegmentIndex.joined(indexes).coreset(self._config.tuning.coreset_rows)
         ends = np.cumsum([len(index) for index in indexes])
         tables = []

@@ -60,9 +60,10 @@ class Rewriting:
             hashes: keyed hashes of the samples and subjects whose rows leave.
             arriving: rows that move in, or are new; none of them is named by the hashes.
         """
-        for segment in self._job.entry.segments if self._job.entry is not None else ():
+        segments = self._job.entry.segments if self._job.entry is not None else ()
+        for segment, index in zip(segments, self._access.indexes(segments), strict=True):
             pool = self._pools[segment.prompted_object is not None]
-            removed_N = self._access.index(segment).named_by(hashes)
+            removed_N = index.named_by(hashes)
             if not removed_N.any():
                 pool.stay.append(segment)
             else:

@@ -9,6 +9,7 @@ Legend: N rows, H head features.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
@@ -32,6 +33,9 @@ from lmeraser.state.specialist import PromptedFeatures
 from lmeraser.state.stored_objects import read_index, read_prompted, read_segment
 from lmeraser.store import Store, unfenced
 
+# A bucket takes tens of milliseconds per object, and a large cluster has tens of segments.
+_READERS = 16
+
 
 class SegmentAccess:
     """Reads and writes the segments of one cluster."""
@@ -49,6 +53,11 @@ class SegmentAccess:
         if segment.rows_object not in self._indexes:
             self._indexes[segment.rows_object] = read_index(self._store, self._hash_key, self._key, segment)
         return self._indexes[segment.rows_object]
+
+    def indexes(self, segments: Iterable[Segment]) -> list[SegmentIndex]:
+        """The index of each of these segments; those that were not read yet are read in parallel."""
+        with ThreadPoolExecutor(_READERS, thread_name_prefix="indexes") as readers:
+            return list(readers.map(self.index, segments))
 
     def index_of(self, table: RowTable) -> SegmentIndex:
         """The index that these rows would have as a segment."""
@@ -90,8 +99,10 @@ class SegmentAccess:
     def prompted_leaf(self, segments: Iterable[Segment]) -> str:
         """The keyed digest of the prompted features of all rows of these segments, which all have them."""
         segments = list(segments)
-        digests_N32 = np.concatenate([self.index(segment).digests_N32 for segment in segments])
-        digest = prompted_digest(digests_N32, np.concatenate([self.features(segment) for segment in segments]))
+        digests_N32 = np.concatenate([index.digests_N32 for index in self.indexes(segments)])
+        with ThreadPoolExecutor(_READERS, thread_name_prefix="features") as readers:
+            features_NH = np.concatenate(list(readers.map(self.features, segments)))
+        digest = prompted_digest(digests_N32, features_NH)
         return state_leaf(self._hash_key, prompted_part(self._key), digest)
 
     def keep_only(self, segments: Collection[Segment]) -> None:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from lmeraser.config import BackboneConfig
 from lmeraser.errors import BackboneError
+from lmeraser.learning.block_mean import mean_patch_after
 from lmeraser.learning.cells import shares_of_patches
 from lmeraser.learning.weights import load_weights, read_weights, token_px
 from lmeraser.store.location import local_path
@@ -206,8 +207,12 @@ class VitBackbone(Backbone):
     def routing_of(self, hidden: Hidden) -> Tensor:
         """The same of a batch that no prompt has entered; runs no block where the routing features are there."""
         assert hidden.prompt_tokens == 0
-        if hidden.routing_NR is None:
-            hidden = self.advance(hidden, self.routing_block)
+        if hidden.routing_NR is not None:
+            return hidden.routing_NR
+        if self._routing_pool == "patch":
+            tokens_NSD = self.advance(hidden, self.routing_block - 1).tokens_NSD
+            return mean_patch_after(self.vit.blocks[self.routing_block - 1], tokens_NSD, self.prefix_tokens)
+        hidden = self.advance(hidden, self.routing_block)
         assert hidden.routing_NR is not None
         return hidden.routing_NR
 

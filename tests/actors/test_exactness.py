@@ -3,7 +3,7 @@
 Histories are made by Hypothesis: rows come and go by sample and by subject, in any grouping and order, some again and
 again, with restarts in between and owners that finish in any order. Coordinators that were replaced work on beside
 their successors until they notice, with an ingest to sweep away. The truth is a fresh run that knows no history.
-Clusters have up to ten rows, three of them in the coreset, in segments of two.
+Clusters have up to ten rows, six of them in the coreset, in segments of two.
 """
 
 from __future__ import annotations

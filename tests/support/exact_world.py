@@ -39,7 +39,8 @@ EVENTS = st.one_of(
     st.tuples(st.just("delete samples"), NUMBERS),
     st.tuples(st.just("delete subjects"), PEOPLE),
     st.tuples(st.just("delete both"), NUMBERS, PEOPLE),
-    st.tuples(st.just("work"), st.sampled_from((1, 3, 100))),
+    st.tuples(st.just("work"), st.sampled_from((1, 3))),
+    st.tuples(st.just("work"), st.just(100)),
     st.tuples(st.just("restart"), st.integers(1, 3)),
     st.tuples(st.just("take over"), st.integers(1, 3)),
 )
@@ -177,6 +178,8 @@ def check_history(
     shutil.copytree(empty.store.uri, folder)
     world = World(replace(empty, store=LocalStore(folder)), pipeline)
     world.ingest(first, force=False)
+    # Most deletions meet clusters that are tuned.
+    world.finish()
     for event in events:
         world.happen(event)
     world.finish()

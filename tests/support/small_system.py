@@ -60,8 +60,9 @@ SMALLEST_TUNING = TuningConfig(coreset_rows=3, epochs=2, batch_rows=2)
 TUNINGS = {
     "minute": SMALLEST_TUNING,
     "coarse": SMALLEST_TUNING,
-    "history": SMALLEST_TUNING,
-    "coreset": replace(SMALLEST_TUNING, coreset_rows=9),
+    # A step moves the prompt only if its batch has two rows of a class.
+    "history": replace(SMALLEST_TUNING, coreset_rows=6, batch_rows=6),
+    "coreset": replace(SMALLEST_TUNING, coreset_rows=9, batch_rows=9),
 }
 VARIANTS = {
     "minute": (MINUTE, PromptConfig("token", tokens=2, public_epochs=0)),

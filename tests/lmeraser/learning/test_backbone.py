@@ -80,6 +80,19 @@ def test_an_image_is_routed_by_the_configured_block_and_pool(blocks: int, pool: 
     torch.testing.assert_close(backbone.routing(backbone.normalise(images_N3PP)), expected)
 
 
+@every_vit
+def test_the_mean_patch_token_is_that_of_the_whole_block_for_less_work(config: BackboneConfig) -> None:
+    backbone = vit_backbone(config, 2)
+    pixels_N3PP = backbone.normalise(pictures(3, config.image_px))
+    rows: list[int] = []
+    mlp: Any = backbone.vit.blocks[1].mlp
+    hook = mlp.fc2.register_forward_hook(lambda _, inputs, __: rows.append(inputs[0].numel() // inputs[0].shape[-1]))
+    routing_ND = backbone.routing(pixels_N3PP)
+    hook.remove()
+    torch.testing.assert_close(routing_ND, after_block(backbone.vit, pixels_N3PP, 1)[0].mean(dim=1))
+    assert rows == [3]
+
+
 def test_a_routing_block_that_does_not_exist_is_refused_with_the_number_of_blocks() -> None:
     with pytest.raises(BackboneError, match=r"routing_block is 6; this backbone has 5 blocks"):
         vit_backbone(VIT, routing_block=6)

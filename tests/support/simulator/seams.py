@@ -47,14 +47,14 @@ STEPS = (
     "actors.requests",
     "actors.receipt_writer",
 )
-EXECUTORS = ("lmeraser.state.log", "lmeraser.state.heads_state")
+EXECUTORS = ("lmeraser.state.log", "lmeraser.state.heads_state", "actors.segment_access")
 NUMERICS = ("actors.committer", "actors.repair", "lmeraser.proof.recompute")
 
 
 class Inline:
     """An executor that does its work at once."""
 
-    def __init__(self, _workers: int) -> None:
+    def __init__(self, _workers: int, **_: object) -> None:
         pass
 
     def __enter__(self) -> Inline:
