@@ -9,7 +9,7 @@ Legend: N rows, S tokens, D width, E hidden features of the MLP.
 
 from __future__ import annotations
 
-from timm.layers import Mlp
+from timm.layers.mlp import Mlp
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
