@@ -173,6 +173,8 @@ class Predictor:
             if len(pooled_M):
                 pooled_MF = lower.rows(self._index(pooled_M)).features(prompts_M).head_NF
             return _Passed(anchors_N, shared_MF, pooled_MF)
+        if len(shared_M) == 0:
+            return _Passed(anchors_N, self._nothing_0F, lower.features(prompts_M).head_NF)
         # The public prompt is one more prompt, so a single pass takes all.
         public_M = self._public_prompt.expand(len(shared_M), *self._public_prompt.shape)
         rows = lower.rows(self._index(np.concatenate([shared_M, pooled_M])))

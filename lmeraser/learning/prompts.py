@@ -81,7 +81,7 @@ class _Pixels:
         return self.backbone.routing(self.pixels_N3PP)
 
     def features(self, prompts_N3PP: Tensor) -> Features:
-        return self.backbone.features_of_pixels(self.pixels_N3PP + prompts_N3PP * self.frame_1PP)
+        return self.backbone.features_of_pixels(torch.addcmul(self.pixels_N3PP, prompts_N3PP, self.frame_1PP))
 
     def plain(self) -> Features:
         return self.backbone.features_of_pixels(self.pixels_N3PP)

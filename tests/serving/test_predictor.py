@@ -158,7 +158,8 @@ def row_blocks(served: Served, snapshot: Snapshot, weight: float) -> tuple[int, 
     def count(_: nn.Module, inputs: tuple[torch.Tensor, ...], __: torch.Tensor) -> None:
         rows.append(len(inputs[0]))
 
-    hooks = [block.get_submodule("attn").register_forward_hook(count) for block in backbone.vit.blocks]
+    blocks: Any = backbone.vit.blocks
+    hooks = [block.attn.register_forward_hook(count) for block in blocks]
     scores = served.scores(snapshot=snapshot, weight=weight)
     for hook in hooks:
         hook.remove()

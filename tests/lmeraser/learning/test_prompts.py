@@ -172,10 +172,8 @@ def test_blocks_below_the_prompt_run_once_for_routing_and_features(
     routed = VitBackbone(backbone.vit, SIDE, routing_block)
     kind = prompt_kind(prompt, routed)
     runs: list[nn.Module] = []
-    hooks = [
-        block.get_submodule("attn").register_forward_hook(lambda attn, *_: runs.append(attn))
-        for block in backbone.vit.blocks
-    ]
+    blocks: Any = backbone.vit.blocks
+    hooks = [block.attn.register_forward_hook(lambda attn, *_: runs.append(attn)) for block in blocks]
     lower = kind.lower(pixels(2))
     lower.routing()
     lower.features(random_prompts(kind, 2))
