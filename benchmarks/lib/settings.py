@@ -14,7 +14,7 @@ Device = Literal["cpu", "cuda"]
 
 ROOT = Path(__file__).parents[2]
 ROUTING_BLOCK = 1
-DEMO_CONFIG = ROOT / "cluster" / "demo.yaml"
+DIGITS_CONFIG = Path(__file__).parent / "digits.yaml"
 # Rows and test rows; of GTSRB and the digits all test rows.
 SIZES = {
     "digits": (600, 292),
@@ -87,7 +87,7 @@ def find_setting(
 
 
 def _config(name: str, data: Path) -> Config:
-    digits = load_config(DEMO_CONFIG)
+    digits = load_config(DIGITS_CONFIG)
     if name == "digits":
         return digits
     if name == "fashion":
