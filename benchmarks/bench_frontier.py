@@ -28,7 +28,7 @@ from matplotlib.axes import Axes
 
 from benchmarks.lib.harness import results
 from benchmarks.lib.plotting import COLOURS, DOCS, MARKERS, NAMES, interval, plots_in_a_row, save
-from benchmarks.lib.runs import SHARED_HEAD_ONLY, compared_on, label, sweep_of
+from benchmarks.lib.runs import SHARED_HEAD_ONLY, compared, label, sweep_of
 from benchmarks.lib.settings import SIZES, find_setting
 from benchmarks.lib.summary import Summary, kept_results, of_run, summaries
 
@@ -36,7 +36,7 @@ SEEDS = 5
 # Fashion-MNIST is not among the project's data: it has to be named.
 _SETTINGS = [name for name in SIZES if name != "fashion"]
 # Only these are drawn: of the sweep there is a table.
-_DRAWN = {run.name for run in compared_on()}
+_DRAWN = {run.name for run in compared()}
 
 
 def main() -> None:
@@ -59,7 +59,7 @@ def main() -> None:
     by_setting: dict[str, list[Summary]] = json.loads(file.read_text()) if file.exists() else {}
     for name in arguments.setting:
         setting = find_setting(name, arguments.data, arguments.rows, arguments.test_rows, arguments.device)
-        runs = sweep_of(name) if arguments.sweep else compared_on()
+        runs = sweep_of(name) if arguments.sweep else compared()
         runs = [run for run in runs if run.method in arguments.methods and not arguments.collect]
         seeds = range(1 if arguments.sweep else arguments.seeds)
         results(setting, runs, seeds, arguments.out, with_work=not arguments.sweep)

@@ -7,11 +7,11 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from benchmarks.lib.plotting import interval
-from benchmarks.lib.runs import compared_on, label
+from benchmarks.lib.runs import compared, label
 from benchmarks.lib.summary import Summary, cost_of_retrain, cost_of_sisa, points_over_shared
 from benchmarks.lib.targets import targets
 
-_COMPARED = [run.name for run in compared_on()]
+_COMPARED = [run.name for run in compared()]
 _COMPARISON = (
     "",
     "seeds",

@@ -9,13 +9,12 @@ from benchmarks.lib.run import Run
 from lmeraser.config import PartitionConfig, TuningConfig
 
 _RATE = 10.0
-SHARED_HEAD_ONLY, RETRAIN, OURS = Run("ridge", (("depths", "several"),)), Run("retrain"), Run("ours")
+SHARED_HEAD_ONLY, RETRAIN = Run("ridge", (("depths", "several"),)), Run("retrain")
 # One prompt for all rows, tuned from the public prompt and for the closed-form head, as ours are.
 RETRAIN_AS_OURS = Run("retrain", (("tuned", "as_ours"),))
 SISA = Run("sisa", (("shards", 5), ("slices", 3)))
 PUBLISHED = Run("published", (("clusters", 5), ("rate", _RATE)))
 SAMPLED = Run("sampled", (("tuned_rows", 300),))
-ESSENTIAL = (SHARED_HEAD_ONLY, RETRAIN, PUBLISHED, SISA, OURS, SAMPLED)
 
 # Bounds on a cluster's rows that give one cluster, a few, and about sixteen, of the setting's rows.
 BOUNDS = {
@@ -38,16 +37,18 @@ def ours(max_cluster_rows: int, coreset_rows: int, epochs: int, *prompt: tuple[s
 
 
 _EPOCHS_BY_DEFAULT = TuningConfig().epochs
-DEFAULT = ours(PartitionConfig().max_cluster_rows, TuningConfig().coreset_rows, _EPOCHS_BY_DEFAULT)
+# The library's defaults, whatever the setting's own configuration has.
+OURS = ours(PartitionConfig().max_cluster_rows, TuningConfig().coreset_rows, _EPOCHS_BY_DEFAULT)
 LARGER_CORESET = ours(PartitionConfig().max_cluster_rows, 600, _EPOCHS_BY_DEFAULT)
 # The default before there were coresets: clusters of at most 600 rows, tuned on all of them.
 PREVIOUS = ours(600, 600, 4)
+ESSENTIAL = (SHARED_HEAD_ONLY, RETRAIN, PUBLISHED, SISA, OURS, SAMPLED)
 
 
-def compared_on() -> list[Run]:
+def compared() -> list[Run]:
     """The methods that are compared, and the nearest rivals among the options of ours."""
     others = (SHARED_HEAD_ONLY, SAMPLED, RETRAIN_AS_OURS, RETRAIN, SISA, PUBLISHED)
-    return list(dict.fromkeys((DEFAULT, LARGER_CORESET, *others, PREVIOUS)))
+    return list(dict.fromkeys((OURS, LARGER_CORESET, *others, PREVIOUS)))
 
 
 def sweep_of(setting: str) -> list[Run]:

@@ -13,7 +13,6 @@ from lmeraser.hashing import draw_uint64
 Device = Literal["cpu", "cuda"]
 
 ROOT = Path(__file__).parents[2]
-ROUTING_BLOCK = 1
 DIGITS_CONFIG = Path(__file__).parent / "digits.yaml"
 # Rows and test rows; of GTSRB and the digits all test rows.
 SIZES = {
@@ -81,8 +80,7 @@ def find_setting(
         device: where the backbone runs.
     """
     config = _config(name, data)
-    partition = replace(config.partition, routing_block=ROUTING_BLOCK)
-    config = replace(config, backbone=replace(config.backbone, device=device), partition=partition)
+    config = replace(config, backbone=replace(config.backbone, device=device))
     return Setting(name, config, rows or SIZES[name][0], test_rows or SIZES[name][1])
 
 
