@@ -1,8 +1,9 @@
 """The main job on bundled data, on one machine.
 
-Public glyphs train a small Vision Transformer with Ray Train; handwritten digits become private rows; one owner actor
-for each prompt cluster tunes its prompt; Ray Serve answers over HTTP; the client asks for a deletion; and the state is
-compared, byte for byte, with that of a fresh run on the remaining rows.
+Public glyphs train a small Vision Transformer with Ray Train; handwritten digits on grain become private rows; the
+owner of each prompt cluster, an actor, tunes its prompt on the cluster's coreset; Ray Serve answers over HTTP. The
+client asks for two deletions: of a row outside its coreset, which needs no tuning, and of one inside. After each, the
+state is compared, byte for byte, with that of a fresh run on the remaining rows.
 """
 
 from __future__ import annotations
@@ -12,9 +13,12 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from actors.remote.placement import StoreRef
 from cluster.build import open_or_build
@@ -25,13 +29,16 @@ from cluster.runtime import connect, coordinator_of, free_port
 from cluster.service import start_service, stop_service
 from lmeraser.client.client import Client
 from lmeraser.config import Config, load_config
-from lmeraser.errors import LMEraserError
+from lmeraser.data import Sample, open_source
+from lmeraser.errors import DataError, LMEraserError
 from lmeraser.progress import Progress
+from lmeraser.proof.recompute import members
 from lmeraser.proof.verify import current_commit
 from lmeraser.state.commit import Commit
 from lmeraser.state.keys import init_keys
 from lmeraser.state.log import Log
-from lmeraser.state.rows import RowTable
+from lmeraser.state.pipeline import Pipeline
+from lmeraser.state.pipeline_loading import load_pipeline
 from lmeraser.store import Store, open_store
 
 CONFIG = Path(__file__).parent / "demo.yaml"
@@ -42,16 +49,24 @@ class DemoReport:
     """The figures of one demo run.
 
     Attributes:
-        rows: private rows before the deletion.
-        clusters: prompt clusters before the deletion.
+        rows: private rows before the deletions.
+        clusters: prompt clusters before the deletions.
+        coreset_rows: how many of a cluster's rows its prompt is tuned on, at most.
+        test_rows: rows that accuracy was measured on.
         accuracy: on the test rows: "shared" head alone, "specialist" alone (λ = 1), and "both", as the service answers.
-        deletion: the deleted ids, how many owners tuned again of how many, and seconds from the request to each status.
-        verify: the result of ``lmeraser verify`` in a separate process.
+        deletions: of a row outside its coreset, and of one inside; each with the deleted ids and their number of rows,
+            seconds from the request to each status, how many owners tuned again of how many, whether any did, and the
+            result of ``lmeraser verify`` in a separate process.
+        deletion: the second of them, which takes a tuning.
+        verify: its verification.
     """
 
     rows: int
     clusters: int
+    coreset_rows: int
+    test_rows: int
     accuracy: dict[str, float]
+    deletions: list[dict[str, Any]]
     deletion: dict[str, Any]
     verify: dict[str, Any]
 
@@ -71,21 +86,57 @@ def run_demo(workdir: Path, report: Progress) -> DemoReport:
     ingest(coordinator, site, manifest, config.private, skip_bad=False, force=False, report=report)
     tune(coordinator, report)
     before = current_commit(Log(store))
+    chosen = rows_to_delete(load_pipeline(store, manifest), _private_rows(config))
     url = start_service(store, keys, config.serving, "127.0.0.1", free_port())
     try:
         with Client(url) as client:
             accuracy = accuracies(client, config, (0.0, 1.0, None), report)
-            deletion = _delete(client, _some_sample(store, before), report)
+            deletions = [_delete(client, store, keys, name, report) for name in chosen]
     finally:
         stop_service()
-    after = current_commit(Log(store))
     return DemoReport(
         rows=before.rows,
         clusters=len(before.clusters),
+        coreset_rows=config.tuning.coreset_rows,
+        test_rows=accuracy.rows,
         accuracy=dict(zip(("shared", "specialist", "both"), accuracy.by_weight.values(), strict=True)),
-        deletion={**deletion, "owners_retuned": _retuned(before, after), "clusters_total": len(before.clusters)},
-        verify=_verify(store, keys),
+        deletions=deletions,
+        deletion=deletions[-1],
+        verify=deletions[-1]["verify"],
     )
+
+
+def rows_to_delete(pipeline: Pipeline, samples: Iterable[Sample]) -> tuple[str, str]:
+    """Sample ids of a row outside the coreset of its cluster, and of a row inside, both of the largest such cluster.
+
+    Which clusters there are must not depend on either row: a deletion that moves a cluster's borders takes a tuning.
+
+    Args:
+        pipeline: of the store.
+        samples: all its rows.
+
+    Raises:
+        DataError: when there are no such rows.
+    """
+    table = pipeline.rows(samples)
+    bits_N = table.bits(pipeline.config.seed)
+    partition = pipeline.partition(table.anchors_N, bits_N)
+    for rows in sorted(members(partition, table, bits_N).values(), key=len, reverse=True):
+        inside = pipeline.coreset(rows).sample_ids
+        outside = sorted(set(rows.sample_ids).difference(inside))
+        if not outside:
+            continue
+        chosen = outside[0], inside[0]
+        remains_N = ~np.isin(table.sample_ids, chosen)
+        remaining = pipeline.partition(table.anchors_N[remains_N], bits_N[remains_N])
+        if [cluster.key for cluster in remaining.clusters] == [cluster.key for cluster in partition.clusters]:
+            return chosen
+    raise DataError("no cluster has rows outside its coreset that can be deleted without a change of the partition")
+
+
+def _private_rows(config: Config) -> Iterator[Sample]:
+    source = open_source(config.private)
+    return source.samples(config.labels or source.labels)
 
 
 def _new_store(workdir: Path, config: Config, report: Progress) -> Store:
@@ -103,14 +154,9 @@ def _new_store(workdir: Path, config: Config, report: Progress) -> Store:
     return store
 
 
-def _some_sample(store: Store, commit: Commit) -> str:
-    """A row of the largest cluster."""
-    entry = max(commit.clusters, key=lambda entry: (entry.rows, entry.key))
-    name = entry.segments[0].rows_object
-    return RowTable.from_parquet(store.get(name), name).sample_ids[0]
-
-
-def _delete(client: Client, sample_id: str, report: Progress) -> dict[str, Any]:
+def _delete(client: Client, store: Store, keys: Path, sample_id: str, report: Progress) -> dict[str, Any]:
+    """Delete a sample, wait until that is completed, and verify the state."""
+    before = current_commit(Log(store))
     begun = time.monotonic()
     deletion = client.delete(sample_ids=[sample_id])
     accepted_s = time.monotonic() - begun
@@ -118,11 +164,22 @@ def _delete(client: Client, sample_id: str, report: Progress) -> dict[str, Any]:
     client.wait(deletion.id, status="erased")
     erased_s = time.monotonic() - begun
     report("deletion", 2, 3)
-    client.wait(deletion.id, status="completed")
+    completed = client.wait(deletion.id, status="completed")
     completed_s = time.monotonic() - begun
     report("deletion", 3, 3)
     client.receipt(deletion.id)
-    return {"sample_ids": [sample_id], "accepted_s": accepted_s, "erased_s": erased_s, "completed_s": completed_s}
+    retuned = _retuned(before, current_commit(Log(store)))
+    return {
+        "sample_ids": [sample_id],
+        "rows": completed.rows,
+        "accepted_s": accepted_s,
+        "erased_s": erased_s,
+        "completed_s": completed_s,
+        "tuned": retuned > 0,
+        "owners_retuned": retuned,
+        "clusters_total": len(before.clusters),
+        "verify": _verify(store, keys),
+    }
 
 
 def _retuned(before: Commit, after: Commit) -> int:

@@ -30,18 +30,22 @@ def demo(
     leave_stdout_to_results()
     with progress() as report:
         result = run_demo(workdir, report)
-    deletion = result.deletion
     pairs = [
         ("private rows", result.rows),
         ("prompt clusters", result.clusters),
+        ("rows of a coreset", result.coreset_rows),
+        ("test rows", result.test_rows),
         *((f"accuracy, {name}", f"{value:.3f}") for name, value in result.accuracy.items()),
-        ("deleted", deletion["sample_ids"]),
-        ("owners that tuned again", f"{deletion['owners_retuned']} of {deletion['clusters_total']}"),
-        ("accepted after", f"{deletion['accepted_s']:.3f} s"),
-        ("erased after", f"{deletion['erased_s']:.3f} s"),
-        ("completed after", f"{deletion['completed_s']:.3f} s"),
-        ("state root", result.verify["state_root"]),
-        ("fresh root", result.verify["fresh_root"]),
-        ("equal, byte for byte", "yes" if result.verify["equal"] else "NO"),
     ]
+    for deletion, where in zip(result.deletions, ("outside", "inside"), strict=True):
+        pairs += [
+            (f"deleted, {where} the coreset", deletion["sample_ids"]),
+            ("owners that tuned again", f"{deletion['owners_retuned']} of {deletion['clusters_total']}"),
+            ("accepted after", f"{deletion['accepted_s']:.3f} s"),
+            ("erased after", f"{deletion['erased_s']:.3f} s"),
+            ("completed after", f"{deletion['completed_s']:.3f} s"),
+            ("state root", deletion["verify"]["state_root"]),
+            ("fresh root", deletion["verify"]["fresh_root"]),
+            ("equal, byte for byte", "yes" if deletion["verify"]["equal"] else "NO"),
+        ]
     emit(asdict(result), as_json, lambda: print_pairs(pairs))
