@@ -32,7 +32,7 @@ import torch
 from actors.coordinator import Coordinator
 from benchmarks.lib.background import wait_until
 from benchmarks.lib.harness import machine
-from benchmarks.lib.settings import DEMO_CONFIG
+from benchmarks.lib.settings import DIGITS_CONFIG
 from benchmarks.lib.synthetic_stores import DigitStore, copy_of, running_coordinator
 from lmeraser.audit import Audit, Plan, Question, audit, to_html
 from lmeraser.audit.attack import confidence
@@ -64,7 +64,7 @@ def main() -> None:
     arguments = parser.parse_args()
     folder = arguments.out.absolute()
     prepare(folder)
-    config = load_config(DEMO_CONFIG)
+    config = load_config(DIGITS_CONFIG)
     rows = list(open_source(config.private).samples(open_source(config.private).labels))
     original = DigitStore(folder, tuple(row.sample_id for row in rows))
     serving = config.serving
@@ -92,7 +92,7 @@ def prepare(folder: Path) -> None:
         return
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    store = ["--config", str(DEMO_CONFIG), "--store", str(folder / "store")]
+    store = ["--config", str(DIGITS_CONFIG), "--store", str(folder / "store")]
     keys = ["--keys", str(folder / "keys")]
     for command in (["keys", "init", *keys], ["pretrain", *store], ["ingest", *store, *keys], ["tune", *store, *keys]):
         environment = {**os.environ, "RAY_ADDRESS": "local"}

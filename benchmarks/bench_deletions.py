@@ -29,7 +29,7 @@ from benchmarks.lib.background import wait_until
 from benchmarks.lib.durations import seconds_between, spread
 from benchmarks.lib.erasure import erase_one_by_one, note_steps, wait_for_status
 from benchmarks.lib.harness import machine
-from benchmarks.lib.settings import DEMO_CONFIG
+from benchmarks.lib.settings import DIGITS_CONFIG
 from benchmarks.lib.synthetic_stores import (
     DigitStore,
     commits,
@@ -70,7 +70,7 @@ def figures(out: Path, quick: bool) -> Iterator[dict[str, Any]]:
     sizes: tuple[int, ...] = (1_000, 2_000) if quick else (1_000, 10_000, 50_000)
     repetitions = {1: 5, 10: 3, 1000: 1} if quick else {1: 100, 10: 100, 1000: 5}
     requests = 20 if quick else 1_000
-    config = load_config(DEMO_CONFIG)
+    config = load_config(DIGITS_CONFIG)
     state_config = config.state(open_source(config.private).labels)
     artifacts = untrained_artifacts(state_config, config)
     one_cluster = replace(state_config, partition=replace(state_config.partition, max_cluster_rows=2_000))

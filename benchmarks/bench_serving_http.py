@@ -36,7 +36,7 @@ from ray import serve
 from actors.remote.placement import StoreRef
 from benchmarks.lib.background import meanwhile
 from benchmarks.lib.load_generator import send_load
-from benchmarks.lib.settings import DEMO_CONFIG
+from benchmarks.lib.settings import DIGITS_CONFIG
 from benchmarks.lib.synthetic_stores import DigitStore, copy_of, digit_samples, fill, row_table, untrained_artifacts
 from cluster.runtime import connect, coordinator_of, free_port
 from cluster.service import start_service, stop_service
@@ -139,7 +139,7 @@ def under_load(url: str, clients: int, turns: int, seconds: float) -> dict[str, 
 
 def generate_load(address: str, clients: int, seconds: float) -> list[float]:
     """Latencies, in seconds, of the answers to a load generator in a process of its own."""
-    source = open_source(load_config(DEMO_CONFIG).private)
+    source = open_source(load_config(DIGITS_CONFIG).private)
     command = [sys.executable, "-m", send_load.__module__, address, str(clients), str(seconds)]
     image = next(iter(source.samples(source.labels))).image
     done = subprocess.run(command, input=image, stdout=subprocess.PIPE, check=True)
@@ -150,7 +150,7 @@ def generate_load(address: str, clients: int, seconds: float) -> list[float]:
 def delete(url: str, completed: list[str], ended: threading.Event) -> None:
     """Delete one row after the other, each when the previous deletion is complete, and note the ids of these."""
     with Client(url) as client:
-        for sample in digit_samples(load_config(DEMO_CONFIG), ROWS):
+        for sample in digit_samples(load_config(DIGITS_CONFIG), ROWS):
             if ended.is_set():
                 return
             deletion = client.delete(sample_ids=[sample.sample_id])
@@ -172,7 +172,7 @@ def figures(turns: Sequence[Sequence[float]], seconds: float) -> dict[str, float
 
 def make_store(folder: Path, prompt: PromptConfig) -> None:
     """A store of digits whose specialists were written without tuning."""
-    config = load_config(DEMO_CONFIG)
+    config = load_config(DIGITS_CONFIG)
     state_config = config.state(open_source(config.private).labels)
     state_config = replace(
         state_config,

@@ -25,7 +25,7 @@ from benchmarks.lib.buckets import copy_to_bucket, make_digit_store
 from benchmarks.lib.harness import machine
 from benchmarks.lib.s3_proxy import s3_proxy
 from benchmarks.lib.s3_server import CREDENTIALS, S3Server, s3_server
-from benchmarks.lib.settings import DEMO_CONFIG
+from benchmarks.lib.settings import DIGITS_CONFIG
 from benchmarks.lib.synthetic_stores import DigitStore
 from lmeraser.config import ServingConfig, load_config
 from lmeraser.data import open_source
@@ -48,7 +48,7 @@ def main() -> None:
     arguments = parser.parse_args()
     shutil.rmtree(arguments.out, ignore_errors=True)
     os.environ.update(CREDENTIALS)
-    private = open_source(load_config(DEMO_CONFIG).private)
+    private = open_source(load_config(DIGITS_CONFIG).private)
     image = next(iter(private.samples(private.labels))).image
     digits = make_digit_store(arguments.out, arguments.rows, arguments.lease)
     with s3_server() as server, ExitStack() as proxies:

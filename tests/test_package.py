@@ -222,11 +222,11 @@ def test_a_bucket_without_its_extra_names_the_extra(monkeypatch: pytest.MonkeyPa
         open_store("s3://bucket/prefix")
 
 
-@pytest.mark.parametrize("kind", ["digits", "glyphs"])
+@pytest.mark.parametrize("kind", ["digits", "glyphs", "coloured_digits", "coloured_glyphs"])
 def test_bundled_rows_without_their_extra_name_the_extra(
-    monkeypatch: pytest.MonkeyPatch, kind: Literal["digits", "glyphs"]
+    monkeypatch: pytest.MonkeyPatch, kind: Literal["digits", "glyphs", "coloured_digits", "coloured_glyphs"]
 ) -> None:
-    hide(monkeypatch, "sklearn", "lmeraser.data.demo.bundled")
+    hide(monkeypatch, "sklearn", "lmeraser.data.demo.bundled", "lmeraser.data.demo.coloured")
     with pytest.raises(MissingExtraError, match=r"'sklearn'.*pip install 'lmeraser\[demo\]'"):
         open_source(SourceConfig(kind))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from benchmarks.lib.s3_server import S3Server
-from benchmarks.lib.settings import DEMO_CONFIG
+from benchmarks.lib.settings import DIGITS_CONFIG
 from benchmarks.lib.synthetic_stores import DigitStore, digit_samples, fill, row_table, untrained_artifacts
 from lmeraser.config import load_config
 from lmeraser.data import open_source
@@ -16,7 +16,7 @@ from lmeraser.store import LocalStore, open_store
 
 def make_digit_store(folder: Path, rows: int, lease_s: float) -> DigitStore:
     """A store of digits on the local disk, in the demo's configuration and with this lease."""
-    config = load_config(DEMO_CONFIG)
+    config = load_config(DIGITS_CONFIG)
     state_config = config.state(open_source(config.private).labels)
     artifacts = untrained_artifacts(state_config, config)
     create_store(LocalStore(folder / "store"), state_config, artifacts, lease_s)

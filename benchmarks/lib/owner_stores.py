@@ -16,7 +16,7 @@ from actors.ingests import put_rows
 from actors.remote.names import NAMESPACE
 from actors.remote.placement import StoreRef
 from benchmarks.lib.background import wait_until
-from benchmarks.lib.settings import DEMO_CONFIG
+from benchmarks.lib.settings import DIGITS_CONFIG
 from benchmarks.lib.synthetic_stores import (
     DigitStore,
     commits,
@@ -44,7 +44,7 @@ class OwnerStores:
     """Makes stores by name; the features of all rows are extracted once."""
 
     def __init__(self, out: Path) -> None:
-        config = load_config(DEMO_CONFIG)
+        config = load_config(DIGITS_CONFIG)
         state_config = config.state(open_source(config.private).labels)
         # Two epochs, because tuning is not what is timed here.
         self._config = replace(state_config, tuning=replace(state_config.tuning, epochs=2))

@@ -12,7 +12,7 @@ from typing import Any
 from torch import Tensor
 
 from benchmarks.lib.run import Run
-from benchmarks.lib.settings import DEMO_CONFIG, Setting
+from benchmarks.lib.settings import DIGITS_CONFIG, Setting
 from lmeraser.config import PromptConfig, StateConfig, load_config
 from lmeraser.data import open_source
 from lmeraser.hashing import canonical_json
@@ -80,7 +80,7 @@ def _glyph_weights(folder: Path) -> Mapping[str, Tensor]:
     from cluster.runtime import connect
     from cluster.trained_weights import weights_name
 
-    config = load_config(DEMO_CONFIG)
+    config = load_config(DIGITS_CONFIG)
     store = LocalStore(folder / "glyphs")
     if not store.exists(weights_name(config)):
         os.environ.setdefault("RAY_ADDRESS", "local")

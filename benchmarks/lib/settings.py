@@ -13,7 +13,7 @@ from lmeraser.hashing import draw_uint64
 Device = Literal["cpu", "cuda"]
 
 ROOT = Path(__file__).parents[2]
-DEMO_CONFIG = ROOT / "cluster" / "demo.yaml"
+DIGITS_CONFIG = Path(__file__).parent / "digits.yaml"
 # Rows and test rows; of GTSRB and the digits all test rows.
 SIZES = {
     "digits": (600, 292),
@@ -85,7 +85,7 @@ def find_setting(
 
 
 def _config(name: str, data: Path) -> Config:
-    digits = load_config(DEMO_CONFIG)
+    digits = load_config(DIGITS_CONFIG)
     if name == "digits":
         return digits
     if name == "fashion":

@@ -12,8 +12,9 @@ from lmeraser.config.validation import STRICT
 _KINDS_WITH = {
     "path": ("parquet", "image_folder", "torchvision"),
     "dataset": ("torchvision",),
-    "split": ("parquet", "torchvision", "digits"),
+    "split": ("parquet", "torchvision", "digits", "coloured_digits"),
 }
+_DIGITS = ("digits", "coloured_digits")
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -21,16 +22,17 @@ class SourceConfig:
     """Where rows come from.
 
     Attributes:
-        kind: "parquet" (Hugging Face layout), "image_folder", "torchvision", and the bundled "digits" and "glyphs".
+        kind: "parquet" (Hugging Face layout), "image_folder", "torchvision", and the bundled "digits" and "glyphs",
+            which there are in colours too (:mod:`lmeraser.data.demo.coloured`).
         path: file or folder; for "torchvision" the folder that holds the data set, for "parquet" also
             ``s3://bucket/path``.
         dataset: class in ``torchvision.datasets``; only for "torchvision".
-        split: "train" or "test" for "digits" and most of "torchvision"; for "parquet", only files of this split are
-            read, which is part of their names, as on the Hugging Face Hub.
+        split: "train" or "test" for bundled digits and most of "torchvision"; for "parquet", only files of this split
+            are read, which is part of their names, as on the Hugging Face Hub.
         max_rows: read this many rows, chosen by a hash of the sample id; all when absent.
     """
 
-    kind: Literal["parquet", "image_folder", "torchvision", "digits", "glyphs"]
+    kind: Literal["parquet", "image_folder", "torchvision", "digits", "glyphs", "coloured_digits", "coloured_glyphs"]
     path: str = ""
     dataset: str = ""
     split: str = ""
@@ -45,8 +47,8 @@ class SourceConfig:
         for name, kinds in _KINDS_WITH.items():
             if getattr(self, name) and self.kind not in kinds:
                 raise ValueError(f"{name} is {getattr(self, name)!r}, but a source of kind {self.kind} has no {name}")
-        if self.kind == "digits" and self.split not in ("", "train", "test"):
-            raise ValueError(f"split is {self.split!r}; digits have train and test")
+        if self.kind in _DIGITS and self.split not in ("", "train", "test"):
+            raise ValueError(f"split is {self.split!r}; {self.kind} have train and test")
         return self
 
     @model_validator(mode="after")

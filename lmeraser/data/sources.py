@@ -37,7 +37,7 @@ def open_source(
     Raises:
         DataError: when it cannot be read.
         ConfigError: when torchvision has no such data set, or its kind cannot be read from S3.
-        MissingExtraError: for digits or glyphs without the extra ``demo``.
+        MissingExtraError: for bundled rows without the extra ``demo``.
     """
     source: Source
     if config.path.startswith(SCHEME) and config.kind != "parquet":
@@ -62,6 +62,16 @@ def open_source(
                 from lmeraser.data.demo.bundled import GlyphsSource
 
             source = GlyphsSource()
+        case "coloured_digits":
+            with needs_extra("demo"):
+                from lmeraser.data.demo.coloured import ColouredDigitsSource
+
+            source = ColouredDigitsSource(config.split or "train")
+        case "coloured_glyphs":
+            with needs_extra("demo"):
+                from lmeraser.data.demo.coloured import ColouredGlyphsSource
+
+            source = ColouredGlyphsSource()
     return source if config.max_rows is None else SubsetSource(source, config.max_rows)
 
 

@@ -12,6 +12,7 @@ import threading
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor
 from contextlib import contextmanager
+from itertools import islice
 from typing import TypeVar
 
 import numpy as np
@@ -86,9 +87,25 @@ def specialists_of(
     report: Progress | None = None,
     what: str = "tunings",
 ) -> list[Specialist]:
-    """The specialist of each cluster, in their order; progress is reported as ``what``."""
-    done = workers.map(_specialist_in_worker, clusters) if workers else map(pipeline.specialist, clusters)
-    return list(_reported(done, what, len(clusters), report))
+    """The specialist of each cluster, in their order.
+
+    Prompts are tuned first, progress being reported as ``what``; then all rows are embedded in parts, so that several
+    workers share the rows of one large cluster.
+    """
+    coresets = map(pipeline.coreset, clusters)
+    tuned = workers.map(_prompt_in_worker, coresets) if workers else map(pipeline.tuned_prompt, coresets)
+    prompts = list(_reported(tuned, what, len(clusters), report))
+    parts = [
+        (images, prompt)
+        for rows, prompt in zip(clusters, prompts, strict=True)
+        for images in chunks(rows.images, _CHUNK)
+    ]
+    done = workers.map(_features_in_worker, parts) if workers else (pipeline.embedded(*part) for part in parts)
+    features = iter(_reported(done, "embeddings", len(parts), report))
+    return [
+        Specialist(prompt, np.concatenate(list(islice(features, -(-len(rows) // _CHUNK)))), rows.labels_N)
+        for rows, prompt in zip(clusters, prompts, strict=True)
+    ]
 
 
 @contextmanager
@@ -141,5 +158,9 @@ def _rows_in_worker(samples: list[Sample]) -> RowTable:
     return _worker.pipeline.rows(samples)
 
 
-def _specialist_in_worker(rows: RowTable) -> Specialist:
-    return _worker.pipeline.specialist(rows)
+def _prompt_in_worker(coreset: RowTable) -> np.ndarray:
+    return _worker.pipeline.tuned_prompt(coreset)
+
+
+def _features_in_worker(part: tuple[list[bytes], np.ndarray]) -> np.ndarray:
+    return _worker.pipeline.embedded(*part)

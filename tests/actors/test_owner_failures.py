@@ -104,9 +104,10 @@ def broken(system_of: SystemOf, monkeypatch: pytest.MonkeyPatch) -> Broken:
 
 
 def largest(system: System) -> list[tuple[ClusterEntry, str]]:
-    """The largest clusters, each with one of its samples."""
+    """The largest clusters, each with one of the samples of its coreset, so that it is tuned when that is deleted."""
     entries = sorted(system.newest().clusters, key=lambda entry: -entry.rows)
-    return [(entry, rows_of(system.store, entry).sample_ids[0]) for entry in entries]
+    pipeline = system.pipeline()
+    return [(entry, pipeline.coreset(rows_of(system.store, entry)).sample_ids[0]) for entry in entries]
 
 
 def rows_objects(*entries: ClusterEntry) -> set[str]:

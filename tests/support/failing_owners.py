@@ -102,7 +102,7 @@ def run_failures(site: StoreRef, folder: Path, rows: list[str], report: dict[str
     ray.kill(coordinator, no_restart=False)
     until(lambda: restarted(coordinator, report["first term"]), LONGEST_S)
     report["after a restart"] = reaches(third, "failed").reason
-    report["attempts"] = [attempt["rows"] for attempt in attempts()[before:]]
+    report["attempts"] = [attempt["coreset"] for attempt in attempts()[before:]]
     how.unlink()
     ray.get(coordinator.retry.remote(third))
     reaches(third, "completed")

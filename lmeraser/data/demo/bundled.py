@@ -1,6 +1,8 @@
 """Data that comes with the dependencies: scikit-learn's handwritten digits, and glyphs of matplotlib's fonts.
 
 The digits are private rows, real handwriting of 43 people; the glyphs are public rows, and no handwriting at all.
+
+Legend: P pixels per side.
 """
 
 from __future__ import annotations
@@ -46,7 +48,7 @@ _VARIANTS = 6
 _CANVAS_PX = 64
 # scikit-learn's digits were reduced to this size, so the public glyphs are too.
 _DIGIT_PX = 8
-_DIGITS = 1797
+DIGITS = 1797
 # One digit in this number is a test row.
 _TEST_SHARE = 6
 
@@ -58,7 +60,7 @@ class DigitsSource(ShardedSource):
 
     def __init__(self, split: str) -> None:
         """The rows of a split, "train" or "test"."""
-        self._rows = [row for row in range(_DIGITS) if _is_test_digit(row) == (split == "test")]
+        self._rows = [row for row in range(DIGITS) if _is_test_digit(row) == (split == "test")]
 
     def count(self) -> int:
         """See Source.count."""
@@ -66,29 +68,34 @@ class DigitsSource(ShardedSource):
 
     def sample_ids(self, labels: tuple[str, ...]) -> Iterator[str]:  # noqa: ARG002 - other sources make ids of them
         """See Source.sample_ids."""
-        return map(_digit_id, self._own_rows())
+        return map(digit_id, self._own_rows())
 
     def samples(self, labels: tuple[str, ...]) -> Iterator[Sample]:
         """See Source.samples."""
         label_index = LabelIndex(labels)
         digits = load_digits()
         for row in self._own_rows():
-            sample_id = _digit_id(row)
-            image = Image.fromarray(np.round(digits.images[row] * (255 / 16)).astype(np.uint8))
+            sample_id = digit_id(row)
             label = label_index.of_name(str(digits.target[row]), f"sample {sample_id!r}")
-            yield Sample(sample_id, None, label, _png(image))
+            yield Sample(sample_id, None, label, png(digit_image(digits.images[row])))
 
     def _own_rows(self) -> list[int]:
         own = self._shard.rows(len(self._rows))
         return self._rows[own.start : own.stop]
 
 
-def _digit_id(row: int) -> str:
+def digit_id(row: int) -> str:
+    """The name of one of scikit-learn's digits."""
     return f"digit-{row:04d}"
 
 
+def digit_image(levels_PP: np.ndarray) -> Image.Image:
+    """An image of grey levels from scikit-learn's, which go from 0 to 16."""
+    return Image.fromarray(np.round(levels_PP * (255 / 16)).astype(np.uint8))
+
+
 def _is_test_digit(row: int) -> bool:
-    return draw_uint64(0, "digits", _digit_id(row)) % _TEST_SHARE == 0
+    return draw_uint64(0, "digits", digit_id(row)) % _TEST_SHARE == 0
 
 
 class GlyphsSource(ShardedSource):
@@ -114,7 +121,7 @@ class GlyphsSource(ShardedSource):
                 sample_id = _glyph_id(name, character, variant)
                 generator = np.random.Generator(np.random.PCG64(draw_uint64(0, "glyphs", sample_id)))
                 image = _render(font, character, generator)
-                yield Sample(sample_id, None, label_index.of_name(character, f"sample {sample_id!r}"), _png(image))
+                yield Sample(sample_id, None, label_index.of_name(character, f"sample {sample_id!r}"), png(image))
 
     def _glyphs(self) -> list[tuple[str, str, int]]:
         """Font, character and variant of each row."""
@@ -147,7 +154,8 @@ def _render(font: ImageFont.FreeTypeFont, character: str, generator: np.random.G
     return moved.resize((_DIGIT_PX, _DIGIT_PX), Image.Resampling.BOX)
 
 
-def _png(image: Image.Image) -> bytes:
+def png(image: Image.Image) -> bytes:
+    """The image as a PNG file."""
     buffer = io.BytesIO()
     image.save(buffer, format="PNG")
     return buffer.getvalue()

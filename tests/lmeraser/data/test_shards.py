@@ -59,7 +59,7 @@ def source_of(kind: str, path: Path) -> Source:
                 file.parent.mkdir(exist_ok=True)
                 file.write_bytes(png(level))
             config = SourceConfig("torchvision", str(path), "ImageFolder")
-        case "digits" | "glyphs":
+        case "digits" | "glyphs" | "coloured_digits" | "coloured_glyphs":
             # A part of the bundled data, because making all of it takes long.
             return open_source(SourceConfig(kind)).shard(50, 7)
         case _:
@@ -81,6 +81,8 @@ KINDS = [
     "torchvision",
     "digits",
     "glyphs",
+    "coloured_digits",
+    "coloured_glyphs",
 ]
 
 

@@ -70,7 +70,7 @@ def test_an_honest_store_is_equal_whole_and_by_cluster(system_of: SystemOf, vari
     whole = verify(system.store, system.hash_key, report=lambda *step: said.append(step))
     assert (whole.equal, whole.differing, whole.awaiting, whole.rows) == (True, (), (), 88)
     assert whole.state_root == whole.fresh_root == system.newest().root
-    assert said[-1][0] == "tunings" and said[-1][1] == said[-1][2] > 0
+    assert said[-1][0] == "embeddings" and said[-1][1] == said[-1][2] > 0
     one = verified(system, tuned(system).key)
     assert (one.equal, one.rows) == (True, tuned(system).rows)
 

@@ -27,7 +27,7 @@ from lmeraser.state.heads_state import HeadsState
 from lmeraser.state.manifest import Manifest, create_manifest, load_manifest
 from lmeraser.state.merkle import merkle_root
 from lmeraser.state.rows import RowTable
-from lmeraser.state.specialist import PromptedFeatures, RemovedFeatures, Specialist
+from lmeraser.state.specialist import PromptedFeatures, RemovedFeatures
 from lmeraser.state.tensors import tensors_to_bytes
 from simulator.choices import ReplayedChoices
 from simulator.scheduler import Scheduler
@@ -130,11 +130,9 @@ class SimulatedMethod:
             features_NH[position, 2] = 100 * row.version + 7 * row.number
         return features_NH
 
-    def specialist(self, rows: RowTable) -> Specialist:
+    def coreset(self, rows: RowTable) -> RowTable:
         hashes_N = coreset_hashes(self.config.seed, rows.sample_ids)
-        chosen = rows.at(coreset(hashes_N, rows.labels_N, self.config.tuning.coreset_rows))
-        prompt = self.tuned_prompt(chosen)
-        return Specialist(prompt, self.embedded(rows.images, prompt), rows.labels_N)
+        return rows.at(coreset(hashes_N, rows.labels_N, self.config.tuning.coreset_rows))
 
     def tuned_prompt(
         self,
