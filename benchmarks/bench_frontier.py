@@ -66,7 +66,9 @@ def main() -> None:
         key = f"{setting.results_key} {setting.rows}"
         new = summaries(kept_results(setting, arguments.out))
         made = {row["entry"] for row in new}
-        by_setting[key] = new + [row for row in by_setting.get(key, []) if row["entry"] not in made]
+        # Earlier results are held against their own shared head, so they stay as a set.
+        kept = [row for row in by_setting.get(key, []) if "earlier" in row or row["entry"] not in made]
+        by_setting[key] = new + kept
     draw(dict(sorted(by_setting.items())), arguments.docs)
 
 

@@ -88,6 +88,9 @@ def test_targets_compare_seed_by_seed_and_say_what_was_not_run() -> None:
     assert "+2.0 points (one seed) at a 28th" in line_of(made, "7120 traffic signs: within")[1]
     assert line_of(made, "7120 traffic signs: above")[1] == "not run"
     assert line_of(made, "2000 traffic signs")[1] == "not run"
+    alone = line_of(tables({"gtsrb 7120": rows[:1]})["targets"], "7120 traffic signs: within")[1]
+    # 7,119 rows nine times, for 650.
+    assert alone == "cost met: a 99th; accuracy of the other not run"
 
 
 def test_a_large_set_is_held_against_retrain_and_sisa_in_cost_and_in_points_over_the_shared_head() -> None:
