@@ -21,7 +21,7 @@ from benchmarks.lib.erasure import erase_one_by_one, note_steps
 from benchmarks.lib.harness import Result, results
 from benchmarks.lib.pipelines import open_pipeline, store_folder
 from benchmarks.lib.plotting import COLOURS, DOCS, NAMES, plots_in_a_row, save
-from benchmarks.lib.runs import ESSENTIAL, OURS, RETRAIN
+from benchmarks.lib.runs import DEFAULT, ESSENTIAL, RETRAIN
 from benchmarks.lib.settings import SIZES, Setting, find_setting
 from benchmarks.lib.synthetic_stores import fill
 from lmeraser.state.keys import init_keys
@@ -78,8 +78,8 @@ def erase_from_store(setting: Setting, out: Path, count: int) -> dict[str, Any]:
     """Deletions of one row each from a store of the setting's rows."""
     folder = out / f"erasing-{setting.results_key}"
     shutil.rmtree(folder, ignore_errors=True)
-    pipeline = open_pipeline(setting, out, 0, OURS)
-    shutil.copytree(store_folder(setting, out, OURS), folder / "store")
+    pipeline = open_pipeline(setting, out, 0, DEFAULT)
+    shutil.copytree(store_folder(setting, out, DEFAULT), folder / "store")
     init_keys(folder / "keys")
     return erase_one_by_one(fill(folder, pipeline.rows(setting.training_rows(0))), 1, count)
 
