@@ -37,7 +37,9 @@ def main() -> None:
     for name in arguments.setting:
         setting, seeds = find_setting(name, arguments.data), range(arguments.seeds)
         by_setting[name] = {
-            str(share): by_method(results(setting, ESSENTIAL, seeds, arguments.out, deleted_share=share / 100))
+            str(share): by_method(
+                results(setting, ESSENTIAL, seeds, arguments.out, deleted_share=share / 100, with_work=False)
+            )
             for share in arguments.shares
         }
     draw(by_setting, arguments.docs)

@@ -26,7 +26,7 @@ from actors.owners import InProcessOwners
 from benchmarks.lib.buckets import copy_to_bucket, make_digit_store
 from benchmarks.lib.harness import machine
 from benchmarks.lib.s3_server import CREDENTIALS, S3Server, s3_server
-from benchmarks.lib.synthetic_stores import DigitStore, stand_in
+from benchmarks.lib.synthetic_stores import DigitStore, coreset_ids, stand_in
 from lmeraser.config import ServingConfig
 from lmeraser.deletion import DeletionRequest
 from lmeraser.state.keys import load_hash_key, load_signing_key
@@ -41,6 +41,7 @@ _LEASE_S = 2.0
 # The server's log is complete after this time.
 _LOG_DELAY_S = 0.5
 _WAITING_S, _ANSWERING_S = 5.0, 20.0
+_SEVERAL = 10
 
 
 def main() -> None:
@@ -67,11 +68,17 @@ def figures(server: S3Server, digits: DigitStore, rows: int) -> Iterator[dict[st
     yield {"what": "a coordinator's check of the bucket and start", **size, **priced(starting)}
     waiting = counted(server, lambda: step_for(coordinator, _WAITING_S))
     yield {"what": "a coordinator that waits, for a second", **priced(waiting, _WAITING_S)}
-    for ids in (1, 10):
-        sample_ids = [digits.sample_ids[number] for number in range(0, rows, rows // ids)][:ids]
+    coreset = coreset_ids(digits)
+    outside = sorted(set(digits.sample_ids).difference(coreset))
+    for kind, sample_ids in {
+        "1 row outside the coresets": outside[:1],
+        "10 rows outside the coresets": outside[1 : 1 + _SEVERAL],
+        "1 coreset row": coreset[:1],
+        "10 coreset rows": coreset[1 : 1 + _SEVERAL],
+    }.items():
         erasing = counted(server, partial(erase, coordinator, sample_ids))
         completing = counted(server, lambda: step_until_idle(coordinator))
-        touched = {"ids": ids, "clusters touched": len(coordinator.deletions()[-1].clusters)}
+        touched = {"deleted": kind, "clusters touched": len(coordinator.deletions()[-1].clusters)}
         yield {"what": "accepted to erased", **touched, **priced(erasing)}
         yield {"what": "erased to completed", **touched, **priced(completing)}
     replicas: list[Replica] = []

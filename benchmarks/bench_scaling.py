@@ -38,7 +38,10 @@ LINES = (
     ("published", "published", "-"),
     ("sampled", "sampled", "-"),
     ("ours", "ours", "-"),
+    ("ours at worst", "ours", "--"),
 )
+# What a line's label has after the method's name.
+LABELS = {"sisa 5": ", S = 5", "sisa 20": ", S = 20", "ours at worst": ", worst deletion"}
 
 
 def main() -> None:
@@ -66,12 +69,14 @@ def costs(pipeline: Pipeline, anchors_N: np.ndarray, rows: int) -> dict[str, Any
     tuned_K = np.array([pipeline.config.tunes(cluster.rows) for cluster in clusters])
     coreset_K = np.minimum(counts_K, pipeline.config.tuning.coreset_rows)
     per_tuned_row = tuning_row_passes(pipeline, 1)
+    costs_K = (coreset_K * per_tuned_row + counts_K - 1) * tuned_K
     sampled_rows = min(rows, SAMPLED_ROWS)
     return {
         "rows": rows,
         "clusters": len(clusters),
         "largest_cluster": int(counts_K.max()),
-        "ours": float((coreset_K / rows * (coreset_K * per_tuned_row + counts_K - 1) * tuned_K).sum()),
+        "ours": float((coreset_K / rows * costs_K).sum()),
+        "ours at worst": float(costs_K.max()),
         "retrain": (rows - 1) * (per_tuned_row + 1),
         **{f"sisa {shards}": sisa_cost(pipeline, rows, shards) for shards in (5, 20)},
         "published": per_tuned_row * rows / PUBLISHED_CLUSTERS,
@@ -92,7 +97,7 @@ def draw(points: list[dict[str, Any]], setting: str, docs: Path) -> None:
     figure, (plot,) = plots_in_a_row(1)
     rows = [point["rows"] for point in points]
     for key, method, style in LINES:
-        label = f"{NAMES[method]}, S = {key.partition(' ')[2]}" if method == "sisa" else NAMES[method]
+        label = NAMES[method] + ("" if key == method else LABELS[key])
         costs_by_rows = [point[key] for point in points]
         plot.plot(rows, costs_by_rows, color=COLOURS[method], linestyle=style, marker=".", label=label)
     plot.set_xscale("log")

@@ -1,4 +1,4 @@
-"""Deletions from accepted to erased, one after the other: seconds of each step, and rows to tune again."""
+"""Deletions from accepted to erased, one after the other: seconds of each step, and row-passes until completed."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -57,22 +58,28 @@ def note_steps() -> None:
     sys.addaudithook(note)
 
 
-def erase_one_by_one(store: DigitStore, ids: int, count: int) -> dict[str, Any]:
+def erase_one_by_one(store: DigitStore, ids: int, count: int, among: Sequence[str] = ()) -> dict[str, Any]:
     """The figure of ``count`` deletions of ``ids`` rows each; about 1 % of the rows are deleted from each copy.
 
     ``note_steps`` must have been called.
+
+    Args:
+        store: deleted from are copies of it.
+        ids: rows of a request.
+        count: requests.
+        among: ids of the rows from which they are drawn uniformly; all rows where there are none.
     """
     pipeline = stand_in(store.pipeline)
     deletions: list[Deletion] = []
     asked_s: list[float] = []
     steps: list[dict[str, tuple[float, float]]] = []
-    tuned_rows: list[int] = []
+    row_passes: list[int] = []
     generator = random.Random(ids)
     while len(deletions) < count:
         in_a_copy = min(max(1, len(store.sample_ids) // (_ROWS_PER_DELETED_ROW * ids)), count - len(deletions))
         with copy_of(store) as folder:
             with running_coordinator(folder, pipeline, lease_of(folder)) as coordinator:
-                for sample_ids in chunks(generator.sample(store.sample_ids, ids * in_a_copy), ids):
+                for sample_ids in chunks(generator.sample(among or store.sample_ids, ids * in_a_copy), ids):
                     _moments.clear()
                     requested_at_s = time.monotonic()
                     deletion = coordinator.delete(DeletionRequest(tuple(sample_ids)))
@@ -82,7 +89,7 @@ def erase_one_by_one(store: DigitStore, ids: int, count: int) -> dict[str, Any]:
                     deletions.append(coordinator.deletion(deletion.id))
                     if len(deletions) < count and in_a_copy > 1:
                         wait_until(coordinator.idle)
-            tuned_rows += _rows_to_tune(folder, pipeline)
+            row_passes += _row_passes(folder, pipeline)
     return {
         "figure": "accepted to erased",
         "rows": len(store.sample_ids),
@@ -97,7 +104,8 @@ def erase_one_by_one(store: DigitStore, ids: int, count: int) -> dict[str, Any]:
         "median_s_by_step": {
             name: round(statistics.median(by_step[name][0] for by_step in steps), 3) for name in steps[0]
         },
-        "row_passes": _cost(store, tuned_rows, ids, pipeline),
+        "completed_without_a_pass": sum(passes == 0 for passes in row_passes),
+        "row_passes": _cost(store, row_passes, ids, pipeline, uniform=not among),
     }
 
 
@@ -120,36 +128,49 @@ def _seconds_by_step(moments: Sequence[Moment]) -> dict[str, tuple[float, float]
     }
 
 
-def _rows_to_tune(folder: Path, pipeline: Pipeline) -> list[int]:
-    """For each commit that erases: the rows of the clusters that have to be tuned again."""
-    rows = []
+def _row_passes(folder: Path, pipeline: Pipeline) -> list[int]:
+    """For each commit that erases: what tuning the clusters that lost their prompt takes."""
+    passes = []
     for before, after in itertools.pairwise(commits(folder)):
         if after.requests:
-            known = {entry.rows_leaf for entry in before.clusters}
-            new = [entry.rows for entry in after.clusters if entry.rows_leaf not in known]
-            rows.append(sum(count for count in new if pipeline.config.tunes(count)))
-    return rows
+            known = {entry.key: entry.coreset_leaf for entry in before.clusters}
+            changed = [entry.rows for entry in after.clusters if entry.coreset_leaf != known.get(entry.key)]
+            passes.append(sum(map(partial(_of_cluster, pipeline), changed)))
+    return passes
 
 
-def _cost(store: DigitStore, tuned_rows: Sequence[int], ids: int, pipeline: Pipeline) -> dict[str, Any]:
-    """Row-passes as counted, as expected of ids drawn without replacement, and the bound.
+def _of_cluster(pipeline: Pipeline, rows: int) -> int:
+    """Row-passes of tuning a cluster and embedding its rows: 2em + n."""
+    config = pipeline.config
+    if not config.tunes(rows):
+        return 0
+    return 2 * config.tuning.epochs * min(rows, config.tuning.coreset_rows) + rows
 
-    A cluster of n rows of N loses none of m ids with probability C(N-n, m) / C(N, m); otherwise its remaining rows are
-    tuned again. All m rows are of touched clusters, so epochs × (Σ n · (1 - C(N-n, m) / C(N, m)) - m) is expected; for
-    one id that is epochs × (N · Σp² - 1), with p = n / N.
+
+def _cost(
+    store: DigitStore, row_passes: Sequence[int], ids: int, pipeline: Pipeline, *, uniform: bool
+) -> dict[str, Any]:
+    """Row-passes as they follow from the commits, as expected of ids drawn uniformly, and the bound.
+
+    The coreset of a cluster, m of all N rows, loses none of the ids with probability C(N-m, ids) / C(N, ids); otherwise
+    the cluster is tuned again. That the rows which are left are a few fewer is not in the expectation.
     """
-    epochs = pipeline.config.tuning.epochs
+    config = pipeline.config
     rows = [entry.rows for entry in commits(store.folder)[-1].clusters]
     total = sum(rows)
-    touched = sum(n * (1 - math.comb(total - n, ids) / math.comb(total, ids)) for n in rows)
-    counted = [epochs * count for count in tuned_rows]
+
+    def loses_one(count: int) -> float:
+        coreset_rows = min(count, config.tuning.coreset_rows)
+        return 1 - math.comb(total - coreset_rows, ids) / math.comb(total, ids)
+
+    costs = [_of_cluster(pipeline, count) for count in rows]
     return {
-        "epochs": epochs,
-        "sum_of_squared_shares": round(sum((n / total) ** 2 for n in rows), 5),
-        "expected": round(epochs * (touched - ids)),
-        "mean": round(statistics.mean(counted)),
-        "standard_error": round(statistics.stdev(counted) / len(counted) ** 0.5) if len(counted) > 1 else None,
-        "max": max(counted),
-        "bound": epochs * min(ids * pipeline.config.partition.max_cluster_rows, total - ids),
-        "all_rows": epochs * (total - ids),
+        "expected": round(sum(cost * loses_one(count) for cost, count in zip(costs, rows, strict=True)))
+        if uniform
+        else None,
+        "mean": round(statistics.mean(row_passes)),
+        "standard_error": round(statistics.stdev(row_passes) / len(row_passes) ** 0.5) if len(row_passes) > 1 else None,
+        "max": max(row_passes),
+        "bound": sum(sorted(costs)[-ids:]),
+        "retrain": (2 * config.tuning.epochs + 1) * (total - ids),
     }

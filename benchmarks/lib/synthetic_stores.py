@@ -12,7 +12,7 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from itertools import islice
@@ -40,19 +40,24 @@ from lmeraser.state.pipeline_loading import load_pipeline
 from lmeraser.state.public_artifacts import PublicArtifacts
 from lmeraser.state.public_fit import build_public
 from lmeraser.state.rows import RowTable
-from lmeraser.state.specialist import Specialist
+from lmeraser.state.stored_objects import read_rows_of
 from lmeraser.store import LocalStore
 
 _POLL_S = 0.02
 _PUT_ROWS = 5000
+# Largest of the features of a stand-in, on the grid: a quarter.
+_NOISE = 64
 
 
 class StandIn(Pipeline):
-    """Writes a specialist of the right size without tuning anything."""
+    """Gives a prompt and prompted features of the right size without a pass through the backbone."""
 
-    def specialist(self, rows: RowTable, *_: Any) -> Specialist:
-        prompt = self.prompt_kind.start(self.config.seed).numpy()
-        return Specialist(prompt, rows.features_NH, rows.labels_N)
+    def tuned_prompt(self, *_: Any) -> np.ndarray:
+        return self.prompt_kind.start(self.config.seed).numpy()
+
+    def embedded(self, images: Sequence[bytes], _: np.ndarray) -> np.ndarray:
+        shape = (len(images), self.feature_map.width)
+        return np.random.default_rng(len(images)).integers(-_NOISE, _NOISE + 1, shape, np.int16)
 
 
 @dataclass(frozen=True)
@@ -172,6 +177,14 @@ def copy_of(store: DigitStore) -> Iterator[Path]:
         yield folder
     finally:
         shutil.rmtree(folder)
+
+
+def coreset_ids(store: DigitStore) -> tuple[str, ...]:
+    """Ids of the rows that prompts are tuned on."""
+    objects, key, pipeline = LocalStore(store.folder / "store"), load_hash_key(store.folder / "keys"), store.pipeline
+    entries = [entry for entry in commits(store.folder)[-1].clusters if pipeline.config.tunes(entry.rows)]
+    tables = (read_rows_of(objects, key, pipeline.config.seed, entry) for entry in entries)
+    return tuple(sample_id for table in tables for sample_id in pipeline.coreset(table).sample_ids)
 
 
 def commits(folder: Path) -> list[Commit]:
