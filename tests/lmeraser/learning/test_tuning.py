@@ -112,7 +112,8 @@ from pathlib import Path
 sys.path.insert(0, {str(Path(__file__).parents[2] / "support")!r})
 from small_system import build_system, samples
 pipeline = build_system(Path(sys.argv[1]), "token", 0).pipeline()
-print(pipeline.specialist(pipeline.rows(samples(0, 40))).digest())
+rows = pipeline.rows(samples(0, 40))
+print(*pipeline.specialist(rows).digests(rows))
 """
     digests = {
         subprocess.run(
