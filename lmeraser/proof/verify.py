@@ -182,10 +182,7 @@ def _samples(store: Store, entry: ClusterEntry, labels: tuple[str, ...]) -> list
         try:
             samples += check_samples([Sample(*row) for row in zip(*columns, strict=True)], labels, skip_bad=False)
         except DataError as error:
-            # The error names a row, and advises what only an ingest can do.
-            raise ObjectCorruptError(
-                f"{name} holds rows that no ingest would accept: put it back from a copy of the store"
-            ) from error
+            raise ObjectCorruptError(f"{name} holds rows that no ingest would accept: {error}") from error
     return samples
 
 
