@@ -27,7 +27,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from actors.coordinator import Coordinator
 from benchmarks.lib.background import wait_until
@@ -159,7 +158,7 @@ def _published(copy: Path, plan: Plan) -> Iterator[tuple[str, float]]:
         shared_NC = heads.shared_head.scores(rows.features_NH)
         pooled_NC, has_N = shared_NC, np.full(len(rows), own is not None)
         if own is not None:
-            features_NH = pipeline.prompted(pipeline.decode(rows.images), torch.from_numpy(own.prompt))
+            features_NH = pipeline.embedded(rows.images, own.prompt)
             pooled_NC = heads.pooled_head.scores(features_NH)
         mixed_NC = blend(shared_NC, pooled_NC, has_N, plan.specialist_weight, plan.temperature)
         yield from zip(rows.sample_ids, confidence(mixed_NC, rows.labels_N).tolist(), strict=True)

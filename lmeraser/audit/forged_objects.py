@@ -71,8 +71,7 @@ class ForgedObjects:
     def _embedded(self, key: str, segment: Segment, specialist: Specialist) -> Segment:
         features, name = PromptedFeatures(specialist.features_NH), new_prompted_object(key)
         self._store.put(name, features.to_safetensors())
-        leaf = self._leaf(features_part(key), features.digest())
-        return replace(segment, prompted_object=name, prompted_leaf=leaf)
+        return segment.with_features(name, self._leaf(features_part(key), features.digest()))
 
     def _leaf(self, part: str, digest: str) -> str:
         return state_leaf(self._hash_key, part, digest)

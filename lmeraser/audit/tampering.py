@@ -21,7 +21,6 @@ from lmeraser.audit.forged_objects import ForgedObjects
 from lmeraser.data import Sample
 from lmeraser.errors import NotReadyError
 from lmeraser.hashing import canonical_json, draw, sample_hash
-from lmeraser.learning.coreset import coreset, coreset_hashes
 from lmeraser.learning.heads import Statistics
 from lmeraser.learning.numerics import deterministic
 from lmeraser.learning.partition import Partition
@@ -40,7 +39,7 @@ from lmeraser.state.layout import (
 from lmeraser.state.log import Log
 from lmeraser.state.pipeline import Pipeline
 from lmeraser.state.record_bodies import CompletedBody, ErasedBody, RequestBody
-from lmeraser.state.rows import RowTable
+from lmeraser.state.rows import RowTable, order_of
 from lmeraser.state.specialist import Specialist
 from lmeraser.state.stored_objects import read_cluster, read_heads
 from lmeraser.store import LocalStore, Store, unfenced
@@ -154,19 +153,19 @@ def _committed(scenario: Scenario, tampering: Tampering, store: Store) -> Commit
     specialist = scenario.new
     if tampering == "old prompt served":
         # Like a service that forgot to tune again: the old prompt, and the features of the remaining rows under it.
-        specialist = _with_prompt(scenario, torch.from_numpy(scenario.old.prompt))
+        specialist = _with_prompt(scenario, scenario.kept, scenario.old.prompt)
     elif tampering == "prompt fine-tuned instead of tuned again":
-        specialist = _with_prompt(scenario, _fine_tuned(scenario))
+        specialist = _with_prompt(scenario, scenario.kept, _fine_tuned(scenario).numpy())
     elif tampering == "coreset not filled up":
         # Like a service that remembers which rows it has tuned on, so that the prompt depends on history.
-        specialist = _with_prompt(scenario, _tuned_on_fewer(scenario))
+        specialist = _with_prompt(scenario, scenario.kept, _tuned_on_fewer(scenario))
     with deterministic():
         shared, pooled = scenario.heads.shared, scenario.heads.pooled
         if tampering != "row kept in the head statistics only":
             shared = shared - Statistics.of_all([scenario.row], shared)
         pooled = pooled - Statistics.of_all([scenario.old], pooled) + Statistics.of_all([specialist], pooled)
         if tampering == "row kept in the prompted features":
-            kept = _features_of_row(scenario, torch.from_numpy(specialist.prompt))
+            kept = _with_prompt(scenario, scenario.row, specialist.prompt)
             pooled = pooled + Statistics.of_all([kept], pooled)
         heads = HeadsState.of(shared, pooled)
     objects = ForgedObjects(store, evidence.manifest, evidence.hash_key)
@@ -211,9 +210,7 @@ def _recorded(scenario: Scenario, commit: Commit, store: Store, signing_key: Ed2
 
 def _removable(pipeline: Pipeline, tables: dict[str, RowTable], entry: ClusterEntry) -> Iterator[tuple[str, Partition]]:
     """Ids of coreset rows whose removal leaves the same clusters, each with the partition after it."""
-    seed, table = pipeline.config.seed, tables[entry.key]
-    index_M = coreset(coreset_hashes(seed, table.sample_ids), table.labels_N, pipeline.config.tuning.coreset_rows)
-    in_coreset = [table.sample_ids[row] for row in index_M]
+    seed, in_coreset = pipeline.config.seed, pipeline.coreset(tables[entry.key]).sample_ids
     together = RowTable.concatenate(tables.values(), pipeline.feature_map.width)
     bits_N = together.bits(seed)
     for name in sorted(in_coreset, key=lambda name: draw(seed, "fake", name)):
@@ -224,15 +221,9 @@ def _removable(pipeline: Pipeline, tables: dict[str, RowTable], entry: ClusterEn
             yield name, partition
 
 
-def _with_prompt(scenario: Scenario, prompt: torch.Tensor) -> Specialist:
-    features_NH = scenario.pipeline.prompted(scenario.pipeline.decode(scenario.kept.images), prompt)
-    return Specialist(prompt.numpy(), features_NH, scenario.kept.labels_N)
-
-
-def _features_of_row(scenario: Scenario, prompt: torch.Tensor) -> Specialist:
-    """The row's features under this prompt."""
-    features_NH = scenario.pipeline.prompted(scenario.pipeline.decode(scenario.row.images), prompt)
-    return Specialist(prompt.numpy(), features_NH, scenario.row.labels_N)
+def _with_prompt(scenario: Scenario, rows: RowTable, prompt: np.ndarray) -> Specialist:
+    """The specialist of these rows with this prompt, whatever it was tuned on."""
+    return Specialist(prompt, scenario.pipeline.embedded(rows.images, prompt), rows.labels_N)
 
 
 def _other_with_row(scenario: Scenario) -> tuple[RowTable, Specialist | None]:
@@ -242,20 +233,15 @@ def _other_with_row(scenario: Scenario) -> tuple[RowTable, Specialist | None]:
     more = RowTable.concatenate([rows, scenario.row], rows.features_NH.shape[1])
     if specialist is None:
         return more, None
-    added = _features_of_row(scenario, torch.from_numpy(specialist.prompt))
+    added = _with_prompt(scenario, scenario.row, specialist.prompt)
     features_NH = np.concatenate([specialist.features_NH, added.features_NH])
-    order = np.argsort(np.array([*rows.sample_ids, *scenario.row.sample_ids], object))
-    return more, Specialist(specialist.prompt, features_NH[order], more.labels_N)
+    return more, Specialist(specialist.prompt, features_NH[order_of([rows, scenario.row])], more.labels_N)
 
 
-def _tuned_on_fewer(scenario: Scenario) -> torch.Tensor:
+def _tuned_on_fewer(scenario: Scenario) -> np.ndarray:
     """A prompt tuned on the coreset of the remaining rows without one of its rows."""
-    pipeline, kept = scenario.pipeline, scenario.kept
-    hashes_N = coreset_hashes(pipeline.config.seed, kept.sample_ids)
-    index_M = coreset(hashes_N, kept.labels_N, pipeline.config.tuning.coreset_rows)[:-1]
-    sample_ids = tuple(kept.sample_ids[row] for row in index_M)
-    images_N3PP = pipeline.decode(kept.images[row] for row in index_M)
-    return pipeline.tuned(TuningRows(sample_ids, images_N3PP, kept.labels_N[index_M]))
+    rows = scenario.pipeline.coreset(scenario.kept)
+    return scenario.pipeline.tuned_prompt(rows.between(0, len(rows) - 1))
 
 
 def _fine_tuned(scenario: Scenario) -> torch.Tensor:

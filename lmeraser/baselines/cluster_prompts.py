@@ -19,8 +19,7 @@ from functools import cached_property
 import numpy as np
 import torch
 
-from lmeraser.baselines.part import prompted_features, tuning_row_passes
-from lmeraser.learning.coreset import coreset, coreset_hashes
+from lmeraser.baselines.part import tuning_row_passes
 from lmeraser.learning.heads import Statistics
 from lmeraser.learning.numerics import deterministic
 from lmeraser.learning.partition import Partition
@@ -77,7 +76,7 @@ class ClusterPrompts:
 
     def without(self, sample_ids: Collection[str]) -> ClusterPrompts:
         """Partition again, and tune only the clusters whose region or coreset changed."""
-        pipeline, table = self.pipeline, self.table.where(self._remains(sample_ids))
+        pipeline, table = self.pipeline, self.table.where(_remains(self.table, sample_ids))
         partition, clusters = _clusters(pipeline, table)
         kept = self._with_prompts_kept(sample_ids)
         specialists = {
@@ -89,7 +88,7 @@ class ClusterPrompts:
 
     def row_passes_of(self, sample_ids: Collection[str]) -> float:
         """Row-passes until this deletion is completed, forward and backward together; until it is erased, 0."""
-        remains_N = self._remains(sample_ids)
+        remains_N = _remains(self.table, sample_ids)
         with deterministic():
             partition = self.pipeline.partition(self.table.anchors_N[remains_N], self._bits_of_rows[remains_N])
         kept = self._with_prompts_kept(sample_ids)
@@ -135,7 +134,7 @@ class ClusterPrompts:
             index_M = np.flatnonzero(key_N == key)
             if len(index_M) == 0:
                 continue
-            features_MH = prompted_features(pipeline, torch.from_numpy(specialist.prompt), images_N3PP[index_M])
+            features_MH = pipeline.prompted(images_N3PP[index_M], torch.from_numpy(specialist.prompt))
             with deterministic():
                 pooled_NC[index_M] = self.heads.pooled_head.scores(features_MH)
         return Answers(shared_NC, pooled_NC, key_N != "")
@@ -159,7 +158,7 @@ class ClusterPrompts:
     @cached_property
     def _coresets(self) -> dict[str, frozenset[str]]:
         """Sample ids of the coreset of each cluster that has a specialist."""
-        return {key: _coreset_ids(self.pipeline, self.clusters[key]) for key in self.specialists}
+        return {key: frozenset(self.pipeline.coreset(self.clusters[key]).sample_ids) for key in self.specialists}
 
     def _with_prompts_kept(self, sample_ids: Collection[str]) -> set[str]:
         """Clusters with a specialist whose coreset stays as it is when these rows are deleted."""
@@ -167,13 +166,8 @@ class ClusterPrompts:
 
     def _without_features(self, key: str, sample_ids: Collection[str]) -> Specialist:
         """A cluster's specialist without the features of these rows."""
-        specialist, removed = self.specialists[key], frozenset(sample_ids)
-        remains_N = np.array([name not in removed for name in self.clusters[key].sample_ids], bool)
+        specialist, remains_N = self.specialists[key], _remains(self.clusters[key], sample_ids)
         return Specialist(specialist.prompt, specialist.features_NH[remains_N], specialist.labels_N[remains_N])
-
-    def _remains(self, sample_ids: Collection[str]) -> np.ndarray:
-        removed = frozenset(sample_ids)
-        return np.array([name not in removed for name in self.table.sample_ids], bool)
 
 
 def _clusters(pipeline: Pipeline, table: RowTable) -> tuple[Partition, dict[str, RowTable]]:
@@ -183,11 +177,11 @@ def _clusters(pipeline: Pipeline, table: RowTable) -> tuple[Partition, dict[str,
     return partition, members(partition, table, bits_N)
 
 
+def _remains(table: RowTable, sample_ids: Collection[str]) -> np.ndarray:
+    """Which rows remain when those with these ids are deleted, bool [N]."""
+    removed = frozenset(sample_ids)
+    return np.array([name not in removed for name in table.sample_ids], bool)
+
+
 def _tunes(pipeline: Pipeline, rows: RowTable) -> bool:
     return pipeline.config.tunes(len(rows))
-
-
-def _coreset_ids(pipeline: Pipeline, rows: RowTable) -> frozenset[str]:
-    hashes_N = coreset_hashes(pipeline.config.seed, rows.sample_ids)
-    index_M = coreset(hashes_N, rows.labels_N, pipeline.config.tuning.coreset_rows)
-    return frozenset(rows.sample_ids[row] for row in index_M.tolist())

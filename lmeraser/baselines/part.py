@@ -15,7 +15,7 @@ from lmeraser.learning.backbone import VitBackbone
 from lmeraser.learning.heads import Head, Statistics, solve
 from lmeraser.learning.numerics import deterministic
 from lmeraser.learning.tuning import TuningRows
-from lmeraser.state.pipeline import Pipeline, extract_head
+from lmeraser.state.pipeline import Pipeline
 
 
 @dataclass(frozen=True)
@@ -33,20 +33,13 @@ class Part:
     @staticmethod
     def of(pipeline: Pipeline, prompt: Tensor, rows: TuningRows) -> Part:
         """Compute the rows' features under the prompt, and solve the head."""
-        features_NH = prompted_features(pipeline, prompt, rows.images_N3PP)
+        features_NH = pipeline.prompted(rows.images_N3PP, prompt)
         with deterministic():
             return Part(prompt, solve(Statistics.of(features_NH, rows.labels_N, len(pipeline.config.labels))))
 
     def scores(self, pipeline: Pipeline, images_N3PP: np.ndarray) -> np.ndarray:
         """Scores of the head, float64 [N, C], of uint8 images."""
-        return self.head.scores(prompted_features(pipeline, self.prompt, images_N3PP))
-
-
-def prompted_features(pipeline: Pipeline, prompt: Tensor, images_N3PP: np.ndarray) -> np.ndarray:
-    """Head features on the grid, int16 [N, H], with one prompt for all images."""
-    head_NF = extract_head(pipeline.backbone, images_N3PP, pipeline.feature_batch, pipeline.prompt_kind, prompt)
-    with deterministic():
-        return pipeline.feature_map.project(head_NF)
+        return self.head.scores(pipeline.prompted(images_N3PP, self.prompt))
 
 
 def rows_at(rows: TuningRows, index_M: np.ndarray) -> TuningRows:

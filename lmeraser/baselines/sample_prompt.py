@@ -20,7 +20,7 @@ from functools import cached_property
 import numpy as np
 from torch import Tensor
 
-from lmeraser.baselines.part import prompted_features, rows_at, rows_without, tuning_row_passes
+from lmeraser.baselines.part import rows_at, rows_without, tuning_row_passes
 from lmeraser.hashing import draw_uint64
 from lmeraser.learning.heads import Head, Statistics, solve
 from lmeraser.learning.numerics import deterministic
@@ -53,7 +53,7 @@ class SamplePrompt:
         """Tune the prompt on the sample, and sum the features of all rows under it."""
         sample = sorted(range(len(rows.sample_ids)), key=lambda row: _rank(pipeline, rows.sample_ids[row]))[:tuned_rows]
         prompt = pipeline.tuned(rows_at(rows, np.array(sorted(sample))))
-        features_NH = prompted_features(pipeline, prompt, rows.images_N3PP)
+        features_NH = pipeline.prompted(rows.images_N3PP, prompt)
         with deterministic():
             statistics = Statistics.of(features_NH, rows.labels_N, len(pipeline.config.labels))
         return SamplePrompt(pipeline, tuned_rows, rows, prompt, features_NH, statistics)
@@ -86,7 +86,7 @@ class SamplePrompt:
 
     def scores(self, images_N3PP: np.ndarray) -> np.ndarray:
         """Scores, float64 [N, C], of uint8 images."""
-        return self.head.scores(prompted_features(self.pipeline, self.prompt, images_N3PP))
+        return self.head.scores(self.pipeline.prompted(images_N3PP, self.prompt))
 
     @cached_property
     def _sample(self) -> frozenset[str]:
