@@ -229,14 +229,14 @@ class Committer:
         """Whether a job works on a cluster that has another coreset as written, or is too small to be tuned."""
         if job.key not in written:
             return False
-        entry = written[job.key].entry
+        return self._is_outdated(job, written[job.key].entry)
+
+    def _is_outdated(self, job: TuningJob, entry: ClusterEntry) -> bool:
         return entry.coreset_leaf != job.entry.coreset_leaf or not self._manifest.config.tunes(entry.rows)
 
     def _prompted(self, entry: ClusterEntry, job: PromptJob, written: WrittenPrompt) -> ClusterEntry | None:
         """The cluster with its prompt; None where it is no longer to be tuned on the coreset of the job."""
-        if entry.state(self._manifest.config.tunes) != "awaits tuning" or entry.prompt_object is not None:
-            return None
-        if entry.coreset_leaf != job.entry.coreset_leaf:
+        if entry.prompt_object is not None or self._is_outdated(job, entry):
             return None
         return replace(entry, prompt_object=job.target, prompt_leaf=written.leaf)
 
@@ -250,9 +250,6 @@ def _embedded(entry: ClusterEntry, job: EmbeddingJob, written: WrittenFeatures) 
         return None
     features = dict(zip(job.segments, zip(job.targets, written.leaves, strict=True), strict=True))
     segments = (
-        replace(segment, prompted_object=features[segment][0], prompted_leaf=features[segment][1])
-        if segment in features
-        else segment
-        for segment in entry.segments
+        segment.with_features(*features[segment]) if segment in features else segment for segment in entry.segments
     )
     return replace(entry, segments=tuple(segments), prompted_leaf=written.prompted_leaf)

@@ -24,7 +24,7 @@ from actors.rewriting import Rewriting
 from actors.segment_access import SegmentAccess
 from lmeraser.errors import LMEraserError, OwnerFailedError, TuningCancelledError
 from lmeraser.hashing import HashKey, sample_hash, subject_hash
-from lmeraser.state.commit import Segment
+from lmeraser.state.commit import Segment, all_embedded
 from lmeraser.state.digests import state_leaf
 from lmeraser.state.layout import new_removed_object, prompt_part, removed_part
 from lmeraser.state.manifest import Manifest
@@ -137,9 +137,8 @@ class Owner:
                 embedded[segment] = self._access.write_features(segment, features_NH, target, job.position)
         fail_point(FailPoint.FEATURES_WRITTEN)
         segments = [embedded.get(segment, segment) for segment in job.entry.segments]
-        whole = all(segment.prompted_object is not None for segment in segments)
         leaves = tuple(str(segment.prompted_leaf) for segment in embedded.values())
-        return WrittenFeatures(leaves, self._access.prompted_leaf(segments) if whole else None)
+        return WrittenFeatures(leaves, self._access.prompted_leaf(segments) if all_embedded(segments) else None)
 
     def cancel(self, target: str) -> None:
         """Stop the tuning or embedding whose first object is ``target``; after the return it writes nothing."""

@@ -7,20 +7,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TypeVar
 
 from lmeraser.errors import ObjectCorruptError, ObjectMissingError
 from lmeraser.hashing import HashKey
 from lmeraser.learning.heads import Statistics
 from lmeraser.learning.numerics import deterministic
-from lmeraser.state.commit import ClusterEntry, Commit, Segment
+from lmeraser.state.commit import ClusterEntry, Commit, Segment, all_embedded
 from lmeraser.state.heads_state import HeadsState
 from lmeraser.state.layout import index_object
 from lmeraser.state.manifest import Manifest
 from lmeraser.state.rows import RowTable
 from lmeraser.state.segment import SegmentIndex
 from lmeraser.state.specialist import FeaturesOfRows
-from lmeraser.state.stored_objects import read_features, read_heads, read_index, read_prompt, read_segment
+from lmeraser.state.stored_objects import read_heads, read_index, read_prompt, read_prompted, read_segment
 from lmeraser.store import Store
 
 T = TypeVar("T")
@@ -69,31 +70,31 @@ class _Inspector:
 
     def cluster(self, entry: ClusterEntry) -> ClusterEntry:
         """The cluster without what is damaged."""
-        for segment in entry.segments:
-            if self.sound(lambda: read_index(self._store, self._hash_key, entry.key, segment)) is None:  # noqa: B023 - called at once
-                self._rebuild_index(entry, segment)
+        indexes = [self._index(entry, segment) for segment in entry.segments]
         if entry.prompt_object is None:
             return entry
         if self.sound(lambda: read_prompt(self._store, self._hash_key, entry)) is None:
             return entry.without_prompt()
-        segments = tuple(self._segment(entry, segment) for segment in entry.segments)
-        whole = all(segment.prompted_object is not None for segment in segments)
-        return replace(entry, segments=segments, prompted_leaf=entry.prompted_leaf if whole else None)
+        segments = tuple(map(partial(self._segment, entry), entry.segments, indexes))
+        return replace(entry, segments=segments, prompted_leaf=entry.prompted_leaf if all_embedded(segments) else None)
 
-    def _segment(self, entry: ClusterEntry, segment: Segment) -> Segment:
+    def _segment(self, entry: ClusterEntry, segment: Segment, index: SegmentIndex) -> Segment:
         if segment.prompted_object is None:
             return segment
-        features = self.sound(lambda: read_features(self._store, self._hash_key, entry.key, segment))
-        if features is None:
+        prompted = self.sound(lambda: read_prompted(self._store, self._hash_key, entry.key, segment))
+        if prompted is None:
             return segment.without_features()
-        self.prompted.append(features)
+        self.prompted.append(FeaturesOfRows(prompted.features_NH, index.labels_N))
         return segment
 
-    def _rebuild_index(self, entry: ClusterEntry, segment: Segment) -> None:
-        """Write the index again, under the same name: it follows from the rows."""
-        table = read_segment(self._store, self._hash_key, self._seed, entry.key, segment)
-        index = SegmentIndex.of(table, self._seed, self._hash_key)
-        self._store.put(index_object(segment.rows_object), index.to_safetensors())
+    def _index(self, entry: ClusterEntry, segment: Segment) -> SegmentIndex:
+        """The index of a segment; a damaged one is written again, under the same name: it follows from the rows."""
+        index = self.sound(lambda: read_index(self._store, self._hash_key, entry.key, segment))
+        if index is None:
+            table = read_segment(self._store, self._hash_key, self._seed, entry.key, segment)
+            index = SegmentIndex.of(table, self._seed, self._hash_key)
+            self._store.put(index_object(segment.rows_object), index.to_safetensors())
+        return index
 
 
 def heads_of(tables: Sequence[RowTable], prompted: Sequence[FeaturesOfRows], head_dim: int, classes: int) -> HeadsState:

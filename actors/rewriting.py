@@ -17,10 +17,10 @@ from actors.jobs import RowsJob
 from actors.segment_access import SegmentAccess
 from lmeraser.config import StateConfig
 from lmeraser.hashing import HashKey
-from lmeraser.state.commit import ClusterEntry, Segment
+from lmeraser.state.commit import ClusterEntry, Segment, all_embedded
 from lmeraser.state.digests import state_leaf
 from lmeraser.state.layout import coreset_part, rows_part
-from lmeraser.state.rows import RowTable
+from lmeraser.state.rows import RowTable, order_of
 from lmeraser.state.segment import SegmentIndex, is_small
 from lmeraser.state.specialist import FeaturesOfRows, RemovedFeatures
 
@@ -40,6 +40,20 @@ class _Pool:
     features: list[np.ndarray] = field(default_factory=list)
 
 
+@dataclass(frozen=True)
+class _NewRows:
+    """The rows of a pool, sorted by sample id.
+
+    Attributes:
+        table, index: the rows.
+        features_NH: their prompted features, int16; None where they have none.
+    """
+
+    table: RowTable
+    index: SegmentIndex
+    features_NH: np.ndarray | None
+
+
 class Rewriting:
     """One change of a cluster's rows."""
 
@@ -50,6 +64,7 @@ class Rewriting:
         self._job = job
         # By whether the rows have prompted features.
         self._pools = {True: _Pool(), False: _Pool()}
+        self._new: dict[bool, _NewRows] = {}
         self._removed_tables: list[RowTable] = []
         self._removed_prompted: list[FeaturesOfRows] = []
 
@@ -72,6 +87,7 @@ class Rewriting:
             self._pools[False].tables += tables
             for pool in self._pools.values():
                 self._compact(pool)
+        self._new = {prompted: self._merged(pool) for prompted, pool in self._pools.items()}
 
     def write(self) -> ClusterEntry:
         """Write the new segments; gives the cluster as it is from now on."""
@@ -80,7 +96,7 @@ class Rewriting:
         coreset_leaf = self._leaf(coreset_part, index.coreset_digest(self._config.tuning.coreset_rows))
         kept = job.entry if self._keeps_prompt(len(index), coreset_leaf) else None
         segments = self._written(with_features=kept is not None)
-        embedded = kept is not None and all(segment.prompted_object is not None for segment in segments)
+        embedded = kept is not None and all_embedded(segments)
         self._access.keep_only(segments)
         return ClusterEntry(
             key=region.key,
@@ -129,10 +145,14 @@ class Rewriting:
             if segment.prompted_object is not None:
                 pool.features.append(self._access.features(segment))
 
+    def _merged(self, pool: _Pool) -> _NewRows:
+        table = RowTable.concatenate(pool.tables, 0)
+        features_NH = np.concatenate(pool.features)[order_of(pool.tables)] if pool.features else None
+        return _NewRows(table, self._access.index_of(table), features_NH)
+
     def _index_after(self) -> SegmentIndex:
-        pools = self._pools.values()
-        stay = [self._access.index(segment) for pool in pools for segment in pool.stay]
-        return SegmentIndex.joined(stay + [self._access.index_of(table) for pool in pools for table in pool.tables])
+        stay = [self._access.index(segment) for pool in self._pools.values() for segment in pool.stay]
+        return SegmentIndex.joined([*stay, *(new.index for new in self._new.values())])
 
     def _keeps_prompt(self, rows: int, coreset_leaf: str) -> bool:
         entry = self._job.entry
@@ -145,19 +165,10 @@ class Rewriting:
         for prompted, pool in self._pools.items():
             keeps_features = prompted and with_features
             segments += [segment if keeps_features else segment.without_features() for segment in pool.stay]
-            segments += self._write_pool(pool, keeps_features)
+            new = self._new[prompted]
+            features_NH = new.features_NH if keeps_features else None
+            segments += self._access.write(new.table, new.index, features_NH, self._job.position)
         return segments
-
-    def _write_pool(self, pool: _Pool, keeps_features: bool) -> list[Segment]:
-        if not pool.tables:
-            return []
-        names = [name for table in pool.tables for name in table.sample_ids]
-        table = RowTable.concatenate(pool.tables, 0)
-        features_NH = None
-        if keeps_features:
-            order = sorted(range(len(names)), key=names.__getitem__)
-            features_NH = np.concatenate(pool.features)[order]
-        return self._access.write(table, features_NH, self._job.position)
 
     def _leaf(self, part: Callable[[str], str], digest: str) -> str:
         return state_leaf(self._hash_key, part(self._job.region.key), digest)

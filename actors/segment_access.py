@@ -75,17 +75,20 @@ class SegmentAccess:
             self._features[segment.prompted_object] = features.features_NH
         return self._features[segment.prompted_object]
 
-    def write(self, table: RowTable, features_NH: np.ndarray | None, position: Position) -> list[Segment]:
-        """Write rows as new segments, with their prompted features where they have them."""
+    def write(
+        self, table: RowTable, index: SegmentIndex, features_NH: np.ndarray | None, position: Position
+    ) -> list[Segment]:
+        """Write rows, which have this index, as new segments, with their prompted features where they have them."""
         segments = []
         start = 0
         for piece in pieces(table):
-            segment = self._write_rows(piece, position)
+            end = start + len(piece)
+            segment = self._write_rows(piece, index.between(start, end), position)
             if features_NH is not None:
                 target = new_prompted_object(self._key)
-                segment = self.write_features(segment, features_NH[start : start + len(piece)], target, position)
+                segment = self.write_features(segment, features_NH[start:end], target, position)
             segments.append(segment)
-            start += len(piece)
+            start = end
         return segments
 
     def write_features(self, segment: Segment, features_NH: np.ndarray, target: str, position: Position) -> Segment:
@@ -94,7 +97,7 @@ class SegmentAccess:
         self.put(target, features.to_safetensors(), position)
         self._features[target] = features_NH
         leaf = state_leaf(self._hash_key, features_part(self._key), features.digest())
-        return Segment(segment.rows, segment.size, segment.rows_object, segment.leaf, target, leaf)
+        return segment.with_features(target, leaf)
 
     def prompted_leaf(self, segments: Iterable[Segment]) -> str:
         """The keyed digest of the prompted features of all rows of these segments, which all have them."""
@@ -120,9 +123,8 @@ class SegmentAccess:
             self._store.purge(name, unfenced)
             raise
 
-    def _write_rows(self, table: RowTable, position: Position) -> Segment:
+    def _write_rows(self, table: RowTable, index: SegmentIndex, position: Position) -> Segment:
         name = new_rows_object(self._key)
-        index = self.index_of(table)
         # The index first: a segment whose rows are there is whole.
         self.put(index_object(name), index.to_safetensors(), position)
         self.put(name, table.to_parquet(), position)

@@ -6,7 +6,6 @@ Legend: N rows, H head features.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -22,14 +21,6 @@ from lmeraser.state.specialist import Prompt, PromptedFeatures
 from lmeraser.store import Store
 
 
-@dataclass
-class _Contents:
-    """What the segments of a cluster contain, as far as they can be read."""
-
-    digests: list[bytes] = field(default_factory=list)
-    features: list[np.ndarray] = field(default_factory=list)
-
-
 def leaves_of_entry(store: Store, manifest: Manifest, hash_key: HashKey, entry: ClusterEntry) -> dict[str, str]:
     """The leaves of one cluster; in place of a leaf whose objects cannot be read, or contradict each other, the error.
 
@@ -37,22 +28,22 @@ def leaves_of_entry(store: Store, manifest: Manifest, hash_key: HashKey, entry: 
         store, manifest, hash_key: where the objects are, and what they were made with.
         entry: the cluster in a commit.
     """
-    contents = _Contents()
+    # Of the rows, as far as they can be read.
+    digests: list[bytes] = []
 
     def rows() -> str:
         for segment in entry.segments:
-            contents.digests += _rows_of(store, manifest, hash_key, entry, segment)
-        return rows_digest(contents.digests)
+            index = _index_of(store, manifest, hash_key, entry, segment)
+            digests.extend(row.tobytes() for row in index.digests_N32)
+        return rows_digest(digests)
 
     def prompt() -> str:
         assert entry.prompt_object is not None
         return Prompt.from_safetensors(store.get(entry.prompt_object), entry.prompt_object).digest()
 
     def prompted() -> str:
-        for segment in entry.segments:
-            contents.features.append(_features_of(store, entry, segment))
-        digests_N32 = np.frombuffer(b"".join(contents.digests), np.uint8).reshape(-1, 32)
-        features_NH = np.concatenate(contents.features)
+        digests_N32 = np.frombuffer(b"".join(digests), np.uint8).reshape(-1, 32)
+        features_NH = np.concatenate([_features_of(store, entry, segment) for segment in entry.segments])
         if len(digests_N32) != len(features_NH):
             raise ObjectCorruptError(f"cluster {entry.key} has {len(features_NH)} prompted features")
         return prompted_digest(digests_N32, features_NH)
@@ -72,8 +63,10 @@ def _leaf(hash_key: HashKey, part: str, digest: Callable[[], str]) -> str:
         return str(error)
 
 
-def _rows_of(store: Store, manifest: Manifest, hash_key: HashKey, entry: ClusterEntry, segment: Segment) -> list[bytes]:
-    """The digests of a segment's rows; its index must be that of the rows, and be what the commit names."""
+def _index_of(
+    store: Store, manifest: Manifest, hash_key: HashKey, entry: ClusterEntry, segment: Segment
+) -> SegmentIndex:
+    """The index that follows from a segment's rows; the stored one must be that, and be what the commit names."""
     table = RowTable.from_parquet(store.get(segment.rows_object), segment.rows_object)
     index = SegmentIndex.of(table, manifest.config.seed, hash_key)
     name = index_object(segment.rows_object)
@@ -82,7 +75,7 @@ def _rows_of(store: Store, manifest: Manifest, hash_key: HashKey, entry: Cluster
         raise ObjectCorruptError(f"{name} is not the index of {segment.rows_object}")
     if state_leaf(hash_key, segment_part(entry.key), index.digest()) != segment.leaf or segment.rows != len(table):
         raise ObjectCorruptError(f"{segment.rows_object} does not have the digest that the commit names")
-    return table.row_digests()
+    return index
 
 
 def _features_of(store: Store, entry: ClusterEntry, segment: Segment) -> np.ndarray:

@@ -40,10 +40,19 @@ class Segment:
         """The same rows, still to be embedded."""
         return replace(self, prompted_object=None, prompted_leaf=None)
 
+    def with_features(self, prompted_object: str, prompted_leaf: str) -> Segment:
+        """The same rows, with prompted features in this object, of this keyed digest."""
+        return replace(self, prompted_object=prompted_object, prompted_leaf=prompted_leaf)
+
     def objects(self) -> tuple[str, ...]:
         """Names of its objects."""
         names = (self.rows_object, index_object(self.rows_object))
         return names if self.prompted_object is None else (*names, self.prompted_object)
+
+
+def all_embedded(segments: Iterable[Segment]) -> bool:
+    """Whether the rows of all these segments have prompted features."""
+    return all(segment.prompted_object is not None for segment in segments)
 
 
 @dataclass(frozen=True)

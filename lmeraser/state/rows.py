@@ -148,7 +148,13 @@ class RowTable:
             anchors_N=np.concatenate([part.anchors_N for part in parts]),
             features_NH=np.concatenate([part.features_NH for part in parts]),
         )
-        return together.at(np.array(sorted(range(len(together)), key=together.sample_ids.__getitem__)))
+        return together.at(order_of(parts))
+
+
+def order_of(tables: Iterable[RowTable]) -> np.ndarray:
+    """Where each row of :meth:`RowTable.concatenate` of the tables is among their rows one after the other, int64."""
+    names = [name for table in tables for name in table.sample_ids]
+    return np.array(sorted(range(len(names)), key=names.__getitem__), np.int64)
 
 
 def rows_digest(row_digests: Iterable[bytes]) -> str:

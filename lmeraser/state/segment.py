@@ -61,7 +61,7 @@ class SegmentIndex(TensorObject):
             table.anchors_N,
             table.bits(seed),
             coreset_hashes(seed, table.sample_ids),
-            np.frombuffer(b"".join(table.row_digests()), np.uint8).reshape(-1, _HASH_BYTES),
+            digests_of(table),
         )
 
     @staticmethod
@@ -69,6 +69,10 @@ class SegmentIndex(TensorObject):
         """The rows of all parts, at least one, in their order."""
         names = [each.name for each in fields(SegmentIndex)]
         return SegmentIndex(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
+
+    def between(self, start: int, end: int) -> SegmentIndex:
+        """The rows from ``start`` up to ``end``."""
+        return SegmentIndex(*(column[start:end] for column in self.tensors().values()))
 
     def __len__(self) -> int:
         return len(self.labels_N)
@@ -98,6 +102,11 @@ class SegmentIndex(TensorObject):
     def coreset_digest(self, size: int) -> str:
         """SHA-256 over the digests of the coreset's rows, sorted."""
         return rows_digest(_rows_as_bytes(self.digests_N32[self.coreset(size)]))
+
+
+def digests_of(table: RowTable) -> np.ndarray:
+    """SHA-256 of each row, uint8 [N, 32]."""
+    return np.frombuffer(b"".join(table.row_digests()), np.uint8).reshape(-1, _HASH_BYTES)
 
 
 def is_small(rows: int, size: int) -> bool:

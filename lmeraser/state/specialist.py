@@ -14,7 +14,7 @@ from typing import Self
 import numpy as np
 
 from lmeraser.state.rows import RowTable
-from lmeraser.state.segment import prompted_digest
+from lmeraser.state.segment import digests_of, prompted_digest
 from lmeraser.state.tensors import TensorObject
 
 
@@ -34,8 +34,7 @@ class Specialist:
 
     def digests(self, rows: RowTable) -> tuple[str, str]:
         """SHA-256 of the prompt, and of the prompted features of these rows, which the specialist is of."""
-        digests_N32 = np.frombuffer(b"".join(rows.row_digests()), np.uint8).reshape(len(rows), -1)
-        return Prompt(self.prompt).digest(), prompted_digest(digests_N32, self.features_NH)
+        return Prompt(self.prompt).digest(), prompted_digest(digests_of(rows), self.features_NH)
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from lmeraser.state.layout import (
     segment_part,
 )
 from lmeraser.state.log import Log
-from lmeraser.state.rows import RowTable
+from lmeraser.state.rows import RowTable, order_of
 from lmeraser.state.segment import SegmentIndex
 from lmeraser.state.specialist import FeaturesOfRows, Prompt, PromptedFeatures, RemovedFeatures, Specialist
 from lmeraser.store import Store
@@ -101,9 +101,7 @@ def read_cluster(store: Store, hash_key: HashKey, seed: int, entry: ClusterEntry
     )
     if len(features_NH) != len(rows):
         raise ObjectCorruptError(f"cluster {entry.key} has {len(rows)} rows, but {len(features_NH)} prompted features")
-    names = [name for table in tables for name in table.sample_ids]
-    order = sorted(range(len(names)), key=names.__getitem__)
-    return rows, Specialist(read_prompt(store, hash_key, entry).values, features_NH[order], rows.labels_N)
+    return rows, Specialist(read_prompt(store, hash_key, entry).values, features_NH[order_of(tables)], rows.labels_N)
 
 
 def read_removed(store: Store, hash_key: HashKey, key: str, name: str, leaf: str) -> RemovedFeatures:
