@@ -43,7 +43,7 @@ class PartitionConfig:
             features are read. They run without a prompt. An early block makes routing cheap (decision 44).
         routing_pool: "patch" for the mean patch token, "class" for the class token.
         max_cluster_rows: a node of the dendrogram is split while it holds more rows than this. So many rows one owner
-            embeds anew when its prompt changes: a deletion costs at most this many row-passes and a tuning. Fewer and
+            embeds again when its prompt changes: a deletion costs at most this many row-passes and a tuning. Fewer and
             larger clusters are more accurate and, in expectation, cheaper: choose it such that there are about as many
             clusters as devices.
         min_tuned_rows: a cluster with fewer rows gets no specialist.
