@@ -13,7 +13,6 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,16 +28,17 @@ from cluster.runtime import connect, coordinator_of, free_port
 from cluster.service import start_service, stop_service
 from lmeraser.client.client import Client
 from lmeraser.config import Config, load_config
-from lmeraser.data import Sample, open_source
 from lmeraser.errors import DataError, LMEraserError
 from lmeraser.progress import Progress
 from lmeraser.proof.recompute import members
 from lmeraser.proof.verify import current_commit
 from lmeraser.state.commit import Commit
-from lmeraser.state.keys import init_keys
+from lmeraser.state.keys import init_keys, load_hash_key
 from lmeraser.state.log import Log
 from lmeraser.state.pipeline import Pipeline
 from lmeraser.state.pipeline_loading import load_pipeline
+from lmeraser.state.rows import RowTable
+from lmeraser.state.stored_objects import read_rows_of
 from lmeraser.store import Store, open_store
 
 CONFIG = Path(__file__).parent / "demo.yaml"
@@ -86,7 +86,9 @@ def run_demo(workdir: Path, report: Progress) -> DemoReport:
     ingest(coordinator, site, manifest, config.private, skip_bad=False, force=False, report=report)
     tune(coordinator, report)
     before = current_commit(Log(store))
-    chosen = rows_to_delete(load_pipeline(store, manifest), _private_rows(config))
+    hash_key, seed = load_hash_key(keys), manifest.config.seed
+    tables = [read_rows_of(store, hash_key, seed, entry) for entry in before.clusters]
+    chosen = rows_to_delete(load_pipeline(store, manifest), RowTable.concatenate(tables, 0))
     url = start_service(store, keys, config.serving, "127.0.0.1", free_port())
     try:
         with Client(url) as client:
@@ -106,19 +108,18 @@ def run_demo(workdir: Path, report: Progress) -> DemoReport:
     )
 
 
-def rows_to_delete(pipeline: Pipeline, samples: Iterable[Sample]) -> tuple[str, str]:
+def rows_to_delete(pipeline: Pipeline, table: RowTable) -> tuple[str, str]:
     """Sample ids of a row outside the coreset of its cluster, and of a row inside, both of the largest such cluster.
 
     Which clusters there are must not depend on either row: a deletion that moves a cluster's borders takes a tuning.
 
     Args:
         pipeline: of the store.
-        samples: all its rows.
+        table: all its rows.
 
     Raises:
         DataError: when there are no such rows.
     """
-    table = pipeline.rows(samples)
     bits_N = table.bits(pipeline.config.seed)
     partition = pipeline.partition(table.anchors_N, bits_N)
     for rows in sorted(members(partition, table, bits_N).values(), key=len, reverse=True):
@@ -132,11 +133,6 @@ def rows_to_delete(pipeline: Pipeline, samples: Iterable[Sample]) -> tuple[str, 
         if [cluster.key for cluster in remaining.clusters] == [cluster.key for cluster in partition.clusters]:
             return chosen
     raise DataError("no cluster has rows outside its coreset that can be deleted without a change of the partition")
-
-
-def _private_rows(config: Config) -> Iterator[Sample]:
-    source = open_source(config.private)
-    return source.samples(config.labels or source.labels)
 
 
 def _new_store(workdir: Path, config: Config, report: Progress) -> Store:

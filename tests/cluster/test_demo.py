@@ -22,7 +22,8 @@ def prompts(system: System) -> dict[str, str | None]:
 
 def test_the_first_row_leaves_every_prompt_and_the_second_takes_one_tuning(system_of: Callable[..., System]) -> None:
     system = system_of("coreset", len(ROWS))
-    outside, inside = rows_to_delete(system.pipeline(), ROWS)
+    pipeline = system.pipeline()
+    outside, inside = rows_to_delete(pipeline, pipeline.rows(ROWS))
     before = prompts(system)
     system.delete(outside)
     assert prompts(system) == before
@@ -37,7 +38,7 @@ def test_clusters_that_lie_in_their_coresets_have_no_such_rows(system_of: Callab
     pipeline = system_of("coreset", len(ROWS)).pipeline()
     tuning = replace(pipeline.config.tuning, coreset_rows=len(ROWS))
     with pytest.raises(DataError, match="no cluster has rows outside its coreset"):
-        rows_to_delete(replace(pipeline, config=replace(pipeline.config, tuning=tuning)), ROWS)
+        rows_to_delete(replace(pipeline, config=replace(pipeline.config, tuning=tuning)), pipeline.rows(ROWS))
 
 
 def test_no_digit_of_the_demo_is_in_both_splits() -> None:
