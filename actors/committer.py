@@ -21,7 +21,8 @@ from lmeraser.hashing import HashKey
 from lmeraser.learning.numerics import deterministic
 from lmeraser.learning.partition import Dendrogram, cut
 from lmeraser.learning.region import RegionIndex
-from lmeraser.state.commit import ClusterEntry, Commit, Erasure
+from lmeraser.state.cluster_entry import ClusterEntry
+from lmeraser.state.commit import Commit, Erasure
 from lmeraser.state.heads_state import HeadsState
 from lmeraser.state.manifest import Manifest, load_part
 from lmeraser.state.rows import RowTable
@@ -104,7 +105,7 @@ class Committer:
                 _log.error("%s; it is rebuilt from the rows", reason)
             width = load_part(self._store, self._manifest, "features")["projection_FH"].shape[1]
             heads = heads_of(tables, inspection.prompted, width, len(self._manifest.config.labels))
-            self._put(replace(self.commit, clusters=inspection.clusters, erasures=()), heads)
+            self._put(self.commit.changed(inspection.clusters), heads)
         else:
             self._heads = inspection.heads
 
@@ -138,24 +139,17 @@ class Committer:
         written = self._owners.write_rows(regrouping.jobs)
         stopped += self._owners.stop_tuning(lambda job: self._is_pointless(job, written))
         heads = self._heads_after(change, regrouping, written)
-        self._put(
-            Commit(
-                clusters=regroup.regrouped_entries(regrouping, written),
-                heads_object="",
-                heads_leaf="",
-                fixed_leaves=self._manifest.leaves(self._hash_key),
-                partition_leaf=regroup.partition_leaf(self._hash_key, partition),
-                erasures=self._erasures(change.requests, before),
-            ),
-            heads,
-        )
+        commit = self.commit or Commit((), "", "", self._manifest.leaves(self._hash_key))
+        entries = [written[job.region.key].entry for job in regrouping.jobs]
+        erasures = self._erasures(change.requests, before)
+        self._put(commit.changed(entries, [entry.key for entry in regrouping.ended], erasures), heads)
         self.index = index
         return ApplyResult(frozenset(ended), tuple(stopped))
 
     def take(self, results: Iterable[TuningResult]) -> None:
         """Commit the prompts of clusters that still have the coreset that they were tuned on, and embedded rows."""
         assert self.commit is not None and self._heads is not None
-        commit, pooled = replace(self.commit, erasures=()), self._heads.pooled
+        commit, pooled = self.commit.changed(()), self._heads.pooled
         points = set()
         for result in results:
             entry = commit.entry(result.job.key)
@@ -173,8 +167,8 @@ class Committer:
                 with deterministic():
                     new = set(changed.segments).difference(entry.segments)
                     pooled = pooled + sum_of(self._sums.prompted(changed, new), pooled)
-                commit = regroup.with_entry(commit, changed)
-        if commit.clusters == self.commit.clusters:
+                commit = commit.changed([changed])
+        if commit.root == self.commit.root and commit.clusters == self.commit.clusters:
             return
         with deterministic():
             heads = self._heads.with_pooled(pooled) if pooled is not self._heads.pooled else self._heads
@@ -220,8 +214,7 @@ class Committer:
 
     def _put(self, commit: Commit, heads: HeadsState) -> None:
         """Write the heads, and append the commit that names them."""
-        heads_object, heads_leaf = regroup.put_heads(self._store, self._hash_key, heads)
-        self._journal.append("commit", replace(commit, heads_object=heads_object, heads_leaf=heads_leaf).to_body())
+        self._journal.append_commit(commit.with_heads(*regroup.put_heads(self._store, self._hash_key, heads)))
         self._heads = heads
         fail_point(FailPoint.COMMIT_APPENDED)
 

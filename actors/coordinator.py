@@ -11,15 +11,16 @@ from collections import deque
 from collections.abc import Collection, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
-from dataclasses import replace
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from actors.backlog import Backlog
+from actors.checkpoints import checkpoint_now, is_due
 from actors.committer import ApplyResult, Change, Committer
 from actors.completions import Completions
 from actors.coordinator_status import CoordinatorStatus
+from actors.deletions import Deletions
 from actors.fail_points import FailPoint, fail_point
 from actors.ingests import IngestOutcome, PendingIngest, read_incoming
 from actors.journal import Journal
@@ -42,7 +43,6 @@ from lmeraser.errors import (
 )
 from lmeraser.hashing import HashKey
 from lmeraser.state.commit import Commit
-from lmeraser.state.log import Log
 from lmeraser.state.manifest import Manifest
 from lmeraser.store import Store
 
@@ -50,7 +50,11 @@ _NOTHING = ApplyResult()
 
 
 class Coordinator:
-    """The only writer of commits. Requests are durable before they are acknowledged."""
+    """The only writer of commits. Requests are durable before they are acknowledged.
+
+    Attributes:
+        prefixes: those of the ingests that are being written.
+    """
 
     def __init__(
         self,
@@ -66,9 +70,10 @@ class Coordinator:
         self._store = store
         self._manifest = manifest
         self._hash_key = hash_key
+        self._signing_key = signing_key
         self._owners = owners
         self._lease_s = lease_s
-        self._journal = Journal(Log(store), base)
+        self._journal = Journal(store, base)
         self._journal.open_term()
         self._committer = Committer(store, manifest, hash_key, self._journal, owners)
         self._committer.load()
@@ -83,6 +88,7 @@ class Coordinator:
             if deletion.status == "accepted":
                 self._backlog.add(deletion.id)
         self._ingests: deque[PendingIngest] = deque()
+        self._deletions = Deletions(store, self._journal, self._backlog, self._completions, self._receipts)
         self.prefixes = Prefixes(store)
         self._to_retire: frozenset[str] = frozenset()
         self._unswept = True
@@ -104,35 +110,26 @@ class Coordinator:
             self._backlog.add(deletion.id)
         return deletion
 
-    def deletion(self, deletion_id: str) -> Deletion:
-        """One deletion. Raises UnknownDeletionError."""
-        return self._current(self._journal.history.deletion(deletion_id))
-
     def retry(self, deletion_id: str) -> Deletion:
         """Tune a failed deletion's clusters again. Raises UnknownDeletionError; RequestError if it has not failed."""
-        return self._current(self._completions.request_retry(deletion_id))
+        self._completions.request_retry(deletion_id)
+        return self.deletion(deletion_id)
+
+    def deletion(self, deletion_id: str) -> Deletion:
+        """See Deletions.deletion."""
+        return self._deletions.deletion(deletion_id)
 
     def deletions(self) -> list[Deletion]:
-        """All deletions, oldest first."""
-        return [self._current(deletion) for deletion in list(self._journal.history.deletions.values())]
+        """See Deletions.all."""
+        return self._deletions.all()
 
-    def _current(self, deletion: Deletion) -> Deletion:
-        """With what is not yet in the log: that a retry will begin, or why an erasure is held up."""
-        if deletion.status == "failed" and deletion.id in self._completions.retries:
-            return replace(deletion, status="erased", reason=None)
-        return replace(deletion, reason=self._backlog.held_up().get(deletion.id, deletion.reason))
+    def recent_deletions(self) -> list[Deletion]:
+        """See Deletions.recent."""
+        return self._deletions.recent()
 
     def receipt(self, deletion_id: str) -> dict[str, Any]:
-        """A deletion's receipt.
-
-        Raises:
-            UnknownDeletionError: when there is no such deletion.
-            NotReadyError: when its rows are not erased yet.
-        """
-        deletion = self._journal.history.deletion(deletion_id)
-        if deletion.status == "accepted":
-            raise NotReadyError(f"deletion {deletion_id} has no receipt until it is erased")
-        return self._receipts.read(deletion_id)
+        """See Deletions.receipt."""
+        return self._deletions.receipt(deletion_id)
 
     def begin_ingest(self) -> str:
         """A prefix for row objects; renew it in ``prefixes`` while writing, and then pass it to :meth:`ingest`."""
@@ -168,6 +165,7 @@ class Coordinator:
             failed=self._tunings.given_up,
             tunings=self._tunings.made,
             idle=self.idle(),
+            archived=self._journal.history.archived,
         )
 
     def step(self) -> bool:
@@ -187,7 +185,9 @@ class Coordinator:
             raise
 
     def _step(self) -> bool:
-        if due := self._backlog.due():
+        if is_due(self._journal.history):
+            self._write_checkpoint()
+        elif due := self._backlog.due():
             self._erase(due)
         elif self._ingests:
             self._add(self._ingests[0])
@@ -296,6 +296,10 @@ class Coordinator:
             self._sweep()
         finally:
             ingest.resolve(outcome)
+
+    def _write_checkpoint(self) -> None:
+        with (journal := self._journal).quiet():
+            checkpoint_now(self._store, journal.history, journal.head, self._signing_key, journal.check)
 
     def _retire(self, applied: ApplyResult) -> None:
         """End the owners of removed clusters; if that fails, the next step that erases or adds ends them."""

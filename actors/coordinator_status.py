@@ -21,6 +21,7 @@ class CoordinatorStatus:
         failed: clusters whose tuning was given up, with the last reason, by cluster key.
         tunings: how many tunings have given a specialist since the coordinator started.
         idle: whether nothing is requested, running or awaited.
+        archived: how many completed deletions were archived.
     """
 
     term: int
@@ -34,3 +35,4 @@ class CoordinatorStatus:
     failed: Mapping[str, str]
     tunings: int
     idle: bool
+    archived: int

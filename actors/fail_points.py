@@ -35,6 +35,8 @@ class FailPoint(StrEnum):
     FEATURES_COMMITTED = "features committed"
     RECEIPT_COMPLETED = "receipt completed"
     COMPLETED_RECORDED = "completed recorded"
+    ARCHIVED = "archived"
+    CHECKPOINT_WRITTEN = "checkpoint written"
 
 
 def fail_point(step: FailPoint) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from actors.jobs import WrittenRows
 from lmeraser.hashing import HashKey, sample_hash
 from lmeraser.learning.heads import LabelledFeatures, Statistics
-from lmeraser.state.commit import ClusterEntry, Segment
+from lmeraser.state.cluster_entry import ClusterEntry, Segment
 from lmeraser.state.manifest import Manifest
 from lmeraser.state.specialist import FeaturesOfRows, RemovedFeatures
 from lmeraser.state.stored_objects import read_features, read_index, read_removed, read_segment

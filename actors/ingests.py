@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from actors.erased_hashes import ErasedHashes
 from actors.jobs import RowObject
 from actors.log_replay import History
 from actors.regroup import clusters_of
@@ -133,12 +134,13 @@ def read_incoming(
     statistics: Statistics | None = None
     digests: dict[str, bytes] = {}
     erased = 0
+    named = ErasedHashes(store, history.erased)
     names = store.names(ingest.prefix)
     for name in (name for name in names if name.endswith(_ROWS)):
         if f"{name.removesuffix(_ROWS)}{COMPANION}" not in names:
             raise ObjectMissingError(f"{name} has no companion with the hashes of its ids: an ingest puts one first")
         table = RowTable.from_parquet(store.get(name), name)
-        erased_N = _erased(table, ingest, history, hash_key)
+        erased_N = _erased(table, ingest, named, hash_key)
         present_N = np.array([sample_id in index for sample_id in table.sample_ids], bool) & ~erased_N
         erased += int(erased_N.sum())
         if present_N.any():
@@ -190,12 +192,12 @@ def _digests_of(table: RowTable) -> dict[str, bytes]:
     return dict(zip(table.sample_ids, table.row_digests(), strict=True))
 
 
-def _erased(table: RowTable, ingest: PendingIngest, history: History, hash_key: HashKey) -> np.ndarray:
+def _erased(table: RowTable, ingest: PendingIngest, named: ErasedHashes, hash_key: HashKey) -> np.ndarray:
     """Which rows, or whose subjects, were named in a deletion; with ``force`` only in one after the ingest began."""
     heeded_from = ingest.begun + 1 if ingest.force else 0
     return np.array(
         [
-            any(history.erased.get(each, -1) >= heeded_from for each in row_hashes(hash_key, sample_id, subject_id))
+            any(named.number_of(each) >= heeded_from for each in row_hashes(hash_key, sample_id, subject_id))
             for sample_id, subject_id in zip(table.sample_ids, table.subject_ids, strict=True)
         ],
         bool,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from lmeraser.learning.region import Region
-from lmeraser.state.commit import ClusterEntry, Segment
+from lmeraser.state.cluster_entry import ClusterEntry, Segment
 from lmeraser.state.log import Position
 
 

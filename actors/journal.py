@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
+from actors.checkpoints import opened_history
 from actors.log_replay import History
 from lmeraser.errors import FencedError, LogError, LostRaceError
 from lmeraser.state.commit import Commit
 from lmeraser.state.log import Kind, Log, Position, Record
 from lmeraser.state.record_bodies import TermBody
+from lmeraser.store import Store
 
 
 class Journal:
@@ -21,12 +24,12 @@ class Journal:
         LogError: when an append of its own had only seemed to fail; the process must start again from the log.
     """
 
-    def __init__(self, log: Log, base: Commit | None = None) -> None:
-        """A journal of this log; ``base`` is the commit to go on from if the objects of newer commits are lost."""
-        self._log = log
+    def __init__(self, store: Store, base: Commit | None = None) -> None:
+        """A journal of this store's log; ``base`` is the commit to go on from if newer ones' objects are lost."""
+        # A restore reads everything: a checkpoint does not have the commit that it goes on from.
+        self._log, self.history = opened_history(store) if base is None else (Log(store), History())
         self._base = base
         self._lock = threading.RLock()
-        self.history = History()
         self.term = 0
         self._behind = False
 
@@ -37,12 +40,18 @@ class Journal:
             self.term = self.history.term + 1
             try:
                 body = TermBody(None if self._base is None else self._base.number).to_body()
+                if self._base is not None:
+                    self.history.commits[self._base.number] = self._base
                 self.history.replay([self._log.append("term", self.term, body)])
                 break
             except LostRaceError:
                 continue
         if self._base is not None:
             self.history.commit = self._base
+
+    def append_commit(self, commit: Commit) -> None:
+        """Append a commit. After a restore it does not follow from the one before it in the log, so it names all."""
+        self.append("commit", commit.to_body(None if self.history.restored else self.history.commit))
 
     def append(self, kind: Kind, body: dict[str, Any]) -> Record:
         """Append a record, and replay it into the history."""
@@ -60,6 +69,12 @@ class Journal:
         """The fence of every removal (decision 41): raises once another coordinator has written to the log."""
         with self._lock:
             self._refuse(self._log.advance())
+
+    @contextmanager
+    def quiet(self) -> Iterator[None]:
+        """Nothing is appended meanwhile by other threads."""
+        with self._lock:
+            yield
 
     def heed(self) -> None:
         """Raise again what any method has raised before, without reading the log."""
@@ -94,6 +109,8 @@ class Journal:
                 f"the log has a record of term {self.term} that its coordinator does not know: start again"
             ) from cause
 
-    def commit_at(self, number: int) -> Commit:
-        """The commit in the record with this number."""
-        return Commit.from_record(self._log.record(number))
+    @property
+    def head(self) -> Record:
+        """The last record."""
+        assert self._log.head is not None
+        return self._log.head

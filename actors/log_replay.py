@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from lmeraser.deletion import Deletion
-from lmeraser.errors import UnknownDeletionError
+from lmeraser.errors import LogError, UnknownDeletionError
 from lmeraser.state.commit import Commit, Erasure
 from lmeraser.state.log import Record
 from lmeraser.state.record_bodies import (
@@ -18,6 +19,7 @@ from lmeraser.state.record_bodies import (
     RequestBody,
     RetryBody,
     TermBody,
+    deletion_of,
 )
 
 
@@ -26,12 +28,12 @@ class ErasureCommit:
     """The commit that erased a deletion's rows.
 
     Attributes:
-        before, after: record numbers of the previous commit and of this one.
+        before, after: the previous commit and this one.
         erasure: the deletion's entry in it.
     """
 
-    before: int
-    after: int
+    before: Commit
+    after: Commit
     erasure: Erasure
 
 
@@ -45,7 +47,9 @@ class Attempts:
 
 @dataclass
 class History:
-    """Built by replaying the log, record by record.
+    """Built by replaying the log, from its start or from a checkpoint.
+
+    What is settled leaves it at a checkpoint (actors.checkpoints): completed deletions, and what they named.
 
     Attributes:
         term: the highest term seen.
@@ -56,11 +60,15 @@ class History:
         committed: by the id of a deletion, the commit that erased its rows.
         erased: keyed hashes of all samples and subjects that deletions named or covered, including those that the
             system did not hold, with the number of the last record that did so.
-        origin: record number of the commit that the next one follows; 0 before the first.
+        origin: the commit that the next one is made from; None before the first.
+        restored: whether a restore has continued from an earlier commit, and none has been made since.
         waiting: by the id of a deletion whose rows are erased and that is neither completed nor failed, the keys of the
             clusters that were touched, or of those that they were regrouped into since.
-        receipts: the newest receipt of each erased deletion, by its id.
-        receipt_names: every receipt that a record names.
+        receipts: the receipts of each erased deletion that records name, the newest last, by its id.
+        commits: commits from which a restore may continue, by number.
+        archived: how many deletions have left it; archive: number of the newest archive of them, 0 if there is none.
+        since: how many records of each kind were replayed since the last checkpoint.
+        told: deletions that these records are about.
         attempts: failed tunings by the digest of the coreset, for clusters of the newest commit that are not tuned.
     """
 
@@ -71,17 +79,28 @@ class History:
     by_idempotency: dict[str, str] = field(default_factory=dict)
     committed: dict[str, ErasureCommit] = field(default_factory=dict)
     erased: dict[str, int] = field(default_factory=dict)
-    origin: int = 0
+    origin: Commit | None = None
+    restored: bool = False
     waiting: dict[str, set[str]] = field(default_factory=dict)
-    receipts: dict[str, str] = field(default_factory=dict)
-    receipt_names: set[str] = field(default_factory=set)
+    receipts: dict[str, list[str]] = field(default_factory=dict)
+    commits: dict[int, Commit] = field(default_factory=dict)
+    archived: int = 0
+    archive: int = 0
+    since: Counter[str] = field(default_factory=Counter)
+    told: set[str] = field(default_factory=set)
     attempts: dict[str, Attempts] = field(default_factory=dict)
-    _restored: bool = False
 
     def replay(self, records: Iterable[Record]) -> None:
         """Replay records in the order of the log."""
+        records = list(records)
+        continued = {TermBody.from_record(record).base for record in records if record.kind == "term"}
         for record in records:
             getattr(self, f"_{record.kind}")(record)
+            if record.number in continued and self.commit is not None:
+                self.commits[record.number] = self.commit
+            self.since[record.kind] += 1
+            if (deletion_id := deletion_of(record)) is not None:
+                self.told.add(deletion_id)
 
     def deletion(self, deletion_id: str) -> Deletion:
         """One deletion.
@@ -97,6 +116,23 @@ class History:
         """Keyed hashes of all samples and subjects that a deletion named, and of the rows covered at its acceptance."""
         return self.bodies[deletion_id].hashes()
 
+    def leave_out(self, settled: Collection[str], archive: int) -> None:
+        """Forget what a checkpoint has moved to an archive: these completed deletions, and all that was named."""
+        for deletion_id in settled:
+            del self.deletions[deletion_id]
+            del self.receipts[deletion_id]
+            idempotency = self.bodies.pop(deletion_id).idempotency
+            if idempotency is not None:
+                del self.by_idempotency[idempotency]
+        self.committed.clear()
+        # A restore may continue from the newest commit.
+        self.commits = {self.commit.number: self.commit} if self.commit is not None else {}
+        self.erased.clear()
+        self.since.clear()
+        self.told.clear()
+        self.archived += len(settled)
+        self.archive = archive
+
     def deadlines(self) -> dict[str, str]:
         """By cluster key, the earliest deadline of the deletions that wait for it, if there is one."""
         deadlines: dict[str, str] = {}
@@ -110,9 +146,11 @@ class History:
         self.term = max(self.term, record.term)
         # A restore goes on from an earlier commit: what later commits erased no longer counts as erased (decision 28).
         if (base := TermBody.from_record(record).base) is not None:
-            self.origin = base
-            self.committed = {name: each for name, each in self.committed.items() if each.after <= base}
-            self._restored = True
+            if base not in self.commits:
+                raise LogError(f"log record {record.number} continues from record {base}, which is not a commit")
+            self.origin = self.commits[base]
+            self.committed = {name: each for name, each in self.committed.items() if each.after.number <= base}
+            self.restored = True
 
     def _request(self, record: Record) -> None:
         body = RequestBody.from_record(record)
@@ -125,13 +163,12 @@ class History:
             self.by_idempotency[body.idempotency] = body.id
 
     def _commit(self, record: Record) -> None:
-        before, self.commit = self.commit, Commit.from_record(record)
+        before, self.commit = self.commit, Commit.from_record(record, self.commit)
         self._follow(before, self.commit)
-        made_from = self.origin or record.number
         for erasure in self.commit.erasures:
-            self.committed[erasure.id] = ErasureCommit(made_from, record.number, erasure)
+            self.committed[erasure.id] = ErasureCommit(self.origin or self.commit, self.commit, erasure)
             self.erased.update(dict.fromkeys((*erasure.samples, *erasure.subjects), record.number))
-        self.origin = record.number
+        self.origin = self.commit
 
     def _follow(self, before: Commit | None, after: Commit) -> None:
         """Have deletions that wait for a regrouped cluster wait for those that it was regrouped into."""
@@ -139,14 +176,14 @@ class History:
         written = {entry.key for entry in after.clusters if entry.rows_leaf not in keys_before}
         replaced = set(keys_before.values()) - {entry.key for entry in after.clusters if entry.rows_leaf in keys_before}
         for keys in self.waiting.values():
-            if self._restored:
+            if self.restored:
                 # The commits that it followed so far no longer count.
                 keys |= _untuned(after)
             elif not keys.isdisjoint(replaced):
                 keys |= written
-        self._restored = False
+        self.restored = False
         self.waiting |= {name: set(written) for name in after.requests}
-        untuned = {entry.coreset_leaf for entry in after.clusters if entry.prompted_leaf is None}
+        untuned = {entry.coreset_leaf for entry in after.unembedded}
         for leaf in self.attempts.keys() - untuned:
             del self.attempts[leaf]
 
@@ -161,7 +198,7 @@ class History:
         self._change(
             body.id,
             status="erased",
-            erased_at=record.at,
+            erased_at=body.at,
             clusters=body.clusters,
             rows=body.rows,
             unknown=body.unknown,
@@ -170,12 +207,11 @@ class History:
     def _completed(self, record: Record) -> None:
         body = CompletedBody.from_record(record)
         self._signed(body)
-        self._change(body.id, status="completed", completed_at=record.at)
+        self._change(body.id, status="completed", completed_at=body.at)
         self.waiting.pop(body.id, None)
 
     def _signed(self, body: ErasedBody | CompletedBody) -> None:
-        self.receipts[body.id] = body.receipt
-        self.receipt_names.add(body.receipt)
+        self.receipts.setdefault(body.id, []).append(body.receipt)
 
     def _failed(self, record: Record) -> None:
         body = FailedBody.from_record(record)
@@ -193,4 +229,4 @@ class History:
 
 
 def _untuned(commit: Commit) -> set[str]:
-    return {entry.key for entry in commit.clusters if entry.prompted_leaf is None}
+    return {entry.key for entry in commit.unembedded}

@@ -24,7 +24,7 @@ from actors.rewriting import Rewriting
 from actors.segment_access import SegmentAccess
 from lmeraser.errors import LMEraserError, OwnerFailedError, TuningCancelledError
 from lmeraser.hashing import HashKey, sample_hash, subject_hash
-from lmeraser.state.commit import Segment, all_embedded
+from lmeraser.state.cluster_entry import Segment, all_embedded
 from lmeraser.state.digests import state_leaf
 from lmeraser.state.layout import new_removed_object, prompt_part, removed_part
 from lmeraser.state.manifest import Manifest

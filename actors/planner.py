@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from actors.jobs import TuningJob
 from actors.log_replay import Attempts
 from lmeraser.config import TuningConfig
-from lmeraser.state.commit import ClusterEntry, Commit
+from lmeraser.state.cluster_entry import ClusterEntry
+from lmeraser.state.commit import Commit
 
 # An owner that died needs seconds to restart, and until then calls fail at once: six attempts take 15 s.
 ATTEMPTS = 6

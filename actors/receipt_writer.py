@@ -10,11 +10,11 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from actors.fail_points import FailPoint, fail_point
 from actors.journal import Journal
 from lmeraser.hashing import HashKey, canonical_json
-from lmeraser.proof.receipts import Coverage, sides, sign, statement
-from lmeraser.state.commit import Commit
-from lmeraser.state.layout import RECEIPTS, new_receipt_object
+from lmeraser.proof.receipts import Coverage, sides, statement
+from lmeraser.state.layout import new_receipt_object, receipts_below
 from lmeraser.state.manifest import Manifest
 from lmeraser.state.record_bodies import CompletedBody, ErasedBody
+from lmeraser.state.signatures import sign
 from lmeraser.store import Store
 
 
@@ -29,19 +29,20 @@ class ReceiptWriter:
         self._hash_key = hash_key
         self._signing_key = signing_key
         self._journal = journal
-        # A cache: requests that one commit erases share both of their commits.
-        self._commits: dict[int, Commit] = {}
         self._unrecorded: dict[str, str] = {}
 
     def read(self, deletion_id: str) -> dict[str, Any]:
         """The current receipt: the one that the log names."""
-        receipt: dict[str, Any] = json.loads(self._store.get(self._journal.history.receipts[deletion_id]))
+        receipt: dict[str, Any] = json.loads(self._store.get(self._journal.history.receipts[deletion_id][-1]))
         return receipt
 
     def tidy(self) -> None:
         """Remove receipts that no record names, whose writer died or was replaced before it could record them."""
-        named = self._journal.history.receipt_names
-        self._store.purge_below(RECEIPTS, named.__contains__, self._journal.check)
+        history = self._journal.history
+        pending = (each.id for each in history.deletions.values() if each.status != "completed")
+        for deletion_id in history.told.union(pending):
+            named = history.receipts.get(deletion_id, ())
+            self._store.purge_below(receipts_below(deletion_id), named.__contains__, self._journal.check)
 
     def erased(self, deletion_id: str, *, completed: bool) -> None:
         """Sign that no answer and no object holds the rows any longer, and record it.
@@ -55,27 +56,28 @@ class ReceiptWriter:
         coverage = Coverage.of(history.bodies[deletion_id], committed.erasure)
         clusters = committed.erasure.clusters
         times = (history.deletion(deletion_id).accepted_at, self._journal.now())
-        changed = sides(*self._around(committed.before, committed.after), clusters)
+        changed = sides(committed.before, committed.after, clusters)
         receipt = statement(self._manifest, self._hash_key, deletion_id, coverage, times, changed)
         if completed:
             receipt |= {"completed_at": times[1], "completed": self._completed_by()}
         name = self._put(deletion_id, receipt)
         fail_point(FailPoint.RECEIPT_WRITTEN)
-        body = ErasedBody(deletion_id, clusters, coverage.rows, coverage.unknown, name)
+        body = ErasedBody(deletion_id, clusters, coverage.rows, coverage.unknown, times[1], name)
         self._journal.append("erased", body.to_body())
         del self._unrecorded[deletion_id]
         fail_point(FailPoint.ERASED_RECORDED)
         if completed:
-            self._journal.append("completed", CompletedBody(deletion_id, name).to_body())
+            self._journal.append("completed", CompletedBody(deletion_id, times[1], name).to_body())
             fail_point(FailPoint.COMPLETED_RECORDED)
 
     def completed(self, deletion_id: str) -> None:
         """Add to the receipt that the touched clusters are tuned again, and record it."""
         receipt = self.read(deletion_id)
-        receipt |= {"completed_at": self._journal.now(), "completed": self._completed_by()}
+        at = self._journal.now()
+        receipt |= {"completed_at": at, "completed": self._completed_by()}
         name = self._put(deletion_id, receipt)
         fail_point(FailPoint.RECEIPT_COMPLETED)
-        self._journal.append("completed", CompletedBody(deletion_id, name).to_body())
+        self._journal.append("completed", CompletedBody(deletion_id, at, name).to_body())
         del self._unrecorded[deletion_id]
         fail_point(FailPoint.COMPLETED_RECORDED)
 
@@ -83,15 +85,6 @@ class ReceiptWriter:
         commit = self._journal.history.commit
         assert commit is not None
         return {"log": commit.number, "root": commit.root}
-
-    def _around(self, before: int, after: int) -> tuple[Commit, Commit]:
-        """The commits with these record numbers."""
-        numbers = (before, after)
-        self._commits = {
-            number: self._commits[number] if number in self._commits else self._journal.commit_at(number)
-            for number in numbers
-        }
-        return self._commits[before], self._commits[after]
 
     def _put(self, deletion_id: str, receipt: dict[str, Any]) -> str:
         """Write a receipt under a unique name, so that a late write of a replaced coordinator overwrites none."""

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from actors.fail_points import FailPoint, fail_point
-from actors.jobs import RowObject, RowsJob, WrittenRows
+from actors.jobs import RowObject, RowsJob
 from actors.row_index import RowIndex
 from lmeraser.hashing import HashKey
 from lmeraser.learning.partition import Partition
 from lmeraser.learning.region import RegionIndex
-from lmeraser.state.commit import ClusterEntry, Commit
-from lmeraser.state.digests import json_digest, state_leaf
+from lmeraser.state.cluster_entry import ClusterEntry
+from lmeraser.state.digests import state_leaf
 from lmeraser.state.heads_state import HeadsState
-from lmeraser.state.layout import HEADS_PART, PARTITION_PART, new_heads_object
+from lmeraser.state.layout import HEADS_PART, new_heads_object
 from lmeraser.state.log import Position
 from lmeraser.store import Store
 
@@ -117,20 +117,3 @@ def put_heads(store: Store, hash_key: HashKey, heads: HeadsState) -> tuple[str, 
     store.put(name, heads.to_safetensors())
     fail_point(FailPoint.HEADS_WRITTEN)
     return name, state_leaf(hash_key, HEADS_PART, heads.digest())
-
-
-def regrouped_entries(regrouping: Regrouping, written: Mapping[str, WrittenRows]) -> tuple[ClusterEntry, ...]:
-    """The entries after the change."""
-    rewritten = (written[job.region.key].entry for job in regrouping.jobs)
-    return tuple(sorted((*regrouping.kept, *rewritten), key=lambda entry: entry.key))
-
-
-def with_entry(commit: Commit, changed: ClusterEntry) -> Commit:
-    """The commit with this entry instead of the one with the same key."""
-    entries = (changed if entry.key == changed.key else entry for entry in commit.clusters)
-    return replace(commit, clusters=tuple(entries))
-
-
-def partition_leaf(hash_key: HashKey, partition: Partition) -> str:
-    """The keyed digest of a partition."""
-    return state_leaf(hash_key, PARTITION_PART, json_digest(partition.canonical()))

@@ -14,7 +14,8 @@ from lmeraser.errors import ObjectCorruptError, ObjectMissingError
 from lmeraser.hashing import HashKey
 from lmeraser.learning.heads import Statistics
 from lmeraser.learning.numerics import deterministic
-from lmeraser.state.commit import ClusterEntry, Commit, Segment, all_embedded
+from lmeraser.state.cluster_entry import ClusterEntry, Segment, all_embedded
+from lmeraser.state.commit import Commit
 from lmeraser.state.heads_state import HeadsState
 from lmeraser.state.layout import index_object
 from lmeraser.state.manifest import Manifest

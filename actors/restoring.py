@@ -145,7 +145,7 @@ def _erase_again(
 ) -> RestoreResult:
     """Erase what is erased according to the newer log, make at least one commit, and remove the mark."""
     log = Log(store).advance()
-    copied = Commit.from_record(log[mark.commit - 1])
+    copied = next(commit for commit in commits_in(log) if commit.number == mark.commit)
     # An interrupted restore goes on from the last commit that it has made (decision 28).
     base = next(reversed(_commits_after(log, mark)), copied)
     owners = InProcessOwners(store, manifest, hash_key, lambda: load_pipeline(store, manifest))
@@ -175,7 +175,7 @@ def _erase_held(coordinator: Coordinator, hashes: Collection[str]) -> None:
     sample_ids = coordinator.find_rows(hashes)
     for start in range(0, len(sample_ids), MAX_IDS):
         coordinator.delete(DeletionRequest(tuple(sample_ids[start : start + MAX_IDS])))
-    while any(deletion.status == "accepted" for deletion in coordinator.deletions()):
+    while any(deletion.status == "accepted" for deletion in coordinator.recent_deletions()):
         coordinator.step()
         for reason in coordinator.status().held_up.values():
             raise OwnerFailedError(f"{reason}; fix the cause, then run the same command again")

@@ -17,7 +17,7 @@ from actors.jobs import RowsJob
 from actors.segment_access import SegmentAccess
 from lmeraser.config import StateConfig
 from lmeraser.hashing import HashKey
-from lmeraser.state.commit import ClusterEntry, Segment, all_embedded
+from lmeraser.state.cluster_entry import ClusterEntry, Segment, all_embedded
 from lmeraser.state.digests import state_leaf
 from lmeraser.state.layout import coreset_part, rows_part
 from lmeraser.state.rows import RowTable, order_of

@@ -15,7 +15,7 @@ import numpy as np
 
 from lmeraser.errors import FencedError
 from lmeraser.hashing import HashKey
-from lmeraser.state.commit import Segment
+from lmeraser.state.cluster_entry import Segment
 from lmeraser.state.digests import state_leaf
 from lmeraser.state.layout import (
     features_part,

@@ -11,7 +11,7 @@ from actors.journal import Journal
 from actors.owners import Owners, TuningResult
 from actors.planner import Planner
 from lmeraser.config import StateConfig
-from lmeraser.state.commit import ClusterEntry
+from lmeraser.state.cluster_entry import ClusterEntry
 from lmeraser.state.layout import new_prompt_object, new_prompted_object
 from lmeraser.state.record_bodies import AttemptBody, RetryBody
 

@@ -42,7 +42,6 @@ from lmeraser.hashing import draw
 from lmeraser.learning.heads import blend
 from lmeraser.proof.verify import current_commit
 from lmeraser.state.keys import load_hash_key, load_signing_key
-from lmeraser.state.log import Log
 from lmeraser.state.pipeline import Pipeline
 from lmeraser.state.stored_objects import read_cluster, read_heads
 from lmeraser.store import LocalStore
@@ -151,7 +150,7 @@ def _published(copy: Path, plan: Plan) -> Iterator[tuple[str, float]]:
     """The published model's confidence in each row that remains."""
     store, key = LocalStore(copy / "store"), load_hash_key(copy / "keys")
     pipeline = _pipeline(copy)
-    commit = current_commit(Log(store))
+    commit = current_commit(store)
     heads = read_heads(store, key, commit)
     for entry in commit.clusters:
         rows, own = read_cluster(store, key, pipeline.config.seed, entry)

@@ -34,7 +34,6 @@ from lmeraser.proof.recompute import members
 from lmeraser.proof.verify import current_commit
 from lmeraser.state.commit import Commit
 from lmeraser.state.keys import init_keys, load_hash_key
-from lmeraser.state.log import Log
 from lmeraser.state.pipeline import Pipeline
 from lmeraser.state.pipeline_loading import load_pipeline
 from lmeraser.state.rows import RowTable
@@ -85,7 +84,7 @@ def run_demo(workdir: Path, report: Progress) -> DemoReport:
     coordinator = coordinator_of(site, manifest, config.owners)
     ingest(coordinator, site, manifest, config.private, skip_bad=False, force=False, report=report)
     tune(coordinator, report)
-    before = current_commit(Log(store))
+    before = current_commit(store)
     hash_key, seed = load_hash_key(keys), manifest.config.seed
     tables = [read_rows_of(store, hash_key, seed, entry) for entry in before.clusters]
     chosen = rows_to_delete(load_pipeline(store, manifest), RowTable.concatenate(tables, 0))
@@ -152,7 +151,7 @@ def _new_store(workdir: Path, config: Config, report: Progress) -> Store:
 
 def _delete(client: Client, store: Store, keys: Path, sample_id: str, report: Progress) -> dict[str, Any]:
     """Delete a sample, wait until that is completed, and verify the state."""
-    before = current_commit(Log(store))
+    before = current_commit(store)
     begun = time.monotonic()
     deletion = client.delete(sample_ids=[sample_id])
     accepted_s = time.monotonic() - begun
@@ -164,7 +163,7 @@ def _delete(client: Client, store: Store, keys: Path, sample_id: str, report: Pr
     completed_s = time.monotonic() - begun
     report("deletion", 3, 3)
     client.receipt(deletion.id)
-    retuned = _retuned(before, current_commit(Log(store)))
+    retuned = _retuned(before, current_commit(store))
     return {
         "sample_ids": [sample_id],
         "rows": completed.rows,

@@ -21,10 +21,9 @@ from cluster.authentication import authenticate, token_path
 from cluster.placement import owner_placement
 from lmeraser.config import OwnersConfig
 from lmeraser.errors import LMEraserError, StoreError
-from lmeraser.state.commit import newest_commit
+from lmeraser.state.checkpoint import CommitReader
 from lmeraser.state.fingerprint import check_fingerprint, fingerprint
 from lmeraser.state.keys import load_hash_key, load_signing_key
-from lmeraser.state.log import Log
 from lmeraser.state.manifest import Manifest
 from lmeraser.store import LocalStore, open_store
 from serving.front import CALLBACK, CALLBACK_VARIABLE
@@ -100,7 +99,7 @@ def coordinator_of(site: StoreRef, manifest: Manifest, owners: OwnersConfig = _D
     load_signing_key(Path(site.keys_folder))
     store = open_store(site.store_uri)
     store.check()
-    commit = newest_commit(Log(store).advance())
+    commit = CommitReader(store).advance()
     if commit is not None:
         manifest.check_hash_key(commit.fixed_leaves, hash_key)
     nodes = sum(node["Alive"] for node in ray.nodes())

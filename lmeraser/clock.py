@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 
 def utc_now() -> str:
     """The time now."""
     return timestamp(datetime.now(UTC))
+
+
+def hours_ago(hours: float) -> str:
+    """The time so many hours before now."""
+    return timestamp(datetime.now(UTC) - timedelta(hours=hours))
 
 
 def timestamp(moment: datetime) -> str:

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
 
+from lmeraser.state.checkpoint import newest_checkpoint
 from lmeraser.state.commit import Commit
 from lmeraser.state.log import Log, Record
 from lmeraser.store import Store
@@ -35,7 +36,7 @@ class _LogView:
         newest, erasing = self.newest, self.erasing
         for record in records:
             if record.kind == "commit":
-                newest = Commit.from_record(record)
+                newest = Commit.from_record(record, newest)
                 erasing = newest.number if newest.requests else erasing
         return _LogView(records[-1] if records else self.head, newest, erasing)
 
@@ -94,8 +95,10 @@ class Lease:
         """
         sent_at = self._clock()
         previous = self._view
-        log = Log(self._store, previous.head)
-        view = previous.followed_by(_newer(self._store, log) if previous.head is not None else log.advance())
+        if previous.head is None:
+            view = _first_view(self._store)
+        else:
+            view = previous.followed_by(_newer(self._store, Log(self._store, previous.head)))
         with self._lock:
             # A poll that was sent later may have returned earlier, and read more.
             if view.head is not None and (self._view.head is None or view.head.number > self._view.head.number):
@@ -104,6 +107,16 @@ class Lease:
                 kept = {number: at for number, at in self._sent_at.items() if sent_at - at < self.lease_s}
                 self._sent_at = kept | {view.erasing: max(sent_at, kept.get(view.erasing, sent_at))}
             return self._view.newest
+
+
+def _first_view(store: Store) -> _LogView:
+    """What the newest checkpoint and the records after it say; without a checkpoint, all records."""
+    checkpoint = newest_checkpoint(store)
+    view = _LogView()
+    if checkpoint is not None and checkpoint.commit is not None:
+        # Which commit was the last to erase is not known, so the newest one counts as that.
+        view = _LogView(checkpoint.head, checkpoint.commit, checkpoint.commit.number)
+    return view.followed_by(Log(store, view.head).advance())
 
 
 def _newer(store: Store, log: Log) -> list[Record]:

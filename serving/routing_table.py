@@ -13,7 +13,7 @@ from functools import cached_property
 
 import numpy as np
 
-from lmeraser.state.commit import ClusterEntry
+from lmeraser.state.cluster_entry import ClusterEntry
 
 
 @dataclass(frozen=True)

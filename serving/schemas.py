@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from lmeraser import deletion
 from lmeraser.deletion import Deletion
 from lmeraser.ids import MAX_CHARACTERS
-from lmeraser.state.commit import ClusterState
+from lmeraser.state.cluster_entry import ClusterState
 
 Id = Annotated[str, Field(min_length=1, max_length=MAX_CHARACTERS)]
 # Text that the coordinator parses: pydantic would take a number for seconds since 1970.

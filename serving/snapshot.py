@@ -14,7 +14,8 @@ import torch
 from lmeraser.errors import NotReadyError, ObjectCorruptError, ObjectMissingError
 from lmeraser.hashing import HashKey
 from lmeraser.learning.heads import Head
-from lmeraser.state.commit import ClusterEntry, Commit
+from lmeraser.state.cluster_entry import ClusterEntry
+from lmeraser.state.commit import Commit
 from lmeraser.state.heads_state import HeadsState
 from lmeraser.state.pipeline import Pipeline
 from lmeraser.state.stored_objects import read_heads, read_prompt

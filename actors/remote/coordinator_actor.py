@@ -58,7 +58,7 @@ class CoordinatorActor:
             return Coordinator(store, manifest, load_hash_key(keys), load_signing_key(keys), owners, manifest.lease_s)
 
         self._coordinator = _opened(take_over)
-        self._metrics = CoordinatorMetrics(self._coordinator.deletions())
+        self._metrics = CoordinatorMetrics(self._coordinator.recent_deletions())
         self._reported_at = 0.0
         self._itself = ray.get_runtime_context().current_actor
         threading.Thread(target=self._work, name="coordinator", daemon=True).start()
@@ -72,15 +72,15 @@ class CoordinatorActor:
         return self._coordinator.retry(deletion_id)
 
     def deletion(self, deletion_id: str) -> Deletion:
-        """See Coordinator.deletion."""
+        """See Deletions.deletion."""
         return self._coordinator.deletion(deletion_id)
 
     def deletions(self) -> list[Deletion]:
-        """See Coordinator.deletions."""
+        """See Deletions.all."""
         return self._coordinator.deletions()
 
     def receipt(self, deletion_id: str) -> dict[str, Any]:
-        """See Coordinator.receipt."""
+        """See Deletions.receipt."""
         return self._coordinator.receipt(deletion_id)
 
     def begin_ingest(self) -> str:
@@ -141,7 +141,7 @@ class CoordinatorActor:
 
     def _report(self) -> None:
         if time.monotonic() - self._reported_at >= _REPORT_S:
-            self._metrics.report(self._coordinator.deletions(), self._coordinator.status())
+            self._metrics.report(self._coordinator.recent_deletions(), self._coordinator.status())
             self._reported_at = time.monotonic()
 
 

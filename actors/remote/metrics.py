@@ -35,8 +35,9 @@ class CoordinatorMetrics:
         self._clusters = Gauge("lmeraser_clusters", "Prompt clusters of the newest commit.")
 
     def report(self, deletions: Sequence[Deletion], status: CoordinatorStatus) -> None:
-        """Report all deletions and the coordinator's status."""
+        """Report the deletions that are not archived, and the coordinator's status."""
         tally = Tally(deletion.status for deletion in deletions)
+        tally["completed"] += status.archived
         for state in get_args(Status):
             self._deletions.set(tally[state], {"state": state})
         for deletion in deletions:

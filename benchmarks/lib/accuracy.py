@@ -15,7 +15,8 @@ from lmeraser.baselines import ClusterPrompts
 from lmeraser.config import ServingConfig
 from lmeraser.learning.heads import blend
 from lmeraser.learning.numerics import deterministic
-from lmeraser.state.commit import ClusterEntry, Commit
+from lmeraser.state.cluster_entry import ClusterEntry
+from lmeraser.state.commit import Commit
 from serving.predictor import Predictor, ScoreRequest
 from serving.routing_table import RoutingTable
 from serving.snapshot import Snapshot
@@ -76,7 +77,7 @@ def snapshot_of(fitted: ClusterPrompts) -> Snapshot:
     ]
     prompts = [torch.from_numpy(fitted.specialists[key].prompt) for key in keys]
     return Snapshot(
-        commit=Commit(tuple(entries), "heads", "leaf", {}, "leaf"),
+        commit=Commit(tuple(entries), "heads", "leaf", {}),
         prompts_K=torch.stack(prompts) if prompts else torch.zeros(0, *fitted.pipeline.prompt_kind.shape),
         prompt_objects=tuple(keys),
         routes=RoutingTable.of_clusters(entries, keys, fitted.pipeline.dendrogram.anchors),

@@ -28,7 +28,7 @@ from benchmarks.lib.synthetic_stores import (
 from cluster.runtime import coordinator_of
 from lmeraser.config import OwnersConfig, load_config
 from lmeraser.data import open_source
-from lmeraser.state.commit import ClusterEntry
+from lmeraser.state.cluster_entry import ClusterEntry
 from lmeraser.state.keys import init_keys, load_hash_key
 from lmeraser.state.manifest import load_manifest
 from lmeraser.state.public_artifacts import create_store

@@ -9,8 +9,8 @@ import typer
 from cluster.cli.output import emit, leave_stdout_to_results, print_rows
 from cluster.cli.target import Target, with_options
 from lmeraser.errors import ConfigError
-from lmeraser.state.commit import ClusterEntry, Commit
-from lmeraser.state.log import Log
+from lmeraser.state.cluster_entry import ClusterEntry
+from lmeraser.state.commit import Commit
 from lmeraser.state.manifest import Manifest, load_manifest
 from lmeraser.store import Store
 
@@ -86,7 +86,7 @@ def _read(store: Store) -> tuple[Manifest, Commit]:
     # Loads torch, which commands that compute nothing do without.
     from lmeraser.proof.verify import current_commit
 
-    return load_manifest(store), current_commit(Log(store))
+    return load_manifest(store), current_commit(store)
 
 
 def _summary(manifest: Manifest, entry: ClusterEntry) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import typer
 from cluster.cli.output import emit, print_pairs, print_rows
 from cluster.cli.target import Target, with_options
 from lmeraser.errors import LogError
-from lmeraser.state.commit import Commit
+from lmeraser.state.commit import newest_commit
 from lmeraser.state.log import Log, Record
 from lmeraser.state.manifest import load_manifest
 from lmeraser.store import open_store
@@ -57,8 +57,8 @@ def check(target: Target) -> None:
     load_manifest(store)
     log = Log(store)
     records = log.advance()
-    commits = [record for record in records if record.kind == "commit"]
-    missing = missing_now(store, log, Commit.from_record(commits[-1])) if commits else ()
+    commit = newest_commit(records)
+    missing = missing_now(store, log, commit) if commit is not None else ()
     problems = [*_out_of_time(records), *(f"{name}, which the newest commit names, is missing" for name in missing)]
     head = records[-1].digest if records else None
     value = {"records": len(records), "head": head, "valid": not problems}

@@ -7,10 +7,9 @@ from typing import Any
 
 import typer
 
-from actors.log_replay import History
+from actors.checkpoints import opened_history
 from cluster.cli.output import emit, print_pairs, warn
 from cluster.cli.target import Target, with_options
-from lmeraser.state.log import Log
 from lmeraser.state.manifest import load_manifest
 
 
@@ -29,14 +28,15 @@ def status(target: Target) -> None:
 
     store = target.open_store()
     manifest = load_manifest(store)
-    history = History()
-    log = Log(store)
+    log, history = opened_history(store)
     history.replay(log.advance())
     commit = history.commit
     clusters = commit.clusters if commit is not None else ()
     states = Counter(entry.state(manifest.config.tunes) for entry in clusters)
     missing = list(missing_now(store, log, commit)) if commit is not None else []
     deletions = Counter(deletion.status for deletion in history.deletions.values())
+    if history.archived:
+        deletions["completed"] += history.archived
     value: dict[str, Any] = {
         "store": store.uri,
         "store_id": manifest.store_id,

@@ -11,13 +11,13 @@ from functools import cached_property
 from types import TracebackType
 from typing import Any, Self
 
+from actors.checkpoints import archived_deletion, archived_deletions, opened_history
 from actors.log_replay import History
 from cluster.cli.output import leave_stdout_to_results
 from cluster.cli.target import KeyedTarget
 from lmeraser.client.responses import Receipt
 from lmeraser.deletion import Deletion, DeletionRequest
-from lmeraser.errors import LMEraserError, ObjectMissingError, ReceiptError
-from lmeraser.state.log import Log
+from lmeraser.errors import LMEraserError, ObjectMissingError, ReceiptError, UnknownDeletionError
 from lmeraser.state.manifest import load_manifest
 
 _REPLY_TIMEOUT_S = 2.0
@@ -40,7 +40,7 @@ class StoreDeletions:
         self._target = target
         self._store = target.open_store()
         self._manifest = load_manifest(self._store)
-        self._log, self._history = Log(self._store), History()
+        self._log, self._history = opened_history(self._store)
         self._newest_record: dict[str, int] = {}
         self._retried_at: dict[str, int] = {}
         self._connection = ExitStack()
@@ -66,28 +66,37 @@ class StoreDeletions:
 
     def deletion(self, deletion_id: str) -> Deletion:
         """See Client.deletion. What holds an erasure up is known to a running coordinator only."""
-        deletion = self._replay().deletion(deletion_id)
+        deletion = self._replay().deletions.get(deletion_id)
+        if deletion is None:
+            return archived_deletion(self._store, deletion_id)[0]
         if deletion.status == "accepted":
             return self._running("deletion", deletion_id) or deletion
-        if deletion.status == "failed" and self._retried_at.get(deletion_id) == self._newest_record[deletion_id]:
+        if deletion.status == "failed" and self._retried_at.get(deletion_id) == self._newest_record.get(deletion_id, 0):
             # The coordinator has not begun the retry yet.
             return replace(deletion, status="erased", reason=None)
         return deletion
 
     def deletions(self) -> list[Deletion]:
         """See Client.deletions."""
-        recorded = list(self._replay().deletions.values())
+        history = self._replay()
+        archived = list(archived_deletions(self._store, history))
+        recorded = [*reversed(archived), *history.deletions.values()]
         if any(deletion.status == "accepted" for deletion in recorded):
             return self._running("deletions") or recorded
         return recorded
 
     def receipt(self, deletion_id: str) -> Receipt:
         """See Client.receipt."""
-        name = self._replay().receipts.get(deletion_id)
-        if name is None:
-            raise ReceiptError(f"deletion {deletion_id} has no receipt: it is unknown, or not erased yet")
+        history = self._replay()
+        names = history.receipts.get(deletion_id)
         try:
-            return Receipt(json.loads(self._store.get(name)))
+            if deletion_id not in history.deletions:
+                return Receipt(archived_deletion(self._store, deletion_id)[1])
+            if names is None:
+                raise ReceiptError(f"deletion {deletion_id} has no receipt: it is not erased yet")
+            return Receipt(json.loads(self._store.get(names[-1])))
+        except UnknownDeletionError as error:
+            raise ReceiptError(f"deletion {deletion_id} has no receipt: it is unknown") from error
         except ObjectMissingError as error:
             raise ReceiptError(f"the receipt of deletion {deletion_id} is missing: {error}") from error
 

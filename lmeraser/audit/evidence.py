@@ -10,7 +10,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from lmeraser.errors import ConfigError, LogError, NotReadyError
 from lmeraser.hashing import HashKey, row_hashes
 from lmeraser.proof.receipts import Coverage
-from lmeraser.state.commit import ClusterEntry, Commit, Erasure
+from lmeraser.state.cluster_entry import ClusterEntry
+from lmeraser.state.commit import Commit, Erasure
 from lmeraser.state.log import Log, Record
 from lmeraser.state.manifest import Manifest
 from lmeraser.state.record_bodies import RequestBody, TermBody, deletion_of
@@ -139,7 +140,7 @@ def read_evidence(
     origin: Commit | None = None
     for record in records:
         if record.kind == "commit":
-            newest = Commit.from_record(record)
+            newest = Commit.from_record(record, newest)
             commits[record.number] = newest
             for erasure in newest.erasures:
                 erased = replace(deletions[erasure.id], before=origin or newest, after=newest, erasure=erasure)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from lmeraser.hashing import HashKey
-from lmeraser.state.commit import ClusterEntry, Segment
+from lmeraser.state.cluster_entry import ClusterEntry, Segment
 from lmeraser.state.digests import state_leaf
 from lmeraser.state.layout import (
     coreset_part,

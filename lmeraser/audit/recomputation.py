@@ -9,8 +9,8 @@ from lmeraser.audit.report import Section, Table, not_done, section
 from lmeraser.errors import FingerprintError, ObjectCorruptError, ObjectMissingError
 from lmeraser.progress import Progress
 from lmeraser.proof.verify import compare
-from lmeraser.state.layout import HEADS_PART, PARTITION_PART, prompt_part, prompted_part, rows_part
-from lmeraser.state.merkle import merkle_paths, merkle_root
+from lmeraser.state.layout import HEADS_PART, prompt_part, prompted_part, rows_part
+from lmeraser.state.merkle import MerkleTree, merkle_root
 
 NAME, TITLE = "recomputation", "Is the state what the remaining rows give?"
 _SHOWN = 16
@@ -35,17 +35,16 @@ def recomputation(evidence: Evidence, workers: Executor, report: Progress | None
         for name in (rows_part(entry.key), prompt_part(entry.key), prompted_part(entry.key))
         if name in compared.fresh or name in compared.stored
     )
-    root = merkle_root(compared.fresh)
-    proven = [name for name in touched if name in compared.fresh]
-    paths = {path.name: path for path in merkle_paths(compared.fresh, proven)}
-    shown = [*touched, PARTITION_PART, HEADS_PART]
+    tree = MerkleTree.of(compared.fresh)
+    paths = {name: path for name in touched if (path := tree.path(name)) is not None}
+    shown = [*touched, HEADS_PART]
     rows = tuple(
         (
             name,
             _short(compared.fresh.get(name)),
             _short(compared.stored.get(name)),
             _short(compared.committed.get(name)),
-            f"{len(paths[name].siblings)} steps" if name in paths and paths[name].root() == root else "-",
+            f"{len(paths[name].siblings)} steps" if name in paths and paths[name].root() == tree.root else "-",
         )
         for name in shown
     )
@@ -64,7 +63,7 @@ def recomputation(evidence: Evidence, workers: Executor, report: Progress | None
             "rows": compared.rows,
             "parts": len(compared.fresh),
             "differing": list(compared.differing),
-            "fresh_root": root,
+            "fresh_root": tree.root,
             "state_root": merkle_root(compared.stored),
             "touched": {name: compared.fresh.get(name) for name in touched},
         },

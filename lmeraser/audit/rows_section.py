@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from lmeraser.audit.evidence import Evidence
 from lmeraser.audit.report import Section, section
 from lmeraser.errors import ObjectCorruptError, ObjectMissingError
-from lmeraser.state.commit import ClusterEntry
+from lmeraser.state.cluster_entry import ClusterEntry
 from lmeraser.state.rows import RowTable
 from lmeraser.state.stored_objects import read_rows_of
 

@@ -25,14 +25,14 @@ from lmeraser.learning.heads import Statistics
 from lmeraser.learning.numerics import deterministic
 from lmeraser.learning.partition import Partition
 from lmeraser.learning.tuning import TuningRows, tune_prompt
-from lmeraser.proof.receipts import Coverage, sides, sign, statement
-from lmeraser.state.commit import ClusterEntry, Commit, Erasure
-from lmeraser.state.digests import json_digest, state_leaf
+from lmeraser.proof.receipts import Coverage, sides, statement
+from lmeraser.state.cluster_entry import ClusterEntry
+from lmeraser.state.commit import Commit, Erasure
+from lmeraser.state.digests import state_leaf
 from lmeraser.state.heads_state import HeadsState
 from lmeraser.state.layout import (
     DATA_FOLDERS,
     HEADS_PART,
-    PARTITION_PART,
     new_heads_object,
     new_receipt_object,
 )
@@ -40,6 +40,7 @@ from lmeraser.state.log import Log
 from lmeraser.state.pipeline import Pipeline
 from lmeraser.state.record_bodies import CompletedBody, ErasedBody, RequestBody
 from lmeraser.state.rows import RowTable, order_of
+from lmeraser.state.signatures import sign
 from lmeraser.state.specialist import Specialist
 from lmeraser.state.stored_objects import read_cluster, read_heads
 from lmeraser.store import LocalStore, Store, unfenced
@@ -179,7 +180,6 @@ def _committed(scenario: Scenario, tampering: Tampering, store: Store) -> Commit
         clusters=tuple(changed.get(entry.key, entry) for entry in commit.clusters),
         heads_object=heads_object,
         heads_leaf=state_leaf(evidence.hash_key, HEADS_PART, heads.digest()),
-        partition_leaf=state_leaf(evidence.hash_key, PARTITION_PART, json_digest(scenario.partition.canonical())),
     )
 
 
@@ -197,10 +197,10 @@ def _recorded(scenario: Scenario, commit: Commit, store: Store, signing_key: Ed2
     after = Commit.from_record(record)
     coverage = Coverage.of(request, erasure)
     name = new_receipt_object(request_id)
-    erased = ErasedBody(request_id, erasure.clusters, coverage.rows, coverage.unknown, name)
-    log.append("erased", term, erased.to_body())
-    log.append("completed", term, CompletedBody(request_id, name).to_body())
     now = log.now()
+    erased = ErasedBody(request_id, erasure.clusters, coverage.rows, coverage.unknown, now, name)
+    log.append("erased", term, erased.to_body())
+    log.append("completed", term, CompletedBody(request_id, now, name).to_body())
     changed = sides(evidence.commit, after, erasure.clusters)
     body = statement(evidence.manifest, evidence.hash_key, request_id, coverage, (accepted_at, now), changed)
     body |= {"completed_at": now, "completed": {"log": after.number, "root": after.root}}

@@ -19,7 +19,7 @@ from lmeraser.hashing import draw
 from lmeraser.learning.heads import Statistics
 from lmeraser.learning.numerics import deterministic
 from lmeraser.learning.region import RegionIndex
-from lmeraser.state.commit import ClusterEntry
+from lmeraser.state.cluster_entry import ClusterEntry
 from lmeraser.state.heads_state import HeadsState
 from lmeraser.state.pipeline import Pipeline
 from lmeraser.state.rows import RowTable

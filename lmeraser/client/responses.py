@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 from lmeraser.deletion import Deletion
-from lmeraser.state.commit import ClusterState
+from lmeraser.state.cluster_entry import ClusterState
 
 
 @dataclass(frozen=True)

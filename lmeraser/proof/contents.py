@@ -11,7 +11,7 @@ import numpy as np
 
 from lmeraser.errors import ObjectCorruptError, ObjectMissingError
 from lmeraser.hashing import HashKey
-from lmeraser.state.commit import ClusterEntry, Segment
+from lmeraser.state.cluster_entry import ClusterEntry, Segment
 from lmeraser.state.digests import state_leaf
 from lmeraser.state.layout import index_object, prompt_part, prompted_part, rows_part, segment_part
 from lmeraser.state.manifest import Manifest

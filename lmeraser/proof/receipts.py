@@ -10,17 +10,17 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from typing import Any
 
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from lmeraser.errors import KeysError, ReceiptError
-from lmeraser.hashing import HashKey, canonical_json, sample_hash, subject_hash
+from lmeraser.hashing import HashKey, sample_hash, subject_hash
 from lmeraser.proof.receipt_content import FORMAT, ReceiptSummary, read_content
 from lmeraser.state.commit import Commit, Erasure
 from lmeraser.state.layout import rows_part
 from lmeraser.state.manifest import Manifest
-from lmeraser.state.merkle import MerklePath, merkle_paths
+from lmeraser.state.merkle import MerklePath, MerkleTree
 from lmeraser.state.record_bodies import RequestBody
+from lmeraser.state.signatures import is_signed
 
 
 def key_check(hash_key: HashKey, deletion_id: str) -> str:
@@ -107,19 +107,13 @@ def sides(before: Commit, after: Commit, clusters: tuple[str, ...]) -> dict[str,
 
 
 def _side(commit: Commit, clusters: tuple[str, ...]) -> dict[str, Any]:
-    return {"log": commit.number, "root": commit.root, "rows": row_paths(commit.leaves(), clusters)}
+    return {"log": commit.number, "root": commit.root, "rows": row_paths(commit.tree, clusters)}
 
 
-def row_paths(leaves: Mapping[str, str], clusters: tuple[str, ...]) -> list[dict[str, Any]]:
+def row_paths(tree: MerkleTree, clusters: tuple[str, ...]) -> list[dict[str, Any]]:
     """Merkle paths of the rows of those of these clusters that the state has."""
-    names = [name for key in clusters if (name := rows_part(key)) in leaves]
-    return [asdict(path) for path in merkle_paths(leaves, names)]
-
-
-def sign(body: Mapping[str, Any], key: Ed25519PrivateKey) -> dict[str, Any]:
-    """The receipt with its signature."""
-    unsigned = {name: value for name, value in body.items() if name != "signature"}
-    return {**unsigned, "signature": key.sign(canonical_json(unsigned)).hex()}
+    paths = (tree.path(rows_part(key)) for key in clusters)
+    return [asdict(path) for path in paths if path is not None]
 
 
 def verify_receipt(receipt: Mapping[str, Any], key: Ed25519PublicKey) -> ReceiptSummary:
@@ -131,11 +125,8 @@ def verify_receipt(receipt: Mapping[str, Any], key: Ed25519PublicKey) -> Receipt
     Raises:
         ReceiptError: when one of the checks fails; the message says which.
     """
-    unsigned = {name: value for name, value in receipt.items() if name != "signature"}
-    try:
-        key.verify(bytes.fromhex(str(receipt.get("signature", ""))), canonical_json(unsigned))
-    except (InvalidSignature, ValueError, RecursionError) as error:
-        raise ReceiptError("the receipt's signature is not valid under this public key") from error
+    if not is_signed(receipt, key):
+        raise ReceiptError("the receipt's signature is not valid under this public key")
     summary = read_content(receipt)
     for side in ("before", "after"):
         state = receipt[side]

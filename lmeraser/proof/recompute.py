@@ -23,9 +23,9 @@ from lmeraser.learning.heads import Statistics
 from lmeraser.learning.numerics import deterministic
 from lmeraser.learning.partition import Partition
 from lmeraser.progress import Progress
-from lmeraser.state.digests import json_digest, state_leaf
+from lmeraser.state.digests import state_leaf
 from lmeraser.state.heads_state import HeadsState
-from lmeraser.state.layout import HEADS_PART, PARTITION_PART, prompt_part, prompted_part, rows_part
+from lmeraser.state.layout import HEADS_PART, prompt_part, prompted_part, rows_part
 from lmeraser.state.manifest import Manifest, load_manifest
 from lmeraser.state.pipeline import Pipeline, chunks
 from lmeraser.state.pipeline_loading import load_pipeline
@@ -65,7 +65,6 @@ def fresh_leaves(
     digests = {rows_part(key): rows.digest() for key, rows in clusters.items()}
     for key, specialist in specialists.items():
         digests[prompt_part(key)], digests[prompted_part(key)] = specialist.digests(clusters[key])
-    digests[PARTITION_PART] = json_digest(partition.canonical())
     digests[HEADS_PART] = _heads(pipeline, table, list(specialists.values())).digest()
     leaves = {name: state_leaf(hash_key, name, digest) for name, digest in digests.items()}
     return leaves | manifest.leaves(hash_key)

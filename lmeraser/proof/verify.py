@@ -12,11 +12,12 @@ from lmeraser.hashing import HashKey
 from lmeraser.progress import Progress
 from lmeraser.proof.contents import leaves_of_entry
 from lmeraser.proof.recompute import fresh_leaves, rows_of, specialists_of, worker_processes
-from lmeraser.state.commit import ClusterEntry, Commit, newest_commit
+from lmeraser.state.checkpoint import CommitReader
+from lmeraser.state.cluster_entry import ClusterEntry
+from lmeraser.state.commit import Commit
 from lmeraser.state.digests import state_leaf
 from lmeraser.state.heads_state import HeadsState
-from lmeraser.state.layout import HEADS_PART, PARTITION_PART, prompt_part, prompted_part, rows_part
-from lmeraser.state.log import Log
+from lmeraser.state.layout import HEADS_PART, prompt_part, prompted_part, rows_part
 from lmeraser.state.manifest import Manifest, load_manifest
 from lmeraser.state.merkle import merkle_root
 from lmeraser.state.pipeline import Pipeline
@@ -72,14 +73,14 @@ class Comparison:
         return tuple(sorted(differing))
 
 
-def current_commit(log: Log) -> Commit:
-    """Check the log's chain, and read its newest commit.
+def current_commit(store: Store) -> Commit:
+    """The newest commit, read from the newest checkpoint and the records after it.
 
     Raises:
-        LogError: when the chain is broken.
+        LogError: when the chain of these records is broken.
         NotReadyError: when nothing was ever committed.
     """
-    commit = newest_commit(log.advance())
+    commit = CommitReader(store).advance()
     if commit is None:
         raise NotReadyError("the store holds no commit: ingest rows first")
     return commit
@@ -133,7 +134,7 @@ def compare(
 ) -> Comparison:
     """The leaves behind :func:`verify`, recomputed by these workers. Raises the same errors."""
     manifest = load_manifest(store)
-    commit = current_commit(Log(store))
+    commit = current_commit(store)
     manifest.check_hash_key(commit.fixed_leaves, hash_key)
     pipeline = load_pipeline(store, manifest)
     entries = _chosen(commit, cluster)
@@ -187,7 +188,7 @@ def _samples(store: Store, entry: ClusterEntry, labels: tuple[str, ...]) -> list
 
 
 def _stored_leaves(store: Store, manifest: Manifest, hash_key: HashKey, commit: Commit) -> dict[str, str]:
-    leaves = manifest.leaves(hash_key) | {PARTITION_PART: commit.partition_leaf}
+    leaves = manifest.leaves(hash_key)
     try:
         heads = HeadsState.from_safetensors(store.get(commit.heads_object), commit.heads_object)
         leaves[HEADS_PART] = state_leaf(hash_key, HEADS_PART, heads.digest())

@@ -1,118 +1,22 @@
-"""A commit: the record that names all current objects, and so the state of the system."""
+"""A commit: the record that makes a state current.
+
+The record names only what changed since the commit before it, so that a deletion costs the same whatever the store
+holds; the commit itself, in memory, names all current objects. It is read by replaying records, from the start of the
+log or from a checkpoint.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
 from lmeraser.errors import LogError
-from lmeraser.learning.region import Region
-from lmeraser.state.layout import HEADS_PART, PARTITION_PART, index_object, prompt_part, prompted_part, rows_part
+from lmeraser.state.cluster_entry import ClusterEntry
+from lmeraser.state.layout import HEADS_PART
 from lmeraser.state.log import Record
-from lmeraser.state.merkle import merkle_root
-
-ClusterState = Literal["tuned", "awaits tuning", "too small"]
-
-
-@dataclass(frozen=True)
-class Segment:
-    """Some rows of a cluster in a commit.
-
-    Attributes:
-        rows: its number of rows.
-        size: bytes of their images and features.
-        rows_object: name of the object of its rows; that of its index follows from it.
-        leaf: keyed digest of its index, which covers its rows.
-        prompted_object, prompted_leaf: name of the object of its rows' prompted features, and their keyed digest; None
-            while there are none under the cluster's prompt.
-    """
-
-    rows: int
-    size: int
-    rows_object: str
-    leaf: str
-    prompted_object: str | None = None
-    prompted_leaf: str | None = None
-
-    def without_features(self) -> Segment:
-        """The same rows, still to be embedded."""
-        return replace(self, prompted_object=None, prompted_leaf=None)
-
-    def with_features(self, prompted_object: str, prompted_leaf: str) -> Segment:
-        """The same rows, with prompted features in this object, of this keyed digest."""
-        return replace(self, prompted_object=prompted_object, prompted_leaf=prompted_leaf)
-
-    def objects(self) -> tuple[str, ...]:
-        """Names of its objects."""
-        names = (self.rows_object, index_object(self.rows_object))
-        return names if self.prompted_object is None else (*names, self.prompted_object)
-
-
-def all_embedded(segments: Iterable[Segment]) -> bool:
-    """Whether the rows of all these segments have prompted features."""
-    return all(segment.prompted_object is not None for segment in segments)
-
-
-@dataclass(frozen=True)
-class ClusterEntry:
-    """One prompt cluster in a commit.
-
-    Attributes:
-        key: hash of its anchors and bits.
-        anchors: the anchors whose rows it holds.
-        bits: the leading bits (lmeraser.hashing.row_bits) that its rows share; empty unless it divides one anchor.
-        rows: its number of rows.
-        segments: what its rows are stored in.
-        rows_leaf: keyed digest of its rows.
-        coreset_leaf: keyed digest of the rows that its prompt is tuned on.
-        prompt_object, prompt_leaf: name of the object of its prompt, and its keyed digest; None while it has none.
-        prompted_leaf: keyed digest of the prompted features of its rows; None until all rows have theirs.
-    """
-
-    key: str
-    anchors: tuple[int, ...]
-    bits: str
-    rows: int
-    segments: tuple[Segment, ...]
-    rows_leaf: str
-    coreset_leaf: str
-    prompt_object: str | None = None
-    prompt_leaf: str | None = None
-    prompted_leaf: str | None = None
-
-    @staticmethod
-    def from_json(value: Mapping[str, Any]) -> ClusterEntry:
-        """Read an entry from the record of a commit. Raises KeyError, TypeError."""
-        segments = tuple(Segment(**segment) for segment in value["segments"])
-        return ClusterEntry(**{**value, "anchors": tuple(value["anchors"]), "segments": segments})
-
-    @cached_property
-    def region(self) -> Region:
-        """Which rows it holds."""
-        return Region(self.anchors, self.bits)
-
-    @property
-    def unembedded(self) -> tuple[Segment, ...]:
-        """The segments whose rows have no prompted features."""
-        return tuple(segment for segment in self.segments if segment.prompted_object is None)
-
-    def state(self, tunes: Callable[[int], bool]) -> ClusterState:
-        """Its state; ``tunes`` says whether a cluster with this many rows gets a specialist (StateConfig.tunes)."""
-        if self.prompted_leaf is not None:
-            return "tuned"
-        return "awaits tuning" if tunes(self.rows) else "too small"
-
-    def without_prompt(self) -> ClusterEntry:
-        """The same rows, served by the shared head."""
-        segments = tuple(segment.without_features() for segment in self.segments)
-        return replace(self, segments=segments, prompt_object=None, prompt_leaf=None, prompted_leaf=None)
-
-    def objects(self) -> set[str]:
-        """Names of its objects."""
-        names = {name for segment in self.segments for name in segment.objects()}
-        return names if self.prompt_object is None else {*names, self.prompt_object}
+from lmeraser.state.merkle import MerkleTree
 
 
 @dataclass(frozen=True)
@@ -145,10 +49,9 @@ class Commit:
     """The current objects.
 
     Attributes:
-        clusters: sorted by key.
+        clusters: sorted by key. They are the partition: a cluster's key is a hash of its region.
         heads_object, heads_leaf: statistics and solved heads.
         fixed_leaves: leaves that do not depend on private rows: configuration, public artifacts, fingerprint.
-        partition_leaf: keyed digest of the partition.
         erasures: the deletions whose rows this commit is the first to leave out.
         number: its record's number in the log; 0 before it is appended. Not part of the state.
     """
@@ -157,34 +60,44 @@ class Commit:
     heads_object: str
     heads_leaf: str
     fixed_leaves: Mapping[str, str]
-    partition_leaf: str
     erasures: tuple[Erasure, ...] = ()
     number: int = 0
 
     def leaves(self) -> dict[str, str]:
         """The leaves of the state root, by part."""
-        leaves = {**self.fixed_leaves, PARTITION_PART: self.partition_leaf, HEADS_PART: self.heads_leaf}
+        leaves = {**self.fixed_leaves, HEADS_PART: self.heads_leaf}
         for entry in self.clusters:
-            leaves[rows_part(entry.key)] = entry.rows_leaf
-            if entry.prompt_leaf is not None:
-                leaves[prompt_part(entry.key)] = entry.prompt_leaf
-            if entry.prompted_leaf is not None:
-                leaves[prompted_part(entry.key)] = entry.prompted_leaf
+            leaves |= entry.leaves()
         return leaves
 
     @cached_property
+    def tree(self) -> MerkleTree:
+        """The Merkle tree over the leaves."""
+        return MerkleTree.of(self.leaves())
+
+    @property
     def root(self) -> str:
         """The state root."""
-        return merkle_root(self.leaves())
+        return self.tree.root
 
     @cached_property
     def rows(self) -> int:
         """How many rows the system has."""
         return sum(entry.rows for entry in self.clusters)
 
+    @cached_property
+    def unembedded(self) -> tuple[ClusterEntry, ...]:
+        """The clusters some of whose rows have no prompted features, sorted by key."""
+        return tuple(entry for entry in self.clusters if entry.prompted_leaf is None)
+
     def entry(self, key: str) -> ClusterEntry | None:
         """The cluster with this key; None when there is none."""
-        return self._entries.get(key)
+        return self.by_key.get(key)
+
+    @cached_property
+    def by_key(self) -> Mapping[str, ClusterEntry]:
+        """The clusters by their keys."""
+        return {entry.key: entry for entry in self.clusters}
 
     @property
     def requests(self) -> tuple[str, ...]:
@@ -195,43 +108,117 @@ class Commit:
         """The names of all objects that this commit names."""
         return {self.heads_object}.union(*(entry.objects() for entry in self.clusters))
 
-    def to_body(self) -> dict[str, Any]:
-        """The commit as the body of a log record."""
-        body = asdict(self)
-        del body["number"]
-        body["fixed_leaves"] = dict(self.fixed_leaves)
-        return {**body, "root": self.root}
+    def changed(
+        self, entries: Iterable[ClusterEntry], removed: Iterable[str] = (), erasures: tuple[Erasure, ...] = ()
+    ) -> Commit:
+        """The commit with these entries added or replaced, and without the removed keys; it is not appended yet.
+
+        Hashes only what changed.
+        """
+        by_key = dict(self.by_key)
+        tree = self.tree
+        for key in removed:
+            tree = tree.changed({}, by_key.pop(key).leaves())
+        for entry in entries:
+            leaves, before = entry.leaves(), by_key.get(entry.key)
+            tree = tree.changed(leaves, before.leaves().keys() - leaves if before is not None else ())
+            by_key[entry.key] = entry
+        clusters = tuple(by_key[key] for key in sorted(by_key))
+        return replace(self, clusters=clusters, erasures=erasures, number=0)._with_caches(tree, by_key)
+
+    def with_heads(self, heads_object: str, heads_leaf: str) -> Commit:
+        """The commit with other heads."""
+        tree = self.tree.changed({HEADS_PART: heads_leaf})
+        return replace(self, heads_object=heads_object, heads_leaf=heads_leaf)._with_caches(tree, self.by_key)
+
+    def to_body(self, previous: Commit | None = None) -> dict[str, Any]:
+        """The commit as the body of a log record.
+
+        Args:
+            previous: the commit that comes before it in the log; without it, the body names everything.
+        """
+        if previous is not None and dict(previous.fixed_leaves) != dict(self.fixed_leaves):
+            previous = None
+        before = previous.by_key if previous is not None else {}
+        return {
+            "previous": previous.number if previous is not None else None,
+            "clusters": [
+                entry.to_json(before.get(entry.key))
+                for entry in self.clusters
+                if entry is not before.get(entry.key) and entry != before.get(entry.key)
+            ],
+            "removed": sorted(before.keys() - self.by_key.keys()),
+            "heads_object": self.heads_object,
+            "heads_leaf": self.heads_leaf,
+            "fixed_leaves": dict(self.fixed_leaves) if previous is None else None,
+            "erasures": [asdict(erasure) for erasure in self.erasures],
+            "root": self.root,
+        }
 
     @staticmethod
-    def from_record(record: Record) -> Commit:
+    def from_record(record: Record, previous: Commit | None = None) -> Commit:
         """Read a record of kind "commit".
 
+        Args:
+            record: the record.
+            previous: the commit that comes before it in the log; None before the first. A record that names everything
+                does not need it.
+
         Raises:
-            LogError: when its body is not a commit, or its root is not that of its leaves.
+            LogError: when its body is not a commit, or follows from another one, or its root is not that of its leaves.
         """
-        body = dict(record.body)
+        return Commit.from_body(record.body, record.number, previous)
+
+    @staticmethod
+    def from_body(body: Mapping[str, Any], number: int, previous: Commit | None = None) -> Commit:
+        """Read the body of the record with this number; see :meth:`from_record`."""
         try:
-            root = body.pop("root")
-            clusters = tuple(map(ClusterEntry.from_json, body.pop("clusters")))
-            erasures = tuple(map(Erasure.from_json, body.pop("erasures")))
-            commit = Commit(**body, clusters=clusters, erasures=erasures, number=record.number)
-        except (KeyError, TypeError) as error:
-            raise LogError(f"log record {record.number} is not a commit: {error!r}") from error
+            follows = body["previous"]
+            if follows is None:
+                previous = Commit((), body["heads_object"], body["heads_leaf"], body["fixed_leaves"])
+            elif previous is None or previous.number != follows:
+                raise LogError(f"log record {number} follows from commit {follows}, which is not the one before it")
+            commit = previous.changed(
+                [ClusterEntry.from_json(value, previous.entry(value["key"])) for value in body["clusters"]],
+                body["removed"],
+                tuple(map(Erasure.from_json, body["erasures"])),
+            )
+            commit = commit.with_heads(body["heads_object"], body["heads_leaf"])
+            root = body["root"]
+        except (KeyError, TypeError, ValueError, IndexError) as error:
+            raise LogError(f"log record {number} is not a commit: {error!r}") from error
         if commit.root != root:
-            raise LogError(f"log record {record.number} names the root {root}, but its leaves give {commit.root}")
-        return commit
+            raise LogError(f"log record {number} names the root {root}, but its leaves give {commit.root}")
+        return replace(commit, number=number)._with_caches(commit.tree, commit.by_key)
 
-    @cached_property
-    def _entries(self) -> dict[str, ClusterEntry]:
-        return {entry.key: entry for entry in self.clusters}
-
-
-def commits_in(records: Iterable[Record]) -> list[Commit]:
-    """The commits among these records, oldest first. Raises LogError as :meth:`Commit.from_record` does."""
-    return [Commit.from_record(record) for record in records if record.kind == "commit"]
+    def _with_caches(self, tree: MerkleTree, by_key: Mapping[str, ClusterEntry]) -> Commit:
+        """This commit, for which these are known already."""
+        self.__dict__["tree"] = tree
+        self.__dict__["by_key"] = by_key
+        return self
 
 
-def newest_commit(records: Sequence[Record]) -> Commit | None:
-    """The last commit among these records; None when there is none. Raises LogError when a body is malformed."""
-    newest = next((record for record in reversed(records) if record.kind == "commit"), None)
-    return Commit.from_record(newest) if newest is not None else None
+def commits_in(records: Iterable[Record], previous: Commit | None = None) -> list[Commit]:
+    """The commits among these records, oldest first.
+
+    Args:
+        records: without a gap, from the start of the log or from after ``previous``.
+        previous: the newest commit before these records; None when there is none.
+
+    Raises:
+        LogError: as :meth:`Commit.from_record` does.
+    """
+    commits: list[Commit] = []
+    for record in records:
+        if record.kind == "commit":
+            previous = Commit.from_record(record, previous)
+            commits.append(previous)
+    return commits
+
+
+def newest_commit(records: Iterable[Record], previous: Commit | None = None) -> Commit | None:
+    """The last commit among these records, else ``previous``; see :func:`commits_in`."""
+    for record in records:
+        if record.kind == "commit":
+            previous = Commit.from_record(record, previous)
+    return previous

@@ -6,6 +6,9 @@
     restoring.json                        there while a restore is not finished
     public/<part>-<digest>.safetensors    public artifacts; public/signing-key.pem is the key that checks receipts
     log/<number>.json                     records
+    checkpoints/<number>.json             the newest summaries of the log up to a record
+    archive/<number>.json                 deletions that were completed since the archive before
+    erased/<number>.hashes                keyed hashes of what they named
     requests/<deletion>.json              ids in clear, until the deletion is erased
     receipts/<deletion>/<unique>.json     receipts; the log names the valid one
     incoming/<ingest>/…                   rows of an ingest that is not committed yet
@@ -28,6 +31,9 @@ MANIFEST = "store.json"
 RESTORING = "restoring.json"
 PUBLIC_KEY = "public/signing-key.pem"
 LOG = "log/"
+CHECKPOINTS = "checkpoints/"
+ARCHIVE = "archive/"
+ERASED = "erased/"
 REQUESTS = "requests/"
 RECEIPTS = "receipts/"
 INCOMING = "incoming/"
@@ -36,7 +42,6 @@ DATA_FOLDERS = ("rows/", "prompts/", "prompted/", "removed/", "heads/", INCOMING
 _ROWS = ".parquet"
 _INDEX = ".ids"
 
-PARTITION_PART = "partition"
 HEADS_PART = "heads"
 # The rows of one object of an ingest. They are no part of the state yet, but their digest is keyed in the same way.
 INCOMING_PART = "incoming"
@@ -135,6 +140,26 @@ def deletion_of_request(name: str) -> str:
 def record_object(number: int) -> str:
     """The object of a log record."""
     return f"{LOG}{number:010d}.json"
+
+
+def checkpoint_object(number: int) -> str:
+    """The object of the checkpoint at a log record."""
+    return f"{CHECKPOINTS}{number:010d}.json"
+
+
+def archive_object(number: int) -> str:
+    """The object of the completed deletions that the checkpoint at a log record leaves out."""
+    return f"{ARCHIVE}{number:010d}.json"
+
+
+def erased_object(number: int) -> str:
+    """The object of the keyed hashes that the checkpoint at a log record leaves out."""
+    return f"{ERASED}{number:010d}.hashes"
+
+
+def receipts_below(deletion_id: str) -> str:
+    """The prefix of a deletion's receipts."""
+    return f"{RECEIPTS}{deletion_id}/"
 
 
 def public_object(artifact: str, digest: str) -> str:

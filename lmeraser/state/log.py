@@ -78,10 +78,7 @@ class Log:
         added: list[Record] = []
         if self._head is None:
             added.extend(self._all_listed())
-        number = added[-1].number if added else (self._head.number if self._head else 0)
-        while (record := _read(self._store, number + 1)) is not None:
-            added.append(record)
-            number += 1
+        added.extend(self._from(added[-1].number if added else (self._head.number if self._head else 0)))
         if not added:
             self.check_in_sight()
         for record in added:
@@ -140,6 +137,20 @@ class Log:
         """The time, ISO 8601 in UTC; never earlier than the last record seen, even if the machine's clock goes back."""
         now = utc_now()
         return max(now, self._head.at) if self._head else now
+
+    def _from(self, number: int) -> Iterator[Record]:
+        """The records after this number. Where there is one there may be many, so further ones are read in parallel."""
+        if (record := _read(self._store, number + 1)) is None:
+            return
+        yield record
+        start = number + 2
+        with ThreadPoolExecutor(_READERS) as readers:
+            while True:
+                for record in readers.map(lambda each: _read(self._store, each), range(start, start + _READERS)):
+                    if record is None:
+                        return
+                    yield record
+                start += _READERS
 
     def _all_listed(self) -> Iterator[Record]:
         names = self._store.names(LOG)

@@ -5,6 +5,7 @@ Bodies hold keyed hashes only, never ids. Each class is one kind, and its fields
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
@@ -21,11 +22,15 @@ class _Body:
         Raises:
             LogError: when its body lacks a field, or has another one.
         """
-        values = {name: tuple(value) if isinstance(value, list) else value for name, value in record.body.items()}
         try:
-            return cls(**values)
+            return cls.from_body(record.body)
         except TypeError as error:
             raise LogError(f"the body of log record {record.number} ({record.kind}) is malformed: {error}") from error
+
+    @classmethod
+    def from_body(cls, body: Mapping[str, Any]) -> Self:
+        """Read a body from its JSON object. Raises TypeError when it lacks a field, or has another one."""
+        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in body.items()})
 
     def to_body(self) -> dict[str, Any]:
         """The body as a JSON object."""
@@ -89,6 +94,7 @@ class ErasedBody(_Body):
         clusters: keys of the clusters that held the rows.
         rows: how many rows it covered in the end.
         unknown: how many of the named ids had no rows in the end.
+        at: when, as the receipt says, ISO 8601, UTC.
         receipt: name of the receipt's object.
     """
 
@@ -96,14 +102,22 @@ class ErasedBody(_Body):
     clusters: tuple[str, ...]
     rows: int
     unknown: int
+    at: str
     receipt: str
 
 
 @dataclass(frozen=True)
 class CompletedBody(_Body):
-    """The clusters that a deletion touched are tuned again; ``receipt`` is the name of the final receipt's object."""
+    """The clusters that a deletion touched are tuned again.
+
+    Attributes:
+        id: of the deletion.
+        at: when, as the receipt says, ISO 8601, UTC.
+        receipt: name of the final receipt's object.
+    """
 
     id: str
+    at: str
     receipt: str
 
 

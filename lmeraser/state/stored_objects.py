@@ -12,7 +12,8 @@ import numpy as np
 
 from lmeraser.errors import ObjectCorruptError, ObjectMissingError
 from lmeraser.hashing import HashKey
-from lmeraser.state.commit import ClusterEntry, Commit, Segment, newest_commit
+from lmeraser.state.cluster_entry import ClusterEntry, Segment
+from lmeraser.state.commit import Commit, newest_commit
 from lmeraser.state.digests import state_leaf
 from lmeraser.state.layout import (
     DATA_FOLDERS,
@@ -139,8 +140,8 @@ def missing_now(store: Store, log: Log, commit: Commit) -> tuple[str, ...]:
         commit: the newest commit that the log has read.
     """
     while missing := missing_objects(store, commit):
-        newer = newest_commit(log.advance())
-        if newer is None:
+        newer = newest_commit(log.advance(), commit)
+        if newer is commit or newer is None:
             return missing
         commit = newer
     return ()

@@ -12,7 +12,7 @@ from stored_rows import bytes_of
 
 from lmeraser.deletion import DeletionRequest
 from lmeraser.errors import LMEraserError, LogError, ObjectCorruptError, ObjectMissingError
-from lmeraser.state.commit import ClusterEntry
+from lmeraser.state.cluster_entry import ClusterEntry
 from lmeraser.state.layout import index_object
 from lmeraser.store import Store, unfenced
 

@@ -97,6 +97,7 @@ def root_of(empty: System, pipeline: Pipeline) -> RootOf:
 @pytest.fixture
 def small_segments(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lmeraser.state.segment.MAX_SEGMENT_ROWS", 2)
+    monkeypatch.setattr("actors.checkpoints.MAX_COMMITS", 2)
 
 
 @pytest.mark.slow

@@ -31,7 +31,7 @@ from lmeraser.deletion import DeletionRequest
 from lmeraser.errors import OwnerFailedError
 from lmeraser.proof.mirror import LogMirror
 from lmeraser.proof.receipts import verify_receipt
-from lmeraser.state.commit import ClusterEntry, Segment
+from lmeraser.state.cluster_entry import ClusterEntry, Segment
 from lmeraser.state.keys import load_signing_key
 from lmeraser.state.log import Log
 from lmeraser.state.pipeline import Pipeline

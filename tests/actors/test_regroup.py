@@ -10,7 +10,7 @@ from actors.regroup import regroup
 from actors.row_index import RowIndex
 from lmeraser.learning.partition import Cluster, Partition
 from lmeraser.learning.region import Region
-from lmeraser.state.commit import ClusterEntry, Segment
+from lmeraser.state.cluster_entry import ClusterEntry, Segment
 from lmeraser.state.log import Position
 
 

@@ -48,7 +48,7 @@ class ReadyTunings(InProcessOwners):
 
 
 def test_a_refused_journal_stays_refused(tmp_path: Path) -> None:
-    older, newer = Journal(Log(LocalStore(tmp_path))), Journal(Log(LocalStore(tmp_path)))
+    older, newer = Journal(LocalStore(tmp_path)), Journal(LocalStore(tmp_path))
     older.open_term()
     newer.open_term()
     for refused in (lambda: older.append("term", {}), older.check, older.heed, lambda: older.position):

@@ -16,7 +16,7 @@ from actors.owners import InProcessOwners, TuningResult
 from lmeraser.data import Sample
 from lmeraser.deletion import DeletionRequest
 from lmeraser.proof.receipts import verify_receipt
-from lmeraser.state.commit import ClusterEntry
+from lmeraser.state.cluster_entry import ClusterEntry
 from lmeraser.state.keys import load_signing_key
 from lmeraser.state.pipeline import Pipeline
 from lmeraser.state.rows import RowTable

@@ -26,7 +26,7 @@ from lmeraser.config import BackboneConfig, load_config
 from lmeraser.data import open_public, open_source
 from lmeraser.learning.backbone import create_model
 from lmeraser.learning.heads import Head, Statistics
-from lmeraser.state.commit import ClusterEntry
+from lmeraser.state.cluster_entry import ClusterEntry
 from lmeraser.state.fingerprint import accelerator_name, fingerprint
 from lmeraser.state.heads_state import HeadsState
 from lmeraser.state.keys import init_keys

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from lmeraser.hashing import HashKey, canonical_json, row_hashes, sample_hash, subject_hash
-from lmeraser.state.commit import ClusterEntry, Commit, Erasure, Segment
+from lmeraser.state.cluster_entry import ClusterEntry, Segment
+from lmeraser.state.commit import Commit, Erasure
 from lmeraser.state.record_bodies import RequestBody
 
 HASH_KEY = HashKey(bytes(range(32)))
@@ -65,7 +66,7 @@ def kinds(value: Any) -> set[type]:
 def test_log_records_hold_no_floats() -> None:
     segment = Segment(3, 999, "rows/00/a.parquet", "leaf", "prompted/00/a.safetensors", "leaf")
     entry = ClusterEntry("00", (1, 2), "01", 3, (segment,), "leaf", "leaf")
-    commit = Commit((entry,), "heads/a", "leaf", {"config": "leaf"}, "leaf", (Erasure("d"),))
+    commit = Commit((entry,), "heads/a", "leaf", {"config": "leaf"}, (Erasure("d"),))
     request = RequestBody("d", ("h",), (), (), (), idempotency=None, body="h", deadline=None)
     assert kinds(commit.to_body()) | kinds(request.to_body()) == {str, int, type(None)}
 

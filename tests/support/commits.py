@@ -12,7 +12,7 @@ def append_commit(store: Store, *requests: str) -> int:
     """Append a commit without rows and return its number; it erases something if requests are named."""
     log = Log(store)
     log.advance()
-    commit = Commit((), "heads/a", "00", fixed_leaves={}, partition_leaf="00", erasures=tuple(map(Erasure, requests)))
+    commit = Commit((), "heads/a", "00", fixed_leaves={}, erasures=tuple(map(Erasure, requests)))
     return log.append("commit", 1, commit.to_body()).number
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from small_system import System
 
-from lmeraser.state.commit import ClusterEntry, Segment
+from lmeraser.state.cluster_entry import ClusterEntry, Segment
 from lmeraser.state.digests import state_leaf
 from lmeraser.state.heads_state import HeadsState
 from lmeraser.state.log import Log

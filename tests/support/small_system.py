@@ -14,9 +14,9 @@ import timm
 import torch
 from PIL import Image
 
+from actors.checkpoints import opened_history
 from actors.coordinator import Coordinator
 from actors.ingests import IngestOutcome, put_rows
-from actors.log_replay import History
 from actors.owners import InProcessOwners
 from lmeraser.config import BackboneConfig, HeadsConfig, PartitionConfig, PromptConfig, StateConfig, TuningConfig
 from lmeraser.data import Sample
@@ -24,8 +24,8 @@ from lmeraser.deletion import DeletionRequest
 from lmeraser.hashing import HashKey, canonical_json
 from lmeraser.proof.recompute import fresh_leaves
 from lmeraser.state.commit import Commit, commits_in
-from lmeraser.state.keys import init_keys, load_hash_key, load_signing_key
-from lmeraser.state.layout import MANIFEST
+from lmeraser.state.keys import init_keys, load_hash_key, load_signing_key, public_pem
+from lmeraser.state.layout import MANIFEST, PUBLIC_KEY
 from lmeraser.state.log import Log
 from lmeraser.state.manifest import Manifest, load_manifest
 from lmeraser.state.merkle import merkle_root
@@ -146,8 +146,8 @@ class System:
 
     def coordinator_says(self, deletion_id: str) -> str:
         """The status of a deletion, from the log alone."""
-        history = History()
-        history.replay(Log(self.store).advance())
+        log, history = opened_history(self.store)
+        history.replay(log.advance())
         return history.deletion(deletion_id).status
 
     def fresh_root(self, rows: list[Sample]) -> str:
@@ -183,6 +183,7 @@ def build_system(folder: Path, variant: str, rows: int) -> System:
     store = LocalStore(folder / "store")
     create_store(store, config, build_public(config, model.state_dict(), samples(1000, 1096)))
     init_keys(folder / "keys")
+    store.put(PUBLIC_KEY, public_pem(load_signing_key(folder / "keys").public_key()))
     system = System(store, folder / "keys")
     if rows:
         system.ingest(samples(0, rows))

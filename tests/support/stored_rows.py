@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from lmeraser.state.commit import ClusterEntry
+from lmeraser.state.cluster_entry import ClusterEntry
 from lmeraser.state.rows import RowTable
 from lmeraser.state.specialist import Prompt, PromptedFeatures, Specialist
 from lmeraser.store import Store

@@ -13,7 +13,7 @@ from small_system import System, finish
 
 from lmeraser.deletion import DeletionRequest
 from lmeraser.errors import ObjectMissingError
-from lmeraser.state.commit import Commit
+from lmeraser.state.commit import commits_in
 from lmeraser.state.log import Log
 from lmeraser.state.stored_objects import check_objects, missing_now, missing_objects
 
@@ -54,7 +54,7 @@ def test_a_commit_whose_objects_are_missing_is_reported(lmeraser: Run, system: S
 
 def test_an_object_that_a_newer_commit_replaced_is_not_missing(system: System) -> None:
     log = Log(system.store)
-    older = Commit.from_record([record for record in log.advance() if record.kind == "commit"][-1])
+    older = commits_in(log.advance())[-1]
     check_objects(system.store, older)
     system.delete("s1")
     assert missing_objects(system.store, older) != ()

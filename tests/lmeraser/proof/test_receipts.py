@@ -13,8 +13,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from lmeraser.errors import KeysError, ReceiptError
 from lmeraser.hashing import HashKey, sample_hash, subject_hash
-from lmeraser.proof.receipts import covers, key_check, row_paths, sign, verify_receipt
-from lmeraser.state.merkle import merkle_root
+from lmeraser.proof.receipts import covers, key_check, row_paths, verify_receipt
+from lmeraser.state.merkle import MerkleTree, merkle_root
+from lmeraser.state.signatures import sign
 
 HASH_KEY = HashKey(bytes(range(32)))
 KEY = Ed25519PrivateKey.from_private_bytes(b"k" * 32)
@@ -43,8 +44,8 @@ def body() -> dict[str, Any]:
         "erased_at": "2026-11-27T10:00:01.000+00:00",
         "completed_at": "2026-11-27T11:00:05.000+01:00",
         "clusters": list(clusters),
-        "before": {"log": 3, "root": merkle_root(leaves("a")), "rows": row_paths(leaves("a"), clusters)},
-        "after": {"log": 5, "root": merkle_root(leaves("b")), "rows": row_paths(leaves("b"), clusters)},
+        "before": {"log": 3, "root": merkle_root(leaves("a")), "rows": row_paths(MerkleTree.of(leaves("a")), clusters)},
+        "after": {"log": 5, "root": merkle_root(leaves("b")), "rows": row_paths(MerkleTree.of(leaves("b")), clusters)},
         "completed": {"log": 6, "root": merkle_root(leaves("b"))},
         "fingerprint": {"cpu": "naïve"},
         "code": "0.1.0",
@@ -170,9 +171,9 @@ def test_a_signed_path_that_does_not_lead_to_the_root_is_refused(side: str, what
 
 
 def test_paths_are_given_for_the_clusters_that_the_state_has() -> None:
-    paths = row_paths(leaves("a"), ("02", "77", "00"))
+    paths = row_paths(MerkleTree.of(leaves("a")), ("02", "77", "00"))
     assert [path["name"] for path in paths] == ["rows/02", "rows/00"]
-    assert row_paths(leaves("a"), ()) == []
+    assert row_paths(MerkleTree.of(leaves("a")), ()) == []
 
 
 def test_a_receipt_covers_its_samples_and_its_subjects_and_no_others() -> None:

@@ -14,7 +14,7 @@ from lmeraser.errors import ConfigError, KeysError, NotReadyError, ObjectCorrupt
 from lmeraser.hashing import HashKey
 from lmeraser.learning.heads import Statistics
 from lmeraser.proof.verify import Verification, verify
-from lmeraser.state.commit import ClusterEntry
+from lmeraser.state.cluster_entry import ClusterEntry
 from lmeraser.state.heads_state import HeadsState
 from lmeraser.state.rows import RowTable
 from lmeraser.state.specialist import Prompt

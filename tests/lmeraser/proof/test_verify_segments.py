@@ -16,7 +16,7 @@ from stored_rows import rows_of, specialist_of
 
 from lmeraser.errors import ObjectCorruptError, ObjectMissingError
 from lmeraser.proof.verify import Verification, verify
-from lmeraser.state.commit import ClusterEntry, Segment
+from lmeraser.state.cluster_entry import ClusterEntry, Segment
 from lmeraser.state.digests import state_leaf
 from lmeraser.state.layout import index_object
 from lmeraser.state.rows import RowTable

@@ -31,8 +31,13 @@ BODIES: list[tuple[Kind, Any, str | None, str | None]] = [
         "d",
         None,
     ),
-    ("erased", ErasedBody("d", ("00", "01"), rows=2, unknown=1, receipt="receipts/d/1.json"), "d", "receipts/d/1.json"),
-    ("completed", CompletedBody("d", "receipts/d/2.json"), "d", "receipts/d/2.json"),
+    (
+        "erased",
+        ErasedBody("d", ("00", "01"), rows=2, unknown=1, at="t", receipt="receipts/d/1.json"),
+        "d",
+        "receipts/d/1.json",
+    ),
+    ("completed", CompletedBody("d", "t", "receipts/d/2.json"), "d", "receipts/d/2.json"),
     ("failed", FailedBody("d", "no memory"), "d", None),
     ("retry", RetryBody("d"), "d", None),
     ("attempt", AttemptBody("00", "leaf", "no memory"), None, None),
@@ -59,7 +64,7 @@ def test_a_request_names_samples_and_subjects_known_or_not() -> None:
 
 @pytest.mark.parametrize("changes", [{"receipt": None}, {"other": 1}], ids=["missing", "unexpected"])
 def test_a_malformed_body_is_an_error_that_names_the_record(tmp_path: Path, changes: dict[str, Any]) -> None:
-    body = {**CompletedBody("d", "receipts/d/2.json").to_body(), **changes}
+    body = {**CompletedBody("d", "t", "receipts/d/2.json").to_body(), **changes}
     record = Log(LocalStore(tmp_path)).append("completed", 1, {name: value for name, value in body.items() if value})
     with pytest.raises(LogError, match=r"log record 1 \(completed\) is malformed: .*(receipt|other)"):
         CompletedBody.from_record(record)

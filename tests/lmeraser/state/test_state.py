@@ -16,7 +16,7 @@ from lmeraser.errors import FingerprintError, ReceiptError
 from lmeraser.hashing import HashKey
 from lmeraser.state.digests import json_digest, state_leaf, tensor_digest
 from lmeraser.state.fingerprint import check_fingerprint, fingerprint
-from lmeraser.state.merkle import merkle_paths, merkle_root
+from lmeraser.state.merkle import MerklePath, MerkleTree, merkle_root
 
 NAMES = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 DIGESTS = st.binary(min_size=32, max_size=32).map(bytes.hex)
@@ -27,25 +27,19 @@ SOME_LEAVES = st.dictionaries(NAMES, DIGESTS, min_size=1, max_size=20)
 unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
-def rfc_6962_root(entries: list[bytes]) -> bytes:
-    """MTH(D[n]) of RFC 6962, section 2.1, as the text has it."""
-    if not entries:
-        return hashlib.sha256(b"").digest()
-    if len(entries) == 1:
-        return hashlib.sha256(b"\x00" + entries[0]).digest()
-    split = 1
-    while split * 2 < len(entries):
-        split *= 2
-    left, right = rfc_6962_root(entries[:split]), rfc_6962_root(entries[split:])
-    return hashlib.sha256(b"\x01" + left + right).digest()
-
-
-def entries_of(leaves: dict[str, str]) -> list[bytes]:
-    """One JSON array of name and leaf for each leaf, in the order of the names."""
-    return [
-        json.dumps([name, leaf], ensure_ascii=False, separators=(",", ":")).encode()
-        for name, leaf in sorted(leaves.items())
-    ]
+def radix_root(leaves: dict[str, str], bit: int = 0) -> bytes:
+    """The hash over leaves whose addresses share the bits before this one, written as decision 49 words it."""
+    if not leaves:
+        return hashlib.sha256().digest()
+    if len(leaves) == 1:
+        (entry,) = leaves.items()
+        return hashlib.sha256(b"\x00" + json.dumps(entry, separators=(",", ":"), ensure_ascii=False).encode()).digest()
+    sides: tuple[dict[str, str], dict[str, str]] = ({}, {})
+    for name, leaf in leaves.items():
+        sides[hashlib.sha256(name.encode()).digest()[bit // 8] >> (7 - bit % 8) & 1][name] = leaf
+    if not all(sides):
+        return radix_root(leaves, bit + 1)
+    return hashlib.sha256(b"\x01" + radix_root(sides[0], bit + 1) + radix_root(sides[1], bit + 1)).digest()
 
 
 def tensors() -> dict[str, np.ndarray]:
@@ -116,30 +110,36 @@ def test_a_tensor_digest_distinguishes_negative_zero_from_zero() -> None:
 
 @unhurried
 @given(SOME_LEAVES, st.data())
-def test_a_state_root_is_the_tree_hash_of_rfc_6962(leaves: dict[str, str], data: st.DataObject) -> None:
+def test_a_state_root_is_that_of_the_radix_tree(leaves: dict[str, str], data: st.DataObject) -> None:
     arrival = dict(data.draw(st.permutations(list(leaves.items()))))
-    assert merkle_root(arrival) == rfc_6962_root(entries_of(leaves)).hex()
+    assert merkle_root(arrival) == radix_root(leaves).hex()
 
 
 @pytest.mark.parametrize("number", range(21))
-def test_a_state_root_of_any_number_of_leaves_is_the_tree_hash_of_rfc_6962(number: int) -> None:
+def test_a_state_root_of_any_number_of_leaves_is_that_of_the_radix_tree(number: int) -> None:
     leaves = {f"rows/{place:02d}": hashlib.sha256(bytes([place])).hexdigest() for place in range(number)}
-    assert merkle_root(leaves) == rfc_6962_root(entries_of(leaves)).hex()
+    assert merkle_root(leaves) == radix_root(leaves).hex()
 
 
 @pytest.mark.parametrize("number", range(1, 21))
 def test_every_path_leads_to_the_root(number: int) -> None:
     leaves = {f"rows/{place:02d}": hashlib.sha256(bytes([place])).hexdigest() for place in range(number)}
-    root = rfc_6962_root(entries_of(leaves)).hex()
+    root = radix_root(leaves).hex()
     names = sorted(leaves, reverse=True)
-    paths = merkle_paths(leaves, names)
+    paths = [path for name in names if (path := MerkleTree.of(leaves).path(name)) is not None]
     assert [(path.name, path.leaf, path.root()) for path in paths] == [(name, leaves[name], root) for name in names]
+
+
+def path_of(leaves: dict[str, str], name: str) -> MerklePath:
+    path = MerkleTree.of(leaves).path(name)
+    assert path is not None
+    return path
 
 
 @unhurried
 @given(SOME_LEAVES, st.randoms(use_true_random=False))
 def test_a_changed_leaf_or_sibling_leads_elsewhere(leaves: dict[str, str], chance: random.Random) -> None:
-    path = merkle_paths(leaves, [chance.choice(sorted(leaves))])[0]
+    path = path_of(leaves, chance.choice(sorted(leaves)))
     root = merkle_root(leaves)
     other = hashlib.sha256(b"other").hexdigest()
     assert replace(path, leaf=other).root() != root
@@ -153,6 +153,19 @@ def test_a_changed_leaf_or_sibling_leads_elsewhere(leaves: dict[str, str], chanc
 
 
 @unhurried
+@given(LEAVES, st.lists(st.tuples(LEAVES, st.lists(NAMES, max_size=8)), max_size=4))
+def test_a_changed_tree_is_that_of_its_leaves(
+    leaves: dict[str, str], changes: list[tuple[dict[str, str], list[str]]]
+) -> None:
+    tree, remaining = MerkleTree.of(leaves), dict(leaves)
+    for added, removed in changes:
+        names = [*removed, *list(remaining)[:2]]
+        tree = tree.changed(added, names)
+        remaining = {name: leaf for name, leaf in remaining.items() if name not in names} | added
+    assert tree.root == radix_root(remaining).hex()
+
+
+@unhurried
 @given(SOME_LEAVES, NAMES, DIGESTS)
 def test_a_root_depends_on_every_leaf(leaves: dict[str, str], name: str, digest: str) -> None:
     if leaves.get(name) != digest:
@@ -163,12 +176,11 @@ def test_a_root_depends_on_every_leaf(leaves: dict[str, str], name: str, digest:
 @given(LEAVES, NAMES)
 def test_a_missing_leaf_has_no_path(leaves: dict[str, str], name: str) -> None:
     leaves.pop(name, None)
-    with pytest.raises(KeyError):
-        merkle_paths(leaves, [*leaves, name])
+    assert MerkleTree.of(leaves).path(name) is None
 
 
 def test_a_path_with_an_unknown_side_is_refused() -> None:
-    path = merkle_paths({"a": "00" * 32, "b": "11" * 32}, ["a"])[0]
+    path = path_of({"a": "00" * 32, "b": "11" * 32}, "a")
     with pytest.raises(ReceiptError, match="middle"):
         replace(path, siblings=(("middle", path.siblings[0][1]),)).root()
 

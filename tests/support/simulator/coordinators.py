@@ -5,18 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
 from actors.coordinator import Coordinator
 from actors.owners import is_transient
 from lmeraser.errors import FencedError
 from lmeraser.state.manifest import load_manifest
 from simulator.owners import Cluster, SimulatedOwners
-from simulator.rows import HASH_KEY, LEASE_S, Ground
+from simulator.rows import HASH_KEY, LEASE_S, SIGNING_KEY, Ground
 from simulator.scheduler import Process, Scheduler
 from simulator.store import MemoryStore
 
-SIGNING_KEY = Ed25519PrivateKey.from_private_bytes(bytes(32))
 IDLE_S = 0.02
 LONGEST_PAUSE_S = 10.0
 RESTART_PAUSE_S = 1.0

@@ -12,9 +12,8 @@ from lmeraser.proof.receipts import verify_receipt
 from lmeraser.state.layout import DATA_FOLDERS
 from lmeraser.state.log import Log
 from lmeraser.state.rows import RowTable
-from simulator.coordinators import SIGNING_KEY
 from simulator.ledger import Ledger, RequestedDeletion, rows_in
-from simulator.rows import ROWS, Ground, held_in
+from simulator.rows import ROWS, SIGNING_KEY, Ground, held_in
 from simulator.scheduler import Process, Scheduler
 from simulator.store import MemoryStore
 

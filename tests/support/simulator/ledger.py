@@ -113,7 +113,8 @@ class Ledger:
                     deletion.recorded_at = at if deletion.recorded_at is None else deletion.recorded_at
                     about.append(deletion)
         elif kind == "commit":
-            self.commit = Commit.from_record(Record(**value, digest=hashlib.sha256(data).hexdigest()))
+            record = Record(**value, digest=hashlib.sha256(data).hexdigest())
+            self.commit = Commit.from_record(record, self.commit)
             for erasing in filter(None, (self.deletion(erasure.id) for erasure in self.commit.erasures)):
                 erasing.committed, erasing.committed_at = value["number"], at
                 about.append(erasing)

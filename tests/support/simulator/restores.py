@@ -7,11 +7,11 @@ from collections.abc import Callable
 from actors.restoring import restore
 from lmeraser.errors import LMEraserError
 from lmeraser.proof.mirror import LogMirror
-from simulator.coordinators import SIGNING_KEY, CoordinatorActor
+from simulator.coordinators import CoordinatorActor
 from simulator.invariants import Invariants, WrongError
 from simulator.ledger import Ledger
 from simulator.plan import Restore
-from simulator.rows import HASH_KEY
+from simulator.rows import HASH_KEY, SIGNING_KEY
 from simulator.scheduler import Process, Scheduler
 from simulator.store import MemoryStore
 

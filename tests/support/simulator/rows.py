@@ -14,6 +14,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from lmeraser.config import HeadsConfig, PartitionConfig, StateConfig, TuningConfig
 from lmeraser.data import Sample
@@ -24,6 +25,8 @@ from lmeraser.learning.partition import Dendrogram, Partition, cut
 from lmeraser.proof.recompute import fresh_leaves
 from lmeraser.state.digests import tensor_digest
 from lmeraser.state.heads_state import HeadsState
+from lmeraser.state.keys import public_pem
+from lmeraser.state.layout import PUBLIC_KEY
 from lmeraser.state.manifest import Manifest, create_manifest, load_manifest
 from lmeraser.state.merkle import merkle_root
 from lmeraser.state.rows import RowTable
@@ -34,6 +37,7 @@ from simulator.scheduler import Scheduler
 from simulator.store import MemoryStore
 
 HASH_KEY = HashKey(bytes(range(32)))
+SIGNING_KEY = Ed25519PrivateKey.from_private_bytes(bytes(32))
 LABELS = ("red", "green")
 WIDTH = 3
 ANCHORS = 4
@@ -195,6 +199,7 @@ def ground(max_cluster_rows: int, min_tuned_rows: int) -> Ground:
     )
     parts = {"partition": DENDROGRAM.tensors(), "features": {"projection_FH": np.zeros((1, WIDTH), np.float32)}}
     objects = {f"public/{part}.safetensors": tensors_to_bytes(tensors) for part, tensors in parts.items()}
+    objects[PUBLIC_KEY] = public_pem(SIGNING_KEY.public_key())
     store = MemoryStore("memory:", objects, Scheduler(ReplayedChoices(()), 0), lambda *_: None)
     create_manifest(
         store,

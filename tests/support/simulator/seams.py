@@ -46,8 +46,9 @@ STEPS = (
     "actors.owner",
     "actors.requests",
     "actors.receipt_writer",
+    "actors.checkpoints",
 )
-EXECUTORS = ("lmeraser.state.log", "lmeraser.state.heads_state", "actors.segment_access")
+EXECUTORS = ("actors.erased_hashes", "lmeraser.state.log", "lmeraser.state.heads_state", "actors.segment_access")
 NUMERICS = ("actors.committer", "actors.repair", "lmeraser.proof.recompute")
 
 
@@ -158,6 +159,8 @@ def seams() -> Iterator[Current]:
         ("lmeraser.state.merkle", "_leaf_hash", lru_cache(maxsize=1 << 15)(merkle._leaf_hash)),
         # Clusters of a few rows are cut into several segments.
         ("lmeraser.state.segment", "MAX_SEGMENT_ROWS", 2),
+        # Histories of a few steps have checkpoints.
+        ("actors.checkpoints", "MAX_COMMITS", 2),
         ("actors.restoring", "fingerprint", lambda *_: FINGERPRINT),
         ("actors.restoring", "load_pipeline", simulated_pipeline),
     ]
