@@ -88,7 +88,7 @@ def test_clusters_are_listed_largest_first_and_shown_by_key(lmeraser: Run, case:
             name: entry[name] for name in ("key", "bits", "rows", "prompt_object")
         }
         (segment,), (shown_segment,) = entry["segments"], one["segments"]
-        rows, _, name, _, prompted_object, _ = segment
+        rows, _, name, _, _, prompted_object, _ = segment
         names = [name, name.replace(".parquet", ".ids"), *filter(None, [prompted_object])]
         assert shown_segment == {"rows": rows, "objects": names}
 
@@ -114,7 +114,8 @@ def test_deletions_are_listed_in_order_and_shown_by_id(lmeraser: Run, case: Case
     for deletion in listed:
         shown = lmeraser("deletions", "show", deletion["id"], "--store", case.system.store.uri, "--json")
         assert shown.json == deletion
-    at = {value["kind"]: value["at"] for value in log_values(case.system) if value["body"].get("id") == case.completed}
+    told = [value for value in log_values(case.system) if value["body"].get("id") == case.completed]
+    at = {value["kind"]: value["body"].get("at", value["at"]) for value in told}
     assert [listed[0][f"{status}_at"] for status in ("accepted", "erased", "completed")] == [
         at[kind] for kind in ("request", "erased", "completed")
     ]
