@@ -63,7 +63,7 @@ PLANTED = (
     ),
     Breakage(
         "a cluster is divided one row too late",
-        "actors.committer:Committer.apply",
+        "actors.committer:Committer._partition",
         "self._manifest.config.partition.max_cluster_rows,",
         "self._manifest.config.partition.max_cluster_rows + 1,",
     ),
