@@ -5,17 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from lmeraser.config import ServingConfig
 from lmeraser.errors import OverloadedError
-
-# One batch runs while the next one fills; further requests wait at most about as long as those before them take.
-_BATCHES = 6
-_SINGLE_IMAGES = 48
-
-
-def most_requests(config: ServingConfig) -> int:
-    """How many predictions one replica takes on at a time."""
-    return _BATCHES * config.max_batch_images + _SINGLE_IMAGES
 
 
 class Admission:

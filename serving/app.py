@@ -18,12 +18,11 @@ from ray.serve.config import BackpressureConfig
 from actors.remote.placement import OTHERS_GPU_SHARE
 from lmeraser.config import ServingConfig
 from lmeraser.config.validation import validated
-from lmeraser.errors import LMEraserError
+from lmeraser.errors import ConfigError, LMEraserError
 from lmeraser.state.keys import default_folder
 from lmeraser.state.manifest import load_manifest
 from lmeraser.store import open_store
 from lmeraser.store.location import local_path
-from serving.admission import most_requests
 from serving.api_keys import ApiKeys, read_api_keys
 from serving.coordinator_proxy import CoordinatorProxy
 from serving.http_routes import create_app
@@ -82,8 +81,25 @@ class Service:
 
 
 def reserved(config: ServingConfig, on_gpu: bool) -> dict[str, float]:
-    """The Ray resources of one replica."""
-    return {"num_cpus": _CPUS_PER_THREAD * config.threads, "num_gpus": OTHERS_GPU_SHARE if on_gpu else 0}
+    """The Ray resources of one replica.
+
+    Raises:
+        ConfigError: when it is to have a share of a GPU, but the store's backbone is on the CPU.
+    """
+    if config.gpus_per_replica is not None and not on_gpu:
+        raise ConfigError(
+            f"serving.gpus_per_replica is {config.gpus_per_replica:g}, but the store was made with backbone.device: "
+            "cpu, so replicas use no GPU: leave it out"
+        )
+    gpus = config.gpus_per_replica or OTHERS_GPU_SHARE if on_gpu else 0
+    return {"num_cpus": _CPUS_PER_THREAD * config.threads, "num_gpus": gpus}
+
+
+def _replicas(config: ServingConfig) -> dict[str, Any]:
+    """What Serve is given on the number of replicas."""
+    if config.autoscaling is None:
+        return {"num_replicas": config.replicas}
+    return {"autoscaling_config": asdict(config.autoscaling)}
 
 
 def build(args: dict[str, Any]) -> Application:
@@ -108,12 +124,12 @@ def application(args: dict[str, Any], started_by: str) -> Application:
     keys = local_path(key_folder) if key_folder else default_folder()
     config = validated(ServingConfig, settings, "serving")
     on_gpu = load_manifest(store).config.backbone.device == "cuda"
-    ongoing = _SERVE_SHARES * most_requests(config)
+    ongoing = _SERVE_SHARES * config.max_requests
     deployment = serve.deployment(
         name="lmeraser",
-        num_replicas=config.replicas,
+        **_replicas(config),
         max_ongoing_requests=ongoing,
-        max_queued_requests=ongoing * config.replicas,
+        max_queued_requests=ongoing * config.max_replicas,
         backpressure_config=BackpressureConfig(status_code=503, retry_after_s=RETRY_AFTER_S),
         health_check_period_s=2.0,
         # A new replica is ready before an old one is stopped.

@@ -44,6 +44,10 @@ class Batcher(Generic[R, T]):
             self._running = asyncio.create_task(self._run())
         return await result
 
+    def first(self, work: Callable[[], object]) -> None:
+        """Do this in the thread of the batches, before there is one; returns when it is done."""
+        self._thread.submit(work).result()
+
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
         try:

@@ -13,7 +13,7 @@ from lmeraser.deletion import Deletion
 from lmeraser.errors import UnknownDeletionError
 from lmeraser.ids import MAX_CHARACTERS
 from serving.access import guarded_router
-from serving.admission import Admission, most_requests
+from serving.admission import Admission
 from serving.api_keys import ApiKeys
 from serving.bodies import SMALL_BODY_BYTES, Bodies
 from serving.coordinator_proxy import Coordinator
@@ -73,7 +73,7 @@ def create_app(replica: Replica, coordinator: Coordinator, keys: ApiKeys, names_
     )
     register_problems(app)
     max_body_bytes = max(_max_predict_bytes(replica.config), _MAX_DELETION_BYTES)
-    bodies = Bodies(most_requests(replica.config), _MAX_BODIES * max_body_bytes)
+    bodies = Bodies(replica.config.max_requests, _MAX_BODIES * max_body_bytes)
     app.add_middleware(RequestMiddleware, bodies=bodies, names_requests=names_requests)
     app.include_router(_predict_routes(replica, keys))
     app.include_router(_deletion_routes(coordinator, guarded_router(keys, "delete", _max_deletion_bytes)))
@@ -94,7 +94,7 @@ def _max_deletion_bytes(request: Request) -> int:
 
 def _predict_routes(replica: Replica, keys: ApiKeys) -> APIRouter:
     limits = replica.config
-    admission = Admission(most_requests(limits))
+    admission = Admission(limits.max_requests)
 
     def max_body_bytes(request: Request) -> int:
         return limits.images.max_bytes if is_one_image(request) else _max_predict_bytes(limits)

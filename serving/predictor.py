@@ -16,13 +16,17 @@ from torch import Tensor
 
 from lmeraser.config import ServingConfig
 from lmeraser.learning.feature_map import TorchFeatureMap
-from lmeraser.learning.prompts import LowerPart
+from lmeraser.learning.heads import Statistics, solve
 from lmeraser.state.commit import Commit
 from lmeraser.state.pipeline import Pipeline
+from serving.nearest_anchor import NearestAnchor
+from serving.routing_table import RoutingTable
 from serving.snapshot import Snapshot
 
 # Images that pass the backbone together on a CPU: of so few, what a block computes stays in the caches (decision 44).
 _IMAGES_IN_CACHE = 8
+# Up to so many images, every size of a batch is warmed up; beyond, powers of two and the largest.
+_EVERY_SIZE = 64
 
 
 @dataclass(frozen=True)
@@ -93,6 +97,7 @@ class Predictor:
         self._public_prompt = None if public is None else public.to(device)
         self._nothing_0F = torch.zeros((0, len(pipeline.feature_map.mean_F)), device=device)
         self._torch_feature_map = TorchFeatureMap(pipeline.feature_map, device)
+        self._nearest = NearestAnchor(pipeline.anchor_index, device)
 
     def score(self, snapshot: Snapshot, requests: Sequence[ScoreRequest]) -> Scores:
         """Score the images of one or more requests in one batch, from one snapshot.
@@ -117,26 +122,46 @@ class Predictor:
             )
 
     def warm_up(self) -> None:
-        """Run every kind of pass once, so that no request waits for compilation or device initialisation."""
-        backbone, kind = self._pipeline.backbone, self._pipeline.prompt_kind
+        """Answer batches of every size, under prompts and without, from a snapshot of nothing.
+
+        So no request waits for compilation, for kernels that are loaded when a shape is first used, or for the device.
+        What a library keeps by thread is kept for the thread that calls this.
+        """
         size = self._pipeline.config.backbone.image_px
-        with self._inference():
-            # Compilers treat a batch of one image as a case of its own.
-            for images in (1, 2):
-                lower = kind.lower(backbone.normalise(self._on_device(np.zeros((images, 3, size, size), np.uint8))))
-                self._nearest(lower)
-                if self._public_prompt is None:
-                    self.projected(lower.plain().head_NF)
-                prompts_N = torch.zeros((images, *kind.shape), device=backbone.device)
-                self.projected(lower.features(prompts_N).head_NF)
+        snapshot = self._blank_snapshot()
+        for images in self._sizes():
+            images_N3PP = np.zeros((images, 3, size, size), np.uint8)
+            for weight in sorted({0.0, self._config.specialist_weight, 1.0}):
+                self.score(snapshot, [ScoreRequest(images_N3PP, weight)])
+
+    def _sizes(self) -> list[int]:
+        """How many images pass the backbone together."""
+        most = self._config.max_batch_images
+        if self._pipeline.backbone.device.type == "cpu":
+            most = min(most, _IMAGES_IN_CACHE)
+        powers = [2**power for power in range(_EVERY_SIZE.bit_length(), most.bit_length()) if 2**power < most]
+        return [*range(1, min(most, _EVERY_SIZE) + 1), *powers, *([most] if most > _EVERY_SIZE else [])]
+
+    def _blank_snapshot(self) -> Snapshot:
+        """A snapshot in which all anchors have a specialist, and which routes if there are two anchors or more."""
+        pipeline = self._pipeline
+        anchors = pipeline.dendrogram.anchors
+        head = solve(Statistics.zero(pipeline.feature_map.width, len(pipeline.config.labels)))
+        return Snapshot(
+            commit=Commit((), "", "", {}),
+            prompts_K=torch.zeros((1, *pipeline.prompt_kind.shape), device=pipeline.backbone.device),
+            prompt_objects=("",),
+            routes=RoutingTable(np.arange(anchors, dtype=np.int32), np.zeros(anchors, np.int32)),
+            shared_head=head,
+            pooled_head=head,
+        )
 
     def projected(self, head_NF: Tensor) -> np.ndarray:
         """Head features on the grid, int16 [N, H]."""
         return self._torch_feature_map.on_grid(head_NF).cpu().numpy()
 
     def _scored(self, snapshot: Snapshot, images_N3PP: Tensor, weight_N: np.ndarray, left_out_N: np.ndarray) -> Scores:
-        # Features go from the device to the CPU and back: FAISS searches on the CPU, its result selects the prompts of
-        # the pass on the device, and the heads score int16 features on the grid in float64 on the CPU.
+        # Anchors go from the device to the CPU and back: there they select the prompts of the pass on the device.
         step = _IMAGES_IN_CACHE if images_N3PP.device.type == "cpu" else len(images_N3PP)
         parts = [
             self._passed(snapshot, images_N3PP[start : start + step], weight_N[start : start + step])
@@ -146,10 +171,10 @@ class Predictor:
         place_N = snapshot.routes.specialist_A[anchors_N]
         shared_N, pooled_N = _heads_of(place_N, weight_N)
         shared_NC, pooled_NC = np.zeros((2, len(weight_N), len(self._pipeline.config.labels)))
-        shared_MH = self.projected(torch.cat([part.shared_MF for part in parts]))
-        pooled_MH = self.projected(torch.cat([part.pooled_MF for part in parts]))
-        shared_NC[shared_N] = snapshot.shared_head.scores(shared_MH)
-        pooled_NC[pooled_N] = snapshot.pooled_head.scores(pooled_MH)
+        score_shared, score_pooled = snapshot.scorings
+        on_grid = self._torch_feature_map.on_grid
+        shared_NC[shared_N] = score_shared(on_grid(torch.cat([part.shared_MF for part in parts])))
+        pooled_NC[pooled_N] = score_pooled(on_grid(torch.cat([part.pooled_MF for part in parts])))
         return Scores(
             commit=snapshot.commit,
             shared_NC=shared_NC,
@@ -162,7 +187,7 @@ class Predictor:
     def _passed(self, snapshot: Snapshot, images_N3PP: Tensor, weight_N: np.ndarray) -> _Passed:
         """Route some images, and pass them through the backbone for the heads that have a share in their answers."""
         lower = self._pipeline.prompt_kind.lower(self._pipeline.backbone.normalise(images_N3PP))
-        anchors_N = np.zeros(len(weight_N), np.int32) if snapshot.routes.one_cluster else self._nearest(lower)
+        anchors_N = np.zeros(len(weight_N), np.int32) if snapshot.routes.one_cluster else self._nearest(lower.routing())
         place_N = snapshot.routes.specialist_A[anchors_N]
         shared_M, pooled_M = map(np.flatnonzero, _heads_of(place_N, weight_N))
         prompts_M = snapshot.prompts_K[self._index(place_N[pooled_M])]
@@ -180,9 +205,6 @@ class Predictor:
         rows = lower.rows(self._index(np.concatenate([shared_M, pooled_M])))
         head_MF = rows.features(torch.cat([public_M, prompts_M])).head_NF
         return _Passed(anchors_N, head_MF[: len(shared_M)], head_MF[len(shared_M) :])
-
-    def _nearest(self, lower: LowerPart) -> np.ndarray:
-        return self._pipeline.anchor_index.nearest(lower.routing().float().cpu().numpy())
 
     @contextmanager
     def _inference(self) -> Iterator[None]:

@@ -56,7 +56,7 @@ class Replica:
         device: Literal["cpu", "cuda"] = "cpu",
         on_batch: OnBatch | None = None,
     ) -> None:
-        """Load the public artifacts, run a first batch, and load the first snapshot if there is a commit.
+        """Load the public artifacts, run batches of all sizes, and load the first snapshot if there is a commit.
 
         Raises:
             StoreFormatError: when there is no store.
@@ -76,9 +76,9 @@ class Replica:
         self.tunes = manifest.config.tunes
         self._pipeline = pipeline
         self._predictor = Predictor(pipeline, config)
-        self._predictor.warm_up()
         self._on_batch = on_batch
         self._batcher = Batcher(self.score, config.max_batch_images)
+        self._batcher.first(self._predictor.warm_up)
         self._lease = Lease(store, manifest.lease_s)
         self._current = CurrentSnapshot(
             self._lease, lambda commit, previous: load_snapshot(store, pipeline, commit, hash_key, previous)

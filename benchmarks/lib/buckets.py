@@ -15,12 +15,14 @@ from lmeraser.state.public_artifacts import create_store
 from lmeraser.store import LocalStore, open_store
 
 
-def make_digit_store(folder: Path, rows: int, lease_s: float) -> DigitStore:
-    """A store of digits on the local disk with this lease, in clusters of at most the default number of rows."""
+def make_digit_store(
+    folder: Path, rows: int, lease_s: float, max_cluster_rows: int = PartitionConfig().max_cluster_rows
+) -> DigitStore:
+    """A store of digits on the local disk with this lease, in clusters of at most so many rows."""
     config = load_config(DIGITS_CONFIG)
     state_config = config.state(open_source(config.private).labels)
     artifacts = untrained_artifacts(state_config, config)
-    partition = replace(state_config.partition, max_cluster_rows=PartitionConfig().max_cluster_rows)
+    partition = replace(state_config.partition, max_cluster_rows=max_cluster_rows)
     create_store(LocalStore(folder / "store"), replace(state_config, partition=partition), artifacts, lease_s)
     init_keys(folder / "keys")
     return fill(folder, row_table(DigitStore(folder).pipeline, digit_samples(config, rows)))

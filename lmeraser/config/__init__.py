@@ -4,7 +4,7 @@ from lmeraser.config.file import Config, load_config
 from lmeraser.config.images import ImagesConfig
 from lmeraser.config.owners import OwnersConfig
 from lmeraser.config.pretrain import PretrainConfig
-from lmeraser.config.serving import ServingConfig
+from lmeraser.config.serving import AutoscalingConfig, ServingConfig
 from lmeraser.config.sources import SourceConfig
 from lmeraser.config.state import (
     BackboneConfig,
@@ -17,6 +17,7 @@ from lmeraser.config.state import (
 )
 
 __all__ = [
+    "AutoscalingConfig",
     "BackboneConfig",
     "Config",
     "HeadsConfig",

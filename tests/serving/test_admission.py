@@ -12,7 +12,6 @@ from direct_service import URL, Service
 from small_system import System, picture
 
 from lmeraser.config import ServingConfig
-from serving.admission import most_requests
 
 SystemOf = Callable[..., System]
 
@@ -21,7 +20,7 @@ def test_a_request_above_the_limit_gets_a_problem_until_another_ends(
     system_of: SystemOf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     service = Service(system_of(), max_batch_images=1)
-    most = most_requests(ServingConfig(max_batch_images=1))
+    most = ServingConfig(max_batch_images=1).max_requests
     waiting: list[asyncio.Event] = []
     predict = service.replica.predict
 

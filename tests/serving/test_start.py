@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch._dynamo.utils
 from small_system import System, picture
+from torch import nn
 from until import until
 
 from lmeraser.config import ServingConfig
+from lmeraser.state.pipeline import Pipeline
+from lmeraser.state.pipeline_loading import open_pipeline
 from lmeraser.store import LocalStore
+from serving import replica as replica_module
 from serving.predictor import ScoreRequest
 from serving.replica import Replica
 from serving.snapshot import load_snapshot
@@ -54,6 +60,40 @@ def test_a_ready_replica_has_compiled_everything_that_requests_need(system_of: S
         specialists.add(int(scores.specialist_N.sum()))
     assert len(specialists) == 4 and 1 in specialists
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == compiled
+
+
+@pytest.mark.parametrize("variant", ["token", "minute", "conv"])
+def test_no_request_meets_a_shape_or_a_thread_that_the_warm_up_has_not(
+    system_of: SystemOf, monkeypatch: pytest.MonkeyPatch, variant: str
+) -> None:
+    system = system_of(variant)
+    passed: set[tuple[str, str, tuple[int, ...]]] = set()
+
+    def watched(*arguments: Any) -> Pipeline:
+        pipeline = open_pipeline(*arguments)
+        for name, module in pipeline.backbone.model.named_modules():
+            if isinstance(module, nn.Linear | nn.Conv2d):
+                module.register_forward_hook(
+                    lambda _, inputs, __, name=name: passed.add(
+                        (threading.current_thread().name, name, tuple(inputs[0].shape))
+                    )
+                )
+        return pipeline
+
+    monkeypatch.setattr(replica_module, "open_pipeline", watched)
+    replica = Replica(system.store, system.keys, ServingConfig())
+    warm = set(passed)
+    assert warm
+    images_N3PP = system.pipeline().decode([picture(number) for number in range(300, 320)])
+
+    async def ask(images: int, weight: float | None) -> None:
+        await replica._batcher(ScoreRequest(images_N3PP[:images], weight))
+
+    for images in (1, 2, 3, 5, 7, 8, 9, 13, 20):
+        for weight in (None, 0.0, 1.0):
+            asyncio.run(ask(images, weight))
+    assert passed == warm
+    replica.close()
 
 
 def test_a_replica_is_ready_once_constructed_and_ends_with_its_last_user(system_of: SystemOf) -> None:

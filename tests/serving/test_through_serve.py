@@ -1,4 +1,4 @@
-"""What only Ray Serve shows: its proxy between the caller and the service, on an address of IPv6."""
+"""What only Ray Serve shows: its proxy between the caller and the service, on an address of IPv6; its autoscaler."""
 
 from __future__ import annotations
 
@@ -8,13 +8,16 @@ from contextlib import closing
 
 import httpx2
 import pytest
+from named_actors import end_actors
+from ray import serve
 from small_system import System, picture
 
 from actors.remote.placement import StoreRef
-from cluster.runtime import coordinator_of
+from cluster.rollout import roll
+from cluster.runtime import coordinator_of, free_port
 from cluster.service import start_service, stop_service
 from lmeraser import Client, Prediction
-from lmeraser.config import ServingConfig
+from lmeraser.config import AutoscalingConfig, Config, ServingConfig
 from lmeraser.errors import AuthenticationError, ServiceError, ServiceUnavailableError
 from serving.api_keys import FILE, create_api_key
 from serving.front import MAX_HEAD_BYTES
@@ -67,3 +70,32 @@ def test_serves_proxy_names_a_request_once_bounds_its_head_and_listens_on_ipv6(s
         (system.keys / "away").rename(system.keys / FILE)
         with pytest.raises(AuthenticationError):
             nobody.predict(picture(1))
+
+
+def test_serve_scales_between_the_bounds_and_a_rollout_changes_them(system_of: SystemOf) -> None:
+    system = system_of()
+    site = StoreRef(system.store.uri, str(system.keys))
+    coordinator_of(site, system.manifest)
+    # One that is kept, and room for one more while it is replaced.
+    scaling = AutoscalingConfig(min_replicas=1, max_replicas=2, target_ongoing_requests=8)
+    url = start_service(system.store, system.keys, ServingConfig(autoscaling=scaling), "127.0.0.1", free_port())
+    try:
+        assert scaling_of_serve() == (1, 2, 8)
+        more = AutoscalingConfig(min_replicas=1, max_replicas=3, target_ongoing_requests=4)
+        result = roll(site, Config(serving=ServingConfig(autoscaling=more)), lambda *_: None)
+        assert result.service
+        assert scaling_of_serve() == (1, 3, 4)
+        with Client(url) as client:
+            assert isinstance(client.predict(picture(1)), Prediction)
+    finally:
+        stop_service()
+        end_actors(system.manifest.store_id)
+
+
+def scaling_of_serve() -> tuple[int, int, float]:
+    """The bounds and the target that Serve has of the one deployment that it runs."""
+    details = serve.context._get_global_client().get_serve_details()
+    (application,) = details["applications"].values()
+    (deployment,) = application["deployments"].values()
+    config = deployment["deployment_config"]["autoscaling_config"]
+    return config["min_replicas"], config["max_replicas"], config["target_ongoing_requests"]

@@ -54,6 +54,7 @@ BOUNDS = [
     ("lease_s", (0.1, 60), (0, 0.09, 61), "greater than or equal to 0.1|less than or equal to 60"),
     ("serving.max_batch_images", (1, 4096), (0, 4097), "equal to 1|equal to 4096"),
     ("serving.replicas", (1,), (0,), "greater than or equal to 1"),
+    ("serving.gpus_per_replica", (0.05, 1), (0, 1.5), "greater than 0|less than or equal to 1"),
     ("owners.gpus_per_owner", (0.05, 1), (0, 1.5), "greater than 0|less than or equal to 1"),
     ("owners.max_resident_owners", (1, 1000), (0,), "greater than or equal to 1"),
     ("owners.idle_s", (0.5,), (0,), "greater than 0"),
@@ -220,6 +221,23 @@ def test_a_label_without_a_name_is_refused(empty: str) -> None:
     [
         ({"private": {"kind": "parquet"}}, r"^config\.yaml: private: a source of kind parquet needs path$"),
         ({"serving": {"images": {"max_bytes": 9}}}, r"^config\.yaml: serving\.images is set: write images next to"),
+        (
+            {"serving": {"replicas": 2, "autoscaling": {"max_replicas": 4}}},
+            r"^config\.yaml: serving: replicas is 2 and autoscaling is set: write autoscaling\.min_replicas",
+        ),
+        (
+            {"serving": {"autoscaling": {"min_replicas": 3, "max_replicas": 2}}},
+            r"^config\.yaml: serving\.autoscaling: max_replicas is 2 and min_replicas is 3: allowed is",
+        ),
+        (
+            {"serving": {"autoscaling": {"max_replicas": 0}}},
+            r"autoscaling\.max_replicas: .*equal to 1 \(got 0\)",
+        ),
+        ({"serving": {"autoscaling": {"min_replicas": 2}}}, r"serving\.autoscaling\.max_replicas: .*required"),
+        (
+            {"serving": {"autoscaling": {"max_replicas": 2, "target_ongoing_requests": 0}}},
+            r"serving\.autoscaling\.target_ongoing_requests: .*greater than 0 \(got 0\)",
+        ),
     ],
 )
 def test_an_error_does_not_use_the_words_of_the_library(tmp_path: Path, value: dict[str, Any], message: str) -> None:
@@ -293,6 +311,7 @@ def test_canonical_bytes_depend_on_everything_that_determines_the_state(tmp_path
         {"private": {"kind": "glyphs", "max_rows": 3}},
         {"pretrain": {"epochs": 1}},
         {"serving": {"replicas": 3}},
+        {"serving": {"autoscaling": {"max_replicas": 3}, "gpus_per_replica": 0.5}},
     ],
 )
 def test_canonical_bytes_do_not_depend_on_what_may_change_from_run_to_run(
