@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 from benchmarks.lib.background import wait_until
 from benchmarks.lib.durations import spread
@@ -41,7 +42,7 @@ def bulk(made: NumberedStore) -> Figures:
         for number in singles:
             single_s = time.monotonic()
             single = coordinator.delete(request([number]))
-            wait_until(lambda each=single.id: is_erased(coordinator, each), _POLL_S)  # type: ignore[misc]
+            wait_until(partial(is_erased, coordinator, single.id), _POLL_S)
             erased_s.append(time.monotonic() - single_s)
             if is_erased(coordinator, deletion.id):
                 break

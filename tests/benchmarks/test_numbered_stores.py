@@ -71,10 +71,14 @@ def test_10_thousand_rows_are_one_cluster_and_a_deletion_leaves_the_state_of_the
     made = make(tmp_path / "made", 10_000)
     assert made.commit is not None
     assert [entry.rows for entry in made.commit.clusters] == [10_000]
+    coreset = set(made.method.coreset(table_of(np.arange(10_000))).sample_ids)
+    erased = next(number for number in range(10_000) if sample_id(number) not in coreset)
     coordinator = made.coordinator()
-    coordinator.delete(DeletionRequest((sample_id(77),)))
+    coordinator.delete(DeletionRequest((sample_id(erased),)))
     finish(coordinator)
-    assert root(made) == fresh_root(made, [number for number in range(10_000) if number != 77])
+    # The prompt stays, because the commit names the coreset that it was tuned on.
+    assert coordinator.status().tunings == 0
+    assert root(made) == fresh_root(made, [number for number in range(10_000) if number != erased])
 
 
 def test_making_goes_on_after_an_interruption(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
