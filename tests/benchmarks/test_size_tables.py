@@ -66,6 +66,7 @@ def test_targets_are_met_or_missed_or_were_not_run(results: dict[str, Any]) -> N
     table = tables(results)["targets"]
     assert cells(table, "one id of 10 million") == ["met: 0.70 s"]
     assert cells(table, "and ≤ 1.5 times") == ["**missed**: 1.75 times"]
+    assert cells(table, "the same in processor") == ["not run"]
     assert cells(table, "memory") == ["met: 90.00 bytes"]
     assert cells(table, "commit record") == ["**missed**: 120.00 KB"]
     assert cells(table, "receipts") == ["**missed**: 20.00 MB"]
