@@ -10,6 +10,17 @@ from pathlib import Path
 MIB = 1 << 20
 
 
+def resident_bytes() -> tuple[int, int]:
+    """Bytes of this process in memory, now and at most.
+
+    Unlike ``ru_maxrss``, the greatest number does not include the process that started this one.
+    """
+    status = Path("/proc/self/status").read_text()
+    now, most = (re.search(rf"^{name}:\s+(\d+) kB", status, re.MULTILINE) for name in ("VmRSS", "VmHWM"))
+    assert now is not None and most is not None
+    return int(now[1]) * 1024, int(most[1]) * 1024
+
+
 def descendants(pid: int) -> Iterator[int]:
     """All processes below one, from /proc."""
     for folder in Path("/proc").iterdir():
