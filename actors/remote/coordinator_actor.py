@@ -22,8 +22,9 @@ from actors.remote.names import coordinator_name
 from actors.remote.owner_pool import OwnerPool
 from actors.remote.placement import DETACHED, Placement, StoreRef, node_options
 from actors.remote.process import ProcessLocation
-from lmeraser.deletion import Deletion, DeletionRequest
+from lmeraser.deletion import Deletion, DeletionRequest, Status
 from lmeraser.errors import FencedError, StoreError
+from lmeraser.paging import Page
 from lmeraser.state.fingerprint import check_fingerprint, fingerprint
 from lmeraser.state.keys import load_hash_key, load_signing_key
 from lmeraser.state.manifest import load_manifest
@@ -75,9 +76,9 @@ class CoordinatorActor:
         """See Deletions.deletion."""
         return self._coordinator.deletion(deletion_id)
 
-    def deletions(self) -> list[Deletion]:
-        """See Deletions.all."""
-        return self._coordinator.deletions()
+    def deletions(self, limit: int, cursor: str | None = None, status: Status | None = None) -> Page[Deletion]:
+        """See Deletions.page."""
+        return self._coordinator.deletions(limit, cursor, status)
 
     def receipt(self, deletion_id: str) -> dict[str, Any]:
         """See Deletions.receipt."""
