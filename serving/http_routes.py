@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import APIRouter, FastAPI, Header, Query, Request, Response
@@ -36,6 +37,8 @@ from serving.schemas import (
 
 if TYPE_CHECKING:
     from serving.replica import Replica
+
+logger = logging.getLogger(__name__)
 
 _NOT_FOUND: dict[int | str, dict[str, Any]] = {404: {"model": Problem}}
 # Not JSON, not in time, too long, of an unsupported type.
@@ -127,11 +130,13 @@ def _deletion_routes(coordinator: Coordinator, router: APIRouter) -> APIRouter:
     @router.post("/v1/deletions", status_code=202, responses=_BODY | {409: {"model": Problem}})
     async def delete(
         body: DeletionRequest,
+        request: Request,
         response: Response,
         idempotency_key: Annotated[str | None, Header(min_length=1, max_length=255)] = None,
     ) -> Deletion:
         """Request a deletion. A repeated request with the same idempotency key and body returns the same deletion."""
         deletion = await coordinator.delete(body.with_key(idempotency_key))
+        logger.info("request %s: deletion %s is accepted", request_id_of(request.scope), deletion.id)
         # Relative to /v1/deletions, so that it is also right behind a proxy with a path prefix.
         response.headers["Location"] = f"deletions/{deletion.id}"
         return deletion
