@@ -6,7 +6,7 @@ Their number does not grow with rows, clusters or requests: each label has few v
 from __future__ import annotations
 
 from collections import Counter as Tally
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import get_args
 
@@ -35,7 +35,7 @@ class CoordinatorMetrics:
 
     def __init__(self, deletions: Sequence[Deletion]) -> None:
         """Start from the existing deletions: their times to "erased" were reported before."""
-        self._erased = {deletion.id for deletion in deletions if deletion.erased_at is not None}
+        self._erased = _erased_of(deletions)
         self._tunings_seen = 0
         self._deletions = Gauge("lmeraser_deletions", "Deletions, by state.", tag_keys=("state",))
         self._held_up = Gauge("lmeraser_deletions_held_up", "Deletions whose rows could not be erased yet.")
@@ -59,8 +59,9 @@ class CoordinatorMetrics:
             self._deletions.set(tally[state], {"state": state})
         for deletion in deletions:
             if deletion.erased_at is not None and deletion.id not in self._erased:
-                self._erased.add(deletion.id)
                 self._time_to_erased_s.observe(_seconds(deletion.accepted_at, deletion.erased_at))
+        # Without those that were archived meanwhile.
+        self._erased = _erased_of(deletions)
         if status.tunings > self._tunings_seen:
             self._tunings.inc(status.tunings - self._tunings_seen)
             self._tunings_seen = status.tunings
@@ -105,6 +106,10 @@ def kind_of(step: Passage) -> str:
     """What a step of the coordinator did, from the fail points that it passed."""
     passed = {point for point, _ in step.points}
     return next((kind for point, kind in _KINDS if point in passed), "other")
+
+
+def _erased_of(deletions: Iterable[Deletion]) -> set[str]:
+    return {deletion.id for deletion in deletions if deletion.erased_at is not None}
 
 
 def _seconds(start: str, end: str) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 from collections.abc import Iterator
 
@@ -27,6 +28,20 @@ def test_the_environment_names_the_level(monkeypatch: pytest.MonkeyPatch, named:
         monkeypatch.setenv(VARIABLE, named)
     set_log_level()
     assert {logging.getLogger(f"{name}.part").getEffectiveLevel() for name in PACKAGES} == {logging.getLevelName(level)}
+
+
+def test_a_line_passes_the_handler_of_a_worker_that_writes_errors_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    written = io.StringIO()
+    handler = logging.StreamHandler(written)
+    handler.setLevel(logging.ERROR)
+    monkeypatch.setattr(logging.getLogger(), "handlers", [handler])
+    monkeypatch.setattr(logging.getLogger(), "level", logging.ERROR)
+    monkeypatch.setenv(VARIABLE, "INFO")
+    set_log_level()
+    logging.getLogger("actors.part").info("a line")
+    logging.getLogger("actors.part").debug("a detail")
+    logging.getLogger("elsewhere").warning("of another package")
+    assert written.getvalue() == "a line\n"
 
 
 def test_a_level_that_there_is_not_is_named_and_warnings_are_logged(

@@ -29,3 +29,11 @@ def test_each_request_is_a_line_with_its_id_and_its_route(
         "request r3: GET no route, 404 in T s",
     ]
     assert not re.search(r"\b(s3|u41)\b", caplog.text)
+
+
+def test_a_refusal_that_every_request_gets_is_no_warning(system_of: SystemOf, caplog: pytest.LogCaptureFixture) -> None:
+    service = Service(system_of(rows=0))
+    with caplog.at_level(logging.INFO, "serving"):
+        assert service.http("GET", "/readyz").status_code == 503
+    assert any("NotReadyError" in line for line in caplog.messages)
+    assert {record.levelname for record in caplog.records} == {"INFO"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -113,6 +114,21 @@ def test_calls_of_the_store_are_reported_by_operation_and_outcome(reported: Valu
         (0.25, {"process": "replica", "operation": "get", "outcome": "ok"}),
         (0.5, {"process": "replica", "operation": "put", "outcome": "failed"}),
     ]
+
+
+def test_the_time_to_erased_of_a_deletion_is_reported_once(system_of: SystemOf, reported: Values) -> None:
+    coordinator = system_of("minute", 24).coordinator()
+    coordinator.delete(DeletionRequest(("s3",)))
+    metrics = CoordinatorMetrics(coordinator.recent_deletions())
+    for _ in range(3):
+        metrics.report(coordinator.recent_deletions(), coordinator.status(), 0)
+        finish(coordinator, StepMetrics())
+    (deletion,) = coordinator.recent_deletions()
+    assert deletion.erased_at is not None
+    accepted, erased = (datetime.fromisoformat(at) for at in (deletion.accepted_at, deletion.erased_at))
+    assert reported["lmeraser_time_to_erased_seconds"] == [((erased - accepted).total_seconds(), {})]
+    CoordinatorMetrics(coordinator.recent_deletions()).report(coordinator.recent_deletions(), coordinator.status(), 0)
+    assert len(reported["lmeraser_time_to_erased_seconds"]) == 1
 
 
 def test_owners_are_counted_once(system_of: SystemOf, reported: Values) -> None:
