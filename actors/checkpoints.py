@@ -76,12 +76,15 @@ def checkpoint_now(store: Store, history: History, head: Record, key: Ed25519Pri
     history.leave_out(left, after.archive)
 
 
-def archived_deletions(store: Store, history: History) -> Iterator[Deletion]:
-    """The completed deletions that have left the history, the newest first."""
-    number = history.archive
-    while number:
+def archives(store: Store, newest: int, last: int = 0) -> Iterator[tuple[int, list[Deletion]]]:
+    """The archives of completed deletions, from the newest back to the one after ``last``.
+
+    Each comes with its number, and its deletions the newest first.
+    """
+    number = newest
+    while number > last:
         value = json.loads(store.get(archive_object(number)))
-        yield from map(_deletion_from, reversed(value["deletions"]))
+        yield number, [_deletion_from(each) for each in reversed(value["deletions"])]
         number = value["previous"]
 
 

@@ -187,11 +187,7 @@ class Committer:
 
     def _put(self, commit: Commit, heads: HeadsState) -> None:
         """Write the heads, and append the commit that names them."""
-        name = new_heads_object()
-        self._store.put(name, heads.to_safetensors())
-        fail_point(FailPoint.HEADS_WRITTEN)
-        leaf = state_leaf(self._hash_key, HEADS_PART, heads.digest())
-        self._journal.append_commit(commit.with_heads(name, leaf))
+        self._journal.append_commit(commit.with_heads(*put_heads(self._store, self._hash_key, heads)))
         self._heads = heads
         fail_point(FailPoint.COMMIT_APPENDED)
 
@@ -220,6 +216,14 @@ class Committer:
         remaining = self.index.bits_at(anchor, without=change.removed)
         added = [index.bits_N[index.anchors_N == anchor] for index in change.added.indexes]
         return np.concatenate([remaining, *added])
+
+
+def put_heads(store: Store, hash_key: HashKey, heads: HeadsState) -> tuple[str, str]:
+    """Write the heads; gives their object's name and their keyed digest."""
+    name = new_heads_object()
+    store.put(name, heads.to_safetensors())
+    fail_point(FailPoint.HEADS_WRITTEN)
+    return name, state_leaf(hash_key, HEADS_PART, heads.digest())
 
 
 def _embedded(entry: ClusterEntry, job: EmbeddingJob, written: WrittenFeatures) -> ClusterEntry | None:

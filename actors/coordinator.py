@@ -20,7 +20,7 @@ from actors.checkpoints import checkpoint_now, is_due
 from actors.committer import ApplyResult, Change, Committer
 from actors.completions import Completions
 from actors.coordinator_status import CoordinatorStatus
-from actors.deletions import Deletions
+from actors.deletions import DeletionPage, Deletions
 from actors.eraser import Eraser
 from actors.ingests import IngestOutcome, PendingIngest, read_incoming
 from actors.journal import Journal
@@ -32,7 +32,7 @@ from actors.requests import MAX_IDS, Requests
 from actors.row_index import Rows
 from actors.sweep import Sweeper
 from actors.tunings import Tunings
-from lmeraser.deletion import Deletion, DeletionRequest
+from lmeraser.deletion import Deletion, DeletionRequest, Status
 from lmeraser.errors import (
     DataError,
     LMEraserError,
@@ -132,9 +132,9 @@ class Coordinator:
         """See Deletions.deletion."""
         return self._deletions.deletion(deletion_id)
 
-    def deletions(self) -> list[Deletion]:
-        """See Deletions.all."""
-        return self._deletions.all()
+    def deletions(self, limit: int, cursor: str | None = None, status: Status | None = None) -> DeletionPage:
+        """See Deletions.page."""
+        return self._deletions.page(limit, cursor, status)
 
     def recent_deletions(self) -> list[Deletion]:
         """See Deletions.recent."""

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 from actors.backlog import Backlog
-from actors.checkpoints import archived_deletion, archived_deletions
+from actors.checkpoints import archived_deletion
 from actors.completions import Completions
+from actors.deletion_pages import deletion_page
 from actors.journal import Journal
 from actors.receipt_writer import ReceiptWriter
-from lmeraser.deletion import Deletion
+from lmeraser.deletion import Deletion, Status
 from lmeraser.errors import NotReadyError
+from lmeraser.paging import Page
 from lmeraser.store import Store
+
+DeletionPage = Page[Deletion]
 
 
 class Deletions:
@@ -22,6 +27,7 @@ class Deletions:
         self, store: Store, journal: Journal, backlog: Backlog, completions: Completions, receipts: ReceiptWriter
     ) -> None:
         self._store = store
+        self._journal = journal
         self._history = journal.history
         self._backlog = backlog
         self._completions = completions
@@ -30,16 +36,21 @@ class Deletions:
     def deletion(self, deletion_id: str) -> Deletion:
         """One deletion. Raises UnknownDeletionError."""
         deletion = self._history.deletions.get(deletion_id)
-        return self._current(deletion) if deletion is not None else archived_deletion(self._store, deletion_id)[0]
+        if deletion is None:
+            return archived_deletion(self._store, deletion_id)[0]
+        return self._current(deletion, self._backlog.held_up())
 
-    def all(self) -> list[Deletion]:
-        """All deletions, oldest first."""
-        recent = self.recent()
-        return [*reversed(list(archived_deletions(self._store, self._history))), *recent]
+    def page(self, limit: int, cursor: str | None = None, status: Status | None = None) -> DeletionPage:
+        """One page of the deletions, newest first; see :func:`deletion_page`."""
+        # A checkpoint moves deletions from the history to an archive.
+        with self._journal.quiet():
+            archive, recent = self._history.archive, self.recent()
+        return deletion_page(self._store, archive, recent, limit, cursor, status)
 
     def recent(self) -> list[Deletion]:
         """The deletions that have not been archived, oldest first: among them all that are pending."""
-        return [self._current(deletion) for deletion in list(self._history.deletions.values())]
+        held_up = self._backlog.held_up()
+        return [self._current(deletion, held_up) for deletion in list(self._history.deletions.values())]
 
     def receipt(self, deletion_id: str) -> dict[str, Any]:
         """A deletion's receipt.
@@ -54,8 +65,8 @@ class Deletions:
             raise NotReadyError(f"deletion {deletion_id} has no receipt until it is erased")
         return self._receipts.read(deletion_id)
 
-    def _current(self, deletion: Deletion) -> Deletion:
+    def _current(self, deletion: Deletion, held_up: Mapping[str, str]) -> Deletion:
         """With what is not yet in the log: that a retry will begin, or why an erasure is held up."""
         if deletion.status == "failed" and deletion.id in self._completions.retries:
             return replace(deletion, status="erased", reason=None)
-        return replace(deletion, reason=self._backlog.held_up().get(deletion.id, deletion.reason))
+        return replace(deletion, reason=held_up.get(deletion.id, deletion.reason))

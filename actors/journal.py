@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -12,8 +13,11 @@ from actors.log_replay import History
 from lmeraser.errors import FencedError, LogError, LostRaceError
 from lmeraser.state.commit import Commit
 from lmeraser.state.log import Kind, Log, Position, Record
-from lmeraser.state.record_bodies import TermBody
+from lmeraser.state.record_bodies import TermBody, deletion_of
 from lmeraser.store import Store
+
+_EVENTS = {"request": "accepted", "retry": "tuned again"}
+_log = logging.getLogger(__name__)
 
 
 class Journal:
@@ -63,6 +67,9 @@ class Journal:
                 self._refuse(self._log.advance(), error)
                 raise
             self.history.replay([record])
+            if (deletion_id := deletion_of(record)) is not None:
+                level = logging.WARNING if kind == "failed" else logging.INFO
+                _log.log(level, "deletion %s: %s, log record %d", deletion_id, _EVENTS.get(kind, kind), record.number)
             return record
 
     def check(self) -> None:

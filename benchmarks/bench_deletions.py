@@ -139,13 +139,14 @@ def tunings_of_requests(store: DigitStore, requests: int, together: bool) -> dic
         with running_coordinator(folder, pipeline, lease_s) as coordinator:
             clusters = coordinator.status().clusters
             begun = time.monotonic()
+            ids = []
             for name in random.Random(0).sample(store.sample_ids, requests):
-                coordinator.delete(DeletionRequest((name,)))
+                ids.append(coordinator.delete(DeletionRequest((name,))).id)
                 if not together:
                     wait_until(coordinator.idle)
             sending_s = time.monotonic() - begun
             wait_until(coordinator.idle)
-            deletions = coordinator.deletions()
+            deletions = [coordinator.deletion(deletion_id) for deletion_id in ids]
             erased_s = spread([seconds_between(deletion.accepted_at, deletion.erased_at) for deletion in deletions])
             return {
                 "figure": "tunings",

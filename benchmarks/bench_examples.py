@@ -66,7 +66,7 @@ def run_example(example: str, prompt: str, folder: Path, data: str, device: str)
     command("keys", "init", "--keys", str(folder / "keys"))
     ingested = command("ingest", *source, *store)
     tuned = command("tune", *store)
-    clusters = command("clusters", "list", "--store", str(folder / "store"))["clusters"]
+    clusters = command("clusters", "list", "--limit", "1000", "--store", str(folder / "store"))["clusters"]
     url = f"http://127.0.0.1:{free_port()}"
     with (folder / "serve.log").open("w") as log:
         service = subprocess.Popen(
@@ -126,7 +126,7 @@ def wait_until_ready(url: str) -> None:
     while True:
         try:
             with Client(url) as client:
-                client.clusters()
+                client.clusters_page(limit=1)
             return
         except ServiceError:
             if time.monotonic() > deadline:

@@ -78,7 +78,7 @@ def figures(server: S3Server, digits: DigitStore, rows: int) -> Iterator[dict[st
     }.items():
         erasing = counted(server, partial(erase, coordinator, sample_ids))
         completing = counted(server, lambda: step_until_idle(coordinator))
-        touched = {"deleted": kind, "clusters touched": len(coordinator.deletions()[-1].clusters)}
+        touched = {"deleted": kind, "clusters touched": len(coordinator.deletions(1).items[0].clusters)}
         yield {"what": "accepted to erased", **touched, **priced(erasing)}
         yield {"what": "erased to completed", **touched, **priced(completing)}
     replicas: list[Replica] = []

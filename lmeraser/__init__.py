@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from lmeraser.client.client import Client
     from lmeraser.client.encoding import ImageLike
     from lmeraser.client.responses import Cluster, CommitSummary, FailedImage, Prediction, Receipt
+    from lmeraser.paging import Page
 
     __version__: str
 
@@ -79,6 +80,7 @@ __all__ = [
     "ObjectMissingError",
     "OverloadedError",
     "OwnerFailedError",
+    "Page",
     "PermissionDeniedError",
     "Prediction",
     "RateLimitError",
@@ -105,6 +107,7 @@ _MODULES = {
     "CommitSummary": "lmeraser.client.responses",
     "FailedImage": "lmeraser.client.responses",
     "ImageLike": "lmeraser.client.encoding",
+    "Page": "lmeraser.paging",
     "Prediction": "lmeraser.client.responses",
     "Receipt": "lmeraser.client.responses",
 }

@@ -19,10 +19,12 @@ from actors.remote.placement import OTHERS_GPU_SHARE
 from lmeraser.config import ServingConfig
 from lmeraser.config.validation import validated
 from lmeraser.errors import ConfigError, LMEraserError
+from lmeraser.log_level import set_log_level
 from lmeraser.state.keys import default_folder
 from lmeraser.state.manifest import load_manifest
 from lmeraser.store import open_store
 from lmeraser.store.location import local_path
+from lmeraser.store.observed import ObservedStore
 from serving.api_keys import ApiKeys, read_api_keys
 from serving.coordinator_proxy import CoordinatorProxy
 from serving.http_routes import create_app
@@ -46,16 +48,18 @@ class Service:
         import ray
         import torch
 
+        from actors.remote.store_metrics import StoreMetrics
         from serving.metrics import ServingMetrics
         from serving.replica import Replica
 
+        set_log_level()
         config = ServingConfig(**serving)
         torch.set_num_threads(config.threads)
         self._store_uri = store
         self._metrics = ServingMetrics()
         self._keys = ApiKeys(Path(keys), keys_expected)
         self._replica = Replica(
-            open_store(store),
+            ObservedStore(open_store(store), StoreMetrics("replica").observe),
             Path(keys),
             config,
             device="cuda" if ray.get_gpu_ids() else "cpu",

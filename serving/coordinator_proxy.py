@@ -9,8 +9,9 @@ import ray
 from ray.exceptions import RayActorError, RayTaskError
 
 from actors.remote.names import NAMESPACE, coordinator_name
-from lmeraser.deletion import Deletion, DeletionRequest
+from lmeraser.deletion import Deletion, DeletionRequest, Status
 from lmeraser.errors import LMEraserError, NotReadyError
+from lmeraser.paging import Page
 
 
 class Coordinator(Protocol):
@@ -25,8 +26,8 @@ class Coordinator(Protocol):
     async def deletion(self, deletion_id: str) -> Deletion:
         """One deletion. Raises UnknownDeletionError."""
 
-    async def deletions(self) -> list[Deletion]:
-        """All deletions, oldest first."""
+    async def deletions(self, limit: int, cursor: str | None, status: Status | None) -> Page[Deletion]:
+        """One page of the deletions, newest first. Raises RequestError for a cursor of another list."""
 
     async def receipt(self, deletion_id: str) -> dict[str, Any]:
         """A deletion's receipt. Raises UnknownDeletionError; NotReadyError before its rows are erased."""
@@ -50,9 +51,9 @@ class CoordinatorProxy:
         deletion: Deletion = await self._call("deletion", deletion_id)
         return deletion
 
-    async def deletions(self) -> list[Deletion]:
-        deletions: list[Deletion] = await self._call("deletions")
-        return deletions
+    async def deletions(self, limit: int, cursor: str | None, status: Status | None) -> Page[Deletion]:
+        page: Page[Deletion] = await self._call("deletions", limit, cursor, status)
+        return page
 
     async def receipt(self, deletion_id: str) -> dict[str, Any]:
         receipt: dict[str, Any] = await self._call("receipt", deletion_id)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import APIRouter, FastAPI, Header, Query, Request, Response
 
 from actors.requests import MAX_IDS
 from lmeraser.config import ServingConfig
-from lmeraser.deletion import Deletion
-from lmeraser.errors import UnknownDeletionError
+from lmeraser.deletion import Deletion, Status
 from lmeraser.ids import MAX_CHARACTERS
+from lmeraser.paging import DEFAULT_LIMIT, MAX_LIMIT
+from lmeraser.state.cluster_pages import cluster_page
 from serving.access import guarded_router
 from serving.admission import Admission
 from serving.api_keys import ApiKeys
@@ -36,6 +38,8 @@ from serving.schemas import (
 if TYPE_CHECKING:
     from serving.replica import Replica
 
+logger = logging.getLogger(__name__)
+
 _NOT_FOUND: dict[int | str, dict[str, Any]] = {404: {"model": Problem}}
 # Not JSON, not in time, too long, of an unsupported type.
 _BODY: dict[int | str, dict[str, Any]] = {
@@ -48,6 +52,8 @@ _BODY: dict[int | str, dict[str, Any]] = {
 _MAX_BODIES = 2
 # The most ids, each of the greatest length in ASCII, with quotes and commas.
 _MAX_DELETION_BYTES = MAX_IDS * (MAX_CHARACTERS + 4)
+Limit = Annotated[int, Query(ge=1, le=MAX_LIMIT, description="Most items on the page.")]
+NextCursor = Annotated[str | None, Query(description="`next_cursor` of the previous page; absent for the first one.")]
 _NOT_READY: dict[int | str, dict[str, Any]] = {422: {"model": Problem}, 503: {"model": Problem}}
 
 
@@ -124,31 +130,29 @@ def _deletion_routes(coordinator: Coordinator, router: APIRouter) -> APIRouter:
     @router.post("/v1/deletions", status_code=202, responses=_BODY | {409: {"model": Problem}})
     async def delete(
         body: DeletionRequest,
+        request: Request,
         response: Response,
         idempotency_key: Annotated[str | None, Header(min_length=1, max_length=255)] = None,
     ) -> Deletion:
         """Request a deletion. A repeated request with the same idempotency key and body returns the same deletion."""
         deletion = await coordinator.delete(body.with_key(idempotency_key))
+        logger.info("request %s: deletion %s is accepted", request_id_of(request.scope), deletion.id)
         # Relative to /v1/deletions, so that it is also right behind a proxy with a path prefix.
         response.headers["Location"] = f"deletions/{deletion.id}"
         return deletion
 
-    @router.get("/v1/deletions", responses=_NOT_FOUND)
+    @router.get("/v1/deletions")
     async def list_deletions(
-        limit: Annotated[int, Query(ge=1, le=1000, description="Most deletions on the page.")] = 100,
-        before: Annotated[
-            str | None, Query(description="Only deletions older than this one: `next` of the previous page.")
-        ] = None,
+        limit: Limit = DEFAULT_LIMIT,
+        cursor: NextCursor = None,
+        status: Annotated[Status | None, Query(description="Only deletions with this status.")] = None,
     ) -> DeletionsAnswer:
-        """List deletions, newest first, one page at a time."""
-        deletions = await coordinator.deletions()
-        if before is not None:
-            index = next((index for index, deletion in enumerate(deletions) if deletion.id == before), None)
-            if index is None:
-                raise UnknownDeletionError(f"there is no deletion {before!r}")
-            deletions = deletions[:index]
-        page = deletions[: -limit - 1 : -1]
-        return DeletionsAnswer(deletions=page, next=page[-1].id if len(page) < len(deletions) else None)
+        """List deletions, newest first, one page at a time. Those that are accepted meanwhile are left out.
+
+        Deletions that were archived come last, in the order in which they were: some time after their completion.
+        """
+        page = await coordinator.deletions(limit, cursor, status)
+        return DeletionsAnswer(deletions=list(page.items), next_cursor=page.next_cursor)
 
     @router.get("/v1/deletions/{deletion_id}", responses=_NOT_FOUND)
     async def show_deletion(deletion_id: str) -> Deletion:
@@ -170,9 +174,13 @@ def _deletion_routes(coordinator: Coordinator, router: APIRouter) -> APIRouter:
 
 def _state_routes(replica: Replica, router: APIRouter) -> APIRouter:
     @router.get("/v1/clusters")
-    async def clusters() -> ClustersAnswer:
-        """The prompt clusters of the newest commit."""
+    async def clusters(limit: Limit = DEFAULT_LIMIT, cursor: NextCursor = None) -> ClustersAnswer:
+        """List the prompt clusters of the newest commit, largest first, one page at a time.
+
+        Pages may be of different commits. A cluster that gains or loses rows meanwhile may be left out or come twice.
+        """
         commit = await asyncio.to_thread(replica.commit)
+        page = cluster_page(commit.clusters, limit, cursor)
         return ClustersAnswer(
             commit=commit.number,
             clusters=[
@@ -183,8 +191,9 @@ def _state_routes(replica: Replica, router: APIRouter) -> APIRouter:
                     specialist=entry.prompt_object is not None,
                     state=entry.state(replica.tunes),
                 )
-                for entry in commit.clusters
+                for entry in page.items
             ],
+            next_cursor=page.next_cursor,
         )
 
     @router.get("/v1/commit")

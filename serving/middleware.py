@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+import time
 import uuid
 from functools import partial
 
@@ -42,6 +43,7 @@ class RequestMiddleware:
             await self._app(scope, receive, send)
             return
         request_id = _request_id(scope)
+        begun_s = time.perf_counter()
         body = self._bodies.begin()
         answer = _Answer(scope, body, send, request_id if self._names_requests else None)
         inner_scope = {
@@ -61,6 +63,10 @@ class RequestMiddleware:
             await response_of(problem_of(error, request_id))(inner_scope, receive, answer.send)
         finally:
             body.close()
+            # The route and not the path, which is the caller's text.
+            route = getattr(inner_scope.get("route"), "path", "no route")
+            seconds = time.perf_counter() - begun_s
+            logger.info("request %s: %s %s, %d in %.3f s", request_id, scope["method"], route, answer.status, seconds)
 
 
 class _Answer:
@@ -74,10 +80,12 @@ class _Answer:
         self._request_id = request_id
         self._send = send
         self.started = False
+        self.status = 0
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.started = True
+            self.status = message["status"]
             self._add_headers(message)
         elif self._is_head:
             message = {**message, "body": b""}

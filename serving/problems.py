@@ -98,7 +98,9 @@ def register_problems(app: FastAPI) -> None:
 async def _known_error(request: Request, error: Exception) -> Response:
     problem = problem_of(error, request_id_of(request.scope))
     if problem.status >= 500:
-        logger.warning("request %s: %s: %s", problem.request_id, type(error).__name__, error)
+        # While a replica starts or has enough to do, every request gets one of these.
+        level = logging.INFO if isinstance(error, NotReadyError | OverloadedError) else logging.WARNING
+        logger.log(level, "request %s: %s: %s", problem.request_id, type(error).__name__, error)
     return response_of(problem)
 
 

@@ -92,7 +92,7 @@ class DeletionsAnswer(BaseModel):
     """A page of deletions, newest first."""
 
     deletions: list[Deletion]
-    next: str | None = Field(description="Pass this as `before` to get the next, older page; null on the last page.")
+    next_cursor: str | None = Field(description="Pass this as `cursor` to get the next page; null on the last page.")
 
 
 class ClusterAnswer(BaseModel):
@@ -106,10 +106,11 @@ class ClusterAnswer(BaseModel):
 
 
 class ClustersAnswer(BaseModel):
-    """The prompt clusters of the newest commit."""
+    """A page of the prompt clusters of the newest commit, largest first."""
 
     commit: int
     clusters: list[ClusterAnswer]
+    next_cursor: str | None = Field(description="Pass this as `cursor` to get the next page; null on the last page.")
 
 
 class CommitAnswer(BaseModel):

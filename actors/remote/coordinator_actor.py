@@ -17,17 +17,23 @@ from actors.coordinator import Coordinator
 from actors.coordinator_status import CoordinatorStatus
 from actors.ingests import IngestOutcome
 from actors.owners import is_transient
-from actors.remote.metrics import CoordinatorMetrics
+from actors.passages import passage
+from actors.remote.metrics import CoordinatorMetrics, StepMetrics, kind_of
 from actors.remote.names import coordinator_name
 from actors.remote.owner_pool import OwnerPool
 from actors.remote.placement import DETACHED, Placement, StoreRef, node_options
 from actors.remote.process import ProcessLocation
-from lmeraser.deletion import Deletion, DeletionRequest
+from actors.remote.store_metrics import LogMetrics, StoreMetrics
+from actors.tracing import tracing
+from lmeraser.deletion import Deletion, DeletionRequest, Status
 from lmeraser.errors import FencedError, StoreError
+from lmeraser.log_level import set_log_level
+from lmeraser.paging import Page
 from lmeraser.state.fingerprint import check_fingerprint, fingerprint
 from lmeraser.state.keys import load_hash_key, load_signing_key
 from lmeraser.state.manifest import load_manifest
-from lmeraser.store import open_store
+from lmeraser.store import Store, open_store
+from lmeraser.store.observed import ObservedStore, StoreCall
 
 # Between two looks at owners that work, and at most between two looks while nothing is pending.
 _BUSY_S = 0.02
@@ -44,9 +50,8 @@ class CoordinatorActor:
     """The coordinator in its own process, with a thread that does its work (decision 1)."""
 
     def __init__(self, store_ref: StoreRef, placement: Placement) -> None:
-        # Ray's workers log errors only, but the end of an owner is worth a line.
-        logging.getLogger("actors").setLevel(logging.WARNING)
-        store = open_store(store_ref.store_uri)
+        set_log_level()
+        store = _observed_store(store_ref.store_uri)
         manifest = load_manifest(store)
         # The coordinator solves the heads, so its numerics count as those of the owners do; it uses no GPU.
         check_fingerprint(
@@ -61,6 +66,8 @@ class CoordinatorActor:
 
         self._coordinator = _opened(take_over)
         self._metrics = CoordinatorMetrics(self._coordinator.recent_deletions())
+        self._traces = tracing("coordinator")
+        self._observers = (StepMetrics().observe, *self._traces)
         self._reported_at = 0.0
         self._draining = False
         self._itself = ray.get_runtime_context().current_actor
@@ -68,7 +75,10 @@ class CoordinatorActor:
 
     def delete(self, request: DeletionRequest) -> Deletion:
         """See Coordinator.delete."""
-        return self._coordinator.delete(request)
+        with passage("coordinator.delete", self._traces) as passed:
+            deletion = self._coordinator.delete(request)
+            passed.attributes["deletion"] = deletion.id
+        return deletion
 
     def retry(self, deletion_id: str) -> Deletion:
         """See Coordinator.retry."""
@@ -78,9 +88,9 @@ class CoordinatorActor:
         """See Deletions.deletion."""
         return self._coordinator.deletion(deletion_id)
 
-    def deletions(self) -> list[Deletion]:
-        """See Deletions.all."""
-        return self._coordinator.deletions()
+    def deletions(self, limit: int, cursor: str | None = None, status: Status | None = None) -> Page[Deletion]:
+        """See Deletions.page."""
+        return self._coordinator.deletions(limit, cursor, status)
 
     def receipt(self, deletion_id: str) -> dict[str, Any]:
         """See Deletions.receipt."""
@@ -124,7 +134,7 @@ class CoordinatorActor:
         while True:
             try:
                 self._report()
-                if self._coordinator.step():
+                if self._step():
                     pause_s = 0.0
                     continue
                 longest_s = _IDLE_S if self._coordinator.idle() and not self._draining else _BUSY_S
@@ -147,10 +157,27 @@ class CoordinatorActor:
                 ray.kill(self._itself, no_restart=False)
                 return
 
+    def _step(self) -> bool:
+        with passage("coordinator.step", self._observers) as passed:
+            passed.idle = not self._coordinator.step()
+            passed.attributes["kind"] = kind_of(passed)
+        return not passed.idle
+
     def _report(self) -> None:
         if time.monotonic() - self._reported_at >= _REPORT_S:
-            self._metrics.report(self._coordinator.recent_deletions(), self._coordinator.status())
+            deletions, status = self._coordinator.recent_deletions(), self._coordinator.status()
+            self._metrics.report(deletions, status, self._owners.started)
             self._reported_at = time.monotonic()
+
+
+def _observed_store(uri: str) -> Store:
+    calls, log = StoreMetrics("coordinator"), LogMetrics()
+
+    def observe(call: StoreCall) -> None:
+        calls.observe(call)
+        log.observe(call)
+
+    return ObservedStore(open_store(uri), observe)
 
 
 def _opened(take_over: Callable[[], Coordinator]) -> Coordinator:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,8 +12,11 @@ import ray
 
 from actors.jobs import EmbeddingJob, PromptJob, RowsJob, WrittenFeatures, WrittenPrompt, WrittenRows
 from actors.owner import Owner
+from actors.passages import passage
 from actors.remote.placement import StoreRef
 from actors.remote.process import ProcessLocation
+from actors.tracing import tracing
+from lmeraser.log_level import set_log_level
 from lmeraser.state.keys import load_hash_key
 from lmeraser.state.manifest import load_manifest
 from lmeraser.store import open_store
@@ -24,6 +29,9 @@ class OwnerActor:
     """An owner in its own process. Row writes and cancellations are answered while a tuning runs."""
 
     def __init__(self, store_ref: StoreRef, key: str) -> None:
+        set_log_level()
+        self._traces = tracing("owner")
+        self._key = key
         store = open_store(store_ref.store_uri)
         manifest = load_manifest(store)
 
@@ -43,7 +51,8 @@ class OwnerActor:
     @ray.method(concurrency_group="control")
     def write_rows(self, job: RowsJob) -> WrittenRows:
         """See Owner.write_rows."""
-        return self._owner.write_rows(job)
+        with self._traced("owner.write_rows"):
+            return self._owner.write_rows(job)
 
     @ray.method(concurrency_group="control")
     def cancel(self, target: str) -> None:
@@ -58,9 +67,17 @@ class OwnerActor:
     @ray.method(concurrency_group="work")
     def tune(self, job: PromptJob) -> WrittenPrompt:
         """See Owner.tune."""
-        return self._owner.tune(job)
+        with self._traced("owner.tune"):
+            return self._owner.tune(job)
 
     @ray.method(concurrency_group="work")
     def embed(self, job: EmbeddingJob) -> WrittenFeatures:
         """See Owner.embed."""
-        return self._owner.embed(job)
+        with self._traced("owner.embed"):
+            return self._owner.embed(job)
+
+    @contextmanager
+    def _traced(self, name: str) -> Iterator[None]:
+        with passage(name, self._traces) as passed:
+            passed.attributes["cluster"] = self._key
+            yield

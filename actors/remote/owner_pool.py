@@ -74,6 +74,11 @@ class OwnerPool:
     def slots(self) -> int:
         return 0 if self._draining else self._nodes.tunings()
 
+    @property
+    def started(self) -> int:
+        """How many owners were started."""
+        return self._processes.started
+
     def drain(self) -> None:
         """Start no more tunings, and end the owners one by one whenever there is nothing else to do."""
         self._draining = True

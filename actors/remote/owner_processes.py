@@ -54,9 +54,14 @@ class _OwnerRecord:
 
 
 class OwnerProcesses:
-    """The processes of one store's owners."""
+    """The processes of one store's owners.
+
+    Attributes:
+        started: how many owners were started, not counting those that Ray started again.
+    """
 
     def __init__(self, store_ref: StoreRef, store_id: str, placement: Placement) -> None:
+        self.started = 0
         self._store_ref = store_ref
         self._store_id = store_id
         self._placement = placement
@@ -150,6 +155,7 @@ class OwnerProcesses:
         return self._placement.num_gpus if to_tune else 0.0
 
     def _reach(self, key: str, node_id: str | None, gpus: float) -> ActorHandle[OwnerActor]:
+        self.started += not self._records[key].replies
         owner = _OWNER.options(
             **DETACHED,
             **node_options(self._placement, node_id),

@@ -21,10 +21,10 @@ from typing import Any
 import numpy as np
 
 from actors.checkpoints import checkpoint_now
+from actors.committer import put_heads
 from actors.coordinator import Coordinator
 from actors.journal import Journal
 from actors.owners import InProcessOwners
-from actors.regroup import put_heads
 from actors.segment_access import SegmentAccess
 from benchmarks.lib.numbered_rows import ANCHORS, HEAD_DIM, LABELS, NumberedMethod, anchors_of, dendrogram, table_of
 from lmeraser.config import BackboneConfig, HeadsConfig, PartitionConfig, PromptConfig, StateConfig

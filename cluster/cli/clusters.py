@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated, Any
 
 import typer
 
-from cluster.cli.output import emit, leave_stdout_to_results, print_rows
+from cluster.cli.options import Limit, NextCursor
+from cluster.cli.output import emit, leave_stdout_to_results, print_page
 from cluster.cli.target import Target, with_options
 from lmeraser.errors import ConfigError
+from lmeraser.paging import DEFAULT_LIMIT
 from lmeraser.state.cluster_entry import ClusterEntry
+from lmeraser.state.cluster_pages import cluster_page
 from lmeraser.state.commit import Commit
 from lmeraser.state.manifest import Manifest, load_manifest
 from lmeraser.store import Store
@@ -20,23 +24,23 @@ _COLUMNS = ("key", "rows", "anchors", "state", "owner", "node", "device")
 
 @group.command("list")
 @with_options
-def list_all(target: Target) -> None:
-    """List all prompt clusters, largest first; with their owners while a coordinator runs.
+def list_page(target: Target, limit: Limit = DEFAULT_LIMIT, cursor: NextCursor = None) -> None:
+    """List prompt clusters, largest first, one page at a time; with their owners while a coordinator runs.
+
+    A cluster that gains or loses rows meanwhile may be left out or come twice.
 
     Example: lmeraser clusters list --store /data/gtsrb-store
     """
     store = target.open_store()
     manifest, commit = _read(store)
+    page = cluster_page(commit.clusters, limit, cursor)
     leave_stdout_to_results()
-    owners = _owners(manifest, commit, store.uri)
-    clusters = [
-        {**_summary(manifest, entry), **owners.get(entry.key, {})}
-        for entry in sorted(commit.clusters, key=lambda entry: (-entry.rows, entry.key))
-    ]
+    owners = _owners(manifest, page.items, store.uri)
+    clusters = [{**_summary(manifest, entry), **owners.get(entry.key, {})} for entry in page.items]
     emit(
-        {"commit": commit.number, "clusters": clusters},
+        {"commit": commit.number, "clusters": clusters, "next_cursor": page.next_cursor},
         target.as_json,
-        lambda: print_rows(_COLUMNS, ([cluster.get(name) for name in _COLUMNS] for cluster in clusters)),
+        lambda: print_page(_COLUMNS, ([cluster.get(name) for name in _COLUMNS] for cluster in clusters), page),
     )
 
 
@@ -56,8 +60,8 @@ def show(target: Target, key: Annotated[str, typer.Argument(help="Key of the clu
     emit({**_summary(manifest, entry), "bits": entry.bits, **objects}, target.as_json)
 
 
-def _owners(manifest: Manifest, commit: Commit, store_uri: str) -> dict[str, dict[str, Any]]:
-    """What the running coordinator says about the owners, by cluster key; nothing where none runs."""
+def _owners(manifest: Manifest, clusters: Iterable[ClusterEntry], store_uri: str) -> dict[str, dict[str, Any]]:
+    """What the running coordinator says about these clusters' owners, by key; nothing where none runs."""
     import ray
 
     from cluster.runtime import connected_coordinator
@@ -68,7 +72,7 @@ def _owners(manifest: Manifest, commit: Commit, store_uri: str) -> dict[str, dic
         status, locations = ray.get([coordinator.status.remote(), coordinator.owner_locations.remote()])
         addresses = {node["NodeID"]: node["NodeManagerAddress"] for node in ray.nodes()}
     owners: dict[str, dict[str, Any]] = {}
-    for entry in commit.clusters:
+    for entry in clusters:
         location = locations.get(entry.key)
         device = None if location is None else ", ".join(f"GPU {number}" for number in location.gpus) or "CPU"
         owners[entry.key] = {

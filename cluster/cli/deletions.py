@@ -7,18 +7,20 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict
 from datetime import datetime
-from typing import Annotated, Protocol
+from typing import Annotated, Protocol, cast, get_args
 
 import typer
 
 from cluster.cli.ids_file import IdsFile, SubjectsFile, check_given, odd_ids, read_ids
-from cluster.cli.output import emit, print_rows, warn
+from cluster.cli.options import Limit, NextCursor
+from cluster.cli.output import emit, print_page, warn
 from cluster.cli.store_deletions import StoreDeletions
 from cluster.cli.target import DeletionTarget, with_options
 from lmeraser.client.responses import Receipt
 from lmeraser.deletion import Deletion, Status
 from lmeraser.errors import ConfigError, LMEraserError, WaitTimeoutError
 from lmeraser.ids import is_text
+from lmeraser.paging import DEFAULT_LIMIT, Page
 
 group = typer.Typer(help="Show, await and retry deletions.", no_args_is_help=True)
 _MIN_POLL_S, _MAX_POLL_S = 0.05, 1.0
@@ -47,7 +49,7 @@ class Deletions(AbstractContextManager["Deletions"], Protocol):
 
     def deletion(self, deletion_id: str) -> Deletion: ...
 
-    def deletions(self) -> list[Deletion]: ...
+    def deletions_page(self, *, limit: int, cursor: str | None, status: Status | None) -> Page[Deletion]: ...
 
     def receipt(self, deletion_id: str) -> Receipt: ...
 
@@ -122,17 +124,26 @@ def delete(
 
 @group.command("list")
 @with_options
-def list_all(target: DeletionTarget) -> None:
-    """List all deletions, oldest first.
+def list_page(
+    target: DeletionTarget,
+    limit: Limit = DEFAULT_LIMIT,
+    cursor: NextCursor = None,
+    status: Annotated[
+        str | None, typer.Option(help="Only deletions that are accepted, erased, completed or failed.")
+    ] = None,
+) -> None:
+    """List deletions, newest first, one page at a time.
 
-    Example: lmeraser deletions list --store /data/gtsrb-store
+    Those that were archived come last, in the order in which they were: some time after their completion.
+
+    Example: lmeraser deletions list --status failed --store /data/gtsrb-store
     """
     with open_deletions(target) as source:
-        deletions = source.deletions()
+        page = source.deletions_page(limit=limit, cursor=cursor, status=_listed_status(status))
     emit(
-        {"deletions": [asdict(deletion) for deletion in deletions]},
+        {"deletions": [asdict(deletion) for deletion in page.items], "next_cursor": page.next_cursor},
         target.as_json,
-        lambda: print_rows(_COLUMNS, ([getattr(deletion, name) for name in _COLUMNS] for deletion in deletions)),
+        lambda: print_page(_COLUMNS, ([getattr(each, name) for name in _COLUMNS] for each in page.items), page),
     )
 
 
@@ -222,6 +233,15 @@ def _check_status(status: str) -> None:
     allowed: tuple[Status, ...] = ("accepted", "erased", "completed")
     if status not in allowed:
         raise ConfigError(f"cannot wait for {status!r}; allowed is {', '.join(allowed)}")
+
+
+def _listed_status(status: str | None) -> Status | None:
+    for allowed in get_args(Status):
+        if status == allowed:
+            return cast("Status", allowed)
+    if status is not None:
+        raise ConfigError(f"--status is {status!r}; allowed is {', '.join(get_args(Status))}")
+    return None
 
 
 def _check_not_failed(deletion: Deletion) -> None:

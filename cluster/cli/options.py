@@ -10,6 +10,7 @@ import typer
 
 from lmeraser.config import Config, SourceConfig, load_config
 from lmeraser.errors import ConfigError, KeysError
+from lmeraser.paging import MAX_LIMIT
 from lmeraser.state.keys import default_folder
 from lmeraser.store import Store, open_store
 from lmeraser.store.location import SCHEME, local_path, with_endpoint
@@ -28,6 +29,10 @@ ServiceUrl = Annotated[
 ]
 ApiKeyFile = Annotated[
     Path | None, typer.Option("--api-key-file", help="File with the API key.  [default: $LMERASER_API_KEY]")
+]
+Limit = Annotated[int, typer.Option("--limit", min=1, max=MAX_LIMIT, help="Most lines of the list.")]
+NextCursor = Annotated[
+    str | None, typer.Option("--cursor", help="`next_cursor` of the previous page, for the one that follows.")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 

@@ -13,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, Tim
 from rich.progress import Progress as ProgressBars
 from rich.table import Table
 
+from lmeraser.paging import Page
 from lmeraser.progress import Progress
 
 _stdout = sys.stdout
@@ -70,6 +71,14 @@ def print_rows(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     for row in rows:
         table.add_row(*map(_text, row))
     Console(file=_stdout, width=_WIDTH).print(table, markup=False, highlight=False)
+
+
+def print_page(columns: Sequence[str], rows: Iterable[Sequence[Any]], page: Page[Any]) -> None:
+    """Print a page of a list as a table; on stderr, how to get the next one."""
+    print_rows(columns, rows)
+    if page.next_cursor is not None:
+        hint = f"there are more: --cursor {page.next_cursor}"
+        Console(stderr=True).print(hint, markup=False, highlight=False, soft_wrap=True)
 
 
 def _text(value: Any) -> str:

@@ -11,13 +11,15 @@ from functools import cached_property
 from types import TracebackType
 from typing import Any, Self
 
-from actors.checkpoints import archived_deletion, archived_deletions, opened_history
+from actors.checkpoints import archived_deletion, opened_history
+from actors.deletion_pages import deletion_page
 from actors.log_replay import History
 from cluster.cli.output import leave_stdout_to_results
 from cluster.cli.target import KeyedTarget
 from lmeraser.client.responses import Receipt
-from lmeraser.deletion import Deletion, DeletionRequest
+from lmeraser.deletion import Deletion, DeletionRequest, Status
 from lmeraser.errors import LMEraserError, ObjectMissingError, ReceiptError, UnknownDeletionError
+from lmeraser.paging import DEFAULT_LIMIT, Page
 from lmeraser.state.manifest import load_manifest
 
 _REPLY_TIMEOUT_S = 2.0
@@ -76,14 +78,15 @@ class StoreDeletions:
             return replace(deletion, status="erased", reason=None)
         return deletion
 
-    def deletions(self) -> list[Deletion]:
-        """See Client.deletions."""
+    def deletions_page(
+        self, *, limit: int = DEFAULT_LIMIT, cursor: str | None = None, status: Status | None = None
+    ) -> Page[Deletion]:
+        """See Client.deletions_page."""
         history = self._replay()
-        archived = list(archived_deletions(self._store, history))
-        recorded = [*reversed(archived), *history.deletions.values()]
-        if any(deletion.status == "accepted" for deletion in recorded):
-            return self._running("deletions") or recorded
-        return recorded
+        page = deletion_page(self._store, history.archive, history.deletions.values(), limit, cursor, status)
+        if any(deletion.status == "accepted" for deletion in page.items):
+            return self._running("deletions", limit, cursor, status) or page
+        return page
 
     def receipt(self, deletion_id: str) -> Receipt:
         """See Client.receipt."""

@@ -6,11 +6,15 @@ import re
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from numbers import Real
+from typing import get_args
+from urllib.parse import urlencode
 
 import numpy as np
 
+from lmeraser.deletion import Status
 from lmeraser.errors import RequestError
 from lmeraser.ids import fault_of_id
+from lmeraser.paging import checked_limit
 
 # Sent in a header: printable ASCII without a space at either end.
 _IDEMPOTENCY_KEY = re.compile(r"(?! )[ -~]{1,255}(?<! )")
@@ -37,6 +41,21 @@ def checked_ids(name: str, ids: Iterable[str | int]) -> list[str]:
             raise RequestError(f"an id of {name} {fault}")
         texts.append(text)
     return texts
+
+
+def checked_status(status: Status | None) -> Status | None:
+    """The status. Raises RequestError when there is no such one."""
+    if status is not None and status not in get_args(Status):
+        raise RequestError(f"status is {status!r}; allowed are {', '.join(get_args(Status))}, or None")
+    return status
+
+
+def page_query(limit: int, cursor: str | None, status: str | None = None) -> str:
+    """The query that asks for a page of a list. Raises RequestError when the limit or the cursor cannot be one."""
+    if not isinstance(cursor, str | None):
+        raise RequestError(f"the cursor is {cursor!r}; allowed is next_cursor of the previous page, or None")
+    query = {"limit": checked_limit(limit), "cursor": cursor, "status": status}
+    return urlencode({name: value for name, value in query.items() if value is not None})
 
 
 def checked_weight(weight: float) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from datetime import datetime
 from types import TracebackType
 from typing import Literal, Self, TypeVar, cast, overload
@@ -11,6 +11,7 @@ from typing import Literal, Self, TypeVar, cast, overload
 import httpx2
 
 from lmeraser.client import calls
+from lmeraser.client.arguments import checked_status
 from lmeraser.client.calls import Answer, Call, Pause, Program
 from lmeraser.client.encoding import ImageLike
 from lmeraser.client.responses import Cluster, CommitSummary, FailedImage, Prediction, Receipt
@@ -23,13 +24,14 @@ from lmeraser.client.transport import (
     proxy_of,
     request_arguments,
 )
-from lmeraser.deletion import Deletion
+from lmeraser.deletion import Deletion, Status
+from lmeraser.paging import DEFAULT_LIMIT, MAX_LIMIT, Page
 
 T = TypeVar("T")
 
 
 class AsyncClient:
-    """The same methods as :class:`~lmeraser.client.client.Client`, awaited.
+    """The same methods as :class:`~lmeraser.client.client.Client`, awaited; lists are iterated with ``async for``.
 
     Example:
         >>> import asyncio
@@ -88,9 +90,16 @@ class AsyncClient:
         """See :meth:`Client.retry`."""
         return await self._run(calls.retry(deletion_id))
 
-    async def deletions(self) -> list[Deletion]:
-        """See :meth:`Client.deletions`."""
-        return await self._run(calls.deletions())
+    def deletions(self, *, status: Status | None = None) -> AsyncIterator[Deletion]:
+        """See :meth:`Client.deletions`; not awaited, but iterated with ``async for``."""
+        status = checked_status(status)
+        return _items(lambda cursor: self.deletions_page(limit=MAX_LIMIT, cursor=cursor, status=status))
+
+    async def deletions_page(
+        self, *, limit: int = DEFAULT_LIMIT, cursor: str | None = None, status: Status | None = None
+    ) -> Page[Deletion]:
+        """See :meth:`Client.deletions_page`."""
+        return await self._run(calls.deletions_page(limit, cursor, status))
 
     async def wait(
         self,
@@ -107,9 +116,13 @@ class AsyncClient:
         """See :meth:`Client.receipt`."""
         return await self._run(calls.receipt(deletion_id))
 
-    async def clusters(self) -> list[Cluster]:
-        """See :meth:`Client.clusters`."""
-        return await self._run(calls.clusters())
+    def clusters(self) -> AsyncIterator[Cluster]:
+        """See :meth:`Client.clusters`; not awaited, but iterated with ``async for``."""
+        return _items(lambda cursor: self.clusters_page(limit=MAX_LIMIT, cursor=cursor))
+
+    async def clusters_page(self, *, limit: int = DEFAULT_LIMIT, cursor: str | None = None) -> Page[Cluster]:
+        """See :meth:`Client.clusters_page`."""
+        return await self._run(calls.clusters_page(limit, cursor))
 
     async def commit(self) -> CommitSummary:
         """See :meth:`Client.commit`."""
@@ -148,3 +161,13 @@ class AsyncClient:
             return answer_of(await self._http.request(call.method, call.path, **request_arguments(call)), self._proxy)
         except httpx2.TransportError as error:
             return no_answer(error, self._proxy)
+
+
+async def _items(fetch: Callable[[str | None], Awaitable[Page[T]]]) -> AsyncIterator[T]:
+    page = await fetch(None)
+    for item in page.items:
+        yield item
+    while page.next_cursor is not None:
+        page = await fetch(page.next_cursor)
+        for item in page.items:
+            yield item

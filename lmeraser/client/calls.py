@@ -17,14 +17,15 @@ from datetime import datetime
 from email.utils import parsedate_to_datetime
 from itertools import islice
 from typing import Any, Literal, TypeVar
-from urllib.parse import quote
 
 from lmeraser.client.arguments import (
     checked_deadline,
     checked_deletion_id,
     checked_idempotency_key,
     checked_ids,
+    checked_status,
     checked_weight,
+    page_query,
 )
 from lmeraser.client.encoding import ImageLike, encoded_image, is_one_image, not_an_image
 from lmeraser.client.responses import (
@@ -38,7 +39,7 @@ from lmeraser.client.responses import (
     deletion_of,
     prediction_of,
 )
-from lmeraser.deletion import Deletion
+from lmeraser.deletion import Deletion, Status
 from lmeraser.errors import (
     AuthenticationError,
     ConfigError,
@@ -47,11 +48,11 @@ from lmeraser.errors import (
     ServiceUnavailableError,
     WaitTimeoutError,
 )
+from lmeraser.paging import Page
 
 T = TypeVar("T")
 
 IMAGES_PER_REQUEST = 32
-DELETIONS_PER_PAGE = 1000
 RETRIES = 4
 MIN_BACKOFF_S = 0.5
 MAX_BACKOFF_S = 8.0
@@ -149,16 +150,11 @@ def retry(deletion_id: str) -> Program[Deletion]:
     return deletion_of((yield from _exchange(Call("POST", f"{_deletion_path(deletion_id)}/retry"))))
 
 
-def deletions() -> Program[list[Deletion]]:
-    """Fetch all deletions, page by page; oldest first."""
-    newest_first: list[Deletion] = []
-    path = f"/v1/deletions?limit={DELETIONS_PER_PAGE}"
-    page = yield from _exchange(Call("GET", path))
-    newest_first += map(deletion_of, page["deletions"])
-    while page.get("next") is not None:
-        page = yield from _exchange(Call("GET", f"{path}&before={quote(page['next'], safe='')}"))
-        newest_first += map(deletion_of, page["deletions"])
-    return newest_first[::-1]
+def deletions_page(limit: int, cursor: str | None, status: Status | None) -> Program[Page[Deletion]]:
+    """Fetch one page of the deletions."""
+    query = page_query(limit, cursor, status=checked_status(status))
+    page = yield from _exchange(Call("GET", f"/v1/deletions?{query}"))
+    return Page(tuple(map(deletion_of, page["deletions"])), page.get("next_cursor"))
 
 
 def wait(
@@ -195,10 +191,10 @@ def receipt(deletion_id: str) -> Program[Receipt]:
     return Receipt((yield from _exchange(Call("GET", f"{_deletion_path(deletion_id)}/receipt"))))
 
 
-def clusters() -> Program[list[Cluster]]:
-    """Fetch the prompt clusters."""
-    answer = yield from _exchange(Call("GET", "/v1/clusters"))
-    return [cluster_of(value) for value in answer["clusters"]]
+def clusters_page(limit: int, cursor: str | None) -> Program[Page[Cluster]]:
+    """Fetch one page of the prompt clusters."""
+    page = yield from _exchange(Call("GET", f"/v1/clusters?{page_query(limit, cursor)}"))
+    return Page(tuple(map(cluster_of, page["clusters"])), page.get("next_cursor"))
 
 
 def commit() -> Program[CommitSummary]:

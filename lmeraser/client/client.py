@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from types import TracebackType
 from typing import Literal, Self, TypeVar, cast, overload
@@ -11,6 +11,7 @@ from typing import Literal, Self, TypeVar, cast, overload
 import httpx2
 
 from lmeraser.client import calls
+from lmeraser.client.arguments import checked_status
 from lmeraser.client.calls import Answer, Call, Pause, Program
 from lmeraser.client.encoding import ImageLike
 from lmeraser.client.responses import Cluster, CommitSummary, FailedImage, Prediction, Receipt
@@ -23,7 +24,8 @@ from lmeraser.client.transport import (
     proxy_of,
     request_arguments,
 )
-from lmeraser.deletion import Deletion
+from lmeraser.deletion import Deletion, Status
+from lmeraser.paging import DEFAULT_LIMIT, MAX_LIMIT, Page
 
 T = TypeVar("T")
 
@@ -152,9 +154,33 @@ class Client:
         """
         return self._run(calls.retry(deletion_id))
 
-    def deletions(self) -> list[Deletion]:
-        """All deletions, oldest first."""
-        return self._run(calls.deletions())
+    def deletions(self, *, status: Status | None = None) -> Iterator[Deletion]:
+        """All deletions, newest first, or those with this status; each page is fetched when it is needed.
+
+        Example:
+            >>> pending = list(client.deletions(status="accepted"))
+            >>> newest = next(client.deletions())
+
+        Raises:
+            RequestError: when there is no such status.
+        """
+        status = checked_status(status)
+        return _items(lambda cursor: self.deletions_page(limit=MAX_LIMIT, cursor=cursor, status=status))
+
+    def deletions_page(
+        self, *, limit: int = DEFAULT_LIMIT, cursor: str | None = None, status: Status | None = None
+    ) -> Page[Deletion]:
+        """One page of the deletions, newest first.
+
+        Args:
+            limit: most deletions on the page, 1 to 1000.
+            cursor: ``next_cursor`` of the previous page; None for the first page.
+            status: leaves out the deletions that have another one.
+
+        Raises:
+            RequestError: when an argument is not allowed.
+        """
+        return self._run(calls.deletions_page(limit, cursor, status))
 
     def wait(
         self,
@@ -182,15 +208,30 @@ class Client:
         """The signed statement that the rows were erased; available once the status is "erased"."""
         return self._run(calls.receipt(deletion_id))
 
-    def clusters(self) -> list[Cluster]:
-        """The prompt clusters of the newest commit; needs the scope "admin"."""
-        return self._run(calls.clusters())
+    def clusters(self) -> Iterator[Cluster]:
+        """All prompt clusters, largest first; each page is fetched when it is needed. Needs the scope "admin".
+
+        A cluster that gains or loses rows meanwhile may be left out or come twice.
+        """
+        return _items(lambda cursor: self.clusters_page(limit=MAX_LIMIT, cursor=cursor))
+
+    def clusters_page(self, *, limit: int = DEFAULT_LIMIT, cursor: str | None = None) -> Page[Cluster]:
+        """One page of the prompt clusters, largest first; needs the scope "admin".
+
+        Args:
+            limit: most clusters on the page, 1 to 1000.
+            cursor: ``next_cursor`` of the previous page; None for the first page.
+
+        Raises:
+            RequestError: when an argument is not allowed.
+        """
+        return self._run(calls.clusters_page(limit, cursor))
 
     def commit(self) -> CommitSummary:
         """The newest commit; needs the scope "admin".
 
         Example:
-            >>> client.commit().clusters == len(client.clusters())
+            >>> client.commit().clusters == len(list(client.clusters()))
             True
         """
         return self._run(calls.commit())
@@ -235,3 +276,11 @@ class Client:
             return answer_of(self._http.request(call.method, call.path, **request_arguments(call)), self._proxy)
         except httpx2.TransportError as error:
             return no_answer(error, self._proxy)
+
+
+def _items(fetch: Callable[[str | None], Page[T]]) -> Iterator[T]:
+    page = fetch(None)
+    yield from page.items
+    while page.next_cursor is not None:
+        page = fetch(page.next_cursor)
+        yield from page.items

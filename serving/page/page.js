@@ -2,6 +2,7 @@
 
 const POLL_MS = 4000;
 const SHOWN_DELETIONS = 50;
+const SHOWN_CLUSTERS = 500;
 const STEPS = ["accepted", "erased", "completed"];
 const STATE_CLASS = { tuned: "tuned", "awaits tuning": "awaiting", "too small": "small" };
 const at = (id) => document.getElementById(id);
@@ -59,7 +60,7 @@ function squarified(values, x, y, width, height) {
 
 function drawClusters() {
   const map = at("treemap");
-  const clusters = [...seen.clusters].sort((a, b) => b.rows - a.rows || (a.key < b.key ? -1 : 1));
+  const clusters = seen.clusters;
   const rectangles = clusters.length ? squarified(clusters.map((cluster) => cluster.rows), 0, 0, map.clientWidth, map.clientHeight) : [];
   map.replaceChildren(...clusters.map((cluster, index) => {
     const [left, top, width, height] = rectangles[index];
@@ -106,9 +107,9 @@ function retryButton(id) {
   return button;
 }
 
-function drawDeletions({ deletions, next }) {
+function drawDeletions({ deletions, next_cursor }) {
   at("no-deletions").hidden = deletions.length > 0;
-  at("older-deletions").hidden = !next;
+  at("older-deletions").hidden = !next_cursor;
   at("deletion-rows").replaceChildren(...deletions.map((deletion) => {
     const buttons = [
       ...(deletion.status === "accepted" ? [] : [receiptButton(deletion.id)]),
@@ -190,9 +191,10 @@ function show(file) {
 }
 
 async function refresh() {
-  const [commit, clusters, deletions] = await Promise.all([ask("v1/commit"), ask("v1/clusters"), newestDeletions()]);
+  const [commit, clusters, deletions] = await Promise.all([ask("v1/commit"), ask(`v1/clusters?limit=${SHOWN_CLUSTERS}`), newestDeletions()]);
   const changed = JSON.stringify(seen.clusters) !== JSON.stringify(clusters.clusters);
   seen.clusters = clusters.clusters;
+  at("smaller-clusters").hidden = !clusters.next_cursor;
   drawCommit(commit);
   if (changed) drawClusters();
   drawDeletions(deletions);

@@ -49,7 +49,7 @@ def test_a_deletion_tunes_its_own_cluster_and_no_other(system_of: SystemOf) -> N
     before = system.newest()
     system.delete("s3")
     after = system.newest()
-    deletion = system.coordinator().deletions()[0]
+    deletion = system.coordinator().recent_deletions()[0]
     # The cut may join clusters that became small; every cluster without the row keeps its object.
     untouched = set(objects(before)) - set(deletion.clusters)
     assert untouched
@@ -129,7 +129,7 @@ def test_an_idempotency_key_deletes_once(system_of: SystemOf) -> None:
     assert coordinator.delete(DeletionRequest(("s1",), idempotency_key="key-1")).id == first.id
     finish(coordinator)
     assert coordinator.delete(DeletionRequest(("s1",), idempotency_key="key-1")).id == first.id
-    assert len(coordinator.deletions()) == 1
+    assert len(coordinator.recent_deletions()) == 1
 
 
 @both

@@ -58,7 +58,7 @@ def test_an_invalid_id_is_refused_before_anything_is_written(
             system.coordinator().delete(DeletionRequest(tuple(sample_ids), tuple(subject_ids)))
     with pytest.raises(RequestError, match="idempotency key"):
         system.coordinator().delete(DeletionRequest(("s1",), idempotency_key="\udce9"))
-    assert system.coordinator().deletions() == []
+    assert system.coordinator().recent_deletions() == []
     assert [name for name in system.store.names() if name.startswith("receipts/")] == [
         name for name in before if name.startswith("receipts/")
     ]

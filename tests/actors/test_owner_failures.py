@@ -216,7 +216,7 @@ def test_an_erasure_whose_rows_cannot_be_written_is_retried_and_holds_up_no_othe
     assert deletion.status == "accepted"
     assert deletion.reason == f"the rows of cluster {entry.key} could not be written: {reason}"
     assert coordinator.status().held_up == {first.id: deletion.reason}
-    assert [each.reason for each in coordinator.deletions()] == [deletion.reason, None]
+    assert [each.reason for each in coordinator.recent_deletions()] == [deletion.reason, None]
     assert not coordinator.idle()
     assert bad in rows_of(system.store, entry).sample_ids
     # Objects left by failed attempts are swept.

@@ -175,4 +175,4 @@ def test_a_deadline_is_kept_in_utc_and_one_without_an_offset_is_refused(system_o
     for wrong in ("2027-01-01T02:00:00", "soon"):
         with pytest.raises(RequestError, match=wrong):
             coordinator.delete(DeletionRequest(("s2",), deadline=wrong))
-    assert len(coordinator.deletions()) == 1
+    assert len(coordinator.recent_deletions()) == 1

@@ -102,7 +102,7 @@ def test_a_row_outside_the_coreset_is_erased_and_completed_by_one_commit(system_
     finish(coordinator)
     assert (passes.tuned, passes.embedded) == ([], [])
     # One for the request, one for the commit, "erased" and "completed".
-    assert system.newest().number == before.number + 2 + len(coordinator.deletions())
+    assert system.newest().number == before.number + 2 + len(coordinator.recent_deletions())
     assert system.newest().root == fresh(system, name)
 
 

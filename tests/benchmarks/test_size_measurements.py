@@ -62,7 +62,7 @@ def test_requests_are_erased(
     figures = measured(made, measure)
     assert (figures["requests"], figures["ids"]) == (requests, ids)
     assert figures["exact"]
-    assert figures["objects"]["written"]["requests"] == requests
+    assert figures["objects"]["written"]["receipts"] >= requests
     assert figures["receipts_bytes"] > 500 * requests
     assert 0 < figures["accepted_s"] < figures["erased_s"]
 

@@ -115,5 +115,5 @@ def test_what_a_page_may_send_without_a_preflight_deletes_nothing(service: Servi
         answer = service.http("POST", path, content=b'{"sample_ids": ["s3"]}', headers=headers)
         assert answer.status_code in (400, 415, 422), path
         assert answer.headers["content-type"] == "application/problem+json"
-    assert service.coordinator.coordinator.deletions() == []
+    assert service.coordinator.coordinator.recent_deletions() == []
     assert service.http("OPTIONS", "/v1/deletions", headers={"origin": "http://evil.example"}).status_code == 405

@@ -42,11 +42,12 @@ _OPTIONS = ["--disable-gpu", "--disable-background-networking", "--disable-compo
 
 @dataclass
 class Visit:
-    """An open page, the hosts that it called and its errors."""
+    """An open page, the hosts that it called, the lists that it asked for and its errors."""
 
     page: Page
     url: str
     hosts: set[str] = field(default_factory=set)
+    asked: set[str] = field(default_factory=set)
     errors: list[str] = field(default_factory=list)
 
 
@@ -66,6 +67,7 @@ def visit(browser: Browser) -> Iterator[Callable[[str], Visit]]:
         pages.append(browser.new_page(viewport={"width": 1200, "height": 900}))
         visit = Visit(pages[-1], url)
         visit.page.on("request", lambda request: visit.hosts.add(urlsplit(request.url).netloc))
+        visit.page.on("request", lambda request: visit.asked.add(request.url.rpartition("/v1/")[2]))
         visit.page.on("console", lambda line: visit.errors.append(line.text) if line.type == "error" else None)
         visit.page.on("pageerror", lambda error: visit.errors.append(str(error)))
         visit.page.goto(url)
@@ -128,6 +130,10 @@ def test_the_treemap_has_a_tile_per_cluster_whose_area_is_proportional_to_its_ro
     for entry in entries:
         assert areas[entry.key] / sum(areas.values()) == pytest.approx(entry.rows / 90, rel=0.02)
     assert seen.hosts == {urlsplit(url).netloc}
+    assert {path for path in seen.asked if path.startswith(("clusters", "deletions"))} == {
+        "clusters?limit=500",
+        "deletions?limit=50",
+    }
     assert seen.errors == []
 
 

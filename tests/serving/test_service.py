@@ -151,13 +151,14 @@ def test_a_deletion_goes_through_http_to_its_receipt(system_of: SystemOf) -> Non
     assert service.client(lambda client: client.wait(deletion.id)).status == "completed"
     public_key = public_pem(load_signing_key(service.system.keys).public_key())
     service.client(lambda client: client.receipt(deletion.id)).verify(public_key)
-    assert [listed.id for listed in service.client(lambda client: client.deletions())] == [deletion.id]
+    page = service.client(lambda client: client.deletions_page())
+    assert [listed.id for listed in page.items] == [deletion.id]
 
 
 def test_clusters_and_commit_match_the_store(system_of: SystemOf) -> None:
     service = Service(system_of())
     commit = service.system.newest()
-    clusters = service.client(lambda client: client.clusters())
+    clusters = service.client(lambda client: client.clusters_page()).items
     assert {cluster.key: cluster.rows for cluster in clusters} == {entry.key: entry.rows for entry in commit.clusters}
     assert all((cluster.state == "tuned") == cluster.specialist for cluster in clusters)
     summary = service.client(lambda client: client.commit())

@@ -90,7 +90,7 @@ def test_the_error_for_a_repeated_key_names_it_and_nothing_is_accepted(
     answer = service.http("POST", path, content=body, headers={"content-type": kind})
     assert (answer.status_code, answer.json()["type"]) == (422, "urn:lmeraser:problem:invalid-request")
     assert f"the key {key!r} appears twice" in answer.json()["detail"]
-    assert service.coordinator.coordinator.deletions() == []
+    assert service.coordinator.coordinator.recent_deletions() == []
 
 
 def test_deletions_above_the_rate_limit_are_told_when_to_retry(system_of: SystemOf) -> None:
@@ -195,33 +195,13 @@ def test_a_deadline_that_is_not_a_time_with_an_offset_is_refused(system_of: Syst
     service = Service(system_of())
     answer = service.http("POST", "/v1/deletions", json={"sample_ids": ["s3"], "deadline": deadline})
     assert (answer.status_code, answer.json()["type"]) == (422, "urn:lmeraser:problem:invalid-request")
-    assert service.coordinator.coordinator.deletions() == []
+    assert service.coordinator.coordinator.recent_deletions() == []
 
 
 @pytest.mark.parametrize("deadline", ["0001-01-01T00:00:00-14:00", "9999-12-31T23:59:59+14:00"])
 def test_the_first_and_the_last_possible_deadline_are_accepted(system_of: SystemOf, deadline: str) -> None:
     answer = Service(system_of()).http("POST", "/v1/deletions", json={"sample_ids": ["s3"], "deadline": deadline})
     assert answer.status_code == 202
-
-
-def test_deletions_are_listed_newest_first_one_page_at_a_time(system_of: SystemOf) -> None:
-    service = Service(system_of())
-    ids = [service.http("POST", "/v1/deletions", json={"sample_ids": [f"s{n}"]}).json()["id"] for n in range(5)]
-    pages, path = [], "/v1/deletions?limit=2"
-    page = service.http("GET", path).json()
-    pages.append(page)
-    while page["next"]:
-        page = service.http("GET", f"{path}&before={page['next']}").json()
-        pages.append(page)
-    assert [[deletion["id"] for deletion in page["deletions"]] for page in pages] == [ids[4:2:-1], ids[2:0:-1], ids[:1]]
-    newest_first = service.http("GET", "/v1/deletions").json()["deletions"]
-    assert [deletion["id"] for deletion in newest_first] == ids[::-1]
-    assert service.http("GET", f"/v1/deletions?limit=5&before={ids[0]}").json() == {"deletions": [], "next": None}
-    assert service.http("GET", "/v1/deletions?limit=5").json()["next"] is None
-    assert [deletion.id for deletion in service.client(lambda client: client.deletions())] == ids
-    for wrong in ("limit=0", "limit=1001", "limit=x"):
-        assert service.http("GET", f"/v1/deletions?{wrong}").status_code == 422
-    assert service.http("GET", "/v1/deletions?before=none").status_code == 404
 
 
 @pytest.mark.parametrize("kind", [RuntimeError, NotImplementedError, AttributeError, MemoryError])

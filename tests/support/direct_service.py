@@ -13,8 +13,9 @@ from until import until
 from actors.coordinator import Coordinator
 from lmeraser.client.async_client import AsyncClient
 from lmeraser.config import ServingConfig
-from lmeraser.deletion import Deletion, DeletionRequest
+from lmeraser.deletion import Deletion, DeletionRequest, Status
 from lmeraser.errors import NotReadyError
+from lmeraser.paging import Page
 from serving.api_keys import ApiKeys
 from serving.http_routes import create_app
 from serving.replica import Replica
@@ -47,8 +48,8 @@ class DirectCoordinator:
     async def deletion(self, deletion_id: str) -> Deletion:
         return self.coordinator.deletion(deletion_id)
 
-    async def deletions(self) -> list[Deletion]:
-        return self.coordinator.deletions()
+    async def deletions(self, limit: int, cursor: str | None, status: Status | None) -> Page[Deletion]:
+        return self.coordinator.deletions(limit, cursor, status)
 
     async def receipt(self, deletion_id: str) -> dict[str, Any]:
         return self.coordinator.receipt(deletion_id)

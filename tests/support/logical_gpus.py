@@ -17,7 +17,7 @@ from until import until
 from actors.remote.names import NAMESPACE, owner_name
 from actors.remote.placement import StoreRef
 from cluster.cli import output
-from cluster.cli.clusters import list_all
+from cluster.cli.clusters import list_page
 from cluster.runtime import coordinator_of
 from lmeraser.config import OwnersConfig
 from lmeraser.deletion import DeletionRequest
@@ -40,7 +40,7 @@ def listed(store: str) -> list[dict[str, Any]]:
     printed = io.StringIO()
     output._stdout = printed
     with contextlib.redirect_stdout(printed):
-        list_all(store=store, as_json=True)
+        list_page(store=store, as_json=True)
     clusters: list[dict[str, Any]] = json.loads(printed.getvalue())["clusters"]
     return clusters
 

@@ -21,7 +21,7 @@ def audit(system_of: SystemOf, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
     system = system_of("minute", 24)
     system.delete("s3")
     system.delete("s4")
-    ids = [deletion.id for deletion in system.coordinator().deletions()]
+    ids = [deletion.id for deletion in system.coordinator().recent_deletions()]
     store = ["--store", system.store.uri, "--keys", system.keys]
     return system, ["audit", *store, "--requests", *ids, "--shadows", 0, "--out", tmp_path / "out"]
 

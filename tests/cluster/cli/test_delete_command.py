@@ -18,6 +18,7 @@ from cluster.cli.ids_file import read_ids
 from cluster.cli.store_deletions import StoreDeletions
 from lmeraser.deletion import Deletion, DeletionRequest
 from lmeraser.errors import ConfigError, LMEraserError
+from lmeraser.paging import Page
 from lmeraser.state.pipeline import Pipeline
 
 SystemOf = Callable[..., System]
@@ -171,15 +172,15 @@ def test_the_running_coordinator_reports_why_an_erasure_is_held_up(
 
     def running(_: object, method: str, *arguments: str) -> Any:
         answer = getattr(coordinator, method)(*arguments)
-        deletions = [answer] if isinstance(answer, Deletion) else answer
-        held_up = [replace(deletion, reason="the disk is full") for deletion in deletions]
-        return held_up[0] if isinstance(answer, Deletion) else held_up
+        if isinstance(answer, Deletion):
+            return replace(answer, reason="the disk is full")
+        return Page(tuple(replace(deletion, reason="the disk is full") for deletion in answer.items))
 
     at = ("--store", system.store.uri)
     assert lmeraser("deletions", "show", deletion_id, *at, "--json").json["reason"] is None
     monkeypatch.setattr(StoreDeletions, "_running", running)
     assert lmeraser("deletions", "show", deletion_id, *at, "--json").json["reason"] == "the disk is full"
-    assert lmeraser("deletions", "list", *at, "--json").json["deletions"][-1]["reason"] == "the disk is full"
+    assert lmeraser("deletions", "list", *at, "--json").json["deletions"][0]["reason"] == "the disk is full"
     late = lmeraser("deletions", "wait", deletion_id, *at, "--timeout", 0)
     late.failed(1, "is accepted after 0 s, not completed: the disk is full")
 

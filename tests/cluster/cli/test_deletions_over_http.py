@@ -147,7 +147,7 @@ def test_without_a_key_that_may_delete_every_command_is_refused(
         assert wrong not in ran.err
     ran = lmeraser(*ask, "--api-key-file", secret_file(tmp_path, predict))
     ran.failed(1, ": 403 Forbidden: the API key", "has the scopes predict; the scope 'delete' is needed")
-    assert service.coordinator.coordinator.deletions() == []
+    assert service.coordinator.coordinator.recent_deletions() == []
 
 
 def test_a_key_file_that_others_may_read_or_that_holds_no_key_is_refused(

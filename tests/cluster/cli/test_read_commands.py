@@ -105,20 +105,44 @@ def test_a_table_holds_what_the_json_holds(lmeraser: Run, case: Case) -> None:
     assert case.completed in lmeraser("deletions", "list", "--store", case.system.store.uri).out
 
 
-def test_deletions_are_listed_in_order_and_shown_by_id(lmeraser: Run, case: Case) -> None:
+def test_deletions_are_listed_newest_first_and_shown_by_id(lmeraser: Run, case: Case) -> None:
     listed = lmeraser("deletions", "list", "--store", case.system.store.uri, "--json").json["deletions"]
     assert [(deletion["id"], deletion["status"], deletion["rows"]) for deletion in listed] == [
-        (case.completed, "completed", 2),
         (case.accepted, "accepted", 1),
+        (case.completed, "completed", 2),
     ]
     for deletion in listed:
         shown = lmeraser("deletions", "show", deletion["id"], "--store", case.system.store.uri, "--json")
         assert shown.json == deletion
-    told = [value for value in log_values(case.system) if value["body"].get("id") == case.completed]
-    at = {value["kind"]: value["body"].get("at", value["at"]) for value in told}
-    assert [listed[0][f"{status}_at"] for status in ("accepted", "erased", "completed")] == [
+    records = [value for value in log_values(case.system) if value["body"].get("id") == case.completed]
+    at = {value["kind"]: value["body"].get("at", value["at"]) for value in records}
+    assert [listed[1][f"{status}_at"] for status in ("accepted", "erased", "completed")] == [
         at[kind] for kind in ("request", "erased", "completed")
     ]
+
+
+def test_lists_go_on_where_the_page_before_ended(lmeraser: Run, case: Case) -> None:
+    at = ("--store", case.system.store.uri)
+    for noun in ("deletions", "clusters"):
+        whole = lmeraser(noun, "list", *at, "--json").json
+        assert whole["next_cursor"] is None
+        first = lmeraser(noun, "list", *at, "--limit", 1, "--json").json
+        rest = lmeraser(noun, "list", *at, "--cursor", first["next_cursor"], "--json").json
+        assert first[noun] + rest[noun] == whole[noun]
+        table = lmeraser(noun, "list", *at, "--limit", 1)
+        assert len(table.out.splitlines()) == 2
+        assert table.err == f"there are more: --cursor {first['next_cursor']}\n"
+        lmeraser(noun, "list", *at, "--cursor", "none").failed(1, "the cursor 'none' is not one of this list")
+        for limit in (0, 1001):
+            assert lmeraser(noun, "list", *at, "--limit", limit).code == 2
+
+
+def test_deletions_are_listed_by_status(lmeraser: Run, case: Case) -> None:
+    ask = ("deletions", "list", "--store", case.system.store.uri, "--json", "--status")
+    assert [each["id"] for each in lmeraser(*ask, "completed").json["deletions"]] == [case.completed]
+    assert [each["id"] for each in lmeraser(*ask, "accepted").json["deletions"]] == [case.accepted]
+    assert lmeraser(*ask, "failed").json == {"deletions": [], "next_cursor": None}
+    lmeraser(*ask, "done").failed(2, "--status is 'done'; allowed is accepted, erased, completed, failed")
 
 
 def test_before_a_deletion_is_erased_waiting_runs_out_of_time_and_there_is_no_receipt(

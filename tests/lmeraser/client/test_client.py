@@ -92,7 +92,7 @@ def test_pauses_grow_and_end_in_a_typed_error(pauses: list[float]) -> None:
     lost = httpx2.ConnectError("refused")
     client, seen = answers(lost, lost, lost, lost, lost)
     with pytest.raises(ServiceUnavailableError, match="refused") as caught:
-        client.clusters()
+        list(client.clusters())
     assert (caught.value.status, caught.value.request_id) == (0, None)
     assert len(seen) == 5
     for attempt, pause in enumerate(pauses):
@@ -126,9 +126,9 @@ def test_lasting_errors_are_not_retried(status: int, pauses: list[float]) -> Non
 
 def test_an_answer_that_is_not_the_services_is_an_error_with_its_text() -> None:
     with pytest.raises(ServiceError, match="<html>gone wrong"):
-        answers(httpx2.Response(200, text="<html>gone wrong"))[0].clusters()
+        answers(httpx2.Response(200, text="<html>gone wrong"))[0].clusters_page()
     with pytest.raises(ServiceError, match="<html>gone wrong"):
-        answers(httpx2.Response(418, text="<html>gone wrong"))[0].clusters()
+        answers(httpx2.Response(418, text="<html>gone wrong"))[0].clusters_page()
 
 
 @pytest.mark.usefixtures("pauses")
@@ -185,8 +185,8 @@ def test_the_async_client_is_the_same_logic() -> None:
             predictions(CAT),
             httpx2.Response(202, json=ACCEPTED),
             httpx2.Response(200, json={**ACCEPTED, "status": "completed"}),
-            httpx2.Response(200, json={"deletions": [ACCEPTED]}),
-            httpx2.Response(200, json={"commit": 7, "clusters": []}),
+            httpx2.Response(200, json={"deletions": [ACCEPTED], "next_cursor": None}),
+            httpx2.Response(200, json={"commit": 7, "clusters": [], "next_cursor": None}),
             httpx2.Response(200, json={"number": 7, "root": "ab", "rows": 0, "clusters": 0, "specialists": 0}),
             later(503),
         ]
@@ -197,8 +197,8 @@ def test_the_async_client_is_the_same_logic() -> None:
             assert (await client.predict(b"image")).label == "cat"
             deletion = await client.delete(sample_ids=["a"])
             assert (await client.wait(deletion.id)).status == "completed"
-            assert [deletion.id for deletion in await client.deletions()] == ["d1"]
-            assert await client.clusters() == []
+            assert [deletion.id async for deletion in client.deletions()] == ["d1"]
+            assert [cluster async for cluster in client.clusters()] == []
             assert (await client.commit()).number == 7
             assert not await client.ready()
 
@@ -207,8 +207,8 @@ def test_the_async_client_is_the_same_logic() -> None:
 
 def test_clusters_come_with_their_state() -> None:
     value = {"key": "00ff", "rows": 9, "anchors": 2, "specialist": False, "state": "awaits tuning"}
-    client, _ = answers(httpx2.Response(200, json={"commit": 7, "clusters": [value]}))
-    assert client.clusters() == [Cluster("00ff", 9, 2, False, "awaits tuning")]
+    client, _ = answers(httpx2.Response(200, json={"commit": 7, "clusters": [value], "next_cursor": None}))
+    assert list(client.clusters()) == [Cluster("00ff", 9, 2, False, "awaits tuning")]
 
 
 def test_the_newest_commit_is_fetched() -> None:
@@ -246,13 +246,3 @@ def test_a_404_that_is_not_the_services_is_retried() -> None:
     with pytest.raises(ServiceUnavailableError, match="404 Path"):
         client.predict(b"image")
     assert len(seen) == 7
-
-
-def test_deletions_are_fetched_page_by_page_and_come_oldest_first() -> None:
-    pages = [
-        {"deletions": [{**ACCEPTED, "id": "d3"}, {**ACCEPTED, "id": "d/2"}], "next": "d/2"},
-        {"deletions": [{**ACCEPTED, "id": "d1"}], "next": None},
-    ]
-    client, seen = answers(*(httpx2.Response(200, json=page) for page in pages))
-    assert [deletion.id for deletion in client.deletions()] == ["d1", "d/2", "d3"]
-    assert [request.url.params.get("before") for request in seen] == [None, "d/2"]

@@ -49,7 +49,7 @@ def test_the_examples_in_the_docstrings_run(service: Service, url: str) -> None:
     with Client(url, api_key=examples["key"]) as client:
         modules = (lmeraser.client.client, lmeraser.client.async_client)
         results = [doctest.testmod(module, extraglobs={**examples, "client": client}) for module in modules]
-    assert [(result.failed, result.attempted) for result in results] == [(0, 10), (0, 4)]
+    assert [(result.failed, result.attempted) for result in results] == [(0, 12), (0, 4)]
 
 
 def test_the_example_of_the_readme_runs(service: Service, url: str) -> None:
@@ -59,7 +59,7 @@ def test_the_example_of_the_readme_runs(service: Service, url: str) -> None:
     code = block[1].replace("http://127.0.0.1:8000", url).replace("stop/17.png", "s3")
     assert code != block[1]
     exec(compile(code, str(README), "exec"), {})
-    assert [(deletion.status, deletion.rows) for deletion in service.coordinator.coordinator.deletions()] == [
+    assert [(deletion.status, deletion.rows) for deletion in service.coordinator.coordinator.recent_deletions()] == [
         ("completed", 1)
     ]
 
@@ -87,11 +87,11 @@ def test_the_key_comes_from_the_argument_or_else_from_the_environment(
 ) -> None:
     monkeypatch.setenv("LMERASER_API_KEY", create_api_key(service.system.keys, ["admin"])[1])
     with Client(url) as client:
-        assert client.clusters()
+        assert list(client.clusters())
 
     async def clusters(**arguments: Any) -> int:
         async with AsyncClient(url, **arguments) as client:
-            return len(await client.clusters())
+            return len([cluster async for cluster in client.clusters()])
 
     assert asyncio.run(clusters())
     with pytest.raises(AuthenticationError):

@@ -61,7 +61,7 @@ def test_a_call_to_this_machine_bypasses_proxies(monkeypatch: pytest.MonkeyPatch
     with listening(403) as (proxy, to_proxy), listening(200, "::1" if ":" in host else "0.0.0.0") as (port, to_service):
         monkeypatch.setenv(variable, f"http://127.0.0.1:{proxy}")
         with Client(f"http://{host}:{port}", api_key="secret-key") as client:
-            assert client.clusters() == []
+            assert list(client.clusters()) == []
     assert to_proxy == []
     assert "secret-key" in to_service[0]
 
@@ -69,7 +69,7 @@ def test_a_call_to_this_machine_bypasses_proxies(monkeypatch: pytest.MonkeyPatch
 def test_the_async_client_takes_the_same_way(monkeypatch: pytest.MonkeyPatch) -> None:
     async def clusters(url: str) -> list[Any]:
         async with AsyncClient(url, api_key="secret-key") as client:
-            return await client.clusters()
+            return [cluster async for cluster in client.clusters()]
 
     with listening(403) as (proxy, to_proxy), listening(200) as (port, _):
         monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{proxy}")
@@ -83,7 +83,7 @@ def test_an_error_of_a_remote_service_names_the_proxy_without_its_password(monke
     with listening(403) as (proxy, to_proxy):
         monkeypatch.setenv("HTTP_PROXY", f"http://me:pass-word@127.0.0.1:{proxy}")
         with Client("http://service.example") as client, pytest.raises(ServiceError) as caught:
-            client.clusters()
+            list(client.clusters())
     assert f"denied by policy (through the proxy http://127.0.0.1:{proxy} from the environment)" in str(caught.value)
     assert "pass-word" not in str(caught.value)
     assert len(to_proxy) == 1
@@ -94,7 +94,7 @@ def test_a_proxy_that_is_down_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         port = free.getsockname()[1]
     monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{port}")
     with Client("http://service.example") as client, pytest.raises(ServiceUnavailableError) as caught:
-        client.clusters()
+        list(client.clusters())
     assert f"(through the proxy http://127.0.0.1:{port} from the environment)" in str(caught.value)
 
 
