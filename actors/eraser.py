@@ -24,8 +24,8 @@ from actors.sweep import Sweeper
 from lmeraser.errors import LMEraserError
 from lmeraser.state.commit import Erasure
 
-# Segments that one commit may write again: about 130,000 rows, a few seconds, and a record of less than 100 KB.
-MAX_SEGMENTS = 256
+# Segments that one commit may write again: about 65,000 rows, a second or two, and a record of less than 100 KB.
+MAX_SEGMENTS = 128
 
 
 @dataclass(frozen=True)
