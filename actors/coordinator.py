@@ -223,6 +223,16 @@ class Coordinator:
         for start in range(0, len(samples), MAX_IDS):
             self._backlog.add(self._requests.accept_again(index, samples[start : start + MAX_IDS]))
 
+    def sweep_everything(self) -> Future[None]:
+        """Have everything that the newest commit does not name removed; the future tells when it is done.
+
+        What commits leave over is swept with them. This also finds what is there for no reason that this coordinator
+        knows, such as the objects of a copy that was made by hand.
+        """
+        swept = self._sweeper.everything()
+        self._woken.set()
+        return swept
+
     def commit_again(self) -> None:
         """Commit the state as it is."""
         self._committer.apply(Change())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 
 from actors.committer import ApplyResult, Committer
 from actors.journal import Journal
@@ -31,12 +31,13 @@ class Sweeper:
         self._owners = owners
         self._prefixes = prefixes
         self._touched: set[str] | None = None
+        self._awaited: list[Future[None]] = []
         self._to_retire: frozenset[str] = frozenset()
 
     @property
     def is_due(self) -> bool:
         """Whether there is anything to sweep."""
-        return self._touched != set()
+        return bool(self._awaited) or self._touched != set()
 
     def follow(self, applied: ApplyResult) -> None:
         """Note what a change of rows has touched, and forget the tunings that it has stopped."""
@@ -53,6 +54,12 @@ class Sweeper:
         """Have the whole store swept: something was given up half-way."""
         self._touched = None
 
+    def everything(self) -> Future[None]:
+        """Have the whole store swept; the future tells when that is done. Safe to call from another thread."""
+        done: Future[None] = Future()
+        self._awaited.append(done)
+        return done
+
     def retire(self) -> None:
         """End the owners of clusters that are no more; if that fails, the next call ends them."""
         self._owners.retire(self._to_retire)
@@ -62,14 +69,23 @@ class Sweeper:
         """Sweep what is to be swept. Raises as :func:`sweep` does."""
         self._prefixes.drop_forbidden()
         targets, keeps = self._tunings.targets, self._prefixes.keeps
-        sweep(
-            self._store,
-            self._committer.commit,
-            self._touched,
-            lambda name: name in targets or keeps(name),
-            self._journal.check,
-        )
-        self._touched = set()
+        # Others may have everything swept meanwhile.
+        awaited, self._awaited = self._awaited, []
+        touched, self._touched = self._touched, set()
+        try:
+            sweep(
+                self._store,
+                self._committer.commit,
+                None if awaited else touched,
+                lambda name: name in targets or keeps(name),
+                self._journal.check,
+            )
+        except BaseException:
+            self._awaited += awaited
+            self._touched = None
+            raise
+        for swept in awaited:
+            swept.set_result(None)
 
 
 def sweep(

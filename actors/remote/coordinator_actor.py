@@ -112,6 +112,10 @@ class CoordinatorActor:
         """See Coordinator.ingest; returns when the rows are committed."""
         return self._coordinator.ingest(prefix, force).result()
 
+    def sweep_everything(self) -> None:
+        """See Coordinator.sweep_everything; returns when it is done."""
+        self._coordinator.sweep_everything().result()
+
     def location(self) -> ProcessLocation:
         """Where this process runs."""
         return ProcessLocation.here()

@@ -24,6 +24,7 @@ from cluster.cli import (
     restore,
     rollout,
     status,
+    sweep,
     verify,
 )
 from cluster.cli.failures import reported_error
@@ -39,7 +40,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for module in (demo, jobs, predict, deletions, status, verify, residue, audit, restore, rollout):
+for module in (demo, jobs, predict, deletions, status, verify, residue, audit, restore, rollout, sweep):
     module.register(app)
 for name, group in {
     "deletions": deletions.group,

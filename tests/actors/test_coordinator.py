@@ -300,3 +300,21 @@ def test_the_log_holds_no_id_in_clear(system_of: SystemOf) -> None:
         data = system.store.get(name)
         assert b"secret-" not in data, name
         assert b"person-" not in data, name
+
+
+def test_what_lies_about_is_left_by_a_deletion_elsewhere_and_removed_by_a_sweep_of_everything(
+    system_of: SystemOf,
+) -> None:
+    system = system_of()
+    coordinator = system.coordinator()
+    names = ["rows/elsewhere/a.parquet", "prompts/elsewhere/b.safetensors"]
+    for name in names:
+        system.store.put(name, b"anything")
+    coordinator.delete(DeletionRequest(("s3",)))
+    finish(coordinator)
+    assert [name for name in names if system.store.exists(name)] == names
+    swept = coordinator.sweep_everything()
+    assert not coordinator.idle()
+    finish(coordinator)
+    assert swept.done() and not any(map(system.store.exists, names))
+    assert system.newest().root == system.fresh_root([row for row in samples(0, 90) if row.sample_id != "s3"])
