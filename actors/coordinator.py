@@ -48,6 +48,9 @@ from lmeraser.state.commit import Commit
 from lmeraser.state.manifest import Manifest
 from lmeraser.store import Store
 
+# Between two looks at owners that work, and at most between two looks while nothing is pending.
+BUSY_S = 0.02
+IDLE_S = 1.0
 _NOTHING = ApplyResult()
 
 
@@ -75,6 +78,7 @@ class Coordinator:
         self._signing_key = signing_key
         self._owners = owners
         self._woken = threading.Event()
+        self._pause_s = 0.0
         self._journal = Journal(store, base)
         self._journal.open_term()
         self._committer = Committer(store, manifest, hash_key, self._journal, owners)
@@ -191,7 +195,7 @@ class Coordinator:
         try:
             # A refused request may have been the only sign of a successor, which a step without an append would miss.
             self._journal.heed()
-            return self._step()
+            working = self._step()
         except LMEraserError as error:
             # A missing object may have been swept by a successor; then this coordinator must stop and not restart.
             with suppress(StoreError):
@@ -199,6 +203,9 @@ class Coordinator:
                 if isinstance(error, ObjectCorruptError | ObjectMissingError):
                     mark_damage(self._store, error)
             raise
+        if working:
+            self._pause_s = 0.0
+        return working
 
     def _step(self) -> bool:
         if is_due(self._journal.history):
@@ -241,10 +248,13 @@ class Coordinator:
         """Raise FencedError once another coordinator has written to the log."""
         self._journal.check()
 
-    def wait(self, seconds: float) -> None:
-        """Wait so long, or until somebody requests something."""
-        self._woken.wait(seconds)
-        self._woken.clear()
+    def rest(self, longest_s: float = IDLE_S) -> None:
+        """Wait until somebody requests something, or it is time to look at the owners again; longer each time."""
+        longest_s = longest_s if self.idle() else BUSY_S
+        self._pause_s = min(max(2 * self._pause_s, BUSY_S), longest_s)
+        if self._woken.wait(self._pause_s):
+            self._woken.clear()
+            self._pause_s = 0.0
 
     def idle(self) -> bool:
         """Whether nothing is requested, running or awaited."""

@@ -13,7 +13,7 @@ import ray
 from ray.actor import ActorHandle
 from ray.exceptions import RayError
 
-from actors.coordinator import Coordinator
+from actors.coordinator import BUSY_S, IDLE_S, Coordinator
 from actors.coordinator_status import CoordinatorStatus
 from actors.ingests import IngestOutcome
 from actors.owners import is_transient
@@ -35,9 +35,6 @@ from lmeraser.state.manifest import load_manifest
 from lmeraser.store import Store, open_store
 from lmeraser.store.observed import ObservedStore, StoreCall
 
-# Between two looks at owners that work, and at most between two looks while nothing is pending.
-_BUSY_S = 0.02
-_IDLE_S = 1.0
 # Prometheus scrapes every 10 to 60 s.
 _REPORT_S = 10.0
 _RESTART_PAUSE_S = 1.0
@@ -134,16 +131,13 @@ class CoordinatorActor:
         return self._coordinator.status()
 
     def _work(self) -> None:
-        pause_s = _BUSY_S
+        pause_s = 0.0
         while True:
             try:
                 self._report()
-                if self._step():
-                    pause_s = 0.0
-                    continue
-                longest_s = _IDLE_S if self._coordinator.idle() and not self._draining else _BUSY_S
-                pause_s = min(max(2 * pause_s, _BUSY_S), longest_s)
-                self._coordinator.wait(pause_s)
+                if not self._step():
+                    self._coordinator.rest(BUSY_S if self._draining else IDLE_S)
+                pause_s = 0.0
             except FencedError as error:
                 _log.error("%s; this coordinator stops", error)
                 ray.kill(self._itself, no_restart=True)

@@ -11,7 +11,6 @@ import io
 import os
 import shutil
 import threading
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
@@ -157,7 +156,7 @@ def running_coordinator(folder: Path, pipeline: Pipeline, lease_s: float) -> Ite
         try:
             while not ended.is_set():
                 if not coordinator.step():
-                    time.sleep(_POLL_S)
+                    coordinator.rest()
         except BaseException:
             # The main thread would wait for ever for this work.
             _thread.interrupt_main()
