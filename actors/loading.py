@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import chain
 
 from actors.repair import inspect
 from actors.row_index import RowIndex
@@ -24,6 +25,8 @@ from lmeraser.store import Fence, Store
 
 # A bucket takes tens of milliseconds per object.
 _READERS = 16
+# Indexes that may be in memory while they wait to be taken up.
+_AT_ONCE = 128
 
 
 @dataclass(frozen=True)
@@ -78,12 +81,17 @@ def _read(store: Store, hash_key: HashKey, commit: Commit) -> LoadedState:
     with ThreadPoolExecutor(_READERS, thread_name_prefix="start") as readers:
         heads = readers.map(lambda each: read_heads(store, hash_key, each), [commit])
         list(readers.map(lambda entry: read_prompt(store, hash_key, entry), prompted))
-        index = RowIndex(readers.map(lambda each: read_index(store, hash_key, *each), segments))
+        parts = (segments[start : start + _AT_ONCE] for start in range(0, len(segments), _AT_ONCE))
+        read = (readers.map(lambda each: read_index(store, hash_key, *each), part) for part in parts)
+        index = RowIndex(chain.from_iterable(read), commit.rows)
         return LoadedState(index, next(iter(heads)), None, store)
 
 
 def _inspected(store: Store, manifest: Manifest, hash_key: HashKey, commit: Commit) -> LoadedState:
     inspection = inspect(store, manifest, hash_key, commit)
     return LoadedState(
-        RowIndex(inspection.indexes), inspection.heads, inspection.clusters if inspection.damaged else None, store
+        RowIndex(inspection.indexes, commit.rows),
+        inspection.heads,
+        inspection.clusters if inspection.damaged else None,
+        store,
     )

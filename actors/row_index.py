@@ -70,17 +70,17 @@ NO_ROWS = Rows(np.zeros((0, 32), np.uint8), np.zeros(0, np.int32), np.zeros(0, n
 class RowIndex:
     """Finds rows by the keyed hashes of their samples and subjects. One thread changes it; others may read it."""
 
-    def __init__(self, parts: Iterable[SegmentIndex] = ()) -> None:
-        """The index of the rows of these parts."""
-        self._blocks: tuple[_Block, ...] = ()
-        self.add(parts)
+    def __init__(self, parts: Iterable[SegmentIndex] = (), rows: int = 0) -> None:
+        """The index of the rows of these parts, so many in all; no two parts are in memory at the same time."""
+        block = _Block.of(parts, rows)
+        self._blocks: tuple[_Block, ...] = (block,) if len(block) else ()
 
     def __len__(self) -> int:
         return sum(int((block.anchors_N != _GONE).sum()) for block in self._blocks)
 
-    def add(self, parts: Iterable[SegmentIndex]) -> None:
+    def add(self, parts: Sequence[SegmentIndex]) -> None:
         """Add the rows of these parts, none of which it holds."""
-        blocks = [*self._blocks, _Block.of(parts)]
+        blocks = [*self._blocks, _Block.of(parts, sum(map(len, parts)))]
         while len(blocks) > 1 and len(blocks[-2]) < 2 * len(blocks[-1]):
             blocks[-2:] = [_Block.merged(blocks[-2:])]
         self._blocks = tuple(block for block in blocks if len(block))
@@ -149,16 +149,21 @@ class _Block:
     bits_N: np.ndarray
 
     @staticmethod
-    def of(parts: Iterable[SegmentIndex]) -> _Block:
-        # One part after another is reduced to its columns, so that not all indexes are in memory at the same time.
-        columns = [list(column) for column in zip(_NO_COLUMNS, *map(_columns_of, parts), strict=True)]
+    def of(parts: Iterable[SegmentIndex], rows: int) -> _Block:
+        """The rows of these parts, so many in all."""
+        columns = [np.empty((rows, *column.shape[1:]), column.dtype) for column in _NO_COLUMNS]
+        start = 0
+        for part in parts:
+            for column, values in zip(columns, _columns_of(part), strict=True):
+                column[start : start + len(part)] = values
+            start += len(part)
         return _Block._sorted(columns)
 
     @staticmethod
     def merged(blocks: Sequence[_Block]) -> _Block:
         """One block of those of their rows that were not removed."""
         parts = (block._columns() for block in blocks)
-        return _Block._sorted([list(column) for column in zip(*parts, strict=True)])
+        return _Block._sorted([np.concatenate(column) for column in zip(*parts, strict=True)])
 
     def _columns(self) -> tuple[np.ndarray, ...]:
         """The columns of the rows that were not removed, as :func:`_columns_of` gives them."""
@@ -169,12 +174,10 @@ class _Block:
         return tuple(column[kept_N] for column in columns)
 
     @staticmethod
-    def _sorted(columns: list[list[np.ndarray]]) -> _Block:
-        """The block of these columns, each in parts; they are emptied as they are joined."""
-        first_N = np.concatenate(columns.pop(0))
-        order = np.argsort(first_N, kind="stable").astype(np.uint32)
-        first_N = first_N[order]
-        rest_N24, subjects_N, second_N, anchors_N, bits_N = (np.concatenate(columns.pop(0))[order] for _ in range(5))
+    def _sorted(columns: list[np.ndarray]) -> _Block:
+        """The block of these columns, which the list loses one by one, so that few are in memory twice."""
+        order = np.argsort(columns[0], kind="stable").astype(np.uint32)
+        first_N, rest_N24, subjects_N, second_N, anchors_N, bits_N = (columns.pop(0)[order] for _ in range(6))
         having = np.flatnonzero(subjects_N | second_N).astype(np.uint32)
         by_subject_S = having[np.argsort(subjects_N[having], kind="stable")]
         return _Block(first_N, rest_N24, subjects_N[by_subject_S], by_subject_S, second_N, anchors_N, bits_N)

@@ -86,18 +86,18 @@ def test_rows_are_found_by_sample_and_by_subject_after_any_changes(
 
 
 def test_rows_come_with_their_anchors_and_bits() -> None:
-    rows = RowIndex([part_of({3: (1, 4), 5: (None, 2)})]).of_samples([sample(5), sample(3), sample(9)])
+    rows = RowIndex([part_of({3: (1, 4), 5: (None, 2)})], 2).of_samples([sample(5), sample(3), sample(9)])
     found = dict(zip(rows.hashes(), zip(rows.anchors_R.tolist(), rows.bits_R.tolist(), strict=True), strict=True))
     assert found == {sample(3): (4, 3 << 60), sample(5): (2, 5 << 60)}
 
 
 def test_a_row_that_is_named_twice_is_one_row() -> None:
-    index = RowIndex([part_of({3: (1, 4)})])
+    index = RowIndex([part_of({3: (1, 4)})], 1)
     assert len(Rows.joined([index.of_samples([sample(3)]), index.of_subjects([subject(1)])])) == 1
 
 
 def test_bits_at_an_anchor_leave_out_rows_that_go() -> None:
-    index = RowIndex([part_of({1: (None, 0), 2: (None, 0), 3: (None, 1)})])
+    index = RowIndex([part_of({1: (None, 0), 2: (None, 0), 3: (None, 1)})], 3)
     assert sorted(index.bits_at(0, NO_ROWS).tolist()) == [1 << 60, 2 << 60]
     assert index.bits_at(0, index.of_samples([sample(1)])).tolist() == [2 << 60]
 
@@ -118,7 +118,8 @@ def test_a_row_takes_at_most_a_hundred_bytes() -> None:
                 numbers.astype(np.uint64),
                 hashes_N32,
             )
-        ]
+        ],
+        count,
     )
     (block,) = index._blocks
     size = sum(column.nbytes for column in vars(block).values())
