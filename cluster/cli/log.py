@@ -44,13 +44,15 @@ def show(target: Target) -> None:
 @group.command("check")
 @with_options
 def check(target: Target) -> None:
-    """Check the log's hash chain, and whether the store holds every object that the newest commit names.
+    """Check the log's hash chain, its checkpoints, and that the store holds every object that the newest commit names.
 
-    Exit code 1 if a record is changed, missing, out of order or dated before its predecessor, or an object is missing.
+    Exit code 1 if a record is changed, missing, out of order or dated before its predecessor, a checkpoint is damaged
+    or says otherwise than the records, or an object is missing.
     No record follows the last one: to detect its change or removal, compare the head with one that you kept.
 
     Example: lmeraser log check --store /data/gtsrb-store
     """
+    from lmeraser.state.checkpoint import wrong_checkpoints
     from lmeraser.state.stored_objects import missing_now
 
     store = target.open_store()
@@ -59,7 +61,11 @@ def check(target: Target) -> None:
     records = log.advance()
     commit = newest_commit(records)
     missing = missing_now(store, log, commit) if commit is not None else ()
-    problems = [*_out_of_time(records), *(f"{name}, which the newest commit names, is missing" for name in missing)]
+    problems = [
+        *_out_of_time(records),
+        *wrong_checkpoints(store, records),
+        *(f"{name}, which the newest commit names, is missing" for name in missing),
+    ]
     head = records[-1].digest if records else None
     value = {"records": len(records), "head": head, "valid": not problems}
     pairs = [*value.items(), *(("", problem) for problem in problems)]

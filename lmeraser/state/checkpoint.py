@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -115,6 +115,20 @@ def read_checkpoint(store: Store, name: str, key: Ed25519PublicKey | None) -> Ch
     if Log(store).record(checkpoint.head.number).digest != checkpoint.head.digest:
         raise LogError(f"log record {checkpoint.head.number} is another one")
     return checkpoint
+
+
+def wrong_checkpoints(store: Store, records: Sequence[Record]) -> Iterator[str]:
+    """What is wrong with the checkpoints of a store whose log has these records, from the first on."""
+    names = store.names(CHECKPOINTS)
+    key = _public_key(store) if names else None
+    for name in names:
+        try:
+            checkpoint = read_checkpoint(store, name, key)
+        except (ObjectMissingError, LogError) as error:
+            yield f"{name}: {error}"
+            continue
+        if checkpoint.commit != newest_commit(records[: checkpoint.head.number]):
+            yield f"{name} names another commit than the records before it"
 
 
 class CommitReader:

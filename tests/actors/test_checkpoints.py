@@ -15,7 +15,12 @@ from actors.checkpoints import opened_history
 from actors.coordinator import Coordinator
 from lmeraser.deletion import DeletionRequest
 from lmeraser.errors import UnknownDeletionError
-from lmeraser.state.checkpoint import CommitReader
+from lmeraser.hashing import canonical_json
+from lmeraser.state.checkpoint import CommitReader, wrong_checkpoints
+from lmeraser.state.commit import commits_in
+from lmeraser.state.keys import load_signing_key
+from lmeraser.state.log import Log
+from lmeraser.state.signatures import sign
 
 SystemOf = Callable[..., System]
 
@@ -125,3 +130,15 @@ def test_a_checkpoint_of_another_history_is_ignored(system: System, system_of: S
         other.store.put(name, system.store.get(name))
     other.store.put("public/signing-key.pem", system.store.get("public/signing-key.pem"))
     assert CommitReader(other.store).advance() == other.newest() != system.newest()
+
+
+def test_a_checkpoint_is_compared_with_the_records(system: System) -> None:
+    records = Log(system.store).advance()
+    assert list(wrong_checkpoints(system.store, records)) == []
+    older, newer = system.store.names("checkpoints/")
+    value = json.loads(system.store.get(newer))
+    number = value["commit"]["number"]
+    commit = {"number": number, "body": commits_in(records[: number - 1])[-1].to_body()}
+    system.store.put(newer, canonical_json(sign({**value, "commit": commit}, load_signing_key(system.keys))))
+    system.store.put(older, b"{")
+    assert [problem.partition(" ")[0] for problem in wrong_checkpoints(system.store, records)] == [f"{older}:", newer]
