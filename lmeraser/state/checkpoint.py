@@ -124,8 +124,13 @@ def wrong_checkpoints(store: Store, records: Sequence[Record]) -> Iterator[str]:
     for name in names:
         try:
             checkpoint = read_checkpoint(store, name, key)
-        except (ObjectMissingError, LogError) as error:
+        except ObjectMissingError:
+            # A coordinator has replaced it meanwhile.
+            continue
+        except LogError as error:
             yield f"{name}: {error}"
+            continue
+        if checkpoint.head.number > len(records):
             continue
         if checkpoint.commit != newest_commit(records[: checkpoint.head.number]):
             yield f"{name} names another commit than the records before it"
