@@ -48,7 +48,7 @@ def is_due(history: History) -> bool:
         return False
     # What is half done is in the records, and in no checkpoint.
     erasing = any(history.deletions[name].status == "accepted" for name in history.committed)
-    return not (erasing or history.restored)
+    return not (erasing or history.partial or history.restored)
 
 
 def checkpoint_now(store: Store, history: History, head: Record, key: Ed25519PrivateKey, fence: Fence) -> None:

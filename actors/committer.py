@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+
+import numpy as np
 
 from actors import regroup
 from actors.fail_points import FailPoint, fail_point
@@ -12,42 +13,36 @@ from actors.head_sums import HeadSums, sum_of
 from actors.ingests import NO_ROWS, AddedRows
 from actors.jobs import EmbeddingJob, PromptJob, TuningJob, WrittenFeatures, WrittenPrompt, WrittenRows
 from actors.journal import Journal
+from actors.live_partition import LivePartition
+from actors.loading import loaded
 from actors.owners import Owners, TuningResult
-from actors.repair import heads_of, inspect
-from actors.requests import Resolution
-from actors.row_index import RowIndex
-from lmeraser.errors import ObjectMissingError
+from actors.row_index import NO_ROWS as NOTHING
+from actors.row_index import RowIndex, Rows
 from lmeraser.hashing import HashKey
 from lmeraser.learning.numerics import deterministic
-from lmeraser.learning.partition import Dendrogram, cut
-from lmeraser.learning.region import RegionIndex
+from lmeraser.learning.partition import Dendrogram
 from lmeraser.state.cluster_entry import ClusterEntry
 from lmeraser.state.commit import Commit, Erasure
+from lmeraser.state.digests import state_leaf
 from lmeraser.state.heads_state import HeadsState
+from lmeraser.state.layout import HEADS_PART, new_heads_object
 from lmeraser.state.manifest import Manifest, load_part
-from lmeraser.state.rows import RowTable
-from lmeraser.state.stored_objects import check_objects, read_rows_of
 from lmeraser.store import Store
-
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Change:
-    """A change of the rows.
+    """A change of the rows: deletions that are carried out, or rows that an ingest adds.
 
     Attributes:
-        requests: the deletions that are carried out.
-        added: the rows that an ingest adds.
+        erasures: what each deletion removes, and what the commit says of it.
+        removed: all rows that are erased.
+        added: the rows that are added.
     """
 
-    requests: tuple[Resolution, ...] = ()
+    erasures: tuple[Erasure, ...] = ()
+    removed: Rows = NOTHING
     added: AddedRows = NO_ROWS
-
-    @property
-    def removed(self) -> frozenset[str]:
-        """Sample ids of the rows that are erased."""
-        return frozenset[str]().union(*(request.rows for request in self.requests))
 
 
 @dataclass(frozen=True)
@@ -55,16 +50,23 @@ class ApplyResult:
     """What one change of rows did to the clusters.
 
     Attributes:
+        touched: keys of the clusters that changed, before and after.
         ended: keys of the clusters that are no more.
         stopped: the tunings and embeddings that it made pointless, and that were cancelled.
     """
 
+    touched: frozenset[str] = frozenset()
     ended: frozenset[str] = frozenset()
     stopped: tuple[TuningJob, ...] = ()
 
 
 class Committer:
-    """Holds the current commit with its index and heads, and replaces all three together."""
+    """Holds the current commit with its index, partition and heads, and replaces them together.
+
+    Attributes:
+        index: the rows of the newest commit.
+        partition: the clusters that they are in.
+    """
 
     def __init__(self, store: Store, manifest: Manifest, hash_key: HashKey, journal: Journal, owners: Owners) -> None:
         self._store = store
@@ -73,7 +75,8 @@ class Committer:
         self._journal = journal
         self._owners = owners
         self._dendrogram = Dendrogram.from_tensors(load_part(store, manifest, "partition"))
-        self.index = RowIndex.of((), manifest.config.seed)
+        self.index = RowIndex()
+        self.partition = self._partition()
         self._heads: HeadsState | None = None
         self._sums = HeadSums(store, manifest, hash_key)
 
@@ -83,7 +86,7 @@ class Committer:
         return self._journal.history.commit
 
     def load(self) -> None:
-        """Build the index and read the heads of the newest commit; rebuild what is damaged from the rows (decision 8).
+        """Read the indexes of all segments and the heads; rebuild what is damaged from the rows (decision 8).
 
         Raises:
             KeysError: when the hash key is not the store's.
@@ -92,42 +95,26 @@ class Committer:
         if self.commit is None:
             return
         self._manifest.check_hash_key(self.commit.fixed_leaves, self._hash_key)
-        try:
-            tables = [self._rows_of(entry) for entry in self.commit.clusters]
-        except ObjectMissingError:
-            # Names everything that is missing, and says what to do.
-            check_objects(self._store, self.commit)
-            raise
-        self.index = RowIndex.of(tables, self._manifest.config.seed)
-        inspection = inspect(self._store, self._manifest, self._hash_key, self.commit)
-        if inspection.damaged:
-            for reason in inspection.damaged:
-                _log.error("%s; it is rebuilt from the rows", reason)
-            width = load_part(self._store, self._manifest, "features")["projection_FH"].shape[1]
-            heads = heads_of(tables, inspection.prompted, width, len(self._manifest.config.labels))
-            self._put(self.commit.changed(inspection.clusters), heads)
-        else:
-            self._heads = inspection.heads
+        state = loaded(self._store, self._manifest, self._hash_key, self.commit)
+        self.index = state.index
+        if state.clusters is not None:
+            self._put(self.commit.changed(state.clusters), state.heads)
+        self._heads = state.heads
+        self.partition = self._partition()
+        state.settle(self._journal.check)
 
     def apply(self, change: Change) -> ApplyResult:
-        """Commit the state after a change of the rows; an empty change commits the state as it is.
-
-        Raises:
-            DuplicateSampleError: when the store already holds the sample id of an added row; nothing is changed then.
-        """
-        removed = self.index.only(change.removed)
-        index = self.index.without(change.removed).joined(change.added.index)
-        before = self.commit.clusters if self.commit is not None else ()
+        """Commit the state after a change of the rows; an empty change commits the state as it is."""
+        before = self.commit or Commit((), "", "", self._manifest.leaves(self._hash_key))
+        anchors = [index.anchors_N for index in change.added.indexes] or [change.removed.anchors_R]
+        sign = 1 if change.added.indexes else -1
         with deterministic():
-            partition = cut(
-                self._dendrogram, index.anchors_N, index.bits_N, self._manifest.config.partition.max_cluster_rows
-            )
+            local = self.partition.changed(np.concatenate(anchors), sign, lambda anchor: self._bits_at(anchor, change))
         regrouping = regroup.regroup(
-            before,
-            partition,
-            removed,
+            before.by_key,
+            local,
+            regroup.by_cluster(change.removed, self.partition),
             change.added.objects,
-            tuple(request.object for request in change.requests),
             self._journal.position,
         )
         touched = {entry.key for entry in regrouping.replaced}
@@ -139,12 +126,12 @@ class Committer:
         written = self._owners.write_rows(regrouping.jobs)
         stopped += self._owners.stop_tuning(lambda job: self._is_pointless(job, written))
         heads = self._heads_after(change, regrouping, written)
-        commit = self.commit or Commit((), "", "", self._manifest.leaves(self._hash_key))
         entries = [written[job.region.key].entry for job in regrouping.jobs]
-        erasures = self._erasures(change.requests, before)
-        self._put(commit.changed(entries, [entry.key for entry in regrouping.ended], erasures), heads)
-        self.index = index
-        return ApplyResult(frozenset(ended), tuple(stopped))
+        self._put(before.changed(entries, ended, change.erasures), heads)
+        self.index.remove(change.removed)
+        self.index.add(change.added.indexes)
+        self.partition.follow(local, entries, regrouping.ended)
+        return ApplyResult(frozenset(touched | written.keys()), frozenset(ended), tuple(stopped))
 
     def take(self, results: Iterable[TuningResult]) -> None:
         """Commit the prompts of clusters that still have the coreset that they were tuned on, and embedded rows."""
@@ -176,19 +163,6 @@ class Committer:
         for point in points:
             fail_point(point)
 
-    def _erasures(self, requests: Sequence[Resolution], before: Iterable[ClusterEntry]) -> tuple[Erasure, ...]:
-        regions = RegionIndex(entry.region for entry in before)
-        return tuple(
-            Erasure(
-                request.id,
-                tuple(sorted(regroup.clusters_of(self.index.only(request.rows), regions))),
-                request.samples,
-                request.subjects,
-                len(request.rows),
-            )
-            for request in requests
-        )
-
     def _heads_after(
         self, change: Change, regrouping: regroup.Regrouping, written: Mapping[str, WrittenRows]
     ) -> HeadsState:
@@ -201,20 +175,23 @@ class Committer:
             shared, pooled = self._heads.shared, self._heads.pooled
             removed = self._sums.removed_from(written)
             shared = shared - sum_of((each.shared for each in removed), shared)
-            shared = shared - sum_of(self._sums.rows_of(regrouping.ended, change.removed), shared)
+            shared = shared - sum_of(self._sums.rows_of(regrouping.ended, change.removed.samples_R32), shared)
             if added is not None:
                 shared = shared + added
-            before = self.commit.clusters if self.commit is not None else ()
-            unprompted = {
-                entry.key
+            ending = [
+                entry
                 for entry in regrouping.replaced
                 if entry.key not in written or written[entry.key].entry.prompt_object is None
-            }
-            return HeadsState.of(shared, self._sums.pooled_after(pooled, before, unprompted, removed))
+            ]
+            return HeadsState.of(shared, self._sums.pooled_after(pooled, self.commit, ending, removed))
 
     def _put(self, commit: Commit, heads: HeadsState) -> None:
         """Write the heads, and append the commit that names them."""
-        self._journal.append_commit(commit.with_heads(*regroup.put_heads(self._store, self._hash_key, heads)))
+        name = new_heads_object()
+        self._store.put(name, heads.to_safetensors())
+        fail_point(FailPoint.HEADS_WRITTEN)
+        leaf = state_leaf(self._hash_key, HEADS_PART, heads.digest())
+        self._journal.append_commit(commit.with_heads(name, leaf))
         self._heads = heads
         fail_point(FailPoint.COMMIT_APPENDED)
 
@@ -233,8 +210,16 @@ class Committer:
             return None
         return replace(entry, prompt_object=job.target, prompt_leaf=written.leaf)
 
-    def _rows_of(self, entry: ClusterEntry) -> RowTable:
-        return read_rows_of(self._store, self._hash_key, self._manifest.config.seed, entry)
+    def _partition(self) -> LivePartition:
+        clusters = self.commit.clusters if self.commit is not None else ()
+        rows_A = self.index.rows_at(self._dendrogram.anchors)
+        return LivePartition(self._dendrogram, self._manifest.config.partition.max_cluster_rows, rows_A, clusters)
+
+    def _bits_at(self, anchor: int, change: Change) -> np.ndarray:
+        """The bits of the rows at an anchor after a change."""
+        remaining = self.index.bits_at(anchor, without=change.removed)
+        added = [index.bits_N[index.anchors_N == anchor] for index in change.added.indexes]
+        return np.concatenate([remaining, *added])
 
 
 def _embedded(entry: ClusterEntry, job: EmbeddingJob, written: WrittenFeatures) -> ClusterEntry | None:

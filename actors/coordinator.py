@@ -6,9 +6,9 @@ A plain class that does one piece of work per :meth:`Coordinator.step`; ``actors
 
 from __future__ import annotations
 
-import time
+import threading
 from collections import deque
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from concurrent.futures import Future
 from contextlib import suppress
 from typing import Any
@@ -21,14 +21,16 @@ from actors.committer import ApplyResult, Change, Committer
 from actors.completions import Completions
 from actors.coordinator_status import CoordinatorStatus
 from actors.deletions import DeletionPage, Deletions
-from actors.fail_points import FailPoint, fail_point
+from actors.eraser import Eraser
 from actors.ingests import IngestOutcome, PendingIngest, read_incoming
 from actors.journal import Journal
+from actors.loading import mark_damage
 from actors.owners import Owners
 from actors.prefixes import Prefixes
 from actors.receipt_writer import ReceiptWriter
-from actors.requests import Requests
-from actors.sweep import sweep
+from actors.requests import MAX_IDS, Requests
+from actors.row_index import Rows
+from actors.sweep import Sweeper
 from actors.tunings import Tunings
 from lmeraser.deletion import Deletion, DeletionRequest, Status
 from lmeraser.errors import (
@@ -72,13 +74,12 @@ class Coordinator:
         self._hash_key = hash_key
         self._signing_key = signing_key
         self._owners = owners
-        self._lease_s = lease_s
+        self._woken = threading.Event()
         self._journal = Journal(store, base)
         self._journal.open_term()
         self._committer = Committer(store, manifest, hash_key, self._journal, owners)
         self._committer.load()
-        self._requests = Requests(store, hash_key, self._journal)
-        self._requests.adopt(self._committer.index)
+        self._requests = Requests(hash_key, self._journal)
         self._receipts = ReceiptWriter(store, manifest, hash_key, signing_key, self._journal)
         self._receipts.tidy()
         self._tunings = Tunings(manifest.config, self._journal, self._committer, owners)
@@ -90,11 +91,21 @@ class Coordinator:
         self._ingests: deque[PendingIngest] = deque()
         self._deletions = Deletions(store, self._journal, self._backlog, self._completions, self._receipts)
         self.prefixes = Prefixes(store)
-        self._to_retire: frozenset[str] = frozenset()
-        self._unswept = True
+        self._sweeper = Sweeper(store, self._journal, self._committer, self._tunings, owners, self.prefixes)
+        self._eraser = Eraser(
+            self._journal,
+            self._committer,
+            self._requests,
+            self._receipts,
+            self._completions,
+            self._backlog,
+            self.prefixes,
+            self._sweeper,
+            lease_s,
+        )
         commit = self._committer.commit
         owners.prepare({entry.key: entry.rows for entry in commit.clusters} if commit is not None else {})
-        self._sweep()
+        self._sweeper.sweep()
 
     def delete(self, request: DeletionRequest) -> Deletion:
         """Accept a deletion. When this returns, the request survives any crash.
@@ -108,11 +119,13 @@ class Coordinator:
         deletion, new = self._requests.accept(self._committer.index, request)
         if new:
             self._backlog.add(deletion.id)
+            self._woken.set()
         return deletion
 
     def retry(self, deletion_id: str) -> Deletion:
         """Tune a failed deletion's clusters again. Raises UnknownDeletionError; RequestError if it has not failed."""
         self._completions.request_retry(deletion_id)
+        self._woken.set()
         return self.deletion(deletion_id)
 
     def deletion(self, deletion_id: str) -> Deletion:
@@ -148,6 +161,7 @@ class Coordinator:
         """
         ingest = PendingIngest(prefix, self.prefixes.hand_over(prefix), force)
         self._ingests.append(ingest)
+        self._woken.set()
         return ingest.outcome
 
     def status(self) -> CoordinatorStatus:
@@ -178,31 +192,36 @@ class Coordinator:
             # A refused request may have been the only sign of a successor, which a step without an append would miss.
             self._journal.heed()
             return self._step()
-        except LMEraserError:
+        except LMEraserError as error:
             # A missing object may have been swept by a successor; then this coordinator must stop and not restart.
             with suppress(StoreError):
                 self._journal.check()
+                if isinstance(error, ObjectCorruptError | ObjectMissingError):
+                    mark_damage(self._store, error)
             raise
 
     def _step(self) -> bool:
         if is_due(self._journal.history):
             self._write_checkpoint()
         elif due := self._backlog.due():
-            self._erase(due)
+            self._eraser.erase(due)
         elif self._ingests:
             self._add(self._ingests[0])
         elif self._completions.retries:
             self._completions.retry_next()
-        elif self.prefixes.drop_expired() or self._unswept or self.prefixes.needs_sweep():
-            self._sweep()
+        elif self.prefixes.drop_expired() or self._sweeper.is_due or self.prefixes.needs_sweep():
+            self._sweeper.sweep()
         elif not (self._take_results() or self._tunings.start() or self._completions.complete()):
             self._owners.start_ahead()
             return False
         return True
 
-    def find_rows(self, hashes: Collection[str]) -> list[str]:
-        """Ids of the stored samples whose keyed hash, or whose subject's keyed hash, is among these."""
-        return self._committer.index.named_by(hashes, self._hash_key)
+    def delete_again(self, hashes: Collection[str]) -> None:
+        """Accept deletions of the rows whose sample's keyed hash, or whose subject's, is among these."""
+        index = self._committer.index
+        samples = Rows.joined([index.of_samples(hashes), index.of_subjects(hashes)]).hashes()
+        for start in range(0, len(samples), MAX_IDS):
+            self._backlog.add(self._requests.accept_again(index, samples[start : start + MAX_IDS]))
 
     def commit_again(self) -> None:
         """Commit the state as it is."""
@@ -212,73 +231,33 @@ class Coordinator:
         """Raise FencedError once another coordinator has written to the log."""
         self._journal.check()
 
+    def wait(self, seconds: float) -> None:
+        """Wait so long, or until somebody requests something."""
+        self._woken.wait(seconds)
+        self._woken.clear()
+
     def idle(self) -> bool:
         """Whether nothing is requested, running or awaited."""
-        working = self._backlog or self._ingests or self._completions.retries or self._tunings.running or self._unswept
-        return not (working or self._journal.history.waiting or self._tunings.awaiting)
-
-    def _erase(self, ids: Sequence[str]) -> None:
-        """Erase the rows of these requests, in one commit.
-
-        Each step is idempotent. If one fails, the same requests are due again and all steps are repeated: there is one
-        commit, the next step ends the remaining owners, and a receipt with a record is not written twice.
-        """
-        applied = self._commit_erasure(ids)
-        if applied is None:
-            return
-        self._wait_out_lease()
-        self._retire(applied)
-        fail_point(FailPoint.OWNERS_RETIRED)
-        self._sweep()
-        fail_point(FailPoint.SWEPT)
-        for request_id in ids:
-            self._sign_and_purge(request_id)
-
-    def _commit_erasure(self, ids: Sequence[str]) -> ApplyResult | None:
-        """Commit the state without these rows; None if that is put off (decision 40)."""
-        uncommitted = [request_id for request_id in ids if request_id not in self._journal.history.committed]
-        # Rows are resolved only now, so that those which an ingest has added in between are among them (decision 42).
-        requests = tuple(self._requests.resolve(request_id, self._committer.index) for request_id in uncommitted)
-        for hashes in map(self._journal.history.named, ids):
-            self.prefixes.forbid(hashes, self._journal.position.number)
-        try:
-            applied = self._committer.apply(Change(requests)) if uncommitted else _NOTHING
-        except LMEraserError as error:
-            if not self._backlog.put_off(ids, error):
-                raise
-            self._unswept = True
-            return None
-        self._tunings.forget(applied.stopped)
-        return applied
-
-    def _wait_out_lease(self) -> None:
-        """Until the lease of every replica has expired, one may still answer from the previous commit (decision 38)."""
-        time.sleep(self._lease_s)
-        fail_point(FailPoint.LEASE_WAITED)
-
-    def _sign_and_purge(self, request_id: str) -> None:
-        """Sign the receipt, and purge the ids in clear."""
-        # If the step failed after this record, it is taken again and must not write the record twice.
-        if self._journal.history.deletion(request_id).status == "accepted":
-            self._receipts.erased(request_id, completed=self._completions.is_tuned(request_id))
-        self._requests.forget(request_id)
-        fail_point(FailPoint.REQUEST_PURGED)
-        self._backlog.done(request_id)
+        working = self._backlog or self._ingests or self._completions.retries or self._tunings.running
+        return not (working or self._sweeper.is_due or self._journal.history.waiting or self._tunings.awaiting)
 
     def _add(self, ingest: PendingIngest) -> None:
         """Add the new rows of an ingest, in one commit."""
         history, index = self._journal.history, self._committer.index
         try:
             self.prefixes.check(ingest.prefix)
-            added = read_incoming(self._store, ingest, history, self._hash_key, self._manifest.config, index)
+            added = read_incoming(
+                self._store, ingest, history, self._hash_key, self._manifest.config, index, self._committer.partition
+            )
         except (DataError, ObjectCorruptError, ObjectMissingError, RequestError) as error:
             return self._finish_ingest(ingest, error)
         # If another coordinator has swept the rows away, they were missing here: that is not an ingest without rows.
         self._journal.check()
-        outcome = IngestOutcome(len(added.index), added.present, added.erased)
+        outcome = IngestOutcome(added.rows, added.present, added.erased)
         try:
             applied = self._committer.apply(Change(added=added)) if outcome.added else _NOTHING
         except OwnerFailedError as error:
+            self._sweeper.note_everything()
             return self._finish_ingest(ingest, error)
         return self._finish_ingest(ingest, outcome, applied)
 
@@ -289,11 +268,10 @@ class Coordinator:
         # If a later step fails, it is taken again and must not add the rows a second time.
         self._ingests.popleft()
         self.prefixes.added(ingest.prefix)
-        self._unswept = True
+        self._sweeper.follow(applied)
         try:
-            self._tunings.forget(applied.stopped)
-            self._retire(applied)
-            self._sweep()
+            self._sweeper.retire()
+            self._sweeper.sweep()
         finally:
             ingest.resolve(outcome)
 
@@ -301,20 +279,8 @@ class Coordinator:
         with (journal := self._journal).quiet():
             checkpoint_now(self._store, journal.history, journal.head, self._signing_key, journal.check)
 
-    def _retire(self, applied: ApplyResult) -> None:
-        """End the owners of removed clusters; if that fails, the next step that erases or adds ends them."""
-        self._to_retire |= applied.ended
-        self._owners.retire(self._to_retire)
-        self._to_retire = frozenset()
-
     def _take_results(self) -> bool:
         if results := self._tunings.finished():
-            self._unswept = True
+            self._sweeper.note(result.job.key for result in results)
             self._tunings.take(results)
         return bool(results)
-
-    def _sweep(self) -> None:
-        self.prefixes.drop_forbidden()
-        targets, keeps = self._tunings.targets, self.prefixes.keeps
-        sweep(self._store, self._committer.commit, lambda name: name in targets or keeps(name), self._journal.check)
-        self._unswept = False

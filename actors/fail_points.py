@@ -18,7 +18,6 @@ EVENT = "lmeraser.boundary"
 class FailPoint(StrEnum):
     """The step that has just been done, in the order of a deletion."""
 
-    REQUEST_WRITTEN = "request written"
     REQUEST_RECORDED = "request recorded"
     ROWS_READ = "rows read"
     ROWS_WRITTEN = "rows written"
@@ -30,7 +29,6 @@ class FailPoint(StrEnum):
     SWEPT = "swept"
     RECEIPT_WRITTEN = "receipt written"
     ERASED_RECORDED = "erased recorded"
-    REQUEST_PURGED = "request purged"
     TUNING_STARTED = "tuning started"
     PROMPT_WRITTEN = "prompt written"
     PROMPT_COMMITTED = "prompt committed"

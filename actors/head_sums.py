@@ -1,16 +1,19 @@
 """The sums that the heads are solved from, after a change of the rows: exact integers, added and subtracted.
 
-Legend: N rows.
+Legend: N rows, M keyed hashes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+import numpy as np
 
 from actors.jobs import WrittenRows
-from lmeraser.hashing import HashKey, sample_hash
+from lmeraser.hashing import HashKey
 from lmeraser.learning.heads import LabelledFeatures, Statistics
 from lmeraser.state.cluster_entry import ClusterEntry, Segment
+from lmeraser.state.commit import Commit
 from lmeraser.state.manifest import Manifest
 from lmeraser.state.specialist import FeaturesOfRows, RemovedFeatures
 from lmeraser.state.stored_objects import read_features, read_index, read_removed, read_segment
@@ -33,14 +36,16 @@ class HeadSums:
             if rows.removed_object is not None and rows.removed_leaf is not None
         ]
 
-    def rows_of(self, entries: Iterable[ClusterEntry], sample_ids: Collection[str]) -> Iterator[FeaturesOfRows]:
-        """Features under the public prompt of the rows with these ids; only segments that hold some are read."""
-        hashes = {bytes.fromhex(sample_hash(self._hash_key, each)) for each in sample_ids}
-        for entry in entries if hashes else ():
+    def rows_of(self, entries: Iterable[ClusterEntry], samples_M32: np.ndarray) -> Iterator[FeaturesOfRows]:
+        """Features under the public prompt of the rows whose samples have these keyed hashes, uint8 [M, 32].
+
+        Only segments that hold some of them are read.
+        """
+        for entry in entries if len(samples_M32) else ():
             for segment in entry.segments:
-                named_N = read_index(self._store, self._hash_key, entry.key, segment).named_by(hashes)
+                named_N = read_index(self._store, self._hash_key, entry.key, segment).among(samples_M32)
                 if named_N.any():
-                    table = read_segment(self._store, self._hash_key, self._seed, entry.key, segment).where(named_N)
+                    table = read_segment(self._store, self._hash_key, entry.key, segment).where(named_N)
                     yield FeaturesOfRows(table.features_NH, table.labels_N)
 
     def prompted(self, entry: ClusterEntry, segments: Iterable[Segment]) -> Iterator[FeaturesOfRows]:
@@ -52,8 +57,8 @@ class HeadSums:
     def pooled_after(
         self,
         pooled: Statistics,
-        before: Sequence[ClusterEntry],
-        unprompted: Collection[str],
+        before: Commit | None,
+        ending: Sequence[ClusterEntry],
         removed: Iterable[RemovedFeatures],
     ) -> Statistics:
         """The pooled head's sums after a change.
@@ -63,16 +68,15 @@ class HeadSums:
 
         Args:
             pooled: the sums before it.
-            before: the clusters before it.
-            unprompted: keys of clusters that end, or lose their prompt.
+            before: the commit before it; None where there is none.
+            ending: those of its clusters that end, or lose their prompt.
             removed: of the clusters that keep their prompt, the rows that are removed.
         """
-        ending = [entry for entry in before if entry.key in unprompted]
-        remaining = [entry for entry in before if entry.key not in unprompted]
-        if _prompted_rows(ending) <= _prompted_rows(remaining):
+        if before is None or 2 * _prompted_rows(ending) <= pooled.rows:
             after = pooled - self._sum(ending, pooled)
         else:
-            after = self._sum(remaining, pooled)
+            keys = {entry.key for entry in ending}
+            after = self._sum([entry for entry in before.clusters if entry.key not in keys], pooled)
         return after - sum_of((each.pooled for each in removed), pooled)
 
     def _sum(self, entries: Iterable[ClusterEntry], like: Statistics) -> Statistics:

@@ -8,30 +8,32 @@ Legend: N rows.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import numpy as np
 
 from actors.erased_hashes import ErasedHashes
 from actors.jobs import RowObject
+from actors.live_partition import LivePartition
 from actors.log_replay import History
-from actors.regroup import clusters_of
 from actors.row_index import RowIndex
 from lmeraser.config import StateConfig
 from lmeraser.errors import DuplicateSampleError, ObjectMissingError
-from lmeraser.hashing import HashKey, row_hashes
+from lmeraser.hashing import HashKey, row_hashes, sample_hash
+from lmeraser.ids import comparable
 from lmeraser.learning.heads import Statistics
-from lmeraser.learning.region import RegionIndex
 from lmeraser.state.commit import Commit
 from lmeraser.state.digests import state_leaf
 from lmeraser.state.layout import INCOMING_PART
 from lmeraser.state.rows import RowTable
-from lmeraser.state.stored_objects import read_rows_of
+from lmeraser.state.segment import SegmentIndex
+from lmeraser.state.stored_objects import read_index
 from lmeraser.store import Store
 
+T = TypeVar("T")
 COMPANION = ".ids"
 _ROWS = ".parquet"
 # Suffix of an object with only the rows that are added, where some of the original's are not.
@@ -83,19 +85,27 @@ class AddedRows:
 
     Attributes:
         objects: the row objects, each with the index of its rows.
-        index: all rows.
         statistics: the shared head's statistics of all rows; None if there are no rows.
         present, erased: how many rows are left out, see :class:`IngestOutcome`.
     """
 
-    objects: tuple[tuple[RowObject, RowIndex], ...]
-    index: RowIndex
+    objects: tuple[tuple[RowObject, SegmentIndex], ...]
     statistics: Statistics | None
     present: int
     erased: int
 
+    @property
+    def indexes(self) -> tuple[SegmentIndex, ...]:
+        """The indexes of all row objects."""
+        return tuple(index for _, index in self.objects)
 
-NO_ROWS = AddedRows((), RowIndex.joining(()), None, 0, 0)
+    @property
+    def rows(self) -> int:
+        """How many rows are new."""
+        return sum(map(len, self.indexes))
+
+
+NO_ROWS = AddedRows((), None, 0, 0)
 
 
 def put_rows(store: Store, hash_key: HashKey, name: str, table: RowTable) -> None:
@@ -116,6 +126,7 @@ def read_incoming(
     hash_key: HashKey,
     config: StateConfig,
     index: RowIndex,
+    partition: LivePartition,
 ) -> AddedRows:
     """The new rows of an ingest, read object by object.
 
@@ -123,16 +134,17 @@ def read_incoming(
         store, hash_key, config: the store's.
         ingest: the ingest to read.
         history: gives the newest commit, and what was erased.
-        index: the rows of the newest commit.
+        index, partition: the rows of the newest commit.
 
     Raises:
         ObjectMissingError: when an object has no companion.
         ObjectCorruptError: when an object holds no rows.
         DuplicateSampleError: when a sample id occurs twice, or is in the store with other content.
     """
-    objects: list[tuple[RowObject, RowIndex]] = []
+    objects: list[tuple[RowObject, SegmentIndex]] = []
     statistics: Statistics | None = None
-    digests: dict[str, bytes] = {}
+    present: dict[str, bytes] = {}
+    new_ids: dict[str, str] = {}
     erased = 0
     named = ErasedHashes(store, history.erased)
     names = store.names(ingest.prefix)
@@ -141,10 +153,11 @@ def read_incoming(
             raise ObjectMissingError(f"{name} has no companion with the hashes of its ids: an ingest puts one first")
         table = RowTable.from_parquet(store.get(name), name)
         erased_N = _erased(table, ingest, named, hash_key)
-        present_N = np.array([sample_id in index for sample_id in table.sample_ids], bool) & ~erased_N
+        hashes = [sample_hash(hash_key, sample_id) for sample_id in table.sample_ids]
+        known = set(index.of_samples(hashes).hashes())
+        present_N = np.array([each in known for each in hashes], bool) & ~erased_N
         erased += int(erased_N.sum())
-        if present_N.any():
-            _take_digests(digests, table.where(present_N))
+        _take(present, table.where(present_N), table.where(present_N).row_digests())
         new = table
         if erased_N.any() or present_N.any():
             new = table.where(~(erased_N | present_N))
@@ -152,44 +165,51 @@ def read_incoming(
             if len(new):
                 store.put(name, new.to_parquet())
         if len(new):
+            _take(new_ids, new, new.sample_ids)
             source = RowObject(name, state_leaf(hash_key, INCOMING_PART, new.digest()))
-            objects.append((source, RowIndex.of((new,), config.seed)))
+            objects.append((source, SegmentIndex.of(new, config.seed, hash_key)))
             part = Statistics.of(new.features_NH, new.labels_N, len(config.labels))
             statistics = part if statistics is None else statistics + part
-    _check_same(store, hash_key, config.seed, digests, index, history.commit)
-    rows = RowIndex.joining(part for _, part in objects)
-    return AddedRows(tuple(objects), rows, statistics, len(digests), erased)
+    _check_same(store, hash_key, present, index, partition, history.commit)
+    return AddedRows(tuple(objects), statistics, len(present), erased)
 
 
-def _take_digests(digests: dict[str, bytes], table: RowTable) -> None:
-    repeated = next((name for name, count in Counter([*digests, *table.sample_ids]).items() if count > 1), None)
-    if repeated is not None:
-        raise DuplicateSampleError(f"sample id {repeated!r} occurs more than once")
-    digests |= _digests_of(table)
+def _take(taken: dict[str, T], table: RowTable, values: Sequence[T]) -> None:
+    """Add a value for each row, by its id as it is compared; raise DuplicateSampleError if an id was there before."""
+    for sample_id, value in zip(table.sample_ids, values, strict=True):
+        if comparable(sample_id) in taken:
+            raise DuplicateSampleError(f"sample id {sample_id!r} occurs more than once")
+        taken[comparable(sample_id)] = value
 
 
 def _check_same(
-    store: Store, hash_key: HashKey, seed: int, digests: dict[str, bytes], index: RowIndex, commit: Commit | None
+    store: Store,
+    hash_key: HashKey,
+    present: Mapping[str, bytes],
+    index: RowIndex,
+    partition: LivePartition,
+    commit: Commit | None,
 ) -> None:
     """Raise DuplicateSampleError if the store holds one of these ids with other content."""
-    if commit is None or not digests:
+    if commit is None or not present:
         return
+    ids = {bytes.fromhex(sample_hash(hash_key, sample_id)): sample_id for sample_id in present}
+    rows = index.of_samples(each.hex() for each in ids)
     stored: dict[str, bytes] = {}
-    regions = RegionIndex(entry.region for entry in commit.clusters)
-    for key in clusters_of(index.only(digests), regions):
-        entry = commit.entry(key)
+    for key in set(map(partition.cluster_of, rows.anchors_R.tolist(), rows.bits_R.tolist())):
+        entry = commit.entry(str(key))
         assert entry is not None
-        stored |= _digests_of(read_rows_of(store, hash_key, seed, entry))
-    changed = next((name for name in sorted(digests) if stored.get(name) != digests[name]), None)
+        for segment in entry.segments:
+            held = read_index(store, hash_key, entry.key, segment)
+            for sample, digest in zip(held.samples_N32, held.digests_N32, strict=True):
+                if sample.tobytes() in ids:
+                    stored[ids[sample.tobytes()]] = digest.tobytes()
+    changed = next((name for name in sorted(present) if stored.get(name) != present[name]), None)
     if changed is not None:
         raise DuplicateSampleError(
             f"sample id {changed!r} is in the store already, with another image, label or subject: delete it first, "
             "or give the new row another id"
         )
-
-
-def _digests_of(table: RowTable) -> dict[str, bytes]:
-    return dict(zip(table.sample_ids, table.row_digests(), strict=True))
 
 
 def _erased(table: RowTable, ingest: PendingIngest, named: ErasedHashes, hash_key: HashKey) -> np.ndarray:

@@ -26,7 +26,7 @@ class RowsJob:
         entry: the same cluster before; None if there was none.
         sources: other clusters of the last commit, some of whose rows move in.
         added: objects with rows of an ingest, some of which are the cluster's.
-        requests: request objects that name the rows to leave out.
+        removed: keyed hashes of the samples of the rows to leave out, 32 bytes each.
         position: the coordinator's position in the log.
     """
 
@@ -34,7 +34,7 @@ class RowsJob:
     entry: ClusterEntry | None
     sources: tuple[ClusterEntry, ...]
     added: tuple[RowObject, ...]
-    requests: tuple[str, ...]
+    removed: bytes
     position: Position
 
 

@@ -57,7 +57,8 @@ class History:
         deletions: by id, in the order in which they were accepted.
         bodies: what the request records say, by id.
         by_idempotency: keyed hash of an idempotency key to the id of its deletion.
-        committed: by the id of a deletion, the commit that erased its rows.
+        committed: by the id of a deletion, the commit that erased its rows, or the last of them.
+        partial: by the id of a deletion, the newest commit that erased some of its rows, but not all.
         erased: keyed hashes of all samples and subjects that deletions named or covered, including those that the
             system did not hold, with the number of the last record that did so.
         origin: the commit that the next one is made from; None before the first.
@@ -78,6 +79,7 @@ class History:
     bodies: dict[str, RequestBody] = field(default_factory=dict)
     by_idempotency: dict[str, str] = field(default_factory=dict)
     committed: dict[str, ErasureCommit] = field(default_factory=dict)
+    partial: dict[str, ErasureCommit] = field(default_factory=dict)
     erased: dict[str, int] = field(default_factory=dict)
     origin: Commit | None = None
     restored: bool = False
@@ -149,7 +151,9 @@ class History:
             if base not in self.commits:
                 raise LogError(f"log record {record.number} continues from record {base}, which is not a commit")
             self.origin = self.commits[base]
-            self.committed = {name: each for name, each in self.committed.items() if each.after.number <= base}
+            for made in (self.committed, self.partial):
+                for name in [name for name, each in made.items() if each.after.number > base]:
+                    del made[name]
             self.restored = True
 
     def _request(self, record: Record) -> None:
@@ -166,7 +170,11 @@ class History:
         before, self.commit = self.commit, Commit.from_record(record, self.commit)
         self._follow(before, self.commit)
         for erasure in self.commit.erasures:
-            self.committed[erasure.id] = ErasureCommit(self.origin or self.commit, self.commit, erasure)
+            first = self.partial.pop(erasure.id, None)
+            before = first.before if first is not None else self.origin or self.commit
+            together = first.erasure.followed_by(erasure) if first is not None else erasure
+            made = self.partial if erasure.remaining else self.committed
+            made[erasure.id] = ErasureCommit(before, self.commit, together)
             self.erased.update(dict.fromkeys((*erasure.samples, *erasure.subjects), record.number))
         self.origin = self.commit
 
@@ -182,7 +190,8 @@ class History:
             elif not keys.isdisjoint(replaced):
                 keys |= written
         self.restored = False
-        self.waiting |= {name: set(written) for name in after.requests}
+        for name in after.requests:
+            self.waiting.setdefault(name, set()).update(written)
         untuned = {entry.coreset_leaf for entry in after.unembedded}
         for leaf in self.attempts.keys() - untuned:
             del self.attempts[leaf]

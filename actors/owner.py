@@ -8,7 +8,6 @@ Legend: N rows, H head features.
 
 from __future__ import annotations
 
-import json
 import logging
 import threading
 import traceback
@@ -23,7 +22,7 @@ from actors.jobs import EmbeddingJob, PromptJob, RowsJob, TuningJob, WrittenFeat
 from actors.rewriting import Rewriting
 from actors.segment_access import SegmentAccess
 from lmeraser.errors import LMEraserError, OwnerFailedError, TuningCancelledError
-from lmeraser.hashing import HashKey, sample_hash, subject_hash
+from lmeraser.hashing import HashKey
 from lmeraser.state.cluster_entry import Segment, all_embedded
 from lmeraser.state.digests import state_leaf
 from lmeraser.state.layout import new_removed_object, prompt_part, removed_part
@@ -81,16 +80,16 @@ class Owner:
 
     @_failing()
     def write_rows(self, job: RowsJob) -> WrittenRows:
-        """Write the segments that change, without the rows that the requests name, and what these rows leave behind.
+        """Write the segments that change, without the rows that are removed, and what these rows leave behind.
 
         Raises:
             ObjectMissingError, ObjectCorruptError: when a source is missing or damaged.
             FencedError: when another coordinator has taken over; what was written is removed then.
             OwnerFailedError: at any unexpected error; this process's memory cannot be trusted then.
         """
-        hashes = self._named(job.requests)
+        hashes_M32 = np.frombuffer(job.removed, np.uint8).reshape(-1, 32)
         rewriting = Rewriting(self._access, self._config, self._hash_key, job)
-        rewriting.read(hashes, self._arriving(job, hashes))
+        rewriting.read(hashes_M32, self._arriving(job, hashes_M32))
         fail_point(FailPoint.ROWS_READ)
         entry = rewriting.write()
         fail_point(FailPoint.ROWS_WRITTEN)
@@ -149,28 +148,20 @@ class Owner:
         """Steps done and total steps of the current or latest tuning, or rows of an embedding."""
         return self._progress
 
-    def _named(self, requests: tuple[str, ...]) -> frozenset[bytes]:
-        """Keyed hashes of the samples and subjects that requests name."""
-        hashes: set[str] = set()
-        for name in requests:
-            request = json.loads(self._store.get(name))
-            hashes.update(sample_hash(self._hash_key, each) for each in request["sample_ids"])
-            hashes.update(subject_hash(self._hash_key, each) for each in request["subject_ids"])
-        return frozenset(map(bytes.fromhex, hashes))
-
-    def _arriving(self, job: RowsJob, hashes: frozenset[bytes]) -> Iterator[RowTable]:
-        """Rows of the region that other clusters hold or that an ingest adds, without those that are named."""
+    def _arriving(self, job: RowsJob, hashes_M32: np.ndarray) -> Iterator[tuple[RowTable, SegmentIndex]]:
+        """Rows of the region that other clusters hold or that an ingest adds, without those that are removed."""
         for entry in job.sources:
             for segment in entry.segments:
                 index = read_index(self._store, self._hash_key, entry.key, segment)
-                moves_N = job.region.holds(index.anchors_N, index.bits_N) & ~index.named_by(hashes)
+                moves_N = job.region.holds(index.anchors_N, index.bits_N) & ~index.among(hashes_M32)
                 if moves_N.any():
-                    table = read_segment(self._store, self._hash_key, self._config.seed, entry.key, segment)
-                    yield table.where(moves_N)
+                    table = read_segment(self._store, self._hash_key, entry.key, segment)
+                    yield table.where(moves_N), index.at(moves_N)
         for row_object in job.added:
             table = read_added(self._store, self._hash_key, row_object.name, row_object.leaf)
             moves_N = job.region.holds(table.anchors_N, table.bits(self._config.seed))
-            yield table.where(moves_N & ~self._access.index_of(table).named_by(hashes))
+            table = table.where(moves_N)
+            yield table, self._access.index_of(table)
 
     def _coreset(self, job: PromptJob) -> RowTable:
         """The rows of the cluster's coreset; only segments that hold one are read."""

@@ -11,7 +11,7 @@ from actors.fail_points import FailPoint, fail_point
 from actors.journal import Journal
 from lmeraser.hashing import HashKey, canonical_json
 from lmeraser.proof.receipts import Coverage, sides, statement
-from lmeraser.state.layout import new_receipt_object, receipts_below
+from lmeraser.state.layout import DATA_FOLDERS, new_receipt_object, receipts_below
 from lmeraser.state.manifest import Manifest
 from lmeraser.state.record_bodies import CompletedBody, ErasedBody
 from lmeraser.state.signatures import sign
@@ -38,6 +38,8 @@ class ReceiptWriter:
 
     def tidy(self) -> None:
         """Remove receipts that no record names, whose writer died or was replaced before it could record them."""
+        # Half-written receipts and log records; the sweep removes other half-written objects.
+        self._store.purge_partial(lambda name: name.startswith(DATA_FOLDERS), self._journal.check)
         history = self._journal.history
         pending = (each.id for each in history.deletions.values() if each.status != "completed")
         for deletion_id in history.told.union(pending):

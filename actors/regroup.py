@@ -1,23 +1,23 @@
-"""From one commit to the next: which clusters change."""
+"""From one commit to the next: which clusters change.
+
+Legend: R rows.
+"""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from actors.fail_points import FailPoint, fail_point
+import numpy as np
+
 from actors.jobs import RowObject, RowsJob
-from actors.row_index import RowIndex
-from lmeraser.hashing import HashKey
-from lmeraser.learning.partition import Partition
+from actors.live_partition import LivePartition, LocalChange
+from actors.row_index import Rows
 from lmeraser.learning.region import RegionIndex
 from lmeraser.state.cluster_entry import ClusterEntry
-from lmeraser.state.digests import state_leaf
-from lmeraser.state.heads_state import HeadsState
-from lmeraser.state.layout import HEADS_PART, new_heads_object
 from lmeraser.state.log import Position
-from lmeraser.store import Store
+from lmeraser.state.segment import SegmentIndex
 
 
 @dataclass(frozen=True)
@@ -25,14 +25,10 @@ class Regrouping:
     """What a change of rows does to the clusters.
 
     Attributes:
-        partition: the partition after the change.
-        kept: entries of clusters that the change does not touch.
-        jobs: what the owners of all other clusters have to write.
+        jobs: what the owners of the clusters that change have to write.
         replaced: entries of clusters whose rows change, also of those that keep their region.
     """
 
-    partition: Partition
-    kept: tuple[ClusterEntry, ...]
     jobs: tuple[RowsJob, ...]
     replaced: tuple[ClusterEntry, ...]
 
@@ -44,76 +40,66 @@ class Regrouping:
 
 
 def regroup(
-    before: Iterable[ClusterEntry],
-    partition: Partition,
-    removed: RowIndex,
-    added: Iterable[tuple[RowObject, RowIndex]],
-    requests: tuple[str, ...],
+    entries: Mapping[str, ClusterEntry],
+    change: LocalChange,
+    removed: Mapping[str, Rows],
+    added: Iterable[tuple[RowObject, SegmentIndex]],
     position: Position,
 ) -> Regrouping:
-    """Find the clusters that a change touches.
+    """Find the clusters that change.
 
     Args:
-        before: entries before the change.
-        partition: the partition after it.
-        removed: the rows that are erased.
+        entries: entries before the change, by their keys.
+        change: what it does to the partition.
+        removed: the rows that are erased, by the keys of the clusters that held them.
         added: row objects of the rows that are added, each with its rows.
-        requests: request objects that name the removed rows.
         position: the coordinator's position in the log.
     """
-    added_objects = _objects_by_cluster(added, partition)
-    touched = clusters_of(removed, partition.index) | added_objects.keys()
-    kept, replaced = _split(before, partition, touched)
-    kept_keys = {entry.key for entry in kept}
+    objects = _objects_by_cluster(added, change)
+    before = [entries[key] for key in change.before]
+    kept = {
+        cluster.key
+        for cluster in change.clusters
+        if cluster.key in entries and cluster.key not in removed and cluster.key not in objects
+    }
+    replaced = tuple(entry for entry in before if entry.key not in kept)
     jobs = []
-    for cluster in partition.clusters:
-        if cluster.key in kept_keys:
+    for cluster in change.clusters:
+        if cluster.key in kept:
             continue
         meeting = [entry for entry in replaced if cluster.region.meets(entry.region)]
+        leaving = [removed[entry.key].samples_R32 for entry in meeting if entry.key in removed]
         jobs.append(
             RowsJob(
                 region=cluster.region,
                 entry=next((entry for entry in meeting if entry.key == cluster.key), None),
                 sources=tuple(entry for entry in meeting if entry.key != cluster.key),
-                added=tuple(added_objects.get(cluster.key, ())),
-                requests=requests,
+                added=tuple(objects.get(cluster.key, ())),
+                removed=np.concatenate([np.zeros((0, 32), np.uint8), *leaving]).tobytes(),
                 position=position,
             )
         )
-    return Regrouping(partition, kept, tuple(jobs), replaced)
+    return Regrouping(tuple(jobs), replaced)
+
+
+def by_cluster(rows: Rows, partition: LivePartition) -> dict[str, Rows]:
+    """The rows by the keys of the clusters that hold them."""
+    positions: dict[str, list[int]] = defaultdict(list)
+    for row, (anchor, bits) in enumerate(zip(rows.anchors_R.tolist(), rows.bits_R.tolist(), strict=True)):
+        key = partition.cluster_of(anchor, bits)
+        assert key is not None
+        positions[key].append(row)
+    return {key: rows.at(np.array(places)) for key, places in positions.items()}
 
 
 def _objects_by_cluster(
-    added: Iterable[tuple[RowObject, RowIndex]], partition: Partition
+    added: Iterable[tuple[RowObject, SegmentIndex]], change: LocalChange
 ) -> Mapping[str, list[RowObject]]:
     """The row objects that hold rows of a cluster, by its key."""
+    regions = RegionIndex(cluster.region for cluster in change.clusters)
     objects: dict[str, list[RowObject]] = defaultdict(list)
     for row_object, rows in added:
-        for key in clusters_of(rows, partition.index):
-            objects[key].append(row_object)
+        for key in dict.fromkeys(regions.keys_of(rows.anchors_N, rows.bits_N)):
+            if key is not None:
+                objects[key].append(row_object)
     return objects
-
-
-def _split(
-    before: Iterable[ClusterEntry], partition: Partition, touched: Collection[str]
-) -> tuple[tuple[ClusterEntry, ...], tuple[ClusterEntry, ...]]:
-    """The entries that the partition keeps, in its order, and those that it replaces or removes."""
-    entries = {entry.key: entry for entry in before}
-    kept = tuple(
-        entries[cluster.key] for cluster in partition.clusters if cluster.key in entries and cluster.key not in touched
-    )
-    kept_keys = {entry.key for entry in kept}
-    return kept, tuple(entry for entry in entries.values() if entry.key not in kept_keys)
-
-
-def clusters_of(rows: RowIndex, regions: RegionIndex) -> frozenset[str]:
-    """Keys of the clusters that hold these rows, or would hold them."""
-    return frozenset(key for key in regions.keys_of(rows.anchors_N, rows.bits_N) if key is not None)
-
-
-def put_heads(store: Store, hash_key: HashKey, heads: HeadsState) -> tuple[str, str]:
-    """Write the heads; gives their object's name and their keyed digest."""
-    name = new_heads_object()
-    store.put(name, heads.to_safetensors())
-    fail_point(FailPoint.HEADS_WRITTEN)
-    return name, state_leaf(hash_key, HEADS_PART, heads.digest())

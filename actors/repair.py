@@ -5,7 +5,8 @@ Rows themselves cannot be rebuilt: damage to them is an error that says what to 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeVar
@@ -18,14 +19,14 @@ from lmeraser.state.cluster_entry import ClusterEntry, Segment, all_embedded
 from lmeraser.state.commit import Commit
 from lmeraser.state.heads_state import HeadsState
 from lmeraser.state.layout import index_object
-from lmeraser.state.manifest import Manifest
-from lmeraser.state.rows import RowTable
+from lmeraser.state.manifest import Manifest, load_part
 from lmeraser.state.segment import SegmentIndex
 from lmeraser.state.specialist import FeaturesOfRows
 from lmeraser.state.stored_objects import read_heads, read_index, read_prompt, read_prompted, read_segment
 from lmeraser.store import Store
 
 T = TypeVar("T")
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -34,31 +35,44 @@ class Inspection:
 
     Attributes:
         clusters: the commit's entries, without the prompts and prompted features that are damaged.
-        prompted: the sound prompted features.
-        heads: the heads; None if they are damaged.
+        indexes: the index of each segment.
+        heads: the heads; where something is damaged, solved again from the rows and what is sound.
         damaged: one message per damaged object.
     """
 
     clusters: tuple[ClusterEntry, ...]
-    prompted: tuple[FeaturesOfRows, ...]
-    heads: HeadsState | None
+    indexes: tuple[SegmentIndex, ...]
+    heads: HeadsState
     damaged: tuple[str, ...]
 
 
 def inspect(store: Store, manifest: Manifest, hash_key: HashKey, commit: Commit) -> Inspection:
-    """Read everything but rows, and compare it with its digests; damaged indexes of segments are written again."""
-    inspector = _Inspector(store, manifest.config.seed, hash_key)
+    """Read everything that a commit names, and compare it with its digests; damaged indexes are written again.
+
+    Raises:
+        ObjectMissingError, ObjectCorruptError: when rows are missing or damaged.
+    """
+    inspector = _Inspector(store, manifest, hash_key)
     clusters = tuple(map(inspector.cluster, commit.clusters))
     heads = inspector.sound(lambda: read_heads(store, hash_key, commit))
-    return Inspection(clusters, tuple(inspector.prompted), heads, tuple(inspector.damaged))
+    for reason in inspector.damaged:
+        _log.error("%s; it is rebuilt from the rows", reason)
+    if inspector.damaged or heads is None:
+        with deterministic():
+            heads = HeadsState.of(inspector.shared, inspector.pooled)
+    return Inspection(clusters, tuple(inspector.indexes), heads, tuple(inspector.damaged))
 
 
 class _Inspector:
-    def __init__(self, store: Store, seed: int, hash_key: HashKey) -> None:
+    """Reads cluster after cluster, and sums up what is sound."""
+
+    def __init__(self, store: Store, manifest: Manifest, hash_key: HashKey) -> None:
         self._store = store
-        self._seed = seed
+        self._seed = manifest.config.seed
         self._hash_key = hash_key
-        self.prompted: list[FeaturesOfRows] = []
+        width = load_part(store, manifest, "features")["projection_FH"].shape[1]
+        self.shared = self.pooled = Statistics.zero(width, len(manifest.config.labels))
+        self.indexes: list[SegmentIndex] = []
         self.damaged: list[str] = []
 
     def sound(self, read: Callable[[], T]) -> T | None:
@@ -72,6 +86,7 @@ class _Inspector:
     def cluster(self, entry: ClusterEntry) -> ClusterEntry:
         """The cluster without what is damaged."""
         indexes = [self._index(entry, segment) for segment in entry.segments]
+        self.indexes += indexes
         if entry.prompt_object is None:
             return entry
         if self.sound(lambda: read_prompt(self._store, self._hash_key, entry)) is None:
@@ -85,21 +100,18 @@ class _Inspector:
         prompted = self.sound(lambda: read_prompted(self._store, self._hash_key, entry.key, segment))
         if prompted is None:
             return segment.without_features()
-        self.prompted.append(FeaturesOfRows(prompted.features_NH, index.labels_N))
+        with deterministic():
+            part = FeaturesOfRows(prompted.features_NH, index.labels_N)
+            self.pooled = self.pooled + Statistics.of_all([part], self.pooled)
         return segment
 
     def _index(self, entry: ClusterEntry, segment: Segment) -> SegmentIndex:
         """The index of a segment; a damaged one is written again, under the same name: it follows from the rows."""
         index = self.sound(lambda: read_index(self._store, self._hash_key, entry.key, segment))
+        table = read_segment(self._store, self._hash_key, entry.key, segment)
+        with deterministic():
+            self.shared = self.shared + Statistics.of_all([table], self.shared)
         if index is None:
-            table = read_segment(self._store, self._hash_key, self._seed, entry.key, segment)
             index = SegmentIndex.of(table, self._seed, self._hash_key)
             self._store.put(index_object(segment.rows_object), index.to_safetensors())
         return index
-
-
-def heads_of(tables: Sequence[RowTable], prompted: Sequence[FeaturesOfRows], head_dim: int, classes: int) -> HeadsState:
-    """The heads over all rows and these prompted features, summed from scratch."""
-    zero = Statistics.zero(head_dim, classes)
-    with deterministic():
-        return HeadsState.of(Statistics.of_all(tables, zero), Statistics.of_all(prompted, zero))

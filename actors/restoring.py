@@ -15,8 +15,6 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from actors.coordinator import Coordinator
 from actors.owners import InProcessOwners
-from actors.requests import MAX_IDS
-from lmeraser.deletion import DeletionRequest
 from lmeraser.errors import LogError, NotReadyError, OwnerFailedError
 from lmeraser.hashing import HashKey, canonical_json
 from lmeraser.proof.mirror import copy_record, in_common, read_mirror
@@ -162,7 +160,7 @@ def _erase_again(
         rows=made[-1].rows,
         rows_then=commits_in(newer)[-1].rows,
         state_root=made[-1].root,
-        deletions=tuple(name for commit in made for name in commit.requests),
+        deletions=tuple(dict.fromkeys(name for commit in made for name in commit.requests)),
     )
 
 
@@ -172,9 +170,7 @@ def _erase_held(coordinator: Coordinator, hashes: Collection[str]) -> None:
     Raises:
         OwnerFailedError: when rows cannot be erased.
     """
-    sample_ids = coordinator.find_rows(hashes)
-    for start in range(0, len(sample_ids), MAX_IDS):
-        coordinator.delete(DeletionRequest(tuple(sample_ids[start : start + MAX_IDS])))
+    coordinator.delete_again(hashes)
     while any(deletion.status == "accepted" for deletion in coordinator.recent_deletions()):
         coordinator.step()
         for reason in coordinator.status().held_up.values():
@@ -184,7 +180,9 @@ def _erase_held(coordinator: Coordinator, hashes: Collection[str]) -> None:
 def _erased_since(records: list[Record], commit: int) -> Iterator[str]:
     """Keyed hashes of all that was to be deleted and that the commit with this number may still hold."""
     commits = commits_in(records)
-    done = {erasure.id for each in commits if each.number <= commit for erasure in each.erasures}
+    done = {
+        erasure.id for each in commits if each.number <= commit for erasure in each.erasures if not erasure.remaining
+    }
     for record in records:
         if record.kind == "request" and (request := RequestBody.from_record(record)).id not in done:
             yield from request.hashes()

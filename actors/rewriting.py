@@ -8,7 +8,7 @@ Legend: N rows, H head features.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -24,6 +24,16 @@ from lmeraser.state.rows import RowTable, order_of
 from lmeraser.state.segment import SegmentIndex, is_small
 from lmeraser.state.specialist import FeaturesOfRows, RemovedFeatures
 
+_NO_ROWS = SegmentIndex(
+    samples_N32=np.zeros((0, 32), np.uint8),
+    subjects_N32=np.zeros((0, 32), np.uint8),
+    labels_N=np.zeros(0, np.int64),
+    anchors_N=np.zeros(0, np.int32),
+    bits_N=np.zeros(0, np.uint64),
+    coreset_N=np.zeros(0, np.uint64),
+    digests_N32=np.zeros((0, 32), np.uint8),
+)
+
 
 @dataclass
 class _Pool:
@@ -31,12 +41,13 @@ class _Pool:
 
     Attributes:
         stay: the segments that stay.
-        tables: rows to be written.
+        tables, indexes: rows to be written.
         features: their prompted features, where all rows of the pool have them.
     """
 
     stay: list[Segment] = field(default_factory=list)
     tables: list[RowTable] = field(default_factory=list)
+    indexes: list[SegmentIndex] = field(default_factory=list)
     features: list[np.ndarray] = field(default_factory=list)
 
 
@@ -68,23 +79,24 @@ class Rewriting:
         self._removed_tables: list[RowTable] = []
         self._removed_prompted: list[FeaturesOfRows] = []
 
-    def read(self, hashes: Collection[bytes], arriving: Iterator[RowTable]) -> None:
+    def read(self, hashes_M32: np.ndarray, arriving: Iterator[tuple[RowTable, SegmentIndex]]) -> None:
         """Read what changes.
 
         Args:
-            hashes: keyed hashes of the samples and subjects whose rows leave.
-            arriving: rows that move in, or are new; none of them is named by the hashes.
+            hashes_M32: uint8, keyed hashes of the samples of the rows that leave.
+            arriving: rows that move in, or are new; none of them is among those that leave.
         """
         segments = self._job.entry.segments if self._job.entry is not None else ()
         for segment, index in zip(segments, self._access.indexes(segments), strict=True):
             pool = self._pools[segment.prompted_object is not None]
-            removed_N = index.named_by(hashes)
+            removed_N = index.among(hashes_M32)
             if not removed_N.any():
                 pool.stay.append(segment)
             else:
-                self._take_apart(segment, removed_N, pool)
-        if tables := [table for table in arriving if len(table)]:
-            self._pools[False].tables += tables
+                self._take_apart(segment, index, removed_N, pool)
+        if rows := [(table, index) for table, index in arriving if len(table)]:
+            self._pools[False].tables += [table for table, _ in rows]
+            self._pools[False].indexes += [index for _, index in rows]
             for pool in self._pools.values():
                 self._compact(pool)
         self._new = {prompted: self._merged(pool) for prompted, pool in self._pools.items()}
@@ -125,10 +137,11 @@ class Rewriting:
         nothing = FeaturesOfRows(shared.features_NH[:0], shared.labels_N[:0])
         return RemovedFeatures(shared, FeaturesOfRows.joined([nothing, *parts]))
 
-    def _take_apart(self, segment: Segment, removed_N: np.ndarray, pool: _Pool) -> None:
+    def _take_apart(self, segment: Segment, index: SegmentIndex, removed_N: np.ndarray, pool: _Pool) -> None:
         table = self._access.table(segment)
         self._removed_tables.append(table.where(removed_N))
         pool.tables.append(table.where(~removed_N))
+        pool.indexes.append(index.at(~removed_N))
         if segment.prompted_object is not None:
             features_NH = self._access.features(segment)
             self._removed_prompted.append(FeaturesOfRows(features_NH[removed_N], table.labels_N[removed_N]))
@@ -142,13 +155,15 @@ class Rewriting:
         pool.stay = [segment for segment in pool.stay if segment not in small]
         for segment in small:
             pool.tables.append(self._access.table(segment))
+            pool.indexes.append(self._access.index(segment))
             if segment.prompted_object is not None:
                 pool.features.append(self._access.features(segment))
 
     def _merged(self, pool: _Pool) -> _NewRows:
-        table = RowTable.concatenate(pool.tables, 0)
-        features_NH = np.concatenate(pool.features)[order_of(pool.tables)] if pool.features else None
-        return _NewRows(table, self._access.index_of(table), features_NH)
+        order = order_of(pool.tables)
+        index = SegmentIndex.joined([_NO_ROWS, *pool.indexes]).at(order)
+        features_NH = np.concatenate(pool.features)[order] if pool.features else None
+        return _NewRows(RowTable.concatenate(pool.tables, 0), index, features_NH)
 
     def _index_after(self) -> SegmentIndex:
         stay = [self._access.index(segment) for pool in self._pools.values() for segment in pool.stay]

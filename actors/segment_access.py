@@ -28,13 +28,14 @@ from lmeraser.state.layout import (
 from lmeraser.state.log import Position, check_term
 from lmeraser.state.manifest import Manifest
 from lmeraser.state.rows import RowTable
-from lmeraser.state.segment import SegmentIndex, pieces, prompted_digest, size_of
+from lmeraser.state.segment import SegmentIndex, bytes_leaf, pieces, prompted_digest, size_of
 from lmeraser.state.specialist import PromptedFeatures
 from lmeraser.state.stored_objects import read_index, read_prompted, read_segment
 from lmeraser.store import Store, unfenced
 
 # A bucket takes tens of milliseconds per object, and a large cluster has tens of segments.
 _READERS = 16
+_WRITERS = 16
 
 
 class SegmentAccess:
@@ -65,7 +66,7 @@ class SegmentAccess:
 
     def table(self, segment: Segment) -> RowTable:
         """The rows of a segment, with their images."""
-        return read_segment(self._store, self._hash_key, self._seed, self._key, segment)
+        return read_segment(self._store, self._hash_key, self._key, segment)
 
     def features(self, segment: Segment) -> np.ndarray:
         """The prompted features of a segment that has them, int16 [N, H]."""
@@ -79,17 +80,18 @@ class SegmentAccess:
         self, table: RowTable, index: SegmentIndex, features_NH: np.ndarray | None, position: Position
     ) -> list[Segment]:
         """Write rows, which have this index, as new segments, with their prompted features where they have them."""
-        segments = []
-        start = 0
-        for piece in pieces(table):
-            end = start + len(piece)
-            segment = self._write_rows(piece, index.between(start, end), position)
-            if features_NH is not None:
-                target = new_prompted_object(self._key)
-                segment = self.write_features(segment, features_NH[start:end], target, position)
-            segments.append(segment)
-            start = end
-        return segments
+        parts = list(pieces(table))
+        ends = np.cumsum([len(part) for part in parts], dtype=np.int64)
+
+        def written(part: RowTable, end: int) -> Segment:
+            start = end - len(part)
+            segment = self._write_rows(part, index.between(start, end), position)
+            if features_NH is None:
+                return segment
+            return self.write_features(segment, features_NH[start:end], new_prompted_object(self._key), position)
+
+        with ThreadPoolExecutor(_WRITERS, thread_name_prefix="segments") as writers:
+            return list(writers.map(written, parts, ends.tolist()))
 
     def write_features(self, segment: Segment, features_NH: np.ndarray, target: str, position: Position) -> Segment:
         """Write the prompted features of a segment's rows, int16 [N, H]; gives the segment with them."""
@@ -127,7 +129,8 @@ class SegmentAccess:
         name = new_rows_object(self._key)
         # The index first: a segment whose rows are there is whole.
         self.put(index_object(name), index.to_safetensors(), position)
-        self.put(name, table.to_parquet(), position)
+        data = table.to_parquet()
+        self.put(name, data, position)
         self._indexes[name] = index
         leaf = state_leaf(self._hash_key, segment_part(self._key), index.digest())
-        return Segment(len(table), size_of(table), name, leaf)
+        return Segment(len(table), size_of(table), name, bytes_leaf(self._hash_key, self._key, data), leaf)

@@ -1,20 +1,90 @@
-"""The sweep: remove every object that the newest commit does not name."""
+"""The sweep: remove every object that the newest commit does not name, and end owners of clusters that are no more."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
+from concurrent.futures import ThreadPoolExecutor
 
+from actors.committer import ApplyResult, Committer
+from actors.journal import Journal
+from actors.owners import Owners
+from actors.prefixes import Prefixes
+from actors.tunings import Tunings
 from lmeraser.state.commit import Commit
-from lmeraser.state.layout import DATA_FOLDERS
+from lmeraser.state.layout import CLUSTER_FOLDERS, DATA_FOLDERS, HEADS, INCOMING
 from lmeraser.store import Fence, Store
 
+# A bucket takes a tenth of a second for a listing.
+_LISTERS = 16
 
-def sweep(store: Store, commit: Commit | None, writing: Callable[[str], bool], fence: Fence) -> None:
+
+class Sweeper:
+    """Knows what is to be swept: at first everything, then what commits have touched."""
+
+    def __init__(
+        self, store: Store, journal: Journal, committer: Committer, tunings: Tunings, owners: Owners, prefixes: Prefixes
+    ) -> None:
+        self._store = store
+        self._journal = journal
+        self._committer = committer
+        self._tunings = tunings
+        self._owners = owners
+        self._prefixes = prefixes
+        self._touched: set[str] | None = None
+        self._to_retire: frozenset[str] = frozenset()
+
+    @property
+    def is_due(self) -> bool:
+        """Whether there is anything to sweep."""
+        return self._touched != set()
+
+    def follow(self, applied: ApplyResult) -> None:
+        """Note what a change of rows has touched, and forget the tunings that it has stopped."""
+        self._tunings.forget(applied.stopped)
+        self.note(applied.touched)
+        self._to_retire |= applied.ended
+
+    def note(self, keys: Iterable[str]) -> None:
+        """Have these clusters swept."""
+        if self._touched is not None:
+            self._touched.update(keys)
+
+    def note_everything(self) -> None:
+        """Have the whole store swept: something was given up half-way."""
+        self._touched = None
+
+    def retire(self) -> None:
+        """End the owners of clusters that are no more; if that fails, the next call ends them."""
+        self._owners.retire(self._to_retire)
+        self._to_retire = frozenset()
+
+    def sweep(self) -> None:
+        """Sweep what is to be swept. Raises as :func:`sweep` does."""
+        self._prefixes.drop_forbidden()
+        targets, keeps = self._tunings.targets, self._prefixes.keeps
+        sweep(
+            self._store,
+            self._committer.commit,
+            self._touched,
+            lambda name: name in targets or keeps(name),
+            self._journal.check,
+        )
+        self._touched = set()
+
+
+def sweep(
+    store: Store,
+    commit: Commit | None,
+    touched: Collection[str] | None,
+    writing: Callable[[str], bool],
+    fence: Fence,
+) -> None:
     """Remove what the commit does not name, and check by listing that it is removed.
 
     Args:
         store: the store.
         commit: the newest commit; None before the first.
+        touched: keys of the clusters that have changed since the last sweep; None to look at everything.
         writing: whether an object of this name is being written now; called after the listing, so that an object whose
             writing has begun in the meantime is safe.
         fence: raises once another coordinator, whose objects this commit does not name, has taken over (decision 41).
@@ -23,12 +93,30 @@ def sweep(store: Store, commit: Commit | None, writing: Callable[[str], bool], f
         FencedError: when another coordinator has taken over; nothing is removed then.
         StoreError: when something that was removed is still listed.
     """
-    named = commit.objects() if commit is not None else set()
+    named = _named(commit, touched)
 
     def unfinished(name: str) -> bool:
         return writing(name) or not name.startswith(DATA_FOLDERS)
 
-    for prefix in DATA_FOLDERS:
+    def purge(prefix: str) -> None:
         store.purge_below(prefix, lambda name: name in named or unfinished(name), fence)
+
+    with ThreadPoolExecutor(_LISTERS, thread_name_prefix="sweep") as listers:
+        list(listers.map(purge, _prefixes(touched)))
     # Objects that a commit names are complete: of those, partial writes are leftovers of an owner that died.
     store.purge_partial(unfinished, fence)
+
+
+def _named(commit: Commit | None, touched: Collection[str] | None) -> set[str]:
+    if commit is None:
+        return set()
+    if touched is None:
+        return commit.objects()
+    entries = (commit.entry(key) for key in touched)
+    return {commit.heads_object}.union(*(entry.objects() for entry in entries if entry is not None))
+
+
+def _prefixes(touched: Collection[str] | None) -> Iterable[str]:
+    if touched is None:
+        return DATA_FOLDERS
+    return [HEADS, INCOMING, *(f"{folder}{key}/" for key in sorted(touched) for folder in CLUSTER_FOLDERS)]

@@ -153,7 +153,7 @@ def _published(copy: Path, plan: Plan) -> Iterator[tuple[str, float]]:
     commit = current_commit(store)
     heads = read_heads(store, key, commit)
     for entry in commit.clusters:
-        rows, own = read_cluster(store, key, pipeline.config.seed, entry)
+        rows, own = read_cluster(store, key, entry)
         shared_NC = heads.shared_head.scores(rows.features_NH)
         pooled_NC, has_N = shared_NC, np.full(len(rows), own is not None)
         if own is not None:

@@ -85,8 +85,8 @@ def run_demo(workdir: Path, report: Progress) -> DemoReport:
     ingest(coordinator, site, manifest, config.private, skip_bad=False, force=False, report=report)
     tune(coordinator, report)
     before = current_commit(store)
-    hash_key, seed = load_hash_key(keys), manifest.config.seed
-    tables = [read_rows_of(store, hash_key, seed, entry) for entry in before.clusters]
+    hash_key = load_hash_key(keys)
+    tables = [read_rows_of(store, hash_key, entry) for entry in before.clusters]
     chosen = rows_to_delete(load_pipeline(store, manifest), RowTable.concatenate(tables, 0))
     url = start_service(store, keys, config.serving, "127.0.0.1", free_port())
     try:

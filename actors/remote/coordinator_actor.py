@@ -35,7 +35,9 @@ from lmeraser.state.manifest import load_manifest
 from lmeraser.store import Store, open_store
 from lmeraser.store.observed import ObservedStore, StoreCall
 
-_IDLE_S = 0.02
+# Between two looks at owners that work, and at most between two looks while nothing is pending.
+_BUSY_S = 0.02
+_IDLE_S = 1.0
 # Prometheus scrapes every 10 to 60 s.
 _REPORT_S = 10.0
 _RESTART_PAUSE_S = 1.0
@@ -67,6 +69,7 @@ class CoordinatorActor:
         self._traces = tracing("coordinator")
         self._observers = (StepMetrics().observe, *self._traces)
         self._reported_at = 0.0
+        self._draining = False
         self._itself = ray.get_runtime_context().current_actor
         threading.Thread(target=self._work, name="coordinator", daemon=True).start()
 
@@ -120,17 +123,23 @@ class CoordinatorActor:
     def drain(self) -> None:
         """Start no more tunings, and end idle owners; requests are still accepted and erased."""
         self._owners.drain()
+        self._draining = True
 
     def status(self) -> CoordinatorStatus:
         """See Coordinator.status."""
         return self._coordinator.status()
 
     def _work(self) -> None:
-        pause_s = _IDLE_S
+        pause_s = _BUSY_S
         while True:
             try:
                 self._report()
-                pause_s = 0.0 if self._step() else _IDLE_S
+                if self._step():
+                    pause_s = 0.0
+                    continue
+                longest_s = _IDLE_S if self._coordinator.idle() and not self._draining else _BUSY_S
+                pause_s = min(max(2 * pause_s, _BUSY_S), longest_s)
+                self._coordinator.wait(pause_s)
             except FencedError as error:
                 _log.error("%s; this coordinator stops", error)
                 ray.kill(self._itself, no_restart=True)
@@ -147,7 +156,6 @@ class CoordinatorActor:
                 time.sleep(_RESTART_PAUSE_S)
                 ray.kill(self._itself, no_restart=False)
                 return
-            time.sleep(pause_s)
 
     def _step(self) -> bool:
         with passage("coordinator.step", self._observers) as passed:

@@ -183,7 +183,7 @@ def coreset_ids(store: DigitStore) -> tuple[str, ...]:
     """Ids of the rows that prompts are tuned on."""
     objects, key, pipeline = LocalStore(store.folder / "store"), load_hash_key(store.folder / "keys"), store.pipeline
     entries = [entry for entry in commits(store.folder)[-1].clusters if pipeline.config.tunes(entry.rows)]
-    tables = (read_rows_of(objects, key, pipeline.config.seed, entry) for entry in entries)
+    tables = (read_rows_of(objects, key, entry) for entry in entries)
     return tuple(sample_id for table in tables for sample_id in pipeline.coreset(table).sample_ids)
 
 

@@ -143,8 +143,7 @@ def read_evidence(
             newest = Commit.from_record(record, newest)
             commits[record.number] = newest
             for erasure in newest.erasures:
-                erased = replace(deletions[erasure.id], before=origin or newest, after=newest, erasure=erasure)
-                deletions[erasure.id] = erased
+                deletions[erasure.id] = _erased_by(deletions[erasure.id], origin or newest, newest, erasure)
             origin = newest
         elif record.kind == "request":
             request = RequestBody.from_record(record)
@@ -170,6 +169,13 @@ def _commit_at(commits: Mapping[int, Commit], base: int, term: Record) -> Commit
     if base not in commits:
         raise LogError(f"log record {term.number} continues from record {base}, which is not an earlier commit")
     return commits[base]
+
+
+def _erased_by(deletion: AuditedDeletion, origin: Commit, commit: Commit, erasure: Erasure) -> AuditedDeletion:
+    """The deletion after a commit that erases its rows, or another part of them."""
+    if deletion.before is not None and deletion.erasure.remaining:
+        return replace(deletion, after=commit, erasure=deletion.erasure.followed_by(erasure))
+    return replace(deletion, before=origin, after=commit, erasure=erasure)
 
 
 def _followed(deletion: AuditedDeletion, record: Record) -> AuditedDeletion:

@@ -21,7 +21,7 @@ from lmeraser.state.layout import (
 )
 from lmeraser.state.manifest import Manifest
 from lmeraser.state.rows import RowTable
-from lmeraser.state.segment import SegmentIndex, size_of
+from lmeraser.state.segment import SegmentIndex, bytes_leaf, size_of
 from lmeraser.state.specialist import Prompt, PromptedFeatures, Specialist
 from lmeraser.store import Store
 
@@ -64,9 +64,11 @@ class ForgedObjects:
 
     def _segment(self, key: str, rows: RowTable) -> Segment:
         name, index = new_rows_object(key), SegmentIndex.of(rows, self._config.seed, self._hash_key)
-        self._store.put(name, rows.to_parquet())
+        data = rows.to_parquet()
+        self._store.put(name, data)
         self._store.put(index_object(name), index.to_safetensors())
-        return Segment(len(rows), size_of(rows), name, self._leaf(segment_part(key), index.digest()))
+        leaf = self._leaf(segment_part(key), index.digest())
+        return Segment(len(rows), size_of(rows), name, bytes_leaf(self._hash_key, key, data), leaf)
 
     def _embedded(self, key: str, segment: Segment, specialist: Specialist) -> Segment:
         features, name = PromptedFeatures(specialist.features_NH), new_prompted_object(key)

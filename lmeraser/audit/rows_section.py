@@ -19,7 +19,7 @@ def rows(evidence: Evidence) -> Section:
     ids: list[str] = []
     for entry in evidence.commit.clusters:
         try:
-            table = read_rows_of(evidence.store, evidence.hash_key, evidence.manifest.config.seed, entry)
+            table = read_rows_of(evidence.store, evidence.hash_key, entry)
         except (ObjectCorruptError, ObjectMissingError) as error:
             findings.append(str(error))
             continue

@@ -99,8 +99,8 @@ def choose_scenario(evidence: Evidence, pipeline: Pipeline) -> Scenario:
         NotReadyError: when there is no such row.
         ObjectMissingError, ObjectCorruptError: when an object is not what the commit names.
     """
-    store, key, seed = evidence.store, evidence.hash_key, evidence.manifest.config.seed
-    clusters = {entry.key: read_cluster(store, key, seed, entry) for entry in evidence.commit.clusters}
+    store, key = evidence.store, evidence.hash_key
+    clusters = {entry.key: read_cluster(store, key, entry) for entry in evidence.commit.clusters}
     tables = {cluster: rows for cluster, (rows, _) in clusters.items()}
     touched = {entry.key for entry in evidence.touched()}
     for entry in sorted(evidence.commit.clusters, key=lambda entry: (entry.key not in touched, -entry.rows)):
@@ -229,7 +229,7 @@ def _with_prompt(scenario: Scenario, rows: RowTable, prompt: np.ndarray) -> Spec
 def _other_with_row(scenario: Scenario) -> tuple[RowTable, Specialist | None]:
     """The rows of the other cluster and the row, and the specialist of all of them where the other cluster has one."""
     evidence = scenario.evidence
-    rows, specialist = read_cluster(evidence.store, evidence.hash_key, evidence.manifest.config.seed, scenario.other)
+    rows, specialist = read_cluster(evidence.store, evidence.hash_key, scenario.other)
     more = RowTable.concatenate([rows, scenario.row], rows.features_NH.shape[1])
     if specialist is None:
         return more, None

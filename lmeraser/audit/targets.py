@@ -116,8 +116,8 @@ def attacked(evidence: Evidence, pipeline: Pipeline, deleted: Sequence[Sample], 
 
 
 def _read(evidence: Evidence) -> _Contents:
-    store, key, seed = evidence.store, evidence.hash_key, evidence.manifest.config.seed
-    clusters = {entry.key: read_cluster(store, key, seed, entry) for entry in evidence.commit.clusters}
+    store, key = evidence.store, evidence.hash_key
+    clusters = {entry.key: read_cluster(store, key, entry) for entry in evidence.commit.clusters}
     return _Contents(
         tables={cluster: rows for cluster, (rows, _) in clusters.items()},
         specialists={cluster: specialist for cluster, (_, specialist) in clusters.items() if specialist is not None},

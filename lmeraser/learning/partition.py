@@ -8,7 +8,7 @@ Legend: N rows, A anchors, R routing features, K clusters, M merges of the linka
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -94,6 +94,13 @@ class Dendrogram:
         """The dendrogram as arrays."""
         return {"children_M2": self.children_M2}
 
+    @cached_property
+    def parents(self) -> np.ndarray:
+        """The node above each node, int32 [A + M]; -1 above the root."""
+        parents = np.full(2 * self.anchors - 1, -1, np.int32)
+        parents[self.children_M2] = np.arange(self.anchors, 2 * self.anchors - 1, dtype=np.int32)[:, None]
+        return parents
+
     @property
     def anchors(self) -> int:
         """How many anchors there are."""
@@ -162,25 +169,49 @@ def cut(dendrogram: Dendrogram, anchors_N: np.ndarray, bits_N: np.ndarray, max_c
         bits_N: uint64, the bits of each row.
         max_cluster_rows: the bound, at least 1.
     """
-    rows_at = _rows_below(dendrogram, np.bincount(anchors_N, minlength=dendrogram.anchors))
-    clusters: list[Cluster] = []
-    stack = [len(rows_at) - 1]
-    while stack:
-        node = stack.pop()
-        rows = int(rows_at[node])
-        if rows == 0:
-            continue
-        if rows <= max_cluster_rows:
-            clusters.append(Cluster(Region(dendrogram.leaves(node), ""), rows))
-        elif node >= dendrogram.anchors:
-            stack.extend(dendrogram.children_M2[node - dendrogram.anchors].tolist())
-        else:
-            clusters.extend(_split_by_bits(node, "", bits_N[anchors_N == node], max_cluster_rows))
+    rows_at = rows_below(dendrogram, np.bincount(anchors_N, minlength=dendrogram.anchors))
+    clusters = clusters_below(
+        dendrogram,
+        len(rows_at) - 1,
+        lambda node: int(rows_at[node]),
+        lambda anchor: bits_N[anchors_N == anchor],
+        max_cluster_rows,
+    )
     return Partition(tuple(sorted(clusters, key=lambda cluster: cluster.key)))
 
 
-def _rows_below(dendrogram: Dendrogram, rows_A: np.ndarray) -> np.ndarray:
-    """Rows at every node, anchors first, the root last."""
+def clusters_below(
+    dendrogram: Dendrogram,
+    top: int,
+    rows_at: Callable[[int], int],
+    bits_at: Callable[[int], np.ndarray],
+    max_cluster_rows: int,
+) -> Iterator[Cluster]:
+    """The clusters below a node, by the rule of :func:`cut`.
+
+    Args:
+        dendrogram: over the anchors.
+        top: the node, which belongs to no larger cluster.
+        rows_at: how many rows there are below a node.
+        bits_at: the bits of the rows at an anchor, uint64.
+        max_cluster_rows: the bound.
+    """
+    stack = [top]
+    while stack:
+        node = stack.pop()
+        rows = rows_at(node)
+        if rows == 0:
+            continue
+        if rows <= max_cluster_rows:
+            yield Cluster(Region(dendrogram.leaves(node), ""), rows)
+        elif node >= dendrogram.anchors:
+            stack.extend(dendrogram.children_M2[node - dendrogram.anchors].tolist())
+        else:
+            yield from _split_by_bits(node, "", bits_at(node), max_cluster_rows)
+
+
+def rows_below(dendrogram: Dendrogram, rows_A: np.ndarray) -> np.ndarray:
+    """Rows at every node, int64 [A + M], anchors first, the root last."""
     rows_at = np.concatenate([rows_A, np.zeros(len(dendrogram.children_M2), np.int64)])
     for merge, (left, right) in enumerate(dendrogram.children_M2.tolist()):
         rows_at[dendrogram.anchors + merge] = rows_at[left] + rows_at[right]

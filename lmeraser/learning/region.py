@@ -48,6 +48,10 @@ class Region:
             in_region_N &= bits_N >> np.uint64(BITS - len(self.bits)) == np.uint64(int(self.bits, 2))
         return in_region_N
 
+    def holds_bits(self, bits: int) -> bool:
+        """Whether a row with these bits, at one of its anchors, is in the region."""
+        return not self.bits or bits >> (BITS - len(self.bits)) == int(self.bits, 2)
+
     def meets(self, other: Region) -> bool:
         """Whether a row can be in both: an anchor is in both, and the bits of one begin with the other's."""
         same_bits = self.bits.startswith(other.bits) or other.bits.startswith(self.bits)

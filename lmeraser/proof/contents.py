@@ -16,7 +16,7 @@ from lmeraser.state.digests import state_leaf
 from lmeraser.state.layout import index_object, prompt_part, prompted_part, rows_part, segment_part
 from lmeraser.state.manifest import Manifest
 from lmeraser.state.rows import RowTable, rows_digest
-from lmeraser.state.segment import SegmentIndex, prompted_digest
+from lmeraser.state.segment import SegmentIndex, bytes_leaf, prompted_digest
 from lmeraser.state.specialist import Prompt, PromptedFeatures
 from lmeraser.store import Store
 
@@ -29,20 +29,19 @@ def leaves_of_entry(store: Store, manifest: Manifest, hash_key: HashKey, entry: 
         entry: the cluster in a commit.
     """
     # Of the rows, as far as they can be read.
-    digests: list[bytes] = []
+    digests = [np.zeros((0, 32), np.uint8)]
 
     def rows() -> str:
         for segment in entry.segments:
-            index = _index_of(store, manifest, hash_key, entry, segment)
-            digests.extend(row.tobytes() for row in index.digests_N32)
-        return rows_digest(digests)
+            digests.append(_index_of(store, manifest, hash_key, entry, segment).digests_N32)
+        return rows_digest(np.concatenate(digests))
 
     def prompt() -> str:
         assert entry.prompt_object is not None
         return Prompt.from_safetensors(store.get(entry.prompt_object), entry.prompt_object).digest()
 
     def prompted() -> str:
-        digests_N32 = np.frombuffer(b"".join(digests), np.uint8).reshape(-1, 32)
+        digests_N32 = np.concatenate(digests)
         features_NH = np.concatenate([_features_of(store, entry, segment) for segment in entry.segments])
         if len(digests_N32) != len(features_NH):
             raise ObjectCorruptError(f"cluster {entry.key} has {len(features_NH)} prompted features")
@@ -67,7 +66,10 @@ def _index_of(
     store: Store, manifest: Manifest, hash_key: HashKey, entry: ClusterEntry, segment: Segment
 ) -> SegmentIndex:
     """The index that follows from a segment's rows; the stored one must be that, and be what the commit names."""
-    table = RowTable.from_parquet(store.get(segment.rows_object), segment.rows_object)
+    data = store.get(segment.rows_object)
+    table = RowTable.from_parquet(data, segment.rows_object)
+    if bytes_leaf(hash_key, entry.key, data) != segment.bytes_leaf:
+        raise ObjectCorruptError(f"{segment.rows_object} does not have the digest that the commit names")
     index = SegmentIndex.of(table, manifest.config.seed, hash_key)
     name = index_object(segment.rows_object)
     stored = SegmentIndex.from_safetensors(store.get(name), name)

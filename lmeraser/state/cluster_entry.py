@@ -21,6 +21,7 @@ class Segment:
         rows: its number of rows.
         size: bytes of their images and features.
         rows_object: name of the object of its rows; that of its index follows from it.
+        bytes_leaf: keyed digest of the bytes of the object of its rows.
         leaf: keyed digest of its index, which covers its rows.
         prompted_object, prompted_leaf: name of the object of its rows' prompted features, and their keyed digest; None
             while there are none under the cluster's prompt.
@@ -29,6 +30,7 @@ class Segment:
     rows: int
     size: int
     rows_object: str
+    bytes_leaf: str
     leaf: str
     prompted_object: str | None = None
     prompted_leaf: str | None = None

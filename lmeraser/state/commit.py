@@ -25,8 +25,11 @@ class Erasure:
 
     Attributes:
         id: of the deletion.
-        clusters: keys of those clusters of the previous commit that held its rows.
-        rows: how many rows it removes, not counting those that an earlier deletion removed while this one waited.
+        clusters: keys of those clusters of the previous commit that held its rows; only in the first commit that
+            removes some of them.
+        rows: how many rows this commit removes, not counting those that an earlier deletion removed while this one
+            waited.
+        remaining: whether later commits remove the other rows that it covers.
         samples, subjects: keyed hashes of rows and subjects that it covers in addition to those in the record of its
             request, because an ingest added rows after the request was accepted.
     """
@@ -36,12 +39,19 @@ class Erasure:
     samples: tuple[str, ...] = ()
     subjects: tuple[str, ...] = ()
     rows: int = 0
+    remaining: bool = False
+
+    def followed_by(self, later: Erasure) -> Erasure:
+        """This part of an erasure and a later one together."""
+        samples, subjects = {*self.samples, *later.samples}, {*self.subjects, *later.subjects}
+        rows = self.rows + later.rows
+        return Erasure(self.id, self.clusters, tuple(sorted(samples)), tuple(sorted(subjects)), rows, later.remaining)
 
     @staticmethod
     def from_json(value: Mapping[str, Any]) -> Erasure:
         """Read an erasure from the record of a commit. Raises KeyError, TypeError."""
         clusters, samples, subjects = (tuple(value[name]) for name in ("clusters", "samples", "subjects"))
-        return Erasure(value["id"], clusters, samples, subjects, value["rows"])
+        return Erasure(value["id"], clusters, samples, subjects, value["rows"], value["remaining"])
 
 
 @dataclass(frozen=True)

@@ -4,12 +4,12 @@
 
     store.json                            the manifest, written once
     restoring.json                        there while a restore is not finished
+    damaged.txt                           there while the next start is to look for damage
     public/<part>-<digest>.safetensors    public artifacts; public/signing-key.pem is the key that checks receipts
     log/<number>.json                     records
     checkpoints/<number>.json             the newest summaries of the log up to a record
     archive/<number>.json                 deletions that were completed since the archive before
     erased/<number>.hashes                keyed hashes of what they named
-    requests/<deletion>.json              ids in clear, until the deletion is erased
     receipts/<deletion>/<unique>.json     receipts; the log names the valid one
     incoming/<ingest>/…                   rows of an ingest that is not committed yet
     rows/<cluster>/<unique>.parquet       some rows of a prompt cluster: a segment
@@ -29,16 +29,18 @@ import uuid
 
 MANIFEST = "store.json"
 RESTORING = "restoring.json"
+DAMAGED = "damaged.txt"
 PUBLIC_KEY = "public/signing-key.pem"
 LOG = "log/"
 CHECKPOINTS = "checkpoints/"
 ARCHIVE = "archive/"
 ERASED = "erased/"
-REQUESTS = "requests/"
 RECEIPTS = "receipts/"
 INCOMING = "incoming/"
+HEADS = "heads/"
 # Folders whose objects count only while the newest commit names them.
-DATA_FOLDERS = ("rows/", "prompts/", "prompted/", "removed/", "heads/", INCOMING)
+CLUSTER_FOLDERS = ("rows/", "prompts/", "prompted/", "removed/")
+DATA_FOLDERS = (*CLUSTER_FOLDERS, HEADS, INCOMING)
 _ROWS = ".parquet"
 _INDEX = ".ids"
 
@@ -65,6 +67,11 @@ def prompted_part(cluster: str) -> str:
 def segment_part(cluster: str) -> str:
     """What the digest of a segment of this cluster is keyed for. It is no part of the state."""
     return f"segment/{cluster}"
+
+
+def segment_rows_part(cluster: str) -> str:
+    """What the digest of the object of a segment's rows is keyed for. It is no part of the state."""
+    return f"segment rows/{cluster}"
 
 
 def features_part(cluster: str) -> str:
@@ -125,16 +132,6 @@ def new_receipt_object(deletion_id: str) -> str:
 def new_incoming_prefix() -> str:
     """A prefix for the rows of one ingest that is never used again."""
     return f"{INCOMING}{uuid.uuid4().hex}/"
-
-
-def request_object(deletion_id: str) -> str:
-    """The object that holds the ids of a deletion in clear."""
-    return f"{REQUESTS}{deletion_id}.json"
-
-
-def deletion_of_request(name: str) -> str:
-    """The deletion whose ids a request object holds."""
-    return name.removeprefix(REQUESTS).removesuffix(".json")
 
 
 def record_object(number: int) -> str:

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 
 from lmeraser.errors import ObjectCorruptError
 from lmeraser.hashing import canonical_json, row_bits
+from lmeraser.state.hash_arrays import as_hashes, as_strings
 
 _NULLABLE = "subject_id"
 
@@ -69,7 +70,7 @@ class RowTable:
 
     def digest(self) -> str:
         """See :func:`rows_digest`."""
-        return rows_digest(self.row_digests())
+        return rows_digest(as_hashes(self.row_digests()))
 
     def row_digests(self) -> list[bytes]:
         """SHA-256 over the content of each row."""
@@ -157,6 +158,6 @@ def order_of(tables: Iterable[RowTable]) -> np.ndarray:
     return np.array(sorted(range(len(names)), key=names.__getitem__), np.int64)
 
 
-def rows_digest(row_digests: Iterable[bytes]) -> str:
-    """SHA-256 over the rows' digests, sorted: it depends neither on the order of rows nor on how they are cut."""
-    return hashlib.sha256(b"".join(sorted(row_digests))).hexdigest()
+def rows_digest(digests_N32: np.ndarray) -> str:
+    """SHA-256 over the rows' digests, uint8 [N, 32], sorted: neither their order nor how they are cut matters."""
+    return hashlib.sha256(np.sort(as_strings(digests_N32)).tobytes()).hexdigest()

@@ -10,7 +10,7 @@ Legend: N rows, H head features.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Self
 
@@ -18,13 +18,15 @@ import numpy as np
 
 from lmeraser.hashing import HashKey, sample_hash, subject_hash
 from lmeraser.learning.coreset import coreset, coreset_hashes
+from lmeraser.state.digests import state_leaf
+from lmeraser.state.hash_arrays import as_hashes, as_strings, from_hex
+from lmeraser.state.layout import segment_rows_part
 from lmeraser.state.rows import RowTable, rows_digest
 from lmeraser.state.tensors import TensorObject
 
 # A segment is full at whichever comes first.
 MAX_SEGMENT_ROWS = 512
 MAX_SEGMENT_BYTES = 8 * 2**20
-_HASH_BYTES = 32
 
 
 @dataclass(frozen=True)
@@ -52,16 +54,16 @@ class SegmentIndex(TensorObject):
     @staticmethod
     def of(table: RowTable, seed: int, hash_key: HashKey) -> SegmentIndex:
         """The index of these rows."""
-        no_subject = "00" * _HASH_BYTES
+        no_subject = "00" * 32
         subjects = (no_subject if name is None else subject_hash(hash_key, name) for name in table.subject_ids)
         return SegmentIndex(
-            _from_hex(sample_hash(hash_key, name) for name in table.sample_ids),
-            _from_hex(subjects),
+            from_hex(sample_hash(hash_key, name) for name in table.sample_ids),
+            from_hex(subjects),
             table.labels_N,
             table.anchors_N,
             table.bits(seed),
             coreset_hashes(seed, table.sample_ids),
-            digests_of(table),
+            as_hashes(table.row_digests()),
         )
 
     @staticmethod
@@ -86,14 +88,17 @@ class SegmentIndex(TensorObject):
         """The index from its columns. Raises KeyError when one is missing."""
         return cls(*(tensors[each.name] for each in fields(cls)))
 
-    def named_by(self, hashes: Collection[bytes]) -> np.ndarray:
-        """Which rows have a sample or a subject whose keyed hash is among these, bool [N]."""
-        pairs = zip(_rows_as_bytes(self.samples_N32), _rows_as_bytes(self.subjects_N32), strict=True)
-        return np.array([sample in hashes or subject in hashes for sample, subject in pairs], bool)
+    def at(self, positions: np.ndarray) -> SegmentIndex:
+        """The rows at these positions, in that order, or those that a mask selects."""
+        return SegmentIndex(*(column[positions] for column in self.tensors().values()))
+
+    def among(self, hashes_M32: np.ndarray) -> np.ndarray:
+        """Which rows' samples have one of these keyed hashes, uint8 [M, 32]; bool [N]."""
+        return np.isin(as_strings(self.samples_N32), as_strings(hashes_M32))
 
     def rows_digest(self) -> str:
         """See :func:`lmeraser.state.rows.rows_digest`."""
-        return rows_digest(_rows_as_bytes(self.digests_N32))
+        return rows_digest(self.digests_N32)
 
     def coreset(self, size: int) -> np.ndarray:
         """Positions of the rows of the coreset, ascending."""
@@ -101,12 +106,12 @@ class SegmentIndex(TensorObject):
 
     def coreset_digest(self, size: int) -> str:
         """SHA-256 over the digests of the coreset's rows, sorted."""
-        return rows_digest(_rows_as_bytes(self.digests_N32[self.coreset(size)]))
+        return rows_digest(self.digests_N32[self.coreset(size)])
 
 
-def digests_of(table: RowTable) -> np.ndarray:
-    """SHA-256 of each row, uint8 [N, 32]."""
-    return np.frombuffer(b"".join(table.row_digests()), np.uint8).reshape(-1, _HASH_BYTES)
+def bytes_leaf(hash_key: HashKey, key: str, data: bytes) -> str:
+    """The keyed digest of the object of a segment's rows in the cluster ``key``."""
+    return state_leaf(hash_key, segment_rows_part(key), hashlib.sha256(data).hexdigest())
 
 
 def is_small(rows: int, size: int) -> bool:
@@ -135,17 +140,7 @@ def pieces(table: RowTable) -> Iterator[RowTable]:
 
 def prompted_digest(digests_N32: np.ndarray, features_NH: np.ndarray) -> str:
     """SHA-256 over prompted features, int16 [N, H], in the order of the rows' digests, uint8 [N, 32]."""
-    features = np.ascontiguousarray(features_NH.astype("<i2", copy=False))
-    digest = hashlib.sha256()
-    for row_digest, row in sorted(zip(_rows_as_bytes(digests_N32), range(len(features)), strict=True)):
-        digest.update(row_digest)
-        digest.update(features[row].tobytes())
-    return digest.hexdigest()
-
-
-def _from_hex(hashes: Iterable[str]) -> np.ndarray:
-    return np.frombuffer(bytes.fromhex("".join(hashes)), np.uint8).reshape(-1, _HASH_BYTES)
-
-
-def _rows_as_bytes(hashes_N32: np.ndarray) -> list[bytes]:
-    return [row.tobytes() for row in hashes_N32]
+    order = np.argsort(as_strings(digests_N32), kind="stable")
+    features = np.ascontiguousarray(features_NH[order].astype("<i2", copy=False))
+    content = np.concatenate([digests_N32[order], features.view(np.uint8).reshape(len(order), -1)], axis=1)
+    return hashlib.sha256(content.tobytes()).hexdigest()

@@ -13,8 +13,9 @@ from typing import Self
 
 import numpy as np
 
+from lmeraser.state.hash_arrays import as_hashes
 from lmeraser.state.rows import RowTable
-from lmeraser.state.segment import digests_of, prompted_digest
+from lmeraser.state.segment import prompted_digest
 from lmeraser.state.tensors import TensorObject
 
 
@@ -34,7 +35,7 @@ class Specialist:
 
     def digests(self, rows: RowTable) -> tuple[str, str]:
         """SHA-256 of the prompt, and of the prompted features of these rows, which the specialist is of."""
-        return Prompt(self.prompt).digest(), prompted_digest(digests_of(rows), self.features_NH)
+        return Prompt(self.prompt).digest(), prompted_digest(as_hashes(rows.row_digests()), self.features_NH)
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ from lmeraser.state.layout import (
 )
 from lmeraser.state.log import Log
 from lmeraser.state.rows import RowTable, order_of
-from lmeraser.state.segment import SegmentIndex
+from lmeraser.state.segment import SegmentIndex, bytes_leaf
 from lmeraser.state.specialist import FeaturesOfRows, Prompt, PromptedFeatures, RemovedFeatures, Specialist
 from lmeraser.store import Store
 
@@ -45,12 +45,12 @@ def read_added(store: Store, hash_key: HashKey, name: str, leaf: str) -> RowTabl
     return rows
 
 
-def read_segment(store: Store, hash_key: HashKey, seed: int, key: str, segment: Segment) -> RowTable:
+def read_segment(store: Store, hash_key: HashKey, key: str, segment: Segment) -> RowTable:
     """The rows of a segment of the cluster ``key``."""
-    rows = RowTable.from_parquet(store.get(segment.rows_object), segment.rows_object)
-    index = SegmentIndex.of(rows, seed, hash_key)
-    _check(hash_key, segment.rows_object, segment_part(key), index.digest(), segment.leaf)
-    return rows
+    data = store.get(segment.rows_object)
+    if bytes_leaf(hash_key, key, data) != segment.bytes_leaf:
+        raise ObjectCorruptError(f"{segment.rows_object} does not have the digest that the commit names")
+    return RowTable.from_parquet(data, segment.rows_object)
 
 
 def read_index(store: Store, hash_key: HashKey, key: str, segment: Segment) -> SegmentIndex:
@@ -61,9 +61,9 @@ def read_index(store: Store, hash_key: HashKey, key: str, segment: Segment) -> S
     return index
 
 
-def read_rows_of(store: Store, hash_key: HashKey, seed: int, entry: ClusterEntry) -> RowTable:
+def read_rows_of(store: Store, hash_key: HashKey, entry: ClusterEntry) -> RowTable:
     """All rows of a cluster of a commit."""
-    tables = [read_segment(store, hash_key, seed, entry.key, segment) for segment in entry.segments]
+    tables = [read_segment(store, hash_key, entry.key, segment) for segment in entry.segments]
     return RowTable.concatenate(tables, tables[0].features_NH.shape[1] if tables else 0)
 
 
@@ -89,9 +89,9 @@ def read_features(store: Store, hash_key: HashKey, key: str, segment: Segment) -
     return FeaturesOfRows(prompted.features_NH, read_index(store, hash_key, key, segment).labels_N)
 
 
-def read_cluster(store: Store, hash_key: HashKey, seed: int, entry: ClusterEntry) -> tuple[RowTable, Specialist | None]:
+def read_cluster(store: Store, hash_key: HashKey, entry: ClusterEntry) -> tuple[RowTable, Specialist | None]:
     """All rows of a cluster of a commit, and its specialist if it is tuned."""
-    tables = [read_segment(store, hash_key, seed, entry.key, segment) for segment in entry.segments]
+    tables = [read_segment(store, hash_key, entry.key, segment) for segment in entry.segments]
     rows = RowTable.concatenate(tables, 0)
     if entry.prompted_leaf is None:
         return rows, None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import pytest
 from small_system import System, finish, samples
 from stored_rows import bytes_of
 
+from actors.loading import mark_damage
 from lmeraser.deletion import DeletionRequest
 from lmeraser.errors import LMEraserError, LogError, ObjectCorruptError, ObjectMissingError
 from lmeraser.state.cluster_entry import ClusterEntry
@@ -68,6 +68,7 @@ def test_damaged_prompted_features_are_computed_again_under_the_same_prompt(
     before = system.newest()
     entry = tuned_entry(system)
     damage(file_of(system, entry.segments[0].prompted_object))
+    mark_damage(system.store, ObjectCorruptError("features"))
     coordinator = system.coordinator()
     assert coordinator.status().awaiting == (entry.key,)
     finish(coordinator)
@@ -120,28 +121,20 @@ def test_prompted_features_that_are_damaged_later_are_not_subtracted(system_of: 
     assert system.newest().root == system.fresh_root([row for row in samples(0, 90) if row.sample_id != ids[0]])
 
 
-@pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_request_is_read_back_from_the_hashes_of_its_record(system_of: SystemOf, damage: Damage) -> None:
+def test_features_that_are_missing_are_noticed_at_the_start(system_of: SystemOf) -> None:
     system = system_of()
-    coordinator = system.coordinator()
-    deletion = coordinator.delete(DeletionRequest(("s3", "s40"), ("u7",)))
-    damage(file_of(system, f"requests/{deletion.id}.json"))
-    successor = system.coordinator()
-    finish(successor)
-    assert successor.deletion(deletion.id).status == "completed"
-    deleted = {"s3", "s40", "s7"}
-    assert system.newest().root == system.fresh_root([row for row in samples(0, 90) if row.sample_id not in deleted])
-    assert system.store.names("requests/") == []
+    entry = tuned_entry(system)
+    remove(file_of(system, entry.segments[0].prompted_object))
+    assert system.coordinator().status().awaiting == (entry.key,)
 
 
-def test_a_request_that_names_another_row_than_its_record_does_not_delete_it(system_of: SystemOf) -> None:
+def test_a_start_reads_no_rows_and_no_prompted_features(system_of: SystemOf) -> None:
     system = system_of()
-    coordinator = system.coordinator()
-    deletion = coordinator.delete(DeletionRequest(("s3",)))
-    path = file_of(system, f"requests/{deletion.id}.json")
-    path.write_text(json.dumps({**json.loads(path.read_text()), "sample_ids": ["s4"]}))
-    finish(coordinator)
-    assert system.newest().root == system.fresh_root([row for row in samples(0, 90) if row.sample_id != "s3"])
+    for segment in (segment for entry in system.newest().clusters for segment in entry.segments):
+        file_of(system, segment.rows_object).write_bytes(b"")
+        if segment.prompted_object is not None:
+            file_of(system, segment.prompted_object).write_bytes(b"")
+    assert system.coordinator().status().rows == 90
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
@@ -150,6 +143,7 @@ def test_damaged_rows_are_named_and_nothing_is_committed(system_of: SystemOf, da
     before = system.newest()
     name = before.clusters[0].segments[0].rows_object
     damage(file_of(system, name))
+    mark_damage(system.store, ObjectCorruptError(name))
     with pytest.raises((ObjectCorruptError, ObjectMissingError), match=name):
         system.coordinator()
     assert system.newest() == before
@@ -180,26 +174,6 @@ def test_a_damaged_log_stops_the_start(system_of: SystemOf, damage: Damage) -> N
         system.coordinator()
 
 
-def test_a_request_without_its_record_is_adopted_and_an_erased_request_is_purged(system_of: SystemOf) -> None:
-    system = system_of()
-    coordinator = system.coordinator()
-    deletion = coordinator.delete(DeletionRequest(("s3",)))
-    request = system.store.get(f"requests/{deletion.id}.json")
-    finish(coordinator)
-    system.store.put(f"requests/{deletion.id}.json", request)
-    orphan = {**json.loads(request), "id": "f" * 32, "sample_ids": ["s5"], "body": "other"}
-    system.store.put(f"requests/{'f' * 32}.json", json.dumps(orphan).encode())
-    system.store.put("requests/damaged.json", b"{")
-    successor = system.coordinator()
-    finish(successor)
-    assert {each.id: each.status for each in successor.recent_deletions()} == {
-        deletion.id: "completed",
-        "f" * 32: "completed",
-    }
-    assert system.store.names("requests/") == []
-    assert system.newest().rows == 88
-
-
 def test_an_append_that_seemed_to_fail_is_noticed(system_of: SystemOf, monkeypatch: pytest.MonkeyPatch) -> None:
     system = system_of()
     coordinator = system.coordinator()
@@ -217,9 +191,8 @@ def test_an_append_that_seemed_to_fail_is_noticed(system_of: SystemOf, monkeypat
         coordinator.delete(DeletionRequest(("s4",)))
     successor = system.coordinator()
     finish(successor)
-    # The first is in the log although its client got an error; the second is not, and left no object.
+    # The first is in the log although its client got an error; the second is not.
     assert system.newest().rows == 89
-    assert system.store.names("requests/") == []
 
 
 def test_a_start_names_the_missing_rows_and_says_what_to_do(system_of: SystemOf) -> None:

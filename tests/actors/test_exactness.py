@@ -63,14 +63,14 @@ PLANTED = (
     ),
     Breakage(
         "a cluster is divided one row too late",
-        "actors.committer:Committer.apply",
-        "self._manifest.config.partition.max_cluster_rows",
-        "self._manifest.config.partition.max_cluster_rows + 1",
+        "actors.committer:Committer._partition",
+        "self._manifest.config.partition.max_cluster_rows,",
+        "self._manifest.config.partition.max_cluster_rows + 1,",
     ),
     Breakage(
         "rows of a cluster that ends stay in the shared head",
         "actors.committer:Committer._heads_after",
-        "shared = shared - sum_of(self._sums.rows_of(regrouping.ended, change.removed), shared)",
+        "shared = shared - sum_of(self._sums.rows_of(regrouping.ended, change.removed.samples_R32), shared)",
         "pass",
     ),
 )
@@ -98,6 +98,7 @@ def root_of(empty: System, pipeline: Pipeline) -> RootOf:
 def small_segments(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lmeraser.state.segment.MAX_SEGMENT_ROWS", 2)
     monkeypatch.setattr("actors.checkpoints.MAX_COMMITS", 2)
+    monkeypatch.setattr("actors.eraser.MAX_SEGMENTS", 2)
 
 
 @pytest.mark.slow

@@ -9,12 +9,9 @@ import pytest
 from small_system import System, finish, samples
 from stored_rows import rows_of
 
-from actors.row_index import RowIndex
-from lmeraser.data import Sample
 from lmeraser.deletion import DeletionRequest
 from lmeraser.errors import DuplicateSampleError, RequestError
 from lmeraser.proof.receipts import covers
-from lmeraser.state.pipeline import Pipeline
 
 SystemOf = Callable[..., System]
 COMPOSED, APART = "Zo\u00eb", "Zoe\u0308"
@@ -62,8 +59,8 @@ def test_an_invalid_id_is_refused_before_anything_is_written(
     with pytest.raises(RequestError, match="idempotency key"):
         system.coordinator().delete(DeletionRequest(("s1",), idempotency_key="\udce9"))
     assert system.coordinator().recent_deletions() == []
-    assert [name for name in system.store.names() if name.startswith("requests/")] == [
-        name for name in before if name.startswith("requests/")
+    assert [name for name in system.store.names() if name.startswith("receipts/")] == [
+        name for name in before if name.startswith("receipts/")
     ]
     assert system.coordinator().delete(DeletionRequest(("x" * 1024,))).unknown == 1
 
@@ -99,23 +96,3 @@ def test_ids_that_differ_in_case_blanks_or_zeros_are_different_ids(system_of: Sy
     system.ingest(rows + samples(30, 50))
     assert deleted(system, ["42", "a"], ["None", "0042"])[:2] == (2, ("0042", "None"))
     assert {"0042", "42 ", " 42", "A", "None"} < set(stored_ids(system))
-
-
-def index(pipeline: Pipeline, *rows: tuple[str, str | None]) -> RowIndex:
-    table = pipeline.rows(
-        Sample(name, subject, 0, samples(number, number + 1)[0].image) for number, (name, subject) in enumerate(rows)
-    )
-    return RowIndex.of((table,), 0)
-
-
-def test_an_index_returns_ids_in_the_form_of_its_rows(system_of: SystemOf) -> None:
-    pipeline = system_of(rows=0).pipeline()
-    row_index = index(pipeline, (APART, COMPOSED), ("b", APART), ("c", None), ("d", "c"))
-    assert COMPOSED in row_index and APART in row_index and "Zoe" not in row_index
-    assert row_index.present([COMPOSED, "b", "nobody"]) == (APART, "b")
-    assert set(row_index.of_subject(APART)) == set(row_index.of_subject(COMPOSED)) == {APART, "b"}
-    assert row_index.of_subject("c") == ("d",)
-    assert set(row_index.only([COMPOSED, "d", "nobody"]).sample_ids) == {APART, "d"}
-    assert set(row_index.without([COMPOSED, "nobody"]).sample_ids) == {"b", "c", "d"}
-    with pytest.raises(DuplicateSampleError, match="occurs more than once"):
-        RowIndex.joining([row_index, index(pipeline, (COMPOSED, None))])

@@ -53,14 +53,12 @@ def test_a_deletion_is_a_chain_of_spans_below_those_of_the_coordinators_steps(
     assert {work.name for work in works[1:]} == {"coordinator.step"}
     names = [span.name for span in spans if span.parent is not None]
     in_order = [
-        FailPoint.REQUEST_WRITTEN,
         FailPoint.REQUEST_RECORDED,
         FailPoint.HEADS_WRITTEN,
         FailPoint.COMMIT_APPENDED,
         FailPoint.LEASE_WAITED,
         FailPoint.SWEPT,
         FailPoint.ERASED_RECORDED,
-        FailPoint.REQUEST_PURGED,
     ]
     places = [names.index(point) for point in in_order]
     assert places == sorted(places)

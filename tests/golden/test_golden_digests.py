@@ -114,7 +114,7 @@ def _state(system: System) -> Digests:
 
 
 def _cluster(system: System, entry: ClusterEntry) -> Digests:
-    rows, specialist = read_cluster(system.store, system.hash_key, system.manifest.config.seed, entry)
+    rows, specialist = read_cluster(system.store, system.hash_key, entry)
     digests = {
         "sample ids": _digest(np.array(rows.sample_ids)),
         "labels": _digest(rows.labels_N),

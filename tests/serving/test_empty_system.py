@@ -147,7 +147,7 @@ def test_an_emptied_system_answers_with_503(running: Running) -> None:
     assert (commit["rows"], commit["clusters"], commit["specialists"]) == (0, 0, 0)
     assert running.clusters() == {}
     assert running.root() == running.fresh_root([])
-    for prefix in ("rows/", "prompts/", "prompted/", "removed/", "incoming/", "requests/"):
+    for prefix in ("rows/", "prompts/", "prompted/", "removed/", "incoming/"):
         assert running.system.store.names(prefix) == []
     again = running.delete(["s1", "s2"])
     assert (again["rows"], again["unknown_ids"]) == (0, ["s1", "s2"])

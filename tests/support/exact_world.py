@@ -188,4 +188,3 @@ def check_history(
     assert newest.root == root_of(world.rows)
     listed = {name for prefix in DATA_FOLDERS for name in world.system.store.names(prefix)}
     assert listed == newest.objects()
-    assert world.system.store.names("requests/") == []

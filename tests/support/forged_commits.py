@@ -16,7 +16,7 @@ from lmeraser.state.digests import state_leaf
 from lmeraser.state.heads_state import HeadsState
 from lmeraser.state.log import Log
 from lmeraser.state.rows import RowTable
-from lmeraser.state.segment import SegmentIndex, prompted_digest, size_of
+from lmeraser.state.segment import SegmentIndex, bytes_leaf, prompted_digest, size_of
 from lmeraser.state.specialist import Prompt, PromptedFeatures, Specialist
 
 
@@ -77,10 +77,12 @@ def with_prompt(system: System, entry: ClusterEntry, values: np.ndarray) -> Clus
 def _segment(system: System, key: str, number: int, rows: RowTable, features_NH: np.ndarray | None) -> Segment:
     index = SegmentIndex.of(rows, system.manifest.config.seed, system.hash_key)
     name = f"rows/{key}/forged{number}"
-    system.store.put(f"{name}.parquet", rows.to_parquet())
+    data = rows.to_parquet()
+    system.store.put(f"{name}.parquet", data)
     system.store.put(f"{name}.ids", index.to_safetensors())
     leaf = state_leaf(system.hash_key, f"segment/{key}", index.digest())
-    segment = Segment(len(rows), size_of(rows), f"{name}.parquet", leaf)
+    digest = bytes_leaf(system.hash_key, key, data)
+    segment = Segment(len(rows), size_of(rows), f"{name}.parquet", digest, leaf)
     if features_NH is None:
         return segment
     features, name = PromptedFeatures(features_NH), f"prompted/{key}/forged{number}.safetensors"

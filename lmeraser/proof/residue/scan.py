@@ -25,7 +25,7 @@ from lmeraser.proof.residue.appearance import appearances
 from lmeraser.proof.residue.files import Entry, UnpackError, entries, packed_otherwise, pieces
 from lmeraser.proof.residue.needles import SHORTEST_ANYWHERE, Needles
 from lmeraser.state.commit import Commit, newest_commit
-from lmeraser.state.layout import DATA_FOLDERS, REQUESTS
+from lmeraser.state.layout import DATA_FOLDERS
 from lmeraser.state.log import Log
 from lmeraser.state.manifest import load_manifest
 from lmeraser.state.pipeline_loading import load_pipeline
@@ -257,11 +257,9 @@ def _ids_in(data: bytes) -> Iterator[str]:
 
 
 def _unnamed(store: Store, commit: Commit) -> Iterator[Finding]:
-    """Objects that the commit does not name, and requests that still hold ids in clear."""
+    """Objects that the commit does not name."""
     named = commit.objects()
     for folder in DATA_FOLDERS:
         for name in store.names(folder):
             if name not in named:
                 yield Finding(name, "is an object that the newest commit does not name")
-    for name in store.names(REQUESTS):
-        yield Finding(name, "is a request that is not erased yet")

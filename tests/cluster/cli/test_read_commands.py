@@ -88,7 +88,7 @@ def test_clusters_are_listed_largest_first_and_shown_by_key(lmeraser: Run, case:
             name: entry[name] for name in ("key", "bits", "rows", "prompt_object")
         }
         (segment,), (shown_segment,) = entry["segments"], one["segments"]
-        rows, _, name, _, prompted_object, _ = segment
+        rows, _, name, _, _, prompted_object, _ = segment
         names = [name, name.replace(".parquet", ".ids"), *filter(None, [prompted_object])]
         assert shown_segment == {"rows": rows, "objects": names}
 

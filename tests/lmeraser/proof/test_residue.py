@@ -114,13 +114,6 @@ def test_objects_that_no_commit_names_are_found(system: System) -> None:
     assert sorted(finding.file for finding in scanned(system, "photo-1").findings) == names
 
 
-@all_media
-def test_a_request_that_waits_is_found(system: System) -> None:
-    system.coordinator().delete(DeletionRequest(("photo-2",)))
-    found = scanned(system, "photo-1")
-    assert [finding.file.partition("/")[0] for finding in found.findings] == ["requests"]
-
-
 def test_an_unfinished_write_is_found(system: System) -> None:
     partial = Path(system.store.uri) / ".partial" / "rows%2Fa%2Fb.parquet~1"
     partial.parent.mkdir(exist_ok=True)

@@ -205,25 +205,17 @@ def test_the_digest_of_prompted_features_says_whose_they_are() -> None:
     assert prompted_digest(digests_N32, features_NH.astype(">i2")) in found
 
 
-def test_rows_are_named_by_the_hash_of_their_sample_or_their_subject() -> None:
-    rows: list[Row] = [(f"s{place}", subject, 0, b"", 0, (0,) * 5) for place, subject in enumerate(["p", "q", None])]
-    index = index_of(rows)
+def test_rows_are_found_by_the_hash_of_their_sample() -> None:
+    index = index_of([(f"s{place}", "p", 0, b"", 0, (0,) * 5) for place in range(3)])
 
-    def named(*hashes: bytes) -> list[bool]:
-        named_N = index.named_by(frozenset(hashes))
-        assert (named_N.dtype, named_N.shape) == (np.dtype(bool), (3,))
-        return list(map(bool, named_N))
+    def found(*hashes: bytes) -> list[bool]:
+        among_N = index.among(np.frombuffer(b"".join(hashes), np.uint8).reshape(-1, 32))
+        assert (among_N.dtype, among_N.shape) == (np.dtype(bool), (3,))
+        return list(map(bool, among_N))
 
-    assert named() == [False, False, False]
-    assert named(keyed("sample", "s0"), keyed("sample", "s2")) == [True, False, True]
-    assert named(keyed("subject", "q")) == [False, True, False]
-    assert named(keyed("subject", "s0"), keyed("sample", "p"), keyed("sample", "s9")) == [False, False, False]
-    assert named(keyed("sample", "s1"), keyed("subject", "q")) == [False, True, False]
-
-
-def test_a_row_without_a_subject_is_named_by_no_subject() -> None:
-    index = index_of([("s", None, 0, b"", 0, (0,) * 5)])
-    assert not index.named_by(frozenset([keyed("subject", name) for name in ("", "s", "None")])).any()
+    assert found() == [False, False, False]
+    assert found(keyed("sample", "s0"), keyed("sample", "s2")) == [True, False, True]
+    assert found(keyed("subject", "p"), keyed("sample", "s9")) == [False, False, False]
 
 
 @unhurried

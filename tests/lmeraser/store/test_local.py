@@ -67,7 +67,7 @@ def test_nobody_else_may_read_its_files(tmp_path: Path, umask: int) -> None:
         store.put("rows/cluster/a", b"private")
         store.put("rows/cluster/a", b"private again")
         store.put_if_absent("log/1", b"record")
-        with store._written("requests/1", b"ids in clear") as partial:
+        with store._written("rows/1", b"ids in clear") as partial:
             seen[partial.name] = partial.stat().st_mode & 0o777
     finally:
         os.umask(before)

@@ -33,9 +33,9 @@ class Breakage:
 BREAKAGES = (
     Breakage(
         "a sweep does not call its fence",
-        "actors.coordinator:Coordinator._sweep",
-        "self._journal.check)",
-        "lambda: None)",
+        "actors.sweep:Sweeper.sweep",
+        "self._journal.check,",
+        "lambda: None,",
     ),
     Breakage(
         "a coordinator forgets that it was replaced",
@@ -57,14 +57,14 @@ BREAKAGES = (
     ),
     Breakage(
         "an erasure does not wait for the lease",
-        "actors.coordinator:Coordinator._wait_out_lease",
+        "actors.eraser:Eraser._wait_out_lease",
         "        time.sleep(self._lease_s)\n",
         "",
     ),
     Breakage(
         "nothing is swept before a deletion counts as erased",
-        "actors.coordinator:Coordinator._erase",
-        "        self._sweep()\n",
+        "actors.eraser:Eraser.erase",
+        "        self._sweeper.sweep()\n",
         "",
     ),
     Breakage(
@@ -88,8 +88,8 @@ BREAKAGES = (
     Breakage(
         "rows are those that the request named when it was accepted",
         "actors.requests:Requests.resolve",
-        "for each in _rows_of(request, index)}",
-        "for each in _rows_of(request, index) if sample_hash(self._hash_key, each) in recorded.samples}",
+        "index, {*recorded.samples, *recorded.unknown_samples}, {*recorded.subjects, *recorded.unknown_subjects}",
+        "index, set(recorded.samples), set()",
     ),
     Breakage(
         "an owner does not check the log after a write",
@@ -128,10 +128,16 @@ BREAKAGES = (
         'record.kind == "request" and False and',
     ),
     Breakage(
-        "a request that its coordinator did not record is left",
-        "actors.requests:Requests.adopt",
-        "self._store.names(REQUESTS)",
-        "[]",
+        "a part of a deletion counts as all of it",
+        "actors.eraser:Eraser._parts",
+        "len(now) < len(clusters)",
+        "False",
+    ),
+    Breakage(
+        "a checkpoint leaves out deletions that are not completed",
+        "actors.checkpoints:_is_settled",
+        'deletion.status != "completed" or deletion.completed_at is None',
+        'deletion.status == "accepted"',
     ),
 )
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from lmeraser.errors import LMEraserError, ObjectMissingError
+from lmeraser.errors import LMEraserError
 from lmeraser.proof.receipts import verify_receipt
 from lmeraser.state.layout import DATA_FOLDERS
 from lmeraser.state.log import Log
@@ -88,10 +88,6 @@ class Invariants:
         message = f"{process.name}: {type(error).__name__}: {error}"
         if not isinstance(error, LMEraserError):
             self._scheduler.fail(WrongError("crash", message))
-        elif isinstance(error, ObjectMissingError) and "requests/" in str(error):
-            # A replaced coordinator has removed a request that it had refused and that the new one had adopted: the new
-            # one restarts, and rebuilds the request from the log.
-            self.restarts += 1
         elif process.name == self._ledger.newest:
             self._scheduler.fail(WrongError("coordinator ended", message))
 
@@ -107,7 +103,7 @@ class Invariants:
             elif kind == "erased":
                 for deletion in about:
                     self._check_erased(deletion)
-        elif not name.startswith((*DATA_FOLDERS[:-1], "requests/")):
+        elif not name.startswith(DATA_FOLDERS[:-1]):
             pass
         elif (process := self._replaced()) is not None:
             self.late[name] = process
@@ -130,11 +126,9 @@ class Invariants:
         return task.process
 
     def _excused(self) -> set[str]:
-        """What may stay until the next start: heads and requests of a replaced coordinator, and what its owners did not
-        live to remove."""
-        return {
-            name for name, process in self.late.items() if "heads/" in name or "requests/" in name or not process.alive
-        }
+        """What may stay until the next start: heads of a replaced coordinator, and what its owners did not live to
+        remove."""
+        return {name for name, process in self.late.items() if "heads/" in name or not process.alive}
 
     def _check_erased(self, deletion: RequestedDeletion) -> None:
         named = {row for row in range(ROWS) if deletion.names(row)}
@@ -217,9 +211,6 @@ class Invariants:
             holding = [name for name in unnamed if held_in(name, dict(self._data())[name]) & self._ledger.erased_rows()]
             kind = "erased row left" if holding else "left over"
             raise WrongError(kind, f"{when}, no commit names {sorted(holding or unnamed)[0]}")
-        requests = {name for name, _ in self.store.kept() if name.removeprefix(".partial/").startswith("requests/")}
-        if requests := requests - (self._excused() if when == "at rest" else set()):
-            raise WrongError("left over", f"{when}, {min(requests)} is left")
 
 
 def _cluster(process: str) -> str:

@@ -214,23 +214,6 @@ SAVED_HISTORIES = (
             (Start("reg0", 0.0), Delete("del0", 0.0, 0, (4,), ()), Restore("res0", 0.0, 2.0, 0.0)),
         ),
     ),
-    # Seed 8.
-    SavedHistory(
-        "a request that its coordinator did not record is left",
-        "left over",
-        Plan(
-            300,
-            1000,
-            1,
-            (Row(3),),
-            (
-                Start("reg0", 0.0),
-                Delete("del0", 0.0, 0, (11,), ()),
-                Ingest("ing2", 0.0, 0, (Row(10),), 1, False, "abandon", False),
-            ),
-        ),
-        (Deviation("reg0#1.work", 2, "switch", "ing2"), Deviation("reg0#1.delete2", 7, "kill")),
-    ),
     # Seed 1224.
     SavedHistory(
         "an embedding continues while a row that it reads is erased",
@@ -301,5 +284,23 @@ SAVED_HISTORIES = (
             ),
         ),
         (Deviation("reg0.owner5.tune10", 2, "kill", ""),),
+    ),
+    # Seed 24.
+    SavedHistory(
+        "a part of a deletion counts as all of it",
+        "erased row",
+        Plan(
+            3,
+            1000,
+            1,
+            (Row(0), Row(1), Row(2), Row(5)),
+            (Start("reg0", 0.0), Delete("del0", 0.0, 2, (2,), ("ann",))),
+        ),
+    ),
+    # Seed 5.
+    SavedHistory(
+        "a checkpoint leaves out deletions that are not completed",
+        "crash",
+        Plan(3, 3, 1, (Row(0), Row(1), Row(2), Row(3)), (Start("reg0", 0.0), Delete("del1", 0.0, 1, (1,), ()))),
     ),
 )

@@ -27,7 +27,7 @@ from simulator import threads
 from simulator.rows import FINGERPRINT, simulated_pipeline
 from simulator.scheduler import Scheduler
 
-TIME = ("actors.coordinator", "actors.prefixes", "serving.current_snapshot", "serving.renewal")
+TIME = ("actors.eraser", "actors.prefixes", "serving.current_snapshot", "serving.renewal")
 LOCKS = (
     "actors.requests",
     "actors.prefixes",
@@ -40,15 +40,21 @@ LOCKS = (
 NAMES = ("actors.requests", "lmeraser.state.layout")
 DATES = ("lmeraser.clock",)
 STEPS = (
-    "actors.coordinator",
+    "actors.eraser",
     "actors.committer",
-    "actors.regroup",
     "actors.owner",
     "actors.requests",
     "actors.receipt_writer",
     "actors.checkpoints",
 )
-EXECUTORS = ("actors.erased_hashes", "lmeraser.state.log", "lmeraser.state.heads_state", "actors.segment_access")
+EXECUTORS = (
+    "actors.erased_hashes",
+    "actors.loading",
+    "actors.segment_access",
+    "actors.sweep",
+    "lmeraser.state.heads_state",
+    "lmeraser.state.log",
+)
 NUMERICS = ("actors.committer", "actors.repair", "lmeraser.proof.recompute")
 
 
@@ -161,6 +167,8 @@ def seams() -> Iterator[Current]:
         ("lmeraser.state.segment", "MAX_SEGMENT_ROWS", 2),
         # Histories of a few steps have checkpoints.
         ("actors.checkpoints", "MAX_COMMITS", 2),
+        # Deletions of a few rows are carried out in parts.
+        ("actors.eraser", "MAX_SEGMENTS", 2),
         ("actors.restoring", "fingerprint", lambda *_: FINGERPRINT),
         ("actors.restoring", "load_pipeline", simulated_pipeline),
     ]

@@ -1,0 +1,152 @@
+"""Carries out deletions: from the backlog to the receipt.
+
+What one commit erases is bounded, so that a request for a few rows does not wait for one that touches everything: small
+requests go first, and a large one is carried out in parts, each in a commit of its own (decision 50).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from actors.backlog import Backlog
+from actors.committer import Change, Committer
+from actors.completions import Completions
+from actors.fail_points import FailPoint, fail_point
+from actors.journal import Journal
+from actors.prefixes import Prefixes
+from actors.receipt_writer import ReceiptWriter
+from actors.regroup import by_cluster
+from actors.requests import Requests, Resolution
+from actors.row_index import Rows
+from actors.sweep import Sweeper
+from lmeraser.errors import LMEraserError
+from lmeraser.state.commit import Erasure
+
+# Segments that one commit may write again: about 130,000 rows, a few seconds, and a record of less than 100 KB.
+MAX_SEGMENTS = 256
+
+
+@dataclass(frozen=True)
+class _Part:
+    """What one commit does for one request.
+
+    Attributes:
+        request: what the request still covers.
+        rows: those of its rows that are erased now.
+        remaining: whether some of its rows are left for later.
+    """
+
+    request: Resolution
+    rows: Rows
+    remaining: bool
+
+
+class Eraser:
+    """Erases the rows of requests."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        committer: Committer,
+        requests: Requests,
+        receipts: ReceiptWriter,
+        completions: Completions,
+        backlog: Backlog,
+        prefixes: Prefixes,
+        sweeper: Sweeper,
+        lease_s: float,
+    ) -> None:
+        self._journal = journal
+        self._committer = committer
+        self._requests = requests
+        self._receipts = receipts
+        self._completions = completions
+        self._backlog = backlog
+        self._prefixes = prefixes
+        self._sweeper = sweeper
+        self._lease_s = lease_s
+
+    def erase(self, ids: Sequence[str]) -> None:
+        """Erase rows of these requests, in one commit.
+
+        Each step is idempotent. If one fails, the same requests are due again and all steps are repeated: there is one
+        commit, the next step ends the remaining owners, and a receipt with a record is not written twice.
+        """
+        history = self._journal.history
+        done = [each for each in ids if each in history.committed]
+        parts = self._parts([each for each in ids if each not in history.committed]) if not done else []
+        if not done:
+            if not self._commit(parts):
+                return
+            done = [part.request.id for part in parts if not part.remaining]
+        if done:
+            self._wait_out_lease()
+        self._sweeper.retire()
+        fail_point(FailPoint.OWNERS_RETIRED)
+        self._sweeper.sweep()
+        fail_point(FailPoint.SWEPT)
+        for request_id in done:
+            self._sign(request_id)
+
+    def _parts(self, ids: Sequence[str]) -> list[_Part]:
+        """What the next commit does, for the smallest requests first."""
+        # Rows are resolved only now, so that those which an ingest has added in between are among them (decision 42).
+        index = self._committer.index
+        requests = sorted((self._requests.resolve(each, index) for each in ids), key=lambda each: len(each.rows))
+        chosen: set[str] = set()
+        segments = 0
+        parts = []
+        for request in requests:
+            clusters = by_cluster(request.rows, self._committer.partition)
+            for key, rows in clusters.items():
+                if key not in chosen and (segments < MAX_SEGMENTS or not chosen):
+                    chosen.add(key)
+                    segments += self._segments(key, rows)
+            now = [rows for key, rows in clusters.items() if key in chosen]
+            if now or not clusters:
+                parts.append(_Part(request, Rows.joined(now), len(now) < len(clusters)))
+        return parts
+
+    def _segments(self, key: str, rows: Rows) -> int:
+        """How many segments of a cluster these rows are in, at most."""
+        assert self._committer.commit is not None
+        entry = self._committer.commit.entry(key)
+        return min(len(rows), len(entry.segments)) if entry is not None else 0
+
+    def _commit(self, parts: Sequence[_Part]) -> bool:
+        """Commit the state without the rows of these parts; False if that is put off (decision 40)."""
+        ids = [part.request.id for part in parts]
+        for hashes in map(self._journal.history.named, ids):
+            self._prefixes.forbid(hashes, self._journal.position.number)
+        erasures = tuple(map(self._erasure, parts))
+        try:
+            applied = self._committer.apply(Change(erasures, Rows.joined(part.rows for part in parts)))
+        except LMEraserError as error:
+            self._sweeper.note_everything()
+            if not self._backlog.put_off(ids, error):
+                raise
+            return False
+        self._sweeper.follow(applied)
+        return True
+
+    def _erasure(self, part: _Part) -> Erasure:
+        """What the commit says of a part; the first one names all clusters that hold rows of the request."""
+        request = part.request
+        is_first = request.id not in self._journal.history.partial
+        clusters: Mapping[str, Rows] = by_cluster(request.rows, self._committer.partition) if is_first else {}
+        return Erasure(
+            request.id, tuple(sorted(clusters)), request.samples, request.subjects, len(part.rows), part.remaining
+        )
+
+    def _wait_out_lease(self) -> None:
+        """Until the lease of every replica has expired, one may still answer from the previous commit (decision 38)."""
+        time.sleep(self._lease_s)
+        fail_point(FailPoint.LEASE_WAITED)
+
+    def _sign(self, request_id: str) -> None:
+        # If the step failed after this record, it is taken again and must not write the record twice.
+        if self._journal.history.deletion(request_id).status == "accepted":
+            self._receipts.erased(request_id, completed=self._completions.is_tuned(request_id))
+        self._backlog.done(request_id)
