@@ -131,7 +131,11 @@ class Predictor:
         snapshot = self._blank_snapshot()
         for images in self._sizes():
             images_N3PP = np.zeros((images, 3, size, size), np.uint8)
-            for weight in sorted({0.0, self._config.specialist_weight, 1.0}):
+            weights = {1.0, self._config.specialist_weight}
+            # Under a public prompt, a pass for the shared head has the shapes of one for the pooled head.
+            if self._public_prompt is None or images == 1:
+                weights.add(0.0)
+            for weight in sorted(weights):
                 self.score(snapshot, [ScoreRequest(images_N3PP, weight)])
 
     def _sizes(self) -> list[int]:

@@ -221,23 +221,6 @@ def test_a_label_without_a_name_is_refused(empty: str) -> None:
     [
         ({"private": {"kind": "parquet"}}, r"^config\.yaml: private: a source of kind parquet needs path$"),
         ({"serving": {"images": {"max_bytes": 9}}}, r"^config\.yaml: serving\.images is set: write images next to"),
-        (
-            {"serving": {"replicas": 2, "autoscaling": {"max_replicas": 4}}},
-            r"^config\.yaml: serving: replicas is 2 and autoscaling is set: write autoscaling\.min_replicas",
-        ),
-        (
-            {"serving": {"autoscaling": {"min_replicas": 3, "max_replicas": 2}}},
-            r"^config\.yaml: serving\.autoscaling: max_replicas is 2 and min_replicas is 3: allowed is",
-        ),
-        (
-            {"serving": {"autoscaling": {"max_replicas": 0}}},
-            r"autoscaling\.max_replicas: .*equal to 1 \(got 0\)",
-        ),
-        ({"serving": {"autoscaling": {"min_replicas": 2}}}, r"serving\.autoscaling\.max_replicas: .*required"),
-        (
-            {"serving": {"autoscaling": {"max_replicas": 2, "target_ongoing_requests": 0}}},
-            r"serving\.autoscaling\.target_ongoing_requests: .*greater than 0 \(got 0\)",
-        ),
     ],
 )
 def test_an_error_does_not_use_the_words_of_the_library(tmp_path: Path, value: dict[str, Any], message: str) -> None:
