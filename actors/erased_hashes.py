@@ -51,8 +51,8 @@ class ErasedHashes:
         wanted = bytes.fromhex(keyed_hash)
         first = np.array(int.from_bytes(wanted[:8], "big"), ">u8")
         start, end = (int(np.searchsorted(self._rows_N["first"], first, side)) for side in ("left", "right"))
-        found = (int(row["number"]) for row in self._rows_N[start:end] if row["rest"].tobytes() == wanted[8:])
-        return max(named, *found, -1)
+        numbers = (int(row["number"]) for row in self._rows_N[start:end] if row["rest"].tobytes() == wanted[8:])
+        return max(named, *numbers, -1)
 
 
 def _parsed(name: str, data: bytes) -> np.ndarray:

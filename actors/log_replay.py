@@ -69,7 +69,7 @@ class History:
         commits: commits from which a restore may continue, by number.
         archived: how many deletions have left it; archive: number of the newest archive of them, 0 if there is none.
         since: how many records of each kind were replayed since the last checkpoint.
-        told: deletions that these records are about.
+        active: deletions that these records are about.
         attempts: failed tunings by the digest of the coreset, for clusters of the newest commit that are not tuned.
     """
 
@@ -89,7 +89,7 @@ class History:
     archived: int = 0
     archive: int = 0
     since: Counter[str] = field(default_factory=Counter)
-    told: set[str] = field(default_factory=set)
+    active: set[str] = field(default_factory=set)
     attempts: dict[str, Attempts] = field(default_factory=dict)
 
     def replay(self, records: Iterable[Record]) -> None:
@@ -102,7 +102,7 @@ class History:
                 self.commits[record.number] = self.commit
             self.since[record.kind] += 1
             if (deletion_id := deletion_of(record)) is not None:
-                self.told.add(deletion_id)
+                self.active.add(deletion_id)
 
     def deletion(self, deletion_id: str) -> Deletion:
         """One deletion.
@@ -131,7 +131,7 @@ class History:
         self.commits = {self.commit.number: self.commit} if self.commit is not None else {}
         self.erased.clear()
         self.since.clear()
-        self.told.clear()
+        self.active.clear()
         self.archived += len(settled)
         self.archive = archive
 

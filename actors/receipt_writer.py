@@ -42,7 +42,7 @@ class ReceiptWriter:
         self._store.purge_partial(lambda name: name.startswith(DATA_FOLDERS), self._journal.check)
         history = self._journal.history
         pending = (each.id for each in history.deletions.values() if each.status != "completed")
-        for deletion_id in history.told.union(pending):
+        for deletion_id in history.active.union(pending):
             named = history.receipts.get(deletion_id, ())
             self._store.purge_below(receipts_below(deletion_id), named.__contains__, self._journal.check)
 

@@ -194,7 +194,7 @@ class _Block:
         """The positions of the rows whose samples have these hashes, and that were not removed."""
         first_M, rest_M24 = _split(wanted_M32, 8)
         start_M = np.searchsorted(self.first_N, first_M)
-        found = []
+        parts = []
         # Hashes that share their first eight bytes are next to each other.
         pending = np.arange(len(first_M))
         while len(pending):
@@ -202,9 +202,9 @@ class _Block:
             pending = pending[self.first_N[start_M[pending]] == first_M[pending]]
             positions = start_M[pending]
             same = (self.rest_N24[positions] == rest_M24[pending]).all(axis=1) & (self.anchors_N[positions] != _GONE)
-            found.append(positions[same])
+            parts.append(positions[same])
             start_M[pending] += 1
-        return np.concatenate([np.zeros(0, np.int64), *found])
+        return np.concatenate([np.zeros(0, np.int64), *parts])
 
     def of_subjects(self, wanted_M32: np.ndarray) -> np.ndarray:
         """The positions of the rows whose subjects have these hashes, and that were not removed."""
