@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import faiss
 import numpy as np
@@ -149,12 +148,6 @@ class Partition:
     def index(self) -> RegionIndex:
         """Finds the cluster of a row. There is none where the partition has no row at that point of the dendrogram."""
         return RegionIndex(cluster.region for cluster in self.clusters)
-
-    def canonical(self) -> list[Any]:
-        """The partition as a JSON value."""
-        return [
-            [cluster.key, list(cluster.region.anchors), cluster.region.bits, cluster.rows] for cluster in self.clusters
-        ]
 
 
 def cut(dendrogram: Dendrogram, anchors_N: np.ndarray, bits_N: np.ndarray, max_cluster_rows: int) -> Partition:

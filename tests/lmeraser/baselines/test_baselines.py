@@ -30,7 +30,7 @@ from lmeraser.learning.feature_map import FeatureMap
 from lmeraser.learning.heads import probabilities
 from lmeraser.learning.tuning import TuningRows
 from lmeraser.proof.recompute import fresh_leaves
-from lmeraser.state.digests import json_digest, state_leaf
+from lmeraser.state.digests import state_leaf
 from lmeraser.state.pipeline import Pipeline
 from serving.predictor import Predictor, ScoreRequest
 from serving.snapshot import load_snapshot
@@ -232,7 +232,8 @@ def test_cluster_prompts_have_the_state_that_verify_recomputes(system_of: Callab
     for key, specialist in ours.specialists.items():
         digests[f"prompt/{key}"], digests[f"prompted/{key}"] = specialist.digests(ours.clusters[key])
     digests["heads"] = ours.heads.digest()
-    digests["partition"] = json_digest(ours.partition.canonical())
+    digests |= {f"rows/{key}": rows.digest() for key, rows in ours.clusters.items()}
+    assert {name for name in leaves if name.startswith("rows/")} <= digests.keys()
     assert len(ours.specialists) > 1
     assert all(state_leaf(system.hash_key, name, digest) == leaves[name] for name, digest in digests.items())
 
