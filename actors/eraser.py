@@ -92,13 +92,16 @@ class Eraser:
 
     def _parts(self, ids: Sequence[str]) -> list[_Part]:
         """What the next commit does, for the smallest requests first."""
-        # Rows are resolved only now, so that those which an ingest has added in between are among them (decision 42).
-        index = self._committer.index
-        requests = sorted((self._requests.resolve(each, index) for each in ids), key=lambda each: len(each.rows))
+        bodies = self._journal.history.bodies
         chosen: set[str] = set()
         segments = 0
         parts = []
-        for request in requests:
+        for request_id in sorted(ids, key=lambda each: len(bodies[each].hashes())):
+            # To resolve a large request takes long, and this commit has no room for another.
+            if chosen and segments >= MAX_SEGMENTS:
+                break
+            # Only now, so that rows which an ingest has added in between are among them (decision 42).
+            request = self._requests.resolve(request_id, self._committer.index)
             clusters = by_cluster(request.rows, self._committer.partition)
             for key, rows in clusters.items():
                 if key not in chosen and (segments < MAX_SEGMENTS or not chosen):
