@@ -7,7 +7,6 @@ history in memory and in a checkpoint grows with the pending work, not with the 
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
 from typing import Any
@@ -148,7 +147,6 @@ def _history_from(checkpoint: Checkpoint) -> History:
         if each["waiting"] is not None:
             history.waiting[deletion.id] = set(each["waiting"])
     history.attempts = {leaf: Attempts(**each) for leaf, each in value["attempts"].items()}
-    history.since = Counter()
     return history
 
 

@@ -14,10 +14,11 @@ from actors.ingests import NO_ROWS, AddedRows
 from actors.jobs import EmbeddingJob, PromptJob, TuningJob, WrittenFeatures, WrittenPrompt, WrittenRows
 from actors.journal import Journal
 from actors.live_partition import LivePartition
-from actors.loading import loaded
+from actors.loading import loaded, unmark_damage
 from actors.owners import Owners, TuningResult
 from actors.row_index import NO_ROWS as NOTHING
 from actors.row_index import RowIndex, Rows
+from lmeraser.errors import FencedError
 from lmeraser.hashing import HashKey
 from lmeraser.learning.numerics import deterministic
 from lmeraser.learning.partition import Dendrogram
@@ -27,7 +28,7 @@ from lmeraser.state.digests import state_leaf
 from lmeraser.state.heads_state import HeadsState
 from lmeraser.state.layout import HEADS_PART, new_heads_object
 from lmeraser.state.manifest import Manifest, load_part
-from lmeraser.store import Store
+from lmeraser.store import Store, unfenced
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,7 @@ class Committer:
             self._put(self.commit.changed(state.clusters), state.heads)
         self._heads = state.heads
         self.partition = self._partition()
-        state.settle(self._journal.check)
+        unmark_damage(self._store, self._journal.check)
 
     def apply(self, change: Change) -> ApplyResult:
         """Commit the state after a change of the rows; an empty change commits the state as it is."""
@@ -155,7 +156,7 @@ class Committer:
                     new = set(changed.segments).difference(entry.segments)
                     pooled = pooled + sum_of(self._sums.prompted(changed, new), pooled)
                 commit = commit.changed([changed])
-        if commit.root == self.commit.root and commit.clusters == self.commit.clusters:
+        if commit.clusters == self.commit.clusters:
             return
         with deterministic():
             heads = self._heads.with_pooled(pooled) if pooled is not self._heads.pooled else self._heads
@@ -187,7 +188,13 @@ class Committer:
 
     def _put(self, commit: Commit, heads: HeadsState) -> None:
         """Write the heads, and append the commit that names them."""
-        self._journal.append_commit(commit.with_heads(*put_heads(self._store, self._hash_key, heads)))
+        name, leaf = put_heads(self._store, self._hash_key, heads)
+        try:
+            self._journal.append_commit(commit.with_heads(name, leaf))
+        except FencedError:
+            # No commit names them, and the successor, which may be idle, does not know of them.
+            self._store.purge(name, unfenced)
+            raise
         self._heads = heads
         fail_point(FailPoint.COMMIT_APPENDED)
 

@@ -7,7 +7,7 @@ requests go first, and a large one is carried out in parts, each in a commit of 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from actors.backlog import Backlog
@@ -24,7 +24,7 @@ from actors.sweep import Sweeper
 from lmeraser.errors import LMEraserError
 from lmeraser.state.commit import Erasure
 
-# Segments that one commit may write again: about 65,000 rows, a second or two, and a record of less than 100 KB.
+# Segments that one commit may write again: at most 65,536 rows.
 MAX_SEGMENTS = 128
 
 
@@ -34,11 +34,13 @@ class _Part:
 
     Attributes:
         request: what the request still covers.
+        clusters: keys of the clusters that hold its rows.
         rows: those of its rows that are erased now.
         remaining: whether some of its rows are left for later.
     """
 
     request: Resolution
+    clusters: tuple[str, ...]
     rows: Rows
     remaining: bool
 
@@ -76,8 +78,8 @@ class Eraser:
         """
         history = self._journal.history
         done = [each for each in ids if each in history.committed]
-        parts = self._parts([each for each in ids if each not in history.committed]) if not done else []
         if not done:
+            parts = self._parts(ids)
             if not self._commit(parts):
                 return
             done = [part.request.id for part in parts if not part.remaining]
@@ -109,14 +111,14 @@ class Eraser:
                     segments += self._segments(key, rows)
             now = [rows for key, rows in clusters.items() if key in chosen]
             if now or not clusters:
-                parts.append(_Part(request, Rows.joined(now), len(now) < len(clusters)))
+                remaining = len(now) < len(clusters)
+                parts.append(_Part(request, tuple(sorted(clusters)), Rows.joined(now), remaining))
         return parts
 
     def _segments(self, key: str, rows: Rows) -> int:
         """How many segments of a cluster these rows are in, at most."""
         assert self._committer.commit is not None
-        entry = self._committer.commit.entry(key)
-        return min(len(rows), len(entry.segments)) if entry is not None else 0
+        return min(len(rows), len(self._committer.commit.by_key[key].segments))
 
     def _commit(self, parts: Sequence[_Part]) -> bool:
         """Commit the state without the rows of these parts; False if that is put off (decision 40)."""
@@ -138,10 +140,8 @@ class Eraser:
         """What the commit says of a part; the first one names all clusters that hold rows of the request."""
         request = part.request
         is_first = request.id not in self._journal.history.partial
-        clusters: Mapping[str, Rows] = by_cluster(request.rows, self._committer.partition) if is_first else {}
-        return Erasure(
-            request.id, tuple(sorted(clusters)), request.samples, request.subjects, len(part.rows), part.remaining
-        )
+        clusters = part.clusters if is_first else ()
+        return Erasure(request.id, clusters, request.samples, request.subjects, len(part.rows), part.remaining)
 
     def _wait_out_lease(self) -> None:
         """Until the lease of every replica has expired, one may still answer from the previous commit (decision 38)."""

@@ -37,22 +37,21 @@ class LoadedState:
         index: all rows.
         heads: sums and heads.
         clusters: the commit's entries without what is damaged; None if nothing is.
-        store: where it was read from.
     """
 
     index: RowIndex
     heads: HeadsState
     clusters: tuple[ClusterEntry, ...] | None
-    store: Store
-
-    def settle(self, fence: Fence) -> None:
-        """Remove the mark of damage, once what was damaged is rebuilt."""
-        self.store.purge(DAMAGED, fence)
 
 
 def mark_damage(store: Store, error: Exception) -> None:
     """Have the next start look for damage; ``error`` says what was found."""
     store.put(DAMAGED, str(error).encode())
+
+
+def unmark_damage(store: Store, fence: Fence) -> None:
+    """Remove the mark, once what was damaged is rebuilt."""
+    store.purge(DAMAGED, fence)
 
 
 def loaded(store: Store, manifest: Manifest, hash_key: HashKey, commit: Commit) -> LoadedState:
@@ -84,14 +83,10 @@ def _read(store: Store, hash_key: HashKey, commit: Commit) -> LoadedState:
         parts = (segments[start : start + _AT_ONCE] for start in range(0, len(segments), _AT_ONCE))
         read = (readers.map(lambda each: read_index(store, hash_key, *each), part) for part in parts)
         index = RowIndex(chain.from_iterable(read), commit.rows)
-        return LoadedState(index, next(iter(heads)), None, store)
+        return LoadedState(index, next(iter(heads)), None)
 
 
 def _inspected(store: Store, manifest: Manifest, hash_key: HashKey, commit: Commit) -> LoadedState:
     inspection = inspect(store, manifest, hash_key, commit)
-    return LoadedState(
-        RowIndex(inspection.indexes, commit.rows),
-        inspection.heads,
-        inspection.clusters if inspection.damaged else None,
-        store,
-    )
+    index = RowIndex(inspection.indexes, commit.rows)
+    return LoadedState(index, inspection.heads, inspection.clusters if inspection.damaged else None)

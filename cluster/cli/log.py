@@ -14,7 +14,7 @@ import typer
 from cluster.cli.output import emit, print_pairs, print_rows
 from cluster.cli.target import Target, with_options
 from lmeraser.errors import LogError
-from lmeraser.state.commit import newest_commit
+from lmeraser.state.commit import commits_in
 from lmeraser.state.log import Log, Record
 from lmeraser.state.manifest import load_manifest
 from lmeraser.store import open_store
@@ -59,11 +59,11 @@ def check(target: Target) -> None:
     load_manifest(store)
     log = Log(store)
     records = log.advance()
-    commit = newest_commit(records)
-    missing = missing_now(store, log, commit) if commit is not None else ()
+    commits = commits_in(records)
+    missing = missing_now(store, log, commits[-1]) if commits else ()
     problems = [
         *_out_of_time(records),
-        *wrong_checkpoints(store, records),
+        *wrong_checkpoints(store, records, commits),
         *(f"{name}, which the newest commit names, is missing" for name in missing),
     ]
     head = records[-1].digest if records else None

@@ -117,8 +117,14 @@ def read_checkpoint(store: Store, name: str, key: Ed25519PublicKey | None) -> Ch
     return checkpoint
 
 
-def wrong_checkpoints(store: Store, records: Sequence[Record]) -> Iterator[str]:
-    """What is wrong with the checkpoints of a store whose log has these records, from the first on."""
+def wrong_checkpoints(store: Store, records: Sequence[Record], commits: Sequence[Commit]) -> Iterator[str]:
+    """What is wrong with the checkpoints of a store.
+
+    Args:
+        store: the store.
+        records: of its log, from the first on.
+        commits: those among the records.
+    """
     names = store.names(CHECKPOINTS)
     key = _public_key(store) if names else None
     for name in names:
@@ -130,9 +136,9 @@ def wrong_checkpoints(store: Store, records: Sequence[Record]) -> Iterator[str]:
         except LogError as error:
             yield f"{name}: {error}"
             continue
-        if checkpoint.head.number > len(records):
-            continue
-        if checkpoint.commit != newest_commit(records[: checkpoint.head.number]):
+        number = checkpoint.head.number
+        newest = next((commit for commit in reversed(commits) if commit.number <= number), None)
+        if number <= len(records) and checkpoint.commit != newest:
             yield f"{name} names another commit than the records before it"
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from counted_store import CountedStore
-from small_system import System
+from small_system import System, finish
 
 from actors.checkpoints import opened_history
 from actors.coordinator import Coordinator
@@ -21,19 +21,9 @@ from lmeraser.paging import Page
 SystemOf = Callable[..., System]
 
 
-@pytest.fixture
-def system(system_of: SystemOf, monkeypatch: pytest.MonkeyPatch) -> System:
-    """A store in which s0 to s7 were deleted one after another, with a checkpoint after every other commit."""
-    monkeypatch.setattr("actors.checkpoints.MAX_COMMITS", 2)
-    system = system_of("minute", 24)
-    for number in range(8):
-        system.delete(f"s{number}")
-    return system
-
-
-def accepted(system: System) -> list[str]:
+def accepted(archived: System) -> list[str]:
     """The ids of all deletions in the order of their acceptance, from their receipts."""
-    receipts = [json.loads(system.store.get(name)) for name in system.store.names("receipts/")]
+    receipts = [json.loads(archived.store.get(name)) for name in archived.store.names("receipts/")]
     return list(dict.fromkeys(each["deletion"] for each in sorted(receipts, key=lambda each: each["accepted_at"])))
 
 
@@ -49,25 +39,20 @@ def ids(page: Page[Deletion]) -> list[str]:
     return [deletion.id for deletion in page.items]
 
 
-def finish(coordinator: Coordinator) -> None:
-    while not coordinator.idle():
-        coordinator.step()
-
-
 @pytest.mark.parametrize("limit", range(1, 10))
-def test_pages_of_any_size_hold_each_deletion_once_the_newest_first(system: System, limit: int) -> None:
-    coordinator = system.coordinator()
+def test_pages_of_any_size_hold_each_deletion_once_the_newest_first(archived: System, limit: int) -> None:
+    coordinator = archived.coordinator()
     assert 0 < len(coordinator.recent_deletions()) < 8
     listed = list(pages(coordinator, limit))
-    assert [name for page in listed for name in ids(page)] == accepted(system)[::-1]
+    assert [name for page in listed for name in ids(page)] == accepted(archived)[::-1]
     assert all(len(page.items) == limit for page in listed[:-1])
     assert 0 < len(listed[-1].items) <= limit
 
 
 @pytest.mark.parametrize("limit", [1, 2, 3])
-def test_what_is_accepted_and_archived_between_two_pages_changes_nothing(system: System, limit: int) -> None:
-    before = accepted(system)
-    coordinator, listed = system.coordinator(), []
+def test_what_is_accepted_and_archived_between_two_pages_changes_nothing(archived: System, limit: int) -> None:
+    before = accepted(archived)
+    coordinator, listed = archived.coordinator(), []
     waiting = coordinator.delete(DeletionRequest(("s20",), idempotency_key="kept")).id
     finish(coordinator)
     for number, page in enumerate(pages(coordinator, limit), 8):
@@ -79,10 +64,10 @@ def test_what_is_accepted_and_archived_between_two_pages_changes_nothing(system:
     assert listed == [waiting, *before[::-1]]
 
 
-def test_a_page_reads_the_archives_that_it_shows_and_no_other(system: System) -> None:
+def test_a_page_reads_the_archives_that_it_shows_and_no_other(archived: System) -> None:
     for name in ("s9", "s10"):
-        system.coordinator().delete(DeletionRequest((name,)))
-    store = CountedStore(Path(system.store.uri))
+        archived.coordinator().delete(DeletionRequest((name,)))
+    store = CountedStore(Path(archived.store.uri))
     log, history = opened_history(store)
     history.replay(log.advance())
     assert len(store.names("archive/")) >= 4
@@ -104,8 +89,8 @@ def test_a_page_reads_the_archives_that_it_shows_and_no_other(system: System) ->
     assert archives_read(100)[0] == len(store.names("archive/"))
 
 
-def test_only_deletions_with_the_status_are_listed(system: System) -> None:
-    coordinator = system.coordinator()
+def test_only_deletions_with_the_status_are_listed(archived: System) -> None:
+    coordinator = archived.coordinator()
     waiting = [coordinator.delete(DeletionRequest((name,))).id for name in ("s9", "s10", "s11")]
     listed = [name for page in pages(coordinator, 2, "accepted") for name in ids(page)]
     assert sorted(listed) == sorted(waiting)
@@ -126,12 +111,12 @@ def as_cursor(*position: str | int | None) -> str:
         base64.b64encode(b"7").decode(),
     ],
 )
-def test_a_cursor_of_no_page_is_refused(system: System, cursor: str) -> None:
+def test_a_cursor_of_no_page_is_refused(archived: System, cursor: str) -> None:
     with pytest.raises(RequestError, match="is not one of this list; allowed is next_cursor of its previous page"):
-        system.coordinator().deletions(5, cursor)
+        archived.coordinator().deletions(5, cursor)
 
 
 @pytest.mark.parametrize("limit", [0, -1, 1001])
-def test_a_limit_out_of_range_is_refused(system: System, limit: int) -> None:
+def test_a_limit_out_of_range_is_refused(archived: System, limit: int) -> None:
     with pytest.raises(RequestError, match=f"limit is {limit}; allowed are whole numbers from 1 to 1000"):
-        system.coordinator().deletions(limit)
+        archived.coordinator().deletions(limit)

@@ -130,8 +130,8 @@ BREAKAGES = (
     Breakage(
         "a part of a deletion counts as all of it",
         "actors.eraser:Eraser._parts",
-        "len(now) < len(clusters)",
-        "False",
+        "remaining = len(now) < len(clusters)",
+        "remaining = False",
     ),
     Breakage(
         "a checkpoint leaves out deletions that are not completed",

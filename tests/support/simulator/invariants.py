@@ -126,9 +126,8 @@ class Invariants:
         return task.process
 
     def _excused(self) -> set[str]:
-        """What may stay until the next start: heads of a replaced coordinator, and what its owners did not live to
-        remove."""
-        return {name for name, process in self.late.items() if "heads/" in name or not process.alive}
+        """What may stay until the next start: what a replaced coordinator and its owners did not live to remove."""
+        return {name for name, process in self.late.items() if not process.alive}
 
     def _check_erased(self, deletion: RequestedDeletion) -> None:
         named = {row for row in range(ROWS) if deletion.names(row)}
