@@ -10,14 +10,13 @@ import numpy as np
 from actors import regroup
 from actors.fail_points import FailPoint, fail_point
 from actors.head_sums import HeadSums, sum_of
-from actors.ingests import NO_ROWS, AddedRows
+from actors.ingests import NOTHING_ADDED, AddedRows
 from actors.jobs import EmbeddingJob, PromptJob, TuningJob, WrittenFeatures, WrittenPrompt, WrittenRows
 from actors.journal import Journal
 from actors.live_partition import LivePartition
 from actors.loading import loaded, unmark_damage
 from actors.owners import Owners, TuningResult
-from actors.row_index import NO_ROWS as NOTHING
-from actors.row_index import RowIndex, Rows
+from actors.row_index import NO_ROWS, RowIndex, Rows
 from lmeraser.errors import FencedError
 from lmeraser.hashing import HashKey
 from lmeraser.learning.numerics import deterministic
@@ -42,8 +41,8 @@ class Change:
     """
 
     erasures: tuple[Erasure, ...] = ()
-    removed: Rows = NOTHING
-    added: AddedRows = NO_ROWS
+    removed: Rows = NO_ROWS
+    added: AddedRows = NOTHING_ADDED
 
 
 @dataclass(frozen=True)

@@ -105,7 +105,7 @@ class AddedRows:
         return sum(map(len, self.indexes))
 
 
-NO_ROWS = AddedRows((), None, 0, 0)
+NOTHING_ADDED = AddedRows((), None, 0, 0)
 
 
 def put_rows(store: Store, hash_key: HashKey, name: str, table: RowTable) -> None:
