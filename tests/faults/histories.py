@@ -44,11 +44,11 @@ there, a restore or a history that does not end. Wrong, looked at after every ef
   runs may hold it under `incoming/`, where it began after the deletion was accepted (the row is left out when the rows
   are added) or wrote it after the erasing commit (it must start again);
 - at rest, and again after a new start: another root than that of a fresh run, a row that a deletion names, an
-  object or a request that nothing names, an answer to an ingest whose numbers are not those of its rows, a receipt
+  object that nothing names, an answer to an ingest whose numbers are not those of its rows, a receipt
   that does not hold.
 
-Not wrong, but counted above: heads, and requests in clear, that a coordinator wrote while another took over, and what
-its owners did not live to remove. No commit names them, and the next start or sweep removes them.
+Not wrong, but counted above: what a coordinator wrote while another took over, or its owners, and did not live to
+remove. No commit names them, and the next start or sweep removes them.
 
 The simulator is seen to fail: `tests/actors/test_simulator.py` breaks the code in one place at a time, and a
 history that is kept there finds it:
