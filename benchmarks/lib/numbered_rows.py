@@ -17,7 +17,6 @@ import numpy as np
 
 from lmeraser.config import StateConfig
 from lmeraser.data import Sample
-from lmeraser.learning.coreset import coreset, coreset_hashes
 from lmeraser.learning.partition import Dendrogram, Partition, cut
 from lmeraser.state.rows import RowTable
 
@@ -122,8 +121,7 @@ class NumberedMethod:
 
     def coreset(self, rows: RowTable) -> RowTable:
         """The rows of a cluster that its prompt is tuned on."""
-        hashes_N = coreset_hashes(self.config.seed, rows.sample_ids)
-        return rows.at(coreset(hashes_N, rows.labels_N, self.config.tuning.coreset_rows))
+        return rows.coreset(self.config.seed, self.config.tuning.coreset_rows)
 
     def tuned_prompt(
         self,

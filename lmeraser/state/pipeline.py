@@ -16,7 +16,6 @@ import torch
 from lmeraser.config import StateConfig
 from lmeraser.data import Sample, decode_image
 from lmeraser.learning.backbone import Backbone, Features
-from lmeraser.learning.coreset import coreset, coreset_hashes
 from lmeraser.learning.feature_map import FeatureMap
 from lmeraser.learning.numerics import deterministic, in_fixed_batches
 from lmeraser.learning.partition import AnchorIndex, Dendrogram, Partition, cut
@@ -103,8 +102,7 @@ class Pipeline:
 
     def coreset(self, rows: RowTable) -> RowTable:
         """The rows of a cluster that its prompt is tuned on."""
-        hashes_N = coreset_hashes(self.config.seed, rows.sample_ids)
-        return rows.at(coreset(hashes_N, rows.labels_N, self.config.tuning.coreset_rows))
+        return rows.coreset(self.config.seed, self.config.tuning.coreset_rows)
 
     def tuned_prompt(
         self,

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 
 from lmeraser.errors import ObjectCorruptError
 from lmeraser.hashing import canonical_json, row_bits
+from lmeraser.learning.coreset import coreset, coreset_hashes
 from lmeraser.state.hash_arrays import as_hashes, as_strings
 
 _NULLABLE = "subject_id"
@@ -63,6 +64,10 @@ class RowTable:
         """The bits that divide the rows below an anchor, uint64."""
         bits = map(row_bits, itertools.repeat(seed), self.sample_ids, self.subject_ids)
         return np.fromiter(bits, np.uint64, len(self))
+
+    def coreset(self, seed: int, size: int) -> RowTable:
+        """The rows that the prompt of a cluster with these rows is tuned on, at most ``size``."""
+        return self.at(coreset(coreset_hashes(seed, self.sample_ids), self.labels_N, size))
 
     def between(self, start: int, end: int) -> RowTable:
         """The rows from ``start`` up to ``end``."""

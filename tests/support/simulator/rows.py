@@ -20,7 +20,6 @@ from lmeraser.config import HeadsConfig, PartitionConfig, StateConfig, TuningCon
 from lmeraser.data import Sample
 from lmeraser.errors import ObjectCorruptError
 from lmeraser.hashing import HashKey
-from lmeraser.learning.coreset import coreset, coreset_hashes
 from lmeraser.learning.partition import Dendrogram, Partition, cut
 from lmeraser.proof.recompute import fresh_leaves
 from lmeraser.state.digests import tensor_digest
@@ -135,8 +134,7 @@ class SimulatedMethod:
         return features_NH
 
     def coreset(self, rows: RowTable) -> RowTable:
-        hashes_N = coreset_hashes(self.config.seed, rows.sample_ids)
-        return rows.at(coreset(hashes_N, rows.labels_N, self.config.tuning.coreset_rows))
+        return rows.coreset(self.config.seed, self.config.tuning.coreset_rows)
 
     def tuned_prompt(
         self,
