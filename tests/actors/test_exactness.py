@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from exact_world import HISTORIES, MANY, check_history
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import seed as seeded
 from simulator.breakages import Breakage, broken
 from small_system import System, build_system
@@ -109,6 +109,11 @@ def small_segments(monkeypatch: pytest.MonkeyPatch) -> None:
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 @given(HISTORIES, MANY)
+# The step between the two does not erase: a checkpoint is due first.
+@example(
+    [("ingest", ["s16"], False), ("delete samples", ["s0"]), ("work", 1), ("ingest", ["s0"], False)],
+    ["s0", "s1", "s10", "s11", "s12", "s13", "s14", "s15"],
+)
 def test_after_any_history_the_state_is_that_of_a_fresh_run_on_the_remaining_rows(
     empty: System,
     pipeline: Pipeline,

@@ -72,7 +72,8 @@ class World:
         self.pipeline = pipeline
         self.rows: dict[str, Sample] = {}
         self.erased: set[str] = set()
-        self.waiting: set[str] = set()
+        # What each deletion names, by the deletion's id.
+        self.named: dict[str, set[str]] = {}
         self.replaced: list[Coordinator] = []
         self.coordinator = self.start(1)
 
@@ -83,7 +84,7 @@ class World:
 
     def ingest(self, names: list[str], force: bool) -> None:
         rows = [ROWS[name] for name in names]
-        waiting = set(self.waiting)
+        waiting = self.waiting()
         outcome = self.outcome(rows, force)
         if isinstance(outcome, RequestError):
             # A row whose deletion was requested but not erased yet: the ingest is started again.
@@ -109,12 +110,17 @@ class World:
 
     def delete(self, names: list[str], people: list[str]) -> None:
         deleted = {name for name, row in self.rows.items() if name in names or row.subject_id in people}
-        self.coordinator.delete(DeletionRequest(tuple(names), tuple(people)))
+        deletion = self.coordinator.delete(DeletionRequest(tuple(names), tuple(people)))
         # Named ids are remembered even if the system did not hold them.
-        self.erased |= deleted.union(names, people)
-        self.waiting |= deleted.union(names, people)
+        self.named[deletion.id] = deleted.union(names, people)
+        self.erased |= self.named[deletion.id]
         for name in deleted:
             del self.rows[name]
+
+    def waiting(self) -> set[str]:
+        """What is named by deletions that are accepted but not erased."""
+        accepted = (deletion.id for deletion in self.coordinator.recent_deletions() if deletion.status == "accepted")
+        return set().union(*(self.named[deletion_id] for deletion_id in accepted))
 
     def step(self) -> None:
         for coordinator in list(self.replaced):
@@ -123,8 +129,6 @@ class World:
             except FencedError:
                 self.replaced.remove(coordinator)
         self.coordinator.step()
-        # Requests come first, and all at once.
-        self.waiting.clear()
 
     def take_over(self, slots: int) -> None:
         """A second coordinator takes over; the first works on, with an abandoned ingest to sweep away."""
