@@ -113,6 +113,7 @@ def _to_json(history: History, left: set[str]) -> dict[str, Any]:
         "archived": history.archived,
         "archive": history.archive,
         "deletions": [_open_to_json(history, each) for each in history.deletions.values() if each.id not in left],
+        "rebuild": history.rebuild,
         "attempts": {leaf: asdict(each) for leaf, each in history.attempts.items()},
     }
 
@@ -146,6 +147,7 @@ def _history_from(checkpoint: Checkpoint) -> History:
             history.receipts[deletion.id] = each["receipts"]
         if each["waiting"] is not None:
             history.waiting[deletion.id] = set(each["waiting"])
+    history.rebuild = value["rebuild"]
     history.attempts = {leaf: Attempts(**each) for leaf, each in value["attempts"].items()}
     return history
 

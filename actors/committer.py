@@ -105,7 +105,7 @@ class Committer:
 
     def apply(self, change: Change) -> ApplyResult:
         """Commit the state after a change of the rows; an empty change commits the state as it is."""
-        before = self.commit or Commit((), "", "", self._manifest.leaves(self._hash_key))
+        before = self.commit or self._before_the_first()
         anchors = [index.anchors_N for index in change.added.indexes] or [change.removed.anchors_R]
         sign = 1 if change.added.indexes else -1
         with deterministic():
@@ -170,8 +170,8 @@ class Committer:
         added = change.added.statistics
         with deterministic():
             if self._heads is None:
-                assert added is not None
-                self._heads = HeadsState.empty(len(added.sums_H), len(self._manifest.config.labels))
+                width = load_part(self._store, self._manifest, "features")["projection_FH"].shape[1]
+                self._heads = HeadsState.empty(width, len(self._manifest.config.labels))
             shared, pooled = self._heads.shared, self._heads.pooled
             removed = self._sums.removed_from(written)
             shared = shared - sum_of((each.shared for each in removed), shared)
@@ -187,7 +187,7 @@ class Committer:
 
     def _put(self, commit: Commit, heads: HeadsState) -> None:
         """Write the heads, and append the commit that names them."""
-        name, leaf = put_heads(self._store, self._hash_key, heads)
+        name, leaf = put_heads(self._store, self._manifest.folder, self._hash_key, heads)
         try:
             self._journal.append_commit(commit.with_heads(name, leaf))
         except FencedError:
@@ -212,6 +212,9 @@ class Committer:
             return None
         return replace(entry, prompt_object=job.target, prompt_leaf=written.leaf)
 
+    def _before_the_first(self) -> Commit:
+        return Commit((), "", "", self._manifest.leaves(self._hash_key), generation=self._manifest.generation)
+
     def _partition(self) -> LivePartition:
         clusters = self.commit.clusters if self.commit is not None else ()
         rows_A = self.index.rows_at(self._dendrogram.anchors)
@@ -224,9 +227,9 @@ class Committer:
         return np.concatenate([remaining, *added])
 
 
-def put_heads(store: Store, hash_key: HashKey, heads: HeadsState) -> tuple[str, str]:
-    """Write the heads; gives their object's name and their keyed digest."""
-    name = new_heads_object()
+def put_heads(store: Store, folder: str, hash_key: HashKey, heads: HeadsState) -> tuple[str, str]:
+    """Write the heads into the folder of their generation; gives their object's name and their keyed digest."""
+    name = new_heads_object(folder)
     store.put(name, heads.to_safetensors())
     fail_point(FailPoint.HEADS_WRITTEN)
     return name, state_leaf(hash_key, HEADS_PART, heads.digest())

@@ -27,9 +27,10 @@ from actors.journal import Journal
 from actors.loading import mark_damage
 from actors.owners import Owners
 from actors.prefixes import Prefixes
+from actors.rebuilds import Origins, Rebuilds, finish_switch
 from actors.receipt_writer import ReceiptWriter
 from actors.requests import MAX_IDS, Requests
-from actors.row_index import Rows
+from actors.row_index import RowIndex, Rows
 from actors.sweep import Sweeper
 from actors.tunings import Tunings
 from lmeraser.deletion import Deletion, DeletionRequest, Status
@@ -59,6 +60,7 @@ class Coordinator:
 
     Attributes:
         prefixes: those of the ingests that are being written.
+        rebuilds: the rebuild that is under way, if one is.
     """
 
     def __init__(
@@ -70,8 +72,18 @@ class Coordinator:
         owners: Owners,
         lease_s: float,
         base: Commit | None = None,
+        origins: Origins = dict,
     ) -> None:
-        """Take over the store: open a term, and go on from the newest commit, or from ``base`` if given."""
+        """Take over the store: open a term, and go on from the newest commit, or from ``base`` if given.
+
+        Args:
+            store, manifest, hash_key: the store's.
+            signing_key: signs receipts and checkpoints.
+            owners: do the work on clusters.
+            lease_s: seconds that every erasure waits for replicas.
+            base: see :class:`Journal`.
+            origins: only in a draft; see :mod:`actors.rebuilds`.
+        """
         self._store = store
         self._manifest = manifest
         self._hash_key = hash_key
@@ -83,10 +95,11 @@ class Coordinator:
         self._journal.open_term()
         self._committer = Committer(store, manifest, hash_key, self._journal, owners)
         self._committer.load()
+        finish_switch(store, manifest, self._committer.commit, self._journal.check)
         self._requests = Requests(hash_key, self._journal)
         self._receipts = ReceiptWriter(store, manifest, hash_key, signing_key, self._journal)
         self._receipts.tidy()
-        self._tunings = Tunings(manifest.config, self._journal, self._committer, owners)
+        self._tunings = Tunings(manifest, self._journal, self._committer, owners, origins)
         self._completions = Completions(self._journal, self._receipts, self._tunings)
         self._backlog = Backlog()
         for deletion in self._journal.history.deletions.values():
@@ -95,7 +108,8 @@ class Coordinator:
         self._ingests: deque[PendingIngest] = deque()
         self._deletions = Deletions(store, self._journal, self._backlog, self._completions, self._receipts)
         self.prefixes = Prefixes(store)
-        self._sweeper = Sweeper(store, self._journal, self._committer, self._tunings, owners, self.prefixes)
+        self._sweeper = Sweeper(store, manifest, self._journal, self._committer, self._tunings, owners, self.prefixes)
+        self.rebuilds = Rebuilds(store, manifest, self._journal, self._committer, owners, self._sweeper, self._of_draft)
         self._eraser = Eraser(
             self._journal,
             self._committer,
@@ -105,6 +119,7 @@ class Coordinator:
             self._backlog,
             self.prefixes,
             self._sweeper,
+            self.rebuilds,
             lease_s,
         )
         commit = self._committer.commit
@@ -218,7 +233,9 @@ class Coordinator:
             self._completions.retry_next()
         elif self.prefixes.drop_expired() or self._sweeper.is_due or self.prefixes.needs_sweep():
             self._sweeper.sweep()
-        elif not (self._take_results() or self._tunings.start() or self._completions.complete()):
+        elif self._take_results() or self._tunings.start() or self._completions.complete():
+            pass
+        elif not self.rebuilds.step(quiet=not (self._backlog or self._journal.history.partial)):
             self._owners.start_ahead()
             return False
         return True
@@ -229,6 +246,31 @@ class Coordinator:
         samples = Rows.joined([index.of_samples(hashes), index.of_subjects(hashes)]).hashes()
         for start in range(0, len(samples), MAX_IDS):
             self._backlog.add(self._requests.accept_again(index, samples[start : start + MAX_IDS]))
+
+    def erase_hashes(self, samples: Collection[str], subjects: Collection[str]) -> str:
+        """Accept a deletion of what has these keyed hashes; gives its id."""
+        deletion_id = self._requests.accept_hashes(self._committer.index, samples, subjects)
+        self._backlog.add(deletion_id)
+        return deletion_id
+
+    def hold_tunings(self, hold: bool) -> None:
+        """Whether to start no tuning for now."""
+        self._tunings.held = hold
+
+    def retire(self) -> None:
+        """End all owners; after the return none of them writes anything."""
+        self._tunings.forget(self._owners.stop_tuning(lambda _: True))
+        self._owners.retire([entry.key for entry in self.commit.clusters] if self.commit is not None else [])
+
+    @property
+    def commit(self) -> Commit | None:
+        """The newest commit."""
+        return self._committer.commit
+
+    @property
+    def index(self) -> RowIndex:
+        """The rows of the newest commit."""
+        return self._committer.index
 
     def sweep_everything(self) -> Future[None]:
         """Have everything that the newest commit does not name removed; the future tells when it is done.
@@ -260,6 +302,10 @@ class Coordinator:
         """Whether nothing is requested, running or awaited."""
         working = self._backlog or self._ingests or self._completions.retries or self._tunings.running
         return not (working or self._sweeper.is_due or self._journal.history.waiting or self._tunings.awaiting)
+
+    def _of_draft(self, store: Store, manifest: Manifest, owners: Owners, origins: Origins) -> Coordinator:
+        # No replica answers from a draft, so nothing waits for a lease.
+        return Coordinator(store, manifest, self._hash_key, self._signing_key, owners, 0.0, origins=origins)
 
     def _add(self, ingest: PendingIngest) -> None:
         """Add the new rows of an ingest, in one commit."""

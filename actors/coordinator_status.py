@@ -7,6 +7,23 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
+class RebuildStatus:
+    """How far a rebuild is.
+
+    Attributes:
+        generation: the generation that is made.
+        rows: how many rows the live generation has; the draft is complete once it has as many.
+        draft: of the draft's coordinator; None while the draft is not open.
+        problem: why the last piece of work for the draft failed; empty if it did not.
+    """
+
+    generation: str
+    rows: int
+    draft: CoordinatorStatus | None
+    problem: str = ""
+
+
+@dataclass(frozen=True)
 class CoordinatorStatus:
     """What the system holds, and its pending work.
 

@@ -16,12 +16,13 @@ from actors.completions import Completions
 from actors.fail_points import FailPoint, fail_point
 from actors.journal import Journal
 from actors.prefixes import Prefixes
+from actors.rebuilds import Rebuilds
 from actors.receipt_writer import ReceiptWriter
 from actors.regroup import by_cluster
 from actors.requests import Requests, Resolution
 from actors.row_index import Rows
 from actors.sweep import Sweeper
-from lmeraser.errors import LMEraserError
+from lmeraser.errors import LMEraserError, OwnerFailedError
 from lmeraser.state.commit import Erasure
 
 # Segments that one commit may write again: at most 65,536 rows.
@@ -58,6 +59,7 @@ class Eraser:
         backlog: Backlog,
         prefixes: Prefixes,
         sweeper: Sweeper,
+        rebuilds: Rebuilds,
         lease_s: float,
     ) -> None:
         self._journal = journal
@@ -68,6 +70,7 @@ class Eraser:
         self._backlog = backlog
         self._prefixes = prefixes
         self._sweeper = sweeper
+        self._rebuilds = rebuilds
         self._lease_s = lease_s
 
     def erase(self, ids: Sequence[str]) -> None:
@@ -89,8 +92,25 @@ class Eraser:
         fail_point(FailPoint.OWNERS_RETIRED)
         self._sweeper.sweep()
         fail_point(FailPoint.SWEPT)
+        if not self._erase_in_draft(done):
+            return
         for request_id in done:
             self._sign(request_id)
+
+    def _erase_in_draft(self, ids: Sequence[str]) -> bool:
+        """Erase what these requests cover from the draft of a rebuild; False if that is put off."""
+        history = self._journal.history
+        samples, subjects = [], []
+        for request_id in ids:
+            body, erasure = history.bodies[request_id], history.committed[request_id].erasure
+            samples += [*body.samples, *body.unknown_samples, *erasure.samples]
+            subjects += [*body.subjects, *body.unknown_subjects, *erasure.subjects]
+        try:
+            self._rebuilds.erase(samples, subjects)
+        except OwnerFailedError as error:
+            self._backlog.put_off(ids, error)
+            return False
+        return True
 
     def _parts(self, ids: Sequence[str]) -> list[_Part]:
         """What the next commit does, for the smallest requests first."""

@@ -25,6 +25,7 @@ class FailPoint(StrEnum):
     HEADS_WRITTEN = "heads written"
     COMMIT_APPENDED = "commit appended"
     LEASE_WAITED = "lease waited"
+    DRAFT_ERASED = "draft erased"
     OWNERS_RETIRED = "owners retired"
     SWEPT = "swept"
     RECEIPT_WRITTEN = "receipt written"
@@ -38,6 +39,9 @@ class FailPoint(StrEnum):
     COMPLETED_RECORDED = "completed recorded"
     ARCHIVED = "archived"
     CHECKPOINT_WRITTEN = "checkpoint written"
+    SWITCH_BEGUN = "switch begun"
+    SWITCH_COMMITTED = "switch committed"
+    MANIFEST_REPLACED = "manifest replaced"
 
 
 # Called with what this thread announces.

@@ -61,11 +61,13 @@ class PromptJob:
         entry: the cluster.
         target: name of the object to write.
         position: the coordinator's position in the log.
+        origin: a cluster of another generation whose prompt would be the same.
     """
 
     entry: ClusterEntry
     target: str
     position: Position
+    origin: ClusterEntry | None = None
 
     @property
     def key(self) -> str:
@@ -87,12 +89,14 @@ class EmbeddingJob:
         segments: those of its segments whose rows have no prompted features yet, at least one.
         targets: names of the objects to write, one for each segment.
         position: the coordinator's position in the log.
+        origin: a cluster of another generation under the same prompt.
     """
 
     entry: ClusterEntry
     segments: tuple[Segment, ...]
     targets: tuple[str, ...]
     position: Position
+    origin: ClusterEntry | None = None
 
     @property
     def key(self) -> str:

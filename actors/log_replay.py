@@ -16,6 +16,7 @@ from lmeraser.state.record_bodies import (
     CompletedBody,
     ErasedBody,
     FailedBody,
+    RebuildBody,
     RequestBody,
     RetryBody,
     TermBody,
@@ -71,6 +72,7 @@ class History:
         since: how many records of each kind were replayed since the last checkpoint.
         active: deletions that these records are about.
         attempts: failed tunings by the digest of the coreset, for clusters of the newest commit that are not tuned.
+        rebuild: the generation that is being made; None if none is.
     """
 
     term: int = 0
@@ -91,6 +93,7 @@ class History:
     since: Counter[str] = field(default_factory=Counter)
     active: set[str] = field(default_factory=set)
     attempts: dict[str, Attempts] = field(default_factory=dict)
+    rebuild: str | None = None
 
     def replay(self, records: Iterable[Record]) -> None:
         """Replay records in the order of the log."""
@@ -155,6 +158,7 @@ class History:
                 for name in [name for name, each in made.items() if each.after.number > base]:
                     del made[name]
             self.restored = True
+            self.rebuild = None
 
     def _request(self, record: Record) -> None:
         body = RequestBody.from_record(record)
@@ -169,6 +173,8 @@ class History:
     def _commit(self, record: Record) -> None:
         before, self.commit = self.commit, Commit.from_record(record, self.commit)
         self._follow(before, self.commit)
+        if self.commit.generation == self.rebuild:
+            self.rebuild = None
         for erasure in self.commit.erasures:
             first = self.partial.pop(erasure.id, None)
             before = first.before if first is not None else self.origin or self.commit
@@ -232,6 +238,10 @@ class History:
         self._change(body.id, status="erased", reason=None)
         self.attempts.clear()
         self.waiting[body.id] = _untuned(self.commit) if self.commit is not None else set()
+
+    def _rebuild(self, record: Record) -> None:
+        body = RebuildBody.from_record(record)
+        self.rebuild = None if body.abandoned else body.generation
 
     def _change(self, deletion_id: str, **changes: Any) -> None:
         self.deletions[deletion_id] = replace(self.deletions[deletion_id], **changes)

@@ -19,6 +19,7 @@ import numpy as np
 
 from actors.fail_points import FailPoint, fail_point
 from actors.jobs import EmbeddingJob, PromptJob, RowsJob, TuningJob, WrittenFeatures, WrittenPrompt, WrittenRows
+from actors.origin import KnownFeatures, known_features, known_prompt
 from actors.rewriting import Rewriting
 from actors.segment_access import SegmentAccess
 from lmeraser.errors import LMEraserError, OwnerFailedError, TuningCancelledError
@@ -64,14 +65,29 @@ class Owner:
     """Works on the rows of one cluster."""
 
     def __init__(
-        self, store: Store, manifest: Manifest, hash_key: HashKey, key: str, pipeline: Callable[[], Pipeline]
+        self,
+        store: Store,
+        manifest: Manifest,
+        hash_key: HashKey,
+        key: str,
+        pipeline: Callable[[], Pipeline],
+        live: Store | None = None,
     ) -> None:
+        """An owner without anything in memory.
+
+        Args:
+            store, manifest, hash_key: where the cluster is, and what it was made with.
+            key: the cluster.
+            pipeline: called at the first tuning, since an erasure must not wait for the import of torch.
+            live: the store whose live generation has the clusters that jobs name as their origin; only in a draft.
+        """
         self._store = store
+        self._live = live
         self._config = manifest.config
+        self._folder = manifest.folder
         self._hash_key = hash_key
         self._key = key
         self._access = SegmentAccess(store, manifest, hash_key, key)
-        # Called at the first tuning, since an erasure must not wait for the import of torch.
         self._pipeline = pipeline
         self._cancelled: set[str] = set()
         # Held while an object of a tuning is written: after a cancellation returns, its tuning writes nothing.
@@ -96,7 +112,7 @@ class Owner:
         removed = rewriting.removed(entry)
         if removed is None:
             return WrittenRows(entry)
-        name = new_removed_object(self._key)
+        name = new_removed_object(self._folder, self._key)
         self._access.put(name, removed.to_safetensors(), job.position)
         fail_point(FailPoint.REMOVED_WRITTEN)
         return WrittenRows(entry, name, state_leaf(self._hash_key, removed_part(self._key), removed.digest()))
@@ -112,8 +128,7 @@ class Owner:
             OwnerFailedError: at any unexpected error; this process's memory cannot be trusted then.
         """
         fail_point(FailPoint.TUNING_STARTED)
-        rows = self._coreset(job)
-        prompt = Prompt(self._pipeline().tuned_prompt(rows, self._report, lambda: job.target in self._cancelled))
+        prompt = Prompt(self._prompt(job))
         with self._putting:
             self._check_wanted(job)
             self._access.put(job.target, prompt.to_safetensors(), job.position)
@@ -128,9 +143,10 @@ class Owner:
         """
         prompt = read_prompt(self._store, self._hash_key, job.entry).values
         embedded = {}
+        known = self._known(job)
         total = sum(segment.rows for segment in job.segments)
         for segment, target in zip(job.segments, job.targets, strict=True):
-            features_NH = self._embedded(job, segment, prompt, total)
+            features_NH = self._embedded(job, segment, prompt, known, total)
             with self._putting:
                 self._check_wanted(job)
                 embedded[segment] = self._access.write_features(segment, features_NH, target, job.position)
@@ -176,15 +192,42 @@ class Owner:
                 tables.append(self._access.table(segment).at(here))
         return RowTable.concatenate(tables, 0)
 
-    def _embedded(self, job: EmbeddingJob, segment: Segment, prompt: np.ndarray, total: int) -> np.ndarray:
-        """Features of a segment's rows under the prompt, int16 [N, H]."""
-        pipeline, table = self._pipeline(), self._access.table(segment)
+    def _prompt(self, job: PromptJob) -> np.ndarray:
+        """The prompt of the cluster's coreset: that of its origin, or tuned."""
+        if job.origin is not None and self._live is not None:
+            prompt = known_prompt(self._live, self._hash_key, job.origin)
+            if prompt is not None:
+                return prompt
+        return self._pipeline().tuned_prompt(self._coreset(job), self._report, lambda: job.target in self._cancelled)
+
+    def _known(self, job: EmbeddingJob) -> KnownFeatures | None:
+        if job.origin is None or self._live is None:
+            return None
+        return known_features(self._live, self._hash_key, job.origin)
+
+    def _embedded(
+        self, job: EmbeddingJob, segment: Segment, prompt: np.ndarray, known: KnownFeatures | None, total: int
+    ) -> np.ndarray:
+        """Features of a segment's rows under the prompt, int16 [N, H]; those that are known are not computed."""
+        if known is None:
+            return self._computed(job, segment, np.ones(segment.rows, bool), prompt, total)
+        known_N, features_KH = known.of(self._access.index(segment).contents_N32)
+        features_NH = np.empty((segment.rows, features_KH.shape[1]), np.int16)
+        features_NH[known_N] = features_KH
+        if not known_N.all():
+            features_NH[~known_N] = self._computed(job, segment, ~known_N, prompt, total)
+        return features_NH
+
+    def _computed(
+        self, job: EmbeddingJob, segment: Segment, chosen_N: np.ndarray, prompt: np.ndarray, total: int
+    ) -> np.ndarray:
+        pipeline, images = self._pipeline(), self._access.table(segment).where(chosen_N).images
         done = sum(each.rows for each in job.segments[: job.segments.index(segment)])
         parts = []
-        for start in range(0, len(table), _EMBEDDED_ROWS):
+        for start in range(0, len(images), _EMBEDDED_ROWS):
             self._check_wanted(job)
-            parts.append(pipeline.embedded(table.images[start : start + _EMBEDDED_ROWS], prompt))
-            self._report(done + min(start + _EMBEDDED_ROWS, len(table)), total)
+            parts.append(pipeline.embedded(images[start : start + _EMBEDDED_ROWS], prompt))
+            self._report(done + min(start + _EMBEDDED_ROWS, len(images)), total)
         return np.concatenate(parts)
 
     def _check_wanted(self, job: TuningJob) -> None:

@@ -6,6 +6,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Protocol
 
 from actors.jobs import PromptJob, RowsJob, TuningJob, WrittenFeatures, WrittenPrompt, WrittenRows
@@ -124,12 +125,24 @@ class Owners(Protocol):
     def retire(self, keys: Collection[str]) -> None:
         """End the owners of removed clusters; after the return none of them writes anything."""
 
+    def of_draft(self, store: Store, manifest: Manifest) -> Owners:
+        """Owners of the clusters of a draft in a folder of this store, which may take over from this store's."""
+
 
 class InProcessOwners:
     """Owners without Ray: each call of :meth:`finished` runs one tuning."""
 
-    def __init__(self, store: Store, manifest: Manifest, hash_key: HashKey, pipeline: Callable[[], Pipeline]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        manifest: Manifest,
+        hash_key: HashKey,
+        pipeline: Callable[[], Pipeline],
+        live: Store | None = None,
+    ) -> None:
+        """See :class:`Owner`."""
         self._context = (store, manifest, hash_key)
+        self._live = live
         self._pipeline = pipeline
         self._queue: list[TuningJob] = []
         self._cancelled: list[TuningJob] = []
@@ -172,6 +185,13 @@ class InProcessOwners:
     def retire(self, keys: Collection[str]) -> None:
         pass
 
+    def of_draft(self, store: Store, manifest: Manifest) -> InProcessOwners:
+        # Imported here: an owner that erases needs no torch.
+        from lmeraser.state.pipeline_loading import load_pipeline
+
+        live, _, hash_key = self._context
+        return InProcessOwners(store, manifest, hash_key, cache(lambda: load_pipeline(store, manifest)), live)
+
     def _done(self, job: TuningJob) -> WrittenPrompt | WrittenFeatures:
         owner = self._owner(job.key)
         return owner.tune(job) if isinstance(job, PromptJob) else owner.embed(job)
@@ -183,4 +203,4 @@ class InProcessOwners:
             return error
 
     def _owner(self, key: str) -> Owner:
-        return Owner(*self._context, key, self._pipeline)
+        return Owner(*self._context, key, self._pipeline, self._live)

@@ -83,6 +83,12 @@ class Requests:
         """Accept a deletion of the rows whose samples have these keyed hashes, at most 100,000; gives its id."""
         return self._recorded(_covered(index, dict.fromkeys(samples, ""), {}))[0]
 
+    def accept_hashes(self, index: RowIndex, samples: Iterable[str], subjects: Iterable[str]) -> str:
+        """Accept a deletion of the samples and subjects with these keyed hashes, however many; gives its id."""
+        record = _covered(index, dict.fromkeys(samples, ""), dict.fromkeys(subjects, ""))
+        self._journal.append("request", record.to_body())
+        return record.id
+
     def resolve(self, request_id: str, index: RowIndex) -> Resolution:
         """The rows of the index that a request names, by sample or by subject.
 

@@ -20,6 +20,7 @@ from lmeraser.hashing import HashKey
 from lmeraser.state.cluster_entry import ClusterEntry, Segment, all_embedded
 from lmeraser.state.digests import state_leaf
 from lmeraser.state.layout import coreset_part, rows_part
+from lmeraser.state.provenance import coreset_contents
 from lmeraser.state.rows import RowTable, order_of
 from lmeraser.state.segment import SegmentIndex, is_small
 from lmeraser.state.specialist import FeaturesOfRows, RemovedFeatures
@@ -32,6 +33,7 @@ _NO_ROWS = SegmentIndex(
     bits_N=np.zeros(0, np.uint64),
     coreset_N=np.zeros(0, np.uint64),
     digests_N32=np.zeros((0, 32), np.uint8),
+    contents_N32=np.zeros((0, 32), np.uint8),
 )
 
 
@@ -118,6 +120,7 @@ class Rewriting:
             segments=tuple(segments),
             rows_leaf=self._leaf(rows_part, index.rows_digest()),
             coreset_leaf=coreset_leaf,
+            coreset_contents=coreset_contents(self._hash_key, index, self._config),
             prompt_object=kept.prompt_object if kept is not None else None,
             prompt_leaf=kept.prompt_leaf if kept is not None else None,
             prompted_leaf=self._access.prompted_leaf(segments) if embedded else None,

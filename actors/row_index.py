@@ -108,6 +108,17 @@ class RowIndex:
             with_rows_M |= block.rows_of_each(from_hex(hashes)) > 0
         return [each for each, has_rows in zip(hashes, with_rows_M, strict=True) if has_rows]
 
+    def has_the_rows_of(self, other: RowIndex) -> bool:
+        """Whether the samples of both are the same. Looks at every row."""
+        ours, theirs = (np.sort(as_strings(index._samples())) for index in (self, other))
+        return np.array_equal(ours, theirs)
+
+    def _samples(self) -> np.ndarray:
+        """Keyed hashes of all samples, uint8 [N, 32]."""
+        parts = [NO_ROWS.samples_R32]
+        parts += [block.rows(np.flatnonzero(block.anchors_N != _GONE)).samples_R32 for block in self._blocks]
+        return np.concatenate(parts)
+
     def bits_at(self, anchor: int, without: Rows) -> np.ndarray:
         """The bits of the rows at an anchor but for some, uint64. Looks at every row."""
         parts = [NO_ROWS.bits_R]

@@ -44,6 +44,7 @@ class SegmentAccess:
     def __init__(self, store: Store, manifest: Manifest, hash_key: HashKey, key: str) -> None:
         self._store = store
         self._seed = manifest.config.seed
+        self._folder = manifest.folder
         self._hash_key = hash_key
         self._key = key
         self._indexes: dict[str, SegmentIndex] = {}
@@ -88,7 +89,8 @@ class SegmentAccess:
             segment = self._write_rows(part, index.between(start, end), position)
             if features_NH is None:
                 return segment
-            return self.write_features(segment, features_NH[start:end], new_prompted_object(self._key), position)
+            target = new_prompted_object(self._folder, self._key)
+            return self.write_features(segment, features_NH[start:end], target, position)
 
         with ThreadPoolExecutor(_WRITERS, thread_name_prefix="segments") as writers:
             return list(writers.map(written, parts, ends.tolist()))
@@ -126,7 +128,7 @@ class SegmentAccess:
             raise
 
     def _write_rows(self, table: RowTable, index: SegmentIndex, position: Position) -> Segment:
-        name = new_rows_object(self._key)
+        name = new_rows_object(self._folder, self._key)
         # The index first: a segment whose rows are there is whole.
         self.put(index_object(name), index.to_safetensors(), position)
         data = table.to_parquet()

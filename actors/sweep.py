@@ -11,9 +11,22 @@ from actors.owners import Owners
 from actors.prefixes import Prefixes
 from actors.tunings import Tunings
 from lmeraser.state.commit import Commit
-from lmeraser.state.layout import CLUSTER_FOLDERS, DATA_FOLDERS, HEADS, INCOMING
+from lmeraser.state.layout import (
+    CLUSTER_FOLDERS,
+    DATA_FOLDERS,
+    GENERATIONS,
+    HEADS,
+    INCOMING,
+    MANIFEST,
+    PUBLIC,
+    PUBLIC_KEY,
+    generation_folder,
+)
+from lmeraser.state.manifest import Manifest
 from lmeraser.store import Fence, Store
 
+# What another generation has left is among it.
+_EVERYTHING = (*DATA_FOLDERS, PUBLIC, GENERATIONS)
 # A bucket takes a tenth of a second for a listing.
 _LISTERS = 16
 
@@ -22,9 +35,17 @@ class Sweeper:
     """Knows what is to be swept: at first everything, then what commits have touched."""
 
     def __init__(
-        self, store: Store, journal: Journal, committer: Committer, tunings: Tunings, owners: Owners, prefixes: Prefixes
+        self,
+        store: Store,
+        manifest: Manifest,
+        journal: Journal,
+        committer: Committer,
+        tunings: Tunings,
+        owners: Owners,
+        prefixes: Prefixes,
     ) -> None:
         self._store = store
+        self._manifest = manifest
         self._journal = journal
         self._committer = committer
         self._tunings = tunings
@@ -75,9 +96,10 @@ class Sweeper:
         try:
             sweep(
                 self._store,
+                self._manifest,
                 self._committer.commit,
                 None if awaited else touched,
-                lambda name: name in targets or keeps(name),
+                lambda name: name in targets or keeps(name) or self._is_in_draft(name),
                 self._journal.check,
             )
         except BaseException:
@@ -87,9 +109,14 @@ class Sweeper:
         for swept in awaited:
             swept.set_result(None)
 
+    def _is_in_draft(self, name: str) -> bool:
+        generation = self._journal.history.rebuild
+        return generation is not None and name.startswith(generation_folder(generation))
+
 
 def sweep(
     store: Store,
+    manifest: Manifest,
     commit: Commit | None,
     touched: Collection[str] | None,
     writing: Callable[[str], bool],
@@ -99,6 +126,7 @@ def sweep(
 
     Args:
         store: the store.
+        manifest: of its generation.
         commit: the newest commit; None before the first.
         touched: keys of the clusters that have changed since the last sweep; None to look at everything.
         writing: whether an object of this name is being written now; called after the listing, so that an object whose
@@ -109,16 +137,16 @@ def sweep(
         FencedError: when another coordinator has taken over; nothing is removed then.
         StoreError: when something that was removed is still listed.
     """
-    named = _named(commit, touched)
+    named = _named(commit, touched) | {PUBLIC_KEY, f"{manifest.folder}{MANIFEST}", *manifest.public.values()}
 
     def unfinished(name: str) -> bool:
-        return writing(name) or not name.startswith(DATA_FOLDERS)
+        return writing(name) or not name.startswith(_EVERYTHING)
 
     def purge(prefix: str) -> None:
         store.purge_below(prefix, lambda name: name in named or unfinished(name), fence)
 
     with ThreadPoolExecutor(_LISTERS, thread_name_prefix="sweep") as listers:
-        list(listers.map(purge, _prefixes(touched)))
+        list(listers.map(purge, _prefixes(manifest.folder, touched)))
     # Objects that a commit names are complete: of those, partial writes are leftovers of an owner that died.
     store.purge_partial(unfinished, fence)
 
@@ -132,7 +160,8 @@ def _named(commit: Commit | None, touched: Collection[str] | None) -> set[str]:
     return {commit.heads_object}.union(*(entry.objects() for entry in entries if entry is not None))
 
 
-def _prefixes(touched: Collection[str] | None) -> Iterable[str]:
+def _prefixes(folder: str, touched: Collection[str] | None) -> Iterable[str]:
     if touched is None:
-        return DATA_FOLDERS
-    return [HEADS, INCOMING, *(f"{folder}{key}/" for key in sorted(touched) for folder in CLUSTER_FOLDERS)]
+        return _EVERYTHING
+    clusters = (f"{folder}{each}{key}/" for key in sorted(touched) for each in CLUSTER_FOLDERS)
+    return [f"{folder}{HEADS}", INCOMING, *clusters]

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from actors.committer import Committer
 from actors.jobs import EmbeddingJob, PromptJob, TuningJob, WrittenPrompt
 from actors.journal import Journal
 from actors.owners import Owners, TuningResult
 from actors.planner import Planner
-from lmeraser.config import StateConfig
 from lmeraser.state.cluster_entry import ClusterEntry
 from lmeraser.state.layout import new_prompt_object, new_prompted_object
+from lmeraser.state.manifest import Manifest
 from lmeraser.state.record_bodies import AttemptBody, RetryBody
 
 # Segments of one embedding: a deletion that touches the cluster costs the work of at most so many.
@@ -25,15 +25,34 @@ class Tunings:
 
     Attributes:
         made: how many tunings have given a prompt.
+        held: whether no tuning is started for now.
     """
 
-    def __init__(self, config: StateConfig, journal: Journal, committer: Committer, owners: Owners) -> None:
+    def __init__(
+        self,
+        manifest: Manifest,
+        journal: Journal,
+        committer: Committer,
+        owners: Owners,
+        origins: Callable[[], Mapping[str, ClusterEntry]],
+    ) -> None:
+        """Tunings of a generation.
+
+        Args:
+            manifest: of the generation.
+            journal, committer, owners: the coordinator's.
+            origins: by the keyed digest of their coresets' contents, the clusters of another generation whose prompts
+                and prompted features would be the same.
+        """
+        self._folder = manifest.folder
         self._journal = journal
         self._committer = committer
         self._owners = owners
-        self._planner = Planner(config.tunes, config.tuning, journal.history.attempts)
+        self._planner = Planner(manifest.config.tunes, manifest.config.tuning, journal.history.attempts)
         self._running: dict[str, TuningJob] = {}
+        self._origins = origins
         self.made = 0
+        self.held = False
 
     @property
     def running(self) -> list[str]:
@@ -76,7 +95,7 @@ class Tunings:
     def start(self) -> bool:
         """Start as many tunings as there are slots; whether any was started."""
         commit = self._committer.commit
-        if commit is None:
+        if commit is None or self.held:
             return False
         started = False
         for entry in self._planner.ready(commit, self._journal.history.deadlines()):
@@ -102,11 +121,12 @@ class Tunings:
 
     def _job(self, entry: ClusterEntry) -> TuningJob:
         """What comes next for this cluster: its prompt, then the features of its rows under it."""
+        origin = self._origins().get(entry.coreset_contents)
         if entry.prompt_object is None:
-            return PromptJob(entry, new_prompt_object(entry.key), self._journal.position)
+            return PromptJob(entry, new_prompt_object(self._folder, entry.key), self._journal.position, origin)
         segments = entry.unembedded[:_SEGMENTS]
-        targets = tuple(new_prompted_object(entry.key) for _ in segments)
-        return EmbeddingJob(entry, segments, targets, self._journal.position)
+        targets = tuple(new_prompted_object(self._folder, entry.key) for _ in segments)
+        return EmbeddingJob(entry, segments, targets, self._journal.position, origin)
 
     def _failed(self, job: TuningJob, reason: str, is_transient: bool) -> None:
         """Retry after a pause. An attempt is recorded, so that a restart does not forget it."""

@@ -42,6 +42,7 @@ from lmeraser.state.keys import init_keys, load_hash_key, load_signing_key, publ
 from lmeraser.state.layout import MANIFEST, PUBLIC_KEY, coreset_part, new_prompt_object, prompt_part, rows_part
 from lmeraser.state.log import Position
 from lmeraser.state.manifest import Manifest, load_manifest
+from lmeraser.state.provenance import coreset_contents
 from lmeraser.state.public_artifacts import PublicArtifacts, create_store
 from lmeraser.state.specialist import Prompt
 from lmeraser.state.tensors import tensors_from_bytes, tensors_to_bytes
@@ -195,7 +196,7 @@ def _write_cluster(folder: Path, region: Region, rows: int) -> None:
     pooled = Statistics.zero(HEAD_DIM, len(LABELS))
     if manifest.config.tunes(len(table)):
         prompt = Prompt(method.tuned_prompt(table.at(index.coreset(coreset_rows))))
-        name = new_prompt_object(region.key)
+        name = new_prompt_object(manifest.folder, region.key)
         access.put(name, prompt.to_safetensors(), _BEFORE_THE_LOG)
         leaf = state_leaf(hash_key, prompt_part(region.key), prompt.digest())
         prompted = {"prompt_object": name, "prompt_leaf": leaf}
@@ -210,6 +211,7 @@ def _write_cluster(folder: Path, region: Region, rows: int) -> None:
         segments=tuple(segments),
         rows_leaf=state_leaf(hash_key, rows_part(region.key), index.rows_digest()),
         coreset_leaf=state_leaf(hash_key, coreset_part(region.key), index.coreset_digest(coreset_rows)),
+        coreset_contents=coreset_contents(hash_key, index, manifest.config),
         **prompted,
         prompted_leaf=access.prompted_leaf(segments) if prompted else None,
     )
@@ -235,7 +237,7 @@ def _append_commit(made: NumberedStore, regions: Sequence[Region]) -> None:
         heads = HeadsState.of(shared, pooled)
     commit = Commit(
         tuple(sorted(entries, key=lambda entry: entry.key)),
-        *put_heads(made.store, made.hash_key, heads),
+        *put_heads(made.store, made.manifest.folder, made.hash_key, heads),
         made.manifest.leaves(made.hash_key),
     )
     journal = Journal(made.store)

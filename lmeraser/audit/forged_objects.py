@@ -20,6 +20,7 @@ from lmeraser.state.layout import (
     segment_part,
 )
 from lmeraser.state.manifest import Manifest
+from lmeraser.state.provenance import coreset_contents
 from lmeraser.state.rows import RowTable
 from lmeraser.state.segment import SegmentIndex, bytes_leaf, size_of
 from lmeraser.state.specialist import Prompt, PromptedFeatures, Specialist
@@ -32,6 +33,7 @@ class ForgedObjects:
     def __init__(self, store: Store, manifest: Manifest, hash_key: HashKey) -> None:
         self._store = store
         self._config = manifest.config
+        self._folder = manifest.folder
         self._hash_key = hash_key
 
     def cluster(self, entry: ClusterEntry, rows: RowTable, specialist: Specialist | None) -> ClusterEntry:
@@ -40,7 +42,7 @@ class ForgedObjects:
         segment = self._segment(key, rows)
         if specialist is None:
             return self._with_rows(entry, rows, segment)
-        prompt, name = Prompt(specialist.prompt), new_prompt_object(key)
+        prompt, name = Prompt(specialist.prompt), new_prompt_object(self._folder, key)
         self._store.put(name, prompt.to_safetensors())
         _, prompted_digest = specialist.digests(rows)
         return replace(
@@ -60,10 +62,11 @@ class ForgedObjects:
             segments=(segment,),
             rows_leaf=self._leaf(rows_part(entry.key), rows.digest()),
             coreset_leaf=self._leaf(coreset_part(entry.key), coreset_digest),
+            coreset_contents=coreset_contents(self._hash_key, index, self._config),
         )
 
     def _segment(self, key: str, rows: RowTable) -> Segment:
-        name, index = new_rows_object(key), SegmentIndex.of(rows, self._config.seed, self._hash_key)
+        name, index = new_rows_object(self._folder, key), SegmentIndex.of(rows, self._config.seed, self._hash_key)
         data = rows.to_parquet()
         self._store.put(name, data)
         self._store.put(index_object(name), index.to_safetensors())
@@ -71,7 +74,7 @@ class ForgedObjects:
         return Segment(len(rows), size_of(rows), name, bytes_leaf(self._hash_key, key, data), leaf)
 
     def _embedded(self, key: str, segment: Segment, specialist: Specialist) -> Segment:
-        features, name = PromptedFeatures(specialist.features_NH), new_prompted_object(key)
+        features, name = PromptedFeatures(specialist.features_NH), new_prompted_object(self._folder, key)
         self._store.put(name, features.to_safetensors())
         return segment.with_features(name, self._leaf(features_part(key), features.digest()))
 

@@ -31,8 +31,8 @@ from lmeraser.state.commit import Commit, Erasure
 from lmeraser.state.digests import state_leaf
 from lmeraser.state.heads_state import HeadsState
 from lmeraser.state.layout import (
-    DATA_FOLDERS,
     HEADS_PART,
+    data_folders,
     new_heads_object,
     new_receipt_object,
 )
@@ -139,7 +139,7 @@ def tamper(scenario: Scenario, tampering: Tampering, folder: Path) -> Evidence:
     request_id = _recorded(scenario, commit, store, signing_key)
     newest = read_evidence(store, evidence.manifest, evidence.hash_key, signing_key.public_key(), [request_id])
     named = newest.commit.objects()
-    for prefix in DATA_FOLDERS:
+    for prefix in data_folders(evidence.manifest.folder):
         for name in store.names(prefix):
             if name not in named:
                 store.purge(name, unfenced)
@@ -173,7 +173,7 @@ def _committed(scenario: Scenario, tampering: Tampering, store: Store) -> Commit
     changed = {scenario.entry.key: objects.cluster(scenario.entry, scenario.kept, specialist)}
     if tampering == "row kept in another cluster's file":
         changed[scenario.other.key] = objects.cluster(scenario.other, *_other_with_row(scenario))
-    heads_object = new_heads_object()
+    heads_object = new_heads_object(evidence.manifest.folder)
     store.put(heads_object, heads.to_safetensors())
     return replace(
         commit,

@@ -92,6 +92,8 @@ class ClosedForm:
         self._config = config
         self._ids = ids
         self._labels_N = labels_N
+        # Only the classes of these rows count, so that a label that none of them has changes nothing.
+        self._classes_C = np.unique(labels_N)
         self._torch_feature_map = TorchFeatureMap(feature_map, device)
 
     def batches(self, epoch: int) -> Iterator[np.ndarray]:
@@ -116,7 +118,7 @@ class ClosedForm:
         Zero where there are no such rows.
         """
         features_BH = self._torch_feature_map(features.head_NF[: len(labels_B)])
-        onehot_BC = np.eye(len(self._config.labels), dtype=np.float32)[labels_B]
+        onehot_BC = (labels_B[:, None] == self._classes_C).astype(np.float32)
         targets_BC = torch.from_numpy(onehot_BC).to(features_BH.device)
         middle = len(labels_B) - int(_second_half(labels_B).sum())
         if middle == len(labels_B):

@@ -43,6 +43,11 @@ class Segment:
         """The same rows, with prompted features in this object, of this keyed digest."""
         return replace(self, prompted_object=prompted_object, prompted_leaf=prompted_leaf)
 
+    def below(self, folder: str) -> Segment:
+        """The same segment, as seen from the folder that ``folder`` is in."""
+        prompted_object = None if self.prompted_object is None else f"{folder}{self.prompted_object}"
+        return replace(self, rows_object=f"{folder}{self.rows_object}", prompted_object=prompted_object)
+
     def objects(self) -> tuple[str, ...]:
         """Names of its objects."""
         names = (self.rows_object, index_object(self.rows_object))
@@ -78,6 +83,8 @@ class ClusterEntry:
         segments: what its rows are stored in.
         rows_leaf: keyed digest of its rows.
         coreset_leaf: keyed digest of the rows that its prompt is tuned on.
+        coreset_contents: keyed digest of all that a tuning reads of these rows (lmeraser.state.provenance), by which
+            another generation knows whether a prompt would be the same.
         prompt_object, prompt_leaf: name of the object of its prompt, and its keyed digest; None while it has none.
         prompted_leaf: keyed digest of the prompted features of its rows; None until all rows have theirs.
     """
@@ -89,6 +96,7 @@ class ClusterEntry:
     segments: tuple[Segment, ...]
     rows_leaf: str
     coreset_leaf: str
+    coreset_contents: str
     prompt_object: str | None = None
     prompt_leaf: str | None = None
     prompted_leaf: str | None = None
@@ -136,6 +144,13 @@ class ClusterEntry:
         """The same rows, served by the shared head."""
         segments = tuple(segment.without_features() for segment in self.segments)
         return replace(self, segments=segments, prompt_object=None, prompt_leaf=None, prompted_leaf=None)
+
+    def below(self, folder: str) -> ClusterEntry:
+        """The same cluster, as seen from the folder that ``folder`` is in."""
+        prompt_object = None if self.prompt_object is None else f"{folder}{self.prompt_object}"
+        return replace(
+            self, segments=tuple(segment.below(folder) for segment in self.segments), prompt_object=prompt_object
+        )
 
     def leaves(self) -> dict[str, str]:
         """Its leaves of the state root, by part."""

@@ -14,7 +14,7 @@ from typing import Any
 
 from lmeraser.errors import LogError
 from lmeraser.state.cluster_entry import ClusterEntry
-from lmeraser.state.layout import HEADS_PART
+from lmeraser.state.layout import HEADS_PART, generation_folder
 from lmeraser.state.log import Record
 from lmeraser.state.merkle import MerkleTree
 
@@ -64,6 +64,7 @@ class Commit:
         fixed_leaves: leaves that do not depend on private rows: configuration, public artifacts, fingerprint.
         erasures: the deletions whose rows this commit is the first to leave out.
         number: its record's number in the log; 0 before it is appended. Not part of the state.
+        generation: whose objects they are; "" for the first generation. Not part of the state.
     """
 
     clusters: tuple[ClusterEntry, ...]
@@ -72,6 +73,7 @@ class Commit:
     fixed_leaves: Mapping[str, str]
     erasures: tuple[Erasure, ...] = ()
     number: int = 0
+    generation: str = ""
 
     def leaves(self) -> dict[str, str]:
         """The leaves of the state root, by part."""
@@ -99,6 +101,10 @@ class Commit:
     def unembedded(self) -> tuple[ClusterEntry, ...]:
         """The clusters some of whose rows have no prompted features, sorted by key."""
         return tuple(entry for entry in self.clusters if entry.prompted_leaf is None)
+
+    def is_of_generation_of(self, other: Commit) -> bool:
+        """Whether both are of the same generation."""
+        return self.generation == other.generation and dict(self.fixed_leaves) == dict(other.fixed_leaves)
 
     def entry(self, key: str) -> ClusterEntry | None:
         """The cluster with this key; None when there is none."""
@@ -141,13 +147,20 @@ class Commit:
         tree = self.tree.changed({HEADS_PART: heads_leaf})
         return replace(self, heads_object=heads_object, heads_leaf=heads_leaf)._with_caches(tree, self.by_key)
 
+    def promoted(self, generation: str) -> Commit:
+        """This commit of a draft as one of the store that the draft is in (design 7)."""
+        folder = generation_folder(generation)
+        entries = tuple(entry.below(folder) for entry in self.clusters)
+        heads_object = f"{folder}{self.heads_object}"
+        return replace(self, clusters=entries, heads_object=heads_object, erasures=(), number=0, generation=generation)
+
     def to_body(self, previous: Commit | None = None) -> dict[str, Any]:
         """The commit as the body of a log record.
 
         Args:
             previous: the commit that comes before it in the log; without it, the body names everything.
         """
-        if previous is not None and dict(previous.fixed_leaves) != dict(self.fixed_leaves):
+        if previous is not None and not previous.is_of_generation_of(self):
             previous = None
         before = previous.by_key if previous is not None else {}
         return {
@@ -160,6 +173,7 @@ class Commit:
             "removed": sorted(before.keys() - self.by_key.keys()),
             "heads_object": self.heads_object,
             "heads_leaf": self.heads_leaf,
+            "generation": self.generation if previous is None else None,
             "fixed_leaves": dict(self.fixed_leaves) if previous is None else None,
             "erasures": [asdict(erasure) for erasure in self.erasures],
             "root": self.root,
@@ -186,6 +200,7 @@ class Commit:
             follows = body["previous"]
             if follows is None:
                 previous = Commit((), body["heads_object"], body["heads_leaf"], body["fixed_leaves"])
+                previous = replace(previous, generation=body["generation"])
             elif previous is None or previous.number != follows:
                 raise LogError(f"log record {number} follows from commit {follows}, which is not the one before it")
             commit = previous.changed(

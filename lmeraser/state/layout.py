@@ -2,8 +2,9 @@
 
 ::
 
-    store.json                            the manifest, written once
+    store.json                            the manifest; only the switch of a rebuild replaces it
     restoring.json                        there while a restore is not finished
+    switching.json                        there while a rebuild switches to its generation
     damaged.txt                           there while the next start is to look for damage
     public/<part>-<digest>.safetensors    public artifacts; public/signing-key.pem is the key that checks receipts
     log/<number>.json                     records
@@ -18,6 +19,10 @@
     prompted/<cluster>/<unique>.safetensors   prompted features of a segment's rows
     removed/<cluster>/<unique>.safetensors    features of removed rows, until the commit that leaves them out
     heads/<unique>.safetensors
+    generations/<id>/…                    another generation: while it is a draft, a store of its own
+
+What is computed from rows lies at the top, or in the folder of its generation (design 7): ``public/``, ``rows/``,
+``prompts/``, ``prompted/``, ``removed/`` and ``heads/``. Everything else is of the store, whatever its generation.
 
 A part is what a leaf of the state root is a digest of, such as ``rows/<cluster>``. A part keeps its name when its
 object is written again under another one.
@@ -29,6 +34,7 @@ import uuid
 
 MANIFEST = "store.json"
 RESTORING = "restoring.json"
+SWITCHING = "switching.json"
 DAMAGED = "damaged.txt"
 PUBLIC_KEY = "public/signing-key.pem"
 LOG = "log/"
@@ -38,8 +44,10 @@ ERASED = "erased/"
 RECEIPTS = "receipts/"
 INCOMING = "incoming/"
 HEADS = "heads/"
-# Folders whose objects count only while the newest commit names them.
+PUBLIC = "public/"
+GENERATIONS = "generations/"
 CLUSTER_FOLDERS = ("rows/", "prompts/", "prompted/", "removed/")
+# Folders whose objects count only while the newest commit names them.
 DATA_FOLDERS = (*CLUSTER_FOLDERS, HEADS, INCOMING)
 _ROWS = ".parquet"
 _INDEX = ".ids"
@@ -47,6 +55,16 @@ _INDEX = ".ids"
 HEADS_PART = "heads"
 # The rows of one object of an ingest. They are no part of the state yet, but their digest is keyed in the same way.
 INCOMING_PART = "incoming"
+
+
+def generation_folder(generation: str) -> str:
+    """The folder of what is computed from rows: that of a generation, or the top for the first one, which is ""."""
+    return f"{GENERATIONS}{generation}/" if generation else ""
+
+
+def data_folders(folder: str) -> tuple[str, ...]:
+    """The folders whose objects count only while the newest commit, of the generation in ``folder``, names them."""
+    return (*(f"{folder}{each}" for each in DATA_FOLDERS if each != INCOMING), INCOMING)
 
 
 def rows_part(cluster: str) -> str:
@@ -94,9 +112,9 @@ def public_part(artifact: str) -> str:
     return f"public/{artifact}"
 
 
-def new_rows_object(cluster: str) -> str:
-    """A name for a segment's rows that is never used again."""
-    return _unique(f"rows/{cluster}", _ROWS)
+def new_rows_object(folder: str, cluster: str) -> str:
+    """A name for a segment's rows that is never used again; ``folder`` is that of the generation, here and below."""
+    return _unique(f"{folder}rows/{cluster}", _ROWS)
 
 
 def index_object(rows_object: str) -> str:
@@ -104,24 +122,24 @@ def index_object(rows_object: str) -> str:
     return f"{rows_object.removesuffix(_ROWS)}{_INDEX}"
 
 
-def new_prompt_object(cluster: str) -> str:
+def new_prompt_object(folder: str, cluster: str) -> str:
     """A name for a cluster's prompt that is never used again."""
-    return _unique(f"prompts/{cluster}", ".safetensors")
+    return _unique(f"{folder}prompts/{cluster}", ".safetensors")
 
 
-def new_prompted_object(cluster: str) -> str:
+def new_prompted_object(folder: str, cluster: str) -> str:
     """A name for a segment's prompted features that is never used again."""
-    return _unique(f"prompted/{cluster}", ".safetensors")
+    return _unique(f"{folder}prompted/{cluster}", ".safetensors")
 
 
-def new_removed_object(cluster: str) -> str:
+def new_removed_object(folder: str, cluster: str) -> str:
     """A name for removed rows' features that is never used again."""
-    return _unique(f"removed/{cluster}", ".safetensors")
+    return _unique(f"{folder}removed/{cluster}", ".safetensors")
 
 
-def new_heads_object() -> str:
+def new_heads_object(folder: str) -> str:
     """A name for the heads that is never used again."""
-    return _unique("heads", ".safetensors")
+    return _unique(f"{folder}heads", ".safetensors")
 
 
 def new_receipt_object(deletion_id: str) -> str:

@@ -19,7 +19,7 @@ from lmeraser.hashing import canonical_json
 from lmeraser.state.layout import LOG, record_object
 from lmeraser.store import Store
 
-Kind = Literal["term", "request", "commit", "erased", "attempt", "completed", "failed", "retry"]
+Kind = Literal["term", "request", "commit", "erased", "attempt", "completed", "failed", "retry", "rebuild"]
 GENESIS = "0" * 64
 _READERS = 16
 

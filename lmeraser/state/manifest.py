@@ -1,11 +1,11 @@
-"""``store.json``: the unchanging part of a store, written once when the store is created."""
+"""``store.json``: what a store was made with. Only a rebuild replaces it, with that of another generation."""
 
 from __future__ import annotations
 
 import json
 import uuid
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
@@ -20,23 +20,26 @@ from lmeraser.errors import (
     UnfinishedRestoreError,
 )
 from lmeraser.hashing import HashKey, canonical_json
+from lmeraser.state.checkpoint import CommitReader
 from lmeraser.state.digests import json_digest, state_leaf, tensor_digest
-from lmeraser.state.layout import MANIFEST, RESTORING, public_part
+from lmeraser.state.layout import MANIFEST, RESTORING, SWITCHING, generation_folder, public_part
 from lmeraser.state.tensors import tensors_from_bytes
 from lmeraser.store import Store
 from lmeraser.store.location import SCHEME
 
-FORMAT = 9
+FORMAT = 10
 _LEASE_IN_A_FOLDER_S = 0.4
 _LEASE_IN_A_BUCKET_S = 2.0
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """The unchanging part of a store.
+    """What a store was made with, and which generation it is.
+
+    A generation is a configuration with its public artifacts and its fingerprint.
 
     Attributes:
-        store_id: identifies the store; part of the names of its actors.
+        store_id: identifies the store, whatever its generation; part of the names of its actors.
         config: the part of the configuration that determines the state.
         public: names of the public artifacts' objects: "backbone", "partition", "features" and, if there is a public
             prompt, "prompt".
@@ -45,6 +48,7 @@ class Manifest:
         lease_s: seconds for which a replica may answer after it has checked that nothing newer was erased. Every
             erasure waits that long. Replicas and coordinator read it from here, so that they never disagree (decision
             38).
+        generation: identifies the generation; "" for the one that the store was created with.
     """
 
     store_id: str
@@ -53,6 +57,12 @@ class Manifest:
     public_digests: Mapping[str, str]
     fingerprint: Mapping[str, str]
     lease_s: float
+    generation: str = ""
+
+    @property
+    def folder(self) -> str:
+        """The folder of what is computed from rows."""
+        return generation_folder(self.generation)
 
     @property
     def feature_batch(self) -> int:
@@ -114,7 +124,7 @@ def create_manifest(
     """
     manifest = Manifest(uuid.uuid4().hex[:12], config, public, public_digests, fingerprint, lease_s)
     try:
-        store.put_if_absent(MANIFEST, canonical_json({"format": FORMAT, **asdict(manifest)}))
+        store.put_if_absent(MANIFEST, _to_bytes(manifest))
     except LostRaceError as error:
         raise StoreFormatError(f"{store.uri} is already a store") from error
     return manifest
@@ -133,6 +143,41 @@ def load_manifest(store: Store, *, restoring: bool = False) -> Manifest:
     """
     if not restoring and store.exists(RESTORING):
         raise UnfinishedRestoreError(f"{store.uri} is not fully restored: run `lmeraser restore` on it again")
+    switching = store.exists(SWITCHING)
+    manifest = _read_manifest(store)
+    return _after_switch(store, manifest) if switching else manifest
+
+
+def promoted(store: Store, live: Manifest, generation: str) -> Manifest:
+    """The manifest of a generation that was a draft, as that of the store; ``live`` is the one before it."""
+    folder = generation_folder(generation)
+    draft = _read_manifest(store.below(folder))
+    public = {part: f"{folder}{name}" for part, name in draft.public.items()}
+    return replace(draft, store_id=live.store_id, public=public, lease_s=live.lease_s, generation=generation)
+
+
+def replace_manifest(store: Store, manifest: Manifest) -> None:
+    """Make this the store's manifest."""
+    store.put(MANIFEST, _to_bytes(manifest))
+
+
+def _after_switch(store: Store, manifest: Manifest) -> Manifest:
+    """The manifest of the generation whose commit is the newest, while the switch to it is not finished."""
+    commit = CommitReader(store).advance()
+    if commit is None or commit.generation == manifest.generation:
+        return manifest
+    try:
+        return promoted(store, manifest, commit.generation)
+    except StoreFormatError:
+        # The switch has been finished meanwhile.
+        return _read_manifest(store)
+
+
+def _to_bytes(manifest: Manifest) -> bytes:
+    return canonical_json({"format": FORMAT, **asdict(manifest)})
+
+
+def _read_manifest(store: Store) -> Manifest:
     try:
         value = json.loads(store.get(MANIFEST))
     except ObjectMissingError as error:

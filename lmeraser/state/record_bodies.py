@@ -151,6 +151,19 @@ class AttemptBody(_Body):
     reason: str
 
 
+@dataclass(frozen=True)
+class RebuildBody(_Body):
+    """A rebuild was begun or abandoned. One that ends well ends with a commit of its generation.
+
+    Attributes:
+        generation: the generation that is made.
+        abandoned: whether it was given up.
+    """
+
+    generation: str
+    abandoned: bool = False
+
+
 def deletion_of(record: Record) -> str | None:
     """The id of the deletion that a record is about; None when it is about none, or about several, as a commit is."""
     return record.body["id"] if record.kind in ("request", "erased", "completed", "failed", "retry") else None

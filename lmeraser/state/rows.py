@@ -81,6 +81,13 @@ class RowTable:
         """SHA-256 over the content of each row."""
         return [hashlib.sha256(b"".join(self._content(row))).digest() for row in range(len(self))]
 
+    def contents(self) -> list[bytes]:
+        """SHA-256 over the sample id and the image of each row, which no configuration changes."""
+        return [
+            hashlib.sha256(canonical_json([name, len(image)]) + image).digest()
+            for name, image in zip(self.sample_ids, self.images, strict=True)
+        ]
+
     def to_parquet(self) -> bytes:
         """The table as a Parquet file."""
         features = pa.FixedSizeListArray.from_arrays(self.features_NH.reshape(-1), self.features_NH.shape[1])

@@ -41,6 +41,7 @@ class SegmentIndex(TensorObject):
         bits_N: uint64, the bits that divide the rows below an anchor.
         coreset_N: uint64, the hashes by which the coreset is drawn.
         digests_N32: uint8, SHA-256 of each row.
+        contents_N32: uint8, SHA-256 of each row's sample id and image.
     """
 
     samples_N32: np.ndarray
@@ -50,6 +51,7 @@ class SegmentIndex(TensorObject):
     bits_N: np.ndarray
     coreset_N: np.ndarray
     digests_N32: np.ndarray
+    contents_N32: np.ndarray
 
     @staticmethod
     def of(table: RowTable, seed: int, hash_key: HashKey) -> SegmentIndex:
@@ -64,6 +66,7 @@ class SegmentIndex(TensorObject):
             table.bits(seed),
             coreset_hashes(seed, table.sample_ids),
             as_hashes(table.row_digests()),
+            as_hashes(table.contents()),
         )
 
     @staticmethod
@@ -107,6 +110,20 @@ class SegmentIndex(TensorObject):
     def coreset_digest(self, size: int) -> str:
         """SHA-256 over the digests of the coreset's rows, sorted."""
         return rows_digest(self.digests_N32[self.coreset(size)])
+
+    def coreset_contents_digest(self, size: int) -> str:
+        """SHA-256 over all that a tuning reads of the coreset's rows: ids, images, and which rows share a class.
+
+        Labels enter by their rank among those of the coreset, as they do in a tuning: it stays the same where labels
+        are added or renamed.
+        """
+        coreset = self.coreset(size)
+        classes = np.unique(self.labels_N[coreset], return_inverse=True)[1].tolist()
+        rows = (
+            content.tobytes() + f"{rank:08x}".encode()
+            for content, rank in zip(self.contents_N32[coreset], classes, strict=True)
+        )
+        return hashlib.sha256(b"".join(sorted(rows))).hexdigest()
 
 
 def bytes_leaf(hash_key: HashKey, key: str, data: bytes) -> str:

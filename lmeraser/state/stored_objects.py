@@ -16,10 +16,11 @@ from lmeraser.state.cluster_entry import ClusterEntry, Segment
 from lmeraser.state.commit import Commit, newest_commit
 from lmeraser.state.digests import state_leaf
 from lmeraser.state.layout import (
-    DATA_FOLDERS,
     HEADS_PART,
     INCOMING_PART,
+    data_folders,
     features_part,
+    generation_folder,
     index_object,
     prompt_part,
     removed_part,
@@ -127,7 +128,8 @@ def missing_objects(store: Store, commit: Commit) -> tuple[str, ...]:
 
     A coordinator that works on the store may have purged them in favour of a newer commit: look for that one first.
     """
-    present = {name for folder in DATA_FOLDERS for name in store.names(folder)}
+    folders = data_folders(generation_folder(commit.generation))
+    present = {name for folder in folders for name in store.names(folder)}
     return tuple(sorted(commit.objects() - present))
 
 

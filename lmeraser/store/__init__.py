@@ -67,6 +67,9 @@ class Store(Protocol):
         This includes older versions and unfinished writes, which are not objects but contain bytes.
         """
 
+    def below(self, folder: str) -> Store:
+        """The store of what is in a folder of this one, whose name ends with a slash."""
+
     def check(self) -> None:
         """Check that this process may do everything that a store needs, and that nothing survives a purge.
 

@@ -120,6 +120,9 @@ class LocalStore:
         # What cannot be listed may contain anything.
         yield from ((str(error.filename), None) for error in errors if not isinstance(error, FileNotFoundError))
 
+    def below(self, folder: str) -> LocalStore:
+        return LocalStore(self._path(folder.removesuffix("/")))
+
     def check(self) -> None:
         name = f"probe/{uuid.uuid4().hex}"
         self.put(name, b"probe")

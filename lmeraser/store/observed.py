@@ -67,6 +67,9 @@ class ObservedStore:
     def kept(self) -> Iterator[tuple[str, bytes | None]]:
         return self._store.kept()
 
+    def below(self, folder: str) -> ObservedStore:
+        return ObservedStore(self._store.below(folder), self._observe)
+
     def check(self) -> None:
         self._call("check", "", self._store.check)
 

@@ -8,6 +8,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 from urllib.parse import unquote
 
@@ -40,6 +41,7 @@ class S3Store:
     """Objects are keys ``prefix/name``. S3 returns an object whole or not at all, and a read sees the last write."""
 
     def __init__(self, location: S3Location) -> None:
+        self._location = location
         self.uri = location.uri
         self._bucket = location.bucket
         self._prefix = f"{location.prefix}/" if location.prefix else ""
@@ -128,6 +130,9 @@ class S3Store:
                 continue
         for key, upload in uploads:
             yield f"{key} (unfinished upload {upload})", None
+
+    def below(self, folder: str) -> S3Store:
+        return S3Store(replace(self._location, prefix=f"{self._prefix}{folder.removesuffix('/')}"))
 
     def check(self) -> None:
         with self._errors("cannot list the objects"):

@@ -25,7 +25,7 @@ from lmeraser.proof.residue.appearance import appearances
 from lmeraser.proof.residue.files import Entry, UnpackError, entries, packed_otherwise, pieces
 from lmeraser.proof.residue.needles import SHORTEST_ANYWHERE, Needles
 from lmeraser.state.commit import Commit, newest_commit
-from lmeraser.state.layout import DATA_FOLDERS
+from lmeraser.state.layout import data_folders, generation_folder
 from lmeraser.state.log import Log
 from lmeraser.state.manifest import load_manifest
 from lmeraser.state.pipeline_loading import load_pipeline
@@ -259,7 +259,7 @@ def _ids_in(data: bytes) -> Iterator[str]:
 def _unnamed(store: Store, commit: Commit) -> Iterator[Finding]:
     """Objects that the commit does not name."""
     named = commit.objects()
-    for folder in DATA_FOLDERS:
+    for folder in data_folders(generation_folder(commit.generation)):
         for name in store.names(folder):
             if name not in named:
                 yield Finding(name, "is an object that the newest commit does not name")

@@ -1,0 +1,119 @@
+"""A rebuild without Ray: what the job does, step by step, and what a fresh store of the new configuration has."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+from small_system import System, samples
+
+from actors.coordinator import Coordinator
+from actors.ingests import IngestOutcome
+from actors.refill import draft_samples, live_batches, put_missing
+from lmeraser.config import StateConfig
+from lmeraser.data import Sample
+from lmeraser.errors import NotReadyError, RequestError
+from lmeraser.proof.recompute import fresh_leaves
+from lmeraser.state.draft_rows import DraftRows
+from lmeraser.state.layout import PUBLIC_KEY, generation_folder
+from lmeraser.state.manifest import load_manifest
+from lmeraser.state.merkle import merkle_root
+from lmeraser.state.pipeline import Pipeline
+from lmeraser.state.pipeline_loading import load_pipeline, open_pipeline
+from lmeraser.state.provenance import public_origin
+from lmeraser.state.public_artifacts import PublicArtifacts, create_store, load_public
+from lmeraser.state.public_fit import build_public
+from lmeraser.store import LocalStore
+
+PUBLIC = samples(1000, 1096)
+
+
+def artifacts_of(system: System, config: StateConfig) -> PublicArtifacts:
+    """The public artifacts of a configuration over the backbone of the system, always fitted anew."""
+    live = system.manifest
+    state = open_pipeline(live.config, load_public(system.store, live)).backbone.model.state_dict()
+    return build_public(config, state, PUBLIC)
+
+
+def fresh_root(system: System, config: StateConfig, rows: list[Sample], folder: Path) -> str:
+    """The root of a fresh store of this configuration, with these rows."""
+    store = LocalStore(folder)
+    manifest = create_store(store, config, artifacts_of(system, config))
+    return merkle_root(fresh_leaves(load_pipeline(store, manifest), manifest, system.hash_key, rows))
+
+
+@dataclass
+class Rebuild:
+    """A rebuild of a system to another configuration.
+
+    Attributes:
+        system: the system.
+        config: the new configuration.
+        renamed: live labels that have another name in it.
+        generation: what is made; empty before :meth:`begin`.
+    """
+
+    system: System
+    config: StateConfig
+    renamed: Mapping[str, str] = field(default_factory=dict)
+    generation: str = ""
+
+    def begin(self, coordinator: Coordinator) -> None:
+        store, live = self.system.store, self.system.manifest
+        numerics = dict(live.fingerprint)
+        same = public_origin(live.config, numerics) == public_origin(self.config, numerics)
+        artifacts = load_public(store, live) if same else artifacts_of(self.system, self.config)
+        self.generation = coordinator.rebuilds.begin()
+        draft = store.below(generation_folder(self.generation))
+        draft.put(PUBLIC_KEY, store.get(PUBLIC_KEY))
+        create_store(draft, self.config, artifacts)
+        coordinator.rebuilds.open()
+
+    def fill(self, coordinator: Coordinator) -> None:
+        """One round: have the draft filled with what it lacks."""
+        store, hash_key = self.system.store, self.system.hash_key
+        have_M = draft_samples(store, hash_key, self.generation)
+        for batch in live_batches(store):
+            self.fill_with(coordinator, batch, have_M)
+
+    def fill_with(self, coordinator: Coordinator, batch: list, have_M: np.ndarray) -> IngestOutcome | None:  # type: ignore[type-arg]
+        prefix = coordinator.rebuilds.begin_fill()
+        rows = self.rows()
+        list(put_missing(self.system.store, self.system.hash_key, self.generation, rows, have_M, prefix, batch))
+        try:
+            outcome = coordinator.rebuilds.fill(prefix)
+        except RequestError:
+            return None
+        while not outcome.done():
+            coordinator.step()
+        return None if isinstance(outcome.exception(), RequestError) else outcome.result()
+
+    def rows(self) -> DraftRows:
+        store = self.system.store
+        draft = store.below(generation_folder(self.generation))
+        manifest = load_manifest(draft)
+        return DraftRows(self.system.manifest, manifest, self.renamed, self.pipeline)
+
+    @cache  # noqa: B019
+    def pipeline(self) -> Pipeline:
+        draft = self.system.store.below(generation_folder(self.generation))
+        return load_pipeline(draft, load_manifest(draft))
+
+    __hash__ = object.__hash__
+
+    def finish(self, coordinator: Coordinator) -> Coordinator:
+        """Fill the draft until the coordinator has switched to it; gives the coordinator of the new generation."""
+        for _ in range(20):
+            try:
+                self.fill(coordinator)
+            except NotReadyError:
+                coordinator.step()
+                continue
+            while coordinator.step() and not coordinator.rebuilds.switched:
+                pass
+            if coordinator.rebuilds.switched:
+                return self.system.coordinator()
+        raise AssertionError(f"the rebuild does not end: {coordinator.rebuilds.status()}")
