@@ -199,6 +199,7 @@ class Coordinator:
             tunings=self._tunings.made,
             idle=self.idle(),
             archived=self._journal.history.archived,
+            held=self._tunings.held,
         )
 
     def step(self) -> bool:
@@ -253,9 +254,9 @@ class Coordinator:
         self._backlog.add(deletion_id)
         return deletion_id
 
-    def hold_tunings(self, hold: bool) -> None:
-        """Whether to start no tuning for now."""
-        self._tunings.held = hold
+    def hold_tunings(self, reason: str) -> None:
+        """Start no tuning for this reason; an empty one lets them start again."""
+        self._tunings.held = reason
 
     def retire(self) -> None:
         """End all owners; after the return none of them writes anything."""

@@ -39,6 +39,7 @@ class CoordinatorStatus:
         tunings: how many tunings have given a specialist since the coordinator started.
         idle: whether nothing is requested, running or awaited.
         archived: how many completed deletions were archived.
+        held: why no tuning is started; empty while tunings are.
     """
 
     term: int
@@ -53,3 +54,4 @@ class CoordinatorStatus:
     tunings: int
     idle: bool
     archived: int
+    held: str

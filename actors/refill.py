@@ -40,6 +40,13 @@ def draft_samples(store: Store, hash_key: HashKey, generation: str) -> np.ndarra
     return np.sort(as_strings(np.concatenate(parts)))
 
 
+def live_labels(store: Store, hash_key: HashKey) -> set[int]:
+    """Positions of the labels that rows of the newest live commit have."""
+    batches = live_batches(store)
+    indexes = (read_index(store, hash_key, each.key, each.segment) for batch in batches for each in batch)
+    return {int(label) for index in indexes for label in np.unique(index.labels_N)}
+
+
 def live_batches(store: Store) -> Iterator[list[LiveSegment]]:
     """The segments of the newest live commit, in batches of about BATCH_ROWS rows."""
     commit = CommitReader(store).advance()

@@ -19,7 +19,6 @@ from lmeraser.errors import LogError, NotReadyError, OwnerFailedError
 from lmeraser.hashing import HashKey, canonical_json
 from lmeraser.proof.mirror import copy_record, in_common, read_mirror
 from lmeraser.state.commit import Commit, commits_in
-from lmeraser.state.fingerprint import check_fingerprint, fingerprint
 from lmeraser.state.layout import RESTORING, record_object
 from lmeraser.state.log import Log, Record
 from lmeraser.state.manifest import Manifest, load_manifest
@@ -66,13 +65,10 @@ def restore(store: Store, mirror: Store, hash_key: HashKey, signing_key: Ed25519
         LogError: when a chain is broken, the two logs diverge, or the mirrored one is older.
         NotReadyError: when the copy holds no commit.
         KeysError: when the hash key is not the store's.
-        FingerprintError: when the numerics here are not the store's.
         ObjectMissingError, ObjectCorruptError: when rows of the copy are not what its newest commit names.
         OwnerFailedError: when rows cannot be written, for example for lack of memory.
     """
     manifest = load_manifest(store, restoring=True)
-    # Heads are solved here, so the numerics count.
-    check_fingerprint(manifest.fingerprint, fingerprint(manifest.feature_batch, manifest.fingerprint["accelerator"]))
     newer = read_mirror(mirror, manifest.store_id)
     mark = _read_mark(store) or _make_mark(store, manifest, hash_key, newer)
     if mark is None:
@@ -148,6 +144,8 @@ def _erase_again(
     base = next(reversed(_commits_after(log, mark)), copied)
     owners = InProcessOwners(store, manifest, hash_key, lambda: load_pipeline(store, manifest))
     coordinator = Coordinator(store, manifest, hash_key, signing_key, owners, manifest.lease_s, base)
+    # A tuning needs the numerics of the store, and an erasure does not.
+    coordinator.hold_tunings("the store is being restored")
     _erase_held(coordinator, set(_erased_since(newer, mark.commit)))
     made = _commits_after(Log(store).advance(), mark)
     if not made:

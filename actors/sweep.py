@@ -18,7 +18,7 @@ from lmeraser.state.layout import (
     HEADS,
     INCOMING,
     MANIFEST,
-    PUBLIC,
+    PUBLIC_ARTIFACTS,
     PUBLIC_KEY,
     generation_folder,
 )
@@ -26,7 +26,7 @@ from lmeraser.state.manifest import Manifest
 from lmeraser.store import Fence, Store
 
 # What another generation has left is among it.
-_EVERYTHING = (*DATA_FOLDERS, PUBLIC, GENERATIONS)
+_EVERYTHING = (*DATA_FOLDERS, *PUBLIC_ARTIFACTS, GENERATIONS)
 # A bucket takes a tenth of a second for a listing.
 _LISTERS = 16
 

@@ -25,7 +25,7 @@ class Tunings:
 
     Attributes:
         made: how many tunings have given a prompt.
-        held: whether no tuning is started for now.
+        held: why no tuning is started for now; empty while tunings are.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class Tunings:
         self._running: dict[str, TuningJob] = {}
         self._origins = origins
         self.made = 0
-        self.held = False
+        self.held = ""
 
     @property
     def running(self) -> list[str]:

@@ -94,6 +94,35 @@ def open_or_build(config: Config, store: Store, keys: Path, report: Progress, *,
         return BuildResult(manifest)
     public_key = load_signing_key(keys).public_key()
     store.check()
+    fitted = fit(config, state_config, store, report, skip_bad=skip_bad)
+    store.put(PUBLIC_KEY, public_pem(public_key))
+    manifest = create_store(store, state_config, fitted.artifacts, config.lease_s)
+    return BuildResult(manifest, fitted.skipped, fitted.source)
+
+
+@dataclass(frozen=True)
+class FittedArtifacts:
+    """Public artifacts, and what was left out when they were made; see :class:`BuildResult`."""
+
+    artifacts: PublicArtifacts
+    skipped: Mapping[str, str] = field(default_factory=dict)
+    source: SourceReport = field(default_factory=SourceReport)
+
+
+def fit(
+    config: Config, state_config: StateConfig, store: Store, report: Progress, *, skip_bad: bool
+) -> FittedArtifacts:
+    """Compute the public artifacts from the public rows.
+
+    Args:
+        config: says where the public rows are.
+        state_config: the part of it that determines the state.
+        store: may hold trained weights.
+        report, skip_bad: see :func:`open_or_build`.
+
+    Raises:
+        BackboneError, DataError: see :func:`open_or_build`.
+    """
     public = located(config.public)
     left_out = SourceReport()
     opened = open_public(public, config.images, left_out)
@@ -105,8 +134,7 @@ def open_or_build(config: Config, store: Store, keys: Path, report: Progress, *,
     if config.backbone_digest:
         _check_digest(backbone_digest(backbone), config.backbone_digest)
     artifacts = _artifacts(state_config, backbone, _Public(public, config.images, skipped), rows, report)
-    store.put(PUBLIC_KEY, public_pem(public_key))
-    return BuildResult(create_store(store, state_config, artifacts, config.lease_s), check.skipped, left_out)
+    return FittedArtifacts(artifacts, check.skipped, left_out)
 
 
 @dataclass(frozen=True)
@@ -235,7 +263,7 @@ def _check_same(stored: StateConfig, requested: StateConfig, uri: str, labels_ar
         if before.get(name) != now.get(name)
     ]
     if differing:
-        remedy = "Make a new store"
+        remedy = "`lmeraser rebuild` gives the store this configuration"
         if stored.labels != requested.labels and not labels_are_listed:
             # One batch of rows need not contain every label.
             listed = json.dumps(stored.labels, ensure_ascii=False)

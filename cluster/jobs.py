@@ -27,6 +27,7 @@ from lmeraser.data import (
 )
 from lmeraser.errors import DataError, LMEraserError
 from lmeraser.progress import Progress
+from lmeraser.state.fingerprint import check_fingerprint, fingerprint
 from lmeraser.state.keys import load_hash_key
 from lmeraser.state.manifest import Manifest, load_manifest
 from lmeraser.state.pipeline_loading import load_pipeline
@@ -84,7 +85,9 @@ def ingest(
     Raises:
         DataError: when the source holds no rows, repeats a sample id, or holds undecodable images.
         DuplicateSampleError: when a sample id is in the store with other content.
+        FingerprintError: when the numerics here are not the store's.
     """
+    check_fingerprint(manifest.fingerprint, fingerprint(manifest.feature_batch, manifest.fingerprint["accelerator"]))
     reading = _Reading(located(source), images or ImagesConfig(), skip_bad)
     source_report = SourceReport()
     rows = reading.open(site, source_report).count()
@@ -177,7 +180,8 @@ def tune(coordinator: Any, report: Progress) -> CoordinatorStatus:
         The coordinator's last status.
 
     Raises:
-        LMEraserError: when the tuning of a cluster keeps failing.
+        LMEraserError: when the tuning of a cluster keeps failing, or none is started because the numerics are not the
+            store's.
     """
     total = 0
     while True:
@@ -187,6 +191,8 @@ def tune(coordinator: Any, report: Progress) -> CoordinatorStatus:
         report("tunings", total - awaiting, total)
         if status.idle:
             break
+        if status.held:
+            raise LMEraserError(status.held)
         time.sleep(_POLL_S)
     if status.failed:
         key, reason = next(iter(status.failed.items()))

@@ -22,7 +22,6 @@ from cluster.placement import owner_placement
 from lmeraser.config import OwnersConfig
 from lmeraser.errors import LMEraserError, StoreError
 from lmeraser.state.checkpoint import CommitReader
-from lmeraser.state.fingerprint import check_fingerprint, fingerprint
 from lmeraser.state.keys import load_hash_key, load_signing_key
 from lmeraser.state.manifest import Manifest
 from lmeraser.store import LocalStore, open_store
@@ -91,10 +90,7 @@ def coordinator_of(site: StoreRef, manifest: Manifest, owners: OwnersConfig = _D
     Raises:
         StoreError: when the store is a local folder but Ray has several nodes, or is a bucket that Store.check refuses.
         KeysError: when a key is missing, or the hash key is not the store's.
-        FingerprintError: when the numerics here are not the store's.
     """
-    # Checked here too, so that the user sees the error, not only the actor's log.
-    check_fingerprint(manifest.fingerprint, fingerprint(manifest.feature_batch, manifest.fingerprint["accelerator"]))
     hash_key = load_hash_key(Path(site.keys_folder))
     load_signing_key(Path(site.keys_folder))
     store = open_store(site.store_uri)

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from lmeraser.state.checkpoint import newest_checkpoint
 from lmeraser.state.commit import Commit
 from lmeraser.state.log import Log, Record
+from lmeraser.state.record_bodies import RebuildBody
 from lmeraser.store import Store
 
 MAX_POLLS = 8
@@ -26,19 +27,31 @@ _QUICK_S = 0.01
 
 @dataclass(frozen=True)
 class _LogView:
-    """What was read of the log: its last record, the newest commit, and the number of the last erasing commit."""
+    """What was read of the log.
+
+    Attributes:
+        head: its last record.
+        newest: the newest commit.
+        erasing: number of the last erasing commit.
+        rebuild: the generation that is being made; None if none is.
+    """
 
     head: Record | None = None
     newest: Commit | None = None
     erasing: int = 0
+    rebuild: str | None = None
 
     def followed_by(self, records: list[Record]) -> _LogView:
-        newest, erasing = self.newest, self.erasing
+        newest, erasing, rebuild = self.newest, self.erasing, self.rebuild
         for record in records:
             if record.kind == "commit":
                 newest = Commit.from_record(record, newest)
                 erasing = newest.number if newest.requests else erasing
-        return _LogView(records[-1] if records else self.head, newest, erasing)
+                rebuild = None if newest.generation == rebuild else rebuild
+            elif record.kind == "rebuild":
+                body = RebuildBody.from_record(record)
+                rebuild = None if body.abandoned else body.generation
+        return _LogView(records[-1] if records else self.head, newest, erasing, rebuild)
 
 
 class Lease:
@@ -64,6 +77,11 @@ class Lease:
     def newest(self) -> Commit | None:
         """The newest commit that a poll has read; None while there is none."""
         return self._view.newest
+
+    @property
+    def rebuild(self) -> str | None:
+        """The generation that is being made; None if none is."""
+        return self._view.rebuild
 
     @property
     def has_records(self) -> bool:
@@ -115,7 +133,8 @@ def _first_view(store: Store) -> _LogView:
     view = _LogView()
     if checkpoint is not None and checkpoint.commit is not None:
         # Which commit was the last to erase is not known, so the newest one counts as that.
-        view = _LogView(checkpoint.head, checkpoint.commit, checkpoint.commit.number)
+        rebuild = checkpoint.history["rebuild"]
+        view = _LogView(checkpoint.head, checkpoint.commit, checkpoint.commit.number, rebuild)
     return view.followed_by(Log(store, view.head).advance())
 
 

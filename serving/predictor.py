@@ -36,10 +36,12 @@ class ScoreRequest:
     Attributes:
         images_N3PP: uint8.
         specialist_weight: λ; None for the configuration's, or 0 where the pooled head is the worse one.
+        generation: for whose backbone they were decoded.
     """
 
     images_N3PP: np.ndarray
     specialist_weight: float | None = None
+    generation: str = ""
 
     def __len__(self) -> int:
         return len(self.images_N3PP)

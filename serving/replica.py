@@ -9,7 +9,6 @@ import asyncio
 import time
 import weakref
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -21,14 +20,12 @@ from lmeraser.errors import NotReadyError, UndecodableImageError
 from lmeraser.learning.heads import blend
 from lmeraser.state.commit import Commit
 from lmeraser.state.keys import load_hash_key
-from lmeraser.state.manifest import load_manifest
-from lmeraser.state.pipeline_loading import open_pipeline
-from lmeraser.state.public_artifacts import load_public
 from lmeraser.store import Store
 from serving.batcher import Batcher
 from serving.current_snapshot import CurrentSnapshot
+from serving.generations import Generations, LoadedGeneration, load_ahead
 from serving.lease import Lease
-from serving.predictor import Predictor, ScoreRequest, Scores
+from serving.predictor import ScoreRequest, Scores
 from serving.problems import problem_of, too_large
 from serving.request_body import EncodedImage
 from serving.schemas import FailedPrediction, ImagePrediction, PredictAnswer, Problem
@@ -64,28 +61,34 @@ class Replica:
             ObjectCorruptError: when a public artifact does not have its digest.
             BackboneError: when the backbone is to be compiled and cannot be.
         """
-        manifest = load_manifest(store)
-        # Answers are not part of the state, so a replica may use other numerics than the owners.
-        backbone = replace(manifest.config.backbone, device=device)
-        pipeline = open_pipeline(replace(manifest.config, backbone=backbone), load_public(store, manifest))
-        if config.compile:
-            pipeline.backbone.compile()
-        hash_key = load_hash_key(keys)
+        generations = Generations(store, config, device)
+        manifest, hash_key = generations.live.manifest, load_hash_key(keys)
         self.config = config
         self.store_id = manifest.store_id
-        self.tunes = manifest.config.tunes
-        self._pipeline = pipeline
-        self._predictor = Predictor(pipeline, config)
+        self._generations = generations
         self._on_batch = on_batch
         self._batcher = Batcher(self.score, config.max_batch_images)
-        self._batcher.first(self._predictor.warm_up)
+        self._batcher.first(generations.live.predictor.warm_up)
         self._lease = Lease(store, manifest.lease_s)
-        self._current = CurrentSnapshot(
-            self._lease, lambda commit, previous: load_snapshot(store, pipeline, commit, hash_key, previous)
-        )
-        self._current.start()
+
+        def load(commit: Commit, previous: Snapshot | None) -> Snapshot:
+            loaded = generations.of(commit.generation)
+            if previous is not None and previous.commit.generation != commit.generation:
+                previous = None
+            snapshot = load_snapshot(store, loaded.pipeline, commit, hash_key, previous)
+            generations.follow(commit.generation)
+            return snapshot
+
+        self._current = current = CurrentSnapshot(self._lease, load)
+        current.start()
+        lease = self._lease
+        end_loading = load_ahead(generations, lambda: lease.rebuild)
         # Ends the threads of this replica, at the latest when it is collected.
-        self.close = weakref.finalize(self, self._current.stop)
+        self.close = weakref.finalize(self, _end, current, end_loading)
+
+    def tunes(self, rows: int) -> bool:
+        """Whether a cluster with this many rows gets a specialist in the live generation."""
+        return self._generations.live.manifest.config.tunes(rows)
 
     def commit(self) -> Commit:
         """The newest commit, read from the store after this was called.
@@ -107,21 +110,28 @@ class Replica:
         """Seconds since a poll showed that nothing was erased after the snapshot's commit; None if too long ago."""
         return self._lease.age_s(snapshot.commit.number)
 
-    def score(self, requests: Sequence[ScoreRequest]) -> list[Scores]:
+    def score(self, requests: Sequence[ScoreRequest]) -> list[Scores | None]:
         """Score the images of several requests in one heterogeneous batch; blocks.
 
-        Waits some seconds for a snapshot that is being loaded.
+        Waits some seconds for a snapshot that is being loaded. A request whose images were decoded for another
+        generation than the snapshot's gets None.
 
         Raises:
             NotReadyError: when no snapshot may answer.
         """
         begun = time.perf_counter()
-        batch = self._predictor.score(self._current.awaited(), requests)
-        ends = np.cumsum([len(request) for request in requests])
-        scores = [batch.part(end - len(request), end) for request, end in zip(requests, ends, strict=True)]
+        snapshot = self._current.awaited()
+        generation = snapshot.commit.generation
+        same = [request for request in requests if request.generation == generation]
+        if not same:
+            return [None] * len(requests)
+        batch = self._generations.of(generation).predictor.score(snapshot, same)
+        ends = np.cumsum([len(request) for request in same])
+        scores = [batch.part(end - len(request), end) for request, end in zip(same, ends, strict=True)]
         if self._on_batch is not None:
             self._on_batch(scores, time.perf_counter() - begun)
-        return scores
+        answers = iter(scores)
+        return [next(answers) if request.generation == generation else None for request in requests]
 
     async def predict(
         self, images: Sequence[EncodedImage], request_id: str, specialist_weight: float | None = None
@@ -136,35 +146,41 @@ class Replica:
         Raises:
             NotReadyError: when no commit may answer now.
         """
-        decoded = await asyncio.to_thread(lambda: [self._decoded(image, request_id) for image in images])
         weight = self.config.specialist_weight if specialist_weight is None else specialist_weight
-        request = ScoreRequest(self._stacked(decoded), specialist_weight)
+        live: LoadedGeneration | None = None
         for _ in range(_ATTEMPTS):
+            if live is not (live := self._generations.live):
+                config = live.manifest.config
+                decoded = await asyncio.to_thread(self._all_decoded, images, config.backbone.image_px, request_id)
+                stacked_N3PP = _stacked(decoded, config.backbone.image_px)
+                request = ScoreRequest(stacked_N3PP, specialist_weight, live.manifest.generation)
             scores = await self._batcher(request)
-            body = self._answer(decoded, scores, weight).model_dump_json().encode()
+            if scores is None:
+                continue
+            body = self._answer(decoded, scores, weight, config.labels).model_dump_json().encode()
             # As late as possible: rows may have been erased since the batch began.
             if self._lease.holds(scores.commit.number):
                 return body
         raise NotReadyError(f"the commit changed during each of {_ATTEMPTS} attempts to answer")
 
-    def _decoded(self, image: EncodedImage, request_id: str) -> np.ndarray | Problem:
+    def _all_decoded(self, images: Sequence[EncodedImage], size: int, request_id: str) -> list[np.ndarray | Problem]:
+        return [self._decoded(image, size, request_id) for image in images]
+
+    def _decoded(self, image: EncodedImage, size: int, request_id: str) -> np.ndarray | Problem:
         if isinstance(image, UndecodableImageError):
             return problem_of(image, request_id)
         max_bytes = self.config.images.max_bytes
         if len(image) > max_bytes:
             return too_large(f"the image has {len(image)} bytes; allowed is {max_bytes} (images.max_bytes)", request_id)
         try:
-            return decode_image(image, self._pipeline.config.backbone.image_px, self.config.images)
+            return decode_image(image, size, self.config.images)
         except UndecodableImageError as error:
             return problem_of(error, request_id)
 
-    def _stacked(self, decoded: Sequence[np.ndarray | Problem]) -> np.ndarray:
-        size = self._pipeline.config.backbone.image_px
-        images = [image for image in decoded if isinstance(image, np.ndarray)]
-        return np.stack(images) if images else np.zeros((0, 3, size, size), np.uint8)
-
-    def _answer(self, decoded: Sequence[np.ndarray | Problem], scores: Scores, weight: float) -> PredictAnswer:
-        predictions = iter(self._predictions(scores, weight))
+    def _answer(
+        self, decoded: Sequence[np.ndarray | Problem], scores: Scores, weight: float, labels: Sequence[str]
+    ) -> PredictAnswer:
+        predictions = iter(self._predictions(scores, weight, labels))
         return PredictAnswer(
             predictions=[
                 next(predictions) if isinstance(image, np.ndarray) else FailedPrediction(error=image)
@@ -173,8 +189,7 @@ class Replica:
             commit=scores.commit.number,
         )
 
-    def _predictions(self, scores: Scores, weight: float) -> list[ImagePrediction]:
-        labels = self._pipeline.config.labels
+    def _predictions(self, scores: Scores, weight: float, labels: Sequence[str]) -> list[ImagePrediction]:
         probabilities_NC = blend(
             scores.shared_NC, scores.pooled_NC, scores.specialist_N, weight, self.config.temperature
         )
@@ -197,3 +212,13 @@ class Replica:
                 strict=True,
             )
         ]
+
+
+def _end(current: CurrentSnapshot, end_loading: Callable[[], None]) -> None:
+    current.stop()
+    end_loading()
+
+
+def _stacked(decoded: Sequence[np.ndarray | Problem], size: int) -> np.ndarray:
+    images = [image for image in decoded if isinstance(image, np.ndarray)]
+    return np.stack(images) if images else np.zeros((0, 3, size, size), np.uint8)

@@ -14,7 +14,7 @@ from ray.actor import ActorHandle
 from ray.exceptions import RayError
 
 from actors.coordinator import BUSY_S, IDLE_S, Coordinator
-from actors.coordinator_status import CoordinatorStatus
+from actors.coordinator_status import CoordinatorStatus, RebuildStatus
 from actors.ingests import IngestOutcome
 from actors.owners import is_transient
 from actors.passages import passage
@@ -26,7 +26,7 @@ from actors.remote.process import ProcessLocation
 from actors.remote.store_metrics import LogMetrics, StoreMetrics
 from actors.tracing import tracing
 from lmeraser.deletion import Deletion, DeletionRequest, Status
-from lmeraser.errors import FencedError, StoreError
+from lmeraser.errors import FencedError, FingerprintError, StoreError
 from lmeraser.log_level import set_log_level
 from lmeraser.paging import Page
 from lmeraser.state.fingerprint import check_fingerprint, fingerprint
@@ -50,18 +50,11 @@ class CoordinatorActor:
         set_log_level()
         store = _observed_store(store_ref.store_uri)
         manifest = load_manifest(store)
-        # The coordinator solves the heads, so its numerics count as those of the owners do; it uses no GPU.
-        check_fingerprint(
-            manifest.fingerprint, fingerprint(manifest.feature_batch, manifest.fingerprint["accelerator"])
-        )
-        keys = Path(store_ref.keys_folder)
-        self._owners = owners = OwnerPool(store_ref, manifest.store_id, placement)
-
-        def take_over() -> Coordinator:
-            store.check()
-            return Coordinator(store, manifest, load_hash_key(keys), load_signing_key(keys), owners, manifest.lease_s)
-
-        self._coordinator = _opened(take_over)
+        self._store_ref = store_ref
+        self._placement = placement
+        self._store = store
+        self._owners = OwnerPool(store_ref, manifest.store_id, placement)
+        self._coordinator = _opened(self._take_over)
         self._metrics = CoordinatorMetrics(self._coordinator.recent_deletions())
         self._traces = tracing("coordinator")
         self._observers = (StepMetrics().observe, *self._traces)
@@ -113,6 +106,38 @@ class CoordinatorActor:
         """See Coordinator.sweep_everything; returns when it is done."""
         self._coordinator.sweep_everything().result()
 
+    def begin_rebuild(self) -> str:
+        """See Rebuilds.begin."""
+        return self._coordinator.rebuilds.begin()
+
+    def open_draft(self) -> None:
+        """See Rebuilds.open."""
+        self._coordinator.rebuilds.open()
+
+    def abandon_rebuild(self) -> None:
+        """See Rebuilds.abandon."""
+        self._coordinator.rebuilds.abandon()
+
+    def rebuild_status(self) -> RebuildStatus | None:
+        """See Rebuilds.status."""
+        return self._coordinator.rebuilds.status()
+
+    def begin_fill(self) -> str:
+        """See Rebuilds.begin_fill."""
+        return self._coordinator.rebuilds.begin_fill()
+
+    def renew_fill(self, prefix: str) -> None:
+        """See Rebuilds.renew_fill."""
+        self._coordinator.rebuilds.renew_fill(prefix)
+
+    def abandon_fill(self, prefix: str) -> None:
+        """See Rebuilds.abandon_fill."""
+        self._coordinator.rebuilds.abandon_fill(prefix)
+
+    def fill(self, prefix: str) -> IngestOutcome:
+        """See Rebuilds.fill; returns when the rows are committed."""
+        return self._coordinator.rebuilds.fill(prefix).result()
+
     def location(self) -> ProcessLocation:
         """Where this process runs."""
         return ProcessLocation.here()
@@ -135,6 +160,8 @@ class CoordinatorActor:
         while True:
             try:
                 self._report()
+                if self._coordinator.rebuilds.switched:
+                    self._follow_switch()
                 if not self._step():
                     self._coordinator.rest(BUSY_S if self._draining else IDLE_S)
                 pause_s = 0.0
@@ -154,6 +181,27 @@ class CoordinatorActor:
                 time.sleep(_RESTART_PAUSE_S)
                 ray.kill(self._itself, no_restart=False)
                 return
+
+    def _take_over(self) -> Coordinator:
+        """The coordinator of the store's generation. Where the numerics here are others, it tunes nothing."""
+        self._store.check()
+        manifest, keys = load_manifest(self._store), Path(self._store_ref.keys_folder)
+        coordinator = Coordinator(
+            self._store, manifest, load_hash_key(keys), load_signing_key(keys), self._owners, manifest.lease_s
+        )
+        here = fingerprint(manifest.feature_batch, manifest.fingerprint["accelerator"])
+        try:
+            check_fingerprint(manifest.fingerprint, here)
+        except FingerprintError as error:
+            _log.error("%s", error)
+            coordinator.hold_tunings(str(error))
+        return coordinator
+
+    def _follow_switch(self) -> None:
+        """Go on with the generation that the store has switched to; the owners of the other one have ended."""
+        store_id = load_manifest(self._store).store_id
+        self._owners = OwnerPool(self._store_ref, store_id, self._placement)
+        self._coordinator = self._take_over()
 
     def _step(self) -> bool:
         with passage("coordinator.step", self._observers) as passed:

@@ -41,7 +41,8 @@ class OwnerActor:
 
             return load_pipeline(store, manifest)
 
-        self._owner = Owner(store, manifest, load_hash_key(Path(store_ref.keys_folder)), key, pipeline)
+        live = open_store(store_ref.live_uri) if store_ref.live_uri is not None else None
+        self._owner = Owner(store, manifest, load_hash_key(Path(store_ref.keys_folder)), key, pipeline, live)
 
     @ray.method(concurrency_group="control")
     def location(self) -> ProcessLocation:

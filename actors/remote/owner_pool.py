@@ -19,6 +19,8 @@ from actors.remote.placement import Placement, StoreRef
 from actors.remote.process import ProcessLocation
 from actors.remote.residency import Residency
 from lmeraser.errors import LMEraserError, OwnerFailedError, TuningCancelledError
+from lmeraser.state.manifest import Manifest
+from lmeraser.store import Store
 
 _WARN_S = 30.0
 _PAUSE_S = 1.0
@@ -36,6 +38,8 @@ class OwnerPool:
     """
 
     def __init__(self, store_ref: StoreRef, store_id: str, placement: Placement) -> None:
+        self._store_ref = store_ref
+        self._placement = placement
         self._processes = OwnerProcesses(store_ref, store_id, placement)
         self._nodes = Nodes(placement)
         self._residency = Residency(
@@ -118,6 +122,10 @@ class OwnerPool:
     def retire(self, keys: Collection[str]) -> None:
         self._end(keys)
         self._residency.drop(keys)
+
+    def of_draft(self, store: Store, manifest: Manifest) -> OwnerPool:
+        ref = StoreRef(store.uri, self._store_ref.keys_folder, live_uri=self._store_ref.store_uri)
+        return OwnerPool(ref, manifest.store_id, self._placement)
 
     def _cancel(self, jobs: Sequence[TuningJob]) -> set[str]:
         """Cancel tunings; keys of the owners that have not confirmed it in time."""

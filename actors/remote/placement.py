@@ -24,10 +24,17 @@ DETACHED: Mapping[str, Any] = {
 
 @dataclass(frozen=True)
 class StoreRef:
-    """Where an actor finds its store and its keys. Ray persists it, so it holds neither rows nor secrets."""
+    """Where an actor finds its store and its keys. Ray persists it, so it holds neither rows nor secrets.
+
+    Attributes:
+        store_uri: of the store, or of a draft in a folder of it.
+        keys_folder: the folder with the keys.
+        live_uri: of the store that a draft is in; None otherwise.
+    """
 
     store_uri: str
     keys_folder: str
+    live_uri: str | None = None
 
 
 @dataclass(frozen=True)

@@ -72,7 +72,7 @@ def snapshot_of(fitted: ClusterPrompts) -> Snapshot:
     """What a replica would load, had the fit been committed."""
     keys = list(fitted.specialists)
     entries = [
-        ClusterEntry(cluster.key, cluster.region.anchors, cluster.region.bits, cluster.rows, (), "leaf", "leaf")
+        ClusterEntry(cluster.key, cluster.region.anchors, cluster.region.bits, cluster.rows, (), "leaf", "leaf", "leaf")
         for cluster in fitted.partition.clusters
     ]
     prompts = [torch.from_numpy(fitted.specialists[key].prompt) for key in keys]

@@ -63,6 +63,7 @@ class ClusterBatch:
                 (),
                 "leaf",
                 "leaf",
+                "leaf",
             )
             for number, key in enumerate(keys)
         )

@@ -19,6 +19,7 @@ from cluster.cli import (
     keys,
     log,
     predict,
+    rebuild,
     receipt,
     residue,
     restore,
@@ -40,7 +41,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for module in (demo, jobs, predict, deletions, status, verify, residue, audit, restore, rollout, sweep):
+for module in (demo, jobs, predict, deletions, status, verify, residue, audit, restore, rollout, rebuild, sweep):
     module.register(app)
 for name, group in {
     "deletions": deletions.group,

@@ -5,7 +5,7 @@ Legend: N rows, C labels of the live generation, P pixels per side.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -61,11 +61,7 @@ class DraftRows:
         """
         labels_N = self._positions_C[table.labels_N]
         if (labels_N == _REMOVED).any():
-            label = self._live_labels[table.labels_N[labels_N == _REMOVED][0]]
-            raise DataError(
-                f"there are rows with the label {label!r}, which the new configuration does not have: map it to "
-                f"another one with --label {label}=OTHER, or delete these rows first"
-            )
+            raise DataError(_no_label(self._live_labels[table.labels_N[labels_N == _REMOVED][0]]))
         if not self.computes:
             return replace(table, labels_N=labels_N)
         columns = zip(table.sample_ids, table.subject_ids, labels_N.tolist(), table.images, strict=True)
@@ -77,6 +73,32 @@ class DraftRows:
         )
 
 
+def check_labels(
+    live: tuple[str, ...], draft: tuple[str, ...], renamed: Mapping[str, str], present: Collection[int]
+) -> None:
+    """Check that every label that rows have is among those of the draft.
+
+    Args:
+        live, draft: the labels of both generations.
+        renamed: live labels that have another name in the draft.
+        present: positions of the live labels that rows have.
+
+    Raises:
+        ConfigError: when one is not, or see :func:`label_positions`.
+    """
+    positions_C = label_positions(live, draft, renamed)
+    for position in sorted(present):
+        if positions_C[position] == _REMOVED:
+            raise ConfigError(_no_label(live[position]))
+
+
+def _no_label(label: str) -> str:
+    return (
+        f"there are rows with the label {label!r}, which the new configuration does not have: map it to another one "
+        f"with --label {label}=OTHER, or delete these rows first"
+    )
+
+
 def label_positions(live: tuple[str, ...], draft: tuple[str, ...], renamed: Mapping[str, str]) -> np.ndarray:
     """Where each label of the live generation is among those of the draft, int64 [C]; -1 for one that is not there.
 
@@ -85,7 +107,9 @@ def label_positions(live: tuple[str, ...], draft: tuple[str, ...], renamed: Mapp
     """
     for old, new in renamed.items():
         if old not in live:
-            raise ConfigError(f"--label renames {old!r}, which is not a label of the store; its labels are {_few(live)}")
+            raise ConfigError(
+                f"--label renames {old!r}, which is not a label of the store; its labels are {_few(live)}"
+            )
         if new not in draft:
             raise ConfigError(
                 f"--label maps {old!r} to {new!r}, which is not a label of the new configuration; its labels are "

@@ -2,37 +2,38 @@
 
 from __future__ import annotations
 
-import hashlib
-import platform
+import os
 from collections.abc import Mapping
+from functools import cache
 from importlib.metadata import version
-from pathlib import Path
 
 from lmeraser.config import BackboneConfig
 from lmeraser.errors import BackboneError, FingerprintError
+from lmeraser.state.digests import json_digest
+from lmeraser.state.dispatch import kernels
 
+# What an operator knows of a machine and this module does not, such as the build of a library.
+NUMERICS_VARIABLE = "LMERASER_NUMERICS"
 _LIBRARIES = ("numpy", "pillow", "scipy", "timm", "torch")
 
 
 def fingerprint(feature_batch: int, accelerator: str = "") -> dict[str, str]:
-    """Everything besides the inputs that can change a result's bits: processor, libraries, threads, dtype.
+    """Everything besides the inputs that can change a result's bits: kernels, libraries, threads, dtype.
 
     Args:
         feature_batch: rows in one batch of the feature extraction.
         accelerator: name of the GPU; empty on the CPU.
     """
-    # Imported here: an owner does not need FAISS, which takes 100 MB per process with its CUDA kernels.
-    import faiss
-
     return {
-        "processor": _processor(),
+        **_machine(os.environ.get(NUMERICS_VARIABLE, "")),
         "accelerator": accelerator,
-        "threads": "1",
-        "dtype": "float32",
         "feature_batch": str(feature_batch),
-        "faiss": str(faiss.__version__),
-        **{name: version(name) for name in _LIBRARIES},
     }
+
+
+def node_label(accelerator: str) -> str:
+    """What nodes that give the same bits have in common, as the value of a label of a Ray node."""
+    return json_digest({**fingerprint(0, accelerator)})[:16]
 
 
 def accelerator_name(config: BackboneConfig) -> str:
@@ -51,27 +52,38 @@ def accelerator_name(config: BackboneConfig) -> str:
     return str(torch.cuda.get_device_name())
 
 
+def differing(stored: Mapping[str, str], here: Mapping[str, str]) -> list[str]:
+    """What differs between two fingerprints, a phrase each; empty if nothing does."""
+    return [
+        f"{name} is {here.get(name)!r} here, {stored.get(name)!r} in the store"
+        for name in sorted(set(stored) | set(here))
+        if stored.get(name) != here.get(name)
+    ]
+
+
 def check_fingerprint(stored: Mapping[str, str], here: Mapping[str, str]) -> None:
     """Refuse to compute under numerics that may give other bits (decision 12).
 
     Raises:
         FingerprintError: when the two differ; the message names what differs.
     """
-    differing = [
-        f"{name} is {here.get(name)!r} here, {stored.get(name)!r} in the store"
-        for name in sorted(set(stored) | set(here))
-        if stored.get(name) != here.get(name)
-    ]
-    if differing:
-        raise FingerprintError("the store was created under other numerics: " + "; ".join(differing))
+    if phrases := differing(stored, here):
+        raise FingerprintError(
+            f"the store was computed under other numerics: {'; '.join(phrases)}. `lmeraser upgrade` computes it again "
+            "under those of this machine; until then it serves, and accepts and erases deletions, but tunes nothing"
+        )
 
 
-def _processor() -> str:
-    """Model and instruction sets: math libraries choose their kernels by both."""
-    fields: dict[str, str] = {}
-    info = Path("/proc/cpuinfo")
-    for line in info.read_text().splitlines() if info.exists() else ():
-        name, _, value = line.partition(":")
-        fields.setdefault(name.strip(), value.strip())
-    flags = hashlib.sha256(" ".join(sorted(fields.get("flags", "").split())).encode()).hexdigest()[:8]
-    return f"{platform.machine()} {fields.get('model name', platform.processor())} flags {flags}"
+@cache
+def _machine(also: str) -> dict[str, str]:
+    # Imported here: an owner does not need FAISS, which takes 100 MB per process with its CUDA kernels.
+    import faiss
+
+    return {
+        **kernels(os.environ),
+        "threads": "1",
+        "dtype": "float32",
+        "faiss": str(faiss.__version__),
+        **{name: version(name) for name in _LIBRARIES},
+        **({"also": also} if also else {}),
+    }

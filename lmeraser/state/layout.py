@@ -35,6 +35,8 @@ import uuid
 MANIFEST = "store.json"
 RESTORING = "restoring.json"
 SWITCHING = "switching.json"
+# In a draft: which live labels have another name.
+RENAMED = "renamed.json"
 DAMAGED = "damaged.txt"
 PUBLIC_KEY = "public/signing-key.pem"
 LOG = "log/"
@@ -44,7 +46,8 @@ ERASED = "erased/"
 RECEIPTS = "receipts/"
 INCOMING = "incoming/"
 HEADS = "heads/"
-PUBLIC = "public/"
+PUBLIC_PARTS = ("backbone", "partition", "features", "prompt")
+PUBLIC_ARTIFACTS = tuple(f"public/{part}-" for part in PUBLIC_PARTS)
 GENERATIONS = "generations/"
 CLUSTER_FOLDERS = ("rows/", "prompts/", "prompted/", "removed/")
 # Folders whose objects count only while the newest commit names them.

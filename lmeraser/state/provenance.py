@@ -6,6 +6,7 @@ follow from is the same. The fingerprint is always among it.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -49,7 +50,7 @@ def prompts_origin(manifest: Manifest) -> str:
     return json_digest([features_origin(manifest), asdict(config.tuning), config.seed])
 
 
-def public_origin(config: StateConfig, fingerprint: dict[str, str]) -> str:
+def public_origin(config: StateConfig, fingerprint: Mapping[str, str]) -> str:
     """SHA-256 over what the public artifacts follow from, besides the public rows and the backbone's weights."""
     values = asdict(config)
     # The number of rows of a cluster, and when one is tuned, matter to private rows only.
@@ -57,7 +58,7 @@ def public_origin(config: StateConfig, fingerprint: dict[str, str]) -> str:
     named: dict[str, Any] = {name: values[name] for name in ("seed", "backbone", "prompt", "heads")}
     tuning = {name: each for name, each in values["tuning"].items() if name not in ("epochs", "coreset_rows")}
     public_tuning = tuning if config.prompt.public_epochs else None
-    return json_digest([named, partition, public_tuning, fingerprint])
+    return json_digest([named, partition, public_tuning, dict(fingerprint)])
 
 
 def _backbone_origin(manifest: Manifest) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 from lmeraser.config import StateConfig
 from lmeraser.state.digests import tensor_digest
 from lmeraser.state.fingerprint import accelerator_name, fingerprint
-from lmeraser.state.layout import public_object
+from lmeraser.state.layout import PUBLIC_PARTS, public_object
 from lmeraser.state.manifest import Manifest, create_manifest, default_lease_s, load_part
 from lmeraser.state.tensors import tensors_to_bytes
 from lmeraser.store import Store
@@ -53,7 +53,7 @@ def create_store(
     """
     names: dict[str, str] = {}
     digests: dict[str, str] = {}
-    for part in ("backbone", "partition", "features", "prompt"):
+    for part in PUBLIC_PARTS:
         tensors: Tensors = getattr(artifacts, part)
         if not tensors:
             continue

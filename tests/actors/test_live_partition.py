@@ -19,7 +19,7 @@ ROWS = st.lists(st.tuples(st.integers(0, ANCHORS - 1), st.integers(0, 7)), max_s
 
 def entry_of(cluster: Cluster) -> ClusterEntry:
     region = cluster.region
-    return ClusterEntry(region.key, region.anchors, region.bits, cluster.rows, (), "leaf", "leaf")
+    return ClusterEntry(region.key, region.anchors, region.bits, cluster.rows, (), "leaf", "leaf", "leaf")
 
 
 def clusters_of(rows: list[tuple[int, int]], bound: int) -> dict[str, Cluster]:

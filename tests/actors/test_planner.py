@@ -37,7 +37,7 @@ class Clock:
 
 def entry(key: str, rows: int) -> ClusterEntry:
     segment = Segment(rows, 100 * rows, f"rows/{key}/a.parquet", f"bytes-{key}", f"segment-{key}")
-    return ClusterEntry(key, (0,), "", rows, (segment,), f"rows-{key}", f"coreset-{key}")
+    return ClusterEntry(key, (0,), "", rows, (segment,), f"rows-{key}", f"coreset-{key}", f"contents-{key}")
 
 
 def commit(**rows: int) -> Commit:

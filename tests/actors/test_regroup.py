@@ -18,7 +18,7 @@ from lmeraser.state.log import Position
 def entry(anchors: tuple[int, ...], bits: str) -> ClusterEntry:
     key = Region(anchors, bits).key
     segment = Segment(1, 100, f"rows/{key}/old.parquet", "leaf", "leaf")
-    return ClusterEntry(key, anchors, bits, 1, (segment,), "leaf", "leaf")
+    return ClusterEntry(key, anchors, bits, 1, (segment,), "leaf", "leaf", "leaf")
 
 
 def sources_of(job: RowsJob) -> list[ClusterEntry]:

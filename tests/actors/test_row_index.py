@@ -41,6 +41,7 @@ def part_of(rows: dict[int, tuple[int | None, int]]) -> SegmentIndex:
         np.array([number << 60 for number in rows], np.uint64),
         np.zeros(count, np.uint64),
         np.zeros((count, 32), np.uint8),
+        np.zeros((count, 32), np.uint8),
     )
 
 
@@ -116,6 +117,7 @@ def test_a_row_takes_at_most_a_hundred_bytes() -> None:
                 numbers.astype(np.int32),
                 numbers.astype(np.uint64),
                 numbers.astype(np.uint64),
+                hashes_N32,
                 hashes_N32,
             )
         ],

@@ -65,7 +65,7 @@ def kinds(value: Any) -> set[type]:
 
 def test_log_records_hold_no_floats() -> None:
     segment = Segment(3, 999, "rows/00/a.parquet", "leaf", "leaf", "prompted/00/a.safetensors", "leaf")
-    entry = ClusterEntry("00", (1, 2), "01", 3, (segment,), "leaf", "leaf")
+    entry = ClusterEntry("00", (1, 2), "01", 3, (segment,), "leaf", "leaf", "leaf")
     commit = Commit((entry,), "heads/a", "leaf", {"config": "leaf"}, (Erasure("d"),))
     request = RequestBody("d", ("h",), (), (), (), idempotency=None, body="h", deadline=None)
     assert kinds(commit.to_body()) | kinds(request.to_body()) == {str, int, bool, type(None)}

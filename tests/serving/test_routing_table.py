@@ -23,7 +23,7 @@ def table_of(clusters: list[ClusterEntry], with_specialist: list[str]) -> Routin
 
 
 def entry(anchors: tuple[int, ...], rows: int, bits: str = "", key: str | None = None) -> ClusterEntry:
-    blank = ClusterEntry("", anchors, bits, rows, (), "rows", "coreset")
+    blank = ClusterEntry("", anchors, bits, rows, (), "rows", "coreset", "contents")
     return replace(blank, key=key or blank.region.key)
 
 

@@ -20,7 +20,7 @@ from lmeraser.config import ServingConfig
 from lmeraser.state.pipeline import Pipeline
 from lmeraser.state.pipeline_loading import open_pipeline
 from lmeraser.store import LocalStore
-from serving import replica as replica_module
+from serving import generations as generations_module
 from serving.predictor import ScoreRequest
 from serving.replica import Replica
 from serving.snapshot import load_snapshot
@@ -57,6 +57,7 @@ def test_a_ready_replica_has_compiled_everything_that_requests_need(system_of: S
     specialists = set()
     for images in (16, 5, 2, 1):
         (scores,) = replica.score([ScoreRequest(images_N3PP[-images:], specialist_weight=0.5)])
+        assert scores is not None
         specialists.add(int(scores.specialist_N.sum()))
     assert len(specialists) == 4 and 1 in specialists
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == compiled
@@ -80,7 +81,7 @@ def test_no_request_meets_a_shape_or_a_thread_that_the_warm_up_has_not(
                 )
         return pipeline
 
-    monkeypatch.setattr(replica_module, "open_pipeline", watched)
+    monkeypatch.setattr(generations_module, "open_pipeline", watched)
     replica = Replica(system.store, system.keys, ServingConfig())
     warm = set(passed)
     assert warm

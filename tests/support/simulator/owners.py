@@ -8,8 +8,10 @@ from typing import Any, TypeVar
 
 from actors.jobs import PromptJob, RowsJob, TuningJob, WrittenFeatures, WrittenPrompt, WrittenRows
 from actors.owner import Owner
-from actors.owners import TuningResult, is_transient, written_rows
+from actors.owners import Owners, TuningResult, is_transient, written_rows
 from lmeraser.errors import LMEraserError, OwnerFailedError, TuningCancelledError
+from lmeraser.state.manifest import Manifest
+from lmeraser.store import Store
 from simulator.rows import HASH_KEY, Ground
 from simulator.scheduler import Process, Scheduler, Task
 from simulator.store import MemoryStore
@@ -86,6 +88,9 @@ class SimulatedOwners:
 
     def retire(self, keys: Collection[str]) -> None:
         self._end(keys)
+
+    def of_draft(self, store: Store, manifest: Manifest) -> Owners:
+        raise AssertionError(f"no history rebuilds its store: {store.uri}, {manifest.generation}")
 
     def _call(self, key: str, verb: str, method: Callable[[Owner, Argument], Any], argument: Argument) -> Task:
         actor = self._cluster.owners.get(key)

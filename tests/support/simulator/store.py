@@ -43,6 +43,9 @@ class MemoryStore:
         self._publish(name, partial)
         self._scheduler.point(f"after put {name}")
 
+    def below(self, folder: str) -> MemoryStore:
+        raise AssertionError(f"no history rebuilds its store: {folder}")
+
     def exists(self, name: str) -> bool:
         self._scheduler.point(f"exists {name}")
         return name in self.objects
