@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,12 +11,23 @@ import pytest
 from rebuilding import Rebuild, fresh_root
 from small_system import System, finish, samples
 
+from actors.coordinator import Coordinator
+from actors.fail_points import FailPoint, listener
+from actors.refill import draft_samples, live_batches, put_missing
 from lmeraser.config import StateConfig
+from lmeraser.data import Sample
+from lmeraser.deletion import DeletionRequest
+from lmeraser.errors import ConfigError, DataError, RequestError
+from lmeraser.proof.receipts import verify_receipt
 from lmeraser.proof.verify import verify
-from lmeraser.state.layout import SWITCHING
+from lmeraser.state.keys import parse_public_pem
+from lmeraser.state.layout import GENERATIONS, SWITCHING
+from lmeraser.state.pipeline import Pipeline
+from lmeraser.state.rows import RowTable
 
 ROWS = samples(0, 60)
 Changed = Callable[[StateConfig], StateConfig]
+SystemOf = Callable[..., System]
 
 CHANGES: dict[str, Changed] = {
     "a label": lambda config: replace(config, labels=(*config.labels, "violet")),
@@ -31,25 +43,250 @@ CHANGES: dict[str, Changed] = {
 }
 
 
+def relabelled(rows: list[Sample], before: StateConfig, after: StateConfig) -> list[Sample]:
+    return [replace(row, label=after.labels.index(before.labels[row.label])) for row in rows]
+
+
+def without(*sample_ids: str) -> list[Sample]:
+    return [row for row in ROWS if row.sample_id not in sample_ids]
+
+
 @pytest.mark.parametrize("change", CHANGES)
-def test_the_state_after_a_rebuild_is_that_of_a_fresh_store(
-    change: str, system_of: Callable[..., System], tmp_path: Path
-) -> None:
+def test_the_state_after_a_rebuild_is_that_of_a_fresh_store(change: str, system_of: SystemOf, tmp_path: Path) -> None:
     system = system_of("minute", 60)
-    before = system.manifest.config
-    config = CHANGES[change](before)
-    rows = [replace(row, label=config.labels.index(before.labels[row.label])) for row in ROWS]
+    before = system.manifest
+    config = CHANGES[change](before.config)
     coordinator = system.coordinator()
     rebuild = Rebuild(system, config)
     rebuild.begin(coordinator)
     finish(rebuild.finish(coordinator))
-    newest = system.newest()
+    newest, manifest = system.newest(), system.manifest
+    rows = relabelled(ROWS, before.config, config)
     assert newest.root == fresh_root(system, config, rows, tmp_path / "fresh")
-    assert system.manifest.config == config
+    assert manifest.config == config
+    assert (manifest.store_id, manifest.lease_s) == (before.store_id, before.lease_s)
     # Nothing of the old generation is left.
-    assert not system.store.exists(SWITCHING)
     kept = {name for name in system.store.names() if not name.startswith(("log/", "checkpoints/", "receipts/"))}
-    folder = f"generations/{rebuild.generation}/"
-    expected = newest.objects() | set(system.manifest.public.values())
-    assert kept == expected | {"store.json", "public/signing-key.pem", f"{folder}store.json"}
+    named = newest.objects() | set(manifest.public.values())
+    assert kept == named | {"store.json", "public/signing-key.pem", f"{manifest.folder}store.json"}
+
+
+def test_a_rebuilt_store_is_verified_and_rebuilt_again(system_of: SystemOf, tmp_path: Path) -> None:
+    system = system_of("minute", 60)
+    first = system.manifest.config
+    for change in ("a label", "the coreset"):
+        coordinator = system.coordinator()
+        rebuild = Rebuild(system, CHANGES[change](system.manifest.config))
+        rebuild.begin(coordinator)
+        finish(rebuild.finish(coordinator))
+        system.delete("s7")
+    config = system.manifest.config
+    assert config == CHANGES["the coreset"](CHANGES["a label"](first))
     assert verify(system.store, system.hash_key, processes=1).equal
+    assert system.newest().root == fresh_root(system, config, without("s7"), tmp_path / "fresh")
+    assert [name for name in system.store.names(GENERATIONS) if not name.startswith(system.manifest.folder)] == []
+
+
+def test_deletions_and_additions_reach_both_generations(system_of: SystemOf, tmp_path: Path) -> None:
+    system = system_of("minute", 60)
+    config = CHANGES["more anchors"](system.manifest.config)
+    coordinator = system.coordinator()
+    rebuild = Rebuild(system, config)
+    rebuild.begin(coordinator)
+    early = coordinator.delete(DeletionRequest(("s3",)))
+    coordinator.step()
+    rebuild.fill(coordinator)
+    late = coordinator.delete(DeletionRequest(("s4",), ("u9", "nobody")))
+    while coordinator.deletion(late.id).status == "accepted":
+        coordinator.step()
+    # It counts as erased, so no object of either generation holds its rows.
+    tables = [name for name in system.store.names() if name.endswith(".parquet")]
+    assert any(name.startswith(GENERATIONS) for name in tables)
+    assert all({"s4", "s9"}.isdisjoint(sample_ids(system, name)) for name in tables)
+    coordinator = rebuild.finish(coordinator)
+    finish(coordinator)
+    assert {coordinator.deletion(each.id).status for each in (early, late)} == {"completed"}
+    assert system.newest().root == fresh_root(system, config, without("s3", "s4", "s9"), tmp_path / "fresh")
+    public_key = parse_public_pem(system.store.get("public/signing-key.pem"))
+    for deletion in (early, late):
+        verify_receipt(coordinator.receipt(deletion.id), public_key)
+
+
+def sample_ids(system: System, name: str) -> tuple[str, ...]:
+    return RowTable.from_parquet(system.store.get(name), name).sample_ids
+
+
+def test_rows_that_were_read_before_their_erasure_do_not_come_back(system_of: SystemOf, tmp_path: Path) -> None:
+    system = system_of("minute", 60)
+    config = CHANGES["more anchors"](system.manifest.config)
+    coordinator = system.coordinator()
+    rebuild = Rebuild(system, config)
+    rebuild.begin(coordinator)
+    coordinator.step()
+    prefix = coordinator.rebuilds.begin_fill()
+    (batch,) = live_batches(system.store)
+    have_M = draft_samples(system.store, system.hash_key, rebuild.generation)
+    list(put_missing(system.store, system.hash_key, rebuild.generation, rebuild.rows(), have_M, prefix, batch))
+    deletion = coordinator.delete(DeletionRequest(("s5",)))
+    while coordinator.deletion(deletion.id).status == "accepted":
+        coordinator.step()
+    with pytest.raises(RequestError, match="erased in between"):
+        coordinator.rebuilds.fill(prefix)
+    finish(rebuild.finish(coordinator))
+    assert system.newest().root == fresh_root(system, config, without("s5"), tmp_path / "fresh")
+
+
+class Crash(BaseException):
+    """Raised at a fail point in place of a process that ends there."""
+
+
+@contextmanager
+def crash_at(point: FailPoint) -> Iterator[None]:
+    def crash(passed: FailPoint) -> None:
+        if passed == point:
+            raise Crash
+
+    token = listener.set(crash)
+    try:
+        yield
+    finally:
+        listener.reset(token)
+
+
+def story(system: System, rebuild: Rebuild) -> Coordinator:
+    """A rebuild with deletions; whoever is interrupted in it begins it again."""
+    coordinator = system.coordinator()
+    if not rebuild.generation:
+        rebuild.begin(coordinator)
+    coordinator.delete(DeletionRequest(("s3",), idempotency_key="first"))
+    if system.manifest.config != rebuild.config:
+        coordinator.step()
+        rebuild.fill(coordinator)
+        coordinator.delete(DeletionRequest(("s8",), idempotency_key="second"))
+        coordinator = rebuild.finish(coordinator)
+    finish(coordinator)
+    return coordinator
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("point", [point for point in FailPoint if point not in ("archived", "checkpoint written")])
+def test_a_rebuild_goes_on_after_a_crash(point: FailPoint, system_of: SystemOf, tmp_path: Path) -> None:
+    system = system_of("minute", 60)
+    rebuild = Rebuild(system, CHANGES["larger clusters"](system.manifest.config))
+    with pytest.raises(Crash), crash_at(point):
+        story(system, rebuild)
+    coordinator = story(system, rebuild)
+    assert {each.status for each in coordinator.recent_deletions()} == {"completed"}
+    assert system.newest().root == fresh_root(system, rebuild.config, without("s3", "s8"), tmp_path / "fresh")
+    assert not system.store.exists(SWITCHING)
+
+
+def test_an_abandoned_rebuild_leaves_nothing(system_of: SystemOf) -> None:
+    system = system_of("minute", 60)
+    before = system.newest().root
+    coordinator = system.coordinator()
+    rebuild = Rebuild(system, CHANGES["the seed"](system.manifest.config))
+    rebuild.begin(coordinator)
+    coordinator.step()
+    rebuild.fill(coordinator)
+    with pytest.raises(RequestError, match=rebuild.generation):
+        coordinator.rebuilds.begin()
+    coordinator.rebuilds.abandon()
+    finish(coordinator)
+    assert system.store.names(GENERATIONS) == []
+    assert system.newest().root == before
+    assert coordinator.rebuilds.status() is None
+    with pytest.raises(RequestError, match="no rebuild"):
+        coordinator.rebuilds.abandon()
+
+
+def passes(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
+    """How many rows pass through the backbone from now on, by kind of pass."""
+    counts = {"rows": 0, "embedded": 0, "tuned": 0}
+    rows, embedded, tuned = Pipeline.rows_of_images, Pipeline.embedded, Pipeline.tuned_prompt
+
+    def count_rows(self: Pipeline, chosen: list[Sample], images: object) -> object:
+        counts["rows"] += len(chosen)
+        return rows(self, chosen, images)  # type: ignore[arg-type]
+
+    def count_embedded(self: Pipeline, images: tuple[bytes, ...], prompt: object) -> object:
+        counts["embedded"] += len(images)
+        return embedded(self, images, prompt)  # type: ignore[arg-type]
+
+    def count_tuned(self: Pipeline, coreset: object, *arguments: object) -> object:
+        counts["tuned"] += 1
+        return tuned(self, coreset, *arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Pipeline, "rows_of_images", count_rows)
+    monkeypatch.setattr(Pipeline, "embedded", count_embedded)
+    monkeypatch.setattr(Pipeline, "tuned_prompt", count_tuned)
+    return counts
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ("a label", {"rows": 0, "embedded": 0, "tuned": 0}),
+        ("larger clusters", {"rows": 0}),
+        ("the coreset", {"rows": 0}),
+        ("the size of images", {"rows": 60}),
+    ],
+)
+def test_what_follows_from_the_same_is_not_computed_again(
+    change: str, expected: dict[str, int], system_of: SystemOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    system = system_of("minute", 60)
+    coordinator = system.coordinator()
+    rebuild = Rebuild(system, CHANGES[change](system.manifest.config))
+    rebuild.begin(coordinator)
+    counted = passes(monkeypatch)
+    finish(rebuild.finish(coordinator))
+    assert {name: counted[name] for name in expected} == expected
+
+
+def test_labels_are_merged_and_only_unused_ones_removed(system_of: SystemOf, tmp_path: Path) -> None:
+    system = system_of("minute", 60)
+    before = system.manifest.config
+    assert before.labels == ("red", "green", "blue")
+    config = replace(before, labels=("warm", "cold"))
+    coordinator = system.coordinator()
+    rebuild = Rebuild(system, config, {"red": "warm", "green": "cold", "blue": "cold"})
+    rebuild.begin(coordinator)
+    finish(rebuild.finish(coordinator))
+    rows = [replace(row, label=min(row.label, 1)) for row in ROWS]
+    assert system.newest().root == fresh_root(system, config, rows, tmp_path / "fresh")
+    coordinator = system.coordinator()
+    rebuild = Rebuild(system, replace(config, labels=("warm", "hot")))
+    rebuild.begin(coordinator)
+    coordinator.step()
+    with pytest.raises(DataError, match="'cold'"):
+        rebuild.fill(coordinator)
+    for renamed, message in (({"blue": "hot"}, "'blue'"), ({"cold": "blue"}, "'blue'")):
+        with pytest.raises(ConfigError, match=message):
+            replace(rebuild, renamed=renamed).rows()
+
+
+def test_a_draft_that_fails_does_not_stop_the_live_generation(system_of: SystemOf) -> None:
+    system = system_of("minute", 60)
+    coordinator: Coordinator = system.coordinator()
+    rebuild = Rebuild(system, CHANGES["the seed"](system.manifest.config))
+    rebuild.begin(coordinator)
+    coordinator.step()
+    rebuild.fill(coordinator)
+    draft = system.store.below(f"{GENERATIONS}{rebuild.generation}/")
+    rows = [name for name in draft.names("rows/") if name.endswith(".parquet")]
+    for name in rows:
+        draft.put(name, b"damaged")
+    finish(coordinator)
+    status = coordinator.rebuilds.status()
+    assert status is not None and status.problem
+    deletion = coordinator.delete(DeletionRequest(("s1",)))
+    for _ in range(20):
+        coordinator.step()
+    # The reason is told, and the operator's way out works.
+    assert coordinator.deletion(deletion.id).status == "accepted"
+    assert rebuild.generation in str(coordinator.status().held_up[deletion.id])
+    coordinator.rebuilds.abandon()
+    coordinator = system.coordinator()
+    finish(coordinator)
+    assert coordinator.deletion(deletion.id).status == "completed"

@@ -24,7 +24,7 @@ from lmeraser.hashing import HashKey
 from lmeraser.state import merkle
 from lmeraser.state.rows import RowTable
 from simulator import threads
-from simulator.rows import FINGERPRINT, simulated_pipeline
+from simulator.rows import simulated_pipeline
 from simulator.scheduler import Scheduler
 
 TIME = ("actors.eraser", "actors.prefixes", "serving.current_snapshot", "serving.renewal")
@@ -169,7 +169,6 @@ def seams() -> Iterator[Current]:
         ("actors.checkpoints", "MAX_COMMITS", 2),
         # Deletions of a few rows are carried out in parts.
         ("actors.eraser", "MAX_SEGMENTS", 2),
-        ("actors.restoring", "fingerprint", lambda *_: FINGERPRINT),
         ("actors.restoring", "load_pipeline", simulated_pipeline),
     ]
     keyed = lru_cache(maxsize=1 << 15)(HashKey.of)
