@@ -89,8 +89,7 @@ class Eraser:
         fail_point(FailPoint.OWNERS_RETIRED)
         self._sweeper.sweep()
         fail_point(FailPoint.SWEPT)
-        for request_id in done:
-            self._sign(request_id)
+        self._sign(done)
 
     def _parts(self, ids: Sequence[str]) -> list[_Part]:
         """What the next commit does, for the smallest requests first."""
@@ -148,8 +147,13 @@ class Eraser:
         time.sleep(self._lease_s)
         fail_point(FailPoint.LEASE_WAITED)
 
-    def _sign(self, request_id: str) -> None:
-        # If the step failed after this record, it is taken again and must not write the record twice.
-        if self._journal.history.deletion(request_id).status == "accepted":
-            self._receipts.erased(request_id, completed=self._completions.is_tuned(request_id))
-        self._backlog.done(request_id)
+    def _sign(self, ids: Sequence[str]) -> None:
+        history = self._journal.history
+        try:
+            # If the step failed after a record, it is taken again and must not record an erasure twice.
+            unsigned = [each for each in ids if history.deletion(each).status == "accepted"]
+            self._receipts.erased(unsigned, self._completions.is_tuned)
+        finally:
+            for request_id in ids:
+                if history.deletion(request_id).status != "accepted":
+                    self._backlog.done(request_id)

@@ -1,8 +1,8 @@
 """How many deletions are accepted in a second, and when are those of a burst completed?
 
 Threads request deletions of one row each, one after the other without a pause, from a coordinator in this process; no
-row is of a coreset, so nothing is tuned. Then the coordinator works until all are completed. Once on the local disk, and
-once behind a proxy that delays every request to moto's server.
+row is of a coreset, so nothing is tuned. Then the coordinator works until all are completed. This is done on the local
+disk, and behind a proxy that delays every request to moto's server.
 
     python -m benchmarks.bench_burst --out /tmp/burst
 """
@@ -56,7 +56,6 @@ def figures(digits: DigitStore, arguments: argparse.Namespace) -> Iterator[dict[
     sample_ids = sorted(set(digits.sample_ids).difference(coreset_ids(digits)))[: arguments.requests]
     asked = {"rows": arguments.rows, "requests": len(sample_ids), "threads": arguments.threads}
     with s3_server() as server, s3_proxy(server.endpoint) as proxy:
-
         bucket = open_store(copy_to_bucket(digits, server).replace(server.endpoint, proxy.endpoint))
         proxy.fault = partial(pause, arguments.delay_ms)
         yield {"store": f"{arguments.delay_ms} ms a request", **asked, **burst(bucket, digits, sample_ids, arguments)}
@@ -65,9 +64,7 @@ def figures(digits: DigitStore, arguments: argparse.Namespace) -> Iterator[dict[
     yield {"store": "disk", **asked, **burst(LocalStore(copy), digits, sample_ids, arguments)}
 
 
-def burst(
-    store: Store, digits: DigitStore, sample_ids: Sequence[str], arguments: argparse.Namespace
-) -> dict[str, Any]:
+def burst(store: Store, digits: DigitStore, sample_ids: Sequence[str], arguments: argparse.Namespace) -> dict[str, Any]:
     """Request a deletion of each row at once, and carry all of them out."""
     coordinator = start_coordinator(store, digits)
     records = len(store.names(LOG))

@@ -38,7 +38,7 @@ from lmeraser.state.layout import (
 )
 from lmeraser.state.log import Log
 from lmeraser.state.pipeline import Pipeline
-from lmeraser.state.record_bodies import CompletedBody, ErasedBody, RequestBody
+from lmeraser.state.record_bodies import CompletedBody, ErasedBody, RequestBody, body_of
 from lmeraser.state.rows import RowTable, order_of
 from lmeraser.state.signatures import sign
 from lmeraser.state.specialist import Specialist
@@ -191,7 +191,7 @@ def _recorded(scenario: Scenario, commit: Commit, store: Store, signing_key: Ed2
     request_id = uuid.uuid4().hex
     samples = (sample_hash(evidence.hash_key, scenario.sample.sample_id),)
     request = RequestBody(request_id, samples, (), (), (), idempotency=None, body="", deadline=None)
-    accepted_at = log.append("request", term, request.to_body()).at
+    accepted_at = log.append("request", term, body_of([request])).at
     erasure = Erasure(request_id, (scenario.entry.key,), rows=1)
     record = log.append("commit", term, replace(commit, erasures=(erasure,)).to_body())
     after = Commit.from_record(record)
@@ -199,8 +199,8 @@ def _recorded(scenario: Scenario, commit: Commit, store: Store, signing_key: Ed2
     name = new_receipt_object(request_id)
     now = log.now()
     erased = ErasedBody(request_id, erasure.clusters, coverage.rows, coverage.unknown, now, name)
-    log.append("erased", term, erased.to_body())
-    log.append("completed", term, CompletedBody(request_id, now, name).to_body())
+    log.append("erased", term, body_of([erased]))
+    log.append("completed", term, body_of([CompletedBody(request_id, now, name)]))
     changed = sides(evidence.commit, after, erasure.clusters)
     body = statement(evidence.manifest, evidence.hash_key, request_id, coverage, (accepted_at, now), changed)
     body |= {"completed_at": now, "completed": {"log": after.number, "root": after.root}}

@@ -7,6 +7,7 @@ be restored without bringing back what was deleted since.
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import takewhile
 
@@ -15,11 +16,13 @@ from lmeraser.hashing import canonical_json
 from lmeraser.state.layout import record_object
 from lmeraser.state.log import Log, Record
 from lmeraser.state.manifest import load_manifest
-from lmeraser.state.record_bodies import receipt_of
+from lmeraser.state.record_bodies import receipts_of
 from lmeraser.store import Store
 
 NAME = "mirror.json"
 _FORMAT = 1
+# A bucket takes tens of milliseconds per receipt.
+_COPIERS = 16
 
 
 @dataclass(frozen=True)
@@ -111,14 +114,13 @@ def in_common(first: list[Record], second: list[Record]) -> int:
 
 
 def copy_record(source: Store, target: Store, record: Record) -> None:
-    """Copy a record, and before it the receipt that it makes valid. A record that already exists is kept.
+    """Copy a record, and before it the receipts that it makes valid. A record that already exists is kept.
 
     Raises:
         LogError: when a different record has this number.
     """
-    receipt = receipt_of(record)
-    if receipt is not None:
-        target.put(receipt, source.get(receipt))
+    with ThreadPoolExecutor(_COPIERS, thread_name_prefix="mirror") as copiers:
+        list(copiers.map(lambda name: target.put(name, source.get(name)), receipts_of(record)))
     name = record_object(record.number)
     data = source.get(name)
     try:

@@ -26,7 +26,7 @@ from lmeraser.state.tensors import tensors_from_bytes
 from lmeraser.store import Store
 from lmeraser.store.location import SCHEME
 
-FORMAT = 9
+FORMAT = 10
 _LEASE_IN_A_FOLDER_S = 0.4
 _LEASE_IN_A_BUCKET_S = 2.0
 
