@@ -17,7 +17,8 @@
     prompts/<cluster>/<unique>.safetensors
     prompted/<cluster>/<unique>.safetensors   prompted features of a segment's rows
     removed/<cluster>/<unique>.safetensors    features of removed rows, until the commit that leaves them out
-    heads/<unique>.safetensors
+    heads/<unique>.safetensors            both solved heads
+    heads/<unique>.sums.safetensors       the sums that they are solved from, which only a coordinator reads
 
 A part is what a leaf of the state root is a digest of, such as ``rows/<cluster>``. A part keeps its name when its
 object is written again under another one.
@@ -45,6 +46,7 @@ _ROWS = ".parquet"
 _INDEX = ".ids"
 
 HEADS_PART = "heads"
+SUMS_PART = "sums"
 # The rows of one object of an ingest. They are no part of the state yet, but their digest is keyed in the same way.
 INCOMING_PART = "incoming"
 
@@ -120,8 +122,13 @@ def new_removed_object(cluster: str) -> str:
 
 
 def new_heads_object() -> str:
-    """A name for the heads that is never used again."""
+    """A name for the solved heads that is never used again."""
     return _unique("heads", ".safetensors")
+
+
+def new_sums_object() -> str:
+    """A name for the sums behind the heads that is never used again."""
+    return _unique("heads", ".sums.safetensors")
 
 
 def new_receipt_object(deletion_id: str) -> str:

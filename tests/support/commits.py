@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lmeraser.state import record_bodies
-from lmeraser.state.commit import Commit, Erasure
+from lmeraser.state.commit import Commit, Erasure, StoredHeads
 from lmeraser.state.log import Log
 from lmeraser.store import Store
 
@@ -12,7 +12,8 @@ def append_commit(store: Store, *requests: str) -> int:
     """Append a commit without rows and return its number; it erases something if requests are named."""
     log = Log(store)
     log.advance()
-    commit = Commit((), "heads/a", "00", fixed_leaves={}, erasures=tuple(map(Erasure, requests)))
+    heads = StoredHeads("heads/a", "00", "heads/b", "00")
+    commit = Commit((), heads, fixed_leaves={}, erasures=tuple(map(Erasure, requests)))
     return log.append("commit", 1, commit.to_body()).number
 
 

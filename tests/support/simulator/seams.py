@@ -48,6 +48,7 @@ STEPS = (
     "actors.checkpoints",
 )
 EXECUTORS = (
+    "actors.committer",
     "actors.erased_hashes",
     "actors.loading",
     "actors.receipt_writer",
@@ -56,6 +57,7 @@ EXECUTORS = (
     "lmeraser.proof.mirror",
     "lmeraser.state.heads_state",
     "lmeraser.state.log",
+    "lmeraser.state.stored_objects",
 )
 NUMERICS = ("actors.committer", "actors.repair", "lmeraser.proof.recompute")
 
