@@ -26,7 +26,7 @@ from lmeraser.state.log import Log, Record
 from lmeraser.state.record_bodies import RequestBody
 from lmeraser.store import Fence, Store
 
-# A start reads at most about so many records after a checkpoint.
+# A start reads at most about so many commits, or so many records about one deletion each, after a checkpoint.
 MAX_COMMITS = 64
 MAX_RECORDS = 1024
 # For so long a repeated request with the same idempotency key gets the first answer.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -22,11 +23,12 @@ from lmeraser.hashing import HashKey
 from lmeraser.learning.numerics import deterministic
 from lmeraser.learning.partition import Dendrogram
 from lmeraser.state.cluster_entry import ClusterEntry
-from lmeraser.state.commit import Commit, Erasure
+from lmeraser.state.commit import NO_HEADS, Commit, Erasure, StoredHeads
 from lmeraser.state.digests import state_leaf
 from lmeraser.state.heads_state import HeadsState
-from lmeraser.state.layout import HEADS_PART, new_heads_object
+from lmeraser.state.layout import HEADS_PART, SUMS_PART, new_heads_object, new_sums_object
 from lmeraser.state.manifest import Manifest, load_part
+from lmeraser.state.tensors import TensorObject
 from lmeraser.store import Store, unfenced
 
 
@@ -136,7 +138,7 @@ class Committer:
     def take(self, results: Iterable[TuningResult]) -> None:
         """Commit the prompts of clusters that still have the coreset that they were tuned on, and embedded rows."""
         assert self.commit is not None and self._heads is not None
-        commit, pooled = self.commit.changed(()), self._heads.pooled
+        commit, pooled = self.commit.changed(()), self._heads.sums.pooled
         points = set()
         for result in results:
             entry = commit.entry(result.job.key)
@@ -158,7 +160,7 @@ class Committer:
         if commit.clusters == self.commit.clusters:
             return
         with deterministic():
-            heads = self._heads.with_pooled(pooled) if pooled is not self._heads.pooled else self._heads
+            heads = self._heads.with_pooled(pooled) if pooled is not self._heads.sums.pooled else self._heads
         self._put(commit, heads)
         for point in points:
             fail_point(point)
@@ -172,7 +174,7 @@ class Committer:
             if self._heads is None:
                 width = load_part(self._store, self._manifest, "features")["projection_FH"].shape[1]
                 self._heads = HeadsState.empty(width, len(self._manifest.config.labels))
-            shared, pooled = self._heads.shared, self._heads.pooled
+            shared, pooled = self._heads.sums.shared, self._heads.sums.pooled
             removed = self._sums.removed_from(written)
             shared = shared - sum_of((each.shared for each in removed), shared)
             shared = shared - sum_of(self._sums.rows_of(regrouping.ended, change.removed.samples_R32), shared)
@@ -186,13 +188,18 @@ class Committer:
             return HeadsState.of(shared, self._sums.pooled_after(pooled, self.commit, ending, removed))
 
     def _put(self, commit: Commit, heads: HeadsState) -> None:
-        """Write the heads, and append the commit that names them."""
-        name, leaf = put_heads(self._store, self._manifest.folder, self._hash_key, heads)
+        """Write what changed of the heads and the sums, and append the commit that names them."""
+        # What was damaged is written again, although it should be the same.
+        before = commit.heads if self._heads is not None else NO_HEADS
+        stored = before
+        if heads is not self._heads:
+            stored = put_heads(self._store, self._manifest.folder, self._hash_key, heads, before)
         try:
-            self._journal.append_commit(commit.with_heads(name, leaf))
+            self._journal.append_commit(commit.with_heads(stored))
         except FencedError:
             # No commit names them, and the successor, which may be idle, does not know of them.
-            self._store.purge(name, unfenced)
+            for name in sorted(stored.objects() - before.objects()):
+                self._store.purge(name, unfenced)
             raise
         self._heads = heads
         fail_point(FailPoint.COMMIT_APPENDED)
@@ -213,7 +220,7 @@ class Committer:
         return replace(entry, prompt_object=job.target, prompt_leaf=written.leaf)
 
     def _before_the_first(self) -> Commit:
-        return Commit((), "", "", self._manifest.leaves(self._hash_key), generation=self._manifest.generation)
+        return Commit((), NO_HEADS, self._manifest.leaves(self._hash_key), generation=self._manifest.generation)
 
     def _partition(self) -> LivePartition:
         clusters = self.commit.clusters if self.commit is not None else ()
@@ -227,12 +234,27 @@ class Committer:
         return np.concatenate([remaining, *added])
 
 
-def put_heads(store: Store, folder: str, hash_key: HashKey, heads: HeadsState) -> tuple[str, str]:
-    """Write the heads into the folder of their generation; gives their object's name and their keyed digest."""
-    name = new_heads_object(folder)
-    store.put(name, heads.to_safetensors())
+def put_heads(
+    store: Store, folder: str, hash_key: HashKey, state: HeadsState, before: StoredHeads = NO_HEADS
+) -> StoredHeads:
+    """Write the sums and the heads into the folder of their generation, unless they are those of before.
+
+    Returns:
+        Where they are.
+    """
+    leaves = {part: state_leaf(hash_key, part, digest) for part, digest in state.digests().items()}
+    stored = before
+    changed: dict[str, TensorObject] = {}
+    if leaves[SUMS_PART] != before.sums_leaf:
+        stored = replace(stored, sums_object=new_sums_object(folder), sums_leaf=leaves[SUMS_PART])
+        changed[stored.sums_object] = state.sums
+    if leaves[HEADS_PART] != before.heads_leaf:
+        stored = replace(stored, heads_object=new_heads_object(folder), heads_leaf=leaves[HEADS_PART])
+        changed[stored.heads_object] = state.solved
+    with ThreadPoolExecutor(2, thread_name_prefix="heads") as writers:
+        list(writers.map(lambda name: store.put(name, changed[name].to_safetensors()), changed))
     fail_point(FailPoint.HEADS_WRITTEN)
-    return name, state_leaf(hash_key, HEADS_PART, heads.digest())
+    return stored
 
 
 def _embedded(entry: ClusterEntry, job: EmbeddingJob, written: WrittenFeatures) -> ClusterEntry | None:

@@ -38,12 +38,16 @@ class Completions:
             for deletion_id, keys in history.waiting.items()
             if keys.isdisjoint(awaiting) and history.deletion(deletion_id).status == "erased"
         }
-        for deletion_id, keys in settled.items():
-            if failed := min(keys & set(given_up), default=None):
-                reason = f"cluster {failed} could not be tuned: {given_up[failed]}"
-                self._journal.append("failed", FailedBody(deletion_id, reason).to_body())
-            else:
-                self._receipts.completed(deletion_id)
+        failed = {deletion_id: min(keys & set(given_up), default=None) for deletion_id, keys in settled.items()}
+        self._journal.append_deletions(
+            "failed",
+            [
+                FailedBody(deletion_id, f"cluster {key} could not be tuned: {given_up[key]}")
+                for deletion_id, key in failed.items()
+                if key is not None
+            ],
+        )
+        self._receipts.completed([deletion_id for deletion_id, key in failed.items() if key is None])
         return bool(settled)
 
     def request_retry(self, deletion_id: str) -> Deletion:

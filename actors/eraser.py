@@ -92,10 +92,8 @@ class Eraser:
         fail_point(FailPoint.OWNERS_RETIRED)
         self._sweeper.sweep()
         fail_point(FailPoint.SWEPT)
-        if not self._erase_in_draft(done):
-            return
-        for request_id in done:
-            self._sign(request_id)
+        if self._erase_in_draft(done):
+            self._sign(done)
 
     def _erase_in_draft(self, ids: Sequence[str]) -> bool:
         """Erase what these requests cover from the draft of a rebuild; False if that is put off."""
@@ -168,8 +166,13 @@ class Eraser:
         time.sleep(self._lease_s)
         fail_point(FailPoint.LEASE_WAITED)
 
-    def _sign(self, request_id: str) -> None:
-        # If the step failed after this record, it is taken again and must not write the record twice.
-        if self._journal.history.deletion(request_id).status == "accepted":
-            self._receipts.erased(request_id, completed=self._completions.is_tuned(request_id))
-        self._backlog.done(request_id)
+    def _sign(self, ids: Sequence[str]) -> None:
+        history = self._journal.history
+        try:
+            # If the step failed after a record, it is taken again and must not record an erasure twice.
+            unsigned = [each for each in ids if history.deletion(each).status == "accepted"]
+            self._receipts.erased(unsigned, self._completions.is_tuned)
+        finally:
+            for request_id in ids:
+                if history.deletion(request_id).status != "accepted":
+                    self._backlog.done(request_id)

@@ -13,7 +13,7 @@ from actors.log_replay import History
 from lmeraser.errors import FencedError, LogError, LostRaceError
 from lmeraser.state.commit import Commit
 from lmeraser.state.log import Kind, Log, Position, Record
-from lmeraser.state.record_bodies import TermBody, deletion_of
+from lmeraser.state.record_bodies import DeletionBody, TermBody, body_of, deletions_of
 from lmeraser.store import Store
 
 _EVENTS = {"request": "accepted", "retry": "tuned again"}
@@ -67,10 +67,15 @@ class Journal:
                 self._refuse(self._log.advance(), error)
                 raise
             self.history.replay([record])
-            if (deletion_id := deletion_of(record)) is not None:
-                level = logging.WARNING if kind == "failed" else logging.INFO
+            level = logging.WARNING if kind == "failed" else logging.INFO
+            for deletion_id in deletions_of(record):
                 _log.log(level, "deletion %s: %s, log record %d", deletion_id, _EVENTS.get(kind, kind), record.number)
             return record
+
+    def append_deletions(self, kind: Kind, deletions: Sequence[DeletionBody]) -> None:
+        """Append one record about these deletions; none if there are none."""
+        if deletions:
+            self.append(kind, body_of(deletions))
 
     def check(self) -> None:
         """The fence of every removal (decision 41): raises once another coordinator has written to the log."""

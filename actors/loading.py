@@ -20,7 +20,7 @@ from lmeraser.state.commit import Commit
 from lmeraser.state.heads_state import HeadsState
 from lmeraser.state.layout import DAMAGED
 from lmeraser.state.manifest import Manifest
-from lmeraser.state.stored_objects import check_objects, missing_objects, read_heads, read_index, read_prompt
+from lmeraser.state.stored_objects import check_objects, missing_objects, read_heads_state, read_index, read_prompt
 from lmeraser.store import Fence, Store
 
 # A bucket takes tens of milliseconds per object.
@@ -61,7 +61,7 @@ def loaded(store: Store, manifest: Manifest, hash_key: HashKey, commit: Commit) 
         ObjectMissingError: when rows are missing; the message names everything that is, and what to do.
         ObjectCorruptError: when rows are damaged.
     """
-    if not (store.exists(DAMAGED) or missing_objects(store, commit)):
+    if not store.exists(DAMAGED):
         try:
             return _read(store, hash_key, commit)
         except (ObjectCorruptError, ObjectMissingError):
@@ -78,11 +78,15 @@ def _read(store: Store, hash_key: HashKey, commit: Commit) -> LoadedState:
     segments = [(entry.key, segment) for entry in commit.clusters for segment in entry.segments]
     prompted = [entry for entry in commit.clusters if entry.prompt_object is not None]
     with ThreadPoolExecutor(_READERS, thread_name_prefix="start") as readers:
-        heads = readers.map(lambda each: read_heads(store, hash_key, each), [commit])
+        # What is not read is listed meanwhile.
+        missing = readers.map(lambda each: missing_objects(store, each), [commit])
+        heads = readers.map(lambda each: read_heads_state(store, hash_key, each), [commit])
         list(readers.map(lambda entry: read_prompt(store, hash_key, entry), prompted))
         parts = (segments[start : start + _AT_ONCE] for start in range(0, len(segments), _AT_ONCE))
         read = (readers.map(lambda each: read_index(store, hash_key, *each), part) for part in parts)
         index = RowIndex(chain.from_iterable(read), commit.rows)
+        for names in filter(None, missing):
+            raise ObjectMissingError(f"{names[0]} is missing")
         return LoadedState(index, next(iter(heads)), None)
 
 

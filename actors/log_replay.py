@@ -20,7 +20,7 @@ from lmeraser.state.record_bodies import (
     RequestBody,
     RetryBody,
     TermBody,
-    deletion_of,
+    deletions_of,
 )
 
 
@@ -69,7 +69,8 @@ class History:
         receipts: the receipts of each erased deletion that records name, the newest last, by its id.
         commits: commits from which a restore may continue, by number.
         archived: how many deletions have left it; archive: number of the newest archive of them, 0 if there is none.
-        since: how many records of each kind were replayed since the last checkpoint.
+        since: how many records of each kind were replayed since the last checkpoint; one that is about several
+            deletions counts for each of them.
         active: deletions that these records are about.
         attempts: failed tunings by the digest of the coreset, for clusters of the newest commit that are not tuned.
         rebuild: the generation that is being made; None if none is.
@@ -103,9 +104,9 @@ class History:
             getattr(self, f"_{record.kind}")(record)
             if record.number in continued and self.commit is not None:
                 self.commits[record.number] = self.commit
-            self.since[record.kind] += 1
-            if (deletion_id := deletion_of(record)) is not None:
-                self.active.add(deletion_id)
+            about = deletions_of(record)
+            self.since[record.kind] += max(1, len(about))
+            self.active.update(about)
 
     def deletion(self, deletion_id: str) -> Deletion:
         """One deletion.
@@ -161,14 +162,14 @@ class History:
             self.rebuild = None
 
     def _request(self, record: Record) -> None:
-        body = RequestBody.from_record(record)
-        self.bodies[body.id] = body
-        self.deletions[body.id] = Deletion(
-            body.id, "accepted", len(body.samples), record.at, body.unknown, deadline=body.deadline
-        )
-        self.erased.update(dict.fromkeys(body.hashes(), record.number))
-        if body.idempotency is not None:
-            self.by_idempotency[body.idempotency] = body.id
+        for body in RequestBody.all_from(record):
+            self.bodies[body.id] = body
+            self.deletions[body.id] = Deletion(
+                body.id, "accepted", len(body.samples), record.at, body.unknown, deadline=body.deadline
+            )
+            self.erased.update(dict.fromkeys(body.hashes(), record.number))
+            if body.idempotency is not None:
+                self.by_idempotency[body.idempotency] = body.id
 
     def _commit(self, record: Record) -> None:
         before, self.commit = self.commit, Commit.from_record(record, self.commit)
@@ -208,36 +209,36 @@ class History:
         self.attempts[body.coreset] = Attempts((before.count if before is not None else 0) + 1, body.reason)
 
     def _erased(self, record: Record) -> None:
-        body = ErasedBody.from_record(record)
-        self._signed(body)
-        self._change(
-            body.id,
-            status="erased",
-            erased_at=body.at,
-            clusters=body.clusters,
-            rows=body.rows,
-            unknown=body.unknown,
-        )
+        for body in ErasedBody.all_from(record):
+            self._signed(body)
+            self._change(
+                body.id,
+                status="erased",
+                erased_at=body.at,
+                clusters=body.clusters,
+                rows=body.rows,
+                unknown=body.unknown,
+            )
 
     def _completed(self, record: Record) -> None:
-        body = CompletedBody.from_record(record)
-        self._signed(body)
-        self._change(body.id, status="completed", completed_at=body.at)
-        self.waiting.pop(body.id, None)
+        for body in CompletedBody.all_from(record):
+            self._signed(body)
+            self._change(body.id, status="completed", completed_at=body.at)
+            self.waiting.pop(body.id, None)
 
     def _signed(self, body: ErasedBody | CompletedBody) -> None:
         self.receipts.setdefault(body.id, []).append(body.receipt)
 
     def _failed(self, record: Record) -> None:
-        body = FailedBody.from_record(record)
-        self._change(body.id, status="failed", reason=body.reason)
-        self.waiting.pop(body.id, None)
+        for body in FailedBody.all_from(record):
+            self._change(body.id, status="failed", reason=body.reason)
+            self.waiting.pop(body.id, None)
 
     def _retry(self, record: Record) -> None:
-        body = RetryBody.from_record(record)
-        self._change(body.id, status="erased", reason=None)
-        self.attempts.clear()
-        self.waiting[body.id] = _untuned(self.commit) if self.commit is not None else set()
+        for body in RetryBody.all_from(record):
+            self._change(body.id, status="erased", reason=None)
+            self.attempts.clear()
+            self.waiting[body.id] = _untuned(self.commit) if self.commit is not None else set()
 
     def _rebuild(self, record: Record) -> None:
         body = RebuildBody.from_record(record)

@@ -22,7 +22,7 @@ from lmeraser.state.layout import index_object
 from lmeraser.state.manifest import Manifest, load_part
 from lmeraser.state.segment import SegmentIndex
 from lmeraser.state.specialist import FeaturesOfRows
-from lmeraser.state.stored_objects import read_heads, read_index, read_prompt, read_prompted, read_segment
+from lmeraser.state.stored_objects import read_heads_state, read_index, read_prompt, read_prompted, read_segment
 from lmeraser.store import Store
 
 T = TypeVar("T")
@@ -54,7 +54,7 @@ def inspect(store: Store, manifest: Manifest, hash_key: HashKey, commit: Commit)
     """
     inspector = _Inspector(store, manifest, hash_key)
     clusters = tuple(map(inspector.cluster, commit.clusters))
-    heads = inspector.sound(lambda: read_heads(store, hash_key, commit))
+    heads = inspector.sound(lambda: read_heads_state(store, hash_key, commit))
     for reason in inspector.damaged:
         _log.error("%s; it is rebuilt from the rows", reason)
     if inspector.damaged or heads is None:

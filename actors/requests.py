@@ -1,24 +1,22 @@
 """Accepts deletion requests: they are durable before they are acknowledged.
 
-A request is one record of the log, with keyed hashes only, so no id is ever stored in clear (decision 50).
+A request is recorded in the log with keyed hashes only, so no id is ever stored in clear (decision 50).
 """
 
 from __future__ import annotations
 
-import threading
 import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from actors.allowance import Allowance
-from actors.fail_points import FailPoint, fail_point
 from actors.journal import Journal
+from actors.request_groups import RequestGroups
 from actors.row_index import RowIndex, Rows
 from lmeraser.clock import timestamp
 from lmeraser.deletion import Deletion, DeletionRequest
-from lmeraser.errors import IdempotencyConflictError, RequestError
+from lmeraser.errors import RequestError
 from lmeraser.hashing import HashKey, sample_hash, subject_hash
 from lmeraser.ids import fault_of_id, is_text
 from lmeraser.state.record_bodies import RequestBody
@@ -49,8 +47,7 @@ class Requests:
     def __init__(self, hash_key: HashKey, journal: Journal, clock: Callable[[], float] = time.monotonic) -> None:
         self._hash_key = hash_key
         self._journal = journal
-        self._allowance = Allowance(clock)
-        self._lock = threading.Lock()
+        self._groups = RequestGroups(journal, clock)
 
     def accept(self, index: RowIndex, request: DeletionRequest) -> tuple[Deletion, bool]:
         """Accept a deletion; also says whether it is new.
@@ -73,20 +70,19 @@ class Requests:
             body=self._hash_key.of("body", *samples.values(), "", *subjects.values(), "", _utc(request.deadline) or ""),
             deadline=_utc(request.deadline),
         )
-        deletion_id, new = self._recorded(record)
-        body = self._journal.history.bodies[deletion_id]
-        named = [(body.unknown_samples, samples), (body.unknown_subjects, subjects)]
+        accepted = self._groups.record(record)
+        named = [(accepted.body.unknown_samples, samples), (accepted.body.unknown_subjects, subjects)]
         unknown = sorted({ids[each] for hashes, ids in named for each in hashes if each in ids})
-        return replace(self._journal.history.deletions[deletion_id], unknown_ids=tuple(unknown)), new
+        return replace(accepted.deletion, unknown_ids=tuple(unknown)), accepted.new
 
     def accept_again(self, index: RowIndex, samples: Iterable[str]) -> str:
         """Accept a deletion of the rows whose samples have these keyed hashes, at most 100,000; gives its id."""
-        return self._recorded(_covered(index, dict.fromkeys(samples, ""), {}))[0]
+        return self._groups.record(_covered(index, dict.fromkeys(samples, ""), {})).deletion.id
 
     def accept_hashes(self, index: RowIndex, samples: Iterable[str], subjects: Iterable[str]) -> str:
         """Accept a deletion of the samples and subjects with these keyed hashes, however many; gives its id."""
         record = _covered(index, dict.fromkeys(samples, ""), dict.fromkeys(subjects, ""))
-        self._journal.append("request", record.to_body())
+        self._journal.append_deletions("request", [record])
         return record.id
 
     def resolve(self, request_id: str, index: RowIndex) -> Resolution:
@@ -106,27 +102,6 @@ class Requests:
             tuple(sorted(set(rows.hashes()).difference(recorded.samples))),
             tuple(sorted(arrived)),
         )
-
-    def _recorded(self, record: RequestBody) -> tuple[str, bool]:
-        """Record a request, unless it came before with the same idempotency key; its id, and whether it is new."""
-        with self._lock:
-            existing = self._existing(record)
-            if existing is not None:
-                return existing, False
-            self._allowance.take(record.unknown, rows=len(record.samples))
-            self._journal.append("request", record.to_body())
-        fail_point(FailPoint.REQUEST_RECORDED)
-        return record.id, True
-
-    def _existing(self, record: RequestBody) -> str | None:
-        """The id of the deletion that was accepted before with the same idempotency key."""
-        history = self._journal.history
-        deletion_id = None if record.idempotency is None else history.by_idempotency.get(record.idempotency)
-        if deletion_id is not None and history.bodies[deletion_id].body != record.body:
-            raise IdempotencyConflictError(
-                f"this idempotency key belongs to deletion {deletion_id}, which named other ids"
-            )
-        return deletion_id
 
 
 def _covered(index: RowIndex, samples: Mapping[str, str], subjects: Mapping[str, str]) -> RequestBody:

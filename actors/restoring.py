@@ -182,8 +182,9 @@ def _erased_since(records: list[Record], commit: int) -> Iterator[str]:
         erasure.id for each in commits if each.number <= commit for erasure in each.erasures if not erasure.remaining
     }
     for record in records:
-        if record.kind == "request" and (request := RequestBody.from_record(record)).id not in done:
-            yield from request.hashes()
+        for request in RequestBody.all_from(record) if record.kind == "request" else ():
+            if request.id not in done:
+                yield from request.hashes()
     for erasure in (erasure for each in commits if each.number > commit for erasure in each.erasures):
         yield from (*erasure.samples, *erasure.subjects)
 

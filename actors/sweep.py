@@ -157,7 +157,7 @@ def _named(commit: Commit | None, touched: Collection[str] | None) -> set[str]:
     if touched is None:
         return commit.objects()
     entries = (commit.entry(key) for key in touched)
-    return {commit.heads_object}.union(*(entry.objects() for entry in entries if entry is not None))
+    return commit.heads.objects().union(*(entry.objects() for entry in entries if entry is not None))
 
 
 def _prefixes(folder: str, touched: Collection[str] | None) -> Iterable[str]:

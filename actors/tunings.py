@@ -116,7 +116,7 @@ class Tunings:
 
     def retry(self, deletion_id: str) -> None:
         """Tune everything again that was given up, for the sake of this failed deletion."""
-        self._journal.append("retry", RetryBody(deletion_id).to_body())
+        self._journal.append_deletions("retry", [RetryBody(deletion_id)])
         self._planner.hurry()
 
     def _job(self, entry: ClusterEntry) -> TuningJob:

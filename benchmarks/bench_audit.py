@@ -43,7 +43,7 @@ from lmeraser.learning.heads import blend
 from lmeraser.proof.verify import current_commit
 from lmeraser.state.keys import load_hash_key, load_signing_key
 from lmeraser.state.pipeline import Pipeline
-from lmeraser.state.stored_objects import read_cluster, read_heads
+from lmeraser.state.stored_objects import read_cluster, read_heads_state
 from lmeraser.store import LocalStore
 
 _ROUNDS, _EACH = 5, 4
@@ -151,14 +151,14 @@ def _published(copy: Path, plan: Plan) -> Iterator[tuple[str, float]]:
     store, key = LocalStore(copy / "store"), load_hash_key(copy / "keys")
     pipeline = _pipeline(copy)
     commit = current_commit(store)
-    heads = read_heads(store, key, commit)
+    heads = read_heads_state(store, key, commit)
     for entry in commit.clusters:
         rows, own = read_cluster(store, key, entry)
-        shared_NC = heads.shared_head.scores(rows.features_NH)
+        shared_NC = heads.solved.shared.scores(rows.features_NH)
         pooled_NC, has_N = shared_NC, np.full(len(rows), own is not None)
         if own is not None:
             features_NH = pipeline.embedded(rows.images, own.prompt)
-            pooled_NC = heads.pooled_head.scores(features_NH)
+            pooled_NC = heads.solved.pooled.scores(features_NH)
         mixed_NC = blend(shared_NC, pooled_NC, has_N, plan.specialist_weight, plan.temperature)
         yield from zip(rows.sample_ids, confidence(mixed_NC, rows.labels_N).tolist(), strict=True)
 

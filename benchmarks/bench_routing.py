@@ -185,8 +185,8 @@ def accuracy(routed: Pipeline, table: RowTable, test: list[Sample]) -> dict[str,
         "specialists": len(fitted.specialists),
         **{name: round(float((scores_NC.argmax(axis=1) == labels_N).mean()), 4) for name, scores_NC in shares.items()},
         "unexplained": {
-            "pooled": round(fitted.heads.pooled_head.unexplained, 4),
-            "shared": round(fitted.heads.shared_head.unexplained, 4),
+            "pooled": round(fitted.heads.solved.pooled.unexplained, 4),
+            "shared": round(fitted.heads.solved.shared.unexplained, 4),
         },
     }
 

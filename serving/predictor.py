@@ -17,7 +17,7 @@ from torch import Tensor
 from lmeraser.config import ServingConfig
 from lmeraser.learning.feature_map import TorchFeatureMap
 from lmeraser.learning.heads import Statistics, solve
-from lmeraser.state.commit import Commit
+from lmeraser.state.commit import NO_HEADS, Commit
 from lmeraser.state.pipeline import Pipeline
 from serving.nearest_anchor import NearestAnchor
 from serving.routing_table import RoutingTable
@@ -154,7 +154,7 @@ class Predictor:
         anchors = pipeline.dendrogram.anchors
         head = solve(Statistics.zero(pipeline.feature_map.width, len(pipeline.config.labels)))
         return Snapshot(
-            commit=Commit((), "", "", {}),
+            commit=Commit((), NO_HEADS, {}),
             prompts_K=torch.zeros((1, *pipeline.prompt_kind.shape), device=pipeline.backbone.device),
             prompt_objects=("",),
             routes=RoutingTable(np.arange(anchors, dtype=np.int32), np.zeros(anchors, np.int32)),

@@ -139,11 +139,11 @@ def _read_prompts(store: Store, hash_key: HashKey, entries: Sequence[ClusterEntr
 
 def _heads(store: Store, commit: Commit, hash_key: HashKey, previous: Snapshot | None) -> tuple[Head, Head]:
     """The shared and the pooled head."""
-    if previous is not None and previous.commit.heads_object == commit.heads_object:
+    if previous is not None and previous.commit.heads.heads_object == commit.heads.heads_object:
         return previous.shared_head, previous.pooled_head
     try:
         heads = read_heads(store, hash_key, commit)
     except (ObjectCorruptError, ObjectMissingError) as error:
         logger.error("commit %d cannot be served: %s", commit.number, error)
         raise NotReadyError(f"the heads of commit {commit.number} are missing or corrupt") from error
-    return heads.shared_head, heads.pooled_head
+    return heads.shared, heads.pooled

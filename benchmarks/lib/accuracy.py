@@ -16,7 +16,7 @@ from lmeraser.config import ServingConfig
 from lmeraser.learning.heads import blend
 from lmeraser.learning.numerics import deterministic
 from lmeraser.state.cluster_entry import ClusterEntry
-from lmeraser.state.commit import Commit
+from lmeraser.state.commit import NO_HEADS, Commit
 from serving.predictor import Predictor, ScoreRequest
 from serving.routing_table import RoutingTable
 from serving.snapshot import Snapshot
@@ -38,7 +38,7 @@ def measure_accuracy(fitted: Fit, images_N3PP: np.ndarray, labels_N: np.ndarray)
     parts = (answers.shared_NC, answers.pooled_NC, answers.specialist_N)
     by_weight = {weight: share(blend(*parts, weight, _SERVING.temperature)) for weight in _SPECIALIST_WEIGHTS}
     # The pooled head alone answers where it leaves no more unexplained than the shared one (design 4.4).
-    answered = fitted.heads.pooled_head.no_worse_than(fitted.heads.shared_head)
+    answered = fitted.heads.solved.pooled.no_worse_than(fitted.heads.solved.shared)
     return {
         "accuracy": by_weight[1.0] if answered else share(answers.shared_NC),
         "shared": share(answers.shared_NC),
@@ -50,7 +50,7 @@ def unexplained(fitted: Fit) -> dict[str, float]:
     """What cross-validation leaves unexplained with each of our heads; empty for the other methods."""
     if not isinstance(fitted, ClusterPrompts):
         return {}
-    return {"shared": fitted.heads.shared_head.unexplained, "pooled": fitted.heads.pooled_head.unexplained}
+    return {"shared": fitted.heads.solved.shared.unexplained, "pooled": fitted.heads.solved.pooled.unexplained}
 
 
 def replica_work(fitted: Fit, images_N3PP: np.ndarray) -> Callable[[], object]:
@@ -77,10 +77,10 @@ def snapshot_of(fitted: ClusterPrompts) -> Snapshot:
     ]
     prompts = [torch.from_numpy(fitted.specialists[key].prompt) for key in keys]
     return Snapshot(
-        commit=Commit(tuple(entries), "heads", "leaf", {}),
+        commit=Commit(tuple(entries), NO_HEADS, {}),
         prompts_K=torch.stack(prompts) if prompts else torch.zeros(0, *fitted.pipeline.prompt_kind.shape),
         prompt_objects=tuple(keys),
         routes=RoutingTable.of_clusters(entries, keys, fitted.pipeline.dendrogram.anchors),
-        shared_head=fitted.heads.shared_head,
-        pooled_head=fitted.heads.pooled_head,
+        shared_head=fitted.heads.solved.shared,
+        pooled_head=fitted.heads.solved.pooled,
     )

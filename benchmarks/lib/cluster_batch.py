@@ -23,7 +23,7 @@ from lmeraser.learning.partition import AnchorIndex, Dendrogram
 from lmeraser.learning.prompts import prompt_kind
 from lmeraser.learning.weights import read_weights
 from lmeraser.state.cluster_entry import ClusterEntry
-from lmeraser.state.commit import Commit
+from lmeraser.state.commit import NO_HEADS, Commit
 from lmeraser.state.pipeline import Pipeline, extract_routed
 from lmeraser.state.pipeline_loading import open_routed
 from serving.predictor import ScoreRequest
@@ -69,7 +69,7 @@ class ClusterBatch:
         )
         shape = (clusters, *self.pipeline.prompt_kind.shape)
         return Snapshot(
-            commit=Commit(entries, "heads", "leaf", {}),
+            commit=Commit(entries, NO_HEADS, {}),
             prompts_K=torch.from_numpy(generator.normal(0, 0.02, shape).astype(np.float32)).to(
                 self.pipeline.backbone.device
             ),

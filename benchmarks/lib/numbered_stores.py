@@ -237,7 +237,7 @@ def _append_commit(made: NumberedStore, regions: Sequence[Region]) -> None:
         heads = HeadsState.of(shared, pooled)
     commit = Commit(
         tuple(sorted(entries, key=lambda entry: entry.key)),
-        *put_heads(made.store, made.manifest.folder, made.hash_key, heads),
+        put_heads(made.store, made.manifest.folder, made.hash_key, heads),
         made.manifest.leaves(made.hash_key),
     )
     journal = Journal(made.store)

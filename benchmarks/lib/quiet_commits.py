@@ -26,7 +26,7 @@ class QuietCommits:
         self._clusters = clusters
         self._commit: Commit = commit
         self._tuned = [entry.key for entry in commit.clusters if entry.prompt_object is not None]
-        self._heads = commit.heads_object
+        self._heads = commit.heads
         self.appended = 0
 
     @property
@@ -45,9 +45,9 @@ class QuietCommits:
             name = f"{entry.prompt_object.partition('-again-')[0]}-again-{self.appended}"
             self._store.put(name, self._store.get(entry.prompt_object))
             entries.append(replace(entry, prompt_object=name))
-        heads = f"{self._heads}-again-{self.appended}"
-        self._store.put(heads, self._store.get(self._heads))
-        commit = self._commit.changed(entries).with_heads(heads, self._commit.heads_leaf)
+        heads = replace(self._heads, heads_object=f"{self._heads.heads_object}-again-{self.appended}")
+        self._store.put(heads.heads_object, self._store.get(self._heads.heads_object))
+        commit = self._commit.changed(entries).with_heads(heads)
         record = self._log.append("commit", self._term, commit.to_body(self._commit))
         self._commit = Commit.from_record(record, self._commit)
         return self._commit

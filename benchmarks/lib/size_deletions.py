@@ -33,7 +33,7 @@ from lmeraser.learning.heads import Statistics
 from lmeraser.learning.numerics import deterministic
 from lmeraser.state.keys import load_signing_key
 from lmeraser.state.layout import LOG, RECEIPTS
-from lmeraser.state.stored_objects import read_heads
+from lmeraser.state.stored_objects import read_heads_state
 
 Figures = dict[str, Any]
 # No larger request is accepted.
@@ -181,7 +181,7 @@ def _is_exact(made: NumberedStore, erased: Collection[int]) -> bool:
     """Whether the shared head's sums are those of the rows that are left, added up from their numbers."""
     commit = made.commit
     assert commit is not None
-    actual = read_heads(made.store, made.hash_key, commit).shared.tensors("")
+    actual = read_heads_state(made.store, made.hash_key, commit).sums.shared.tensors("")
     rows = commit.rows + len(erased)
     keep_N = np.ones(rows, bool)
     keep_N[list(erased)] = False

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -14,7 +14,7 @@ from lmeraser.state.cluster_entry import ClusterEntry
 from lmeraser.state.commit import Commit, Erasure
 from lmeraser.state.log import Log, Record
 from lmeraser.state.manifest import Manifest
-from lmeraser.state.record_bodies import RequestBody, TermBody, deletion_of
+from lmeraser.state.record_bodies import CompletedBody, ErasedBody, RequestBody, TermBody, deletions_of
 from lmeraser.store import Store
 
 _NOTHING = Erasure("")
@@ -31,6 +31,8 @@ class AuditedDeletion:
             only accepted.
         erasure: what that commit says about it; empty while it is only accepted.
         erased, completed, failed: the newest record of each kind.
+        clusters: keys of the clusters that the record of the erasure names.
+        receipt: name of the receipt that the newest record makes valid.
     """
 
     request: RequestBody
@@ -41,6 +43,8 @@ class AuditedDeletion:
     erased: Record | None = None
     completed: Record | None = None
     failed: Record | None = None
+    clusters: tuple[str, ...] = ()
+    receipt: str = ""
 
     @property
     def id(self) -> str:
@@ -146,14 +150,14 @@ def read_evidence(
                 deletions[erasure.id] = _erased_by(deletions[erasure.id], origin or newest, newest, erasure)
             origin = newest
         elif record.kind == "request":
-            request = RequestBody.from_record(record)
-            deletions[request.id] = AuditedDeletion(request, record.at)
+            for request in RequestBody.all_from(record):
+                deletions[request.id] = AuditedDeletion(request, record.at)
         elif record.kind == "term":
             # A restore continues from an earlier commit.
             base = TermBody.from_record(record).base
             origin = _commit_at(commits, base, record) if base is not None else origin
-        elif (deletion_id := deletion_of(record)) is not None:
-            deletions[deletion_id] = _followed(deletions[deletion_id], record)
+        else:
+            deletions |= {after.id: after for after in _followed(deletions, record)}
     if newest is None:
         raise NotReadyError("the store holds no commit: ingest rows first")
     manifest.check_hash_key(newest.fixed_leaves, hash_key)
@@ -178,14 +182,16 @@ def _erased_by(deletion: AuditedDeletion, origin: Commit, commit: Commit, erasur
     return replace(deletion, before=origin, after=commit, erasure=erasure)
 
 
-def _followed(deletion: AuditedDeletion, record: Record) -> AuditedDeletion:
-    """The deletion after one more record about it."""
+def _followed(deletions: Mapping[str, AuditedDeletion], record: Record) -> Iterator[AuditedDeletion]:
+    """The deletions that a record is about, after it."""
     match record.kind:
         case "erased":
-            return replace(deletion, erased=record)
+            for erased in ErasedBody.all_from(record):
+                deletion = deletions[erased.id]
+                yield replace(deletion, erased=record, clusters=erased.clusters, receipt=erased.receipt)
         case "completed":
-            return replace(deletion, completed=record)
-        case "failed":
-            return replace(deletion, failed=record)
+            for completed in CompletedBody.all_from(record):
+                yield replace(deletions[completed.id], completed=record, receipt=completed.receipt)
         case _:
-            return replace(deletion, failed=None)
+            for deletion_id in deletions_of(record):
+                yield replace(deletions[deletion_id], failed=record if record.kind == "failed" else None)

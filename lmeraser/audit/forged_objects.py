@@ -1,4 +1,4 @@
-"""Writes a cluster's objects as the service would, whatever their content: for faked deletions."""
+"""Writes objects of clusters and heads as the service would, whatever their content: for faked deletions."""
 
 from __future__ import annotations
 
@@ -6,14 +6,20 @@ from dataclasses import replace
 
 from lmeraser.hashing import HashKey
 from lmeraser.state.cluster_entry import ClusterEntry, Segment
+from lmeraser.state.commit import StoredHeads
 from lmeraser.state.digests import state_leaf
+from lmeraser.state.heads_state import HeadsState
 from lmeraser.state.layout import (
+    HEADS_PART,
+    SUMS_PART,
     coreset_part,
     features_part,
     index_object,
+    new_heads_object,
     new_prompt_object,
     new_prompted_object,
     new_rows_object,
+    new_sums_object,
     prompt_part,
     prompted_part,
     rows_part,
@@ -51,6 +57,14 @@ class ForgedObjects:
             prompt_leaf=self._leaf(prompt_part(key), prompt.digest()),
             prompted_leaf=self._leaf(prompted_part(key), prompted_digest),
         )
+
+    def heads(self, state: HeadsState) -> StoredHeads:
+        """These sums and heads."""
+        heads_object, sums_object = new_heads_object(self._folder), new_sums_object(self._folder)
+        self._store.put(heads_object, state.solved.to_safetensors())
+        self._store.put(sums_object, state.sums.to_safetensors())
+        leaves = {part: self._leaf(part, digest) for part, digest in state.digests().items()}
+        return StoredHeads(heads_object, leaves[HEADS_PART], sums_object, leaves[SUMS_PART])
 
     def _with_rows(self, entry: ClusterEntry, rows: RowTable, segment: Segment) -> ClusterEntry:
         """The cluster with these rows, which are in this segment."""

@@ -9,7 +9,7 @@ from lmeraser.audit.report import Section, Table, not_done, section
 from lmeraser.errors import FingerprintError, ObjectCorruptError, ObjectMissingError
 from lmeraser.progress import Progress
 from lmeraser.proof.verify import compare
-from lmeraser.state.layout import HEADS_PART, prompt_part, prompted_part, rows_part
+from lmeraser.state.layout import HEADS_PART, SUMS_PART, prompt_part, prompted_part, rows_part
 from lmeraser.state.merkle import MerkleTree, merkle_root
 
 NAME, TITLE = "recomputation", "Is the state what the remaining rows give?"
@@ -24,7 +24,8 @@ def recomputation(evidence: Evidence, workers: Executor, report: Progress | None
         return not_done(NAME, TITLE, str(error))
     except (ObjectCorruptError, ObjectMissingError) as error:
         return section(NAME, TITLE, [str(error)])
-    unfinished = {HEADS_PART, *(part(key) for part in (prompt_part, prompted_part) for key in compared.awaiting)}
+    of_clusters = (part(key) for part in (prompt_part, prompted_part) for key in compared.awaiting)
+    unfinished = {HEADS_PART, SUMS_PART, *of_clusters}
     if compared.awaiting and set(compared.differing) <= unfinished:
         return not_done(
             NAME, TITLE, f"{len(compared.awaiting)} clusters await tuning: audit again when nothing is pending"
@@ -37,7 +38,7 @@ def recomputation(evidence: Evidence, workers: Executor, report: Progress | None
     )
     tree = MerkleTree.of(compared.fresh)
     paths = {name: path for name in touched if (path := tree.path(name)) is not None}
-    shown = [*touched, HEADS_PART]
+    shown = [*touched, HEADS_PART, SUMS_PART]
     rows = tuple(
         (
             name,

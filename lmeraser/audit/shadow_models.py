@@ -87,7 +87,7 @@ def train_shadow_models(
             erased_equal += np.array_equal(confidences["erased"][-1], answers(retrained, None))
             completed_equal += (
                 np.array_equal(confidences["completed"][-1], confidences["control"][-1])
-                and completed.digest() == retrained.digest()
+                and completed.digests() == retrained.digests()
                 and _same(new, control)
             )
     stacked = {stage: np.stack(rows) for stage, rows in confidences.items()}
@@ -113,10 +113,10 @@ class Answers:
 
     def __call__(self, heads: HeadsState, specialist: Specialist | None) -> np.ndarray:
         """Confidences, float64 [T]; without a specialist, those of the shared head alone."""
-        shared_TC = heads.shared_head.scores(self._targets.features_NH)
+        shared_TC = heads.solved.shared.scores(self._targets.features_NH)
         pooled_TC = np.zeros_like(shared_TC)
         if specialist is not None:
-            pooled_TC = self._pooled(heads.pooled_head, specialist)
+            pooled_TC = self._pooled(heads.solved.pooled, specialist)
         has_T = np.full(len(self._targets), specialist is not None)
         mixed_TC = blend(shared_TC, pooled_TC, has_T, self._plan.specialist_weight, self._plan.temperature)
         return confidence(mixed_TC, self._targets.labels_N)

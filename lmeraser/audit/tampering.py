@@ -28,21 +28,18 @@ from lmeraser.learning.tuning import TuningRows, tune_prompt
 from lmeraser.proof.receipts import Coverage, sides, statement
 from lmeraser.state.cluster_entry import ClusterEntry
 from lmeraser.state.commit import Commit, Erasure
-from lmeraser.state.digests import state_leaf
 from lmeraser.state.heads_state import HeadsState
 from lmeraser.state.layout import (
-    HEADS_PART,
     data_folders,
-    new_heads_object,
     new_receipt_object,
 )
 from lmeraser.state.log import Log
 from lmeraser.state.pipeline import Pipeline
-from lmeraser.state.record_bodies import CompletedBody, ErasedBody, RequestBody
+from lmeraser.state.record_bodies import CompletedBody, ErasedBody, RequestBody, body_of
 from lmeraser.state.rows import RowTable, order_of
 from lmeraser.state.signatures import sign
 from lmeraser.state.specialist import Specialist
-from lmeraser.state.stored_objects import read_cluster, read_heads
+from lmeraser.state.stored_objects import read_cluster, read_heads_state
 from lmeraser.store import LocalStore, Store, unfenced
 
 Tampering = Literal[
@@ -121,7 +118,7 @@ def choose_scenario(evidence: Evidence, pipeline: Pipeline) -> Scenario:
                 row=table.where(chosen_N),
                 old=old,
                 new=pipeline.specialist(kept),
-                heads=read_heads(store, key, evidence.commit),
+                heads=read_heads_state(store, key, evidence.commit),
                 partition=partition,
                 other=max(others, key=lambda other: other.rows),
             )
@@ -161,7 +158,7 @@ def _committed(scenario: Scenario, tampering: Tampering, store: Store) -> Commit
         # Like a service that remembers which rows it has tuned on, so that the prompt depends on history.
         specialist = _with_prompt(scenario, scenario.kept, _tuned_on_fewer(scenario))
     with deterministic():
-        shared, pooled = scenario.heads.shared, scenario.heads.pooled
+        shared, pooled = scenario.heads.sums.shared, scenario.heads.sums.pooled
         if tampering != "row kept in the head statistics only":
             shared = shared - Statistics.of_all([scenario.row], shared)
         pooled = pooled - Statistics.of_all([scenario.old], pooled) + Statistics.of_all([specialist], pooled)
@@ -173,13 +170,10 @@ def _committed(scenario: Scenario, tampering: Tampering, store: Store) -> Commit
     changed = {scenario.entry.key: objects.cluster(scenario.entry, scenario.kept, specialist)}
     if tampering == "row kept in another cluster's file":
         changed[scenario.other.key] = objects.cluster(scenario.other, *_other_with_row(scenario))
-    heads_object = new_heads_object(evidence.manifest.folder)
-    store.put(heads_object, heads.to_safetensors())
     return replace(
         commit,
         clusters=tuple(changed.get(entry.key, entry) for entry in commit.clusters),
-        heads_object=heads_object,
-        heads_leaf=state_leaf(evidence.hash_key, HEADS_PART, heads.digest()),
+        heads=objects.heads(heads),
     )
 
 
@@ -191,7 +185,7 @@ def _recorded(scenario: Scenario, commit: Commit, store: Store, signing_key: Ed2
     request_id = uuid.uuid4().hex
     samples = (sample_hash(evidence.hash_key, scenario.sample.sample_id),)
     request = RequestBody(request_id, samples, (), (), (), idempotency=None, body="", deadline=None)
-    accepted_at = log.append("request", term, request.to_body()).at
+    accepted_at = log.append("request", term, body_of([request])).at
     erasure = Erasure(request_id, (scenario.entry.key,), rows=1)
     record = log.append("commit", term, replace(commit, erasures=(erasure,)).to_body())
     after = Commit.from_record(record)
@@ -199,8 +193,8 @@ def _recorded(scenario: Scenario, commit: Commit, store: Store, signing_key: Ed2
     name = new_receipt_object(request_id)
     now = log.now()
     erased = ErasedBody(request_id, erasure.clusters, coverage.rows, coverage.unknown, now, name)
-    log.append("erased", term, erased.to_body())
-    log.append("completed", term, CompletedBody(request_id, now, name).to_body())
+    log.append("erased", term, body_of([erased]))
+    log.append("completed", term, body_of([CompletedBody(request_id, now, name)]))
     changed = sides(evidence.commit, after, erasure.clusters)
     body = statement(evidence.manifest, evidence.hash_key, request_id, coverage, (accepted_at, now), changed)
     body |= {"completed_at": now, "completed": {"log": after.number, "root": after.root}}

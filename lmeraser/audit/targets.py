@@ -24,7 +24,7 @@ from lmeraser.state.heads_state import HeadsState
 from lmeraser.state.pipeline import Pipeline
 from lmeraser.state.rows import RowTable
 from lmeraser.state.specialist import Specialist
-from lmeraser.state.stored_objects import read_cluster, read_heads
+from lmeraser.state.stored_objects import read_cluster, read_heads_state
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ def _read(evidence: Evidence) -> _Contents:
     return _Contents(
         tables={cluster: rows for cluster, (rows, _) in clusters.items()},
         specialists={cluster: specialist for cluster, (_, specialist) in clusters.items() if specialist is not None},
-        heads=read_heads(store, key, evidence.commit),
+        heads=read_heads_state(store, key, evidence.commit),
     )
 
 

@@ -127,7 +127,7 @@ class ClusterPrompts:
         pipeline = self.pipeline
         routing_NR, head_NF = pipeline.plain(images_N3PP)
         with deterministic():
-            shared_NC = self.heads.shared_head.scores(pipeline.feature_map.project(head_NF))
+            shared_NC = self.heads.solved.shared.scores(pipeline.feature_map.project(head_NF))
         key_N = self._answering[pipeline.anchor_index.nearest(routing_NR)]
         pooled_NC = np.zeros_like(shared_NC)
         for key, specialist in self.specialists.items():
@@ -136,7 +136,7 @@ class ClusterPrompts:
                 continue
             features_MH = pipeline.prompted(images_N3PP[index_M], torch.from_numpy(specialist.prompt))
             with deterministic():
-                pooled_NC[index_M] = self.heads.pooled_head.scores(features_MH)
+                pooled_NC[index_M] = self.heads.solved.pooled.scores(features_MH)
         return Answers(shared_NC, pooled_NC, key_N != "")
 
     @cached_property

@@ -25,7 +25,7 @@ from lmeraser.learning.partition import Partition
 from lmeraser.progress import Progress
 from lmeraser.state.digests import state_leaf
 from lmeraser.state.heads_state import HeadsState
-from lmeraser.state.layout import HEADS_PART, prompt_part, prompted_part, rows_part
+from lmeraser.state.layout import prompt_part, prompted_part, rows_part
 from lmeraser.state.manifest import Manifest, load_manifest
 from lmeraser.state.pipeline import Pipeline, chunks
 from lmeraser.state.pipeline_loading import load_pipeline
@@ -65,7 +65,7 @@ def fresh_leaves(
     digests = {rows_part(key): rows.digest() for key, rows in clusters.items()}
     for key, specialist in specialists.items():
         digests[prompt_part(key)], digests[prompted_part(key)] = specialist.digests(clusters[key])
-    digests[HEADS_PART] = _heads(pipeline, table, list(specialists.values())).digest()
+    digests |= _heads(pipeline, table, list(specialists.values())).digests()
     leaves = {name: state_leaf(hash_key, name, digest) for name, digest in digests.items()}
     return leaves | manifest.leaves(hash_key)
 

@@ -16,8 +16,8 @@ from lmeraser.state.checkpoint import CommitReader
 from lmeraser.state.cluster_entry import ClusterEntry
 from lmeraser.state.commit import Commit
 from lmeraser.state.digests import state_leaf
-from lmeraser.state.heads_state import HeadsState
-from lmeraser.state.layout import HEADS_PART, prompt_part, prompted_part, rows_part
+from lmeraser.state.heads_state import SolvedHeads, Sums
+from lmeraser.state.layout import HEADS_PART, SUMS_PART, prompt_part, prompted_part, rows_part
 from lmeraser.state.manifest import Manifest, load_manifest
 from lmeraser.state.merkle import merkle_root
 from lmeraser.state.pipeline import Pipeline
@@ -189,11 +189,12 @@ def _samples(store: Store, entry: ClusterEntry, labels: tuple[str, ...]) -> list
 
 def _stored_leaves(store: Store, manifest: Manifest, hash_key: HashKey, commit: Commit) -> dict[str, str]:
     leaves = manifest.leaves(hash_key)
-    try:
-        heads = HeadsState.from_safetensors(store.get(commit.heads_object), commit.heads_object)
-        leaves[HEADS_PART] = state_leaf(hash_key, HEADS_PART, heads.digest())
-    except (ObjectMissingError, ObjectCorruptError) as error:
-        leaves[HEADS_PART] = str(error)
+    stored = ((HEADS_PART, SolvedHeads, commit.heads.heads_object), (SUMS_PART, Sums, commit.heads.sums_object))
+    for part, kind, name in stored:
+        try:
+            leaves[part] = state_leaf(hash_key, part, kind.from_safetensors(store.get(name), name).digest())
+        except (ObjectMissingError, ObjectCorruptError) as error:
+            leaves[part] = str(error)
     for entry in commit.clusters:
         leaves |= leaves_of_entry(store, manifest, hash_key, entry)
     return leaves

@@ -14,7 +14,7 @@ from typing import Any
 
 from lmeraser.errors import LogError
 from lmeraser.state.cluster_entry import ClusterEntry
-from lmeraser.state.layout import HEADS_PART, generation_folder
+from lmeraser.state.layout import HEADS_PART, SUMS_PART, generation_folder
 from lmeraser.state.log import Record
 from lmeraser.state.merkle import MerkleTree
 
@@ -55,12 +55,37 @@ class Erasure:
 
 
 @dataclass(frozen=True)
+class StoredHeads:
+    """The names of the objects of the heads and of the sums behind them, and their keyed digests."""
+
+    heads_object: str
+    heads_leaf: str
+    sums_object: str
+    sums_leaf: str
+
+    def leaves(self) -> dict[str, str]:
+        """Their leaves of the state root, by part."""
+        return {HEADS_PART: self.heads_leaf, SUMS_PART: self.sums_leaf}
+
+    def below(self, folder: str) -> StoredHeads:
+        """The same heads, as seen from the folder that ``folder`` is in."""
+        return replace(self, heads_object=f"{folder}{self.heads_object}", sums_object=f"{folder}{self.sums_object}")
+
+    def objects(self) -> set[str]:
+        """The names of their objects."""
+        return {self.heads_object, self.sums_object}
+
+
+NO_HEADS = StoredHeads("", "", "", "")
+
+
+@dataclass(frozen=True)
 class Commit:
     """The current objects.
 
     Attributes:
         clusters: sorted by key. They are the partition: a cluster's key is a hash of its region.
-        heads_object, heads_leaf: statistics and solved heads.
+        heads: where the heads and the sums behind them are.
         fixed_leaves: leaves that do not depend on private rows: configuration, public artifacts, fingerprint.
         erasures: the deletions whose rows this commit is the first to leave out.
         number: its record's number in the log; 0 before it is appended. Not part of the state.
@@ -68,8 +93,7 @@ class Commit:
     """
 
     clusters: tuple[ClusterEntry, ...]
-    heads_object: str
-    heads_leaf: str
+    heads: StoredHeads
     fixed_leaves: Mapping[str, str]
     erasures: tuple[Erasure, ...] = ()
     number: int = 0
@@ -77,7 +101,7 @@ class Commit:
 
     def leaves(self) -> dict[str, str]:
         """The leaves of the state root, by part."""
-        leaves = {**self.fixed_leaves, HEADS_PART: self.heads_leaf}
+        leaves = {**self.fixed_leaves, **self.heads.leaves()}
         for entry in self.clusters:
             leaves |= entry.leaves()
         return leaves
@@ -122,7 +146,7 @@ class Commit:
 
     def objects(self) -> set[str]:
         """The names of all objects that this commit names."""
-        return {self.heads_object}.union(*(entry.objects() for entry in self.clusters))
+        return self.heads.objects().union(*(entry.objects() for entry in self.clusters))
 
     def changed(
         self, entries: Iterable[ClusterEntry], removed: Iterable[str] = (), erasures: tuple[Erasure, ...] = ()
@@ -142,17 +166,16 @@ class Commit:
         clusters = tuple(by_key[key] for key in sorted(by_key))
         return replace(self, clusters=clusters, erasures=erasures, number=0)._with_caches(tree, by_key)
 
-    def with_heads(self, heads_object: str, heads_leaf: str) -> Commit:
+    def with_heads(self, heads: StoredHeads) -> Commit:
         """The commit with other heads."""
-        tree = self.tree.changed({HEADS_PART: heads_leaf})
-        return replace(self, heads_object=heads_object, heads_leaf=heads_leaf)._with_caches(tree, self.by_key)
+        return replace(self, heads=heads)._with_caches(self.tree.changed(heads.leaves()), self.by_key)
 
     def promoted(self, generation: str) -> Commit:
         """This commit of a draft as one of the store that the draft is in (design 7)."""
         folder = generation_folder(generation)
         entries = tuple(entry.below(folder) for entry in self.clusters)
-        heads_object = f"{folder}{self.heads_object}"
-        return replace(self, clusters=entries, heads_object=heads_object, erasures=(), number=0, generation=generation)
+        heads = self.heads.below(folder)
+        return replace(self, clusters=entries, heads=heads, erasures=(), number=0, generation=generation)
 
     def to_body(self, previous: Commit | None = None) -> dict[str, Any]:
         """The commit as the body of a log record.
@@ -171,8 +194,7 @@ class Commit:
                 if entry is not before.get(entry.key) and entry != before.get(entry.key)
             ],
             "removed": sorted(before.keys() - self.by_key.keys()),
-            "heads_object": self.heads_object,
-            "heads_leaf": self.heads_leaf,
+            "heads": asdict(self.heads) if previous is None or previous.heads != self.heads else None,
             "generation": self.generation if previous is None else None,
             "fixed_leaves": dict(self.fixed_leaves) if previous is None else None,
             "erasures": [asdict(erasure) for erasure in self.erasures],
@@ -198,9 +220,11 @@ class Commit:
         """Read the body of the record with this number; see :meth:`from_record`."""
         try:
             follows = body["previous"]
+            heads = None if body["heads"] is None else StoredHeads(**body["heads"])
             if follows is None:
-                previous = Commit((), body["heads_object"], body["heads_leaf"], body["fixed_leaves"])
-                previous = replace(previous, generation=body["generation"])
+                if heads is None:
+                    raise ValueError("it follows from no commit, and names no heads")
+                previous = Commit((), heads, body["fixed_leaves"], generation=body["generation"])
             elif previous is None or previous.number != follows:
                 raise LogError(f"log record {number} follows from commit {follows}, which is not the one before it")
             commit = previous.changed(
@@ -208,7 +232,7 @@ class Commit:
                 body["removed"],
                 tuple(map(Erasure.from_json, body["erasures"])),
             )
-            commit = commit.with_heads(body["heads_object"], body["heads_leaf"])
+            commit = commit if heads is None else commit.with_heads(heads)
             root = body["root"]
         except (KeyError, TypeError, ValueError, IndexError) as error:
             raise LogError(f"log record {number} is not a commit: {error!r}") from error

@@ -18,7 +18,8 @@
     prompts/<cluster>/<unique>.safetensors
     prompted/<cluster>/<unique>.safetensors   prompted features of a segment's rows
     removed/<cluster>/<unique>.safetensors    features of removed rows, until the commit that leaves them out
-    heads/<unique>.safetensors
+    heads/<unique>.safetensors            both solved heads
+    heads/<unique>.sums.safetensors       the sums that they are solved from, which only a coordinator reads
     generations/<id>/…                    another generation: while it is a draft, a store of its own
 
 What is computed from rows lies at the top, or in the folder of its generation (design 7): ``public/``, ``rows/``,
@@ -56,6 +57,7 @@ _ROWS = ".parquet"
 _INDEX = ".ids"
 
 HEADS_PART = "heads"
+SUMS_PART = "sums"
 # The rows of one object of an ingest. They are no part of the state yet, but their digest is keyed in the same way.
 INCOMING_PART = "incoming"
 
@@ -141,8 +143,13 @@ def new_removed_object(folder: str, cluster: str) -> str:
 
 
 def new_heads_object(folder: str) -> str:
-    """A name for the heads that is never used again."""
+    """A name for the solved heads that is never used again."""
     return _unique(f"{folder}heads", ".safetensors")
+
+
+def new_sums_object(folder: str) -> str:
+    """A name for the sums behind the heads that is never used again."""
+    return _unique(f"{folder}heads", ".sums.safetensors")
 
 
 def new_receipt_object(deletion_id: str) -> str:

@@ -63,6 +63,17 @@ class Log:
         self._store = store
         self._head = head
 
+    @classmethod
+    def at_end(cls, store: Store) -> Log:
+        """Begin at the last record, which is found by listing. The ones before it are not read.
+
+        Raises:
+            LogError: when the name of one is missing.
+        """
+        names = _listed(store)
+        log = cls(store)
+        return cls(store, log.record(len(names))) if names else log
+
     @property
     def head(self) -> Record | None:
         """The last record seen; None before the first."""
@@ -153,10 +164,7 @@ class Log:
                 start += _READERS
 
     def _all_listed(self) -> Iterator[Record]:
-        names = self._store.names(LOG)
-        for number, name in enumerate(names, start=1):
-            if name != record_object(number):
-                raise LogError(f"log record {number} is missing: found {name} in its place")
+        names = _listed(self._store)
         # A bucket takes tens of milliseconds per record, and a start must not wait for them one by one.
         with ThreadPoolExecutor(_READERS) as readers:
             numbers = range(1, len(names) + 1)
@@ -177,6 +185,15 @@ def check_term(store: Store, position: Position) -> None:
         if record.term > position.term:
             raise FencedError(f"a coordinator of term {record.term} has taken over from term {position.term}")
         number += 1
+
+
+def _listed(store: Store) -> list[str]:
+    """The names of all records. Raises LogError when one is missing before the last."""
+    names = store.names(LOG)
+    for number, name in enumerate(names, start=1):
+        if name != record_object(number):
+            raise LogError(f"log record {number} is missing: found {name} in its place")
+    return names
 
 
 def _read(store: Store, number: int) -> Record | None:

@@ -1,32 +1,26 @@
 """What the records of the log say, by kind. The body of a commit is :class:`lmeraser.state.commit.Commit`.
 
-Bodies hold keyed hashes only, never ids. Each class is one kind, and its fields are the keys of the JSON object.
+Bodies hold keyed hashes only, never ids. Each class is one kind, and its fields are the keys of the JSON object. A
+record about deletions says the same kind of thing about one or more of them, so that a burst of requests costs few
+records: its body is a list of JSON objects under "deletions".
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
 from lmeraser.errors import LogError
 from lmeraser.state.log import Record
 
+# Deletions that one record is about, so that its size is bounded.
+MOST_DELETIONS = 1000
+_ABOUT_DELETIONS = ("request", "erased", "completed", "failed", "retry")
+
 
 @dataclass(frozen=True)
 class _Body:
-    @classmethod
-    def from_record(cls, record: Record) -> Self:
-        """Read a record of this kind.
-
-        Raises:
-            LogError: when its body lacks a field, or has another one.
-        """
-        try:
-            return cls.from_body(record.body)
-        except TypeError as error:
-            raise LogError(f"the body of log record {record.number} ({record.kind}) is malformed: {error}") from error
-
     @classmethod
     def from_body(cls, body: Mapping[str, Any]) -> Self:
         """Read a body from its JSON object. Raises TypeError when it lacks a field, or has another one."""
@@ -38,7 +32,22 @@ class _Body:
 
 
 @dataclass(frozen=True)
-class TermBody(_Body):
+class _RecordBody(_Body):
+    @classmethod
+    def from_record(cls, record: Record) -> Self:
+        """Read a record of this kind.
+
+        Raises:
+            LogError: when its body lacks a field, or has another one.
+        """
+        try:
+            return cls.from_body(record.body)
+        except TypeError as error:
+            raise _malformed(record, error) from error
+
+
+@dataclass(frozen=True)
+class TermBody(_RecordBody):
     """A coordinator has started.
 
     Attributes:
@@ -53,11 +62,38 @@ class TermBody(_Body):
 
 
 @dataclass(frozen=True)
-class RequestBody(_Body):
-    """A deletion was accepted.
+class DeletionBody(_Body):
+    """What a record says about one deletion.
 
     Attributes:
         id: of the deletion.
+    """
+
+    id: str
+
+    @classmethod
+    def all_from(cls, record: Record) -> tuple[Self, ...]:
+        """Read what a record of this kind says about each of its deletions.
+
+        Raises:
+            LogError: when one lacks a field, or has another one.
+        """
+        try:
+            return tuple(map(cls.from_body, record.body["deletions"]))
+        except (KeyError, TypeError, AttributeError) as error:
+            raise _malformed(record, error) from error
+
+
+def body_of(deletions: Sequence[DeletionBody]) -> dict[str, Any]:
+    """The body of a record about these deletions."""
+    return {"deletions": [each.to_body() for each in deletions]}
+
+
+@dataclass(frozen=True)
+class RequestBody(DeletionBody):
+    """A deletion was accepted.
+
+    Attributes:
         samples: keyed hashes of the rows that it covered when it was accepted.
         subjects: keyed hashes of the named subjects that had rows then.
         unknown_samples, unknown_subjects: keyed hashes of the named ids that had none.
@@ -66,7 +102,6 @@ class RequestBody(_Body):
         deadline: ISO 8601, UTC; None when there is none.
     """
 
-    id: str
     samples: tuple[str, ...]
     subjects: tuple[str, ...]
     unknown_samples: tuple[str, ...]
@@ -86,11 +121,10 @@ class RequestBody(_Body):
 
 
 @dataclass(frozen=True)
-class ErasedBody(_Body):
+class ErasedBody(DeletionBody):
     """The rows of a deletion are gone from every answer and every object.
 
     Attributes:
-        id: of the deletion.
         clusters: keys of the clusters that held the rows.
         rows: how many rows it covered in the end.
         unknown: how many of the named ids had no rows in the end.
@@ -98,7 +132,6 @@ class ErasedBody(_Body):
         receipt: name of the receipt's object.
     """
 
-    id: str
     clusters: tuple[str, ...]
     rows: int
     unknown: int
@@ -107,37 +140,32 @@ class ErasedBody(_Body):
 
 
 @dataclass(frozen=True)
-class CompletedBody(_Body):
+class CompletedBody(DeletionBody):
     """The clusters that a deletion touched are tuned again.
 
     Attributes:
-        id: of the deletion.
         at: when, as the receipt says, ISO 8601, UTC.
         receipt: name of the final receipt's object.
     """
 
-    id: str
     at: str
     receipt: str
 
 
 @dataclass(frozen=True)
-class FailedBody(_Body):
+class FailedBody(DeletionBody):
     """A cluster that a deletion touched could not be tuned again. The erasure remains in effect."""
 
-    id: str
     reason: str
 
 
 @dataclass(frozen=True)
-class RetryBody(_Body):
+class RetryBody(DeletionBody):
     """A deletion that had failed is tried again."""
-
-    id: str
 
 
 @dataclass(frozen=True)
-class AttemptBody(_Body):
+class AttemptBody(_RecordBody):
     """A tuning failed.
 
     Attributes:
@@ -152,7 +180,7 @@ class AttemptBody(_Body):
 
 
 @dataclass(frozen=True)
-class RebuildBody(_Body):
+class RebuildBody(_RecordBody):
     """A rebuild was begun or abandoned. One that ends well ends with a commit of its generation.
 
     Attributes:
@@ -164,11 +192,15 @@ class RebuildBody(_Body):
     abandoned: bool = False
 
 
-def deletion_of(record: Record) -> str | None:
-    """The id of the deletion that a record is about; None when it is about none, or about several, as a commit is."""
-    return record.body["id"] if record.kind in ("request", "erased", "completed", "failed", "retry") else None
+def deletions_of(record: Record) -> tuple[str, ...]:
+    """The ids of the deletions that a record is about; none for a commit, which erases rows of several."""
+    return tuple(each["id"] for each in record.body["deletions"]) if record.kind in _ABOUT_DELETIONS else ()
 
 
-def receipt_of(record: Record) -> str | None:
-    """The name of the receipt's object that a record makes valid; None when its kind makes none valid."""
-    return record.body["receipt"] if record.kind in ("erased", "completed") else None
+def receipts_of(record: Record) -> tuple[str, ...]:
+    """The names of the receipts' objects that a record makes valid; none where its kind makes none valid."""
+    return tuple(each["receipt"] for each in record.body["deletions"]) if record.kind in ("erased", "completed") else ()
+
+
+def _malformed(record: Record, error: Exception) -> LogError:
+    return LogError(f"the body of log record {record.number} ({record.kind}) is malformed: {error!r}")

@@ -6,6 +6,8 @@ does not have the digest that the commit names.
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,6 +20,7 @@ from lmeraser.state.digests import state_leaf
 from lmeraser.state.layout import (
     HEADS_PART,
     INCOMING_PART,
+    SUMS_PART,
     data_folders,
     features_part,
     generation_folder,
@@ -33,7 +36,7 @@ from lmeraser.state.specialist import FeaturesOfRows, Prompt, PromptedFeatures, 
 from lmeraser.store import Store
 
 if TYPE_CHECKING:
-    from lmeraser.state.heads_state import HeadsState
+    from lmeraser.state.heads_state import HeadsState, SolvedHeads
 
 # How many missing objects an error names.
 _NAMED = 10
@@ -113,14 +116,25 @@ def read_removed(store: Store, hash_key: HashKey, key: str, name: str, leaf: str
     return removed
 
 
-def read_heads(store: Store, hash_key: HashKey, commit: Commit) -> HeadsState:
+def read_heads(store: Store, hash_key: HashKey, commit: Commit) -> SolvedHeads:
     """The heads of a commit."""
     # Imported here: owners read only rows, and solve no heads.
-    from lmeraser.state.heads_state import HeadsState
+    from lmeraser.state.heads_state import SolvedHeads
 
-    heads = HeadsState.from_safetensors(store.get(commit.heads_object), commit.heads_object)
-    _check(hash_key, commit.heads_object, HEADS_PART, heads.digest(), commit.heads_leaf)
+    name = commit.heads.heads_object
+    heads = SolvedHeads.from_safetensors(store.get(name), name)
+    _check(hash_key, name, HEADS_PART, heads.digest(), commit.heads.heads_leaf)
     return heads
+
+
+def read_heads_state(store: Store, hash_key: HashKey, commit: Commit) -> HeadsState:
+    """The heads of a commit, and the sums behind them."""
+    from lmeraser.state.heads_state import HeadsState, Sums
+
+    name = commit.heads.sums_object
+    sums = Sums.from_safetensors(store.get(name), name)
+    _check(hash_key, name, SUMS_PART, sums.digest(), commit.heads.sums_leaf)
+    return HeadsState(sums, read_heads(store, hash_key, commit))
 
 
 def missing_objects(store: Store, commit: Commit) -> tuple[str, ...]:
@@ -129,7 +143,8 @@ def missing_objects(store: Store, commit: Commit) -> tuple[str, ...]:
     A coordinator that works on the store may have purged them in favour of a newer commit: look for that one first.
     """
     folders = data_folders(generation_folder(commit.generation))
-    present = {name for folder in folders for name in store.names(folder)}
+    with ThreadPoolExecutor(len(folders), thread_name_prefix="listing") as listers:
+        present = set(chain.from_iterable(listers.map(store.names, folders)))
     return tuple(sorted(commit.objects() - present))
 
 

@@ -21,7 +21,6 @@ from lmeraser.errors import (
 )
 from lmeraser.proof.receipts import covers, verify_receipt
 from lmeraser.state.commit import Commit
-from lmeraser.state.heads_state import HeadsState
 from lmeraser.state.keys import load_signing_key
 from lmeraser.state.layout import DATA_FOLDERS
 
@@ -193,18 +192,6 @@ def test_a_cluster_can_lose_every_row(system_of: SystemOf) -> None:
     ids = set(rows_of(system.store, entry).sample_ids)
     system.delete(*ids)
     assert system.newest().root == system.fresh_root([row for row in samples(0, 90) if row.sample_id not in ids])
-
-
-@both
-def test_a_class_can_lose_every_row_and_keeps_its_place_in_the_head(system_of: SystemOf) -> None:
-    system = system_of()
-    system.delete(*(row.sample_id for row in samples(0, 90) if row.label == 1))
-    remaining = [row for row in samples(0, 90) if row.label != 1]
-    assert system.newest().root == system.fresh_root(remaining)
-    name = system.newest().heads_object
-    heads = HeadsState.from_safetensors(system.store.get(name), name)
-    assert heads.shared_head.bias_C.shape == (3,)
-    assert heads.shared.counts_C[1] == 0
 
 
 @both

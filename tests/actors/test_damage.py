@@ -92,14 +92,15 @@ def test_a_damaged_index_is_written_again_from_its_rows(system_of: SystemOf, dam
     assert system.newest().root == before.root
 
 
+@pytest.mark.parametrize("part", ["heads_object", "sums_object"])
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_damaged_heads_are_summed_again(system_of: SystemOf, damage: Damage) -> None:
+def test_damaged_heads_are_summed_and_solved_again(system_of: SystemOf, damage: Damage, part: str) -> None:
     system = system_of()
     before = system.newest()
-    damage(file_of(system, before.heads_object))
+    damage(file_of(system, getattr(before.heads, part)))
     finish(system.coordinator())
     assert system.newest().root == before.root
-    assert system.newest().heads_object != before.heads_object
+    assert getattr(system.newest().heads, part) != getattr(before.heads, part)
 
 
 def test_prompted_features_that_are_damaged_later_are_not_subtracted(system_of: SystemOf) -> None:

@@ -20,7 +20,7 @@ from lmeraser.deletion import DeletionRequest
 from lmeraser.errors import RequestError
 from lmeraser.proof.receipts import verify_receipt
 from lmeraser.state.cluster_entry import ClusterEntry, Segment
-from lmeraser.state.commit import Commit
+from lmeraser.state.commit import Commit, StoredHeads
 from lmeraser.state.keys import load_signing_key
 from lmeraser.state.log import Position
 
@@ -42,7 +42,7 @@ def entry(key: str, rows: int) -> ClusterEntry:
 
 def commit(**rows: int) -> Commit:
     entries = tuple(map(entry, rows, rows.values()))
-    return Commit(clusters=entries, heads_object="heads/a", heads_leaf="00", fixed_leaves={})
+    return Commit(clusters=entries, heads=StoredHeads("heads/a", "00", "heads/b", "00"), fixed_leaves={})
 
 
 def keys(entries: list[ClusterEntry]) -> list[str]:

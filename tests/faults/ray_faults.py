@@ -49,6 +49,7 @@ from lmeraser.errors import ServiceError
 from lmeraser.proof.receipts import verify_receipt
 from lmeraser.state.keys import load_signing_key
 from lmeraser.state.log import Log
+from lmeraser.state.record_bodies import deletions_of
 from lmeraser.store import LocalStore
 
 CLUSTER = Path(__file__).parents[1] / "support" / "one_cluster.py"
@@ -97,7 +98,7 @@ class RayFaults:
         if self._system.newest().root != self._system.fresh_root(self._rows):
             faults.append("the root is not that of a fresh run")
         records = Log(self._system.store).advance()
-        kinds = sorted(record.kind for record in records if record.body.get("id") == deletion_id)
+        kinds = sorted(record.kind for record in records if deletion_id in deletions_of(record))
         if kinds != ["completed", "erased", "request"]:
             faults.append(f"the log has {kinds}")
         receipt = json.loads(self._system.store.get(receipts_of(self._system.store)[deletion_id][-1]))

@@ -28,12 +28,11 @@ from lmeraser.learning.backbone import create_model
 from lmeraser.learning.heads import Head, Statistics
 from lmeraser.state.cluster_entry import ClusterEntry
 from lmeraser.state.fingerprint import accelerator_name, fingerprint
-from lmeraser.state.heads_state import HeadsState
 from lmeraser.state.keys import init_keys
 from lmeraser.state.pipeline import Pipeline
 from lmeraser.state.public_artifacts import create_store
 from lmeraser.state.public_fit import build_public
-from lmeraser.state.stored_objects import read_cluster
+from lmeraser.state.stored_objects import read_cluster, read_heads_state
 from lmeraser.store import LocalStore
 
 WRITE = "LMERASER_WRITE_GOLDEN"
@@ -103,13 +102,13 @@ def _public(pipeline: Pipeline) -> Digests:
 def _state(system: System) -> Digests:
     """The digests of all objects that the newest commit names."""
     commit = system.newest()
-    heads = HeadsState.from_safetensors(system.store.get(commit.heads_object), commit.heads_object)
+    heads = read_heads_state(system.store, system.hash_key, commit)
     return {
         "clusters": {entry.key: _cluster(system, entry) for entry in commit.clusters},
-        "statistics without own prompt": _statistics(heads.shared),
-        "statistics with own prompt": _statistics(heads.pooled),
-        "head without own prompt": _head(heads.shared_head),
-        "head with own prompt": _head(heads.pooled_head),
+        "statistics without own prompt": _statistics(heads.sums.shared),
+        "statistics with own prompt": _statistics(heads.sums.pooled),
+        "head without own prompt": _head(heads.solved.shared),
+        "head with own prompt": _head(heads.solved.pooled),
     }
 
 

@@ -16,7 +16,7 @@ from commits import append_commit, append_other
 from until import until
 
 from lmeraser.errors import NotReadyError, ObjectMissingError, StoreError
-from lmeraser.state.commit import Commit
+from lmeraser.state.commit import NO_HEADS, Commit
 from lmeraser.store import LocalStore
 from serving import current_snapshot
 from serving.current_snapshot import CurrentSnapshot
@@ -115,7 +115,7 @@ def test_while_a_commit_that_erases_nothing_is_loaded_the_previous_one_answers(s
             assert current.awaited().commit.number == old
         may_load.set()
         until(lambda: number_of(current) == new or None, 30)
-        assert current.get() == load(current.newest(), load(Commit((), "", "", {}, number=old), None))
+        assert current.get() == load(current.newest(), load(Commit((), NO_HEADS, {}, number=old), None))
 
 
 def test_while_a_commit_that_erases_is_loaded_requests_wait_for_it_and_readiness_checks_do_not(

@@ -20,8 +20,8 @@ from lmeraser.client.responses import FailedImage
 from lmeraser.config import ImagesConfig, ServingConfig
 from lmeraser.deletion import DeletionRequest
 from lmeraser.errors import KeysError, NotReadyError
-from lmeraser.state.heads_state import HeadsState
 from lmeraser.state.keys import init_keys, load_signing_key, public_pem
+from lmeraser.state.stored_objects import read_heads
 from serving.replica import Replica
 
 SystemOf = Callable[..., System]
@@ -31,10 +31,10 @@ def by_hand(system: System, image: bytes, weight: float, temperature: float) -> 
     """Probabilities of one image from the parts of the method, without the serving code."""
     pipeline, commit = system.pipeline(), system.newest()
     row = pipeline.rows([samples(0, 1)[0].__class__("x", "x", 0, image)])
-    heads = HeadsState.from_safetensors(system.store.get(commit.heads_object), commit.heads_object)
+    heads = read_heads(system.store, system.hash_key, commit)
     anchor = int(row.anchors_N[0])
     holders = [entry for entry in commit.clusters if anchor in entry.anchors and entry.prompt_object]
-    shared = row.features_NH.astype(float) / 256 @ heads.shared_head.weight_HC + heads.shared_head.bias_C
+    shared = row.features_NH.astype(float) / 256 @ heads.shared.weight_HC + heads.shared.bias_C
 
     def softmax(scores: np.ndarray) -> np.ndarray:
         exponentials: np.ndarray = np.exp((scores - scores.max()) / temperature)
@@ -49,7 +49,7 @@ def by_hand(system: System, image: bytes, weight: float, temperature: float) -> 
     with torch.inference_mode():
         features = pipeline.prompt_kind.features(pixels, prompt[None].to(pixels))
     projected = pipeline.feature_map.project(features.head_NF.cpu().numpy()).astype(float) / 256
-    pooled = projected @ heads.pooled_head.weight_HC + heads.pooled_head.bias_C
+    pooled = projected @ heads.pooled.weight_HC + heads.pooled.bias_C
     return (1 - weight) * softmax(shared[0]) + weight * softmax(pooled[0])
 
 

@@ -119,6 +119,8 @@ def test_where_no_prompt_changed_the_tensor_is_shared_and_where_no_head_did_the_
     system = system_of()
     follower = Follower(system)
     first = follower.snapshot
+    # Sums are for coordinators.
+    assert not any(".sums" in name for name in follower.store.read)
     # A commit that changes one cluster's rows but neither prompts nor heads.
     entry = first.commit.clusters[0]
     commit = replace(first.commit.changed([replace(entry, rows=entry.rows + 1)]), number=first.commit.number + 1)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from lmeraser.state.commit import Commit, Erasure
+from lmeraser.state import record_bodies
+from lmeraser.state.commit import Commit, Erasure, StoredHeads
 from lmeraser.state.log import Log
-from lmeraser.state.record_bodies import deletion_of, receipt_of
 from lmeraser.store import Store
 
 
@@ -12,7 +12,8 @@ def append_commit(store: Store, *requests: str) -> int:
     """Append a commit without rows and return its number; it erases something if requests are named."""
     log = Log(store)
     log.advance()
-    commit = Commit((), "heads/a", "00", fixed_leaves={}, erasures=tuple(map(Erasure, requests)))
+    heads = StoredHeads("heads/a", "00", "heads/b", "00")
+    commit = Commit((), heads, fixed_leaves={}, erasures=tuple(map(Erasure, requests)))
     return log.append("commit", 1, commit.to_body()).number
 
 
@@ -20,8 +21,9 @@ def receipts_of(store: Store) -> dict[str, list[str]]:
     """The receipts that the log names, by the deletion, the newest last."""
     receipts: dict[str, list[str]] = {}
     for record in Log(store).advance():
-        deletion, receipt = deletion_of(record), receipt_of(record)
-        if deletion is not None and receipt is not None:
+        for deletion, receipt in zip(
+            record_bodies.deletions_of(record), record_bodies.receipts_of(record), strict=False
+        ):
             receipts.setdefault(deletion, []).append(receipt)
     return receipts
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from small_system import System
 
+from actors.committer import put_heads
 from lmeraser.state.cluster_entry import ClusterEntry, Segment
 from lmeraser.state.digests import state_leaf
 from lmeraser.state.heads_state import HeadsState
@@ -35,9 +36,7 @@ def commit_entry(system: System, entry: ClusterEntry) -> None:
 
 def commit_heads(system: System, heads: HeadsState) -> None:
     """Append a commit with these heads."""
-    system.store.put("heads/forged.safetensors", heads.to_safetensors())
-    leaf = state_leaf(system.hash_key, "heads", heads.digest())
-    commit_again(system, heads_object="heads/forged.safetensors", heads_leaf=leaf)
+    commit_again(system, heads=put_heads(system.store, system.hash_key, heads))
 
 
 def commit_cluster(system: System, entry: ClusterEntry, rows: RowTable, specialist: Specialist | None) -> None:

@@ -12,6 +12,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import BinaryIO
 
@@ -127,8 +128,8 @@ def scan(
             search.at_entry(folder, entry)
     for name, data in tables:
         search.at_file(name, io.BytesIO(data), own=False)
-    requests = (RequestBody.from_record(record) for record in records if record.kind == "request")
-    named = {each for request in requests for each in request.hashes()}
+    requests = (RequestBody.all_from(record) for record in records if record.kind == "request")
+    named = {each for request in chain.from_iterable(requests) for each in request.hashes()}
     present = set(map(comparable, known))
     unknown = [
         position

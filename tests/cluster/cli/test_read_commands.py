@@ -114,8 +114,12 @@ def test_deletions_are_listed_newest_first_and_shown_by_id(lmeraser: Run, case: 
     for deletion in listed:
         shown = lmeraser("deletions", "show", deletion["id"], "--store", case.system.store.uri, "--json")
         assert shown.json == deletion
-    records = [value for value in log_values(case.system) if value["body"].get("id") == case.completed]
-    at = {value["kind"]: value["body"].get("at", value["at"]) for value in records}
+    at = {
+        value["kind"]: each.get("at", value["at"])
+        for value in log_values(case.system)
+        for each in value["body"].get("deletions", ())
+        if each["id"] == case.completed
+    }
     assert [listed[1][f"{status}_at"] for status in ("accepted", "erased", "completed")] == [
         at[kind] for kind in ("request", "erased", "completed")
     ]

@@ -228,10 +228,10 @@ def test_cluster_prompts_have_the_state_that_verify_recomputes(system_of: Callab
     rows = samples(0, 60)
     leaves = fresh_leaves(pipeline, system.manifest, system.hash_key, rows[:50])
     ours = ClusterPrompts.fit(pipeline, pipeline.rows(rows)).without([row.sample_id for row in rows[50:]])
-    digests = {}
+    digests: dict[str, str] = {}
     for key, specialist in ours.specialists.items():
         digests[f"prompt/{key}"], digests[f"prompted/{key}"] = specialist.digests(ours.clusters[key])
-    digests["heads"] = ours.heads.digest()
+    digests |= ours.heads.digests()
     digests |= {f"rows/{key}": rows.digest() for key, rows in ours.clusters.items()}
     assert {name for name in leaves if name.startswith("rows/")} <= digests.keys()
     assert len(ours.specialists) > 1
@@ -267,7 +267,7 @@ def test_a_prompt_stays_exactly_as_long_as_its_coreset(one_cluster: ClusterPromp
         rows = fresh.clusters[key]
         assert remaining.specialists[key].digests(rows) == fresh.specialists[key].digests(rows)
         assert np.array_equal(remaining.specialists[key].prompt, before.prompt) == (stated == 0)
-        assert remaining.heads.digest() == fresh.heads.digest()
+        assert remaining.heads.digests() == fresh.heads.digests()
 
 
 def test_a_regrouped_cluster_is_tuned_whichever_row_is_deleted(one_cluster: ClusterPrompts) -> None:

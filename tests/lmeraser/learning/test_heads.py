@@ -17,7 +17,7 @@ from plain_head import GRID, hat_matrix, kappa, log_odds
 from lmeraser.errors import ObjectCorruptError
 from lmeraser.learning.heads import Head, Statistics, blend, probabilities, solve
 from lmeraser.learning.numerics import deterministic
-from lmeraser.state.heads_state import HeadsState
+from lmeraser.state.heads_state import HeadsState, SolvedHeads, Sums
 from lmeraser.state.tensors import tensors_to_bytes
 
 CLASSES = 3
@@ -267,19 +267,20 @@ def some_state() -> HeadsState:
 
 def test_statistics_survive_their_tensors() -> None:
     state = some_state()
-    tensors = {**state.shared.tensors("a."), **state.pooled.tensors("b.")}
-    assert bits(Statistics.from_tensors(tensors, "a.")) == bits(state.shared)
-    assert bits(Statistics.from_tensors(tensors, "b.")) == bits(state.pooled)
-    assert bits(state.shared) != bits(state.pooled)
+    tensors = {**state.sums.shared.tensors("a."), **state.sums.pooled.tensors("b.")}
+    assert bits(Statistics.from_tensors(tensors, "a.")) == bits(state.sums.shared)
+    assert bits(Statistics.from_tensors(tensors, "b.")) == bits(state.sums.pooled)
+    assert bits(state.sums.shared) != bits(state.sums.pooled)
 
 
 @pytest.mark.parametrize("state", [some_state(), HeadsState.empty(4, 3)], ids=["some rows", "no rows"])
-def test_a_state_survives_its_file_bit_for_bit(state: HeadsState) -> None:
-    back = HeadsState.from_safetensors(state.to_safetensors(), "heads/a")
-    assert (bits(back.shared), bits(back.pooled)) == (bits(state.shared), bits(state.pooled))
-    assert head_bits(back.shared_head) == head_bits(state.shared_head)
-    assert head_bits(back.pooled_head) == head_bits(state.pooled_head)
-    assert back.digest() == state.digest()
+def test_a_state_survives_its_files_bit_for_bit(state: HeadsState) -> None:
+    sums = Sums.from_safetensors(state.sums.to_safetensors(), "heads/a.sums")
+    solved = SolvedHeads.from_safetensors(state.solved.to_safetensors(), "heads/a")
+    assert (bits(sums.shared), bits(sums.pooled)) == (bits(state.sums.shared), bits(state.sums.pooled))
+    assert head_bits(solved.shared) == head_bits(state.solved.shared)
+    assert head_bits(solved.pooled) == head_bits(state.solved.pooled)
+    assert HeadsState(sums, solved).digests() == state.digests()
 
 
 def test_a_head_that_is_read_gives_the_same_bits_as_when_it_was_solved() -> None:
@@ -287,25 +288,29 @@ def test_a_head_that_is_read_gives_the_same_bits_as_when_it_was_solved() -> None
         features_NH, labels_N = rows(200, 96, 10, 3.0, 0.0, seed)
         statistics = Statistics.of(features_NH, labels_N, 10)
         state = HeadsState.of(statistics, statistics)
-        back = HeadsState.from_safetensors(state.to_safetensors(), "heads/a")
+        back = SolvedHeads.from_safetensors(state.solved.to_safetensors(), "heads/a")
         for number in (1, 7, 200):
             part_NH = features_NH[:number]
-            assert back.shared_head.scores(part_NH).tobytes() == state.shared_head.scores(part_NH).tobytes()
+            assert back.shared.scores(part_NH).tobytes() == state.solved.shared.scores(part_NH).tobytes()
 
 
-def test_a_digest_depends_on_statistics_and_heads() -> None:
+def test_the_digests_depend_on_all_statistics_and_heads() -> None:
     state = some_state()
-    others = [
-        replace(state, shared=state.pooled),
-        replace(state, pooled=state.shared),
-        replace(state, shared_head=replace(state.shared_head, penalty=0.5)),
-        replace(state, pooled_head=state.shared_head),
-        HeadsState.of(state.pooled, state.shared),
+    sums, solved = state.sums, state.solved
+    other_sums = [replace(sums, shared=sums.pooled), replace(sums, pooled=sums.shared), Sums(sums.pooled, sums.shared)]
+    other_heads = [
+        replace(solved, shared=replace(solved.shared, penalty=0.5)),
+        replace(solved, pooled=solved.shared),
+        SolvedHeads(solved.pooled, solved.shared),
     ]
-    assert len({state.digest(), *(other.digest() for other in others)}) == len(others) + 1
+    assert len({each.digest() for each in (sums, *other_sums)}) == len(other_sums) + 1
+    assert len({each.digest() for each in (solved, *other_heads)}) == len(other_heads) + 1
 
 
 @pytest.mark.parametrize("data", [b"", b"no file", tensors_to_bytes({"shared.gram_HH": np.zeros((2, 2))})])
-def test_bytes_that_are_not_a_heads_file_are_refused_by_name(data: bytes) -> None:
+@pytest.mark.parametrize("kind", [Sums, SolvedHeads])
+def test_bytes_that_are_no_file_of_sums_or_heads_are_refused_by_name(
+    data: bytes, kind: type[Sums] | type[SolvedHeads]
+) -> None:
     with pytest.raises(ObjectCorruptError, match="heads/a"):
-        HeadsState.from_safetensors(data, "heads/a")
+        kind.from_safetensors(data, "heads/a")

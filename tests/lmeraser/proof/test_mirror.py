@@ -8,12 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from counted_store import CountedStore
 from small_system import System
 
 from lmeraser.errors import LogError, StoreError
 from lmeraser.proof.mirror import LogMirror
+from lmeraser.state.layout import record_object
 from lmeraser.state.log import Log
-from lmeraser.store import LocalStore
+from lmeraser.store import LocalStore, unfenced
 
 SystemOf = Callable[..., System]
 
@@ -76,3 +78,22 @@ def test_two_programs_may_mirror_one_log_to_one_location_but_not_two_logs(system
     with pytest.raises(LogError, match="another record"):
         third.copy()
     assert Log(target).advance() == Log(system.store).advance()
+
+
+def test_a_mirror_that_is_opened_again_reads_neither_log_from_its_start(system_of: SystemOf, tmp_path: Path) -> None:
+    system, target = system_of("minute", 24), CountedStore(tmp_path / "mirror")
+    records = LogMirror(system.store, target).copy().records
+    system.delete("s1")
+    store, target = CountedStore(Path(system.store.uri)), CountedStore(tmp_path / "mirror")
+    LogMirror(store, target).copy()
+    assert [name for name in target.read if name.startswith("log/")] == [record_object(records)]
+    assert min(name for name in store.read if name.startswith("log/")) == record_object(records)
+    assert Log(target).advance() == Log(system.store).advance()
+
+
+def test_a_mirror_that_lacks_a_record_is_refused(system_of: SystemOf, tmp_path: Path) -> None:
+    system, target = system_of("minute", 24), LocalStore(tmp_path / "mirror")
+    LogMirror(system.store, target).copy()
+    target.purge(record_object(2), unfenced)
+    with pytest.raises(LogError, match="log record 2 is missing"):
+        LogMirror(system.store, target)

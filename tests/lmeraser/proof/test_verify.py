@@ -15,7 +15,7 @@ from lmeraser.hashing import HashKey
 from lmeraser.learning.heads import Statistics
 from lmeraser.proof.verify import Verification, verify
 from lmeraser.state.cluster_entry import ClusterEntry
-from lmeraser.state.heads_state import HeadsState
+from lmeraser.state.heads_state import Sums
 from lmeraser.state.rows import RowTable
 from lmeraser.state.specialist import Prompt
 
@@ -79,11 +79,11 @@ def test_a_prompt_that_was_tuned_with_rows_of_others_is_caught(system_of: System
 def test_a_row_that_stays_in_the_sums_only_is_caught(system_of: SystemOf) -> None:
     system = system_of("minute", 24)
     commit = system.newest()
-    heads = HeadsState.from_safetensors(system.store.get(commit.heads_object), commit.heads_object)
+    sums = Sums.from_safetensors(system.store.get(commit.heads.sums_object), commit.heads.sums_object)
     kept = system.pipeline().rows(samples(50, 51))
-    shared = heads.shared + Statistics.of(kept.features_NH, kept.labels_N, 3)
-    put(system, commit.heads_object, replace(heads, shared=shared).to_safetensors())
-    assert verified(system).differing == ("heads",)
+    shared = sums.shared + Statistics.of(kept.features_NH, kept.labels_N, 3)
+    put(system, commit.heads.sums_object, replace(sums, shared=shared).to_safetensors())
+    assert verified(system).differing == ("sums",)
 
 
 @pytest.mark.slow

@@ -35,6 +35,7 @@ from lmeraser.state.layout import MANIFEST
 from lmeraser.state.log import Log
 from lmeraser.state.rows import RowTable
 from lmeraser.state.specialist import Specialist
+from lmeraser.state.stored_objects import read_heads_state
 from lmeraser.store import unfenced
 
 SystemOf = Callable[..., System]
@@ -52,8 +53,7 @@ def tuned(system: System) -> ClusterEntry:
 
 
 def heads_of(system: System) -> HeadsState:
-    name = system.newest().heads_object
-    return HeadsState.from_safetensors(system.store.get(name), name)
+    return read_heads_state(system.store, system.hash_key, system.newest())
 
 
 def flip(system: System, name: str, at: int) -> None:
@@ -167,23 +167,23 @@ def test_a_row_that_stays_only_in_the_sums_is_reported(system_of: SystemOf, head
     system = system_of()
     row = system.pipeline().rows(samples(500, 501))
     heads = heads_of(system)
-    sums = {"shared": heads.shared, "pooled": heads.pooled}
+    sums = {"shared": heads.sums.shared, "pooled": heads.sums.pooled}
     sums[head] = sums[head] + Statistics.of(row.features_NH, row.labels_N, 3)
     commit_heads(system, HeadsState.of(**sums))
-    assert verified(system).differing == ("heads",)
+    assert verified(system).differing == ("heads", "sums")
 
 
 def test_a_head_that_does_not_follow_from_its_sums_is_reported(system_of: SystemOf) -> None:
     system = system_of()
     heads = heads_of(system)
-    changed = replace(heads.pooled_head, bias_C=with_flipped_bit(heads.pooled_head.bias_C))
-    commit_heads(system, replace(heads, pooled_head=changed))
+    changed = replace(heads.solved.pooled, bias_C=with_flipped_bit(heads.solved.pooled.bias_C))
+    commit_heads(system, replace(heads, solved=replace(heads.solved, pooled=changed)))
     assert verified(system).differing == ("heads",)
 
 
 def test_a_leaf_of_other_content_is_reported(system_of: SystemOf) -> None:
     system = system_of()
-    commit_again(system, heads_leaf="0" * 64)
+    commit_again(system, heads=replace(system.newest().heads, heads_leaf="0" * 64))
     assert verified(system).differing == ("heads",)
 
 
@@ -212,7 +212,7 @@ def test_clusters_that_await_tuning_are_named(system_of: SystemOf) -> None:
     untuned = {entry.key for entry in system.newest().clusters if entry.prompt_object is None}
     assert set(found.awaiting) == waiting & untuned != set()
     parts = {f"{part}/{key}" for key in found.awaiting for part in ("prompt", "prompted")}
-    assert set(found.differing) == parts | {"heads"}
+    assert set(found.differing) == parts | {"heads", "sums"}
     small = next(entry.key for entry in system.newest().clusters if entry.rows < 8)
     assert verified(system, small).equal
 
@@ -225,17 +225,18 @@ def test_a_cluster_with_a_prompt_whose_rows_are_not_embedded_awaits_tuning(syste
     assert (found.awaiting, found.differing) == ((entry.key,), (f"prompted/{entry.key}",))
 
 
-@pytest.mark.parametrize("part", ["prompt", "prompted", "heads"])
+@pytest.mark.parametrize("part", ["prompt", "prompted", "heads", "sums"])
 def test_a_missing_object_is_named(system_of: SystemOf, part: str) -> None:
     system = system_of()
     entry = tuned(system)
     names = {
         "prompt": entry.prompt_object,
         "prompted": entry.segments[0].prompted_object,
-        "heads": system.newest().heads_object,
+        "heads": system.newest().heads.heads_object,
+        "sums": system.newest().heads.sums_object,
     }
     system.store.purge(str(names[part]), unfenced)
-    assert verified(system).differing == ("heads" if part == "heads" else f"{part}/{entry.key}",)
+    assert verified(system).differing == (part if part in ("heads", "sums") else f"{part}/{entry.key}",)
 
 
 def test_a_missing_row_file_is_an_error_that_names_it(system_of: SystemOf) -> None:

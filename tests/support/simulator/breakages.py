@@ -124,8 +124,8 @@ BREAKAGES = (
     Breakage(
         "a restore forgets requests made after the copy",
         "actors.restoring:_erased_since",
-        'record.kind == "request" and',
-        'record.kind == "request" and False and',
+        'if record.kind == "request" else',
+        'if record.kind == "request" and False else',
     ),
     Breakage(
         "a part of a deletion counts as all of it",

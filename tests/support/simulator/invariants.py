@@ -145,10 +145,9 @@ class Invariants:
         """The receipt that the log names last."""
         objects = self._objects()
         records = [json.loads(objects[name]) for name in sorted(objects) if name.startswith("log/")]
-        signed = [each["body"] for each in records if each["kind"] in ("erased", "completed")]
-        receipt: dict[str, Any] = json.loads(
-            objects[[body["receipt"] for body in signed if body["id"] == deletion_id][-1]]
-        )
+        signed = [each["body"]["deletions"] for each in records if each["kind"] in ("erased", "completed")]
+        names = [each["receipt"] for deletions in signed for each in deletions if each["id"] == deletion_id]
+        receipt: dict[str, Any] = json.loads(objects[names[-1]])
         return receipt
 
     def _may_wait(self, name: str, deletion: RequestedDeletion) -> bool:

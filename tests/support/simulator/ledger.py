@@ -107,9 +107,10 @@ class Ledger:
         if kind == "term":
             self.newest, self.term = process, value["term"]
         elif kind == "request":
+            ids = {each["idempotency"]: each["id"] for each in body["deletions"]}
             for deletion in self.requested:
-                if HASH_KEY.of("idempotency", deletion.key) == body["idempotency"]:
-                    deletion.id, deletion.record = body["id"], value["number"]
+                if (key := HASH_KEY.of("idempotency", deletion.key)) in ids:
+                    deletion.id, deletion.record = ids[key], value["number"]
                     deletion.recorded_at = at if deletion.recorded_at is None else deletion.recorded_at
                     about.append(deletion)
         elif kind == "commit":
@@ -118,10 +119,12 @@ class Ledger:
             for erasing in filter(None, (self.deletion(erasure.id) for erasure in self.commit.erasures)):
                 erasing.committed, erasing.committed_at = value["number"], at
                 about.append(erasing)
-        elif (named := self.deletion(body.get("id", ""))) is not None:
-            named.erased |= kind == "erased"
-            named.completed |= kind == "completed"
-            about.append(named)
+        else:
+            named = {each["id"] for each in body.get("deletions", ())}
+            about += [deletion for deletion in self.requested if deletion.id in named]
+            for deletion in about:
+                deletion.erased |= kind == "erased"
+                deletion.completed |= kind == "completed"
         return kind, about
 
     def may_hold(self, row: int, deletion: RequestedDeletion) -> bool:

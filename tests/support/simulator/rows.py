@@ -23,7 +23,7 @@ from lmeraser.hashing import HashKey
 from lmeraser.learning.partition import Dendrogram, Partition, cut
 from lmeraser.proof.recompute import fresh_leaves
 from lmeraser.state.digests import tensor_digest
-from lmeraser.state.heads_state import HeadsState
+from lmeraser.state.heads_state import Sums
 from lmeraser.state.keys import public_pem
 from lmeraser.state.layout import PUBLIC_KEY
 from lmeraser.state.manifest import Manifest, create_manifest, load_manifest
@@ -77,9 +77,10 @@ BY_IMAGE = {row.image: row for row in ALL}
 
 
 def held_in(name: str, data: bytes) -> frozenset[int]:
-    """Numbers of the rows that an object is of: from heads and features by their sums, else by ids and pictures."""
+    """Numbers of the rows that an object is of: from sums and features by their sums, else by ids and pictures."""
     folder = name.removeprefix(".partial/").partition("/")[0]
-    return _held_in(folder if folder in ("heads", "prompted", "removed") else "", data)
+    folder = "sums" if folder == "heads" and ".sums" in name else folder
+    return _held_in(folder if folder in ("sums", "prompted", "removed") else "", data)
 
 
 @lru_cache(maxsize=8192)
@@ -98,9 +99,9 @@ def _held_in(folder: str, data: bytes) -> frozenset[int]:
 
 def _sums_in(folder: str, data: bytes) -> tuple[np.ndarray, ...]:
     """Sums of features over the rows that an object is of, float64 or int64 [H]."""
-    if folder == "heads":
-        heads = HeadsState.from_safetensors(data, folder)
-        return heads.shared.sums_H, heads.pooled.sums_H
+    if folder == "sums":
+        sums = Sums.from_safetensors(data, folder)
+        return sums.shared.sums_H, sums.pooled.sums_H
     if folder == "prompted":
         return (PromptedFeatures.from_safetensors(data, folder).features_NH.sum(axis=0),)
     return (RemovedFeatures.from_safetensors(data, folder).shared.features_NH.sum(axis=0),)

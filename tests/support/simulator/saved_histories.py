@@ -31,7 +31,7 @@ class SavedHistory:
 
 
 SAVED_HISTORIES = (
-    # Seed 13.
+    # Seed 51.
     SavedHistory(
         "a sweep does not call its fence",
         "object lost",
@@ -39,19 +39,17 @@ SAVED_HISTORIES = (
             300,
             1000,
             1,
-            (Row(5),),
+            (Row(3),),
             (
                 Start("reg0", 0.0),
                 Start("reg1", 0.0),
-                Delete("del1", 0.1, 1, (1,), ()),
-                Delete("del2", 0.0, 0, (), ("dot",)),
-                Ingest("ing0", 0.0, 1, (Row(4),), 1, False, "abandon", False),
+                Ingest("ing0", 0.0, 0, (Row(10),), 1, False, "complete", False),
+                Ingest("ing1", 0.0, 0, (Row(9),), 1, False, "complete", False),
             ),
         ),
         (
-            Deviation("reg0#1.delete1", 5, "switch", "reg0#1.work"),
-            Deviation("reg0#1.delete1", 11, "switch", "reg0#1.work"),
-            Deviation("reg1#1.work", 61, "freeze", "100"),
+            Deviation("reg0#1.work", 22, "kill"),
+            Deviation("ing1", 8, "freeze", "100"),
         ),
     ),
     # Seed 11.

@@ -29,7 +29,7 @@ from simulator.scheduler import Scheduler
 
 TIME = ("actors.eraser", "actors.prefixes", "serving.current_snapshot", "serving.renewal")
 LOCKS = (
-    "actors.requests",
+    "actors.request_groups",
     "actors.prefixes",
     "actors.journal",
     "actors.owner",
@@ -43,17 +43,21 @@ STEPS = (
     "actors.eraser",
     "actors.committer",
     "actors.owner",
-    "actors.requests",
+    "actors.request_groups",
     "actors.receipt_writer",
     "actors.checkpoints",
 )
 EXECUTORS = (
+    "actors.committer",
     "actors.erased_hashes",
     "actors.loading",
+    "actors.receipt_writer",
     "actors.segment_access",
     "actors.sweep",
+    "lmeraser.proof.mirror",
     "lmeraser.state.heads_state",
     "lmeraser.state.log",
+    "lmeraser.state.stored_objects",
 )
 NUMERICS = ("actors.committer", "actors.repair", "lmeraser.proof.recompute")
 
