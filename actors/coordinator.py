@@ -7,7 +7,6 @@ A plain class that does one piece of work per :meth:`Coordinator.step`; ``actors
 from __future__ import annotations
 
 import threading
-from collections import deque
 from collections.abc import Collection
 from concurrent.futures import Future
 from contextlib import suppress
@@ -15,6 +14,7 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from actors.additions import Additions
 from actors.backlog import Backlog
 from actors.checkpoints import checkpoint_now, is_due
 from actors.committer import ApplyResult, Change, Committer
@@ -22,7 +22,7 @@ from actors.completions import Completions
 from actors.coordinator_status import CoordinatorStatus
 from actors.deletions import DeletionPage, Deletions
 from actors.eraser import Eraser
-from actors.ingests import IngestOutcome, PendingIngest, read_incoming
+from actors.ingests import IngestOutcome
 from actors.journal import Journal
 from actors.loading import mark_damage
 from actors.owners import Owners
@@ -35,13 +35,10 @@ from actors.sweep import Sweeper
 from actors.tunings import Tunings
 from lmeraser.deletion import Deletion, DeletionRequest, Status
 from lmeraser.errors import (
-    DataError,
     LMEraserError,
     NotReadyError,
     ObjectCorruptError,
     ObjectMissingError,
-    OwnerFailedError,
-    RequestError,
     StoreError,
 )
 from lmeraser.hashing import HashKey
@@ -105,10 +102,12 @@ class Coordinator:
         for deletion in self._journal.history.deletions.values():
             if deletion.status == "accepted":
                 self._backlog.add(deletion.id)
-        self._ingests: deque[PendingIngest] = deque()
         self._deletions = Deletions(store, self._journal, self._backlog, self._completions, self._receipts)
         self.prefixes = Prefixes(store)
         self._sweeper = Sweeper(store, manifest, self._journal, self._committer, self._tunings, owners, self.prefixes)
+        self._additions = Additions(
+            store, manifest, hash_key, self._journal, self._committer, self._sweeper, self.prefixes
+        )
         self.rebuilds = Rebuilds(store, manifest, self._journal, self._committer, owners, self._sweeper, self._of_draft)
         self._eraser = Eraser(
             self._journal,
@@ -178,10 +177,9 @@ class Coordinator:
         Raises:
             RequestError: when the prefix was dropped, so that the ingest must start again.
         """
-        ingest = PendingIngest(prefix, self.prefixes.hand_over(prefix), force)
-        self._ingests.append(ingest)
+        outcome = self._additions.request(prefix, force=force)
         self._woken.set()
-        return ingest.outcome
+        return outcome
 
     def status(self) -> CoordinatorStatus:
         """What the system holds, and its pending work."""
@@ -228,8 +226,8 @@ class Coordinator:
             self._write_checkpoint()
         elif due := self._backlog.due():
             self._eraser.erase(due)
-        elif self._ingests:
-            self._add(self._ingests[0])
+        elif self._additions:
+            self._additions.add_next()
         elif self._completions.retries:
             self._completions.retry_next()
         elif self.prefixes.drop_expired() or self._sweeper.is_due or self.prefixes.needs_sweep():
@@ -301,46 +299,12 @@ class Coordinator:
 
     def idle(self) -> bool:
         """Whether nothing is requested, running or awaited."""
-        working = self._backlog or self._ingests or self._completions.retries or self._tunings.running
+        working = self._backlog or self._additions or self._completions.retries or self._tunings.running
         return not (working or self._sweeper.is_due or self._journal.history.waiting or self._tunings.awaiting)
 
     def _of_draft(self, store: Store, manifest: Manifest, owners: Owners, origins: Origins) -> Coordinator:
         # No replica answers from a draft, so nothing waits for a lease.
         return Coordinator(store, manifest, self._hash_key, self._signing_key, owners, 0.0, origins=origins)
-
-    def _add(self, ingest: PendingIngest) -> None:
-        """Add the new rows of an ingest, in one commit."""
-        history, index = self._journal.history, self._committer.index
-        try:
-            self.prefixes.check(ingest.prefix)
-            added = read_incoming(
-                self._store, ingest, history, self._hash_key, self._manifest.config, index, self._committer.partition
-            )
-        except (DataError, ObjectCorruptError, ObjectMissingError, RequestError) as error:
-            return self._finish_ingest(ingest, error)
-        # If another coordinator has swept the rows away, they were missing here: that is not an ingest without rows.
-        self._journal.check()
-        outcome = IngestOutcome(added.rows, added.present, added.erased)
-        try:
-            applied = self._committer.apply(Change(added=added)) if outcome.added else _NOTHING
-        except OwnerFailedError as error:
-            self._sweeper.note_everything()
-            return self._finish_ingest(ingest, error)
-        return self._finish_ingest(ingest, outcome, applied)
-
-    def _finish_ingest(
-        self, ingest: PendingIngest, outcome: IngestOutcome | Exception, applied: ApplyResult = _NOTHING
-    ) -> None:
-        """Sweep the objects below the prefix, and report the outcome."""
-        # If a later step fails, it is taken again and must not add the rows a second time.
-        self._ingests.popleft()
-        self.prefixes.added(ingest.prefix)
-        self._sweeper.follow(applied)
-        try:
-            self._sweeper.retire()
-            self._sweeper.sweep()
-        finally:
-            ingest.resolve(outcome)
 
     def _write_checkpoint(self) -> None:
         with (journal := self._journal).quiet():

@@ -36,7 +36,7 @@ def commit_entry(system: System, entry: ClusterEntry) -> None:
 
 def commit_heads(system: System, heads: HeadsState) -> None:
     """Append a commit with these heads."""
-    commit_again(system, heads=put_heads(system.store, system.hash_key, heads))
+    commit_again(system, heads=put_heads(system.store, system.manifest.folder, system.hash_key, heads))
 
 
 def commit_cluster(system: System, entry: ClusterEntry, rows: RowTable, specialist: Specialist | None) -> None:
