@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Iterator
 from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -22,9 +23,11 @@ from lmeraser.state.commit import Commit, commits_in
 from lmeraser.state.layout import RESTORING, record_object
 from lmeraser.state.log import Log, Record
 from lmeraser.state.manifest import Manifest, load_manifest
-from lmeraser.state.pipeline_loading import load_pipeline
 from lmeraser.state.record_bodies import RequestBody
 from lmeraser.store import Store, unfenced
+
+if TYPE_CHECKING:
+    from lmeraser.state.pipeline import Pipeline
 
 
 @dataclass(frozen=True)
@@ -142,7 +145,14 @@ def _erase_again(
     copied = next(commit for commit in commits_in(log) if commit.number == mark.commit)
     # An interrupted restore goes on from the last commit that it has made (decision 28).
     base = next(reversed(_commits_after(log, mark)), copied)
-    owners = InProcessOwners(store, manifest, hash_key, lambda: load_pipeline(store, manifest))
+
+    def pipeline() -> Pipeline:
+        # Only here: what erases needs no torch.
+        from lmeraser.state.pipeline_loading import load_pipeline
+
+        return load_pipeline(store, manifest)
+
+    owners = InProcessOwners(store, manifest, hash_key, pipeline)
     coordinator = Coordinator(store, manifest, hash_key, signing_key, owners, manifest.lease_s, base)
     # A tuning needs the numerics of the store, and an erasure does not.
     coordinator.hold_tunings("the store is being restored")

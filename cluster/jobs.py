@@ -26,11 +26,11 @@ from lmeraser.data import (
     unusable_images,
 )
 from lmeraser.errors import DataError, LMEraserError
+from lmeraser.garbage import lasting_imports
 from lmeraser.progress import Progress
 from lmeraser.state.fingerprint import check_fingerprint, fingerprint
 from lmeraser.state.keys import load_hash_key
 from lmeraser.state.manifest import Manifest, load_manifest
-from lmeraser.state.pipeline_loading import load_pipeline
 from lmeraser.store import open_store
 
 _CHUNK_ROWS = 256
@@ -204,6 +204,10 @@ def tune(coordinator: Any, report: Progress) -> CoordinatorStatus:
 @ray.remote(max_calls=1)
 def _write_incoming(site: StoreRef, reading: _Reading, prefix: str, workers: int, index: int) -> Iterator[_Part]:
     """Write part ``index`` of ``workers`` of the source; gives now and then how far it is."""
+    # Only here: the process that waits for the workers needs no torch.
+    with lasting_imports():
+        from lmeraser.state.pipeline_loading import load_pipeline
+
     store = open_store(site.store_uri)
     manifest = load_manifest(store)
     pipeline = load_pipeline(store, manifest)

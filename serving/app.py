@@ -19,6 +19,7 @@ from actors.remote.placement import OTHERS_GPU_SHARE
 from lmeraser.config import ServingConfig
 from lmeraser.config.validation import validated
 from lmeraser.errors import ConfigError, LMEraserError
+from lmeraser.garbage import lasting_imports
 from lmeraser.log_level import set_log_level
 from lmeraser.state.keys import default_folder
 from lmeraser.state.manifest import load_manifest
@@ -45,12 +46,13 @@ class Service:
     """The deployment: one replica and its HTTP routes."""
 
     def __init__(self, store: str, keys: str, keys_expected: bool, serving: dict[str, Any]) -> None:
-        import ray
-        import torch
+        with lasting_imports():
+            import ray
+            import torch
 
-        from actors.remote.store_metrics import StoreMetrics
-        from serving.metrics import ServingMetrics
-        from serving.replica import Replica
+            from actors.remote.store_metrics import StoreMetrics
+            from serving.metrics import ServingMetrics
+            from serving.replica import Replica
 
         set_log_level()
         config = ServingConfig(**serving)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import sys
@@ -25,12 +26,21 @@ if TYPE_CHECKING:
 
     from benchmarks.lib.s3_server import S3Server
 
+# What imports create, above all PyTorch's, lasts until the process ends: collections find nothing in it.
+gc.disable()
+
 DATA = Path(os.environ.get("LMERASER_DATA", Path(__file__).parent.parent.parent / "shared" / "data"))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tests that start Ray come first, because they take longest."""
     items.sort(key=lambda item: position(item.path, item.get_closest_marker("ray") is not None))
+
+
+def pytest_collection_finish() -> None:
+    """Tests collect the garbage that they make, and no longer go through what imports created."""
+    gc.freeze()
+    gc.enable()
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByFile | None:

@@ -144,6 +144,12 @@ def test_the_command_line_starts_without_what_computes() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("process", ["cluster.jobs", "cluster.runtime", "lmeraser.proof.residue", "actors.restoring"])
+def test_what_only_waits_reads_or_erases_loads_no_torch(process: str) -> None:
+    run(f"import sys, {process}; assert 'torch' not in sys.modules, 'torch was imported'")
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "process",
     [

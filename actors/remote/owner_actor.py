@@ -16,6 +16,7 @@ from actors.passages import passage
 from actors.remote.placement import StoreRef
 from actors.remote.process import ProcessLocation
 from actors.tracing import tracing
+from lmeraser.garbage import lasting_imports
 from lmeraser.log_level import set_log_level
 from lmeraser.state.keys import load_hash_key
 from lmeraser.state.manifest import load_manifest
@@ -37,7 +38,8 @@ class OwnerActor:
 
         @functools.cache
         def pipeline() -> Pipeline:
-            from lmeraser.state.pipeline_loading import load_pipeline
+            with lasting_imports():
+                from lmeraser.state.pipeline_loading import load_pipeline
 
             return load_pipeline(store, manifest)
 

@@ -31,6 +31,7 @@ from cluster.cli import (
 from cluster.cli.failures import reported_error
 from lmeraser.errors import ConfigError
 from lmeraser.extras import needs_extra
+from lmeraser.garbage import collect_rarely
 
 FAILED, USAGE = 1, 2
 
@@ -71,6 +72,7 @@ def _options(
 
 def main() -> None:
     """Run one command. The exit code is 0; 1 if it failed; 2 if it was called wrongly."""
+    collect_rarely()
     try:
         # What the base installation lacks is imported inside the commands.
         with needs_extra("server"):

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
 import numpy as np
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 
 # cuBLAS is deterministic only with a fixed workspace, and reads this when it is first used.
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
@@ -21,6 +21,28 @@ os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 # products are integers below 2^53 and float64 adds them exactly in any order.
 GRID = 256
 LIMIT = 8
+
+
+class _ThreadPools:
+    """Thread pools of the native libraries in this process.
+
+    Finding them means reading the process's memory map, which takes some milliseconds: as long as a small step in a
+    block. So it is done again only where a module was imported since. The name of an extension is in ``sys.modules``
+    only after its libraries are loaded, so none is overlooked.
+    """
+
+    def __init__(self) -> None:
+        self._last: tuple[frozenset[str], ThreadpoolController] | None = None
+
+    def controller(self) -> ThreadpoolController:
+        """Sets the threads of all libraries that are loaded now."""
+        if self._last is None or not sys.modules.keys() <= self._last[0]:
+            modules = frozenset(sys.modules)
+            self._last = modules, ThreadpoolController()
+        return self._last[1]
+
+
+_thread_pools = _ThreadPools()
 
 
 @contextmanager
@@ -40,7 +62,7 @@ def deterministic() -> Iterator[None]:
         if torch is not None:
             restored.callback(torch.set_num_threads, torch.get_num_threads())
             restored.callback(torch.use_deterministic_algorithms, torch.are_deterministic_algorithms_enabled())
-        restored.enter_context(threadpool_limits(1))
+        restored.enter_context(_thread_pools.controller().limit(limits=1))
         if faiss is not None:
             faiss.omp_set_num_threads(1)
         if torch is not None:

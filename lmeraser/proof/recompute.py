@@ -10,7 +10,7 @@ from __future__ import annotations
 import multiprocessing
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Executor, ProcessPoolExecutor
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import islice
 from typing import TypeVar
@@ -109,7 +109,14 @@ def specialists_of(
 
 @contextmanager
 def worker_processes(store_uri: str, count: int) -> Iterator[Executor]:
-    """So many processes that have the store's pipeline loaded."""
+    """So many processes that have the store's pipeline loaded; a single one is a thread of this process.
+
+    Starting a process and importing PyTorch takes longer than to verify a small store.
+    """
+    if count == 1:
+        with ThreadPoolExecutor(1, initializer=_load_in_worker, initargs=(store_uri,)) as executor:
+            yield executor
+        return
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(count, context, initializer=_load_in_worker, initargs=(store_uri,)) as executor:
         yield executor
@@ -140,7 +147,7 @@ def _reported(done: Iterable[T], what: str, total: int, report: Progress | None)
 
 
 class _Worker(threading.local):
-    """What an executor's initializer leaves to its tasks; a worker process runs both in one thread."""
+    """What an executor's initializer leaves to its tasks; each worker runs both in one thread."""
 
     pipeline: Pipeline
 

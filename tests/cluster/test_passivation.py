@@ -48,7 +48,7 @@ class Watch:
         """Sample until the event is set."""
         while not ended.is_set():
             self._samples.append((time.monotonic(), set(named("ray::OwnerActor"))))
-            ended.wait(0.05)
+            ended.wait(0.25)
 
     def most(self) -> int:
         """Most processes that existed together for a second: an ended process may take a moment to disappear."""

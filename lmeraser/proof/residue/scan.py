@@ -22,14 +22,12 @@ import pyarrow.parquet as pq
 from lmeraser.errors import NotReadyError, ObjectCorruptError, ObjectMissingError
 from lmeraser.hashing import HashKey, sample_hash, subject_hash
 from lmeraser.ids import comparable
-from lmeraser.proof.residue.appearance import appearances
 from lmeraser.proof.residue.files import Entry, UnpackError, entries, packed_otherwise, pieces
 from lmeraser.proof.residue.needles import SHORTEST_ANYWHERE, Needles
 from lmeraser.state.commit import Commit, newest_commit
 from lmeraser.state.layout import data_folders, generation_folder
 from lmeraser.state.log import Log
-from lmeraser.state.manifest import load_manifest
-from lmeraser.state.pipeline_loading import load_pipeline
+from lmeraser.state.manifest import Manifest, load_manifest
 from lmeraser.state.record_bodies import RequestBody
 from lmeraser.state.rows import RowTable
 from lmeraser.store import Store
@@ -116,7 +114,7 @@ def scan(
         raise NotReadyError("the store holds no commit: ingest rows first")
     manifest.check_hash_key(commit.fixed_leaves, hash_key)
     remaining = _Remaining(store, commit)
-    traces = appearances(load_pipeline(store, manifest), images, remaining.tables()) if images else {}
+    traces = _traces(store, manifest, images, remaining) if images else {}
     known = remaining.ids()
     sought = set(map(comparable, ids))
     search = _Search(Needles(ids, traces, (name for name in known if comparable(name) not in sought)), sought)
@@ -153,6 +151,14 @@ def scan(
 def _loosely(name: str) -> str:
     """The id without blanks, case and differences of Unicode form."""
     return "".join(unicodedata.normalize("NFKC", name).casefold().split())
+
+
+def _traces(store: Store, manifest: Manifest, images: Sequence[bytes], remaining: _Remaining) -> dict[bytes, str]:
+    # Only here: a scan for ids needs no torch.
+    from lmeraser.proof.residue.appearance import appearances
+    from lmeraser.state.pipeline_loading import load_pipeline
+
+    return appearances(load_pipeline(store, manifest), images, remaining.tables())
 
 
 class _Remaining:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -18,6 +19,18 @@ from threadpoolctl import threadpool_info, threadpool_limits
 from lmeraser.learning.numerics import GRID, LIMIT, deterministic, in_fixed_batches
 
 OUTSIDE = 3
+# Of the libraries with threads, the first block meets NumPy's alone.
+A_LIBRARY_COMES_LATER = f"""
+from lmeraser.learning.numerics import deterministic
+with deterministic():
+    pass
+import scipy.linalg
+from threadpoolctl import threadpool_info, threadpool_limits
+before = len(threadpool_info())
+threadpool_limits({OUTSIDE})
+with deterministic():
+    assert before > 1 and {{pool["num_threads"] for pool in threadpool_info()}} == {{1}}, threadpool_info()
+"""
 
 # A busy machine is no reason to fail.
 unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -126,6 +139,10 @@ def test_a_deterministic_block_does_without_torch_where_it_was_not_imported(monk
     with pytest.raises(ZeroDivisionError), deterministic():
         _ = 1 / 0
     assert faiss.omp_get_max_threads() == OUTSIDE
+
+
+def test_a_deterministic_block_has_one_thread_in_a_library_that_was_loaded_after_the_block_before() -> None:
+    subprocess.run([sys.executable, "-c", A_LIBRARY_COMES_LATER], check=True)
 
 
 def test_eigenvectors_in_a_deterministic_block_do_not_depend_on_the_threads_outside() -> None:

@@ -42,7 +42,8 @@ def verified(system: System, cluster: str | None = None) -> Verification:
 @pytest.mark.parametrize("medium", ["folder", "s3"])
 def test_an_untouched_store_is_equal_as_a_whole_and_by_cluster(system_of: SystemOf) -> None:
     system = system_of()
-    whole = verified(system)
+    whole = verify(system.store, system.hash_key, processes=2)
+    assert whole == verified(system)
     assert whole.equal and whole.state_root == whole.fresh_root == system.newest().root
     assert (whole.rows, whole.differing, whole.awaiting) == (90, (), ())
     one = verified(system, tuned(system).key)
