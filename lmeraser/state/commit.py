@@ -47,11 +47,15 @@ class Erasure:
         rows = self.rows + later.rows
         return Erasure(self.id, self.clusters, tuple(sorted(samples)), tuple(sorted(subjects)), rows, later.remaining)
 
+    def to_json(self) -> dict[str, Any]:
+        """For the record of a commit. What is empty, 0 or false is left out: a commit may erase for 1000 requests."""
+        return {name: value for name, value in asdict(self).items() if value}
+
     @staticmethod
     def from_json(value: Mapping[str, Any]) -> Erasure:
-        """Read an erasure from the record of a commit. Raises KeyError, TypeError."""
-        clusters, samples, subjects = (tuple(value[name]) for name in ("clusters", "samples", "subjects"))
-        return Erasure(value["id"], clusters, samples, subjects, value["rows"], value["remaining"])
+        """Read an erasure from the record of a commit. Raises TypeError when it has no id, or an unknown field."""
+        fields: dict[str, Any] = {name: tuple(each) if isinstance(each, list) else each for name, each in value.items()}
+        return Erasure(**fields)
 
 
 @dataclass(frozen=True)
@@ -197,7 +201,7 @@ class Commit:
             "heads": asdict(self.heads) if previous is None or previous.heads != self.heads else None,
             "generation": self.generation if previous is None else None,
             "fixed_leaves": dict(self.fixed_leaves) if previous is None else None,
-            "erasures": [asdict(erasure) for erasure in self.erasures],
+            "erasures": [erasure.to_json() for erasure in self.erasures],
             "root": self.root,
         }
 
@@ -234,7 +238,7 @@ class Commit:
             )
             commit = commit if heads is None else commit.with_heads(heads)
             root = body["root"]
-        except (KeyError, TypeError, ValueError, IndexError) as error:
+        except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
             raise LogError(f"log record {number} is not a commit: {error!r}") from error
         if commit.root != root:
             raise LogError(f"log record {number} names the root {root}, but its leaves give {commit.root}")

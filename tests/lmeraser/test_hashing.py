@@ -66,7 +66,7 @@ def kinds(value: Any) -> set[type]:
 def test_log_records_hold_no_floats() -> None:
     segment = Segment(3, 999, "rows/00/a.parquet", "leaf", "leaf", "prompted/00/a.safetensors", "leaf")
     entry = ClusterEntry("00", (1, 2), "01", 3, (segment,), "leaf", "leaf", "leaf")
-    commit = Commit((entry,), NO_HEADS, {"config": "leaf"}, (Erasure("d"),))
+    commit = Commit((entry,), NO_HEADS, {"config": "leaf"}, (Erasure("d", remaining=True),))
     request = RequestBody("d", ("h",), (), (), (), idempotency=None, body="h", deadline=None)
     assert kinds(commit.to_body()) | kinds(request.to_body()) == {str, int, bool, type(None)}
 
