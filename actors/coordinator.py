@@ -23,7 +23,7 @@ from actors.coordinator_status import CoordinatorStatus
 from actors.deletions import DeletionPage, Deletions
 from actors.eraser import Eraser
 from actors.ingests import IngestOutcome, PendingIngest, read_incoming
-from actors.journal import Journal
+from actors.journal import Journal, OnAppend
 from actors.loading import mark_damage
 from actors.owners import Owners
 from actors.prefixes import Prefixes
@@ -70,8 +70,12 @@ class Coordinator:
         owners: Owners,
         lease_s: float,
         base: Commit | None = None,
+        on_append: OnAppend | None = None,
     ) -> None:
-        """Take over the store: open a term, and go on from the newest commit, or from ``base`` if given."""
+        """Take over the store: open a term, and go on from the newest commit, or from ``base`` if given.
+
+        ``on_append`` is called with each record that is appended to the log, from any thread.
+        """
         self._store = store
         self._manifest = manifest
         self._hash_key = hash_key
@@ -79,7 +83,7 @@ class Coordinator:
         self._owners = owners
         self._woken = threading.Event()
         self._pause_s = 0.0
-        self._journal = Journal(store, base)
+        self._journal = Journal(store, base, on_append)
         self._journal.open_term()
         self._committer = Committer(store, manifest, hash_key, self._journal, owners)
         self._committer.load()
@@ -184,6 +188,8 @@ class Coordinator:
             tunings=self._tunings.made,
             idle=self.idle(),
             archived=self._journal.history.archived,
+            log_records=self._journal.head.number,
+            since_checkpoint=self._journal.history.since.total(),
         )
 
     def step(self) -> bool:

@@ -22,6 +22,8 @@ class CoordinatorStatus:
         tunings: how many tunings have given a specialist since the coordinator started.
         idle: whether nothing is requested, running or awaited.
         archived: how many completed deletions were archived.
+        log_records: how many records the log has.
+        since_checkpoint: how many of them came after the newest checkpoint.
     """
 
     term: int
@@ -36,3 +38,5 @@ class CoordinatorStatus:
     tunings: int
     idle: bool
     archived: int
+    log_records: int
+    since_checkpoint: int
