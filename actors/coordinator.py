@@ -23,7 +23,7 @@ from actors.coordinator_status import CoordinatorStatus
 from actors.deletions import DeletionPage, Deletions
 from actors.eraser import Eraser
 from actors.ingests import IngestOutcome
-from actors.journal import Journal
+from actors.journal import Journal, OnAppend
 from actors.loading import mark_damage
 from actors.owners import Owners
 from actors.prefixes import Prefixes
@@ -70,6 +70,7 @@ class Coordinator:
         lease_s: float,
         base: Commit | None = None,
         origins: Origins = dict,
+        on_append: OnAppend | None = None,
     ) -> None:
         """Take over the store: open a term, and go on from the newest commit, or from ``base`` if given.
 
@@ -80,6 +81,7 @@ class Coordinator:
             lease_s: seconds that every erasure waits for replicas.
             base: see :class:`Journal`.
             origins: only in a draft; see :mod:`actors.rebuilds`.
+            on_append: called with each appended record, from any thread.
         """
         self._store = store
         self._manifest = manifest
@@ -88,7 +90,7 @@ class Coordinator:
         self._owners = owners
         self._woken = threading.Event()
         self._pause_s = 0.0
-        self._journal = Journal(store, base)
+        self._journal = Journal(store, base, on_append)
         self._journal.open_term()
         self._committer = Committer(store, manifest, hash_key, self._journal, owners)
         self._committer.load()
@@ -121,8 +123,7 @@ class Coordinator:
             self.rebuilds,
             lease_s,
         )
-        commit = self._committer.commit
-        owners.prepare({entry.key: entry.rows for entry in commit.clusters} if commit is not None else {})
+        owners.prepare({entry.key: entry.rows for entry in self.commit.clusters} if self.commit is not None else {})
         self._sweeper.sweep()
 
     def delete(self, request: DeletionRequest) -> Deletion:
@@ -198,6 +199,8 @@ class Coordinator:
             idle=self.idle(),
             archived=self._journal.history.archived,
             held=self._tunings.held,
+            log_records=self._journal.head.number,
+            since_checkpoint=self._journal.history.since.total(),
         )
 
     def step(self) -> bool:
@@ -259,7 +262,7 @@ class Coordinator:
     def retire(self) -> None:
         """End all owners; after the return none of them writes anything."""
         self._tunings.forget(self._owners.stop_tuning(lambda _: True))
-        self._owners.retire([entry.key for entry in self.commit.clusters] if self.commit is not None else [])
+        self._owners.retire(self.commit.by_key if self.commit is not None else ())
 
     @property
     def commit(self) -> Commit | None:

@@ -40,6 +40,8 @@ class CoordinatorStatus:
         idle: whether nothing is requested, running or awaited.
         archived: how many completed deletions were archived.
         held: why no tuning is started; empty while tunings are.
+        log_records: how many records the log has.
+        since_checkpoint: how many of them came after the newest checkpoint.
     """
 
     term: int
@@ -55,3 +57,5 @@ class CoordinatorStatus:
     idle: bool
     archived: int
     held: str
+    log_records: int
+    since_checkpoint: int

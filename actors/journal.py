@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,6 +16,7 @@ from lmeraser.state.log import Kind, Log, Position, Record
 from lmeraser.state.record_bodies import DeletionBody, TermBody, body_of, deletions_of
 from lmeraser.store import Store
 
+OnAppend = Callable[[Record], None]
 _EVENTS = {"request": "accepted", "retry": "tuned again"}
 _log = logging.getLogger(__name__)
 
@@ -28,11 +29,18 @@ class Journal:
         LogError: when an append of its own had only seemed to fail; the process must start again from the log.
     """
 
-    def __init__(self, store: Store, base: Commit | None = None) -> None:
-        """A journal of this store's log; ``base`` is the commit to go on from if newer ones' objects are lost."""
+    def __init__(self, store: Store, base: Commit | None = None, on_append: OnAppend | None = None) -> None:
+        """A journal of this store's log.
+
+        Args:
+            store: the store.
+            base: the commit to go on from if newer ones' objects are lost.
+            on_append: called with each record that this journal appends.
+        """
         # A restore reads everything: a checkpoint does not have the commit that it goes on from.
         self._log, self.history = opened_history(store) if base is None else (Log(store), History())
         self._base = base
+        self._on_append = on_append
         self._lock = threading.RLock()
         self.term = 0
         self._behind = False
@@ -46,7 +54,9 @@ class Journal:
                 body = TermBody(None if self._base is None else self._base.number).to_body()
                 if self._base is not None:
                     self.history.commits[self._base.number] = self._base
-                self.history.replay([self._log.append("term", self.term, body)])
+                record = self._log.append("term", self.term, body)
+                self.history.replay([record])
+                self._observe(record)
                 break
             except LostRaceError:
                 continue
@@ -67,6 +77,7 @@ class Journal:
                 self._refuse(self._log.advance(), error)
                 raise
             self.history.replay([record])
+            self._observe(record)
             level = logging.WARNING if kind == "failed" else logging.INFO
             for deletion_id in deletions_of(record):
                 _log.log(level, "deletion %s: %s, log record %d", deletion_id, _EVENTS.get(kind, kind), record.number)
@@ -103,6 +114,10 @@ class Journal:
     def now(self) -> str:
         """The current time, never earlier than that of the newest record."""
         return self._log.now()
+
+    def _observe(self, record: Record) -> None:
+        if self._on_append is not None:
+            self._on_append(record)
 
     def _refuse(self, foreign: Sequence[Record], cause: Exception | None = None) -> None:
         """Raise if there are records of others, now or at any time before.

@@ -88,7 +88,7 @@ def run_demo(workdir: Path, report: Progress) -> DemoReport:
     hash_key = load_hash_key(keys)
     tables = [read_rows_of(store, hash_key, entry) for entry in before.clusters]
     chosen = rows_to_delete(load_pipeline(store, manifest), RowTable.concatenate(tables, 0))
-    url = start_service(store, keys, config.serving, "127.0.0.1", free_port())
+    url = start_service(store, keys, config.serving, "127.0.0.1", free_port(), config.owners)
     try:
         with Client(url) as client:
             accuracy = accuracies(client, config, (0.0, 1.0, None), report)

@@ -41,10 +41,11 @@ class RolloutResult:
 
 
 def roll(site: StoreRef, config: Config, report: Progress) -> RolloutResult:
-    """End the owners once they are idle, then the coordinator, and start both with the code of this process.
+    """Replace the service's replicas, then the owners, once they are idle, and the coordinator.
 
-    Then the service's replicas are replaced, each new one before an old one ends. Predictions are answered throughout.
-    Deletions are accepted and erased, except in the moment between the two coordinators; tunings wait.
+    All run the code of this process from then on. Each replica ends after its successor is ready, so predictions are
+    answered throughout. Deletions are accepted and erased, except in the moment between the two coordinators; tunings
+    wait.
 
     Args:
         site: the store and its keys.
@@ -61,6 +62,9 @@ def roll(site: StoreRef, config: Config, report: Progress) -> RolloutResult:
     if before is None:
         raise NotReadyError(f"no coordinator of {site.store_uri} runs on this Ray cluster: there is nothing to replace")
     check_room(store, config.serving)
+    # First, because what supervises the coordinator would start one again with the old configuration.
+    service = replace_service(store, Path(site.keys_folder), config.serving, config.owners)
+    report("service", 1, 1)
     owners = _drain(before, report)
     location = ray.get(before.location.remote())
     ray.kill(before)
@@ -68,8 +72,6 @@ def roll(site: StoreRef, config: Config, report: Progress) -> RolloutResult:
     after = coordinator_of(site, manifest, config.owners)
     status: CoordinatorStatus = ray.get(after.status.remote())
     report("coordinator", 1, 1)
-    service = replace_service(store, Path(site.keys_folder), config.serving)
-    report("service", 1, 1)
     return RolloutResult(owners, service, status.term, status.state_root)
 
 

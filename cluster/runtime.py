@@ -15,10 +15,10 @@ from ray._common.utils import get_default_ray_temp_dir
 
 from actors.remote.coordinator_actor import open_coordinator
 from actors.remote.names import NAMESPACE, coordinator_name
+from actors.remote.owner_resources import owner_placement
 from actors.remote.placement import StoreRef
 from cluster.address import cluster_address, stay_on_loopback
 from cluster.authentication import authenticate, token_path
-from cluster.placement import owner_placement
 from lmeraser.config import OwnersConfig
 from lmeraser.errors import LMEraserError, StoreError
 from lmeraser.state.checkpoint import CommitReader

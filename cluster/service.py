@@ -13,7 +13,7 @@ from ray.util.placement_group import placement_group, remove_placement_group
 
 from actors.remote.names import service_name
 from cluster.applications import RunningServe, running_serve, shut_down, this_job, url_of
-from lmeraser.config import ServingConfig
+from lmeraser.config import OwnersConfig, ServingConfig
 from lmeraser.errors import ConfigError, LMEraserError, NotReadyError
 from lmeraser.state.manifest import load_manifest
 from lmeraser.store import Store
@@ -27,9 +27,12 @@ _LOGGING = {"encoding": "JSON", "enable_access_log": False}
 _REQUEST_TIMEOUT_S = 2 * BODY_TIMEOUT_S
 _KEEP_ALIVE_S = 30
 _ROOM_TIMEOUT_S = 10
+_OWNERS = OwnersConfig()
 
 
-def start_service(store: Store, keys: Path, config: ServingConfig, host: str, port: int) -> str:
+def start_service(
+    store: Store, keys: Path, config: ServingConfig, host: str, port: int, owners: OwnersConfig = _OWNERS
+) -> str:
     """Start the service of a store, and return once it answers.
 
     Replaces a service of the store that this process started, or that a command started that has ended since.
@@ -40,6 +43,7 @@ def start_service(store: Store, keys: Path, config: ServingConfig, host: str, po
         config: how predictions are answered.
         host: the address to listen on.
         port: the port to listen on.
+        owners: how owners are placed by a coordinator that the service starts.
 
     Returns:
         The service's address.
@@ -71,7 +75,7 @@ def start_service(store: Store, keys: Path, config: ServingConfig, host: str, po
         if (running := running_serve()) is not None:
             _check_free(running, store, url)
     name = service_name(load_manifest(store).store_id, store.uri)
-    _deploy(store, keys, config, name=name, route="/", started_by=this_job())
+    _deploy(store, keys, config, owners, name=name, route="/", started_by=this_job())
     return url
 
 
@@ -125,19 +129,29 @@ def check_room(store: Store, config: ServingConfig) -> None:
         )
 
 
-def replace_service(store: Store, keys: Path, config: ServingConfig) -> bool:
+def replace_service(store: Store, keys: Path, config: ServingConfig, owners: OwnersConfig) -> bool:
     """Replace the replicas of the store's service, each new one before an old one ends; False if no service runs."""
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
     running = running_serve()
     service = running.of_store(store.uri) if running is not None else None
     if service is None:
         return False
-    _deploy(store, keys, config, name=service.name, route=service.route, started_by=service.started_by)
+    _deploy(store, keys, config, owners, name=service.name, route=service.route, started_by=service.started_by)
     return True
 
 
-def _deploy(store: Store, keys: Path, config: ServingConfig, *, name: str, route: str | None, started_by: str) -> None:
-    bound = application({"store": store.uri, "keys": str(keys), **asdict(config)}, started_by)
+def _deploy(
+    store: Store,
+    keys: Path,
+    config: ServingConfig,
+    owners: OwnersConfig,
+    *,
+    name: str,
+    route: str | None,
+    started_by: str,
+) -> None:
+    settings = {"store": store.uri, "keys": str(keys), "owners": asdict(owners), **asdict(config)}
+    bound = application(settings, started_by)
     try:
         serve.run(bound, name=name, route_prefix=route, logging_config=_LOGGING)
     except (RayServeException, RuntimeError) as error:

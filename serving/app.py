@@ -1,4 +1,4 @@
-"""The Ray Serve application.
+"""The Ray Serve application: the replicas that answer, and the supervision of the coordinator.
 
 ``serve run serving.app:build store=PATH [keys=FOLDER] [threads=2 …]``, ``lmeraser serve`` and KubeRay start the same
 application. Torch is imported in replicas only.
@@ -12,30 +12,35 @@ from typing import Any
 
 from fastapi import FastAPI
 from ray import serve
-from ray.serve import Application
+from ray.serve import Application, Deployment
 from ray.serve.config import BackpressureConfig
+from ray.serve.handle import DeploymentHandle
 
 from actors.remote.placement import OTHERS_GPU_SHARE
-from lmeraser.config import ServingConfig
+from lmeraser.config import OwnersConfig, ServingConfig
 from lmeraser.config.validation import validated
 from lmeraser.errors import ConfigError, LMEraserError
 from lmeraser.garbage import lasting_imports
 from lmeraser.log_level import set_log_level
 from lmeraser.state.keys import default_folder
 from lmeraser.state.manifest import load_manifest
-from lmeraser.store import open_store
+from lmeraser.store import Store, open_store
 from lmeraser.store.location import local_path
 from lmeraser.store.observed import ObservedStore
 from serving.api_keys import ApiKeys, read_api_keys
 from serving.coordinator_proxy import CoordinatorProxy
 from serving.http_routes import create_app
 from serving.problems import RETRY_AFTER_S
+from serving.supervision import CoordinatorSupervision
 
 # The replica refuses excess requests itself, with problem documents; Serve, which answers in plain text, must let more
 # through: one share for bodies that are arriving, one for predictions, one for everything else.
 _SERVE_SHARES = 3
 # Leaves room on two cores for the replica's successor and for owners.
 _CPUS_PER_THREAD = 0.9
+# So little that it fits everywhere but on a head that offers no CPU, whose end it has to outlive.
+_SUPERVISION_CPUS = 0.001
+SERVICE = "lmeraser"
 
 # Keys of the deployment's ``user_config``, by which others see whose application this is.
 STORE, STARTED_BY = "store", "started_by"
@@ -43,9 +48,16 @@ STORE, STARTED_BY = "store", "started_by"
 
 @serve.ingress()
 class Service:
-    """The deployment: one replica and its HTTP routes."""
+    """The deployment that answers: one replica and its HTTP routes."""
 
-    def __init__(self, store: str, keys: str, keys_expected: bool, serving: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        store: str,
+        keys: str,
+        keys_expected: bool,
+        serving: dict[str, Any],
+        supervision: DeploymentHandle,  # noqa: ARG002 (Serve runs what a deployment of the application refers to)
+    ) -> None:
         with lasting_imports():
             import ray
             import torch
@@ -112,7 +124,8 @@ def build(args: dict[str, Any]) -> Application:
     """The Serve application.
 
     Args:
-        args: ``store``; ``keys``, the key folder (default folder when absent); and any field of ServingConfig.
+        args: ``store``; ``keys``, the key folder (default folder when absent); ``owners``, the fields of OwnersConfig;
+            and any field of ServingConfig.
 
     Raises:
         ConfigError: when an argument is unknown or outside its range.
@@ -128,11 +141,30 @@ def application(args: dict[str, Any], started_by: str) -> Application:
     store = open_store(str(settings.pop("store", "")))
     key_folder = settings.pop("keys", None)
     keys = local_path(key_folder) if key_folder else default_folder()
+    owners = validated(OwnersConfig, settings.pop("owners", {}), "owners")
     config = validated(ServingConfig, settings, "serving")
-    on_gpu = load_manifest(store).config.backbone.device == "cuda"
+    supervision = serve.deployment(
+        name="supervision",
+        health_check_period_s=2.0,
+        max_surge_percent=100,
+        ray_actor_options={"num_cpus": _SUPERVISION_CPUS},
+    )(CoordinatorSupervision)
+    # A replica that starts after the file was lost must not take that for a service without keys.
+    keys_expected = bool(read_api_keys(keys))
+    bound: Application = _service(config, store, started_by).bind(
+        store.uri,
+        str(keys),
+        keys_expected,
+        asdict(config),
+        supervision.bind(store.uri, str(keys), asdict(owners), SERVICE),
+    )
+    return bound
+
+
+def _service(config: ServingConfig, store: Store, started_by: str) -> Deployment:
     ongoing = _SERVE_SHARES * config.max_requests
-    deployment = serve.deployment(
-        name="lmeraser",
+    return serve.deployment(
+        name=SERVICE,
         **_replicas(config),
         max_ongoing_requests=ongoing,
         max_queued_requests=ongoing * config.max_replicas,
@@ -140,10 +172,6 @@ def application(args: dict[str, Any], started_by: str) -> Application:
         health_check_period_s=2.0,
         # A new replica is ready before an old one is stopped.
         max_surge_percent=100,
-        ray_actor_options=reserved(config, on_gpu),
+        ray_actor_options=reserved(config, on_gpu=load_manifest(store).config.backbone.device == "cuda"),
         user_config={STORE: store.uri, STARTED_BY: started_by},
     )(Service)
-    # A replica that starts after the file was lost must not take that for a service without keys.
-    keys_expected = bool(read_api_keys(keys))
-    bound: Application = deployment.bind(store.uri, str(keys), keys_expected, asdict(config))
-    return bound

@@ -69,4 +69,4 @@ class CoordinatorProxy:
                 raise error.cause from None
             raise
         except (ValueError, RayActorError) as error:
-            raise NotReadyError("the coordinator is not running; `lmeraser serve` starts it") from error
+            raise NotReadyError("the coordinator is not running now; the service starts it again") from error

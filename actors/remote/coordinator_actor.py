@@ -18,12 +18,12 @@ from actors.coordinator_status import CoordinatorStatus, RebuildStatus
 from actors.ingests import IngestOutcome
 from actors.owners import is_transient
 from actors.passages import passage
-from actors.remote.metrics import CoordinatorMetrics, StepMetrics, kind_of
+from actors.remote.metrics import CoordinatorMetrics, LogMetrics, StepMetrics, kind_of
 from actors.remote.names import coordinator_name
 from actors.remote.owner_pool import OwnerPool
 from actors.remote.placement import DETACHED, Placement, StoreRef, node_options
 from actors.remote.process import ProcessLocation
-from actors.remote.store_metrics import LogMetrics, StoreMetrics
+from actors.remote.store_metrics import StoreMetrics
 from actors.tracing import tracing
 from lmeraser.deletion import Deletion, DeletionRequest, Status
 from lmeraser.errors import FencedError, FingerprintError, StoreError
@@ -32,8 +32,8 @@ from lmeraser.paging import Page
 from lmeraser.state.fingerprint import check_fingerprint, fingerprint
 from lmeraser.state.keys import load_hash_key, load_signing_key
 from lmeraser.state.manifest import load_manifest
-from lmeraser.store import Store, open_store
-from lmeraser.store.observed import ObservedStore, StoreCall
+from lmeraser.store import open_store
+from lmeraser.store.observed import ObservedStore
 
 # Prometheus scrapes every 10 to 60 s.
 _REPORT_S = 10.0
@@ -48,11 +48,12 @@ class CoordinatorActor:
 
     def __init__(self, store_ref: StoreRef, placement: Placement) -> None:
         set_log_level()
-        store = _observed_store(store_ref.store_uri)
+        store = ObservedStore(open_store(store_ref.store_uri), StoreMetrics("coordinator").observe)
         manifest = load_manifest(store)
         self._store_ref = store_ref
         self._placement = placement
         self._store = store
+        self._log_metrics = LogMetrics()
         self._owners = OwnerPool(store_ref, manifest.store_id, placement)
         self._coordinator = _opened(self._take_over)
         self._metrics = CoordinatorMetrics(self._coordinator.recent_deletions())
@@ -187,7 +188,13 @@ class CoordinatorActor:
         self._store.check()
         manifest, keys = load_manifest(self._store), Path(self._store_ref.keys_folder)
         coordinator = Coordinator(
-            self._store, manifest, load_hash_key(keys), load_signing_key(keys), self._owners, manifest.lease_s
+            self._store,
+            manifest,
+            load_hash_key(keys),
+            load_signing_key(keys),
+            self._owners,
+            manifest.lease_s,
+            on_append=self._log_metrics.observe,
         )
         here = fingerprint(manifest.feature_batch, manifest.fingerprint["accelerator"])
         try:
@@ -214,16 +221,6 @@ class CoordinatorActor:
             deletions, status = self._coordinator.recent_deletions(), self._coordinator.status()
             self._metrics.report(deletions, status, self._owners.started)
             self._reported_at = time.monotonic()
-
-
-def _observed_store(uri: str) -> Store:
-    calls, log = StoreMetrics("coordinator"), LogMetrics()
-
-    def observe(call: StoreCall) -> None:
-        calls.observe(call)
-        log.observe(call)
-
-    return ObservedStore(open_store(uri), observe)
 
 
 def _opened(take_over: Callable[[], Coordinator]) -> Coordinator:

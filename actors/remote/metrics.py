@@ -16,8 +16,10 @@ from actors.coordinator_status import CoordinatorStatus
 from actors.fail_points import FailPoint
 from actors.passages import Passage
 from lmeraser.deletion import Deletion, Status
+from lmeraser.state.log import Record
 
 _SECONDS = [0.2, 0.5, 1, 2, 5, 10, 30, 60, 300]
+_BYTES = [2.0**10, 2.0**12, 2.0**14, 2.0**16, 1e5, 2.0**18, 2.0**20, 2.0**22, 2.0**24]
 _STEP_SECONDS = [0.001, 0.005, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 300]
 # The first that was passed decides. A commit that is neither of an erasure nor of a prompt adds rows.
 _KINDS = (
@@ -50,6 +52,8 @@ class CoordinatorMetrics:
         self._owners = Counter("lmeraser_owners_started", "Processes that were started for owners.")
         self._rows = Gauge("lmeraser_rows", "Private rows that the system holds.")
         self._clusters = Gauge("lmeraser_clusters", "Prompt clusters of the newest commit.")
+        self._records = Gauge("lmeraser_log_records", "Number of the log's last record.")
+        self._since = Gauge("lmeraser_log_records_since_checkpoint", "Records after the newest checkpoint.")
 
     def report(self, deletions: Sequence[Deletion], status: CoordinatorStatus, owners_started: int) -> None:
         """Report the deletions that are not archived, the coordinator's status, and how many owners it has started."""
@@ -74,6 +78,8 @@ class CoordinatorMetrics:
         self._given_up.set(len(status.failed))
         self._rows.set(status.rows)
         self._clusters.set(status.clusters)
+        self._records.set(status.log_records)
+        self._since.set(status.since_checkpoint)
 
 
 class StepMetrics:
@@ -100,6 +106,19 @@ class StepMetrics:
         self._steps.observe(step.ended_s - step.begun_s, {"kind": kind_of(step)})
         for point, before_s, passed_s in step.parts():
             self._parts.observe(passed_s - before_s, {"fail_point": point.value})
+
+
+class LogMetrics:
+    """What the records weigh that the coordinator appends to the log."""
+
+    def __init__(self) -> None:
+        self._bytes = Histogram(
+            "lmeraser_log_record_bytes", "Bytes of an appended record, by kind.", boundaries=_BYTES, tag_keys=("kind",)
+        )
+
+    def observe(self, record: Record) -> None:
+        """Report an appended record."""
+        self._bytes.observe(record.size_bytes, {"kind": record.kind})
 
 
 def kind_of(step: Passage) -> str:

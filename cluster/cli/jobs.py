@@ -157,7 +157,7 @@ def serve(
     # Service managers end a process with SIGTERM, also while it starts: treat it as an interrupt.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        url = start_service(store, keys, settings.serving, host, port)
+        url = start_service(store, keys, settings.serving, host, port, settings.owners)
         emit({"url": url, "docs": f"{url}/docs", "store": store.uri}, target.as_json)
         while serves(store.uri):
             time.sleep(_POLL_S)

@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from lmeraser.clock import utc_now
@@ -36,6 +36,7 @@ class Record:
         at: when it was written, ISO 8601, UTC.
         body: what happened, as a JSON object.
         digest: SHA-256 of this record's bytes, as hex digits.
+        size_bytes: how many these are; 0 for the head in a checkpoint.
     """
 
     number: int
@@ -45,6 +46,7 @@ class Record:
     at: str
     body: dict[str, Any]
     digest: str
+    size_bytes: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True)
@@ -205,7 +207,7 @@ def _read(store: Store, number: int) -> Record | None:
 
 def _parse(number: int, data: bytes) -> Record:
     try:
-        record = Record(**json.loads(data), digest=hashlib.sha256(data).hexdigest())
+        record = Record(**json.loads(data), digest=hashlib.sha256(data).hexdigest(), size_bytes=len(data))
     except (ValueError, TypeError) as error:
         raise LogError(f"log record {number} cannot be read: {error}") from error
     if record.number != number:

@@ -22,14 +22,12 @@ class StoreCall:
         name: the object, or the prefix of several.
         seconds: how long it took.
         failed: whether it raised. A missing object and a lost race are answers, not failures.
-        data: what was read or written; None if it failed, was refused, or has no data.
     """
 
     operation: str
     name: str
     seconds: float
     failed: bool = False
-    data: bytes | None = None
 
 
 class ObservedStore:
@@ -41,13 +39,13 @@ class ObservedStore:
         self.uri = store.uri
 
     def get(self, name: str) -> bytes:
-        return self._call("get", name, lambda: self._store.get(name), lambda data: data)
+        return self._call("get", name, lambda: self._store.get(name))
 
     def put(self, name: str, data: bytes) -> None:
-        self._call("put", name, lambda: self._store.put(name, data), lambda _: data)
+        self._call("put", name, lambda: self._store.put(name, data))
 
     def put_if_absent(self, name: str, data: bytes) -> None:
-        self._call("put_if_absent", name, lambda: self._store.put_if_absent(name, data), lambda _: data)
+        self._call("put_if_absent", name, lambda: self._store.put_if_absent(name, data))
 
     def exists(self, name: str) -> bool:
         return self._call("exists", name, lambda: self._store.exists(name))
@@ -73,18 +71,13 @@ class ObservedStore:
     def check(self) -> None:
         self._call("check", "", self._store.check)
 
-    def _call(
-        self, operation: str, name: str, call: Callable[[], T], data_of: Callable[[T], bytes | None] = lambda _: None
-    ) -> T:
+    def _call(self, operation: str, name: str, call: Callable[[], T]) -> T:
         begun_s = time.perf_counter()
-
-        def observe(*, failed: bool = False, data: bytes | None = None) -> None:
-            self._observe(StoreCall(operation, name, time.perf_counter() - begun_s, failed, data))
-
+        failed = False
         try:
-            result = call()
+            return call()
         except Exception as error:
-            observe(failed=not isinstance(error, ObjectMissingError | LostRaceError))
+            failed = not isinstance(error, ObjectMissingError | LostRaceError)
             raise
-        observe(data=data_of(result))
-        return result
+        finally:
+            self._observe(StoreCall(operation, name, time.perf_counter() - begun_s, failed))

@@ -30,7 +30,6 @@ from serving.problems import BODY_TIMEOUT_S
 ROOT = Path(__file__).parent.parent.parent
 KUBERAY = ROOT / "deploy" / "kuberay"
 DOCKERFILE = ROOT / "deploy" / "Dockerfile"
-CONFIG = "/etc/lmeraser"
 SystemOf = Callable[..., System]
 
 
@@ -48,8 +47,7 @@ def clusters() -> list[dict[str, Any]]:
 
 
 def pods() -> list[dict[str, Any]]:
-    specs = [of_kind("CronJob")["spec"]["jobTemplate"]["spec"]["template"]["spec"]]
-    specs.append(of_kind("StatefulSet")["spec"]["template"]["spec"])
+    specs = [of_kind("StatefulSet")["spec"]["template"]["spec"]]
     for cluster in clusters():
         groups = [cluster["headGroupSpec"], *cluster["workerGroupSpecs"]]
         specs += [group["template"]["spec"] for group in groups]
@@ -88,10 +86,10 @@ def _strict(schema: Any) -> Any:
     return strict
 
 
-def test_one_cluster_at_a_time_works_on_a_store() -> None:
-    # Not null: YAML has other words for that.
-    assert of_kind("RayService")["spec"]["upgradeStrategy"] == {"type": "None"}
-    assert of_kind("CronJob")["spec"]["concurrencyPolicy"] == "Forbid"
+def test_an_upgrade_keeps_the_service_and_no_job_has_to_start_a_coordinator() -> None:
+    assert of_kind("RayService")["spec"]["upgradeStrategy"] == {"type": "NewCluster"}
+    kinds = {"Namespace", "NetworkPolicy", "RayCluster", "RayService", "Service", "ServiceAccount", "StatefulSet"}
+    assert {document["kind"] for document in documents()} == kinds
 
 
 def test_every_cluster_requires_a_token_and_this_version_of_ray() -> None:
@@ -150,8 +148,7 @@ def test_secrets_are_mounted_and_not_in_any_file() -> None:
         assert mounted
         assert all(secret["defaultMode"] == 0o400 for secret in mounted.values())
     values = {entry["name"]: entry.get("value") for container in containers() for entry in container.get("env", [])}
-    assert set(values) == {"SECRET", "KEYS", "LMERASER_KEYS", "RAY_AUTH_MODE", "RAY_AUTH_TOKEN_PATH"}
-    assert values["RAY_AUTH_MODE"] == "token"
+    assert set(values) == {"SECRET", "KEYS", "LMERASER_KEYS"}
     assert not any(each["kind"] == "Secret" for each in documents())
     for file in (*KUBERAY.glob("*.yaml"), DOCKERFILE):
         assert not re.search(r"BEGIN|AKIA|lmeraser_[\w-]{20}|[0-9a-f]{64}", file.read_text())
@@ -205,7 +202,7 @@ def test_serve_accepts_its_configuration_and_the_app_its_arguments(system_of: Sy
     module, _, name = application.import_path.partition(":")
     store = system_of(rows=0).store.uri
     assert getattr(importlib.import_module(module), name)({**application.args, "store": store})
-    assert set(application.args) - {"store", "keys"} <= set(ServingConfig.__dataclass_fields__)
+    assert set(application.args) - {"store", "keys", "owners"} <= set(ServingConfig.__dataclass_fields__)
     assert application.args["keys"] == keys_folder()
 
 
@@ -217,26 +214,6 @@ def keys_folder() -> str:
     folder = folders.pop()
     assert f"LMERASER_KEYS={folder}" in DOCKERFILE.read_text()
     return str(folder)
-
-
-def test_the_coordinator_is_kept_for_the_store_that_is_served() -> None:
-    container = of_kind("CronJob")["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"][0]
-    served = yaml.safe_load(of_kind("RayService")["spec"]["serveConfigV2"])["applications"][0]["args"]["store"]
-    command = [*container["command"], *container["args"]]
-    assert command[:3] == ["ray", "job", "submit"]
-    assert f"http://{of_kind('RayService')['metadata']['name']}-head-svc:8265" in command
-    config = f"{CONFIG}/config.yaml"
-    assert command[command.index("--") + 1 :] == ["lmeraser", "tune", "--config", config, "--store", served]
-    # The file is on every pod on which Ray may run the command, and is the one in the guide.
-    cluster = of_kind("RayService")["spec"]["rayClusterConfig"]
-    for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"]):
-        pod = group["template"]["spec"]
-        (mount,) = [each for each in pod["containers"][0]["volumeMounts"] if each["mountPath"] == CONFIG]
-        (volume,) = [each for each in pod["volumes"] if each["name"] == mount["name"]]
-        made = f"create configmap {volume['configMap']['name']} --from-file=config.yaml="
-        assert made in (ROOT / "docs" / "guides" / "kubernetes.md").read_text()
-    # Not on the head, which offers Ray no CPU.
-    assert command[command.index("--entrypoint-num-cpus") + 1] == "0.1"
 
 
 def test_only_http_is_reachable_from_outside() -> None:

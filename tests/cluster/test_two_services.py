@@ -15,13 +15,14 @@ import httpx2
 import pytest
 import ray
 from named_actors import end_actors
-from processes import named
+from processes import REPLICA, named
 from ray import serve
 from small_system import System
 
 from cluster.applications import running_serve
 from cluster.runtime import free_port
 from cluster.service import start_service, stop_service
+from lmeraser.client.client import Client
 from lmeraser.config import ServingConfig
 from lmeraser.store import open_store
 
@@ -91,7 +92,7 @@ def test_a_second_store_is_refused_and_the_first_keeps_its_service(two: tuple[Sy
     first, second = two
     port = free_port()
     url = start_service(first.store, first.keys, CONFIG, "127.0.0.1", port)
-    before = named("ray::ServeReplica")
+    before = named(REPLICA)
     for requested_port in (port, free_port()):
         error = refused(second, requested_port)
         assert f"already serves {first.store.uri} at {url}" in error
@@ -103,12 +104,14 @@ def test_a_second_store_is_refused_and_the_first_keeps_its_service(two: tuple[Sy
     other_keys.symlink_to(first.keys)
     again = replace(first, store=open_store(str(link)), keys=other_keys)
     assert f"{first.store.uri} is already served at {url}" in refused(again, free_port())
-    assert named("ray::ServeReplica") == before
+    assert named(REPLICA) == before
     assert rows(url) == 24
     # A refused command has started no coordinator, and a deletion only reaches the coordinator of its store.
-    answer = httpx2.post(f"{url}/v1/deletions", json={"sample_ids": ["s4"]})
-    assert (answer.status_code, "coordinator is not running" in answer.text) == (503, True)
-    assert open_store(second.store.uri).names() == second.store.names()
+    before_deletion = second.store.names()
+    with Client(url) as client:
+        client.wait(client.delete(sample_ids=["s4"]).id, timeout_s=200)
+    assert (rows(url), second.newest().rows) == (23, 23)
+    assert second.store.names() == before_deletion
 
 
 def test_a_service_ends_only_with_its_own_command(two: tuple[System, System]) -> None:

@@ -32,16 +32,16 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 
 import ray
-from processes import descendants, kill, named
+from processes import REPLICA, descendants, kill, named
 from ray.cluster_utils import Cluster
 from small_system import build_system, picture
 from until import until
 
 from actors.remote.coordinator_actor import open_coordinator
 from actors.remote.names import NAMESPACE
+from actors.remote.owner_resources import owner_placement
 from actors.remote.placement import StoreRef
 from cluster.authentication import authenticate
-from cluster.placement import owner_placement
 from cluster.runtime import free_port
 from cluster.service import start_service, stop_service
 from lmeraser.client.client import Client
@@ -49,7 +49,7 @@ from lmeraser.config import OwnersConfig, ServingConfig
 from lmeraser.errors import ServiceError
 
 VICTIMS = {
-    "replica": "ray::ServeReplica",
+    "replica": REPLICA,
     "Serve proxy": "ray::ProxyActor",
     "Serve controller": "ray::ServeController",
     "coordinator": "ray::CoordinatorActor",

@@ -37,7 +37,7 @@ import ray
 from commits import receipts_of
 from crash_points import Tally
 from disk_faults import Disk, small_disk
-from processes import descendants, kill, named
+from processes import REPLICA, descendants, kill, named
 from small_system import System, build_system, picture, samples
 
 from actors.remote.placement import StoreRef
@@ -61,7 +61,7 @@ FULL_S = 5.0
 OF_SERVICE = {
     "coordinator": "ray::CoordinatorActor",
     "owners": "ray::OwnerActor",
-    "Serve replica": "ray::ServeReplica",
+    "Serve replica": REPLICA,
     "Serve controller": "ray::ServeController",
 }
 WHOLE, RAYLET, FULL = "whole cluster", "raylet", "coordinator, disk full for 5 s"

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 
 import pytest
-from processes import kill, named
+from processes import REPLICA, kill, named
 from small_system import System, picture, samples
 
 from actors.remote.placement import StoreRef
@@ -18,7 +18,7 @@ from lmeraser.errors import ServiceError
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_local"), pytest.mark.timeout(600)]
 SystemOf = Callable[..., System]
-VICTIMS = {"replica": "ray::ServeReplica", "controller": "ray::ServeController"}
+VICTIMS = {"replica": REPLICA, "controller": "ray::ServeController"}
 
 
 @pytest.fixture

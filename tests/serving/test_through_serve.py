@@ -20,6 +20,7 @@ from lmeraser import Client, Prediction
 from lmeraser.config import AutoscalingConfig, Config, ServingConfig
 from lmeraser.errors import AuthenticationError, ServiceError, ServiceUnavailableError
 from serving.api_keys import FILE, create_api_key
+from serving.app import SERVICE
 from serving.front import MAX_HEAD_BYTES
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_local"), pytest.mark.timeout(600)]
@@ -93,9 +94,8 @@ def test_serve_scales_between_the_bounds_and_a_rollout_changes_them(system_of: S
 
 
 def scaling_of_serve() -> tuple[int, int, float]:
-    """The bounds and the target that Serve has of the one deployment that it runs."""
+    """The bounds and the target that Serve has for the replicas that answer."""
     details = serve.context._get_global_client().get_serve_details()
     (application,) = details["applications"].values()
-    (deployment,) = application["deployments"].values()
-    config = deployment["deployment_config"]["autoscaling_config"]
+    config = application["deployments"][SERVICE]["deployment_config"]["autoscaling_config"]
     return config["min_replicas"], config["max_replicas"], config["target_ongoing_requests"]

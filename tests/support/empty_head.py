@@ -19,10 +19,10 @@ from until import until
 
 from actors.remote.coordinator_actor import open_coordinator
 from actors.remote.names import NAMESPACE
+from actors.remote.owner_resources import owner_placement
 from actors.remote.placement import StoreRef
 from actors.remote.process import ProcessLocation
 from cluster.authentication import authenticate
-from cluster.placement import owner_placement
 from lmeraser.config import OwnersConfig
 from lmeraser.state.manifest import load_manifest
 from lmeraser.store import open_store

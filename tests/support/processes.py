@@ -6,21 +6,25 @@ import ipaddress
 import os
 import signal
 from contextlib import suppress
+from fnmatch import fnmatch
 from pathlib import Path
 
 import psutil
 
 from benchmarks.lib.process_memory import descendants
 
-__all__ = ["descendants", "kill", "listening_beyond_loopback", "named"]
+__all__ = ["REPLICA", "descendants", "kill", "listening_beyond_loopback", "named"]
+
+# Without that of the deployment that supervises the coordinator.
+REPLICA = "ray::ServeReplica:*:lmeraser"
 
 
-def named(prefix: str) -> list[int]:
-    """Descendants of this process whose command line begins with the prefix."""
+def named(beginning: str) -> list[int]:
+    """Descendants of this process whose command line begins like this; ``*`` stands for anything."""
     pids = []
     for pid in descendants(os.getpid()):
         with suppress(FileNotFoundError, ProcessLookupError):
-            if Path(f"/proc/{pid}/cmdline").read_bytes().startswith(prefix.encode()):
+            if fnmatch(Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace"), f"{beginning}*"):
                 pids.append(pid)
     return pids
 

@@ -15,11 +15,11 @@ from small_system import System
 from actors.coordinator import Coordinator
 from actors.fail_points import FailPoint
 from actors.passages import Passage, passage
-from actors.remote.metrics import CoordinatorMetrics, StepMetrics, kind_of
-from actors.remote.store_metrics import LogMetrics, StoreMetrics
+from actors.remote.metrics import CoordinatorMetrics, LogMetrics, StepMetrics, kind_of
+from actors.remote.store_metrics import StoreMetrics
 from lmeraser.deletion import DeletionRequest
 from lmeraser.state.keys import load_hash_key, load_signing_key
-from lmeraser.store.observed import ObservedStore, StoreCall
+from lmeraser.store.observed import StoreCall
 
 SystemOf = Callable[..., System]
 Values = dict[str, list[tuple[float, Mapping[str, str]]]]
@@ -90,13 +90,13 @@ def test_the_length_of_the_log_and_the_bytes_of_its_records_are_those_in_the_sto
     system = system_of("minute", 24)
     for number in range(4):
         system.delete(f"s{number}")
-    first = len(system.store.names("log/")) + 1
-    store = ObservedStore(system.store, LogMetrics().observe)
     keys = (load_hash_key(system.keys), load_signing_key(system.keys))
     owners: Any = system.coordinator()._owners
-    coordinator = Coordinator(store, system.manifest, *keys, owners, 0.0)
+    first = len(system.store.names("log/"))
+    coordinator = Coordinator(system.store, system.manifest, *keys, owners, 0.0, on_append=LogMetrics().observe)
     coordinator.delete(DeletionRequest(("s9",)))
     finish(coordinator, StepMetrics())
+    CoordinatorMetrics(()).report((), coordinator.status(), 0)
     records = {name: system.store.get(name) for name in system.store.names("log/")}
     assert reported["lmeraser_log_records"][-1][0] == len(records)
     newest = int(system.store.names("checkpoints/")[-1].removeprefix("checkpoints/").removesuffix(".json"))

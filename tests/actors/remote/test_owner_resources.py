@@ -16,14 +16,14 @@ import torch
 from small_system import System, samples
 from stored_rows import rows_of
 
+from actors.remote.owner_resources import gpu_share, owner_placement, tuning_bytes
 from actors.remote.placement import OWNERS_GPU_SHARE, Placement
-from cluster.placement import gpu_share, owner_placement, tuning_bytes
 from lmeraser.config import OwnersConfig
 from lmeraser.state.log import Log
 from lmeraser.state.manifest import load_part
 
 SystemOf = Callable[..., System]
-SUPPORT = Path(__file__).parent.parent / "support"
+SUPPORT = Path(__file__).parent.parent.parent / "support"
 SCRIPT = SUPPORT / "logical_gpus.py"
 EMPTY_HEAD = SUPPORT / "empty_head.py"
 GIB = 2**30

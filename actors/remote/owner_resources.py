@@ -61,7 +61,7 @@ def tuning_bytes(config: StateConfig, weights: Mapping[str, np.ndarray]) -> int 
     tokens = (config.backbone.image_px // patch_px) ** 2 + weights["cls_token"].shape[1] + prompt
     # timm's heads have 64 features, unless the configuration says otherwise.
     heads = config.backbone.model_args.get("num_heads", max(1, width // 64))
-    kept = 2 * tokens * config.tuning.batch_rows * (34 * width + 5 * tokens * heads)
+    kept: int = 2 * tokens * config.tuning.batch_rows * (34 * width + 5 * tokens * heads)
     parameters = sum(array.size for array in weights.values())
     return _CONTEXT_BYTES + 4 * parameters + len(blocks) * kept
 
