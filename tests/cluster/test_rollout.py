@@ -6,17 +6,16 @@ import json
 import os
 import subprocess
 import sys
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import httpx2
 import pytest
 import ray
+from caller import Caller
 from named_actors import end_actors
 from processes import named
-from small_system import System, picture, samples
+from small_system import System, samples
 
 from actors.remote.placement import StoreRef
 from benchmarks.lib.background import meanwhile
@@ -31,25 +30,6 @@ pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_local")]
 SystemOf = Callable[..., System]
 ROOT = Path(__file__).parent.parent.parent
 ACTORS = ("ray::CoordinatorActor", "ray::OwnerActor", "ray::ServeReplica")
-
-
-class Caller:
-    """Predicts one image after the other, and keeps the failures."""
-
-    def __init__(self, url: str) -> None:
-        self.answers = 0
-        self.failed: list[str] = []
-        self._url = url
-
-    def until(self, ended: threading.Event) -> None:
-        """Predict until the event is set."""
-        # Not the project's client, whose retries would hide a failure.
-        with httpx2.Client(base_url=self._url, timeout=60.0) as client:
-            while not ended.is_set():
-                answer = client.post("/v1/predict", content=picture(400), headers={"Content-Type": "image/png"})
-                self.answers += 1
-                if answer.status_code != 200:
-                    self.failed.append(answer.text)
 
 
 def processes() -> set[int]:
