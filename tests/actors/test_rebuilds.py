@@ -153,6 +153,11 @@ def crash_at(point: FailPoint) -> Iterator[None]:
         listener.reset(token)
 
 
+def opened(coordinator: Coordinator) -> bool:
+    status = coordinator.rebuilds.status()
+    return status is None or status.draft is not None
+
+
 def story(system: System, rebuild: Rebuild) -> Coordinator:
     """A rebuild with deletions; whoever is interrupted in it begins it again."""
     coordinator = system.coordinator()
@@ -160,7 +165,8 @@ def story(system: System, rebuild: Rebuild) -> Coordinator:
         rebuild.begin(coordinator)
     coordinator.delete(DeletionRequest(("s3",), idempotency_key="first"))
     if system.manifest.config != rebuild.config:
-        coordinator.step()
+        while not opened(coordinator):
+            coordinator.step()
         rebuild.fill(coordinator)
         coordinator.delete(DeletionRequest(("s8",), idempotency_key="second"))
         coordinator = rebuild.finish(coordinator)

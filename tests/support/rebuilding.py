@@ -18,6 +18,7 @@ from lmeraser.data import Sample
 from lmeraser.errors import NotReadyError, RequestError
 from lmeraser.proof.recompute import fresh_leaves
 from lmeraser.state.draft_rows import DraftRows
+from lmeraser.state.fingerprint import fingerprint
 from lmeraser.state.layout import PUBLIC_KEY, generation_folder
 from lmeraser.state.manifest import load_manifest
 from lmeraser.state.merkle import merkle_root
@@ -63,8 +64,8 @@ class Rebuild:
 
     def begin(self, coordinator: Coordinator) -> None:
         store, live = self.system.store, self.system.manifest
-        numerics = dict(live.fingerprint)
-        same = public_origin(live.config, numerics) == public_origin(self.config, numerics)
+        here = fingerprint(live.feature_batch, live.fingerprint["accelerator"])
+        same = public_origin(live.config, live.fingerprint) == public_origin(self.config, here)
         artifacts = load_public(store, live) if same else artifacts_of(self.system, self.config)
         self.generation = coordinator.rebuilds.begin()
         draft = store.below(generation_folder(self.generation))
