@@ -13,7 +13,7 @@ import ray
 
 from actors.coordinator_status import CoordinatorStatus
 from actors.ingests import IngestOutcome
-from actors.remote.placement import OTHERS_GPU_SHARE, StoreRef
+from actors.remote.placement import OTHERS_GPU_SHARE, StoreRef, numerics_selector
 from cluster.sorted_runs import SortedRuns
 from lmeraser.config import ImagesConfig, SourceConfig
 from lmeraser.data import (
@@ -151,7 +151,11 @@ def _write_all(
     on_gpu = manifest.config.backbone.device == "cuda"
     cores = int(ray.cluster_resources().get("GPU" if on_gpu else "CPU", 1))
     workers = max(1, min(cores, -(-rows // _CHUNK_ROWS)))
-    write = _write_incoming.options(num_cpus=_WRITER_CPUS, num_gpus=OTHERS_GPU_SHARE if on_gpu else 0)
+    write = _write_incoming.options(
+        num_cpus=_WRITER_CPUS,
+        num_gpus=OTHERS_GPU_SHARE if on_gpu else 0,
+        label_selector=numerics_selector(manifest.fingerprint) or None,
+    )
     streams = {write.remote(site, reading, prefix, workers, index): index for index in range(workers)}
     parts = [_Part()] * workers
     try:

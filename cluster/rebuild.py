@@ -15,7 +15,7 @@ import ray
 
 from actors.coordinator_status import RebuildStatus
 from actors.refill import LiveSegment, draft_samples, live_batches, live_labels, put_missing
-from actors.remote.placement import OTHERS_GPU_SHARE, StoreRef
+from actors.remote.placement import OTHERS_GPU_SHARE, StoreRef, numerics_selector
 from cluster.build import FittedArtifacts, fit
 from lmeraser.config import Config, StateConfig
 from lmeraser.errors import ConfigError, LMEraserError, NotReadyError, RequestError
@@ -114,7 +114,7 @@ def rebuild(
     ray.get(coordinator.open_draft.remote())
     manifest = load_manifest(_draft(store, generation))
     embedded = DraftRows(live, manifest, renamed, _no_pipeline).computes
-    job = _Fill(coordinator, site, generation, renamed, report)
+    job = _Fill(coordinator, site, generation, renamed, report, numerics_selector(manifest.fingerprint))
     job.run(on_gpu=manifest.config.backbone.device == "cuda")
     newest = load_manifest(store)
     if newest.generation != generation:
@@ -171,6 +171,7 @@ class _Fill:
     generation: str
     renamed: Mapping[str, str]
     report: Progress
+    numerics: Mapping[str, str]
 
     def run(self, *, on_gpu: bool) -> None:
         """Return when the rebuild has ended. Raises as :func:`rebuild` does."""
@@ -217,7 +218,9 @@ class _Fill:
         """Have workers write the rows that the draft lacks; how many there were."""
         cores = int(ray.cluster_resources().get("GPU" if on_gpu else "CPU", 1))
         workers = max(1, min(cores, len(batch)))
-        write = _write_draft_rows.options(num_cpus=_WRITER_CPUS, num_gpus=OTHERS_GPU_SHARE if on_gpu else 0)
+        write = _write_draft_rows.options(
+            num_cpus=_WRITER_CPUS, num_gpus=OTHERS_GPU_SHARE if on_gpu else 0, label_selector=self.numerics or None
+        )
         pending = [
             write.remote(self.site, self.generation, self.renamed, have_M, prefix, batch[index::workers])
             for index in range(workers)

@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from actors.passages import passage
 from actors.remote.metrics import CoordinatorMetrics, LogMetrics, StepMetrics, kind_of
 from actors.remote.names import coordinator_name
 from actors.remote.owner_pool import OwnerPool
-from actors.remote.placement import DETACHED, Placement, StoreRef, node_options
+from actors.remote.placement import DETACHED, Placement, StoreRef, node_options, numerics_selector
 from actors.remote.process import ProcessLocation
 from actors.remote.store_metrics import StoreMetrics
 from actors.tracing import tracing
@@ -206,8 +207,9 @@ class CoordinatorActor:
 
     def _follow_switch(self) -> None:
         """Go on with the generation that the store has switched to; the owners of the other one have ended."""
-        store_id = load_manifest(self._store).store_id
-        self._owners = OwnerPool(self._store_ref, store_id, self._placement)
+        manifest = load_manifest(self._store)
+        self._placement = replace(self._placement, numerics=numerics_selector(manifest.fingerprint))
+        self._owners = OwnerPool(self._store_ref, manifest.store_id, self._placement)
         self._coordinator = self._take_over()
 
     def _step(self) -> bool:

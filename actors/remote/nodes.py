@@ -8,7 +8,7 @@ from typing import Any
 
 import ray
 
-from actors.remote.placement import ACCELERATOR_LABEL, Placement
+from actors.remote.placement import Placement
 
 _TUNINGS_PER_GPU = 2
 _RESIDENTS = 16
@@ -78,4 +78,4 @@ class Nodes:
         return self._sizes
 
     def _suits(self, labels: Mapping[str, Any]) -> bool:
-        return self._placement.accelerator in ("", labels.get(ACCELERATOR_LABEL))
+        return all(labels.get(name) == value for name, value in self._placement.labels.items())

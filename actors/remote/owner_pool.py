@@ -6,6 +6,7 @@ import logging
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import ray
@@ -15,7 +16,7 @@ from actors.jobs import PromptJob, RowsJob, TuningJob, WrittenFeatures, WrittenP
 from actors.owners import TuningResult, is_transient, written_rows
 from actors.remote.nodes import Nodes
 from actors.remote.owner_processes import REPLY_TIMEOUT_S, OwnerProcesses
-from actors.remote.placement import Placement, StoreRef
+from actors.remote.placement import Placement, StoreRef, numerics_selector
 from actors.remote.process import ProcessLocation
 from actors.remote.residency import Residency
 from lmeraser.errors import LMEraserError, OwnerFailedError, TuningCancelledError
@@ -125,7 +126,8 @@ class OwnerPool:
 
     def of_draft(self, store: Store, manifest: Manifest) -> OwnerPool:
         ref = StoreRef(store.uri, self._store_ref.keys_folder, live_uri=self._store_ref.store_uri)
-        return OwnerPool(ref, manifest.store_id, self._placement)
+        placement = replace(self._placement, numerics=numerics_selector(manifest.fingerprint))
+        return OwnerPool(ref, manifest.store_id, placement)
 
     def _cancel(self, jobs: Sequence[TuningJob]) -> set[str]:
         """Cancel tunings; keys of the owners that have not confirmed it in time."""

@@ -12,7 +12,7 @@ import numpy as np
 import ray
 from ray.exceptions import RayError
 
-from actors.remote.placement import ACCELERATOR_LABEL, OWNERS_GPU_SHARE, Placement
+from actors.remote.placement import ACCELERATOR_LABEL, OWNERS_GPU_SHARE, Placement, numerics_selector
 from lmeraser.config import OwnersConfig, StateConfig
 from lmeraser.state.manifest import Manifest, load_part
 from lmeraser.store import Store
@@ -29,7 +29,8 @@ def owner_placement(config: OwnersConfig, store: Store, manifest: Manifest) -> P
     gpus = config.gpus_per_owner
     if gpus is None:
         gpus = _estimated_gpus(config, store, manifest) if manifest.config.backbone.device == "cuda" else 0.0
-    return Placement(_CPU_SHARE, gpus, config.accelerator, config.max_resident_owners, config.idle_s)
+    numerics = numerics_selector(manifest.fingerprint)
+    return Placement(_CPU_SHARE, gpus, config.accelerator, config.max_resident_owners, config.idle_s, numerics)
 
 
 def gpu_share(needed_bytes: int | None, gpu_bytes: int | None) -> float:

@@ -15,6 +15,7 @@ from cluster.cli import (
     clusters,
     deletions,
     demo,
+    fingerprint,
     jobs,
     keys,
     log,
@@ -42,7 +43,21 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for module in (demo, jobs, predict, deletions, status, verify, residue, audit, restore, rollout, rebuild, sweep):
+for module in (
+    demo,
+    jobs,
+    predict,
+    deletions,
+    status,
+    verify,
+    residue,
+    audit,
+    restore,
+    rollout,
+    rebuild,
+    sweep,
+    fingerprint,
+):
     module.register(app)
 for name, group in {
     "deletions": deletions.group,

@@ -31,9 +31,9 @@ def fingerprint(feature_batch: int, accelerator: str = "") -> dict[str, str]:
     }
 
 
-def node_label(accelerator: str) -> str:
-    """What nodes that give the same bits have in common, as the value of a label of a Ray node."""
-    return json_digest({**fingerprint(0, accelerator)})[:16]
+def label_of(numerics: Mapping[str, str]) -> str:
+    """What nodes with this fingerprint have in common, as the value of a label of a Ray node."""
+    return json_digest({**numerics, "feature_batch": ""})[:16]
 
 
 def accelerator_name(config: BackboneConfig) -> str:

@@ -54,7 +54,8 @@ def test_an_arm_processor_is_named_too() -> None:
 
 
 def test_what_an_operator_adds_is_part_of_the_fingerprint(monkeypatch: pytest.MonkeyPatch) -> None:
-    plain, label = fingerprint.fingerprint(8), fingerprint.node_label("")
+    plain, label = fingerprint.fingerprint(8), fingerprint.label_of(fingerprint.fingerprint(8))
     monkeypatch.setenv(fingerprint.NUMERICS_VARIABLE, "image 7")
     assert fingerprint.fingerprint(8) == {**plain, "also": "image 7"}
-    assert fingerprint.node_label("") != label
+    assert fingerprint.label_of(fingerprint.fingerprint(8)) != label
+    assert fingerprint.label_of(plain) == fingerprint.label_of({**plain, "feature_batch": "1"}) == label
