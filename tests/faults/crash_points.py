@@ -1,11 +1,12 @@
 """Kill the process that deletes, at every fail point of a deletion and at random moments, and check the store.
 
 Each run copies a small tuned store, and forks a process that starts the coordinator with its owners, requests a
-deletion and carries it out: of rows of two coresets, after which prompts are tuned and rows embedded again; or of rows
-outside them, which is completed as soon as it is erased. The process is killed with SIGKILL at the fail point or at a
-random moment, once or twice; then a process that is not killed finishes, as after an operator's restart. The client
-repeats its request, with the same idempotency key. Afterwards: the root is that of a fresh run on the remaining rows,
-the chain is valid, the request was carried out exactly once, its receipt is valid, and no file holds the rows.
+deletion and carries it out: of rows of two coresets, after which prompts are tuned and rows embedded again; of rows
+outside them, which is completed as soon as it is erased; or of the former while the store is rebuilt with larger
+clusters. The process is killed with SIGKILL at the fail point or at a random moment, once or twice; then a process that
+is not killed finishes, as after an operator's restart. The client repeats its request, with the same idempotency key.
+Afterwards: the root is that of a fresh run on the remaining rows, the chain is valid, the request was carried out
+exactly once, its receipt is valid, and no file holds the rows.
 
     python tests/faults/crash_points.py --runs 28 --out docs/evidence/kills.md
 """
@@ -29,16 +30,18 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 
 from commits import receipts_of
+from rebuilding import Rebuild, fresh_root
 from small_system import System, build_system, finish, samples
 
 from actors import checkpoints
 from actors.coordinator import Coordinator
 from actors.fail_points import EVENT, FailPoint
 from actors.owners import InProcessOwners
+from lmeraser.config import StateConfig
 from lmeraser.deletion import DeletionRequest
 from lmeraser.proof.receipts import verify_receipt
 from lmeraser.state.keys import load_signing_key
-from lmeraser.state.layout import DATA_FOLDERS
+from lmeraser.state.layout import DATA_FOLDERS, data_folders
 from lmeraser.state.log import Log
 from lmeraser.state.pipeline import Pipeline
 from lmeraser.store import LocalStore
@@ -77,8 +80,7 @@ class CrashPoints:
         self._original = build_system(folder / "original", "minute", 0)
         self._original.ingest(ROWS)
         self._pipeline: Pipeline = self._original.pipeline()
-        remaining = [row for row in ROWS if row.sample_id not in deleted]
-        self._root = self._original.fresh_root(remaining)
+        self._root = self._expected_root()
         self._images = [row.image for row in ROWS if row.sample_id in deleted]
         begun, passed = time.monotonic(), folder / "passed"
         self._child(self._copy(), self._writing(passed))
@@ -130,13 +132,19 @@ class CrashPoints:
         return os.waitpid(pid, 0)[1] != 0
 
     def _work(self, system: System) -> None:
-        owners = InProcessOwners(system.store, system.manifest, system.hash_key, lambda: self._pipeline)
-        signing_key = load_signing_key(system.keys)
-        # One deletion passes the fail points of a checkpoint, too.
-        checkpoints.MAX_COMMITS = 1
-        coordinator = Coordinator(system.store, system.manifest, system.hash_key, signing_key, owners, LEASE_S)
+        coordinator = self._opened(system)
         coordinator.delete(DeletionRequest(self._deleted, idempotency_key=IDEMPOTENCY_KEY))
         finish(coordinator)
+
+    def _opened(self, system: System) -> Coordinator:
+        # One deletion passes the fail points of a checkpoint, too.
+        checkpoints.MAX_COMMITS = 1
+        owners = InProcessOwners(system.store, system.manifest, system.hash_key, lambda: self._pipeline)
+        signing_key = load_signing_key(system.keys)
+        return Coordinator(system.store, system.manifest, system.hash_key, signing_key, owners, LEASE_S)
+
+    def _expected_root(self) -> str:
+        return self._original.fresh_root([row for row in ROWS if row.sample_id not in self._deleted])
 
     def _writing(self, file: Path) -> Callable[[], None]:
         """Write the fail points that are passed into the file."""
@@ -186,7 +194,8 @@ class CrashPoints:
             verify_receipt(json.loads(system.store.get(name)), load_signing_key(system.keys).public_key())
         if receipts != logged:
             faults.append(f"{len(receipts)} receipts remain, and the log names {len(logged)}")
-        listed = {name for prefix in DATA_FOLDERS for name in system.store.names(prefix)}
+        folders = {*DATA_FOLDERS, *data_folders(system.manifest.folder)}
+        listed = {name for prefix in folders for name in system.store.names(prefix)}
         if listed != newest.objects():
             faults.append(f"{len(listed ^ newest.objects())} objects are not those of the newest commit")
         unfinished = [path.name for path in Path(system.store.uri).glob(".partial/*")]
@@ -198,14 +207,40 @@ class CrashPoints:
         return faults
 
 
+class RebuildPoints(CrashPoints):
+    """Runs that rebuild the store with larger clusters, and delete the rows when the draft has them."""
+
+    def _work(self, system: System) -> None:
+        coordinator = self._opened(system)
+        rebuild = Rebuild(system, self._config())
+        if system.manifest.config != rebuild.config:
+            rebuild.begin(coordinator)
+            rebuild.fill(coordinator)
+        coordinator.delete(DeletionRequest(self._deleted, idempotency_key=IDEMPOTENCY_KEY))
+        if system.manifest.config != rebuild.config:
+            coordinator = rebuild.finish(coordinator)
+        finish(coordinator)
+
+    def _config(self) -> StateConfig:
+        before = self._original.manifest.config
+        return replace(before, partition=replace(before.partition, max_cluster_rows=9))
+
+    def _expected_root(self) -> str:
+        rows = [row for row in ROWS if row.sample_id not in self._deleted]
+        return fresh_root(self._original, self._config(), rows, self._folder / "fresh")
+
+
+KINDS = ((CrashPoints, DELETED), (CrashPoints, OUTSIDE), (RebuildPoints, DELETED))
+
+
 def run_all(runs: int, seed: int) -> dict[str, Tally]:
     """Runs of each deletion at each fail point that it passes, and four times as many at random moments."""
     tallies: dict[str, Tally] = {}
     with tempfile.TemporaryDirectory(prefix="lmeraser-faults-") as folder:
         deletions = []
-        for number, deleted in enumerate((DELETED, OUTSIDE)):
+        for number, (kind, deleted) in enumerate(KINDS):
             (own := Path(folder) / str(number)).mkdir()
-            deletions.append(CrashPoints(own, seed, deleted))
+            deletions.append(kind(own, seed, deleted))
         if FailPoint.TUNING_STARTED in deletions[1].passed:
             raise RuntimeError(f"{OUTSIDE} are not outside the coresets")
         for where in (*(step.value for step in FailPoint), RANDOM):

@@ -19,7 +19,7 @@ from lmeraser.errors import NotReadyError, RequestError
 from lmeraser.proof.recompute import fresh_leaves
 from lmeraser.state.draft_rows import DraftRows
 from lmeraser.state.fingerprint import fingerprint
-from lmeraser.state.layout import PUBLIC_KEY, generation_folder
+from lmeraser.state.layout import MANIFEST, PUBLIC_KEY, generation_folder
 from lmeraser.state.manifest import load_manifest
 from lmeraser.state.merkle import merkle_root
 from lmeraser.state.pipeline import Pipeline
@@ -63,15 +63,19 @@ class Rebuild:
     generation: str = ""
 
     def begin(self, coordinator: Coordinator) -> None:
+        """Begin it, or go on with one that was begun; returns once the draft is open."""
         store, live = self.system.store, self.system.manifest
         here = fingerprint(live.feature_batch, live.fingerprint["accelerator"])
         same = public_origin(live.config, live.fingerprint) == public_origin(self.config, here)
         artifacts = load_public(store, live) if same else artifacts_of(self.system, self.config)
-        self.generation = coordinator.rebuilds.begin()
+        self.generation = coordinator.rebuilds.generation or coordinator.rebuilds.begin()
         draft = store.below(generation_folder(self.generation))
-        draft.put(PUBLIC_KEY, store.get(PUBLIC_KEY))
-        create_store(draft, self.config, artifacts)
+        if not draft.exists(MANIFEST):
+            draft.put(PUBLIC_KEY, store.get(PUBLIC_KEY))
+            create_store(draft, self.config, artifacts)
         coordinator.rebuilds.open()
+        while (status := coordinator.rebuilds.status()) is not None and status.draft is None:
+            coordinator.step()
 
     def fill(self, coordinator: Coordinator) -> None:
         """One round: have the draft filled with what it lacks."""
