@@ -40,6 +40,8 @@ def status(target: Target) -> None:
     value: dict[str, Any] = {
         "store": store.uri,
         "store_id": manifest.store_id,
+        "generation": manifest.generation or None,
+        "rebuild": history.rebuild,
         "backbone": manifest.public_digests["backbone"],
         "term": history.term,
         "commit": commit.number if commit is not None else None,

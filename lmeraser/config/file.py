@@ -36,7 +36,8 @@ class Config(StateSections):
             waits as long. Written into the store when the store is made, and fixed from then on; when absent, 0.4 in a
             folder and 2 in a bucket.
         s3_endpoint: URL of an S3 provider other than AWS, for the store and the rows; overridden by ``--s3-endpoint``.
-        labels: names of the labels; `lmeraser rebuild` changes them later. When empty, those that the private source declares.
+        labels: names of the labels, which ``lmeraser rebuild`` changes later; when empty, those that the private source
+            declares.
         backbone_digest: the SHA-256 digest that the backbone's weights must have, or at least its first 16 hexadecimal
             digits; checked before a store is made and whenever it is opened to add rows. ``lmeraser status`` shows it.
             Pins what ``weights: pretrained`` fetches; not checked when empty.

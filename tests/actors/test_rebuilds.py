@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -14,16 +15,19 @@ from small_system import System, finish, samples
 from actors.coordinator import Coordinator
 from actors.fail_points import FailPoint, listener
 from actors.refill import draft_samples, live_batches, put_missing
+from actors.restoring import restore
 from lmeraser.config import StateConfig
 from lmeraser.data import Sample
 from lmeraser.deletion import DeletionRequest
 from lmeraser.errors import ConfigError, DataError, RequestError
+from lmeraser.proof.mirror import LogMirror
 from lmeraser.proof.receipts import verify_receipt
 from lmeraser.proof.verify import verify
-from lmeraser.state.keys import parse_public_pem
+from lmeraser.state.keys import load_signing_key, parse_public_pem
 from lmeraser.state.layout import GENERATIONS, SWITCHING
 from lmeraser.state.pipeline import Pipeline
 from lmeraser.state.rows import RowTable
+from lmeraser.store import LocalStore
 
 ROWS = samples(0, 60)
 Changed = Callable[[StateConfig], StateConfig]
@@ -295,3 +299,31 @@ def test_a_draft_that_fails_does_not_stop_the_live_generation(system_of: SystemO
     coordinator = system.coordinator()
     finish(coordinator)
     assert coordinator.deletion(deletion.id).status == "completed"
+
+
+@pytest.mark.parametrize("when", ["before the rebuild", "during the rebuild"])
+def test_a_copy_of_the_old_generation_is_restored_with_the_log_of_the_new_one(
+    when: str, system_of: SystemOf, tmp_path: Path
+) -> None:
+    system = system_of("minute", 60)
+    before = system.manifest
+    coordinator = system.coordinator()
+    rebuild = Rebuild(system, CHANGES["more anchors"](before.config))
+    if when == "during the rebuild":
+        rebuild.begin(coordinator)
+        rebuild.fill(coordinator)
+    copy = replace(system, store=LocalStore(tmp_path / "copy"))
+    shutil.copytree(system.store.uri, copy.store.uri)
+    rebuild.begin(coordinator)
+    coordinator.delete(DeletionRequest(("s3",)))
+    coordinator = rebuild.finish(coordinator)
+    coordinator.delete(DeletionRequest(("s4",)))
+    finish(coordinator)
+    mirror = LocalStore(tmp_path / "mirror")
+    LogMirror(system.store, mirror).copy()
+    result = restore(copy.store, mirror, copy.hash_key, load_signing_key(copy.keys))
+    assert result.erased == 2
+    finish(copy.coordinator())
+    assert copy.manifest == before
+    assert copy.newest().root == fresh_root(copy, before.config, without("s3", "s4"), tmp_path / "fresh")
+    assert copy.store.names(GENERATIONS) == []

@@ -58,6 +58,8 @@ def test_status_is_what_the_log_says(lmeraser: Run, case: Case) -> None:
     assert shown.json == {
         "store": case.system.store.uri,
         "store_id": manifest["store_id"],
+        "generation": None,
+        "rebuild": None,
         "backbone": manifest["public_digests"]["backbone"],
         "term": max(value["term"] for value in log_values(case.system)),
         "commit": commit["number"],
