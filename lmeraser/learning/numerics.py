@@ -27,17 +27,17 @@ class _ThreadPools:
     """Thread pools of the native libraries in this process.
 
     Finding them means reading the process's memory map, which takes some milliseconds: as long as a small step in a
-    block. So it is done again only where a module was imported since. The name of an extension is in ``sys.modules``
-    only after its libraries are loaded, so none is overlooked.
+    block. So it is done again only where a module was imported since, and is the last in ``sys.modules``. The name of
+    an extension is there only after its libraries are loaded, so none is overlooked.
     """
 
     def __init__(self) -> None:
-        self._last: tuple[frozenset[str], ThreadpoolController] | None = None
+        self._last: tuple[tuple[int, str], ThreadpoolController] | None = None
 
     def controller(self) -> ThreadpoolController:
         """Sets the threads of all libraries that are loaded now."""
-        if self._last is None or not sys.modules.keys() <= self._last[0]:
-            modules = frozenset(sys.modules)
+        modules = len(sys.modules), next(reversed(sys.modules))
+        if self._last is None or self._last[0] != modules:
             self._last = modules, ThreadpoolController()
         return self._last[1]
 

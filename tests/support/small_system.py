@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -75,6 +75,9 @@ VARIANTS = {
     "conv": (CONV, PromptConfig("pad", pad_px=4)),
 }
 
+# Copies of a system have the same pipeline: each is loaded once, by what decides it.
+_PIPELINES: dict[str, Pipeline] = {}
+
 
 def picture(number: int) -> bytes:
     """A PNG whose strongest channel is its label, ``number`` modulo 3; brightness gives clusters of several labels."""
@@ -116,7 +119,12 @@ class System:
         return load_hash_key(self.keys)
 
     def pipeline(self) -> Pipeline:
-        return load_pipeline(self.store, self.manifest)
+        manifest = self.manifest
+        decided_by = (asdict(manifest.config), dict(manifest.public_digests), dict(manifest.fingerprint))
+        key = json.dumps(decided_by, sort_keys=True)
+        if key not in _PIPELINES:
+            _PIPELINES[key] = load_pipeline(self.store, manifest)
+        return _PIPELINES[key]
 
     def coordinator(self) -> Coordinator:
         owners = InProcessOwners(self.store, self.manifest, self.hash_key, self.pipeline)
