@@ -76,7 +76,7 @@ class Tally:
 
     Attributes:
         histories, lost, wrong: by kind.
-        totals: steps, switches, freezes, kills, objects that were written too late, coordinators that began again.
+        totals: steps, switches, freezes, kills, objects that were written too late.
         failing: seeds, each with what did not hold.
     """
 
@@ -92,7 +92,7 @@ class Tally:
             self.histories[kind] += 1
             self.lost[kind] += outcome.kind in _LOST
             self.wrong[kind] += outcome.kind is not None and outcome.kind not in _LOST
-        for name in ("points", "switches", "freezes", "kills", "late", "restarts"):
+        for name in ("points", "switches", "freezes", "kills", "late"):
             self.totals[name] += getattr(outcome, name)
         if outcome.wrong is not None:
             self.failing.append((seed, outcome.wrong))
@@ -163,8 +163,7 @@ def table(tally: Tally, histories: int, seed: int, seconds: float) -> str:
         "",
         f"Steps {totals['points']:,}, switches {totals['switches']:,}, freezes {totals['freezes']:,}, "
         f"kills {totals['kills']:,}. Objects that a replaced coordinator left behind until the next sweep: "
-        f"{totals['late']:,}. Coordinators that began again because a request object was taken from them: "
-        f"{totals['restarts']:,}.",
+        f"{totals['late']:,}.",
         "",
         _ABOUT,
         *(f"- {breakage.what}" for breakage in BREAKAGES),

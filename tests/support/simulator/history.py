@@ -46,7 +46,6 @@ class Outcome:
     freezes: int = 0
     kills: int = 0
     late: int = 0
-    restarts: int = 0
 
 
 def run_seed(current: Current, seed: int) -> Outcome:
@@ -149,7 +148,6 @@ class World:
         counts = self._scheduler.counts
         outcome.switches, outcome.freezes, outcome.kills = counts["switch"], counts["freeze"], counts["kill"]
         outcome.late = len(self._late)
-        outcome.restarts = self._invariants.restarts
         return outcome
 
     def _happen(self, event: Event) -> None:

@@ -35,7 +35,6 @@ class Invariants:
         self._ledger = ledger
         self._written_at: dict[str, int] = {}
         self.store: MemoryStore | None = None
-        self.restarts = 0
         # Objects that a replaced coordinator's processes wrote too late, and which process it was.
         self.late: dict[str, Process] = {}
 
