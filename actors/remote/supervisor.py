@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import ray
 from ray.actor import ActorHandle
 from ray.exceptions import ActorDiedError
 
 from actors.coordinator_status import CoordinatorStatus
-from actors.remote.coordinator_actor import CoordinatorActor, open_coordinator
 from actors.remote.names import NAMESPACE, coordinator_name
 from actors.remote.owner_resources import owner_placement
 from actors.remote.placement import StoreRef
@@ -23,6 +23,9 @@ from lmeraser.state.checkpoint import CommitReader
 from lmeraser.state.log import Record
 from lmeraser.state.manifest import load_manifest
 from lmeraser.store import open_store
+
+if TYPE_CHECKING:
+    from actors.remote.coordinator_actor import CoordinatorActor
 
 LOOK_S = 2.0
 # Nothing is urgent while the coordinator of another Ray cluster works.
@@ -90,6 +93,9 @@ class Supervisor:
         return self._clock() - self._foreign_since_s < QUIET_S
 
     def _start(self) -> None:
+        # Loads 120 MB of what the coordinator computes with; a supervisor that starts none does without.
+        from actors.remote.coordinator_actor import open_coordinator
+
         placement = owner_placement(self._owners, self._store, self._manifest)
         coordinator = open_coordinator(self._site, self._manifest.store_id, placement)
         try:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from cluster.cli.options import Limit, NextCursor
-from cluster.cli.output import emit, leave_stdout_to_results, print_page
+from cluster.cli.output import emit, leave_stdout_to_results, print_page, print_pairs
 from cluster.cli.target import Target, with_options
 from lmeraser.errors import ConfigError
 from lmeraser.paging import DEFAULT_LIMIT
@@ -56,8 +56,13 @@ def show(target: Target, key: Annotated[str, typer.Argument(help="Key of the clu
     if entry is None:
         raise ConfigError(f"commit {commit.number} has no cluster {key!r}; `lmeraser clusters list` names them")
     segments = [{"rows": segment.rows, "objects": list(segment.objects())} for segment in entry.segments]
-    objects = {"segments": segments, "prompt_object": entry.prompt_object}
-    emit({**_summary(manifest, entry), "bits": entry.bits, **objects}, target.as_json)
+    cluster = {**_summary(manifest, entry), "bits": entry.bits, "prompt_object": entry.prompt_object}
+
+    def print_cluster() -> None:
+        print_pairs(cluster.items())
+        print_pairs((f"segment {number}", segment.objects()) for number, segment in enumerate(entry.segments, 1))
+
+    emit({**cluster, "segments": segments}, target.as_json, print_cluster)
 
 
 def _owners(manifest: Manifest, clusters: Iterable[ClusterEntry], store_uri: str) -> dict[str, dict[str, Any]]:

@@ -13,7 +13,7 @@ import typer
 
 from cluster.cli.ids_file import IdsFile, SubjectsFile, check_given, odd_ids, read_ids
 from cluster.cli.options import Limit, NextCursor
-from cluster.cli.output import emit, print_page, warn
+from cluster.cli.output import emit, print_page, print_pairs, warn
 from cluster.cli.store_deletions import StoreDeletions
 from cluster.cli.target import DeletionTarget, with_options
 from lmeraser.client.responses import Receipt
@@ -112,7 +112,9 @@ def delete(
         deletion = _wait(deletions, accepted.id, wait, timeout_s)
     named, unknown = {*samples, *subjects}, list(accepted.unknown_ids)
     nothing_known = named <= set(unknown)
-    emit({**asdict(deletion), "unknown_ids": unknown, "nothing_known": nothing_known}, target.as_json)
+    shown = {**asdict(deletion), "unknown_ids": unknown}
+    # People are told by the message below.
+    emit({**shown, "nothing_known": nothing_known}, target.as_json, lambda: print_pairs(shown.items()))
     _check_not_failed(deletion)
     if not unknown:
         return

@@ -55,12 +55,11 @@ def warn(text: str) -> None:
 
 def print_pairs(pairs: Iterable[tuple[str, Any]]) -> None:
     """Print one name and its value per line; the items of a list are separated by commas."""
-    table = Table(show_header=False, box=None, pad_edge=False)
-    for _ in range(2):
-        table.add_column(no_wrap=True, overflow="ignore")
-    for name, value in pairs:
-        table.add_row(name, ", ".join(map(str, value)) if isinstance(value, list | tuple) else _text(value))
-    Console(file=_stdout, width=_WIDTH).print(table, markup=False, highlight=False)
+    lines = dict(pairs)
+    width = max(map(len, lines), default=0)
+    for name, value in lines.items():
+        _stdout.write(f"{name:<{width}}  {_text(value)}\n")
+    _stdout.flush()
 
 
 def print_rows(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
@@ -82,6 +81,8 @@ def print_page(columns: Sequence[str], rows: Iterable[Sequence[Any]], page: Page
 
 
 def _text(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return ", ".join(map(str, value)) or "-"
     return "-" if value is None else str(value)
 
 

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from cluster.cli.output import emit, progress
+from cluster.cli.output import emit, print_pairs, progress
 from cluster.cli.target import KeyedTarget, with_options
 from lmeraser.state.keys import load_hash_key
 
@@ -34,6 +34,8 @@ def verify(
     with progress() as report:
         hash_key = load_hash_key(target.key_folder)
         verification = run(store, hash_key, cluster, processes or os.cpu_count() or 1, report)
-    emit(asdict(verification), target.as_json)
+    damaged = [f"{part} ({reason})" for part, reason in verification.damaged.items()]
+    shown = {**asdict(verification), "equal": "yes" if verification.equal else "no", "damaged": damaged}
+    emit(asdict(verification), target.as_json, lambda: print_pairs(shown.items()))
     if not verification.equal:
         raise typer.Exit(1)

@@ -8,6 +8,7 @@ from lmeraser.audit.evidence import Evidence
 from lmeraser.audit.report import Section, Table, not_done, section
 from lmeraser.errors import FingerprintError, ObjectCorruptError, ObjectMissingError
 from lmeraser.progress import Progress
+from lmeraser.proof.contents import Damage
 from lmeraser.proof.verify import compare
 from lmeraser.state.layout import HEADS_PART, SUMS_PART, prompt_part, prompted_part, rows_part
 from lmeraser.state.merkle import MerkleTree, merkle_root
@@ -26,7 +27,7 @@ def recomputation(evidence: Evidence, workers: Executor, report: Progress | None
         return section(NAME, TITLE, [str(error)])
     of_clusters = (part(key) for part in (prompt_part, prompted_part) for key in compared.awaiting)
     unfinished = {HEADS_PART, SUMS_PART, *of_clusters}
-    if compared.awaiting and set(compared.differing) <= unfinished:
+    if compared.awaiting and {*compared.differing, *compared.damaged} <= unfinished:
         return not_done(
             NAME, TITLE, f"{len(compared.awaiting)} clusters await tuning: audit again when nothing is pending"
         )
@@ -52,11 +53,14 @@ def recomputation(evidence: Evidence, workers: Executor, report: Progress | None
     return section(
         NAME,
         TITLE,
-        [f"{name} differs from what the remaining rows give" for name in compared.differing],
+        [
+            *(f"{name} differs from what the remaining rows give" for name in compared.differing),
+            *(f"{name} cannot be compared: {reason}" for name, reason in compared.damaged.items()),
+        ],
         said=(
             f"All features, the partition, every prompt and both heads were recomputed from the ids, labels and images "
             f"of the {compared.rows} remaining rows: {len(compared.fresh)} parts, of which {len(compared.differing)} "
-            "differ.",
+            f"differ and {len(compared.damaged)} cannot be compared.",
             "Digests are keyed: without the hash key they reveal nothing.",
         ),
         tables=(Table(("part", "recomputed", "in the store", "in the commit", "Merkle path"), rows),),
@@ -64,6 +68,7 @@ def recomputation(evidence: Evidence, workers: Executor, report: Progress | None
             "rows": compared.rows,
             "parts": len(compared.fresh),
             "differing": list(compared.differing),
+            "damaged": dict(compared.damaged),
             "fresh_root": tree.root,
             "state_root": merkle_root(compared.stored),
             "touched": {name: compared.fresh.get(name) for name in touched},
@@ -72,4 +77,6 @@ def recomputation(evidence: Evidence, workers: Executor, report: Progress | None
 
 
 def _short(digest: str | None) -> str:
+    if isinstance(digest, Damage):
+        return "damaged"
     return "none" if digest is None else digest[:_SHOWN]

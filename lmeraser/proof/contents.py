@@ -21,8 +21,12 @@ from lmeraser.state.specialist import Prompt, PromptedFeatures
 from lmeraser.store import Store
 
 
+class Damage(str):
+    """Why a leaf cannot be computed: what stands in its place."""
+
+
 def leaves_of_entry(store: Store, manifest: Manifest, hash_key: HashKey, entry: ClusterEntry) -> dict[str, str]:
-    """The leaves of one cluster; in place of a leaf whose objects cannot be read, or contradict each other, the error.
+    """The leaves of one cluster; Damage in place of one whose objects cannot be read, or contradict each other.
 
     Args:
         store, manifest, hash_key: where the objects are, and what they were made with.
@@ -59,7 +63,7 @@ def _leaf(hash_key: HashKey, part: str, digest: Callable[[], str]) -> str:
     try:
         return state_leaf(hash_key, part, digest())
     except (ObjectMissingError, ObjectCorruptError) as error:
-        return str(error)
+        return Damage(error)
 
 
 def _index_of(

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass
 
-from lmeraser.data import Sample, check_samples
+from lmeraser.data import Sample, check_samples, unusable_images
 from lmeraser.errors import ConfigError, DataError, NotReadyError, ObjectCorruptError, ObjectMissingError
 from lmeraser.hashing import HashKey
 from lmeraser.progress import Progress
-from lmeraser.proof.contents import leaves_of_entry
+from lmeraser.proof.contents import Damage, leaves_of_entry
 from lmeraser.proof.recompute import fresh_leaves, rows_of, specialists_of, worker_processes
 from lmeraser.state.checkpoint import CommitReader
 from lmeraser.state.cluster_entry import ClusterEntry
@@ -35,6 +35,7 @@ class Verification:
         state_root: root over what the store's objects really contain.
         fresh_root: root over what the remaining rows give.
         differing: the parts of the state that differ, such as ``prompt/<cluster>``.
+        damaged: why parts of the state cannot be compared, by part: an object is missing or damaged.
         awaiting: clusters that still await tuning; while there are any, the state is not final.
         rows: how many rows were recomputed.
     """
@@ -43,6 +44,7 @@ class Verification:
     state_root: str
     fresh_root: str
     differing: tuple[str, ...]
+    damaged: Mapping[str, str]
     awaiting: tuple[str, ...]
     rows: int
 
@@ -52,7 +54,7 @@ class Comparison:
     """The leaves of the state root from three sources.
 
     Attributes:
-        stored: from what the store's objects really contain; an unreadable object has its error instead.
+        stored: from what the store's objects really contain, or Damage.
         fresh: from the remaining rows.
         committed: from the newest commit.
         awaiting: clusters that still await tuning.
@@ -67,10 +69,15 @@ class Comparison:
 
     @property
     def differing(self) -> tuple[str, ...]:
-        """The parts of the state on which the three disagree."""
+        """The parts of the state that could be read, and on which the three disagree."""
         differing = {name for name in {*self.stored, *self.fresh} if self.stored.get(name) != self.fresh.get(name)}
         differing |= {name for name in self.stored if self.stored[name] != self.committed.get(name)}
-        return tuple(sorted(differing))
+        return tuple(sorted(differing - self.damaged.keys()))
+
+    @property
+    def damaged(self) -> Mapping[str, str]:
+        """Why parts of the state could not be read, by part."""
+        return {name: str(leaf) for name, leaf in sorted(self.stored.items()) if isinstance(leaf, Damage)}
 
 
 def current_commit(store: Store) -> Commit:
@@ -114,12 +121,13 @@ def verify(
     """
     with worker_processes(store.uri, processes) as workers:
         comparison = compare(store, hash_key, workers, cluster, report)
-    differing = comparison.differing
+    differing, damaged = comparison.differing, comparison.damaged
     return Verification(
-        equal=not differing,
+        equal=not (differing or damaged),
         state_root=merkle_root(comparison.stored),
         fresh_root=merkle_root(comparison.fresh),
         differing=differing,
+        damaged=damaged,
         awaiting=comparison.awaiting,
         rows=comparison.rows,
     )
@@ -181,7 +189,11 @@ def _samples(store: Store, entry: ClusterEntry, labels: tuple[str, ...]) -> list
         table = RowTable.from_parquet(store.get(name), name)
         columns = (table.sample_ids, table.subject_ids, table.labels_N.tolist(), table.images)
         try:
-            samples += check_samples([Sample(*row) for row in zip(*columns, strict=True)], labels, skip_bad=False)
+            checked = check_samples([Sample(*row) for row in zip(*columns, strict=True)], labels, skip_bad=True)
+            samples += checked
+            if checked.skipped:
+                # Without advice: here nothing can leave them out.
+                raise unusable_images(checked.skipped, any_good=False)
         except DataError as error:
             raise ObjectCorruptError(f"{name} holds rows that no ingest would accept: {error}") from error
     return samples
@@ -194,7 +206,7 @@ def _stored_leaves(store: Store, manifest: Manifest, hash_key: HashKey, commit: 
         try:
             leaves[part] = state_leaf(hash_key, part, kind.from_safetensors(store.get(name), name).digest())
         except (ObjectMissingError, ObjectCorruptError) as error:
-            leaves[part] = str(error)
+            leaves[part] = Damage(error)
     for entry in commit.clusters:
         leaves |= leaves_of_entry(store, manifest, hash_key, entry)
     return leaves

@@ -220,3 +220,14 @@ def test_verify_fails_when_one_byte_of_a_prompt_is_changed(lmeraser: Run, copied
     shown = lmeraser("verify", *options, "--json")
     assert (shown.code, shown.json["equal"], shown.json["differing"]) == (1, False, [f"prompt/{entry['key']}"])
     assert shown.json["state_root"] != shown.json["fresh_root"]
+
+
+def test_a_cluster_is_shown_with_all_names_and_objects(lmeraser: Run, case: Case) -> None:
+    store = ("--store", case.system.store.uri)
+    entry = max(case.system.newest().clusters, key=lambda each: len(each.segments))
+    shown = lmeraser("clusters", "show", entry.key, *store)
+    lines = dict(line.split(maxsplit=1) for line in shown.out.replace("segment ", "segment-").splitlines())
+    assert lines["key"] == entry.key and lines["prompt_object"] == (entry.prompt_object or "-")
+    segments = lmeraser("clusters", "show", entry.key, *store, "--json").json["segments"]
+    for number, segment in enumerate(segments, 1):
+        assert lines[f"segment-{number}"] == ", ".join(segment["objects"])

@@ -236,7 +236,10 @@ def test_a_missing_object_is_named(system_of: SystemOf, part: str) -> None:
         "sums": system.newest().heads.sums_object,
     }
     system.store.purge(str(names[part]), unfenced)
-    assert verified(system).differing == (part if part in ("heads", "sums") else f"{part}/{entry.key}",)
+    verification = verified(system)
+    assert (verification.equal, verification.differing) == (False, ())
+    assert list(verification.damaged) == [part if part in ("heads", "sums") else f"{part}/{entry.key}"]
+    assert str(names[part]) in "".join(verification.damaged.values())
 
 
 def test_a_missing_row_file_is_an_error_that_names_it(system_of: SystemOf) -> None:
@@ -261,8 +264,10 @@ def test_an_image_that_no_longer_decodes_is_told_with_its_file_and_row(system_of
     rows, name = rows_of(system.store, tuned(system)), tuned(system).segments[0].rows_object
     image = rows.images[0]
     flip(system, name, system.store.get(name).index(image) + len(image) // 2)
-    with pytest.raises(ObjectCorruptError, match=rf"{name}.*{rows.sample_ids[0]}"):
+    with pytest.raises(ObjectCorruptError, match=rf"{name}.*{rows.sample_ids[0]}") as caught:
         verified(system)
+    # An option of another command.
+    assert "--skip-bad" not in str(caught.value)
 
 
 def test_a_store_that_was_created_elsewhere_is_refused_and_says_how_it_differs(system_of: SystemOf) -> None:

@@ -106,7 +106,7 @@ def test_one_damaged_segment_of_several_is_reported(system: System, number: int)
     changed_NH[0, 0] ^= 1
     system.store.put(segment.rows_object, replace(rows, features_NH=changed_NH).to_parquet())
     # Prompted features are those of rows, so they cannot be compared without them.
-    assert verified(system).differing == (f"prompted/{entry.key}", f"rows/{entry.key}")
+    assert tuple(verified(system).damaged) == (f"prompted/{entry.key}", f"rows/{entry.key}")
 
 
 @pytest.mark.parametrize("number", [0, 1, 2])
@@ -126,7 +126,7 @@ def test_a_damaged_index_is_reported(system: System, damage: str) -> None:
         system.store.purge(name, unfenced)
     else:
         system.store.put(name, b"anything")
-    assert verified(system).differing == (f"prompted/{entry.key}", f"rows/{entry.key}")
+    assert tuple(verified(system).damaged) == (f"prompted/{entry.key}", f"rows/{entry.key}")
 
 
 @pytest.mark.parametrize("columns", ["other rows", "hidden subject"])
@@ -142,7 +142,7 @@ def test_an_index_that_is_not_that_of_its_rows_is_reported_even_if_the_commit_na
     index = SegmentIndex.of(claimed, system.manifest.config.seed, system.hash_key)
     leaf = state_leaf(system.hash_key, f"segment/{entry.key}", index.digest())
     commit_entry(system, replace(entry, segments=(replace(first, leaf=leaf), second, third)))
-    assert verified(system).differing == (f"prompted/{entry.key}", f"rows/{entry.key}")
+    assert tuple(verified(system).damaged) == (f"prompted/{entry.key}", f"rows/{entry.key}")
 
 
 def test_prompted_features_of_another_segment_are_reported(system: System) -> None:
@@ -163,7 +163,7 @@ def test_a_segment_whose_features_are_too_few_is_reported(system: System) -> Non
     first = entry.segments[0]
     fewer = PromptedFeatures(features_of(system, first)[1:])
     system.store.put(str(first.prompted_object), fewer.to_safetensors())
-    assert verified(system).differing == (f"prompted/{entry.key}",)
+    assert tuple(verified(system).damaged) == (f"prompted/{entry.key}",)
 
 
 def test_a_segment_that_the_commit_leaves_out_is_reported(system: System) -> None:
