@@ -39,7 +39,6 @@ def ours(max_cluster_rows: int, coreset_rows: int, epochs: int, *prompt: tuple[s
 _EPOCHS_BY_DEFAULT = TuningConfig().epochs
 # The library's defaults, whatever the setting's own configuration has.
 OURS = ours(PartitionConfig().max_cluster_rows, TuningConfig().coreset_rows, _EPOCHS_BY_DEFAULT)
-ESSENTIAL = (SHARED_HEAD_ONLY, RETRAIN, PUBLISHED, SISA, OURS, SAMPLED)
 LARGER_CORESET = ours(PartitionConfig().max_cluster_rows, 600, _EPOCHS_BY_DEFAULT)
 # The default before there were coresets: clusters of at most 600 rows, tuned on all of them.
 PREVIOUS = ours(600, 600, 4)
