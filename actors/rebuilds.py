@@ -24,7 +24,7 @@ from actors.fail_points import FailPoint, fail_point
 from actors.ingests import IngestOutcome
 from actors.journal import Journal
 from actors.owners import Owners
-from actors.prefixes import Prefixes
+from actors.prefixes import EXPIRY_S, Prefixes
 from actors.row_index import RowIndex
 from actors.sweep import Sweeper
 from lmeraser.deletion import Deletion
@@ -99,6 +99,8 @@ class Rebuilds:
         # When to open the draft; infinite while it is not to be opened.
         self._open_at_s = -math.inf if self.generation is not None else math.inf
         self._abandoned = False
+        # Workers of a job that was abandoned end when they next renew their prefix, or expire.
+        self._swept_until_s = -math.inf
         self.switched = False
         self.problem = ""
 
@@ -176,9 +178,15 @@ class Rebuilds:
         Raises:
             OwnerFailedError: when an owner of the draft cannot write its rows.
         """
+        self._sweep_abandoned()
+        if self.generation is None:
+            return
         with self._draft_errors():
+            # Whatever it failed of: what is not open cannot be erased from.
+            self._open_at_s = min(self._open_at_s, self._clock()) if self._draft is None else self._open_at_s
             self._open_if_wanted()
-            if self._draft is None or self.generation is None:
+            if self._draft is None:
+                # Its job has not made it a store yet, so it holds nothing.
                 return
             request = self._draft.erase_hashes(samples, subjects)
             while self._draft.deletion(request).status == "accepted":
@@ -201,12 +209,12 @@ class Rebuilds:
             return False
 
     def _step(self, quiet: bool) -> bool:
+        if self.switched:
+            return False
         if self._open_if_wanted():
             return True
         if self._abandoned:
-            self._abandoned = False
-            self._close()
-            self._sweeper.note_everything()
+            self._sweep_abandoned()
             return True
         if self._draft is None:
             return False
@@ -234,6 +242,16 @@ class Rebuilds:
                 self._close()
                 self._open_at_s = self._clock() + _PAUSE_S
             raise OwnerFailedError(f"the draft of generation {self.generation}: {error}") from error
+
+    def _sweep_abandoned(self) -> None:
+        """Remove a draft that was abandoned, and what a worker may still have written to it since."""
+        if self._abandoned:
+            self._abandoned = False
+            self._close()
+            self._swept_until_s = self._clock() + EXPIRY_S
+        if self._clock() < self._swept_until_s:
+            self._sweeper.note_everything()
+            self._sweeper.sweep()
 
     def _close(self) -> None:
         draft, self._draft = self._draft, None

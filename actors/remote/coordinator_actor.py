@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import ray
 from ray.actor import ActorHandle
@@ -41,6 +41,7 @@ _REPORT_S = 10.0
 _RESTART_PAUSE_S = 1.0
 # What the process needs before any row; its memory grows with the rows.
 _MEMORY_BYTES = 400 * 2**20
+T = TypeVar("T")
 _log = logging.getLogger(__name__)
 
 
@@ -68,13 +69,13 @@ class CoordinatorActor:
     def delete(self, request: DeletionRequest) -> Deletion:
         """See Coordinator.delete."""
         with passage("coordinator.delete", self._traces) as passed:
-            deletion = self._coordinator.delete(request)
+            deletion = self._of_generation(lambda coordinator: coordinator.delete(request))
             passed.attributes["deletion"] = deletion.id
         return deletion
 
     def retry(self, deletion_id: str) -> Deletion:
         """See Coordinator.retry."""
-        return self._coordinator.retry(deletion_id)
+        return self._of_generation(lambda coordinator: coordinator.retry(deletion_id))
 
     def deletion(self, deletion_id: str) -> Deletion:
         """See Deletions.deletion."""
@@ -204,6 +205,17 @@ class CoordinatorActor:
             _log.error("%s", error)
             coordinator.hold_tunings(str(error))
         return coordinator
+
+    def _of_generation(self, call: Callable[[Coordinator], T]) -> T:
+        """What the coordinator answers; while a switch replaces it, what its successor answers."""
+        while True:
+            coordinator = self._coordinator
+            try:
+                return call(coordinator)
+            except FencedError:
+                if not coordinator.rebuilds.switched:
+                    raise
+                time.sleep(BUSY_S)
 
     def _follow_switch(self) -> None:
         """Go on with the generation that the store has switched to; the owners of the other one have ended."""
