@@ -15,6 +15,8 @@ COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gen
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest
 # Tests start hundreds of Python processes; each would compile the project again.
 unexport PYTHONDONTWRITEBYTECODE
+# Workers of `make test`. Tests that start Ray wait a third of the time, but time limits in them are meant for two.
+WORKERS ?= 2
 # What lets a user who is not root mount a small disk.
 MOUNTING := $(if $(filter-out 0,$(shell id -u)),unshare -rm)
 
@@ -37,7 +39,7 @@ unit: $(STAMP)  ## Unit tests. "worksteal" gives each worker neighbouring tests,
 # "loadgroup" keeps the tests of a file that starts Ray on one worker (tests/support/by_file.py), and gives slow tests to
 # whichever worker is free.
 test: check  ## Everything: check, then the slow tests and those that start Ray, side by side.
-	$(PYTEST) -m "slow or ray" -n 2 --dist loadgroup --no-loadscope-reorder
+	$(PYTEST) -m "slow or ray" -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
 
 faults: $(STAMP)  ## Crashes, failing disks and thousands of histories; writes docs/evidence/.
 	OMP_NUM_THREADS=1 $(BIN)/python tests/faults/crash_points.py --runs 28 --out docs/evidence/kills.md

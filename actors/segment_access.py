@@ -58,6 +58,9 @@ class SegmentAccess:
 
     def indexes(self, segments: Iterable[Segment]) -> list[SegmentIndex]:
         """The index of each of these segments; those that were not read yet are read in parallel."""
+        segments = list(segments)
+        if all(segment.rows_object in self._indexes for segment in segments):
+            return [self.index(segment) for segment in segments]
         with ThreadPoolExecutor(_READERS, thread_name_prefix="indexes") as readers:
             return list(readers.map(self.index, segments))
 

@@ -65,18 +65,35 @@ def data_dir() -> Path:
 
 
 @pytest.fixture(scope="session")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, int], System]:
-    """Systems by variant and number of rows, each built once per worker."""
+def built(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., System]:
+    """Systems by variant, number of rows and what was done with them afterwards, each built once per worker."""
     from small_system import build_system
 
-    systems: dict[tuple[str, int], System] = {}
+    systems: dict[tuple[str, int, Callable[[System], None] | None], System] = {}
 
-    def get(variant: str, rows: int) -> System:
-        if (variant, rows) not in systems:
-            systems[variant, rows] = build_system(tmp_path_factory.mktemp(variant), variant, rows)
-        return systems[variant, rows]
+    def get(variant: str, rows: int, after: Callable[[System], None] | None = None) -> System:
+        if (variant, rows, after) not in systems:
+            folder = tmp_path_factory.mktemp(variant)
+            if after is None:
+                system = build_system(folder, variant, rows)
+            else:
+                system = copied(get(variant, rows), LocalStore(folder / "store"), folder / "keys")
+                after(system)
+            systems[variant, rows, after] = system
+        return systems[variant, rows, after]
 
     return get
+
+
+def copied(original: System, store: Store, keys: Path) -> System:
+    """A copy of a system in a folder, in another folder or in a bucket."""
+    if isinstance(store, LocalStore):
+        shutil.copytree(original.store.uri, store.uri, copy_function=shutil.copyfile, dirs_exist_ok=True)
+    else:
+        for name in original.store.names():
+            store.put(name, original.store.get(name))
+    shutil.copytree(original.keys, keys)
+    return replace(original, store=store, keys=keys)
 
 
 @pytest.fixture(scope="session")
@@ -108,21 +125,15 @@ def new_store(medium: str, tmp_path: Path, request: pytest.FixtureRequest) -> Ca
 
 
 @pytest.fixture
-def system_of(
-    built: Callable[[str, int], System], new_store: Callable[[str], Store], tmp_path: Path
-) -> Callable[..., System]:
-    """A copy of a small system that a test may change."""
+def system_of(built: Callable[..., System], new_store: Callable[[str], Store], tmp_path: Path) -> Callable[..., System]:
+    """A copy of a small system that a test may change.
 
-    def copy(variant: str = "token", rows: int = 90) -> System:
-        original = built(variant, rows)
-        store = new_store(f"{variant}-{rows}")
-        if isinstance(store, LocalStore):
-            shutil.copytree(original.store.uri, store.uri, copy_function=shutil.copyfile, dirs_exist_ok=True)
-        else:
-            for name in original.store.names():
-                store.put(name, original.store.get(name))
-        shutil.copytree(original.keys, tmp_path / f"{variant}-{rows}-keys")
-        return replace(original, store=store, keys=tmp_path / f"{variant}-{rows}-keys")
+    What ``after`` does with the system, a function of a module, is done once per worker and copied with it.
+    """
+
+    def copy(variant: str = "token", rows: int = 90, after: Callable[[System], None] | None = None) -> System:
+        name = f"{variant}-{rows}"
+        return copied(built(variant, rows, after), new_store(name), tmp_path / f"{name}-keys")
 
     return copy
 

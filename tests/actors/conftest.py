@@ -12,7 +12,9 @@ from small_system import System
 def archived(system_of: Callable[..., System], monkeypatch: pytest.MonkeyPatch) -> System:
     """A store in which s0 to s7 were deleted one after another, with a checkpoint after every other commit."""
     monkeypatch.setattr("actors.checkpoints.MAX_COMMITS", 2)
-    system: System = system_of("minute", 24)
+    return system_of("minute", 24, _delete_eight)
+
+
+def _delete_eight(system: System) -> None:
     for number in range(8):
         system.delete(f"s{number}")
-    return system

@@ -28,9 +28,7 @@ ODD = {0: "cust-000", 1: " lead", 2: "trail ", 3: 'say "hi"', 4: "two\nlines", 5
 @pytest.fixture
 def system(system_of: SystemOf, monkeypatch: pytest.MonkeyPatch) -> System:
     """A store with odd ids whose coordinator is in this process: deletions need no Ray."""
-    system = system_of("minute", 0)
-    rows = [replace(row, sample_id=ODD.get(number, row.sample_id)) for number, row in enumerate(samples(0, 24))]
-    system.ingest(rows)
+    system = system_of("minute", 0, ingest_odd)
 
     def request(_: object, method: str, *arguments: Any) -> Deletion:
         coordinator = system.coordinator()
@@ -40,6 +38,10 @@ def system(system_of: SystemOf, monkeypatch: pytest.MonkeyPatch) -> System:
 
     monkeypatch.setattr(StoreDeletions, "_request", request)
     return system
+
+
+def ingest_odd(system: System) -> None:
+    system.ingest([replace(row, sample_id=ODD.get(number, row.sample_id)) for number, row in enumerate(samples(0, 24))])
 
 
 def written(folder: Path, data: bytes) -> Path:

@@ -32,9 +32,11 @@ pytestmark = pytest.mark.usefixtures("recomputed_in_a_thread")
 def system(system_of: SystemOf, monkeypatch: pytest.MonkeyPatch) -> System:
     """Clusters of at most five rows in segments of at most two."""
     monkeypatch.setattr("lmeraser.state.segment.MAX_SEGMENT_ROWS", 2)
-    system = system_of("minute", 0)
+    return system_of("minute", 0, ingest_24)
+
+
+def ingest_24(system: System) -> None:
     system.ingest(samples(0, 24))
-    return system
 
 
 def verified(system: System) -> Verification:
