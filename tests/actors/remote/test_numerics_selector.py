@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
+import ray
 
-from actors.remote import placement
 from actors.remote.nodes import Nodes
 from actors.remote.placement import GPU_NUMERICS_LABEL, NUMERICS_LABEL, Placement, node_options, numerics_selector
 from lmeraser.state.fingerprint import fingerprint, label_of
@@ -20,7 +20,7 @@ def node(name: str, labels: Mapping[str, str], *, alive: bool = True) -> dict[st
 
 
 def with_nodes(monkeypatch: pytest.MonkeyPatch, *nodes: dict[str, Any]) -> None:
-    monkeypatch.setattr(placement.ray, "nodes", lambda: list(nodes))
+    monkeypatch.setattr(ray, "nodes", lambda: list(nodes))
 
 
 def test_work_goes_to_nodes_with_the_label_of_the_store(monkeypatch: pytest.MonkeyPatch) -> None:
