@@ -31,7 +31,7 @@ LOOK_S = 2.0
 # Nothing is urgent while the coordinator of another Ray cluster works.
 REPLACED_LOOK_S = 30.0
 # Two Ray clusters that are meant to work on one store at a time overlap for minutes, while one replaces the other.
-QUIET_S = 600.0
+QUIET_S = 300.0
 _REPLY_S = 30.0
 
 

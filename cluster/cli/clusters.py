@@ -58,11 +58,8 @@ def show(target: Target, key: Annotated[str, typer.Argument(help="Key of the clu
     segments = [{"rows": segment.rows, "objects": list(segment.objects())} for segment in entry.segments]
     cluster = {**_summary(manifest, entry), "bits": entry.bits, "prompt_object": entry.prompt_object}
 
-    def print_cluster() -> None:
-        print_pairs(cluster.items())
-        print_pairs((f"segment {number}", segment.objects()) for number, segment in enumerate(entry.segments, 1))
-
-    emit({**cluster, "segments": segments}, target.as_json, print_cluster)
+    shown = {**cluster, **{f"segment {number}": each["objects"] for number, each in enumerate(segments, 1)}}
+    emit({**cluster, "segments": segments}, target.as_json, lambda: print_pairs(shown.items()))
 
 
 def _owners(manifest: Manifest, clusters: Iterable[ClusterEntry], store_uri: str) -> dict[str, dict[str, Any]]:

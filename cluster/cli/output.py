@@ -83,6 +83,8 @@ def print_page(columns: Sequence[str], rows: Iterable[Sequence[Any]], page: Page
 def _text(value: Any) -> str:
     if isinstance(value, list | tuple):
         return ", ".join(map(str, value)) or "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     return "-" if value is None else str(value)
 
 

@@ -35,7 +35,7 @@ def verify(
         hash_key = load_hash_key(target.key_folder)
         verification = run(store, hash_key, cluster, processes or os.cpu_count() or 1, report)
     damaged = [f"{part} ({reason})" for part, reason in verification.damaged.items()]
-    shown = {**asdict(verification), "equal": "yes" if verification.equal else "no", "damaged": damaged}
+    shown = {**asdict(verification), "damaged": damaged}
     emit(asdict(verification), target.as_json, lambda: print_pairs(shown.items()))
     if not verification.equal:
         raise typer.Exit(1)

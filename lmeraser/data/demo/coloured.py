@@ -1,8 +1,9 @@
 """Bundled rows in four colours: handwritten digits on grain as private rows, and clean printed glyphs as public ones.
 
 A private row is a digit of scikit-learn in coloured ink. The ground is grain of the same colour, as bright in places as
-the ink, and its label is colour and digit ("red 3"). Every digit occurs in two colours, each time on grain of its own;
-both rows have one subject. The public rows are the glyphs in the same four inks on black, without any grain.
+the ink, and its label is colour and digit ("red 3"). Every digit to train on occurs in two colours, and every one for
+the test in all four, each time on grain of its own; all its rows have one subject. The public rows are the glyphs in
+the same four inks on black, without any grain.
 
 So the ink's colour, which an early block sees, says in which prompt cluster a row belongs, and each cluster has classes
 of its own. What the backbone never saw is the grain, and that is what a prompt can be tuned against.
@@ -28,24 +29,24 @@ from lmeraser.hashing import draw_uint64
 # Shares of red, green and blue in the ink.
 COLOURS = {"red": (1.0, 0.3, 0.3), "green": (0.3, 1.0, 0.3), "blue": (0.4, 0.4, 1.0), "yellow": (1.0, 1.0, 0.3)}
 _NAMES = tuple(COLOURS)
-# Colours in which each digit occurs.
-_COPIES = 2
+# Colours in which each digit of a split occurs.
+_COPIES = {"train": 2, "test": len(_NAMES)}
 _IMAGE_PX = 32
 # Side of a grain.
 _GRAIN_PX = 2
-# One digit in this number is a test row, in both its colours.
+# One digit in this number is for the test.
 _TEST_SHARE = 3
 
 
 class ColouredDigitsSource(ShardedSource):
-    """Every digit in two of the four colours, on grain; one digit in three, drawn by a hash, is for the test."""
+    """Every digit in several colours, on grain; one digit in three, drawn by a hash, is for the test."""
 
     labels = tuple(f"{colour} {digit}" for colour in _NAMES for digit in range(10))
 
     def __init__(self, split: str) -> None:
         """The rows of a split, "train" or "test"."""
         digits = [row for row in range(DIGITS) if _is_test_digit(row) == (split == "test")]
-        self._rows = [(row, colour) for row in digits for colour in _colours_of(row)]
+        self._rows = [(row, colour) for row in digits for colour in _colours_of(row, _COPIES[split])]
 
     def count(self) -> int:
         """See Source.count."""
@@ -90,9 +91,9 @@ def _is_test_digit(row: int) -> bool:
     return draw_uint64(0, "digits", digit_id(row)) % _TEST_SHARE == 0
 
 
-def _colours_of(row: int) -> list[str]:
+def _colours_of(row: int, copies: int) -> list[str]:
     first = draw_uint64(0, "ink", digit_id(row))
-    return [_NAMES[(first + copy) % len(_NAMES)] for copy in range(_COPIES)]
+    return [_NAMES[(first + copy) % len(_NAMES)] for copy in range(copies)]
 
 
 def _on_grain(digit: Image.Image, sample_id: str) -> np.ndarray:

@@ -25,13 +25,14 @@ def digits(split: str) -> tuple[list[Sample], tuple[str, ...]]:
     return list(source.samples(source.labels)), source.labels
 
 
-def test_each_digit_is_in_one_split_in_two_colours_under_its_own_label() -> None:
+def test_each_digit_is_in_one_split_under_its_own_label_in_two_colours_or_all_four() -> None:
     (train, labels), (test, _) = digits("train"), digits("test")
     targets = load_digits().target
-    subjects = [Counter(row.subject_id for row in rows) for rows in (train, test)]
-    assert not subjects[0].keys() & subjects[1].keys()
-    assert subjects[0] + subjects[1] == Counter({f"digit-{index:04d}": 2 for index in range(1797)})
-    assert 1797 / 4 < len(subjects[1]) < 1797 / 2
+    colours_of_train, colours_of_test = (Counter(row.subject_id for row in rows) for rows in (train, test))
+    assert not colours_of_train.keys() & colours_of_test.keys()
+    assert colours_of_train.keys() | colours_of_test.keys() == {f"digit-{index:04d}" for index in range(1797)}
+    assert set(colours_of_train.values()) == {2} and set(colours_of_test.values()) == {4}
+    assert 1797 / 4 < len(colours_of_test) < 1797 / 2
     for row in (*train, *test):
         colour, digit = labels[row.label].split()
         assert row.sample_id == f"{row.subject_id}/{colour}"
