@@ -61,7 +61,8 @@ class Backlog:
     def failed(self, request_ids: Sequence[str], reason: str, longest_s: float = LONGEST_PAUSE_S) -> None:
         """Note that these could not be erased together; one that fails alone is put off by at most ``longest_s``."""
         for name in request_ids:
-            request = self._requests[name]
+            # To the end: if its tries take longer than its pauses, it would be due again before the others.
+            request = self._requests[name] = self._requests.pop(name)
             request.alone = True
             if len(request_ids) == 1:
                 request.reason = reason

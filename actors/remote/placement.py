@@ -79,6 +79,8 @@ def numerics_selector(fingerprint: Mapping[str, str]) -> dict[str, str]:
 
     Then anything runs anywhere: fingerprints are still compared where state is computed.
     """
+    if not ray.is_initialized():
+        return {}
     key = GPU_NUMERICS_LABEL if fingerprint["accelerator"] else NUMERICS_LABEL
     value = label_of(fingerprint)
     labelled = any(node["Alive"] and node["Labels"].get(key) == value for node in ray.nodes())

@@ -25,7 +25,9 @@ def fingerprint(
 ) -> None:
     """Show what of this machine can change a bit of a store's state: kernels of the processor, libraries, GPU.
 
-    Example: ray start --address head:6379 --labels "$(lmeraser fingerprint --labels)"
+    The labels are for nodes: ray start --address head:6379 --labels "$(lmeraser fingerprint --labels)"
+
+    Example: lmeraser fingerprint --labels
     """
     from actors.remote.placement import GPU_NUMERICS_LABEL, NUMERICS_LABEL
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +13,6 @@ from rebuilding import Rebuild, fresh_root
 from small_system import System, finish, samples
 
 from actors.coordinator import Coordinator
-from actors.fail_points import FailPoint, listener
 from actors.refill import draft_samples, live_batches, put_missing
 from actors.restoring import restore
 from lmeraser.config import StateConfig
@@ -25,7 +23,7 @@ from lmeraser.proof.mirror import LogMirror
 from lmeraser.proof.receipts import verify_receipt
 from lmeraser.proof.verify import verify
 from lmeraser.state.keys import load_signing_key, parse_public_pem
-from lmeraser.state.layout import GENERATIONS, SWITCHING
+from lmeraser.state.layout import GENERATIONS
 from lmeraser.state.pipeline import Pipeline
 from lmeraser.state.rows import RowTable
 from lmeraser.store import LocalStore
@@ -139,57 +137,6 @@ def test_rows_that_were_read_before_their_erasure_do_not_come_back(system_of: Sy
         coordinator.rebuilds.fill(prefix)
     finish(rebuild.finish(coordinator))
     assert system.newest().root == fresh_root(system, config, without("s5"), tmp_path / "fresh")
-
-
-class Crash(BaseException):
-    """Raised at a fail point in place of a process that ends there."""
-
-
-@contextmanager
-def crash_at(point: FailPoint) -> Iterator[None]:
-    def crash(passed: FailPoint) -> None:
-        if passed == point:
-            raise Crash
-
-    token = listener.set(crash)
-    try:
-        yield
-    finally:
-        listener.reset(token)
-
-
-def opened(coordinator: Coordinator) -> bool:
-    status = coordinator.rebuilds.status()
-    return status is None or status.draft is not None
-
-
-def story(system: System, rebuild: Rebuild) -> Coordinator:
-    """A rebuild with deletions; whoever is interrupted in it begins it again."""
-    coordinator = system.coordinator()
-    if not rebuild.generation:
-        rebuild.begin(coordinator)
-    coordinator.delete(DeletionRequest(("s3",), idempotency_key="first"))
-    if system.manifest.config != rebuild.config:
-        while not opened(coordinator):
-            coordinator.step()
-        rebuild.fill(coordinator)
-        coordinator.delete(DeletionRequest(("s8",), idempotency_key="second"))
-        coordinator = rebuild.finish(coordinator)
-    finish(coordinator)
-    return coordinator
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("point", [point for point in FailPoint if point not in ("archived", "checkpoint written")])
-def test_a_rebuild_goes_on_after_a_crash(point: FailPoint, system_of: SystemOf, tmp_path: Path) -> None:
-    system = system_of("minute", 60)
-    rebuild = Rebuild(system, CHANGES["larger clusters"](system.manifest.config))
-    with pytest.raises(Crash), crash_at(point):
-        story(system, rebuild)
-    coordinator = story(system, rebuild)
-    assert {each.status for each in coordinator.recent_deletions()} == {"completed"}
-    assert system.newest().root == fresh_root(system, rebuild.config, without("s3", "s8"), tmp_path / "fresh")
-    assert not system.store.exists(SWITCHING)
 
 
 def test_an_abandoned_rebuild_leaves_nothing(system_of: SystemOf, tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ def node(name: str, labels: Mapping[str, str], *, alive: bool = True) -> dict[st
 
 
 def with_nodes(monkeypatch: pytest.MonkeyPatch, *nodes: dict[str, Any]) -> None:
+    monkeypatch.setattr(ray, "is_initialized", lambda: True)
     monkeypatch.setattr(ray, "nodes", lambda: list(nodes))
 
 

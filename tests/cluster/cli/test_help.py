@@ -15,7 +15,17 @@ from cluster.cli import app
 COMMANDS = {
     *("demo", "pretrain", "ingest", "tune", "serve", "predict", "delete", "status", "verify"),
     *("deletions list", "deletions show", "deletions wait", "receipt show", "receipt verify"),
-    *("rollout", "clusters list", "clusters show", "log show", "log check", "keys init"),
+    *(
+        "rollout",
+        "rebuild",
+        "upgrade",
+        "fingerprint",
+        "clusters list",
+        "clusters show",
+        "log show",
+        "log check",
+        "keys init",
+    ),
 }
 
 
@@ -41,7 +51,9 @@ def test_the_version_is_that_of_the_package(lmeraser: Run) -> None:
 
 
 def test_every_command_on_a_store_takes_the_same_options(lmeraser: Run) -> None:
-    for name in sorted(set(leaves(typer.main.get_command(app.app))) - {"demo", "predict", "receipt verify"}):
+    for name in sorted(
+        set(leaves(typer.main.get_command(app.app))) - {"demo", "predict", "receipt verify", "fingerprint"}
+    ):
         options = set(re.findall(r"--[\w-]+", lmeraser(*name.split(), "--help").out))
         assert "--json" in options, name
         if "keys" not in name:
