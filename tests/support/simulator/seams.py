@@ -170,7 +170,7 @@ def seams() -> Iterator[Current]:
         # Deletions of a few rows are carried out in parts.
         ("actors.eraser", "MAX_SEGMENTS", 2),
         ("actors.restoring", "fingerprint", lambda *_: FINGERPRINT),
-        ("actors.restoring", "load_pipeline", simulated_pipeline),
+        ("lmeraser.state.pipeline_loading", "load_pipeline", simulated_pipeline),
     ]
     keyed = lru_cache(maxsize=1 << 15)(HashKey.of)
     read, write = RowTable.from_parquet, RowTable.to_parquet
