@@ -15,7 +15,7 @@ COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gen
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest
 # Tests start hundreds of Python processes; each would compile the project again.
 unexport PYTHONDONTWRITEBYTECODE
-# Workers of `make test`. Tests that start Ray wait a third of the time, but time limits in them are meant for two.
+# Workers of the slow half of `make test`: time limits in tests that start Ray are meant for two on two cores.
 WORKERS ?= 2
 # What lets a user who is not root mount a small disk.
 MOUNTING := $(if $(filter-out 0,$(shell id -u)),unshare -rm)

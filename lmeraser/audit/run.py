@@ -37,7 +37,7 @@ def audit(
         hash_key, public_key: its keys; the signing key is not needed.
         question: what the audit is about.
         controls: also fake deletions in copies of the store, and audit those.
-        processes: how many processes retrain.
+        processes: how many processes retrain; 1 is this process.
         report: called as features and tunings are recomputed.
 
     Raises:

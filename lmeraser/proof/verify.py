@@ -108,7 +108,7 @@ def verify(
         store: the store.
         hash_key: the key that the state's leaves are hashed under.
         cluster: compare only the rows, the prompt and the prompted features of this cluster; None for the whole state.
-        processes: how many processes recompute.
+        processes: how many processes recompute; 1 is this process.
         report: called as features and tunings are computed.
 
     Raises:

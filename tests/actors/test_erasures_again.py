@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from small_system import System
 from stored_rows import rows_of
-from until import until
+from until import FIRST_PAUSE_S, until
 
 from actors.coordinator import Coordinator
 from actors.owners import InProcessOwners
@@ -51,7 +51,7 @@ def test_a_row_object_that_cannot_be_read_holds_up_its_own_erasure_and_no_other(
         coordinator.step()
         return coordinator.deletion(stuck).status == "completed" or None
 
-    until(completed, 30)
+    until(completed, 30, longest_pause_s=FIRST_PAUSE_S)
     assert system.newest().rows == 22
 
 

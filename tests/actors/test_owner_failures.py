@@ -17,7 +17,7 @@ import pytest
 import torch
 from small_system import System, samples
 from stored_rows import rows_of
-from until import until
+from until import FIRST_PAUSE_S, until
 
 from actors import backlog
 from actors.coordinator import Coordinator
@@ -130,7 +130,7 @@ def stepped(coordinator: Coordinator, done: Callable[[], bool]) -> None:
         coordinator.step()
         return done() or None
 
-    until(step, 60)
+    until(step, 60, longest_pause_s=FIRST_PAUSE_S)
 
 
 def fresh(system: System, *deleted: str) -> str:

@@ -169,6 +169,8 @@ def test_before_a_deletion_is_erased_waiting_runs_out_of_time_and_there_is_no_re
 def test_log_show_is_the_log_with_its_digests_and_log_check_names_its_head(lmeraser: Run, case: Case) -> None:
     shown = lmeraser("log", "show", "--store", case.system.store.uri, "--json").json["records"]
     digests = [record.pop("digest") for record in shown]
+    sizes = [record.pop("size_bytes") for record in shown]
+    assert sizes == [file.stat().st_size for file in log_files(case.system)]
     assert shown == log_values(case.system)
     assert digests == [hashlib.sha256(file.read_bytes()).hexdigest() for file in log_files(case.system)]
     assert [record["previous"] for record in shown[1:]] == digests[:-1]
@@ -226,7 +228,8 @@ def test_a_cluster_is_shown_with_all_names_and_objects(lmeraser: Run, case: Case
     store = ("--store", case.system.store.uri)
     entry = max(case.system.newest().clusters, key=lambda each: len(each.segments))
     shown = lmeraser("clusters", "show", entry.key, *store)
-    lines = dict(line.split(maxsplit=1) for line in shown.out.replace("segment ", "segment-").splitlines())
+    words = (line.split(maxsplit=1) for line in shown.out.replace("segment ", "segment-").splitlines())
+    lines = {name: "".join(value) for name, *value in words}
     assert lines["key"] == entry.key and lines["prompt_object"] == (entry.prompt_object or "-")
     segments = lmeraser("clusters", "show", entry.key, *store, "--json").json["segments"]
     for number, segment in enumerate(segments, 1):

@@ -51,7 +51,7 @@ BREAKAGES = (
     ),
     Breakage(
         "an ingest gets its outcome without a check of the log",
-        "actors.coordinator:Coordinator._add",
+        "actors.additions:Additions.add_next",
         "        self._journal.check()\n",
         "",
     ),
