@@ -85,7 +85,7 @@ def _text(value: Any) -> str:
         return ", ".join(map(str, value)) or "-"
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return "-" if value is None else str(value)
+    return "-" if value in (None, "") else str(value)
 
 
 @contextmanager

@@ -170,8 +170,8 @@ def test_log_show_is_the_log_with_its_digests_and_log_check_names_its_head(lmera
     shown = lmeraser("log", "show", "--store", case.system.store.uri, "--json").json["records"]
     digests = [record.pop("digest") for record in shown]
     sizes = [record.pop("size_bytes") for record in shown]
-    assert sizes == [file.stat().st_size for file in log_files(case.system)]
     assert shown == log_values(case.system)
+    assert sizes == [file.stat().st_size for file in log_files(case.system)]
     assert digests == [hashlib.sha256(file.read_bytes()).hexdigest() for file in log_files(case.system)]
     assert [record["previous"] for record in shown[1:]] == digests[:-1]
     checked = lmeraser("log", "check", "--store", case.system.store.uri, "--json")
