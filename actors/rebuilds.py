@@ -109,11 +109,6 @@ class Rebuilds:
         """The generation that is being made; None if none is."""
         return self._journal.history.rebuild
 
-    @property
-    def folder(self) -> str | None:
-        """The folder of the draft; None if there is none."""
-        return None if self.generation is None else generation_folder(self.generation)
-
     def begin(self) -> str:
         """Begin a rebuild; gives the generation, whose folder is then to be made a store before :meth:`open`.
 
@@ -233,14 +228,15 @@ class Rebuilds:
         """A draft that fails must not take the live generation with it: it is opened again after a pause."""
         try:
             yield
-        except FencedError:
-            raise
         except LMEraserError as error:
+            if isinstance(error, FencedError):
+                # Raises if it is this coordinator that was replaced. If not, one that was has opened the draft since.
+                self._journal.check()
             self.problem = str(error)
             if not isinstance(error, OwnerFailedError):
                 # Its memory can no longer be trusted.
                 self._close()
-                self._open_at_s = self._clock() + _PAUSE_S
+                self._open_at_s = self._clock() + (0.0 if isinstance(error, FencedError) else _PAUSE_S)
             raise OwnerFailedError(f"the draft of generation {self.generation}: {error}") from error
 
     def _sweep_abandoned(self) -> None:
@@ -265,13 +261,15 @@ class Rebuilds:
 
     def _open_if_wanted(self) -> bool:
         """Open the draft if there is one to be opened; whether it was opened."""
-        if self._draft is not None or self.folder is None or self._clock() < self._open_at_s:
+        if self._draft is not None or self.generation is None or self._clock() < self._open_at_s:
             return False
         self._open_at_s = math.inf
-        store = self._store.below(self.folder)
+        store = self._store.below(generation_folder(self.generation))
         # A job that died may have begun a rebuild and not made its draft.
         if not store.exists(MANIFEST):
             return False
+        # A coordinator that was replaced must not take the draft from its successor.
+        self._journal.check()
         manifest = load_manifest(store)
         same = prompts_origin(manifest) == prompts_origin(self._manifest)
         origins = self._origins if same else dict

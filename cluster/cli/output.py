@@ -55,10 +55,11 @@ def warn(text: str) -> None:
 
 def print_pairs(pairs: Iterable[tuple[str, Any]]) -> None:
     """Print one name and its value per line; the items of a list are separated by commas."""
-    lines = dict(pairs)
-    width = max(map(len, lines), default=0)
-    for name, value in lines.items():
-        _stdout.write(f"{name:<{width}}  {_text(value)}\n")
+    # A name may come more than once.
+    lines = list(pairs)
+    width = max((len(name) for name, _ in lines), default=0)
+    for name, value in lines:
+        _stdout.write(f"{name:<{width}}  {_text(value)}\n" if name or value else "\n")
     _stdout.flush()
 
 

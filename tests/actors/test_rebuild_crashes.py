@@ -16,7 +16,7 @@ from actors.fail_points import FailPoint, listener
 from lmeraser.deletion import DeletionRequest
 from lmeraser.state.layout import SWITCHING
 
-ROWS = [row for row in samples(0, 60) if row.sample_id not in ("s3", "s8")]
+ROWS = [row for row in samples(0, 60) if row.sample_id not in ("s3", "s8", "s11", "s20")]
 SystemOf = Callable[..., System]
 
 
@@ -47,12 +47,12 @@ def story(system: System, rebuild: Rebuild) -> Coordinator:
     coordinator = system.coordinator()
     if not rebuild.generation:
         rebuild.begin(coordinator)
-    coordinator.delete(DeletionRequest(("s3",), idempotency_key="first"))
+    coordinator.delete(DeletionRequest(("s3", "s11"), idempotency_key="first"))
     if system.manifest.config != rebuild.config:
         while not opened(coordinator):
             coordinator.step()
         rebuild.fill(coordinator)
-        coordinator.delete(DeletionRequest(("s8",), idempotency_key="second"))
+        coordinator.delete(DeletionRequest(("s8", "s20"), idempotency_key="second"))
         coordinator = rebuild.finish(coordinator)
     finish(coordinator)
     return coordinator

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from exact_world import EVENTS, MANY, World
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from rebuilding import Rebuild
 from simulator.breakages import Breakage, broken
@@ -132,6 +132,8 @@ def empty(tmp_path_factory: pytest.TempPathFactory) -> System:
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 @given(HISTORIES, MANY)
+# The coordinator that was replaced opens the draft after its successor has.
+@example([("begin", "a label"), ("restart", 1), ("take over", 1)], [f"s{number}" for number in range(8)])
 def test_after_any_history_with_rebuilds_the_state_is_that_of_a_fresh_run(
     empty: System, tmp_path: Path, events: list[tuple[Any, ...]], first: list[str]
 ) -> None:

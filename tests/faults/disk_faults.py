@@ -13,6 +13,7 @@ Needs the right to mount: run it under ``unshare -rm`` unless you are root.
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import shutil
 import subprocess
@@ -69,9 +70,14 @@ class Disk:
         if kind == "read-only":
             subprocess.run(["mount", "-o", "remount,ro", str(self.folder)], check=True)
             return
-        free = os.statvfs(self.folder).f_bavail
         with self._filler.open("wb", buffering=0) as file:
-            os.posix_fallocate(file.fileno(), 0, (free - free_pages) * PAGE)
+            while (free := os.statvfs(self.folder).f_bavail) > free_pages:
+                try:
+                    os.posix_fallocate(file.fileno(), 0, file.seek(0, os.SEEK_END) + (free - free_pages) * PAGE)
+                except OSError as error:
+                    # Another thread has written in between.
+                    if error.errno != errno.ENOSPC:
+                        raise
 
     def recover(self) -> None:
         """Make it writable, and free the space."""
