@@ -30,7 +30,8 @@ def main() -> None:
 def with_tables(page: str, costs: Path, service: Path) -> str:
     """The page with its tables made from the JSON. Raises KeyError where the JSON has no such table."""
     known = {name: _costs(rows) for name, rows in json.loads(costs.read_text()).items()}
-    known["service"] = _service(json.loads(service.read_text()))
+    if service.exists():
+        known["service"] = _service(json.loads(service.read_text()))
     return _TABLE.sub(
         lambda match: f"<!-- rebuild: {match[1]} -->\n\n{known[match[1]]}\n<!-- end of rebuild -->\n", page
     )
