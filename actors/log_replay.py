@@ -16,11 +16,11 @@ from lmeraser.state.record_bodies import (
     CompletedBody,
     ErasedBody,
     FailedBody,
-    RebuildBody,
     RequestBody,
     RetryBody,
     TermBody,
     deletions_of,
+    rebuild_after,
 )
 
 
@@ -159,7 +159,7 @@ class History:
                 for name in [name for name, each in made.items() if each.after.number > base]:
                     del made[name]
             self.restored = True
-            self.rebuild = None
+            self._rebuild(record)
 
     def _request(self, record: Record) -> None:
         for body in RequestBody.all_from(record):
@@ -174,8 +174,7 @@ class History:
     def _commit(self, record: Record) -> None:
         before, self.commit = self.commit, Commit.from_record(record, self.commit)
         self._follow(before, self.commit)
-        if self.commit.generation == self.rebuild:
-            self.rebuild = None
+        self._rebuild(record)
         for erasure in self.commit.erasures:
             first = self.partial.pop(erasure.id, None)
             before = first.before if first is not None else self.origin or self.commit
@@ -241,8 +240,7 @@ class History:
             self.waiting[body.id] = _untuned(self.commit) if self.commit is not None else set()
 
     def _rebuild(self, record: Record) -> None:
-        body = RebuildBody.from_record(record)
-        self.rebuild = None if body.abandoned else body.generation
+        self.rebuild = rebuild_after(record, self.rebuild)
 
     def _change(self, deletion_id: str, **changes: Any) -> None:
         self.deletions[deletion_id] = replace(self.deletions[deletion_id], **changes)

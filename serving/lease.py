@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from lmeraser.state.checkpoint import newest_checkpoint
 from lmeraser.state.commit import Commit
 from lmeraser.state.log import Log, Record
-from lmeraser.state.record_bodies import RebuildBody
+from lmeraser.state.record_bodies import rebuild_after
 from lmeraser.store import Store
 
 MAX_POLLS = 8
@@ -47,10 +47,7 @@ class _LogView:
             if record.kind == "commit":
                 newest = Commit.from_record(record, newest)
                 erasing = newest.number if newest.requests else erasing
-                rebuild = None if newest.generation == rebuild else rebuild
-            elif record.kind == "rebuild":
-                body = RebuildBody.from_record(record)
-                rebuild = None if body.abandoned else body.generation
+            rebuild = rebuild_after(record, rebuild)
         return _LogView(records[-1] if records else self.head, newest, erasing, rebuild)
 
 

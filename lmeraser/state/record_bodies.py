@@ -192,6 +192,28 @@ class RebuildBody(_RecordBody):
     abandoned: bool = False
 
 
+def rebuild_after(record: Record, before: str | None) -> str | None:
+    """The generation that is being made after a record of any kind; None if none is.
+
+    Args:
+        record: of the log.
+        before: the generation that was being made before it.
+
+    Raises:
+        LogError: when the body of the record lacks a field, or has another one.
+    """
+    if record.kind == "rebuild":
+        body = RebuildBody.from_record(record)
+        return None if body.abandoned else body.generation
+    # The commit of a switch, and a restore from an earlier commit, end what is under way.
+    ended = record.body["generation"] == before if record.kind == "commit" else _continues(record)
+    return None if ended else before
+
+
+def _continues(record: Record) -> bool:
+    return record.kind == "term" and TermBody.from_record(record).base is not None
+
+
 def deletions_of(record: Record) -> tuple[str, ...]:
     """The ids of the deletions that a record is about; none for a commit, which erases rows of several."""
     return tuple(each["id"] for each in record.body["deletions"]) if record.kind in _ABOUT_DELETIONS else ()

@@ -8,11 +8,14 @@ import threading
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 from commits import append_commit, append_other
 
 from lmeraser.errors import LogError, StoreError
+from lmeraser.state.commit import Commit, StoredHeads
+from lmeraser.state.log import Kind, Log
 from lmeraser.store import LocalStore
 from serving.lease import Lease
 
@@ -40,6 +43,37 @@ def clock() -> Clock:
 @pytest.fixture
 def lease(store: LocalStore, clock: Clock) -> Lease:
     return Lease(store, LEASE_S, clock)
+
+
+@pytest.mark.parametrize(
+    ("kind", "body"),
+    [
+        ("rebuild", {"generation": "one", "abandoned": True}),
+        ("commit", Commit((), StoredHeads("heads/a", "00", "heads/b", "00"), {}, generation="one").to_body()),
+        ("term", {"base": 1}),
+    ],
+    ids=["abandoned", "switched", "restored from an earlier commit"],
+)
+def test_the_generation_that_is_made_is_known_until_its_rebuild_ends(
+    kind: Kind, body: dict[str, Any], store: LocalStore, lease: Lease
+) -> None:
+    append_commit(store)
+    lease.poll()
+    assert lease.rebuild is None
+    append(store, "rebuild", {"generation": "one", "abandoned": False})
+    append_commit(store)
+    append_other(store)
+    lease.poll()
+    assert lease.rebuild == "one"
+    append(store, kind, body)
+    lease.poll()
+    assert lease.rebuild is None
+
+
+def append(store: LocalStore, kind: Kind, body: dict[str, Any]) -> None:
+    log = Log(store)
+    log.advance()
+    log.append(kind, 1, body)
 
 
 def test_nothing_holds_before_a_poll_or_without_a_commit(store: LocalStore, lease: Lease) -> None:
