@@ -32,8 +32,8 @@ from lmeraser.errors import FencedError, LMEraserError, NotReadyError, OwnerFail
 from lmeraser.hashing import canonical_json
 from lmeraser.state.cluster_entry import ClusterEntry
 from lmeraser.state.commit import Commit
-from lmeraser.state.layout import MANIFEST, SWITCHING, generation_folder
-from lmeraser.state.manifest import Manifest, load_manifest, promoted, replace_manifest
+from lmeraser.state.layout import MANIFEST, SWITCHING
+from lmeraser.state.manifest import Manifest, draft_of, load_manifest, promoted, replace_manifest
 from lmeraser.state.provenance import prompts_origin
 from lmeraser.state.record_bodies import RebuildBody
 from lmeraser.store import Fence, Store
@@ -264,7 +264,7 @@ class Rebuilds:
         if self._draft is not None or self.generation is None or self._clock() < self._open_at_s:
             return False
         self._open_at_s = math.inf
-        store = self._store.below(generation_folder(self.generation))
+        store = draft_of(self._store, self.generation)
         # A job that died may have begun a rebuild and not made its draft.
         if not store.exists(MANIFEST):
             return False

@@ -14,7 +14,7 @@ from lmeraser.state.checkpoint import CommitReader
 from lmeraser.state.cluster_entry import Segment
 from lmeraser.state.draft_rows import DraftRows
 from lmeraser.state.hash_arrays import as_strings
-from lmeraser.state.layout import generation_folder
+from lmeraser.state.manifest import draft_of
 from lmeraser.state.stored_objects import read_index, read_segment
 from lmeraser.store import Store
 
@@ -32,7 +32,7 @@ class LiveSegment:
 
 def draft_samples(store: Store, hash_key: HashKey, generation: str) -> np.ndarray:
     """Keyed hashes of the samples that the draft has, as sorted strings [M]."""
-    draft = store.below(generation_folder(generation))
+    draft = draft_of(store, generation)
     commit = CommitReader(draft).advance()
     entries = commit.clusters if commit is not None else ()
     indexes = (read_index(draft, hash_key, entry.key, segment) for entry in entries for segment in entry.segments)
@@ -69,7 +69,7 @@ def put_missing(
     have_M: np.ndarray,
     prefix: str,
     segments: Iterable[LiveSegment],
-) -> Iterator[int]:
+) -> int:
     """Write those rows of live segments that the draft does not have below a prefix of the draft.
 
     A segment that a change of the live generation has removed meanwhile is left for the next round.
@@ -84,9 +84,10 @@ def put_missing(
         segments: whose rows are to be written.
 
     Returns:
-        How many rows of each segment were written, as they are.
+        How many rows were written.
     """
-    draft = store.below(generation_folder(generation))
+    draft = draft_of(store, generation)
+    written = 0
     for each in segments:
         try:
             missing_N = ~np.isin(as_strings(read_index(store, hash_key, each.key, each.segment).samples_N32), have_M)
@@ -96,4 +97,5 @@ def put_missing(
                 put_rows(draft, hash_key, f"{prefix}{name}", rows.of(table))
         except ObjectMissingError:
             continue
-        yield int(missing_N.sum())
+        written += int(missing_N.sum())
+    return written

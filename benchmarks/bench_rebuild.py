@@ -29,15 +29,14 @@ from lmeraser.baselines.cost import Cost, measured
 from lmeraser.config import StateConfig
 from lmeraser.data import open_source
 from lmeraser.state.draft_rows import DraftRows
-from lmeraser.state.fingerprint import fingerprint
 from lmeraser.state.keys import init_keys, load_hash_key, load_signing_key, public_pem
-from lmeraser.state.layout import PUBLIC_KEY, generation_folder
-from lmeraser.state.manifest import Manifest, load_manifest
+from lmeraser.state.layout import PUBLIC_KEY
+from lmeraser.state.manifest import Manifest, draft_of, load_manifest
 from lmeraser.state.pipeline import Pipeline
 from lmeraser.state.pipeline_loading import load_pipeline
 from lmeraser.state.pipeline_loading import open_pipeline as pipeline_over
-from lmeraser.state.provenance import public_origin
-from lmeraser.state.public_artifacts import create_store, load_public
+from lmeraser.state.provenance import same_public_artifacts
+from lmeraser.state.public_artifacts import create_draft, load_public
 from lmeraser.state.public_fit import build_public
 from lmeraser.store import LocalStore, Store
 
@@ -112,17 +111,14 @@ class Bench:
         store, hash_key, live = self.store, load_hash_key(self.folder / "keys"), load_manifest(self.store)
         owners = self.owners(load_pipeline(store, live))
         coordinator = self.coordinator(owners)
-        here = fingerprint(live.feature_batch, live.fingerprint["accelerator"])
         artifacts = load_public(store, live)
-        if public_origin(live.config, live.fingerprint) != public_origin(config, here):
+        if not same_public_artifacts(live, config):
             source = open_source(self.setting.config.public)
             state = pipeline_over(live.config, artifacts).backbone.model.state_dict()
             artifacts = build_public(config, state, source.samples(source.labels))
         generation = coordinator.rebuilds.begin()
-        draft = store.below(generation_folder(generation))
-        draft.put(PUBLIC_KEY, store.get(PUBLIC_KEY))
-        manifest = create_store(draft, config, artifacts)
-        owners.draft = pipeline = load_pipeline(draft, manifest)
+        manifest = create_draft(store, generation, config, artifacts, {})
+        owners.draft = pipeline = load_pipeline(draft_of(store, generation), manifest)
 
         def run() -> None:
             coordinator.rebuilds.open()
@@ -131,7 +127,7 @@ class Bench:
             have_M, rows = draft_samples(store, hash_key, generation), DraftRows(live, manifest, {}, lambda: pipeline)
             for batch in live_batches(store):
                 prefix = coordinator.rebuilds.begin_fill()
-                list(put_missing(store, hash_key, generation, rows, have_M, prefix, batch))
+                put_missing(store, hash_key, generation, rows, have_M, prefix, batch)
                 added = coordinator.rebuilds.fill(prefix)
                 while not added.done():
                     coordinator.step()

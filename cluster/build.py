@@ -105,8 +105,8 @@ class FittedArtifacts:
     """Public artifacts, and what was left out when they were made; see :class:`BuildResult`."""
 
     artifacts: PublicArtifacts
-    skipped: Mapping[str, str] = field(default_factory=dict)
-    source: SourceReport = field(default_factory=SourceReport)
+    skipped: Mapping[str, str]
+    source: SourceReport
 
 
 def fit(

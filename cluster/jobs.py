@@ -28,7 +28,7 @@ from lmeraser.data import (
 from lmeraser.errors import DataError, LMEraserError
 from lmeraser.garbage import lasting_imports
 from lmeraser.progress import Progress
-from lmeraser.state.fingerprint import check_fingerprint, fingerprint
+from lmeraser.state.fingerprint import check_fingerprint, fingerprint_here
 from lmeraser.state.keys import load_hash_key
 from lmeraser.state.manifest import Manifest, load_manifest
 from lmeraser.store import open_store
@@ -87,7 +87,7 @@ def ingest(
         DuplicateSampleError: when a sample id is in the store with other content.
         FingerprintError: when the numerics here are not the store's.
     """
-    check_fingerprint(manifest.fingerprint, fingerprint(manifest.feature_batch, manifest.fingerprint["accelerator"]))
+    check_fingerprint(manifest.fingerprint, fingerprint_here(manifest.fingerprint))
     reading = _Reading(located(source), images or ImagesConfig(), skip_bad)
     source_report = SourceReport()
     rows = reading.open(site, source_report).count()

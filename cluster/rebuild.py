@@ -16,20 +16,19 @@ import ray
 from actors.coordinator_status import RebuildStatus
 from actors.refill import LiveSegment, draft_samples, live_batches, live_labels, put_missing
 from actors.remote.placement import OTHERS_GPU_SHARE, StoreRef, numerics_selector
-from cluster.build import FittedArtifacts, fit
+from cluster.build import fit
 from lmeraser.config import Config, StateConfig
 from lmeraser.errors import ConfigError, LMEraserError, NotReadyError, RequestError
-from lmeraser.hashing import canonical_json
 from lmeraser.progress import Progress
 from lmeraser.state.draft_rows import DraftRows, check_labels
-from lmeraser.state.fingerprint import fingerprint
+from lmeraser.state.fingerprint import fingerprint_here
 from lmeraser.state.keys import load_hash_key
-from lmeraser.state.layout import MANIFEST, PUBLIC_KEY, RENAMED, generation_folder
-from lmeraser.state.manifest import Manifest, load_manifest
+from lmeraser.state.layout import MANIFEST, RENAMED
+from lmeraser.state.manifest import Manifest, draft_of, load_manifest
 from lmeraser.state.pipeline import Pipeline
 from lmeraser.state.pipeline_loading import load_pipeline
-from lmeraser.state.provenance import public_origin
-from lmeraser.state.public_artifacts import create_store, load_public
+from lmeraser.state.provenance import same_public_artifacts
+from lmeraser.state.public_artifacts import create_draft, load_public
 from lmeraser.store import Store, open_store
 
 # Less than one CPU, because on a small machine owners and a replica may occupy the rest as long as they run.
@@ -93,26 +92,21 @@ def rebuild(
     wanted = config.state(config.labels or live.config.labels)
     status: RebuildStatus | None = ray.get(coordinator.rebuild_status.remote())
     fitted = False
-    if status is None or not _draft(store, status.generation).exists(MANIFEST):
-        numerics = fingerprint(live.feature_batch, live.fingerprint["accelerator"])
-        _check_changes(live, wanted, numerics)
+    if status is None or not draft_of(store, status.generation).exists(MANIFEST):
+        _check_changes(live, wanted)
         check_labels(live.config.labels, wanted.labels, renamed, live_labels(store, hash_key))
-        fitted = not _keeps_artifacts(live, wanted, numerics, config)
-        artifacts = (
-            fit(config, wanted, store, report, skip_bad=skip_bad)
-            if fitted
-            else FittedArtifacts(load_public(store, live))
-        ).artifacts
+        fitted = not _keeps_artifacts(live, wanted, config)
+        if fitted:
+            artifacts = fit(config, wanted, store, report, skip_bad=skip_bad).artifacts
+        else:
+            artifacts = load_public(store, live)
         generation = status.generation if status is not None else ray.get(coordinator.begin_rebuild.remote())
-        draft = _draft(store, generation)
-        draft.put(PUBLIC_KEY, store.get(PUBLIC_KEY))
-        draft.put(RENAMED, canonical_json(dict(renamed)))
-        create_store(draft, wanted, artifacts)
+        create_draft(store, generation, wanted, artifacts, renamed)
     else:
         generation = status.generation
-        _check_resumable(_draft(store, generation), generation, wanted, renamed)
+        _check_resumable(draft_of(store, generation), generation, wanted, renamed)
     ray.get(coordinator.open_draft.remote())
-    manifest = load_manifest(_draft(store, generation))
+    manifest = load_manifest(draft_of(store, generation))
     embedded = DraftRows(live, manifest, renamed, _no_pipeline).computes
     job = _Fill(coordinator, site, generation, renamed, report, numerics_selector(manifest.fingerprint))
     job.run(on_gpu=manifest.config.backbone.device == "cuda")
@@ -137,20 +131,16 @@ def _no_pipeline() -> Pipeline:
     raise AssertionError("only asked whether anything is computed")
 
 
-def _draft(store: Store, generation: str) -> Store:
-    return store.below(generation_folder(generation))
-
-
-def _check_changes(live: Manifest, wanted: StateConfig, numerics: Mapping[str, str]) -> None:
-    if asdict(live.config) == asdict(wanted) and dict(live.fingerprint) == dict(numerics):
+def _check_changes(live: Manifest, wanted: StateConfig) -> None:
+    if asdict(live.config) == asdict(wanted) and live.fingerprint == fingerprint_here(live.fingerprint):
         raise ConfigError("nothing would change: the store has this configuration, under the numerics of this machine")
 
 
-def _keeps_artifacts(live: Manifest, wanted: StateConfig, numerics: Mapping[str, str], config: Config) -> bool:
+def _keeps_artifacts(live: Manifest, wanted: StateConfig, config: Config) -> bool:
     """Whether the public artifacts would be the same; trained weights may be others under the same configuration."""
     if config.backbone_digest and not live.public_digests["backbone"].startswith(config.backbone_digest):
         return False
-    return public_origin(live.config, live.fingerprint) == public_origin(wanted, numerics)
+    return same_public_artifacts(live, wanted)
 
 
 def _check_resumable(draft: Store, generation: str, wanted: StateConfig, renamed: Mapping[str, str]) -> None:
@@ -258,11 +248,11 @@ def _write_draft_rows(
 ) -> int:
     """Write the rows of some live segments that the draft lacks; how many there were."""
     store = open_store(site.store_uri)
-    draft = _draft(store, generation)
+    draft = draft_of(store, generation)
     live, manifest = load_manifest(store), load_manifest(draft)
     rows = DraftRows(live, manifest, renamed, lambda: _pipeline(draft.uri))
     hash_key = load_hash_key(Path(site.keys_folder))
-    return sum(put_missing(store, hash_key, generation, rows, have_M, prefix, segments))
+    return put_missing(store, hash_key, generation, rows, have_M, prefix, segments)
 
 
 @cache

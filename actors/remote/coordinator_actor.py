@@ -30,7 +30,7 @@ from lmeraser.deletion import Deletion, DeletionRequest, Status
 from lmeraser.errors import FencedError, FingerprintError, StoreError
 from lmeraser.log_level import set_log_level
 from lmeraser.paging import Page
-from lmeraser.state.fingerprint import check_fingerprint, fingerprint
+from lmeraser.state.fingerprint import check_fingerprint, fingerprint_here
 from lmeraser.state.keys import load_hash_key, load_signing_key
 from lmeraser.state.manifest import load_manifest
 from lmeraser.store import open_store
@@ -198,9 +198,8 @@ class CoordinatorActor:
             manifest.lease_s,
             on_append=self._log_metrics.observe,
         )
-        here = fingerprint(manifest.feature_batch, manifest.fingerprint["accelerator"])
         try:
-            check_fingerprint(manifest.fingerprint, here)
+            check_fingerprint(manifest.fingerprint, fingerprint_here(manifest.fingerprint))
         except FingerprintError as error:
             _log.error("%s", error)
             coordinator.hold_tunings(str(error))

@@ -31,6 +31,11 @@ def fingerprint(feature_batch: int, accelerator: str = "") -> dict[str, str]:
     }
 
 
+def fingerprint_here(stored: Mapping[str, str]) -> dict[str, str]:
+    """What a stored fingerprint would be under the numerics of this process, on the same GPU if it is of one."""
+    return fingerprint(int(stored["feature_batch"]), stored["accelerator"])
+
+
 def label_of(numerics: Mapping[str, str]) -> str:
     """What nodes with this fingerprint have in common, as the value of a label of a Ray node."""
     return json_digest({**numerics, "feature_batch": ""})[:16]

@@ -148,10 +148,15 @@ def load_manifest(store: Store, *, restoring: bool = False) -> Manifest:
     return _after_switch(store, manifest) if switching else manifest
 
 
+def draft_of(store: Store, generation: str) -> Store:
+    """The draft of a generation that is being made: a store of its own in a folder of the store."""
+    return store.below(generation_folder(generation))
+
+
 def promoted(store: Store, live: Manifest, generation: str) -> Manifest:
     """The manifest of a generation that was a draft, as that of the store; ``live`` is the one before it."""
     folder = generation_folder(generation)
-    draft = _read_manifest(store.below(folder))
+    draft = _read_manifest(draft_of(store, generation))
     public = {part: f"{folder}{name}" for part, name in draft.public.items()}
     return replace(draft, store_id=live.store_id, public=public, lease_s=live.lease_s, generation=generation)
 

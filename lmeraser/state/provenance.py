@@ -13,6 +13,7 @@ from typing import Any
 from lmeraser.config import StateConfig
 from lmeraser.hashing import HashKey
 from lmeraser.state.digests import json_digest, state_leaf
+from lmeraser.state.fingerprint import fingerprint_here
 from lmeraser.state.manifest import Manifest
 from lmeraser.state.segment import SegmentIndex
 
@@ -50,7 +51,17 @@ def prompts_origin(manifest: Manifest) -> str:
     return json_digest([features_origin(manifest), asdict(config.tuning), config.seed])
 
 
-def public_origin(config: StateConfig, fingerprint: Mapping[str, str]) -> str:
+def same_public_artifacts(live: Manifest, config: StateConfig) -> bool:
+    """Whether another configuration has the public artifacts of a store here, if public rows and weights are the same.
+
+    Args:
+        live: of the store.
+        config: the other configuration.
+    """
+    return _public_origin(live.config, live.fingerprint) == _public_origin(config, fingerprint_here(live.fingerprint))
+
+
+def _public_origin(config: StateConfig, fingerprint: Mapping[str, str]) -> str:
     """SHA-256 over what the public artifacts follow from, besides the public rows and the backbone's weights."""
     values = asdict(config)
     # The number of rows of a cluster, and when one is tuned, matter to private rows only.

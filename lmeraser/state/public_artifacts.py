@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from lmeraser.config import StateConfig
+from lmeraser.hashing import canonical_json
 from lmeraser.state.digests import tensor_digest
 from lmeraser.state.fingerprint import accelerator_name, fingerprint
-from lmeraser.state.layout import PUBLIC_PARTS, public_object
-from lmeraser.state.manifest import Manifest, create_manifest, default_lease_s, load_part
+from lmeraser.state.layout import PUBLIC_KEY, PUBLIC_PARTS, RENAMED, public_object
+from lmeraser.state.manifest import Manifest, create_manifest, default_lease_s, draft_of, load_part
 from lmeraser.state.tensors import tensors_to_bytes
 from lmeraser.store import Store
 
@@ -63,6 +64,26 @@ def create_store(
     numerics = fingerprint(artifacts.feature_batch, accelerator_name(config.backbone))
     lease_s = default_lease_s(store) if lease_s is None else lease_s
     return create_manifest(store, config, names, digests, numerics, lease_s)
+
+
+def create_draft(
+    store: Store, generation: str, config: StateConfig, artifacts: PublicArtifacts, renamed: Mapping[str, str]
+) -> Manifest:
+    """Make the folder of a generation that is being made a store of its own; it is one once this returns.
+
+    Args:
+        store: the store that the generation will be of.
+        generation: from Rebuilds.begin.
+        config, artifacts: of the generation.
+        renamed: live labels that have another name in it.
+
+    Raises:
+        StoreFormatError: when it is a store already.
+    """
+    draft = draft_of(store, generation)
+    draft.put(PUBLIC_KEY, store.get(PUBLIC_KEY))
+    draft.put(RENAMED, canonical_json(dict(renamed)))
+    return create_store(draft, config, artifacts)
 
 
 def load_public(store: Store, manifest: Manifest) -> PublicArtifacts:

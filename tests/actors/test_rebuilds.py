@@ -129,7 +129,7 @@ def test_rows_that_were_read_before_their_erasure_do_not_come_back(system_of: Sy
     prefix = coordinator.rebuilds.begin_fill()
     (batch,) = live_batches(system.store)
     have_M = draft_samples(system.store, system.hash_key, rebuild.generation)
-    list(put_missing(system.store, system.hash_key, rebuild.generation, rebuild.rows(), have_M, prefix, batch))
+    put_missing(system.store, system.hash_key, rebuild.generation, rebuild.rows(), have_M, prefix, batch)
     deletion = coordinator.delete(DeletionRequest(("s5",)))
     while coordinator.deletion(deletion.id).status == "accepted":
         coordinator.step()

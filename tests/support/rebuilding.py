@@ -18,14 +18,13 @@ from lmeraser.data import Sample
 from lmeraser.errors import NotReadyError, RequestError
 from lmeraser.proof.recompute import fresh_leaves
 from lmeraser.state.draft_rows import DraftRows
-from lmeraser.state.fingerprint import fingerprint
-from lmeraser.state.layout import MANIFEST, PUBLIC_KEY, generation_folder
-from lmeraser.state.manifest import load_manifest
+from lmeraser.state.layout import MANIFEST
+from lmeraser.state.manifest import draft_of, load_manifest
 from lmeraser.state.merkle import merkle_root
 from lmeraser.state.pipeline import Pipeline
 from lmeraser.state.pipeline_loading import load_pipeline, open_pipeline
-from lmeraser.state.provenance import public_origin
-from lmeraser.state.public_artifacts import PublicArtifacts, create_store, load_public
+from lmeraser.state.provenance import same_public_artifacts
+from lmeraser.state.public_artifacts import PublicArtifacts, create_draft, create_store, load_public
 from lmeraser.state.public_fit import build_public
 from lmeraser.store import LocalStore
 
@@ -65,14 +64,11 @@ class Rebuild:
     def begin(self, coordinator: Coordinator) -> None:
         """Begin it, or go on with one that was begun; returns once the draft is open."""
         store, live = self.system.store, self.system.manifest
-        here = fingerprint(live.feature_batch, live.fingerprint["accelerator"])
-        same = public_origin(live.config, live.fingerprint) == public_origin(self.config, here)
+        same = same_public_artifacts(live, self.config)
         artifacts = load_public(store, live) if same else artifacts_of(self.system, self.config)
         self.generation = coordinator.rebuilds.generation or coordinator.rebuilds.begin()
-        draft = store.below(generation_folder(self.generation))
-        if not draft.exists(MANIFEST):
-            draft.put(PUBLIC_KEY, store.get(PUBLIC_KEY))
-            create_store(draft, self.config, artifacts)
+        if not draft_of(store, self.generation).exists(MANIFEST):
+            create_draft(store, self.generation, self.config, artifacts, self.renamed)
         coordinator.rebuilds.open()
         while (status := coordinator.rebuilds.status()) is not None and status.draft is None:
             coordinator.step()
@@ -87,7 +83,7 @@ class Rebuild:
     def fill_with(self, coordinator: Coordinator, batch: list, have_M: np.ndarray) -> IngestOutcome | None:  # type: ignore[type-arg]
         prefix = coordinator.rebuilds.begin_fill()
         rows = self.rows()
-        list(put_missing(self.system.store, self.system.hash_key, self.generation, rows, have_M, prefix, batch))
+        put_missing(self.system.store, self.system.hash_key, self.generation, rows, have_M, prefix, batch)
         try:
             outcome = coordinator.rebuilds.fill(prefix)
         except RequestError:
@@ -97,14 +93,12 @@ class Rebuild:
         return None if isinstance(outcome.exception(), RequestError) else outcome.result()
 
     def rows(self) -> DraftRows:
-        store = self.system.store
-        draft = store.below(generation_folder(self.generation))
-        manifest = load_manifest(draft)
+        manifest = load_manifest(draft_of(self.system.store, self.generation))
         return DraftRows(self.system.manifest, manifest, self.renamed, self.pipeline)
 
     @cache  # noqa: B019
     def pipeline(self) -> Pipeline:
-        draft = self.system.store.below(generation_folder(self.generation))
+        draft = draft_of(self.system.store, self.generation)
         return load_pipeline(draft, load_manifest(draft))
 
     __hash__ = object.__hash__
