@@ -92,19 +92,13 @@ class Eraser:
         fail_point(FailPoint.OWNERS_RETIRED)
         self._sweeper.sweep()
         fail_point(FailPoint.SWEPT)
-        if self._erase_in_draft(done):
+        if done and self._erase_in_draft(done):
             self._sign(done)
 
     def _erase_in_draft(self, ids: Sequence[str]) -> bool:
         """Erase what these requests cover from the draft of a rebuild; False if that is put off."""
-        history = self._journal.history
-        samples, subjects = [], []
-        for request_id in ids:
-            body, erasure = history.bodies[request_id], history.committed[request_id].erasure
-            samples += [*body.samples, *body.unknown_samples, *erasure.samples]
-            subjects += [*body.subjects, *body.unknown_subjects, *erasure.subjects]
         try:
-            self._rebuilds.erase(samples, subjects)
+            self._rebuilds.erase(ids)
         except OwnerFailedError as error:
             self._backlog.put_off(ids, error)
             return False

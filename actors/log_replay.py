@@ -122,6 +122,16 @@ class History:
         """Keyed hashes of all samples and subjects that a deletion named, and of the rows covered at its acceptance."""
         return self.bodies[deletion_id].hashes()
 
+    def erased_with(self, deletion_ids: Iterable[str]) -> tuple[list[str], list[str]]:
+        """Keyed hashes of the samples, and of the subjects, that these erased deletions named or covered."""
+        samples: list[str] = []
+        subjects: list[str] = []
+        for deletion_id in deletion_ids:
+            body, erasure = self.bodies[deletion_id], self.committed[deletion_id].erasure
+            samples += [*body.samples, *body.unknown_samples, *erasure.samples]
+            subjects += [*body.subjects, *body.unknown_subjects, *erasure.subjects]
+        return samples, subjects
+
     def leave_out(self, settled: Collection[str], archive: int) -> None:
         """Forget what a checkpoint has moved to an archive: these completed deletions, and all that was named."""
         for deletion_id in settled:

@@ -164,11 +164,8 @@ class Rebuilds:
         rows = live.rows if live is not None else 0
         return RebuildStatus(self.generation, rows, draft.status() if draft is not None else None, self.problem)
 
-    def erase(self, samples: Collection[str], subjects: Collection[str]) -> None:
-        """Erase from the draft what is erased from the live generation; returns when it is done.
-
-        Args:
-            samples, subjects: keyed hashes.
+    def erase(self, deletion_ids: Collection[str]) -> None:
+        """Erase from the draft what these deletions have erased from the live generation; returns when it is done.
 
         Raises:
             OwnerFailedError: when an owner of the draft cannot write its rows.
@@ -178,16 +175,17 @@ class Rebuilds:
             return
         with self._draft_errors():
             # Whatever it failed of: what is not open cannot be erased from.
-            self._open_at_s = min(self._open_at_s, self._clock()) if self._draft is None else self._open_at_s
-            self._open_if_wanted()
+            if self._draft is None:
+                self.open()
+                self._open_if_wanted()
             if self._draft is None:
                 # Its job has not made it a store yet, so it holds nothing.
                 return
-            request = self._draft.erase_hashes(samples, subjects)
-            while self._draft.deletion(request).status == "accepted":
+            request = self._draft.erase_hashes(*self._journal.history.erased_with(deletion_ids))
+            while (deletion := self._draft.deletion(request)).status == "accepted":
+                if deletion.reason is not None:
+                    raise OwnerFailedError(deletion.reason)
                 self._draft.step()
-                if reason := self._draft.status().held_up.get(request):
-                    raise OwnerFailedError(reason)
         fail_point(FailPoint.DRAFT_ERASED)
 
     def step(self, *, quiet: bool) -> bool:
@@ -276,10 +274,9 @@ class Rebuilds:
         self._draft = self._open_coordinator(store, manifest, self._owners.of_draft(store, manifest), origins)
         return True
 
-    def _origins(self) -> dict[str, ClusterEntry]:
+    def _origins(self) -> Mapping[str, ClusterEntry]:
         commit = self._committer.commit
-        entries = commit.clusters if commit is not None else ()
-        return {entry.coreset_contents: entry for entry in entries if entry.prompt_object is not None}
+        return commit.by_coreset_contents if commit is not None else {}
 
     def _is_complete(self) -> bool:
         live, draft = self._committer.commit, self._opened().commit

@@ -143,6 +143,11 @@ class Commit:
         """The clusters by their keys."""
         return {entry.key: entry for entry in self.clusters}
 
+    @cached_property
+    def by_coreset_contents(self) -> Mapping[str, ClusterEntry]:
+        """The clusters that have a prompt, by the contents of their coresets."""
+        return {entry.coreset_contents: entry for entry in self.clusters if entry.prompt_object is not None}
+
     @property
     def requests(self) -> tuple[str, ...]:
         """Ids of the deletions whose rows this commit is the first to leave out."""

@@ -144,7 +144,7 @@ PLANTED = (
     Breakage(
         "a deletion does not reach the draft",
         "actors.eraser:Eraser._erase_in_draft",
-        "self._rebuilds.erase(samples, subjects)",
+        "self._rebuilds.erase(ids)",
         "pass",
     ),
     Breakage(
@@ -156,8 +156,8 @@ PLANTED = (
     Breakage(
         "rows that were erased after they were read are added to the draft",
         "actors.rebuilds:Rebuilds.erase",
-        "request = self._draft.erase_hashes(samples, subjects)",
-        "request = self._draft.erase_hashes(samples[:1], [])",
+        "*self._journal.history.erased_with(deletion_ids)",
+        "self._journal.history.erased_with(deletion_ids)[0][:1], []",
     ),
 )
 STORY: list[tuple[Any, ...]] = [

@@ -24,7 +24,10 @@ from lmeraser.proof.receipts import verify_receipt
 from lmeraser.proof.verify import verify
 from lmeraser.state.keys import load_signing_key, parse_public_pem
 from lmeraser.state.layout import GENERATIONS
+from lmeraser.state.log import Log
+from lmeraser.state.manifest import draft_of
 from lmeraser.state.pipeline import Pipeline
+from lmeraser.state.record_bodies import RequestBody
 from lmeraser.state.rows import RowTable
 from lmeraser.store import LocalStore
 
@@ -113,6 +116,26 @@ def test_deletions_and_additions_reach_both_generations(system_of: SystemOf, tmp
     public_key = parse_public_pem(system.store.get("public/signing-key.pem"))
     for deletion in (early, late):
         verify_receipt(coordinator.receipt(deletion.id), public_key)
+
+
+def test_a_deletion_that_is_carried_out_in_parts_reaches_the_draft_once(
+    system_of: SystemOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    system = system_of("minute", 60)
+    coordinator = system.coordinator()
+    rebuild = Rebuild(system, CHANGES["a label"](system.manifest.config))
+    rebuild.begin(coordinator)
+    rebuild.fill(coordinator)
+    monkeypatch.setattr("actors.eraser.MAX_SEGMENTS", 1)
+    rows = [row.sample_id for row in ROWS[:40]]
+    deletion = coordinator.delete(DeletionRequest(tuple(rows)))
+    before = system.newest().number
+    while coordinator.deletion(deletion.id).status == "accepted":
+        coordinator.step()
+    commits = [each for each in Log(system.store).advance() if each.kind == "commit" and each.number > before]
+    assert len(commits) > 1
+    requests = [each for each in Log(draft_of(system.store, rebuild.generation)).advance() if each.kind == "request"]
+    assert [len(each.samples) for record in requests for each in RequestBody.all_from(record)] == [len(rows)]
 
 
 def sample_ids(system: System, name: str) -> tuple[str, ...]:
