@@ -50,19 +50,16 @@ class CoordinatorActor:
 
     def __init__(self, store_ref: StoreRef, placement: Placement) -> None:
         set_log_level()
-        store = ObservedStore(open_store(store_ref.store_uri), StoreMetrics("coordinator").observe)
-        manifest = load_manifest(store)
         self._store_ref = store_ref
         self._placement = placement
-        self._store = store
+        self._store = ObservedStore(open_store(store_ref.store_uri), StoreMetrics("coordinator").observe)
         self._log_metrics = LogMetrics()
-        self._owners = OwnerPool(store_ref, manifest.store_id, placement)
+        self._draining = False
         self._coordinator = _opened(self._take_over)
         self._metrics = CoordinatorMetrics(self._coordinator.recent_deletions())
         self._traces = tracing("coordinator")
         self._observers = (StepMetrics().observe, *self._traces)
         self._reported_at = 0.0
-        self._draining = False
         self._itself = ray.get_runtime_context().current_actor
         threading.Thread(target=self._work, name="coordinator", daemon=True).start()
 
@@ -164,7 +161,8 @@ class CoordinatorActor:
             try:
                 self._report()
                 if self._coordinator.rebuilds.switched:
-                    self._follow_switch()
+                    # The owners of the other generation have ended.
+                    self._coordinator = self._take_over()
                 if not self._step():
                     self._coordinator.rest(BUSY_S if self._draining else IDLE_S)
                 pause_s = 0.0
@@ -186,9 +184,17 @@ class CoordinatorActor:
                 return
 
     def _take_over(self) -> Coordinator:
-        """The coordinator of the store's generation. Where the numerics here are others, it tunes nothing."""
+        """The coordinator of the store's generation, with its owners on the nodes of its numerics.
+
+        Where the numerics here are others, it tunes nothing.
+        """
         self._store.check()
         manifest, keys = load_manifest(self._store), Path(self._store_ref.keys_folder)
+        # It was placed by the numerics of the generation that the store had then.
+        placement = replace(self._placement, numerics=numerics_selector(manifest.fingerprint))
+        self._owners = OwnerPool(self._store_ref, manifest.store_id, placement)
+        if self._draining:
+            self._owners.drain()
         coordinator = Coordinator(
             self._store,
             manifest,
@@ -215,13 +221,6 @@ class CoordinatorActor:
                 if not coordinator.rebuilds.switched:
                     raise
                 time.sleep(BUSY_S)
-
-    def _follow_switch(self) -> None:
-        """Go on with the generation that the store has switched to; the owners of the other one have ended."""
-        manifest = load_manifest(self._store)
-        self._placement = replace(self._placement, numerics=numerics_selector(manifest.fingerprint))
-        self._owners = OwnerPool(self._store_ref, manifest.store_id, self._placement)
-        self._coordinator = self._take_over()
 
     def _step(self) -> bool:
         with passage("coordinator.step", self._observers) as passed:
