@@ -6,12 +6,12 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from typing import Generic, Protocol, TypeVar
 
 from lmeraser.errors import LMEraserError, NotReadyError
 from lmeraser.state.commit import Commit
 from serving.lease import Lease
 from serving.renewal import Renewal
-from serving.snapshot import Snapshot
 
 # How long a request waits for a snapshot, and how long a commit that could not be loaded waits for the next attempt.
 _MAX_WAIT_S = 5.0
@@ -20,10 +20,20 @@ _RETRY_S = 2.0
 logger = logging.getLogger(__name__)
 
 
-class CurrentSnapshot:
+class OfCommit(Protocol):
+    """What answers from one commit."""
+
+    @property
+    def commit(self) -> Commit: ...
+
+
+SnapshotT = TypeVar("SnapshotT", bound=OfCommit)
+
+
+class CurrentSnapshot(Generic[SnapshotT]):
     """Keeps the snapshot of the newest commit loaded, in threads of its own. Safe to use from several threads."""
 
-    def __init__(self, lease: Lease, load: Callable[[Commit, Snapshot | None], Snapshot]) -> None:
+    def __init__(self, lease: Lease, load: Callable[[Commit, SnapshotT | None], SnapshotT]) -> None:
         """Does nothing before :meth:`start`.
 
         Args:
@@ -34,7 +44,7 @@ class CurrentSnapshot:
         self._load = load
         self._renewal = Renewal(lease, self._on_poll)
         self._changed = threading.Condition()
-        self._snapshot: Snapshot | None = None
+        self._snapshot: SnapshotT | None = None
         # When the newest successful poll was sent; when the newest failed poll was sent, and why it failed; which
         # commit could not be loaded, and why.
         self._polled_at = -1.0
@@ -58,7 +68,7 @@ class CurrentSnapshot:
             self._stopped = True
             self._changed.notify_all()
 
-    def get(self) -> Snapshot:
+    def get(self) -> SnapshotT:
         """A snapshot that may answer now; does not wait.
 
         Raises:
@@ -69,7 +79,7 @@ class CurrentSnapshot:
                 return snapshot
             raise self._reason(0.0) or NotReadyError("the newest commit is being loaded")
 
-    def awaited(self) -> Snapshot:
+    def awaited(self) -> SnapshotT:
         """A snapshot that may answer now; waits some seconds while a poll or a snapshot is under way.
 
         Raises:
@@ -99,7 +109,7 @@ class CurrentSnapshot:
                 raise _no_rows()
             return self._lease.newest
 
-    def _usable(self) -> Snapshot | None:
+    def _usable(self) -> SnapshotT | None:
         snapshot = self._snapshot
         return snapshot if snapshot is not None and self._lease.holds(snapshot.commit.number) else None
 

@@ -15,12 +15,14 @@ from typing import Literal
 
 from lmeraser.config import ServingConfig
 from lmeraser.errors import LMEraserError
+from lmeraser.state.commit import Commit
 from lmeraser.state.manifest import Manifest, load_manifest, promoted
 from lmeraser.state.pipeline import Pipeline
 from lmeraser.state.pipeline_loading import open_pipeline
 from lmeraser.state.public_artifacts import load_public
 from lmeraser.store import Store
 from serving.predictor import Predictor
+from serving.snapshot import Snapshot
 
 _LOOK_S = 2.0
 logger = logging.getLogger(__name__)
@@ -41,8 +43,24 @@ class LoadedGeneration:
     predictor: Predictor
 
 
+@dataclass(frozen=True)
+class ServedCommit:
+    """A snapshot, and the generation that answers from it."""
+
+    loaded: LoadedGeneration
+    snapshot: Snapshot
+
+    @property
+    def commit(self) -> Commit:
+        return self.snapshot.commit
+
+
 class Generations:
-    """Loads generations of one store. Safe to use from several threads."""
+    """Loads generations of one store. Safe to use from several threads.
+
+    Attributes:
+        live: the generation of the newest commit that was loaded.
+    """
 
     def __init__(self, store: Store, config: ServingConfig, device: Literal["cpu", "cuda"]) -> None:
         """Load the live generation; it is not warmed up. Raises as serving.replica.Replica does."""
@@ -69,18 +87,16 @@ class Generations:
                     manifest = promoted(self._store, manifest, generation)
                 loaded = self._loaded(manifest)
                 loaded.predictor.warm_up()
-                self._known[generation] = loaded
+                # Replaced as a whole, because it is read without the lock. A draft that was abandoned is forgotten.
+                self._known = {self.live.manifest.generation: self.live, generation: loaded}
             return self._known[generation]
 
-    def follow(self, generation: str) -> LoadedGeneration:
+    def follow(self, loaded: LoadedGeneration) -> None:
         """Make this the live generation, and forget the others."""
-        loaded = self.of(generation)
         if loaded is not self.live:
-            self.live = loaded
             with self._lock:
-                # Replaced as a whole: a batch may be reading it.
-                self._known = {generation: loaded}
-        return loaded
+                self.live = loaded
+                self._known = {loaded.manifest.generation: loaded}
 
     def _loaded(self, manifest: Manifest) -> LoadedGeneration:
         # Answers are not part of the state, so a replica may use other numerics than the owners.

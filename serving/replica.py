@@ -23,7 +23,7 @@ from lmeraser.state.keys import load_hash_key
 from lmeraser.store import Store
 from serving.batcher import Batcher
 from serving.current_snapshot import CurrentSnapshot
-from serving.generations import Generations, LoadedGeneration, load_ahead
+from serving.generations import Generations, LoadedGeneration, ServedCommit, load_ahead
 from serving.lease import Lease
 from serving.predictor import ScoreRequest, Scores
 from serving.problems import problem_of, too_large
@@ -71,13 +71,12 @@ class Replica:
         self._batcher.first(generations.live.predictor.warm_up)
         self._lease = Lease(store, manifest.lease_s)
 
-        def load(commit: Commit, previous: Snapshot | None) -> Snapshot:
+        def load(commit: Commit, previous: ServedCommit | None) -> ServedCommit:
             loaded = generations.of(commit.generation)
-            if previous is not None and previous.commit.generation != commit.generation:
-                previous = None
-            snapshot = load_snapshot(store, loaded.pipeline, commit, hash_key, previous)
-            generations.follow(commit.generation)
-            return snapshot
+            reused = previous.snapshot if previous is not None and previous.loaded is loaded else None
+            snapshot = load_snapshot(store, loaded.pipeline, commit, hash_key, reused)
+            generations.follow(loaded)
+            return ServedCommit(loaded, snapshot)
 
         self._current = current = CurrentSnapshot(self._lease, load)
         current.start()
@@ -104,7 +103,7 @@ class Replica:
         Raises:
             NotReadyError: when there is none.
         """
-        return self._current.get()
+        return self._current.get().snapshot
 
     def lease_age_s(self, snapshot: Snapshot) -> float | None:
         """Seconds since a poll showed that nothing was erased after the snapshot's commit; None if too long ago."""
@@ -120,12 +119,12 @@ class Replica:
             NotReadyError: when no snapshot may answer.
         """
         begun = time.perf_counter()
-        snapshot = self._current.awaited()
-        generation = snapshot.commit.generation
+        served = self._current.awaited()
+        generation = served.commit.generation
         same = [request for request in requests if request.generation == generation]
         if not same:
             return [None] * len(requests)
-        batch = self._generations.of(generation).predictor.score(snapshot, same)
+        batch = served.loaded.predictor.score(served.snapshot, same)
         ends = np.cumsum([len(request) for request in same])
         scores = [batch.part(end - len(request), end) for request, end in zip(same, ends, strict=True)]
         if self._on_batch is not None:
@@ -214,7 +213,7 @@ class Replica:
         ]
 
 
-def _end(current: CurrentSnapshot, end_loading: Callable[[], None]) -> None:
+def _end(current: CurrentSnapshot[ServedCommit], end_loading: Callable[[], None]) -> None:
     current.stop()
     end_loading()
 

@@ -61,7 +61,7 @@ def load(commit: Commit, previous: Any) -> Any:
 @contextmanager
 def started(
     store: LocalStore, loader: Callable[[Commit, Any], Any] = load, lease_s: float = LEASE_S, clock: Any = None
-) -> Iterator[CurrentSnapshot]:
+) -> Iterator[CurrentSnapshot[Any]]:
     current = CurrentSnapshot(Lease(store, lease_s, clock) if clock else Lease(store, lease_s), loader)
     current.start()
     try:
@@ -75,9 +75,9 @@ def store(tmp_path: Path) -> CountingStore:
     return CountingStore(tmp_path)
 
 
-def number_of(current: CurrentSnapshot) -> int | None:
+def number_of(current: CurrentSnapshot[Any]) -> int | None:
     try:
-        return current.get().commit.number
+        return int(current.get().commit.number)
     except NotReadyError:
         return None
 
