@@ -1,9 +1,9 @@
-"""The main job on bundled data, on one machine.
+"""The main job on one machine, on bundled data or on some rows of a configuration.
 
-Public glyphs train a small Vision Transformer with Ray Train; handwritten digits on grain become private rows; the
-owner of each prompt cluster, an actor, tunes its prompt on the cluster's coreset; Ray Serve answers over HTTP. The
-client asks for two deletions: of a row outside its coreset, which needs no tuning, and of one inside. After each, the
-state is compared, byte for byte, with that of a fresh run on the remaining rows.
+Of the bundled data, public glyphs train a small Vision Transformer with Ray Train, and handwritten digits on grain
+become private rows. The owner of each prompt cluster, an actor, tunes its prompt on the cluster's coreset; Ray Serve
+answers over HTTP. The client asks for two deletions: of a row outside its coreset, which needs no tuning, and of one
+inside. After each, the state is compared, byte for byte, with that of a fresh run on the remaining rows.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +27,8 @@ from cluster.pretrain import pretrain
 from cluster.runtime import connect, coordinator_of, free_port
 from cluster.service import start_service, stop_service
 from lmeraser.client.client import Client
-from lmeraser.config import Config, load_config
-from lmeraser.errors import DataError, LMEraserError
+from lmeraser.config import Config, SourceConfig
+from lmeraser.errors import LMEraserError
 from lmeraser.progress import Progress
 from lmeraser.proof.recompute import members
 from lmeraser.proof.verify import current_commit
@@ -41,6 +41,8 @@ from lmeraser.state.stored_objects import read_rows_of
 from lmeraser.store import Store, open_store
 
 CONFIG = Path(__file__).parent / "demo.yaml"
+# So many rows show what there is to see, and take minutes on two cores.
+MAX_PRIVATE_ROWS, MAX_TEST_ROWS = 3000, 1500
 
 
 @dataclass(frozen=True)
@@ -49,18 +51,21 @@ class DemoReport:
 
     Attributes:
         rows: private rows before the deletions.
+        skipped: why images were left out, by sample id.
         clusters: prompt clusters before the deletions.
         coreset_rows: how many of a cluster's rows its prompt is tuned on, at most.
-        test_rows: rows that accuracy was measured on.
+        test_rows: rows that accuracy was measured on; 0 where the configuration names none.
         accuracy: on the test rows: "shared" head alone, "specialist" alone (λ = 1), and "both", as the service answers.
-        deletions: of a row outside its coreset, and of one inside; each with the deleted ids and their number of rows,
-            seconds from the request to each status, how many owners tuned again of how many, whether any did, and the
-            result of ``lmeraser verify`` in a separate process.
-        deletion: the second of them, which takes a tuning.
+        deletions: of a row outside its coreset, and of one inside, where there are such rows; each with the deleted ids
+            and their number of rows, whether they were in the coreset, seconds from the request to each status, how
+            many owners tuned again of how many, whether any did, and the result of ``lmeraser verify`` in a separate
+            process.
+        deletion: the last of them.
         verify: its verification.
     """
 
     rows: int
+    skipped: dict[str, str]
     clusters: int
     coreset_rows: int
     test_rows: int
@@ -70,19 +75,49 @@ class DemoReport:
     verify: dict[str, Any]
 
 
-def run_demo(workdir: Path, report: Progress) -> DemoReport:
-    """Run the demo in the folder ``workdir``. The trained backbone is kept for the next run; the store is made again.
+@dataclass(frozen=True)
+class Choice:
+    """A row that the demo deletes.
+
+    Attributes:
+        sample_id: the row.
+        in_coreset: whether its cluster's prompt was tuned on it.
+    """
+
+    sample_id: str
+    in_coreset: bool
+
+
+def run_demo(config: Config, workdir: Path, report: Progress) -> DemoReport:
+    """Run the demo in the folder ``workdir``. A trained backbone is kept for the next run; the store is made again.
+
+    Args:
+        config: names the rows, of which the demo takes at most ``MAX_PRIVATE_ROWS`` and ``MAX_TEST_ROWS``. The store
+            and the keys that it may name are not touched.
+        workdir: the folder.
+        report: called with what is being done, how much of it is done, and how much there is.
 
     Raises:
         LMEraserError: when a step fails.
     """
-    config = load_config(CONFIG)
+    test = _at_most(config.test, MAX_TEST_ROWS) if config.test is not None else None
+    config = replace(config, private=_at_most(config.private, MAX_PRIVATE_ROWS), test=test)
     store = _new_store(workdir.absolute(), config, report)
     keys = workdir.absolute() / "keys"
-    manifest = open_or_build(config, store, keys, report).manifest
+    built = open_or_build(config, store, keys, report, skip_bad=True)
+    manifest = built.manifest
     site = StoreRef(store.uri, str(keys))
     coordinator = coordinator_of(site, manifest, config.owners)
-    ingest(coordinator, site, manifest, config.private, skip_bad=False, force=False, report=report)
+    ingested = ingest(
+        coordinator,
+        site,
+        manifest,
+        config.private,
+        skip_bad=True,
+        force=False,
+        report=report,
+        images=config.images,
+    )
     tune(coordinator, report)
     before = current_commit(store)
     hash_key = load_hash_key(keys)
@@ -91,37 +126,37 @@ def run_demo(workdir: Path, report: Progress) -> DemoReport:
     url = start_service(store, keys, config.serving, "127.0.0.1", free_port(), config.owners)
     try:
         with Client(url) as client:
-            accuracy = accuracies(client, config, (0.0, 1.0, None), report)
-            deletions = [_delete(client, store, keys, name, report) for name in chosen]
+            tested = accuracies(client, config, (0.0, 1.0, None), report) if config.test is not None else None
+            deletions = [_delete(client, store, keys, choice, report) for choice in chosen]
     finally:
         stop_service()
     return DemoReport(
         rows=before.rows,
+        skipped={**built.skipped, **ingested.skipped},
         clusters=len(before.clusters),
         coreset_rows=config.tuning.coreset_rows,
-        test_rows=accuracy.rows,
-        accuracy=dict(zip(("shared", "specialist", "both"), accuracy.by_weight.values(), strict=True)),
+        test_rows=tested.rows if tested is not None else 0,
+        accuracy=dict(zip(("shared", "specialist", "both"), tested.by_weight.values(), strict=True)) if tested else {},
         deletions=deletions,
         deletion=deletions[-1],
         verify=deletions[-1]["verify"],
     )
 
 
-def rows_to_delete(pipeline: Pipeline, table: RowTable) -> tuple[str, str]:
-    """Sample ids of a row outside the coreset of its cluster, and of a row inside, both of the largest such cluster.
+def rows_to_delete(pipeline: Pipeline, table: RowTable) -> tuple[Choice, ...]:
+    """A row outside the coreset of its cluster and one inside, both of the largest cluster that has such rows.
 
     Which clusters there are must not depend on either row: a deletion that moves a cluster's borders takes a tuning.
+    Few rows may have no such cluster: then just a row of the largest cluster is chosen.
 
     Args:
         pipeline: of the store.
         table: all its rows.
-
-    Raises:
-        DataError: when there are no such rows.
     """
     bits_N = table.bits(pipeline.config.seed)
     partition = pipeline.partition(table.anchors_N, bits_N)
-    for rows in sorted(members(partition, table, bits_N).values(), key=len, reverse=True):
+    largest_first = sorted(members(partition, table, bits_N).values(), key=len, reverse=True)
+    for rows in largest_first:
         inside = pipeline.coreset(rows).sample_ids
         outside = sorted(set(rows.sample_ids).difference(inside))
         if not outside:
@@ -130,30 +165,35 @@ def rows_to_delete(pipeline: Pipeline, table: RowTable) -> tuple[str, str]:
         remains_N = ~np.isin(table.sample_ids, chosen)
         remaining = pipeline.partition(table.anchors_N[remains_N], bits_N[remains_N])
         if [cluster.key for cluster in remaining.clusters] == [cluster.key for cluster in partition.clusters]:
-            return chosen
-    raise DataError("no cluster has rows outside its coreset that can be deleted without a change of the partition")
+            return Choice(outside[0], in_coreset=False), Choice(inside[0], in_coreset=True)
+    return (Choice(pipeline.coreset(largest_first[0]).sample_ids[0], in_coreset=True),)
+
+
+def _at_most(source: SourceConfig, rows: int) -> SourceConfig:
+    return replace(source, max_rows=min(rows, source.max_rows or rows))
 
 
 def _new_store(workdir: Path, config: Config, report: Progress) -> Store:
-    """A new store that holds only the trained weights."""
+    """A new store; it holds the weights, if they are trained."""
     workdir.mkdir(mode=0o700, parents=True, exist_ok=True)
     if not (workdir / "keys").exists():
         init_keys(workdir / "keys")
     connect()
-    training = open_store(str(workdir / "training"))
-    weights = pretrain(config, training, report)
     if (workdir / "store").exists():
         shutil.rmtree(workdir / "store")
     store = open_store(str(workdir / "store"))
-    store.put(weights, training.get(weights))
+    if config.backbone.weights == "trained":
+        training = open_store(str(workdir / "training"))
+        weights = pretrain(config, training, report)
+        store.put(weights, training.get(weights))
     return store
 
 
-def _delete(client: Client, store: Store, keys: Path, sample_id: str, report: Progress) -> dict[str, Any]:
-    """Delete a sample, wait until that is completed, and verify the state."""
+def _delete(client: Client, store: Store, keys: Path, choice: Choice, report: Progress) -> dict[str, Any]:
+    """Delete a row, wait until that is completed, and verify the state."""
     before = current_commit(store)
     begun = time.monotonic()
-    deletion = client.delete(sample_ids=[sample_id])
+    deletion = client.delete(sample_ids=[choice.sample_id])
     accepted_s = time.monotonic() - begun
     report("deletion", 1, 3)
     client.wait(deletion.id, status="erased")
@@ -165,7 +205,8 @@ def _delete(client: Client, store: Store, keys: Path, sample_id: str, report: Pr
     client.receipt(deletion.id)
     retuned = _retuned(before, current_commit(store))
     return {
-        "sample_ids": [sample_id],
+        "sample_ids": [choice.sample_id],
+        "in_coreset": choice.in_coreset,
         "rows": completed.rows,
         "accepted_s": accepted_s,
         "erased_s": erased_s,

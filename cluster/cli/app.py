@@ -16,6 +16,7 @@ from cluster.cli import (
     deletions,
     demo,
     fingerprint,
+    init,
     jobs,
     keys,
     log,
@@ -44,6 +45,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 for module in (
+    init,
     demo,
     jobs,
     predict,

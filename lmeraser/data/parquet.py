@@ -113,11 +113,11 @@ class ParquetSource(ShardedSource):
                 self._report.unnamed += unnamed
                 yield Sample(sample_id, subject_id, label, image)
 
-    def distinct_labels(self, most: int) -> list[str]:
-        """The first ``most`` distinct values of the column ``label``, for a message."""
-        distinct: dict[str, None] = {}
+    def distinct_labels(self, most: int) -> list[str | int | None]:
+        """The first ``most`` distinct values of the column ``label``."""
+        distinct: dict[str | int | None, None] = {}
         for row in self._rows(0, self._total, ("label",)):
-            distinct[repr(row.values["label"])] = None
+            distinct[row.values["label"]] = None
             if len(distinct) == most:
                 break
         return list(distinct)

@@ -108,7 +108,7 @@ def declared_labels(config: SourceConfig) -> tuple[str, ...]:
     source = open_source(replace(config, max_rows=None))
     if not source.labels:
         labels = source.distinct_labels(_LABELS_IN_MESSAGE) if isinstance(source, ParquetSource) else []
-        shown = f"; its column label holds {', '.join(labels)}" if labels else ""
+        shown = f"; its column label holds {', '.join(map(repr, labels))}" if labels else ""
         raise DataError(
             f"the rows in {config.path} declare no label names: list them under `labels:` in the configuration, in the "
             f"order of their numbers where the rows have numbers{shown}"

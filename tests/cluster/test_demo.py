@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-import pytest
 from small_system import System, samples
 
 from cluster.demo import CONFIG, rows_to_delete
 from lmeraser.config import load_config
 from lmeraser.data import open_source
-from lmeraser.errors import DataError
 
 ROWS = samples(0, 90)
 
@@ -25,20 +23,22 @@ def test_the_first_row_leaves_every_prompt_and_the_second_takes_one_tuning(syste
     pipeline = system.pipeline()
     outside, inside = rows_to_delete(pipeline, pipeline.rows(ROWS))
     before = prompts(system)
-    system.delete(outside)
+    assert (outside.in_coreset, inside.in_coreset) == (False, True)
+    system.delete(outside.sample_id)
     assert prompts(system) == before
     assert system.newest().rows == len(ROWS) - 1
-    system.delete(inside)
+    system.delete(inside.sample_id)
     after = prompts(system)
     assert after.keys() == before.keys()
     assert sum(after[key] != before[key] for key in before) == 1
 
 
-def test_clusters_that_lie_in_their_coresets_have_no_such_rows(system_of: Callable[..., System]) -> None:
+def test_of_clusters_that_lie_in_their_coresets_one_row_is_chosen(system_of: Callable[..., System]) -> None:
     pipeline = system_of("coreset", len(ROWS)).pipeline()
     tuning = replace(pipeline.config.tuning, coreset_rows=len(ROWS))
-    with pytest.raises(DataError, match="no cluster has rows outside its coreset"):
-        rows_to_delete(replace(pipeline, config=replace(pipeline.config, tuning=tuning)), pipeline.rows(ROWS))
+    pipeline = replace(pipeline, config=replace(pipeline.config, tuning=tuning))
+    (choice,) = rows_to_delete(pipeline, pipeline.rows(ROWS))
+    assert choice.in_coreset and choice.sample_id in {row.sample_id for row in ROWS}
 
 
 def test_no_digit_of_the_demo_is_in_both_splits() -> None:

@@ -52,7 +52,7 @@ def test_the_version_is_that_of_the_package(lmeraser: Run) -> None:
 
 def test_every_command_on_a_store_takes_the_same_options(lmeraser: Run) -> None:
     for name in sorted(
-        set(leaves(typer.main.get_command(app.app))) - {"demo", "predict", "receipt verify", "fingerprint"}
+        set(leaves(typer.main.get_command(app.app))) - {"demo", "init", "predict", "receipt verify", "fingerprint"}
     ):
         options = set(re.findall(r"--[\w-]+", lmeraser(*name.split(), "--help").out))
         assert "--json" in options, name

@@ -1,0 +1,105 @@
+"""What is found in folders of images before there is a configuration."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from source_files import LABELS, images, parquet, png
+
+from lmeraser.config import SourceConfig
+from lmeraser.data.survey import survey, with_public
+from lmeraser.errors import DataError
+
+
+def put(folder: Path, *names: str, rows: int = 2) -> Path:
+    """Label folders of images."""
+    for label in names:
+        (folder / label).mkdir(parents=True)
+        for row in range(rows):
+            (folder / label / f"{row}.png").write_bytes(png(row))
+    return folder
+
+
+def test_label_folders_are_private_rows(tmp_path: Path) -> None:
+    put(tmp_path, "dog", "cat", rows=3)
+    (tmp_path / "cat" / "a.heic").write_bytes(b"x")
+    found = survey(tmp_path)
+    assert found.private == SourceConfig(kind="image_folder", path=str(tmp_path))
+    assert (found.test, found.public) == (None, None)
+    assert (found.rows, found.labels, found.declared, found.subjects) == (6, ("cat", "dog"), True, False)
+    assert found.left_out == "1 .heic"
+
+
+@pytest.mark.parametrize(("private", "test"), [("train", "test"), ("private", "val"), ("Training", "test_set")])
+def test_folders_may_hold_a_part_each(tmp_path: Path, private: str, test: str) -> None:
+    for part in (private, test, "public"):
+        put(tmp_path / part, "cat", "dog")
+    found = survey(tmp_path)
+    paths = [found.private.path, found.test and found.test.path, found.public and found.public.path]
+    assert paths == [str(tmp_path / part) for part in (private, test, "public")]
+
+
+def test_a_folder_that_is_called_like_a_split_among_others_is_a_label(tmp_path: Path) -> None:
+    put(tmp_path, "train", "car", "ship")
+    assert survey(tmp_path).labels == ("car", "ship", "train")
+
+
+def test_splits_of_parquet_files_are_told_apart(tmp_path: Path) -> None:
+    for split in ("train", "validation"):
+        columns = {"image": images(3), "label": [0, 1, 2], "subject_id": ["a", "b", "c"]}
+        parquet(tmp_path / f"{split}-00000-of-00001.parquet", columns, LABELS)
+    found = survey(tmp_path)
+    assert found.private == SourceConfig(kind="parquet", path=str(tmp_path), split="train")
+    assert found.test == SourceConfig(kind="parquet", path=str(tmp_path), split="validation")
+    assert (found.rows, found.labels, found.declared, found.subjects) == (3, tuple(LABELS), True, True)
+
+
+@pytest.mark.parametrize(
+    ("column", "labels"), [(["b", "a", "b"], ("a", "b")), ([0, 3, 1], ("0", "1", "2", "3"))], ids=["names", "numbers"]
+)
+def test_labels_that_the_data_does_not_declare_are_listed(
+    tmp_path: Path, column: list[str] | list[int], labels: tuple[str, ...]
+) -> None:
+    found = survey(parquet(tmp_path / "rows.parquet", {"image": images(3), "label": column}))
+    assert (found.labels, found.declared) == (labels, False)
+
+
+def test_the_side_is_the_median_of_the_longer_sides_of_images_that_can_be_read(tmp_path: Path) -> None:
+    put(tmp_path, "cat", "dog", rows=1)
+    (tmp_path / "cat" / "cut.png").write_bytes(b"no image")
+    for number, size in enumerate([(40, 20), (20, 40), (50, 10)]):
+        Image.new("L", size).save(tmp_path / "dog" / f"large{number}.png")
+    # 3, 3, 40, 40, 50
+    assert survey(tmp_path).side_px == 40
+
+
+def test_public_rows_may_be_elsewhere(tmp_path: Path) -> None:
+    found = with_public(survey(put(tmp_path / "a", "cat", "dog")), put(tmp_path / "b", "tree", "car"))
+    assert found.public == SourceConfig(kind="image_folder", path=str(tmp_path / "b"))
+
+
+def test_a_folder_without_rows_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="there is no folder"):
+        survey(tmp_path / "nowhere")
+    with pytest.raises(DataError, match="has no subfolder"):
+        survey(tmp_path)
+    (tmp_path / "cat").mkdir()
+    (tmp_path / "cat" / "a.heic").write_bytes(b"x")
+    with pytest.raises(DataError, match=r"holds no rows; it holds: 1 \.heic"):
+        survey(tmp_path)
+
+
+def test_splits_without_training_rows_are_refused(tmp_path: Path) -> None:
+    for split in ("test", "validation"):
+        parquet(tmp_path / f"{split}.parquet", {"image": images(1), "label": [0]}, LABELS)
+    with pytest.raises(DataError, match="none is called train"):
+        survey(tmp_path)
+
+
+def test_images_that_cannot_be_read_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "cat").mkdir()
+    (tmp_path / "cat" / "a.png").write_bytes(b"no image")
+    with pytest.raises(DataError, match=r"none of the first 1 images can be read, such as 'cat/a\.png'"):
+        survey(tmp_path)
