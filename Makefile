@@ -20,10 +20,13 @@ WORKERS ?= 2
 # What lets a user who is not root mount a small disk.
 MOUNTING := $(if $(filter-out 0,$(shell id -u)),unshare -rm)
 
-.PHONY: demo test check types unit faults bench bench-quick openapi lock sbom format clean
+.PHONY: demo init test check types unit faults bench bench-quick openapi lock sbom format clean
 
-demo: $(STAMP)  ## Run the main job on bundled data.
-	$(BIN)/lmeraser demo --workdir $(WORKDIR)
+demo: $(STAMP)  ## Run the main job on bundled data, or with CONFIG=FILE on some rows of a configuration.
+	$(BIN)/lmeraser demo --workdir $(WORKDIR) $(if $(CONFIG),--config "$(CONFIG)")
+
+init: $(STAMP)  ## Write site.yaml for the images in FOLDER; PUBLIC and WEIGHTS name public images and weights.
+	$(BIN)/lmeraser init "$(FOLDER)" $(if $(PUBLIC),--public "$(PUBLIC)") $(if $(WEIGHTS),--weights "$(WEIGHTS)")
 
 check: $(STAMP)  ## Lint, strict types, unit tests; the types are checked while the tests run.
 	$(BIN)/ruff check .

@@ -22,7 +22,7 @@ from lmeraser.errors import AuthenticationError, PermissionDeniedError, ServiceE
 from serving.api_keys import create_api_key, revoke_api_key
 
 SystemOf = Callable[..., System]
-README = Path(__file__).parents[3] / "README.md"
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture
@@ -52,13 +52,14 @@ def test_the_examples_in_the_docstrings_run(service: Service, url: str) -> None:
     assert [(result.failed, result.attempted) for result in results] == [(0, 12), (0, 4)]
 
 
-def test_the_example_of_the_readme_runs(service: Service, url: str) -> None:
-    block = re.search(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+@pytest.mark.parametrize("document", ["README.md", "docs/guides/own-data.md"])
+def test_the_example_of_a_document_runs(service: Service, url: str, document: str) -> None:
+    block = re.search(r"```python\n(.*?)```", (ROOT / document).read_text(), re.DOTALL)
     assert block is not None
     Path("signing-key.pub.pem").write_bytes((service.system.keys / "signing-key.pub.pem").read_bytes())
     code = block[1].replace("http://127.0.0.1:8000", url).replace("stop/17.png", "s3")
     assert code != block[1]
-    exec(compile(code, str(README), "exec"), {})
+    exec(compile(code, document, "exec"), {})
     assert [(deletion.status, deletion.rows) for deletion in service.coordinator.coordinator.recent_deletions()] == [
         ("completed", 1)
     ]
