@@ -8,6 +8,7 @@ BENCH ?= bench-work
 DATA ?= ../shared/data
 QUICK = --out $(BENCH) --docs $(BENCH)/docs
 SBOM ?= build/sbom
+SITE ?= build/docs
 # Hashes of all files of a release, for every platform and Python that pyproject.toml allows.
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
 	--custom-compile-command "make lock"
@@ -20,7 +21,7 @@ WORKERS ?= 2
 # What lets a user who is not root mount a small disk.
 MOUNTING := $(if $(filter-out 0,$(shell id -u)),unshare -rm)
 
-.PHONY: demo init test check types unit faults bench bench-quick openapi lock sbom format clean
+.PHONY: demo init test check types unit faults bench bench-quick openapi lock sbom docs format clean
 
 demo: $(STAMP)  ## Run the main job on bundled data, or with CONFIG=FILE on some rows of a configuration.
 	$(BIN)/lmeraser demo --workdir $(WORKDIR) $(if $(CONFIG),--config "$(CONFIG)")
@@ -79,10 +80,11 @@ format: $(STAMP)  ## Put code into its one form.
 clean:  ## Remove everything that make created.
 	rm -rf $(VENV) $(WORKDIR) $(BENCH) build artifacts *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
-lock: $(STAMP)  ## Lock all extras, the tools and the SBOM tool from pyproject.toml; pinned versions stay.
+lock: $(STAMP)  ## Lock all extras and the tools from pyproject.toml; pinned versions stay.
 	$(COMPILE) pyproject.toml --extra all --output-file requirements.txt
 	$(COMPILE) pyproject.toml --extra dev --constraints requirements.txt --output-file requirements-dev.txt
 	$(COMPILE) --group sbom --constraints requirements-dev.txt --output-file requirements-sbom.txt
+	$(COMPILE) --group docs --constraints requirements-dev.txt --output-file requirements-docs.txt
 
 sbom: $(STAMP)  ## What the product is made of, as CycloneDX, and under which licences; writes $(SBOM).
 	$(PYTHON) -m venv $(SBOM)/.venv
@@ -90,6 +92,15 @@ sbom: $(STAMP)  ## What the product is made of, as CycloneDX, and under which li
 	$(SBOM)/.venv/bin/cyclonedx-py requirements requirements.txt --pyproject pyproject.toml --output-reproducible --output-file $(SBOM)/sbom.cdx.json
 	$(BIN)/pip-licenses --python $(BIN)/python --from mixed --with-urls --order license --format markdown --output-file $(SBOM)/licences.md \
 		--packages $$(sed -n 's/^\([A-Za-z0-9._-]*\)==.*/\1/p' requirements.txt)
+
+docs: $(STAMP) $(SITE)/.venv/.installed  ## The documentation site, checked strictly; writes $(SITE)/html.
+	$(BIN)/python docs/site/stage.py $(SITE)/pages
+	$(SITE)/.venv/bin/mkdocs build --quiet --config-file docs/site/mkdocs.yml
+
+$(SITE)/.venv/.installed: requirements-docs.txt
+	$(PYTHON) -m venv $(SITE)/.venv
+	$(SITE)/.venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-docs.txt
+	@touch $@
 
 $(STAMP): pyproject.toml requirements-dev.txt
 	@echo "Installing into $(VENV); this takes some minutes the first time."
