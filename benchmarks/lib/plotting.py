@@ -37,9 +37,14 @@ NAMES = {
 }
 
 
+def set_look(font_size: float) -> None:
+    """Set how the next figure looks."""
+    plt.rcParams.update({"svg.hashsalt": "lmeraser", "font.size": font_size, "axes.grid": True, "grid.alpha": 0.3})
+
+
 def plots_in_a_row(columns: int, width: float = 4.2, height: float = 3.6) -> tuple[Figure, list[Axes]]:
     """A figure with some plots next to each other; width and height of each in inches."""
-    plt.rcParams.update({"svg.hashsalt": "lmeraser", "font.size": 9, "axes.grid": True, "grid.alpha": 0.3})
+    set_look(9)
     figure, rows = plt.subplots(1, columns, figsize=(width * columns, height), squeeze=False, layout="constrained")
     return figure, list(rows[0])
 

@@ -27,7 +27,9 @@ _KINDS = ("Counter", "Gauge", "Histogram")
 def main(target: Path) -> None:
     """Fill the folder anew."""
     shutil.rmtree(target, ignore_errors=True)
-    for source in [ROOT / name for name in FILES] + [path for folder in FOLDERS for path in documents_in(ROOT / folder)]:
+    for source in [ROOT / name for name in FILES] + [
+        path for folder in FOLDERS for path in documents_in(ROOT / folder)
+    ]:
         copy = target / source.relative_to(ROOT)
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(source, copy)
