@@ -78,6 +78,19 @@ def test_commands_and_their_options_exist(document: Path) -> None:
                 )
 
 
+def test_every_environment_variable_is_in_the_reference() -> None:
+    read = set()
+    for room in ("lmeraser", "actors", "serving", "cluster"):
+        for file in (ROOT / room).rglob("*.py"):
+            read |= set(re.findall(r"[\"`](LMERASER_[A-Z_]+)[\"`]", file.read_text()))
+    page = (ROOT / "docs" / "reference" / "environment.md").read_text()
+    assert read and read == set(re.findall(r"`(LMERASER_[A-Z_]+)`", page))
+
+
+def test_the_readme_can_be_read_in_ten_minutes() -> None:
+    assert len((ROOT / "README.md").read_text().split()) <= 1200
+
+
 @pytest.mark.slow
 def test_the_privacy_officers_guide_explains_every_field_of_a_receipt(system_of: Callable[..., System]) -> None:
     system = system_of("minute", 30)
