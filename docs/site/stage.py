@@ -99,7 +99,7 @@ def metrics_page() -> str:
     for file in METRICS:
         for node in ast.walk(ast.parse((ROOT / file).read_text())):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in _KINDS:
-                texts = [each.value for each in node.args if isinstance(each, ast.Constant)]
+                texts = [str(each.value) for each in node.args if isinstance(each, ast.Constant)]
                 tags = next((ast.literal_eval(each.value) for each in node.keywords if each.arg == "tag_keys"), ())
                 by = f" By {', '.join(f'`{tag}`' for tag in tags)}." if tags else ""
                 lines.append(f"| `{texts[0]}` | {node.func.id.lower()} | {texts[1]}{by} |")
