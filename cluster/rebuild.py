@@ -47,7 +47,7 @@ class RebuildSummary:
         generation: what was made.
         resumed: whether an earlier command had begun it.
         fitted: whether the public artifacts were computed again.
-        embedded: whether the rows' images passed through the backbone again.
+        passed: what the rows' images passed through again: "backbone", "routing blocks" or "nothing".
         rows: how many rows the store has.
         state_root: of the new generation.
     """
@@ -55,7 +55,7 @@ class RebuildSummary:
     generation: str
     resumed: bool
     fitted: bool
-    embedded: bool
+    passed: str
     rows: int
     state_root: str
 
@@ -107,14 +107,14 @@ def rebuild(
         _check_resumable(draft_of(store, generation), generation, wanted, renamed)
     ray.get(coordinator.open_draft.remote())
     manifest = load_manifest(draft_of(store, generation))
-    embedded = DraftRows(live, manifest, renamed, _no_pipeline).computes
+    passed = DraftRows(live, manifest, renamed, _no_pipeline).computes
     job = _Fill(coordinator, site, generation, renamed, report, numerics_selector(manifest.fingerprint))
     job.run(on_gpu=manifest.config.backbone.device == "cuda")
     newest = load_manifest(store)
     if newest.generation != generation:
         raise NotReadyError(f"the rebuild of generation {generation} was abandoned by another command")
     after = ray.get(coordinator.status.remote())
-    return RebuildSummary(generation, status is not None, fitted, embedded, after.rows, after.state_root)
+    return RebuildSummary(generation, status is not None, fitted, passed, after.rows, after.state_root)
 
 
 def watch(coordinator: Any, report: Progress) -> bool:

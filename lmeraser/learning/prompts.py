@@ -59,6 +59,9 @@ class PromptKind(Protocol):
     def lower(self, pixels_N3PP: Tensor) -> LowerPart:
         """The batch, up to the point where the prompt enters."""
 
+    def routing(self, pixels_N3PP: Tensor) -> Tensor:
+        """The routing features of the lower part, bit for bit; no block runs that they do not need."""
+
     def features(self, pixels_N3PP: Tensor, prompts_N: Tensor) -> Features:
         """Features of pixels, each image with its own prompt."""
 
@@ -111,6 +114,10 @@ class PadPrompt:
         """See PromptKind.lower."""
         return _Pixels(self._backbone, self._frame_1PP, pixels_N3PP)
 
+    def routing(self, pixels_N3PP: Tensor) -> Tensor:
+        """See PromptKind.routing."""
+        return self.lower(pixels_N3PP).routing()
+
     def features(self, pixels_N3PP: Tensor, prompts_N3PP: Tensor) -> Features:
         """See PromptKind.features."""
         return self.lower(pixels_N3PP).features(prompts_N3PP)
@@ -156,12 +163,20 @@ class TokenPrompt:
 
     def lower(self, pixels_N3PP: Tensor) -> LowerPart:
         """See PromptKind.lower."""
-        hidden = self._backbone.advance(self._backbone.begin(pixels_N3PP), self.enters_at)
-        return _LowerBlocks(self._backbone, hidden)
+        return _LowerBlocks(self._backbone, self._advanced(pixels_N3PP, self.enters_at))
+
+    def routing(self, pixels_N3PP: Tensor) -> Tensor:
+        """See PromptKind.routing."""
+        # A prompt that enters below the routing block shares less with it, and the last block is then another kernel.
+        hidden = self._advanced(pixels_N3PP, min(self.enters_at, self._backbone.routing_block))
+        return self._backbone.routing_of(hidden)
 
     def features(self, pixels_N3PP: Tensor, prompts_NTD: Tensor) -> Features:
         """See PromptKind.features."""
         return self.lower(pixels_N3PP).features(prompts_NTD)
+
+    def _advanced(self, pixels_N3PP: Tensor, to_block: int) -> Hidden:
+        return self._backbone.advance(self._backbone.begin(pixels_N3PP), to_block)
 
 
 def prompt_kind(config: PromptConfig, backbone: Backbone) -> PromptKind:

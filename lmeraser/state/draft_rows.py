@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -27,7 +27,7 @@ class DraftRows:
     """Turns rows of the live generation into rows of the draft.
 
     Attributes:
-        computes: whether images must pass through the backbone.
+        computes: what images must pass through: the whole backbone, its routing blocks, or nothing.
     """
 
     def __init__(
@@ -50,8 +50,10 @@ class DraftRows:
         self._pipeline = pipeline
 
     @property
-    def computes(self) -> bool:
-        return not (self._same_anchors and self._same_features)
+    def computes(self) -> Literal["backbone", "routing blocks", "nothing"]:
+        if not self._same_features:
+            return "backbone"
+        return "nothing" if self._same_anchors else "routing blocks"
 
     def of(self, table: RowTable) -> RowTable:
         """These rows in the draft.
@@ -62,15 +64,13 @@ class DraftRows:
         labels_N = self._positions_C[table.labels_N]
         if (labels_N == _REMOVED).any():
             raise DataError(_no_label(self._live_labels[table.labels_N[labels_N == _REMOVED][0]]))
-        if not self.computes:
+        if self.computes == "nothing":
             return replace(table, labels_N=labels_N)
+        if self._same_features:
+            return replace(table, labels_N=labels_N, anchors_N=self._pipeline().anchors(table.images))
         columns = zip(table.sample_ids, table.subject_ids, labels_N.tolist(), table.images, strict=True)
         computed = self._pipeline().rows(Sample(*column) for column in columns)
-        return replace(
-            computed,
-            anchors_N=table.anchors_N if self._same_anchors else computed.anchors_N,
-            features_NH=table.features_NH if self._same_features else computed.features_NH,
-        )
+        return replace(computed, anchors_N=table.anchors_N) if self._same_anchors else computed
 
 
 def check_labels(

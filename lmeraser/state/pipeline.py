@@ -82,6 +82,16 @@ class Pipeline:
         """Routing features [N, R], and raw head features [N, F] under the public prompt if there is one; float32."""
         return extract_routed(self.backbone, images_N3PP, self.feature_batch, self.prompt_kind, self.public_prompt)
 
+    def anchors(self, images: Iterable[bytes]) -> np.ndarray:
+        """The nearest anchors of encoded images, as :meth:`rows` has them; only the routing blocks run.
+
+        Raises:
+            UndecodableImageError: when an image cannot be decoded.
+        """
+        routing_NR = extract_routing(self.backbone, self.decode(images), self.feature_batch, self.prompt_kind)
+        with deterministic():
+            return self.anchor_index.nearest(routing_NR)
+
     def partition(self, anchors_N: np.ndarray, bits_N: np.ndarray) -> Partition:
         """The prompt clusters of rows at these anchors with these bits."""
         return cut(self.dendrogram, anchors_N, bits_N, self.config.partition.max_cluster_rows)
@@ -173,6 +183,18 @@ def extract_head(
         if prompt_kind is None:
             return (backbone.features_of_pixels(pixels_B3PP).head_NF.cpu().numpy(),)
         return (_features(prompt_kind.lower(pixels_B3PP), prompt, pixels_B3PP).head_NF.cpu().numpy(),)
+
+    with deterministic(), torch.inference_mode():
+        return in_fixed_batches(run, images_N3PP, batch)[0]
+
+
+def extract_routing(
+    backbone: Backbone, images_N3PP: np.ndarray, batch: int, prompt_kind: PromptKind
+) -> np.ndarray:
+    """Routing features [N, R] alone, bit for bit those of :func:`extract_routed`."""
+
+    def run(images_B3PP: np.ndarray) -> tuple[np.ndarray]:
+        return (prompt_kind.routing(backbone.normalise(torch.from_numpy(images_B3PP))).cpu().numpy(),)
 
     with deterministic(), torch.inference_mode():
         return in_fixed_batches(run, images_N3PP, batch)[0]

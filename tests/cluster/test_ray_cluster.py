@@ -45,6 +45,8 @@ def test_only_the_necessary_ports_and_services_are_open(config: dict[str, Any]) 
     # A fixed port, which can be scraped and firewalled.
     assert all("--metrics-export-port=8080" in command for command in starts)
     assert "--dashboard-host=127.0.0.1" in starts[0]
+    # The autoscaler adds no node for work that asks for a label unless the node's type states it.
+    assert not any("--labels" in command for command in starts)
     for node in (node["node_config"] for node in config["available_node_types"].values()):
         assert node["MetadataOptions"]["HttpTokens"] == "required"
         assert all(disk["Ebs"]["Encrypted"] for disk in node["BlockDeviceMappings"])

@@ -161,6 +161,27 @@ def test_routing_features_depend_on_no_prompt(
     torch.testing.assert_close(prompt_kind(prompt, routed).features(pixels(2), prompts_N).head_NF, head_NF)
 
 
+@every_prompt
+@pytest.mark.parametrize("pool", ["patch", "class"])
+@pytest.mark.parametrize("routing_block", [1, 2, 3])
+def test_routing_features_alone_are_the_same_and_need_no_later_block(
+    backbone_of: BackboneOf, prompt: PromptConfig, pool: str, routing_block: int
+) -> None:
+    backbone = backbone_of(VIT)
+    assert isinstance(backbone, VitBackbone)
+    routed = VitBackbone(backbone.vit, SIDE, routing_block, pool)
+    kind = prompt_kind(prompt, routed)
+    expected_NR = kind.lower(pixels(2)).routing()
+    runs: list[nn.Module] = []
+    blocks: Any = backbone.vit.blocks
+    hooks = [block.attn.register_forward_hook(lambda attn, *_: runs.append(attn)) for block in blocks]
+    alone_NR = kind.routing(pixels(2))
+    for hook in hooks:
+        hook.remove()
+    assert torch.equal(alone_NR, expected_NR)
+    assert len(runs) == routing_block
+
+
 @pytest.mark.parametrize(
     ("prompt", "routing_block", "expected"), [(DEEP, 1, 4), (DEEP, 2, 4), (DEEP, 3, 5), (INPUT, 1, 5), (PAD, 1, 5)]
 )
