@@ -27,8 +27,9 @@ import yaml
 
 from benchmarks.lib.harness import machine
 from benchmarks.lib.process_memory import MIB, bytes_by_kind, descendants
+from lmeraser.learning.anchors import AnchorIndex, fit_anchors
 from lmeraser.learning.numerics import deterministic
-from lmeraser.learning.partition import AnchorIndex, Dendrogram, fit_anchors
+from lmeraser.learning.partition import Dendrogram
 
 _SAMPLE_S = 0.5
 # Width of DeiT-Tiny.

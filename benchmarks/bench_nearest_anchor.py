@@ -33,7 +33,7 @@ from benchmarks.lib.harness import machine
 from benchmarks.lib.settings import ROOT
 from lmeraser.config import BackboneConfig, SourceConfig, StateConfig, load_config
 from lmeraser.data import decode_image, open_source
-from lmeraser.learning.partition import AnchorIndex, fit_anchors
+from lmeraser.learning.anchors import AnchorIndex, fit_anchors
 from lmeraser.learning.prompts import prompt_kind
 from lmeraser.learning.weights import read_weights
 from lmeraser.state.pipeline_loading import open_routed

@@ -34,10 +34,11 @@ from benchmarks.lib.settings import find_setting
 from lmeraser.baselines import ClusterPrompts
 from lmeraser.data import Sample, open_public
 from lmeraser.hashing import row_bits
+from lmeraser.learning.anchors import AnchorIndex, fit_anchors
 from lmeraser.learning.backbone import VitBackbone
 from lmeraser.learning.heads import blend
 from lmeraser.learning.numerics import deterministic, in_fixed_batches
-from lmeraser.learning.partition import AnchorIndex, Dendrogram, fit_anchors
+from lmeraser.learning.partition import Dendrogram
 from lmeraser.learning.prompts import prompt_kind
 from lmeraser.state.pipeline import Pipeline, chunks
 from lmeraser.state.rows import RowTable

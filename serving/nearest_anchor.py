@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lmeraser.learning.partition import AnchorIndex
+from lmeraser.learning.anchors import AnchorIndex
 
 # Bounds the memory: of each image, one float32 per anchor.
 _ROWS = 64

@@ -16,10 +16,11 @@ import torch
 
 from benchmarks.lib.settings import Device
 from lmeraser.config import BackboneConfig, PromptConfig, StateConfig
+from lmeraser.learning.anchors import AnchorIndex
 from lmeraser.learning.backbone import create_model
 from lmeraser.learning.feature_map import FeatureMap
 from lmeraser.learning.heads import Head
-from lmeraser.learning.partition import AnchorIndex, Dendrogram
+from lmeraser.learning.partition import Dendrogram
 from lmeraser.learning.prompts import prompt_kind
 from lmeraser.learning.weights import read_weights
 from lmeraser.state.cluster_entry import ClusterEntry

@@ -38,7 +38,7 @@ class PartitionConfig:
     """Anchors, dendrogram and partition (design 4.2).
 
     Attributes:
-        anchors: number of centroids of public routing features.
+        anchors: number of centroids of public routing features; above 4096 they are found in groups (decision 57).
         routing_block: how many blocks of a Vision Transformer, or stages of another backbone, run before routing
             features are read. They run without a prompt. An early block makes routing cheap (decision 44).
         routing_pool: "patch" for the mean patch token, "class" for the class token.

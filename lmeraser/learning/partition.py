@@ -1,9 +1,9 @@
-"""Anchors, dendrogram and partition: which rows share a prompt (LMEraser, section 3; design 4.2).
+"""Dendrogram and partition: which rows share a prompt (LMEraser, section 3; design 4.2).
 
 Everything here except the partition is computed from public data. Of private rows, the partition depends only on how
 many there are at each anchor and, below an anchor, on the bits of their subjects.
 
-Legend: N rows, A anchors, R routing features, K clusters, M merges of the linkage (A - 1).
+Legend: N rows, A anchors, R routing features, M merges of the linkage (A - 1).
 """
 
 from __future__ import annotations
@@ -12,60 +12,10 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-import faiss
 import numpy as np
-from scipy.cluster.hierarchy import linkage
 
-from lmeraser.errors import ConfigError
-from lmeraser.learning.numerics import in_fixed_batches
+from lmeraser.learning.anchors import merges_of
 from lmeraser.learning.region import BITS, Region, RegionIndex
-
-_SEARCH_BATCH = 64
-_KMEANS_ITERATIONS = 20
-
-
-def fit_anchors(routing_NR: np.ndarray, count: int, seed: int) -> np.ndarray:
-    """Centroids of public routing features by k-means, float32 [A, R], in lexicographic order.
-
-    Raises:
-        ConfigError: when there are fewer rows than anchors.
-    """
-    if len(routing_NR) < count:
-        raise ConfigError(
-            f"partition.anchors is {count}, but there are {len(routing_NR)} public rows: set at most as many anchors"
-        )
-    routing_NR = np.ascontiguousarray(routing_NR, np.float32)
-    kmeans = faiss.Kmeans(
-        routing_NR.shape[1],
-        count,
-        niter=_KMEANS_ITERATIONS,
-        seed=seed & 0x7FFFFFFF,
-        min_points_per_centroid=1,
-        max_points_per_centroid=max(256, len(routing_NR) // count + 1),
-    )
-    kmeans.train(routing_NR)
-    anchors_AR = np.asarray(kmeans.centroids, np.float32)
-    return np.ascontiguousarray(anchors_AR[np.lexsort(anchors_AR.T[::-1])])
-
-
-class AnchorIndex:
-    """Finds the nearest anchor of a routing feature."""
-
-    def __init__(self, anchors_AR: np.ndarray) -> None:
-        self.anchors_AR = np.ascontiguousarray(anchors_AR, np.float32)
-        self._index = faiss.IndexFlatL2(self.anchors_AR.shape[1])
-        self._index.add(self.anchors_AR)
-
-    def nearest(self, routing_NR: np.ndarray) -> np.ndarray:
-        """The nearest anchor of each row, int32 [N]; the lowest id where several are equally near."""
-
-        def search(routing_BR: np.ndarray) -> tuple[np.ndarray]:
-            distances_B2, ids_B2 = self._index.search(routing_BR, min(2, len(self.anchors_AR)))
-            tied_B = distances_B2[:, :1] == distances_B2
-            lowest_B = np.where(tied_B, ids_B2, np.iinfo(np.int64).max).min(axis=1)
-            return (lowest_B.astype(np.int32),)
-
-        return in_fixed_batches(search, np.ascontiguousarray(routing_NR, np.float32), _SEARCH_BATCH)[0]
 
 
 @dataclass(frozen=True)
@@ -80,9 +30,8 @@ class Dendrogram:
 
     @staticmethod
     def fit(anchors_AR: np.ndarray) -> Dendrogram:
-        """Ward's minimum variance linkage (Ward 1963) by SciPy."""
-        merges_M4 = linkage(anchors_AR.astype(np.float64), method="ward")
-        return Dendrogram(merges_M4[:, :2].astype(np.int32))
+        """The dendrogram over anchors; see merges_of."""
+        return Dendrogram(merges_of(anchors_AR))
 
     @staticmethod
     def from_tensors(tensors: Mapping[str, np.ndarray]) -> Dendrogram:

@@ -15,10 +15,11 @@ import torch
 
 from lmeraser.config import StateConfig
 from lmeraser.data import Sample, decode_image
+from lmeraser.learning.anchors import AnchorIndex
 from lmeraser.learning.backbone import Backbone, Features
 from lmeraser.learning.feature_map import FeatureMap
 from lmeraser.learning.numerics import deterministic, in_fixed_batches
-from lmeraser.learning.partition import AnchorIndex, Dendrogram, Partition, cut
+from lmeraser.learning.partition import Dendrogram, Partition, cut
 from lmeraser.learning.prompts import LowerPart, PromptKind
 from lmeraser.learning.tuning import TuningRows, tune_prompt
 from lmeraser.progress import StepProgress

@@ -7,9 +7,10 @@ from collections.abc import Mapping
 import torch
 
 from lmeraser.config import BackboneConfig, StateConfig
+from lmeraser.learning.anchors import AnchorIndex
 from lmeraser.learning.backbone import Backbone, open_backbone
 from lmeraser.learning.feature_map import FeatureMap
-from lmeraser.learning.partition import AnchorIndex, Dendrogram
+from lmeraser.learning.partition import Dendrogram
 from lmeraser.learning.prompts import prompt_kind
 from lmeraser.state.fingerprint import accelerator_name, check_fingerprint, fingerprint
 from lmeraser.state.manifest import Manifest

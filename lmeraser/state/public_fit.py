@@ -14,10 +14,11 @@ import torch
 from lmeraser.config import StateConfig
 from lmeraser.data import Sample, decode_image, sample_chunks
 from lmeraser.errors import DataError
+from lmeraser.learning.anchors import fit_anchors
 from lmeraser.learning.backbone import Backbone
 from lmeraser.learning.feature_map import FeatureMap
 from lmeraser.learning.numerics import deterministic
-from lmeraser.learning.partition import Dendrogram, fit_anchors
+from lmeraser.learning.partition import Dendrogram
 from lmeraser.learning.prompts import PromptKind, prompt_kind
 from lmeraser.learning.public_prompt import learn_public_prompt
 from lmeraser.learning.weights import weights_of

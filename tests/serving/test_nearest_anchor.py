@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from lmeraser.learning.partition import AnchorIndex
+from lmeraser.learning.anchors import AnchorIndex
 from serving.nearest_anchor import NearestAnchor
 
 
