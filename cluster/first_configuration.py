@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from lmeraser.config import PartitionConfig, SourceConfig
+from lmeraser.config import ColumnsConfig, PartitionConfig, SourceConfig
 from lmeraser.data import open_source
 from lmeraser.data.survey import Survey
 from lmeraser.errors import ConfigError
@@ -120,6 +120,10 @@ def configuration_text(found: Survey, chosen: Choices, devices: Devices, store: 
 def _source(source: SourceConfig) -> str:
     parts = [f"kind: {source.kind}"]
     parts += [f"{name}: {_quoted(value)}" for name in ("path", "split") if (value := getattr(source, name))]
+    defaults = vars(ColumnsConfig())
+    columns = [f"{holds}: {_quoted(name)}" for holds, name in vars(source.columns).items() if name != defaults[holds]]
+    if columns:
+        parts.append(f"columns: {{{', '.join(columns)}}}")
     return f"{{{', '.join(parts)}}}"
 
 

@@ -59,6 +59,7 @@ def configuration_page() -> str:
         "tuning": "state.TuningConfig",
         "heads": "state.HeadsConfig",
         "public, private, test": "sources.SourceConfig",
+        "columns, of public, private and test": "sources.ColumnsConfig",
         "images": "images.ImagesConfig",
         "pretrain": "pretrain.PretrainConfig",
         "owners": "owners.OwnersConfig",

@@ -5,7 +5,7 @@ from lmeraser.config.images import ImagesConfig
 from lmeraser.config.owners import OwnersConfig
 from lmeraser.config.pretrain import PretrainConfig
 from lmeraser.config.serving import AutoscalingConfig, ServingConfig
-from lmeraser.config.sources import SourceConfig
+from lmeraser.config.sources import ColumnsConfig, SourceConfig
 from lmeraser.config.state import (
     BackboneConfig,
     HeadsConfig,
@@ -19,6 +19,7 @@ from lmeraser.config.state import (
 __all__ = [
     "AutoscalingConfig",
     "BackboneConfig",
+    "ColumnsConfig",
     "Config",
     "HeadsConfig",
     "ImagesConfig",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import field
 from typing import Literal, Self
 
 from pydantic import Field, model_validator
@@ -13,8 +14,27 @@ _KINDS_WITH = {
     "path": ("parquet", "image_folder", "torchvision"),
     "dataset": ("torchvision",),
     "split": ("parquet", "torchvision", "digits", "coloured_digits"),
+    "columns": ("parquet",),
 }
 _DIGITS = ("digits", "coloured_digits")
+
+
+@dataclass(frozen=True, config=STRICT)
+class ColumnsConfig:
+    """What the columns of a source are called.
+
+    Attributes:
+        image: holds the images.
+        label: holds the labels.
+        sample_id: holds the rows' ids; when empty, ``sample_id`` does, if there is such a column.
+        subject_id: holds the ids of the persons that rows are about; when empty, ``subject_id`` does, if there is such
+            a column.
+    """
+
+    image: str = Field(default="image", min_length=1)
+    label: str = Field(default="label", min_length=1)
+    sample_id: str = ""
+    subject_id: str = ""
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -30,6 +50,7 @@ class SourceConfig:
         split: "train" or "test" for bundled digits and most of "torchvision"; for "parquet", only files of this split
             are read, which is part of their names, as on the Hugging Face Hub.
         max_rows: read this many rows, chosen by a hash of the sample id; all when absent.
+        columns: what the columns are called; only for "parquet".
     """
 
     kind: Literal["parquet", "image_folder", "torchvision", "digits", "glyphs", "coloured_digits", "coloured_glyphs"]
@@ -37,6 +58,7 @@ class SourceConfig:
     dataset: str = ""
     split: str = ""
     max_rows: int | None = Field(default=None, ge=1)
+    columns: ColumnsConfig = field(default_factory=ColumnsConfig)
 
     @model_validator(mode="after")
     def _has_what_its_kind_needs(self) -> Self:
@@ -45,8 +67,10 @@ class SourceConfig:
         if self.kind == "torchvision" and not self.dataset:
             raise ValueError("a source of kind torchvision needs dataset, a class of torchvision.datasets")
         for name, kinds in _KINDS_WITH.items():
-            if getattr(self, name) and self.kind not in kinds:
-                raise ValueError(f"{name} is {getattr(self, name)!r}, but a source of kind {self.kind} has no {name}")
+            value = getattr(self, name)
+            if value not in ("", ColumnsConfig()) and self.kind not in kinds:
+                given = "given" if isinstance(value, ColumnsConfig) else repr(value)
+                raise ValueError(f"{name} is {given}, but a source of kind {self.kind} has no {name}")
         if self.kind in _DIGITS and self.split not in ("", "train", "test"):
             raise ValueError(f"split is {self.split!r}; {self.kind} have train and test")
         return self

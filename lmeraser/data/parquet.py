@@ -1,8 +1,8 @@
 """Rows from Parquet files in the layout of Hugging Face datasets.
 
-Columns: ``image`` (bytes, or a struct with ``bytes``), ``label`` (an integer, with or without ClassLabel names in the
-schema's metadata, or a name), and optionally ``sample_id`` and ``subject_id`` (text or integers; null and the empty
-text mean that there is no id).
+Columns, which may have other names: ``image`` (bytes, or a struct with ``bytes``), ``label`` (an integer, with or
+without ClassLabel names in the schema's metadata, or a name), and optionally ``sample_id`` and ``subject_id`` (text or
+integers; null and the empty text mean that there is no id).
 """
 
 from __future__ import annotations
@@ -14,11 +14,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from lmeraser.config import ColumnsConfig
 from lmeraser.data.content_names import ContentNames
 from lmeraser.data.label_index import LabelIndex
 from lmeraser.data.parquet_files import parquet_files
-from lmeraser.data.parquet_schema import COLUMNS, check_columns, image_leaf, label_names
 from lmeraser.data.sample import Sample, ShardedSource, SourceReport
+from lmeraser.data.table_columns import Columns, image_leaf, label_names
 from lmeraser.errors import DataError
 from lmeraser.hashing import HashKey
 from lmeraser.ids import comparable, fault_of_id
@@ -28,20 +29,22 @@ from lmeraser.store.filesystem import filesystem
 _IMAGES_PER_BATCH = 16
 _VALUES_PER_BATCH = 4096
 _BUFFER_BYTES = 1 << 22
+_ALL = ("sample_id", "subject_id", "label", "image")
 
 
 @dataclass(frozen=True)
 class _File:
-    """What a file's footer says: its schema, and the rows of each row group."""
+    """What a file's footer says: its schema, its columns, and the rows of each row group."""
 
     path: str
     schema: pa.Schema
+    columns: Columns
     group_rows: tuple[int, ...]
 
 
 @dataclass(frozen=True, repr=False)
 class _Row:
-    """The values of one row, where it is for messages, and the file's label names."""
+    """The values of one row by what they are, where it is for messages, and the file's label names."""
 
     number: int
     where: str
@@ -56,12 +59,15 @@ class ParquetSource(ShardedSource):
     :meth:`samples`.
     """
 
-    def __init__(self, path: str, split: str, name_key: HashKey | None, report: SourceReport) -> None:
+    def __init__(
+        self, path: str, split: str, columns: ColumnsConfig, name_key: HashKey | None, report: SourceReport
+    ) -> None:
         """Read the footers of the files at a local path, or at ``s3://bucket/path?endpoint=URL``.
 
         Args:
             path: file or folder.
             split: read the files of this split; all files when empty, unless their names contain several splits.
+            columns: what the columns are called.
             name_key: hash key that rows without ``sample_id`` are named with.
             report: counts what is left out.
 
@@ -70,13 +76,12 @@ class ParquetSource(ShardedSource):
                 type that is not supported.
         """
         self._system, location = filesystem(path)
+        self._columns = columns
         self._name_key = name_key
         self._report = report
         self._files = [self._footer(file) for file in parquet_files(self._system, location, path, split, report)]
-        for file in self._files:
-            check_columns(file.schema, file.path)
         self._total = sum(sum(file.group_rows) for file in self._files)
-        self.labels = tuple(map(comparable, label_names(self._files[0].schema)))
+        self.labels = tuple(map(comparable, _label_names(self._files[0])))
 
     def count(self) -> int:
         """See Source.count."""
@@ -100,7 +105,7 @@ class ParquetSource(ShardedSource):
         own = self._shard.rows(self._total)
         self._report.unnamed = 0
         first = own.start if self._all_have_ids(own.start) else 0
-        for row in self._rows(first, own.stop, COLUMNS):
+        for row in self._rows(first, own.stop, _ALL):
             sample_id = _given_id(row)
             subject_id = _id(row.values.get("subject_id"), row.where)
             described = row.where if sample_id is None else f"sample {sample_id!r}"
@@ -124,12 +129,12 @@ class ParquetSource(ShardedSource):
 
     def _all_have_ids(self, stop: int) -> bool:
         """Whether every row before this one has a sample id."""
-        if stop > 0 and any("sample_id" not in file.schema.names for file in self._files):
+        if stop > 0 and any(file.columns.sample_id is None for file in self._files):
             return False
         return all(_given_id(row) is not None for row in self._rows(0, stop, ("sample_id",)))
 
     def _rows(self, start: int, stop: int, names: tuple[str, ...]) -> Iterator[_Row]:
-        """The rows from ``start`` up to ``stop``, counted over all files, with those of the columns that there are."""
+        """The rows from ``start`` up to ``stop``, counted over all files, with these values as far as there are any."""
         first = 0
         for file in self._files:
             rows = sum(file.group_rows)
@@ -139,11 +144,13 @@ class ParquetSource(ShardedSource):
 
     def _rows_of_file(self, file: _File, first: int, chosen: range, names: tuple[str, ...]) -> Iterator[_Row]:
         """The chosen rows of a file whose own first row has the number ``first``."""
-        columns = [name for name in names if name in file.schema.names]
-        class_names = label_names(file.schema)
+        columns = {value: name for value, name in file.columns.by_content().items() if value in names}
+        distinct = list(dict.fromkeys(columns.values()))
+        class_names = _label_names(file)
         batch_rows = _IMAGES_PER_BATCH if "image" in columns else _VALUES_PER_BATCH
         # An image that is repeated is held once, as in the file.
-        options = {"filesystem": self._system, "buffer_size": _BUFFER_BYTES, "read_dictionary": image_leaf(file.schema)}
+        dictionaries = image_leaf(file.schema, file.columns.image)
+        options = {"filesystem": self._system, "buffer_size": _BUFFER_BYTES, "read_dictionary": dictionaries}
         number = first
         try:
             # Read in buffered pieces: by default, all images of a row group would be in memory at once.
@@ -153,10 +160,10 @@ class ParquetSource(ShardedSource):
                     if number + rows <= chosen.start or number >= chosen.stop:
                         number += rows
                         continue
-                    for batch in opened.iter_batches(batch_rows, row_groups=[group], columns=columns):
+                    for batch in opened.iter_batches(batch_rows, row_groups=[group], columns=distinct):
                         for row in range(len(batch)):
                             if number in chosen:
-                                values = {name: batch.column(name)[row].as_py() for name in columns}
+                                values = {value: batch.column(name)[row].as_py() for value, name in columns.items()}
                                 yield _Row(number, f"row {number - first} of {file.path}", class_names, values)
                             number += 1
         except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
@@ -166,9 +173,14 @@ class ParquetSource(ShardedSource):
         try:
             metadata = pq.read_metadata(path, filesystem=self._system)
             groups = tuple(metadata.row_group(group).num_rows for group in range(metadata.num_row_groups))
-            return _File(path, metadata.schema.to_arrow_schema(), groups)
+            schema = metadata.schema.to_arrow_schema()
         except (pa.ArrowException, OSError) as error:
             raise DataError(f"cannot read {path}: {error}") from error
+        return _File(path, schema, Columns.of(schema, path, self._columns), groups)
+
+
+def _label_names(file: _File) -> tuple[str, ...]:
+    return label_names(file.schema, file.columns.label)
 
 
 def _given_id(row: _Row) -> str | None:

@@ -47,7 +47,7 @@ def open_source(
     match config.kind:
         case "parquet":
             location = config.path if config.path.startswith(SCHEME) else str(path)
-            source = ParquetSource(location, config.split, name_key, report)
+            source = ParquetSource(location, config.split, config.columns, name_key, report)
         case "image_folder":
             source = ImageFolderSource(path, images or ImagesConfig(), report)
         case "torchvision":
@@ -108,7 +108,7 @@ def declared_labels(config: SourceConfig) -> tuple[str, ...]:
     source = open_source(replace(config, max_rows=None))
     if not source.labels:
         labels = source.distinct_labels(_LABELS_IN_MESSAGE) if isinstance(source, ParquetSource) else []
-        shown = f"; its column label holds {', '.join(map(repr, labels))}" if labels else ""
+        shown = f"; its column {config.columns.label} holds {', '.join(map(repr, labels))}" if labels else ""
         raise DataError(
             f"the rows in {config.path} declare no label names: list them under `labels:` in the configuration, in the "
             f"order of their numbers where the rows have numbers{shown}"

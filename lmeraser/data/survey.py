@@ -12,6 +12,7 @@ from pathlib import Path
 from PIL import Image, UnidentifiedImageError
 
 from lmeraser.config import SourceConfig
+from lmeraser.data.column_guess import guess_columns
 from lmeraser.data.listing import entries, is_hidden, visible_files
 from lmeraser.data.parquet import ParquetSource
 from lmeraser.data.sample import Sample, Source, SourceReport
@@ -115,16 +116,18 @@ def _parquet_files(path: Path) -> Iterator[Path]:
 
 def _split_in_two(path: Path) -> tuple[SourceConfig, SourceConfig | None]:
     """The rows at a path, and the test rows where Parquet files name splits."""
-    if not any(_parquet_files(path)):
+    first = next(iter(sorted(_parquet_files(path))), None)
+    if first is None:
         return SourceConfig(kind="image_folder", path=str(path)), None
+    source = SourceConfig(kind="parquet", path=str(path), columns=guess_columns(first))
     root = path if path.is_dir() else path.parent
     splits = {split_of(str(file.relative_to(root))) for file in _parquet_files(path)} - {""}
     if len(splits) < 2:
-        return SourceConfig(kind="parquet", path=str(path)), None
+        return source, None
     chosen: list[SourceConfig | None] = []
     for names in (("train",), ("test", "validation")):
         split = next((split for name in names for split in splits if same_split(split, name)), "")
-        chosen.append(SourceConfig(kind="parquet", path=str(path), split=split) if split else None)
+        chosen.append(replace(source, split=split) if split else None)
     private, test = chosen
     if private is None:
         raise DataError(f"{path} holds files of the splits {', '.join(sorted(splits))}, and none is called train")

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 from command_line import Run
+from source_files import images, parquet
 from workplace import numbered, put_images
 
-from lmeraser.config import SourceConfig, load_config
+from lmeraser.config import ColumnsConfig, SourceConfig, load_config
+from lmeraser.data import open_source
 
 
 @pytest.fixture
@@ -74,3 +76,12 @@ def test_what_cannot_be_used_is_refused_and_nothing_is_written(
     put_images(tmp_path / "few", **numbered(range(3)))
     lmeraser("init", rows, *options).failed(code, reason)
     assert not (tmp_path / "site.yaml").exists()
+
+
+def test_columns_that_are_called_otherwise_are_written(lmeraser: Run, tmp_path: Path) -> None:
+    columns = {"img": images(3), "fine_label": [0, 1, 2], "user": ["a", "b", "c"]}
+    parquet(tmp_path / "rows" / "rows.parquet", columns)
+    assert lmeraser("init", tmp_path / "rows", "--out", tmp_path / "made.yaml").code == 0
+    config = load_config(tmp_path / "made.yaml")
+    assert config.private.columns == ColumnsConfig(image="img", label="fine_label", subject_id="user")
+    assert len(list(open_source(config.private).samples(config.labels))) == 3

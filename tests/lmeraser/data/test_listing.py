@@ -157,6 +157,10 @@ def test_a_label_may_have_the_name_of_a_split(tmp_path: Path) -> None:
             {"kind": "image_folder", "path": "x", "split": "train"},
             "split is 'train', but a source of kind image_folder",
         ),
+        (
+            {"kind": "image_folder", "path": "x", "columns": {"image": "img"}},
+            "columns is given, but a source of kind image_folder has no columns",
+        ),
         ({"kind": "glyphs", "split": "test"}, "split is 'test', but a source of kind glyphs has no split"),
         ({"kind": "digits", "path": "x"}, "path is 'x', but a source of kind digits has no path"),
         ({"kind": "parquet", "path": "x", "dataset": "MNIST"}, "dataset is 'MNIST', but a source of kind parquet"),

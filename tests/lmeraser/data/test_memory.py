@@ -19,6 +19,7 @@ MOST_MB = 150
 READ = """
 import re, sys
 from pathlib import Path
+from lmeraser.config import ColumnsConfig
 from lmeraser.data.parquet import ParquetSource
 from lmeraser.data.sample import SourceReport
 
@@ -27,7 +28,7 @@ def most_kb():
     return int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
 
 before = most_kb()
-rows = sum(1 for _ in ParquetSource(sys.argv[1], "", None, SourceReport()).samples(("a", "b")))
+rows = sum(1 for _ in ParquetSource(sys.argv[1], "", ColumnsConfig(), None, SourceReport()).samples(("a", "b")))
 print(rows, (most_kb() - before) // 1024)
 """
 

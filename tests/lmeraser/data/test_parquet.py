@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from decimal import Decimal
 from pathlib import Path
@@ -12,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from source_files import LABELS, images, parquet, png, read
 
-from lmeraser.config import SourceConfig
+from lmeraser.config import ColumnsConfig, SourceConfig
 from lmeraser.data import check_samples, open_source
 from lmeraser.errors import DataError, UnknownLabelError
 
@@ -91,6 +92,39 @@ def test_a_row_without_a_label_is_named(tmp_path: Path, kind: pa.DataType) -> No
     columns = {"image": images(1), "label": pa.nulls(1, kind), "sample_id": ["row-9"]}
     with pytest.raises(DataError, match=r"'row-9' has no label"):
         read(parquet(tmp_path / "a.parquet", columns))
+
+
+def test_columns_may_have_other_names(tmp_path: Path) -> None:
+    columns = {"label": [9, 9], "img": images(2), "fine": [1, 0], "id": [7, 8], "user": ["ann", None]}
+    table = pa.table(columns)
+    features = {"fine": {"names": ["dog", "cat"], "_type": "ClassLabel"}, "label": {"names": ["no"]}}
+    metadata = {"huggingface": json.dumps({"info": {"features": features}})}
+    pq.write_table(table.replace_schema_metadata(metadata), tmp_path / "a.parquet")
+    named = ColumnsConfig(image="img", label="fine", sample_id="id", subject_id="user")
+    assert open_source(SourceConfig("parquet", str(tmp_path), columns=named)).labels == ("dog", "cat")
+    rows = [(row.sample_id, row.subject_id, LABELS[row.label], row.image) for row in read(tmp_path, columns=named)]
+    assert rows == [("7", "ann", "cat", png(0)), ("8", None, "dog", png(1))]
+
+
+def test_one_column_may_hold_two_things(tmp_path: Path) -> None:
+    path = parquet(tmp_path / "a.parquet", {"image": images(2), "label": ["cat", "dog"], "id": ["x", "y"]})
+    named = ColumnsConfig(sample_id="id", subject_id="label")
+    rows = [(row.sample_id, row.subject_id, row.label) for row in read(path, columns=named)]
+    assert rows == [("x", "cat", 0), ("y", "dog", 1)]
+
+
+@pytest.mark.parametrize(
+    ("named", "missing"),
+    [
+        (ColumnsConfig(image="img", label="fine"), "img, fine"),
+        (ColumnsConfig(sample_id="sample_id"), "sample_id"),
+        (ColumnsConfig(subject_id="person"), "person"),
+    ],
+)
+def test_a_named_column_must_be_there(tmp_path: Path, named: ColumnsConfig, missing: str) -> None:
+    path = parquet(tmp_path / "a.parquet", {"image": images(1), "label": [0], "colour": ["red"]})
+    with pytest.raises(DataError, match=rf"a\.parquet lacks the column {missing}; it has image, label, colour"):
+        read(path, columns=named)
 
 
 @pytest.mark.parametrize("missing", [["image"], ["label"], ["image", "label"]])

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 from source_files import LABELS, images, parquet, png
 
-from lmeraser.config import SourceConfig
+from lmeraser.config import ColumnsConfig, SourceConfig
 from lmeraser.data.survey import survey, with_public
 from lmeraser.errors import DataError
 
@@ -54,6 +58,37 @@ def test_splits_of_parquet_files_are_told_apart(tmp_path: Path) -> None:
     assert found.private == SourceConfig(kind="parquet", path=str(tmp_path), split="train")
     assert found.test == SourceConfig(kind="parquet", path=str(tmp_path), split="validation")
     assert (found.rows, found.labels, found.declared, found.subjects) == (3, tuple(LABELS), True, True)
+
+
+@pytest.mark.parametrize(
+    ("columns", "named"),
+    [
+        # CIFAR-100, MNIST and others as the Hugging Face Hub has them.
+        (["img", "fine_label", "coarse_label"], ColumnsConfig(image="img", label="fine_label")),
+        (["image", "label", "id"], ColumnsConfig(sample_id="id")),
+        (["image_id", "user", "picture", "class"], ColumnsConfig("picture", "class", "image_id", "user")),
+        (["image", "sample_id", "subject_id", "label"], ColumnsConfig()),
+    ],
+)
+def test_columns_are_found_by_their_usual_names(tmp_path: Path, columns: list[str], named: ColumnsConfig) -> None:
+    values: dict[str, Any] = {name: ["a", "b", "c"] for name in columns}
+    for name in set(columns) & {"img", "image", "picture"}:
+        values[name] = images(3)
+    parquet(tmp_path / "a.parquet", values)
+    found = survey(tmp_path)
+    assert found.private == SourceConfig("parquet", str(tmp_path), columns=named)
+    assert (found.rows, found.labels) == (3, ("a", "b", "c"))
+
+
+def test_columns_are_found_by_what_they_hold(tmp_path: Path) -> None:
+    # The only column with bytes; the only one with label names, as datasets write them; ids that are none.
+    features = {"kind": {"names": ["cat", "dog"], "_type": "ClassLabel"}}
+    table = pa.table({"scan": images(3), "page": [1, 2, 3], "kind": [0, 1, 0], "id": [5, 5, 6], "label": [[0]] * 3})
+    metadata = {"huggingface": json.dumps({"info": {"features": features}})}
+    pq.write_table(table.replace_schema_metadata(metadata), tmp_path / "a.parquet")
+    found = survey(tmp_path)
+    assert found.private.columns == ColumnsConfig(image="scan", label="kind")
+    assert (found.rows, found.labels, found.declared) == (3, ("cat", "dog"), True)
 
 
 @pytest.mark.parametrize(
