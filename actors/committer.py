@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -22,6 +21,7 @@ from lmeraser.errors import FencedError
 from lmeraser.hashing import HashKey
 from lmeraser.learning.numerics import deterministic
 from lmeraser.learning.partition import Dendrogram
+from lmeraser.parallel import in_parallel
 from lmeraser.state.cluster_entry import ClusterEntry
 from lmeraser.state.commit import NO_HEADS, Commit, Erasure, StoredHeads
 from lmeraser.state.digests import state_leaf
@@ -251,8 +251,7 @@ def put_heads(
     if leaves[HEADS_PART] != before.heads_leaf:
         stored = replace(stored, heads_object=new_heads_object(folder), heads_leaf=leaves[HEADS_PART])
         changed[stored.heads_object] = state.solved
-    with ThreadPoolExecutor(2, thread_name_prefix="heads") as writers:
-        list(writers.map(lambda name: store.put(name, changed[name].to_safetensors()), changed))
+    in_parallel(lambda name: store.put(name, changed[name].to_safetensors()), changed)
     fail_point(FailPoint.HEADS_WRITTEN)
     return stored
 

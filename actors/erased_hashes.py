@@ -8,16 +8,15 @@ Legend: N hashes.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
 from lmeraser.errors import ObjectCorruptError
+from lmeraser.parallel import in_parallel
 from lmeraser.state.layout import ERASED
 from lmeraser.store import Store
 
 _ROW = np.dtype([("first", ">u8"), ("rest", "V24"), ("number", ">u8")])
-_READERS = 16
 
 
 def run_of(erased: Mapping[str, int]) -> bytes:
@@ -39,8 +38,7 @@ class ErasedHashes:
         Raises:
             ObjectCorruptError: when a run is malformed.
         """
-        with ThreadPoolExecutor(_READERS, thread_name_prefix="erased") as readers:
-            runs = list(readers.map(lambda name: _parsed(name, store.get(name)), store.names(ERASED)))
+        runs = in_parallel(lambda name: _parsed(name, store.get(name)), store.names(ERASED))
         rows_N = np.concatenate([np.zeros(0, _ROW), *runs])
         self._rows_N = rows_N[np.argsort(rows_N["first"], kind="stable")]
         self._recent = recent

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -12,15 +11,13 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from actors.fail_points import FailPoint, fail_point
 from actors.journal import Journal
 from lmeraser.hashing import HashKey, canonical_json
+from lmeraser.parallel import in_parallel
 from lmeraser.proof.receipts import Coverage, sides, statement
 from lmeraser.state.layout import DATA_FOLDERS, new_receipt_object, receipts_below
 from lmeraser.state.manifest import Manifest
 from lmeraser.state.record_bodies import MOST_DELETIONS, CompletedBody, ErasedBody
 from lmeraser.state.signatures import sign
 from lmeraser.store import Store
-
-# A bucket takes tens of milliseconds per object.
-_AT_A_TIME = 16
 
 
 class ReceiptWriter:
@@ -76,8 +73,7 @@ class ReceiptWriter:
         for ids in _groups(deletion_ids):
             at = self._journal.now()
             completion = {"completed_at": at, "completed": self._completed_by()}
-            with ThreadPoolExecutor(_AT_A_TIME, thread_name_prefix="receipts") as readers:
-                receipts = dict(zip(ids, readers.map(self.read, ids), strict=True))
+            receipts = dict(zip(ids, in_parallel(self.read, ids), strict=True))
             names = self._put({each: receipt | completion for each, receipt in receipts.items()})
             fail_point(FailPoint.RECEIPT_COMPLETED)
             self._journal.append_deletions("completed", [CompletedBody(each, at, names[each]) for each in ids])
@@ -118,8 +114,7 @@ class ReceiptWriter:
             signed = sign(receipts[deletion_id], self._signing_key)
             self._store.put(names[deletion_id], canonical_json(signed))
 
-        with ThreadPoolExecutor(_AT_A_TIME, thread_name_prefix="receipts") as writers:
-            list(writers.map(put, receipts))
+        in_parallel(put, receipts)
         return names
 
     def _recorded(self, deletion_ids: Iterable[str]) -> None:

@@ -9,12 +9,12 @@ Legend: N rows, H head features.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
 from lmeraser.errors import FencedError
 from lmeraser.hashing import HashKey
+from lmeraser.parallel import in_parallel
 from lmeraser.state.cluster_entry import Segment
 from lmeraser.state.digests import state_leaf
 from lmeraser.state.layout import (
@@ -32,10 +32,6 @@ from lmeraser.state.segment import SegmentIndex, bytes_leaf, pieces, prompted_di
 from lmeraser.state.specialist import PromptedFeatures
 from lmeraser.state.stored_objects import read_index, read_prompted, read_segment
 from lmeraser.store import Store, unfenced
-
-# A bucket takes tens of milliseconds per object, and a large cluster has tens of segments.
-_READERS = 16
-_WRITERS = 16
 
 
 class SegmentAccess:
@@ -61,8 +57,7 @@ class SegmentAccess:
         segments = list(segments)
         if all(segment.rows_object in self._indexes for segment in segments):
             return [self.index(segment) for segment in segments]
-        with ThreadPoolExecutor(_READERS, thread_name_prefix="indexes") as readers:
-            return list(readers.map(self.index, segments))
+        return in_parallel(self.index, segments)
 
     def index_of(self, table: RowTable) -> SegmentIndex:
         """The index that these rows would have as a segment."""
@@ -95,8 +90,7 @@ class SegmentAccess:
             target = new_prompted_object(self._folder, self._key)
             return self.write_features(segment, features_NH[start:end], target, position)
 
-        with ThreadPoolExecutor(_WRITERS, thread_name_prefix="segments") as writers:
-            return list(writers.map(written, parts, ends.tolist()))
+        return in_parallel(lambda each: written(*each), zip(parts, ends.tolist(), strict=True))
 
     def write_features(self, segment: Segment, features_NH: np.ndarray, target: str, position: Position) -> Segment:
         """Write the prompted features of a segment's rows, int16 [N, H]; gives the segment with them."""
@@ -110,8 +104,7 @@ class SegmentAccess:
         """The keyed digest of the prompted features of all rows of these segments, which all have them."""
         segments = list(segments)
         digests_N32 = np.concatenate([index.digests_N32 for index in self.indexes(segments)])
-        with ThreadPoolExecutor(_READERS, thread_name_prefix="features") as readers:
-            features_NH = np.concatenate(list(readers.map(self.features, segments)))
+        features_NH = np.concatenate(in_parallel(self.features, segments))
         digest = prompted_digest(digests_N32, features_NH)
         return state_leaf(self._hash_key, prompted_part(self._key), digest)
 

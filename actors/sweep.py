@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 
 from actors.committer import ApplyResult, Committer
 from actors.journal import Journal
 from actors.owners import Owners
 from actors.prefixes import Prefixes
 from actors.tunings import Tunings
+from lmeraser.parallel import in_parallel
 from lmeraser.state.commit import Commit
 from lmeraser.state.layout import (
     CLUSTER_FOLDERS,
@@ -27,8 +28,6 @@ from lmeraser.store import Fence, Store
 
 # What another generation has left is among it.
 _EVERYTHING = (*DATA_FOLDERS, *PUBLIC_ARTIFACTS, GENERATIONS)
-# A bucket takes a tenth of a second for a listing.
-_LISTERS = 16
 
 
 class Sweeper:
@@ -145,8 +144,7 @@ def sweep(
     def purge(prefix: str) -> None:
         store.purge_below(prefix, lambda name: name in named or unfinished(name), fence)
 
-    with ThreadPoolExecutor(_LISTERS, thread_name_prefix="sweep") as listers:
-        list(listers.map(purge, _prefixes(manifest.folder, touched)))
+    in_parallel(purge, _prefixes(manifest.folder, touched))
     # Objects that a commit names are complete: of those, partial writes are leftovers of an owner that died.
     store.purge_partial(unfinished, fence)
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -21,6 +20,7 @@ import torch
 from lmeraser.errors import NotReadyError, ObjectCorruptError, ObjectMissingError
 from lmeraser.hashing import HashKey
 from lmeraser.learning.heads import Head
+from lmeraser.parallel import in_parallel
 from lmeraser.state.cluster_entry import ClusterEntry
 from lmeraser.state.commit import Commit
 from lmeraser.state.pipeline import Pipeline
@@ -30,8 +30,6 @@ from serving.routing_table import RoutingTable
 from serving.scoring import Scoring, scoring
 
 logger = logging.getLogger(__name__)
-# A bucket takes tens of milliseconds per specialist, and there may be thousands of them.
-_READERS = 32
 
 
 @dataclass(frozen=True)
@@ -126,15 +124,10 @@ def _read_prompts(store: Store, hash_key: HashKey, entries: Sequence[ClusterEntr
             logger.error("cluster %s is served without its prompt: %s", entry.key, error)
             return None
 
-    if not entries:
-        return {}
-    with ThreadPoolExecutor(min(len(entries), _READERS), thread_name_prefix="prompts") as readers:
-        prompts = readers.map(read, entries)
-        return {
-            str(entry.prompt_object): prompt
-            for entry, prompt in zip(entries, prompts, strict=True)
-            if prompt is not None
-        }
+    prompts = in_parallel(read, entries)
+    return {
+        str(entry.prompt_object): prompt for entry, prompt in zip(entries, prompts, strict=True) if prompt is not None
+    }
 
 
 def _heads(store: Store, commit: Commit, hash_key: HashKey, previous: Snapshot | None) -> tuple[Head, Head]:

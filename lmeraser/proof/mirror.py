@@ -7,12 +7,12 @@ be restored without bringing back what was deleted since.
 from __future__ import annotations
 
 import json
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import takewhile
 
 from lmeraser.errors import ConfigError, LogError, LostRaceError, ObjectMissingError, StoreFormatError
 from lmeraser.hashing import canonical_json
+from lmeraser.parallel import in_parallel
 from lmeraser.state.layout import record_object
 from lmeraser.state.log import Log, Record
 from lmeraser.state.manifest import load_manifest
@@ -21,8 +21,6 @@ from lmeraser.store import Store
 
 NAME = "mirror.json"
 _FORMAT = 1
-# A bucket takes tens of milliseconds per receipt.
-_COPIERS = 16
 
 
 @dataclass(frozen=True)
@@ -141,8 +139,7 @@ def copy_record(source: Store, target: Store, record: Record) -> None:
     Raises:
         LogError: when a different record has this number.
     """
-    with ThreadPoolExecutor(_COPIERS, thread_name_prefix="mirror") as copiers:
-        list(copiers.map(lambda name: target.put(name, source.get(name)), receipts_of(record)))
+    in_parallel(lambda name: target.put(name, source.get(name)), receipts_of(record))
     name = record_object(record.number)
     data = source.get(name)
     try:

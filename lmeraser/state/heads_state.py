@@ -6,13 +6,13 @@ Sums grow with the square of the features' width, heads with the width alone. So
 from __future__ import annotations
 
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
 
 from lmeraser.learning.heads import Head, Statistics, solve
+from lmeraser.parallel import in_parallel
 from lmeraser.state.layout import HEADS_PART, SUMS_PART
 from lmeraser.state.tensors import TensorObject
 
@@ -65,9 +65,8 @@ class HeadsState:
 
     @staticmethod
     def of(shared: Statistics, pooled: Statistics) -> HeadsState:
-        """Solve both heads, in two threads."""
-        with ThreadPoolExecutor(2) as threads:
-            return HeadsState(Sums(shared, pooled), SolvedHeads(*threads.map(solve, (shared, pooled))))
+        """Solve both heads, side by side."""
+        return HeadsState(Sums(shared, pooled), SolvedHeads(*in_parallel(solve, (shared, pooled))))
 
     def with_pooled(self, pooled: Statistics) -> HeadsState:
         """The heads after specialists changed; only the pooled head is solved again."""

@@ -9,19 +9,19 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from lmeraser.clock import utc_now
 from lmeraser.errors import FencedError, LogError, ObjectMissingError, StoreError
 from lmeraser.hashing import canonical_json
+from lmeraser.parallel import in_parallel
 from lmeraser.state.layout import LOG, record_object
 from lmeraser.store import Store
 
 Kind = Literal["term", "request", "commit", "erased", "attempt", "completed", "failed", "retry", "rebuild"]
 GENESIS = "0" * 64
-_READERS = 16
+_AT_A_TIME = 16
 
 
 @dataclass(frozen=True)
@@ -157,23 +157,25 @@ class Log:
             return
         yield record
         start = number + 2
-        with ThreadPoolExecutor(_READERS) as readers:
-            while True:
-                for record in readers.map(lambda each: _read(self._store, each), range(start, start + _READERS)):
-                    if record is None:
-                        return
-                    yield record
-                start += _READERS
+        while True:
+            for record in self._several(start):
+                if record is None:
+                    return
+                yield record
+            start += _AT_A_TIME
 
     def _all_listed(self) -> Iterator[Record]:
         names = _listed(self._store)
-        # A bucket takes tens of milliseconds per record, and a start must not wait for them one by one.
-        with ThreadPoolExecutor(_READERS) as readers:
-            numbers = range(1, len(names) + 1)
-            for number, record in enumerate(readers.map(lambda each: _read(self._store, each), numbers), start=1):
+        for start in range(1, len(names) + 1, _AT_A_TIME):
+            numbers = range(start, min(start + _AT_A_TIME, len(names) + 1))
+            for number, record in zip(numbers, self._several(start, len(numbers)), strict=True):
                 if record is None:
                     raise LogError(f"log record {number} vanished while it was read")
                 yield record
+
+    def _several(self, start: int, count: int = _AT_A_TIME) -> list[Record | None]:
+        # A bucket takes tens of milliseconds per record, and a start must not wait for them one by one.
+        return in_parallel(lambda number: _read(self._store, number), range(start, start + count))
 
 
 def check_term(store: Store, position: Position) -> None:

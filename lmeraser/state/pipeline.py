@@ -189,9 +189,7 @@ def extract_head(
         return in_fixed_batches(run, images_N3PP, batch)[0]
 
 
-def extract_routing(
-    backbone: Backbone, images_N3PP: np.ndarray, batch: int, prompt_kind: PromptKind
-) -> np.ndarray:
+def extract_routing(backbone: Backbone, images_N3PP: np.ndarray, batch: int, prompt_kind: PromptKind) -> np.ndarray:
     """Routing features [N, R] alone, bit for bit those of :func:`extract_routed`."""
 
     def run(images_B3PP: np.ndarray) -> tuple[np.ndarray]:

@@ -6,7 +6,6 @@ does not have the digest that the commit names.
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
 from typing import TYPE_CHECKING
 
@@ -14,6 +13,7 @@ import numpy as np
 
 from lmeraser.errors import ObjectCorruptError, ObjectMissingError
 from lmeraser.hashing import HashKey
+from lmeraser.parallel import in_parallel
 from lmeraser.state.cluster_entry import ClusterEntry, Segment
 from lmeraser.state.commit import Commit, newest_commit
 from lmeraser.state.digests import state_leaf
@@ -143,8 +143,7 @@ def missing_objects(store: Store, commit: Commit) -> tuple[str, ...]:
     A coordinator that works on the store may have purged them in favour of a newer commit: look for that one first.
     """
     folders = data_folders(generation_folder(commit.generation))
-    with ThreadPoolExecutor(len(folders), thread_name_prefix="listing") as listers:
-        present = set(chain.from_iterable(listers.map(store.names, folders)))
+    present = set(chain.from_iterable(in_parallel(store.names, folders)))
     return tuple(sorted(commit.objects() - present))
 
 

@@ -47,18 +47,6 @@ STEPS = (
     "actors.receipt_writer",
     "actors.checkpoints",
 )
-EXECUTORS = (
-    "actors.committer",
-    "actors.erased_hashes",
-    "actors.loading",
-    "actors.receipt_writer",
-    "actors.segment_access",
-    "actors.sweep",
-    "lmeraser.proof.mirror",
-    "lmeraser.state.heads_state",
-    "lmeraser.state.log",
-    "lmeraser.state.stored_objects",
-)
 NUMERICS = ("actors.committer", "actors.repair", "lmeraser.proof.recompute")
 
 
@@ -159,7 +147,9 @@ def seams() -> Iterator[Current]:
         *((module, "uuid", SimpleNamespace(uuid4=CURRENT.name)) for module in NAMES),
         *((module, "datetime", Dates(CURRENT)) for module in DATES),
         *((module, "fail_point", CURRENT.fail_point) for module in STEPS),
-        *((module, "ThreadPoolExecutor", Inline) for module in EXECUTORS),
+        ("actors.loading", "ThreadPoolExecutor", Inline),
+        # Everything runs as if in a kept thread, whose own parallel work is done piece by piece.
+        ("lmeraser.parallel", "_here", SimpleNamespace(is_kept=True)),
         *((module, "deterministic", nullcontext) for module in NUMERICS),
         ("actors.coordinator", "Requests", partial(Requests, clock=CURRENT.monotonic)),
         ("actors.coordinator", "Backlog", partial(Backlog, clock=CURRENT.monotonic)),
