@@ -3,51 +3,35 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from queue import Queue
 from typing import Any
 
-import ray
 import torch
 
+from cluster.public_rows import PublicRows, State, fit_artifacts
 from cluster.trained_weights import weights_name
-from lmeraser.config import Config, ImagesConfig, SourceConfig, StateConfig
+from lmeraser.config import Config, StateConfig
 from lmeraser.data import (
-    Sample,
     SourceReport,
     check_samples,
     declared_labels,
     located,
     open_public,
     open_source,
-    sample_chunks,
 )
 from lmeraser.errors import BackboneError, ConfigError
-from lmeraser.learning.backbone import Backbone
-from lmeraser.learning.prompts import prompt_kind
-from lmeraser.learning.public_prompt import learn_public_prompt
 from lmeraser.progress import Progress
 from lmeraser.state.keys import load_signing_key, public_pem
 from lmeraser.state.layout import MANIFEST, PUBLIC_KEY
 from lmeraser.state.manifest import Manifest, load_manifest
 from lmeraser.state.pipeline_loading import open_routed
 from lmeraser.state.public_artifacts import PublicArtifacts, create_store
-from lmeraser.state.public_fit import (
-    PUBLIC_CHUNK,
-    PublicFeatures,
-    backbone_digest,
-    check_public_rows,
-    fit_public,
-    public_features,
-)
+from lmeraser.state.public_draw import PublicDraw
+from lmeraser.state.public_fit import backbone_digest, check_public_rows
 from lmeraser.state.tensors import tensors_from_bytes
 from lmeraser.store import Store
-
-State = dict[str, torch.Tensor]
-_STEPS_PER_REPORT = 10
 
 
 @dataclass(frozen=True)
@@ -127,119 +111,14 @@ def fit(
     left_out = SourceReport()
     opened = open_public(public, config.images, left_out)
     check = check_samples(opened.samples(opened.labels), opened.labels, skip_bad=skip_bad, images=config.images)
-    rows = sum(1 for _ in check)
-    check_public_rows(state_config, rows)
-    skipped = frozenset(check.skipped)
+    draw = PublicDraw.of(state_config, check)
+    check_public_rows(state_config, draw.rows)
+    rows = PublicRows(public, config.images, frozenset(check.skipped))
     backbone = open_routed(state_config, replace(state_config.backbone, device="cpu"), _trained(config, store))
     if config.backbone_digest:
         _check_digest(backbone_digest(backbone), config.backbone_digest)
-    artifacts = _artifacts(state_config, backbone, _Public(public, config.images, skipped), rows, report)
+    artifacts = fit_artifacts(state_config, backbone, rows, draw, report)
     return FittedArtifacts(artifacts, check.skipped, left_out)
-
-
-@dataclass(frozen=True)
-class _Public:
-    """How each process reads the public rows."""
-
-    source: SourceConfig
-    images: ImagesConfig
-    skipped: frozenset[str]
-
-    def samples(self, num_shards: int = 1, index: int = 0) -> Iterator[Sample]:
-        opened = open_public(self.source, self.images)
-        samples = opened.shard(num_shards, index).samples(opened.labels)
-        return (sample for sample in samples if sample.sample_id not in self.skipped)
-
-
-def _artifacts(
-    config: StateConfig, backbone: Backbone, public: _Public, rows: int, report: Progress
-) -> PublicArtifacts:
-    """Features of the public rows, by a worker per core or GPU but none for less than a chunk; then the fit."""
-    on_gpu = config.backbone.device == "cuda"
-    # Fail before any work if the prompt does not fit.
-    prompt_kind(config.prompt, backbone)
-    parts: dict[tuple[int, int], PublicFeatures] = {}
-    # The weights go to each node once.
-    state = ray.put(backbone.model.state_dict())
-    device = {"num_cpus": 1, "num_gpus": 1 if on_gpu else 0}
-    public_prompt = _public_prompt(config, public, state, device, report)
-    cores = int(ray.cluster_resources().get("GPU" if on_gpu else "CPU", 1))
-    # A worker needs longer to start than to read a chunk.
-    workers = max(1, min(cores, -(-rows // PUBLIC_CHUNK)))
-    extract = _extract_public.options(**device)
-    streams = {extract.remote(config, public, state, public_prompt, workers, index): index for index in range(workers)}
-    while streams:
-        ready, _ = ray.wait(list(streams), num_returns=1, timeout=1.0)
-        for stream in ready:
-            try:
-                number, part = ray.get(next(stream))
-            except StopIteration:
-                del streams[stream]
-                continue
-            # Shards in order are the source in order, so the fit sees the rows in one order for any number of workers.
-            parts[streams[stream], number] = part
-            report("public rows", sum(len(part.routing_NR) for part in parts.values()), rows)
-    return fit_public(config, backbone, public_prompt, [parts[position] for position in sorted(parts)])
-
-
-def _public_prompt(
-    config: StateConfig,
-    public: _Public,
-    state: ray.ObjectRef[State],
-    device: dict[str, int],
-    report: Progress,
-) -> torch.Tensor | None:
-    """The public prompt, tuned by one worker, because each step depends on the one before."""
-    if config.prompt.public_epochs == 0:
-        return None
-    public_prompt: torch.Tensor | None = None
-    for reference in _learn_public_prompt.options(**device).remote(config, public, state):
-        step = ray.get(reference)
-        if isinstance(step, tuple):
-            report("public prompt, steps", *step)
-        else:
-            public_prompt = step
-    return public_prompt
-
-
-@ray.remote
-def _learn_public_prompt(
-    config: StateConfig, public: _Public, state: State
-) -> Iterator[tuple[int, int] | torch.Tensor | None]:
-    """Yields steps done and steps in total, once per few steps; at the end the public prompt."""
-    backbone = open_routed(config, config.backbone, state)
-    steps: Queue[tuple[int, int] | None] = Queue()
-
-    def learn() -> torch.Tensor | None:
-        try:
-            return learn_public_prompt(backbone, config, public.samples(), lambda *step: steps.put(step))
-        finally:
-            steps.put(None)
-
-    with ThreadPoolExecutor(1) as thread:
-        learning = thread.submit(learn)
-        while (step := steps.get()) is not None:
-            if step[0] % _STEPS_PER_REPORT == 0:
-                yield step
-        yield learning.result()
-
-
-@ray.remote
-def _extract_public(
-    config: StateConfig,
-    public: _Public,
-    state: State,
-    public_prompt: torch.Tensor | None,
-    workers: int,
-    index: int,
-) -> Iterator[tuple[int, PublicFeatures]]:
-    """The chunks of part ``index`` of ``workers`` of the public rows, numbered in order."""
-    backbone = open_routed(config, config.backbone, state)
-    batch = None
-    for number, chunk in enumerate(sample_chunks(public.samples(workers, index), PUBLIC_CHUNK)):
-        part = public_features(config, backbone, public_prompt, chunk, batch)
-        batch = part.feature_batch
-        yield number, part
 
 
 def _trained(config: Config, store: Store) -> State | None:

@@ -15,6 +15,7 @@ import scipy.linalg
 import torch
 from torch import Tensor
 
+from lmeraser.learning.moments import CONSTANT, Moments
 from lmeraser.learning.numerics import GRID, LIMIT, in_fixed_batches
 
 _PROJECT_BATCH = 64
@@ -41,12 +42,27 @@ class FeatureMap:
         (decision 3).
         """
         mean_F = public_NF.mean(axis=0, dtype=np.float64)
-        deviation_F = public_NF.std(axis=0, dtype=np.float64)
-        scale_F = 1 / np.where(deviation_F > 1e-6, deviation_F, 1.0)
+        scale_F = _scale(public_NF.std(axis=0, dtype=np.float64))
         if len(mean_F) <= head_dim:
             return FeatureMap(mean_F, np.diag(scale_F))
         standard_NF = (public_NF - mean_F) * scale_F
-        variances_F, directions_FF = scipy.linalg.eigh(standard_NF.T @ standard_NF / len(public_NF), driver="evd")
+        return FeatureMap._leading(mean_F, scale_F, standard_NF.T @ standard_NF / len(public_NF), head_dim)
+
+    @staticmethod
+    def of_moments(moments: Moments, head_dim: int) -> FeatureMap:
+        """The same for features of which there are only the moments."""
+        covariance_FF = moments.covariance_FF
+        scale_F = _scale(np.sqrt(np.maximum(np.diag(covariance_FF), 0.0)))
+        if len(scale_F) <= head_dim:
+            return FeatureMap(moments.mean_F, np.diag(scale_F))
+        covariance_FF *= scale_F[:, None]
+        covariance_FF *= scale_F
+        return FeatureMap._leading(moments.mean_F, scale_F, covariance_FF, head_dim)
+
+    @staticmethod
+    def _leading(mean_F: np.ndarray, scale_F: np.ndarray, correlation_FF: np.ndarray, head_dim: int) -> FeatureMap:
+        """The leading principal components of standardised features."""
+        variances_F, directions_FF = scipy.linalg.eigh(correlation_FF, driver="evd")
         directions_FH = directions_FF[:, ::-1][:, :head_dim]
         deviations_H = np.sqrt(np.maximum(variances_F[::-1][:head_dim], 0.0))
         # With fewer public rows than features, nothing is known about some directions: they are left out.
@@ -93,3 +109,9 @@ class TorchFeatureMap:
     def on_grid(self, head_NF: Tensor) -> Tensor:
         """Features rounded and clipped as by FeatureMap.project, int16 [N, H]."""
         return (self(head_NF) * GRID).round().clamp(-LIMIT * GRID, LIMIT * GRID).to(torch.int16)
+
+
+def _scale(deviation_F: np.ndarray) -> np.ndarray:
+    """What features are multiplied with to have the deviation 1; constant ones are left as they are."""
+    scale_F: np.ndarray = 1 / np.where(deviation_F > CONSTANT, deviation_F, 1.0)
+    return scale_F

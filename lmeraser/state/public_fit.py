@@ -17,6 +17,7 @@ from lmeraser.errors import DataError
 from lmeraser.learning.anchors import fit_anchors
 from lmeraser.learning.backbone import Backbone
 from lmeraser.learning.feature_map import FeatureMap
+from lmeraser.learning.moments import FeatureGrid, Moments
 from lmeraser.learning.numerics import deterministic
 from lmeraser.learning.partition import Dendrogram
 from lmeraser.learning.prompts import PromptKind, prompt_kind
@@ -26,6 +27,7 @@ from lmeraser.state.digests import tensor_digest
 from lmeraser.state.pipeline import extract_routed
 from lmeraser.state.pipeline_loading import open_routed
 from lmeraser.state.public_artifacts import PublicArtifacts, Tensors
+from lmeraser.state.public_draw import PublicDraw, row_hash
 from lmeraser.state.tensors import tensors_from_bytes
 
 FEATURE_BATCH = 32
@@ -52,14 +54,27 @@ def build_public(
     """
     backbone = open_routed(config, config.backbone, state)
     rows = list(samples)
+    draw = PublicDraw.of(config, rows)
+    check_public_rows(config, draw.rows)
     public_prompt = learn_public_prompt(backbone, config, rows)
-    parts: list[PublicFeatures] = []
-    for chunk in sample_chunks(rows, PUBLIC_CHUNK):
-        batch = parts[0].feature_batch if parts else None
-        parts.append(public_features(config, backbone, public_prompt, chunk, batch))
+    chunks = sample_chunks(rows, PUBLIC_CHUNK)
+    if draw.is_whole:
+        parts: list[PublicFeatures] = []
+        for chunk in chunks:
+            batch = parts[0].feature_batch if parts else None
+            parts.append(public_features(config, backbone, public_prompt, chunk, batch))
+            if report is not None:
+                report(sum(len(part.routing_NR) for part in parts))
+        return fit_public(config, backbone, public_prompt, parts)
+    grid, batch = grid_of(config, backbone, public_prompt, draw)
+    moments, drawn = Moments(grid), []
+    for chunk in chunks:
+        features = public_features(config, backbone, public_prompt, chunk, batch)
+        moments.add(features.head_NF)
+        drawn.append(drawn_rows(config, draw, chunk, features))
         if report is not None:
-            report(sum(len(part.routing_NR) for part in parts))
-    return fit_public(config, backbone, public_prompt, parts)
+            report(moments.rows)
+    return fit_public_moments(config, backbone, public_prompt, moments, drawn, batch)
 
 
 @dataclass(frozen=True)
@@ -111,6 +126,35 @@ def check_public_rows(config: StateConfig, rows: int) -> None:
         )
 
 
+def grid_of(
+    config: StateConfig, backbone: Backbone, public_prompt: torch.Tensor | None, draw: PublicDraw
+) -> tuple[FeatureGrid, int]:
+    """The grid on which the features of many public rows are summed, and the rows in one batch of the extraction."""
+    features = public_features(config, backbone, public_prompt, draw.grid_samples)
+    with deterministic():
+        return FeatureGrid.of(features.head_NF), features.feature_batch
+
+
+@dataclass(frozen=True)
+class DrawnRows:
+    """Routing features of some of the rows that anchors are fitted to.
+
+    Attributes:
+        hashes_N: uint64, by which they were drawn.
+        routing_NR: float32.
+    """
+
+    hashes_N: np.ndarray
+    routing_NR: np.ndarray
+
+
+def drawn_rows(config: StateConfig, draw: PublicDraw, samples: Sequence[Sample], features: PublicFeatures) -> DrawnRows:
+    """Those of some public rows that are drawn."""
+    hashes_N = np.array([row_hash(config, sample) for sample in samples], np.uint64)
+    drawn_N = hashes_N <= np.uint64(draw.highest)
+    return DrawnRows(hashes_N[drawn_N], features.routing_NR[drawn_N])
+
+
 def fit_public(
     config: StateConfig, backbone: Backbone, public_prompt: torch.Tensor | None, parts: Sequence[PublicFeatures]
 ) -> PublicArtifacts:
@@ -120,19 +164,55 @@ def fit_public(
         BackboneError: when the backbone cannot take the prompt.
         DataError: when there are fewer rows than anchors.
     """
-    prompt_kind(config.prompt, backbone)
-    check_public_rows(config, sum(len(part.routing_NR) for part in parts))
     routing_NR = np.concatenate([part.routing_NR for part in parts])
     head_NF = np.concatenate([part.head_NF for part in parts])
     with deterministic():
+        feature_map = FeatureMap.fit(head_NF, config.heads.head_dim)
+    batch = min(part.feature_batch for part in parts)
+    return _artifacts(config, backbone, public_prompt, routing_NR, feature_map, batch)
+
+
+def fit_public_moments(
+    config: StateConfig,
+    backbone: Backbone,
+    public_prompt: torch.Tensor | None,
+    moments: Moments,
+    drawn: Sequence[DrawnRows],
+    feature_batch: int,
+) -> PublicArtifacts:
+    """The same where there are more rows than features are kept of; the order of the rows does not matter.
+
+    Args:
+        config: the part of the configuration that determines the state.
+        backbone: with routing and head features.
+        public_prompt: None where the store has none.
+        moments: of the head features of all rows.
+        drawn: all drawn rows, in any order.
+        feature_batch: rows in one batch of the extraction.
+    """
+    in_order_N = np.argsort(np.concatenate([part.hashes_N for part in drawn]), kind="stable")
+    routing_NR = np.concatenate([part.routing_NR for part in drawn])[in_order_N]
+    with deterministic():
+        feature_map = FeatureMap.of_moments(moments, config.heads.head_dim)
+    return _artifacts(config, backbone, public_prompt, routing_NR, feature_map, feature_batch)
+
+
+def _artifacts(
+    config: StateConfig,
+    backbone: Backbone,
+    public_prompt: torch.Tensor | None,
+    routing_NR: np.ndarray,
+    feature_map: FeatureMap,
+    feature_batch: int,
+) -> PublicArtifacts:
+    with deterministic():
         anchors_AR = fit_anchors(routing_NR, config.partition.anchors, config.seed)
         dendrogram = Dendrogram.fit(anchors_AR)
-        feature_map = FeatureMap.fit(head_NF, config.heads.head_dim)
     return PublicArtifacts(
         backbone=_backbone_tensors(backbone),
         partition={"anchors_AR": anchors_AR, **dendrogram.tensors()},
         features=feature_map.tensors(),
-        feature_batch=min(part.feature_batch for part in parts),
+        feature_batch=feature_batch,
         prompt={} if public_prompt is None else {"public": public_prompt.numpy()},
     )
 

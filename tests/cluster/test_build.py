@@ -9,13 +9,14 @@ import pytest
 import torch
 from small_system import MINUTE, SMALLEST, samples
 
-from cluster import build
+from cluster import public_rows
 from cluster.build import open_or_build
 from lmeraser.config import BackboneConfig, Config, HeadsConfig, PromptConfig, SourceConfig, TuningConfig
 from lmeraser.data import open_public, open_source
 from lmeraser.errors import BackboneError, ConfigError
 from lmeraser.learning.backbone import create_model, open_backbone
 from lmeraser.learning.weights import weights_of
+from lmeraser.state import public_draw
 from lmeraser.state.digests import tensor_digest
 from lmeraser.state.keys import init_keys
 from lmeraser.state.public_fit import backbone_digest, build_public
@@ -24,9 +25,13 @@ from lmeraser.store import LocalStore
 
 @pytest.mark.ray
 @pytest.mark.usefixtures("ray_local")
-def test_workers_make_the_same_artifacts_as_one_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("whole_rows", [8192, 30], ids=["features are kept", "features are summed"])
+def test_workers_make_the_same_artifacts_as_one_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole_rows: int
+) -> None:
     # Several workers for few rows.
-    monkeypatch.setattr(build, "PUBLIC_CHUNK", 20)
+    monkeypatch.setattr(public_rows, "PUBLIC_CHUNK", 20)
+    monkeypatch.setattr(public_draw, "WHOLE_ROWS", whole_rows)
     for row in samples(1000, 1060):
         file = tmp_path / "public" / str(row.label) / f"{row.sample_id}.png"
         file.parent.mkdir(parents=True, exist_ok=True)
