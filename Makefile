@@ -60,7 +60,7 @@ bench: $(STAMP)  ## Ours against the other methods; writes docs/benchmarks. Take
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.bench_frontier --data $(DATA) --out $(BENCH)
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.bench_frontier --data $(DATA) --out $(BENCH) --setting gtsrb --rows 7120 --seeds 3
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.bench_frontier --data $(DATA) --out $(BENCH) --setting cifar10 --rows 10000 --seeds 3
-	$(BIN)/python -m benchmarks.write_frontier_tables
+	$(BIN)/python -m benchmarks.write_tables
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.bench_time_to_erased --data $(DATA) --out $(BENCH)
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.bench_after_deletions --data $(DATA) --out $(BENCH)
 

@@ -14,7 +14,7 @@ its figures; what ``--out`` does not have keeps the numbers that are there.
 
 ``--sweep`` runs ours with every bound, coreset, number of epochs and kind of prompt at one seed instead of the other
 methods. ``--methods`` runs only some methods, ``--collect`` none. The page's tables are made from the JSON by
-``benchmarks.write_frontier_tables``.
+``benchmarks.write_tables``.
 """
 
 from __future__ import annotations

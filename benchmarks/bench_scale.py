@@ -6,7 +6,7 @@ copy of hard links, with the coordinator's own class, owners in the same process
 one file; what exists is not measured again. One that takes longer than the limit is kept as such.
 
     python -m benchmarks.bench_scale --stores /tmp/scale/stores --out /tmp/scale/results
-    python -m benchmarks.write_size_tables --results /tmp/scale/results
+    python -m benchmarks.write_size --results /tmp/scale/results
 """
 
 from __future__ import annotations

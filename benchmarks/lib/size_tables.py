@@ -27,6 +27,15 @@ _NOT_RUN = "not run"
 _Row = tuple[str, str, Callable[[Results, str], str]]
 
 
+def tables_by_time(numbers: dict[str, Results]) -> dict[str, str]:
+    """The tables of the newest results by name, and those of earlier ones with their time before the name."""
+    return {
+        (name if time == "now" else f"{time}, {name}"): table
+        for time, results in numbers.items()
+        for name, table in tables(results).items()
+    }
+
+
 def tables(results: Results) -> dict[str, str]:
     """The tables by name."""
     return {"figures": _figures(results), "log": _log(results), "targets": _targets(results)}

@@ -1,4 +1,4 @@
-"""Tables of sizes say what the results say, and the page has those of the JSON."""
+"""Tables of sizes say what the results say."""
 
 from __future__ import annotations
 
@@ -8,16 +8,8 @@ from typing import Any
 
 import pytest
 
-from benchmarks.lib.plotting import DOCS
 from benchmarks.lib.size_results import read_results
 from benchmarks.lib.size_tables import tables
-from benchmarks.write_size_tables import PAGE, with_tables
-
-
-def test_the_page_has_the_tables_of_the_json() -> None:
-    page = PAGE.read_text()
-    assert page.count("<!-- size: ") >= 2
-    assert with_tables(page, DOCS / "size.json") == page
 
 
 def spread(median: float, p99: float | None = None) -> dict[str, Any]:

@@ -1,35 +1,29 @@
-"""Writes ``size.json`` from the results of ``bench_scale``, draws it, and makes the tables of docs/benchmarks.md.
+"""Writes ``size.json`` from the results of ``bench_scale``, and draws it. ``write_tables`` makes its tables.
 
-A table stands in the page between ``<!-- size: NAME -->`` and ``<!-- end of size -->``; names with ``before,`` are of
-earlier results, which are kept in the JSON when none are given. A test compares the page with the JSON.
+Earlier results, "before", are kept in the JSON when none are given.
 
-    python -m benchmarks.write_size_tables --results /tmp/scale/results --before /tmp/scale/before
+    python -m benchmarks.write_size --results /tmp/scale/results --before /tmp/scale/before
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import re
 from collections.abc import Callable
 from pathlib import Path
 
 from matplotlib.axes import Axes
 
 from benchmarks.lib.plotting import DOCS, plots_in_a_row, save
-from benchmarks.lib.settings import ROOT
 from benchmarks.lib.size_results import SIZES, Results, bytes_per_row, figure_of, p99, read_results
-from benchmarks.lib.size_tables import tables
 
-PAGE = ROOT / "docs" / "benchmarks.md"
 NUMBERS = DOCS / "size.json"
-_TABLE = re.compile(r"<!-- size: (.+?) -->\n(.*?)<!-- end of size -->\n", re.DOTALL)
 _STYLES = {"now": "-", "before": ":"}
 _COLOURS = {"median": "#2050b0", "p99": "#d08020", "start": "#2a7f62", "memory": "#8060c0"}
 
 
 def main() -> None:
-    """Rewrite the JSON, the figure and the page."""
+    """Rewrite the JSON and the figure."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--results", type=Path, help="folder of the results; without it, those of the JSON stay")
     parser.add_argument("--before", type=Path, help="folder of earlier results; without it, those of the JSON stay")
@@ -39,16 +33,6 @@ def main() -> None:
         if folder is not None:
             numbers[name] = read_results(folder)
     draw(numbers)
-    PAGE.write_text(with_tables(PAGE.read_text(), NUMBERS))
-
-
-def with_tables(page: str, numbers: Path) -> str:
-    """The page with its tables made from the JSON. Raises KeyError where the JSON has no such table."""
-    known: dict[str, str] = {}
-    for name, results in json.loads(numbers.read_text()).items():
-        prefix = "" if name == "now" else f"{name}, "
-        known |= {f"{prefix}{table}": text for table, text in tables(results).items()}
-    return _TABLE.sub(lambda match: f"<!-- size: {match[1]} -->\n\n{known[match[1]]}\n<!-- end of size -->\n", page)
 
 
 def draw(numbers: dict[str, Results]) -> None:
