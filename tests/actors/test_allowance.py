@@ -49,6 +49,7 @@ def test_a_request_that_covers_rows_may_overdraw_the_allowance_but_not_without_l
     assert taken(allowance, 50_000, 1, 10) == 1
 
 
+@pytest.mark.slow
 def test_a_refused_request_leaves_no_record(system_of: SystemOf) -> None:
     system = system_of("minute", 24)
     coordinator = system.coordinator()

@@ -31,6 +31,7 @@ def records_read(archived: System) -> int:
     return sum(name.startswith("log/") for name in store.read)
 
 
+@pytest.mark.slow
 def test_a_start_reads_the_newest_checkpoint_and_the_records_after_it(archived: System) -> None:
     before = records_read(archived)
     for number in range(8, 16):

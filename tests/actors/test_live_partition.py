@@ -28,6 +28,7 @@ def clusters_of(rows: list[tuple[int, int]], bound: int) -> dict[str, Cluster]:
     return {cluster.key: cluster for cluster in cut(DENDROGRAM, anchors_N, bits_N, bound).clusters}
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=300)
 @given(ROWS, st.lists(st.tuples(st.booleans(), ROWS), max_size=4), st.integers(1, 6))
 def test_after_any_changes_the_partition_is_that_of_the_rows(

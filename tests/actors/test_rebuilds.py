@@ -57,6 +57,7 @@ def without(*sample_ids: str) -> list[Sample]:
     return [row for row in ROWS if row.sample_id not in sample_ids]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", CHANGES)
 def test_the_state_after_a_rebuild_is_that_of_a_fresh_store(change: str, system_of: SystemOf, tmp_path: Path) -> None:
     system = system_of("minute", 60)
@@ -77,6 +78,7 @@ def test_the_state_after_a_rebuild_is_that_of_a_fresh_store(change: str, system_
     assert kept == named | {"store.json", "public/signing-key.pem", f"{manifest.folder}store.json"}
 
 
+@pytest.mark.slow
 def test_a_rebuilt_store_is_verified_and_rebuilt_again(system_of: SystemOf, tmp_path: Path) -> None:
     system = system_of("minute", 60)
     first = system.manifest.config
@@ -258,6 +260,7 @@ def test_labels_are_merged_and_only_unused_ones_removed(system_of: SystemOf, tmp
             replace(rebuild, renamed=renamed).rows()
 
 
+@pytest.mark.slow
 def test_a_draft_that_fails_does_not_stop_the_live_generation(system_of: SystemOf) -> None:
     system = system_of("minute", 60)
     coordinator: Coordinator = system.coordinator()
@@ -285,6 +288,7 @@ def test_a_draft_that_fails_does_not_stop_the_live_generation(system_of: SystemO
     assert coordinator.deletion(deletion.id).status == "completed"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("when", ["before the rebuild", "during the rebuild"])
 def test_a_copy_of_the_old_generation_is_restored_with_the_log_of_the_new_one(
     when: str, system_of: SystemOf, tmp_path: Path

@@ -183,6 +183,7 @@ def test_a_deletion_reads_and_writes_the_touched_segment_only(system_of: SystemO
     assert system.newest().root == fresh(system, name)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small_segments")
 def test_many_small_ingests_leave_few_segments(system_of: SystemOf) -> None:
     system = system_of("coreset", 0)

@@ -67,6 +67,7 @@ def test_a_coordinator_leaves_the_state_of_the_remaining_rows(made: NumberedStor
     assert root(made) == fresh_root(made, range(ROWS))
 
 
+@pytest.mark.slow
 def test_10_thousand_rows_are_one_cluster_and_a_deletion_leaves_the_state_of_the_others(tmp_path: Path) -> None:
     made = make(tmp_path / "made", 10_000)
     assert made.commit is not None

@@ -98,6 +98,7 @@ def test_an_idle_coordinator_takes_a_share_of_the_processor(made: NumberedStore)
     assert 0 <= figures["processor_share"] < 1
 
 
+@pytest.mark.slow
 def test_a_measurement_runs_in_a_process_of_its_own(made: NumberedStore) -> None:
     root = Path(__file__).parents[2]
     with copy_of(made, "process") as copy:

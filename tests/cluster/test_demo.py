@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+import pytest
 from small_system import System, samples
 
 from cluster.demo import CONFIG, rows_to_delete
@@ -41,6 +42,7 @@ def test_of_clusters_that_lie_in_their_coresets_one_row_is_chosen(system_of: Cal
     assert choice.in_coreset and choice.sample_id in {row.sample_id for row in ROWS}
 
 
+@pytest.mark.slow
 def test_no_digit_of_the_demo_is_in_both_splits() -> None:
     config = load_config(CONFIG)
     assert config.test is not None

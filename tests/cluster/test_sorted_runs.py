@@ -6,6 +6,7 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from cluster.sorted_runs import SortedRuns
 from lmeraser.hashing import HashKey
@@ -59,6 +60,7 @@ def test_the_rows_of_an_anchor_are_in_few_objects(tmp_path: Path) -> None:
     assert max(objects.values()) <= 2
 
 
+@pytest.mark.slow
 def test_large_images_are_written_in_smaller_runs(tmp_path: Path) -> None:
     read_back = written(tmp_path, [table(start, 16, image_bytes=1 << 20) for start in range(0, 96, 16)])
     # Runs of 64 MiB: four tables, then two.

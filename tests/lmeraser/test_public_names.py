@@ -45,6 +45,7 @@ def test_importing_the_package_does_not_load_the_client() -> None:
     assert loaded_by("import lmeraser", "httpx2", "numpy", "PIL", *HEAVY).strip() == ""
 
 
+@pytest.mark.slow
 def test_the_public_names_load_nothing_that_computes() -> None:
     assert loaded_by("from lmeraser import *", "httpx2", "numpy", *HEAVY).split() == ["httpx2", "numpy"]
     assert (

@@ -116,6 +116,7 @@ def test_a_large_object_is_uploaded_in_parts(s3: S3Server) -> None:
     assert s3.counted(start)["PUT"] == 3
 
 
+@pytest.mark.slow
 def test_parts_left_by_a_killed_upload_are_swept(s3: S3Server) -> None:
     bucket = s3.bucket()
     store = open_store(s3.uri(bucket))
@@ -260,6 +261,7 @@ for _ in sys.stdin:
 """
 
 
+@pytest.mark.slow
 def test_each_missing_permission_is_named() -> None:
     with s3_server() as server:
         bucket = server.bucket()

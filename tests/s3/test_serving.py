@@ -86,6 +86,7 @@ def test_with_150_ms_per_request_no_prediction_is_refused_while_rows_are_deleted
             answered(replica, partial(covers, erased))
 
 
+@pytest.mark.slow
 def test_an_idle_replica_sends_its_bucket_only_polls(proxied: tuple[System, S3Proxy]) -> None:
     system, proxy = proxied
     replica = Replica(system.store, system.keys, ServingConfig())
@@ -102,6 +103,7 @@ def test_an_idle_replica_sends_its_bucket_only_polls(proxied: tuple[System, S3Pr
     assert f"{per_second:g} requests per second" in " ".join(DOCUMENT.read_text().split())
 
 
+@pytest.mark.slow
 def test_a_replica_answers_again_once_its_bucket_is_back(proxied: tuple[System, S3Proxy]) -> None:
     system, proxy = proxied
     system.with_lease(0.2)

@@ -85,6 +85,7 @@ def test_a_backbone_is_trained_with_its_checkpoints_in_the_bucket(
     assert tensors_from_bytes(store.get(name), name)
 
 
+@pytest.mark.slow
 @in_a_bucket
 def test_the_command_line_finds_a_store_by_its_endpoint(
     system_of: SystemOf, s3: S3Server, lmeraser: Run, tmp_path: Path

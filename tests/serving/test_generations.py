@@ -43,6 +43,7 @@ def answers(replica: Replica) -> Any:
     return json.loads(asyncio.run(replica.predict(PICTURES, "request")))
 
 
+@pytest.mark.slow
 def test_a_replica_follows_a_switch(system_of: SystemOf) -> None:
     system = system_of("minute", 60)
     replica = Replica(system.store, system.keys, ServingConfig())
@@ -56,6 +57,7 @@ def test_a_replica_follows_a_switch(system_of: SystemOf) -> None:
         each.close()
 
 
+@pytest.mark.slow
 def test_until_the_snapshot_is_replaced_its_own_generation_answers(
     system_of: SystemOf, monkeypatch: pytest.MonkeyPatch
 ) -> None:

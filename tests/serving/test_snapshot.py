@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from small_system import System, samples
 
@@ -103,6 +104,7 @@ def test_only_what_a_commit_changed_is_read_and_the_previous_snapshot_stays_as_i
     assert not any(torch.equal(prompt, other) for prompt in gone for other in last.prompts_K)
 
 
+@pytest.mark.slow
 def test_with_many_changes_in_turn_every_snapshot_is_that_of_its_commit(system_of: SystemOf) -> None:
     system = system_of("coreset", 60)
     follower = Follower(system)

@@ -63,6 +63,7 @@ def test_a_ready_replica_has_compiled_everything_that_requests_need(system_of: S
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == compiled
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", ["token", "minute", "conv"])
 def test_no_request_meets_a_shape_or_a_thread_that_the_warm_up_has_not(
     system_of: SystemOf, monkeypatch: pytest.MonkeyPatch, variant: str

@@ -51,6 +51,7 @@ def test_a_store_on_the_cpu_requests_no_gpu_unless_configured(system_of: SystemO
     assert (plain.num_gpus, configured.num_gpus) == (0.0, 0.25)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", ["token", "pad"])
 def test_the_estimate_covers_the_tensors_that_a_tuning_keeps(system_of: SystemOf, variant: str) -> None:
     system = system_of(variant)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -118,6 +119,7 @@ def test_an_idle_owner_is_ended_unless_it_never_tuned_and_its_cluster_is_large()
     assert owners.idle(at_work=[]) == ["a", "c"]
 
 
+@pytest.mark.slow
 @settings(max_examples=200)
 @given(
     most=st.integers(1, 5),

@@ -57,6 +57,7 @@ def test_blocks_below_the_prompt_count_once_for_each_row(built: Callable[[str, i
     assert (cost.forward_row_passes, cost.backward_row_passes) == (10 / 2 + 30 / 2, 30 / 2)
 
 
+@pytest.mark.slow
 def test_a_convolutional_network_is_counted_too(built: Callable[[str, int], System]) -> None:
     pipeline = built("conv", 0).pipeline()
     _, cost = measured(pipeline.backbone, lambda: extract_head(pipeline.backbone, rows_of(pipeline, 8).images_N3PP, 8))

@@ -6,6 +6,7 @@ import itertools
 from collections import Counter
 
 import numpy as np
+import pytest
 from sklearn.datasets import load_digits
 
 from lmeraser.config import SourceConfig
@@ -25,6 +26,7 @@ def digits(split: str) -> tuple[list[Sample], tuple[str, ...]]:
     return list(source.samples(source.labels)), source.labels
 
 
+@pytest.mark.slow
 def test_each_digit_is_in_one_split_under_its_own_label_in_two_colours_or_all_four() -> None:
     (train, labels), (test, _) = digits("train"), digits("test")
     targets = load_digits().target
@@ -41,6 +43,7 @@ def test_each_digit_is_in_one_split_under_its_own_label_in_two_colours_or_all_fo
     assert counts.keys() == BRIGHTEST.keys() and min(counts.values()) > len(train) / 5
 
 
+@pytest.mark.slow
 def test_a_digit_is_in_its_colour_on_grain_that_is_different_each_time() -> None:
     rows, labels = digits("test")
     levels = load_digits().images

@@ -86,6 +86,7 @@ KINDS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_shards_one_after_the_other_are_the_source(tmp_path: Path, kind: str) -> None:
     source = source_of(kind, tmp_path)

@@ -119,6 +119,7 @@ def test_every_prompt_kind_fits_every_vit(config: BackboneConfig, prompt: Prompt
     assert torch.equal(features.head_NF[:, :32], plain.head_NF[:, :32]) == (prompt.depth == 3)
 
 
+@pytest.mark.slow
 def test_a_convolutional_network_gives_stage_means_and_final_features() -> None:
     backbone = open_backbone(CONV, weights(CONV))
     images_N3PP = pictures(3, 32)
@@ -136,6 +137,7 @@ def test_a_convolutional_network_gives_stage_means_and_final_features() -> None:
     torch.testing.assert_close(features.head_NF, expected_NF)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["swin_tiny_patch4_window7_224", "vit_tiny_r_s16_p8_224"])
 def test_a_model_of_a_fixed_size_is_built_for_the_configured_size(name: str) -> None:
     config = BackboneConfig(name, "trained", 96)

@@ -119,6 +119,7 @@ def test_a_partition_does_not_depend_on_the_order_of_rows(population: Population
     assert cut_of(tree, chance.sample(rows, len(rows)), bound) == cut_of(tree, rows, bound)
 
 
+@pytest.mark.slow
 @unhurried
 @given(populations())
 def test_the_keys_of_a_partition_are_distinct_and_sorted(population: Population) -> None:

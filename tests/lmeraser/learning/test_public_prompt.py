@@ -35,6 +35,7 @@ def test_it_is_a_tuning_on_the_public_rows(pipeline: Pipeline) -> None:
     assert not torch.equal(expected, pipeline.prompt_kind.start(pipeline.config.seed))
 
 
+@pytest.mark.slow
 def test_labels_need_not_start_at_zero_and_order_does_not_matter(pipeline: Pipeline) -> None:
     def learned(rows: list[Sample], config: StateConfig = pipeline.config) -> torch.Tensor:
         prompt = learn_public_prompt(pipeline.backbone, config, rows)

@@ -76,6 +76,7 @@ def flip_last(system: System, name: str | None) -> None:
     system.store.put(str(name), bytes(data))
 
 
+@pytest.mark.slow
 def test_an_honest_store_of_many_segments_is_equal_whole_and_by_cluster(system: System) -> None:
     whole = verified(system)
     assert whole.equal and whole.rows == 24

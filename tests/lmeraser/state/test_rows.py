@@ -40,6 +40,7 @@ def written_with(found: RowTable, **options: Any) -> bytes:
     return buffer.getvalue()
 
 
+@pytest.mark.slow
 @unhurried
 @given(ROWS)
 def test_rows_survive_parquet(rows: list[Row]) -> None:
@@ -98,6 +99,7 @@ def test_tables_may_come_from_a_generator() -> None:
     assert rows_of(together) == rows
 
 
+@pytest.mark.slow
 @unhurried
 @given(ROWS, st.data())
 def test_where_keeps_the_selected_rows_in_their_order(rows: list[Row], data: st.DataObject) -> None:

@@ -152,6 +152,7 @@ def test_a_changed_leaf_or_sibling_leads_elsewhere(leaves: dict[str, str], chanc
         assert replace(path, siblings=(*before, *after)).root() != root
 
 
+@pytest.mark.slow
 @unhurried
 @given(LEAVES, st.lists(st.tuples(LEAVES, st.lists(NAMES, max_size=8)), max_size=4))
 def test_a_changed_tree_is_that_of_its_leaves(
