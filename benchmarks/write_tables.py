@@ -18,6 +18,7 @@ from benchmarks.lib import (
     after_deletions_table,
     frontier_tables,
     growth_table,
+    literature_table,
     rebuild_tables,
     results_table,
     size_tables,
@@ -51,8 +52,12 @@ def known_tables(folder: Path) -> dict[str, str]:
     made = {
         f"{file}, {name}": table for file, tables in _TABLES.items() for name, table in tables(numbers[file]).items()
     }
-    shown = (numbers["frontier"], numbers["growth"], numbers["size"]["now"], numbers["throughput"])
-    return made | {"results": results_table.table(*shown)}
+    frontier, size = numbers["frontier"], numbers["size"]["now"]
+    literature = json.loads((folder / "literature.json").read_text())
+    return made | {
+        "results": results_table.table(frontier, numbers["growth"], size, numbers["throughput"]),
+        "methods": literature_table.table(frontier, size, literature),
+    }
 
 
 def with_tables(page: str, known: dict[str, str]) -> str:

@@ -85,6 +85,15 @@ def cost_of_retrain(row: Summary) -> float:
 
 def cost_of_sisa(row: Summary, shards: int = 5, slices: int = 3) -> float:
     """Expected row-passes of a deletion with SISA, by the formula of ``lmeraser.baselines.sisa``."""
-    repeated = (slices + 1) * (2 * slices + 1) / 6
+    return _sisa(row, shards, slices, (slices + 1) * (2 * slices + 1) / 6)
+
+
+def worst_cost_of_sisa(row: Summary, shards: int = 5, slices: int = 3) -> float:
+    """The same of a row in a shard's first slice, which every stage of the shard has seen."""
+    return _sisa(row, shards, slices, slices * (slices + 1) / 2)
+
+
+def _sisa(row: Summary, shards: int, slices: int, repeated: float) -> float:
+    """Row-passes by how many slices' worth of rows the repeated stages have."""
     stage = 2 * stage_epochs(row["epochs"], slices) / (shards * slices)
     return float(row["rows"] * (stage * repeated + 1 / shards))

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.lib import after_deletions_table, growth_table, rebuild_tables, throughput_table
+from benchmarks.lib import after_deletions_table, growth_table, literature_table, rebuild_tables, throughput_table
 from benchmarks.lib.plotting import DOCS
 from benchmarks.write_tables import PAGES, known_tables, with_tables
 
@@ -83,3 +83,20 @@ def test_a_rebuild_has_its_share_of_a_fresh_ingest() -> None:
     cost = {"row_passes": 1_234, "share_of_fresh": 0.456, "processor_s": 7.89}
     table = rebuild_tables.tables({"digits": {"a label": cost}})["digits"]
     assert cells(table, "a label") == ["a label", "1,234", "46%", "7.9"]
+
+
+def test_methods_of_other_papers_have_a_source_and_no_figure_that_it_lacks() -> None:
+    entries = json.loads((DOCS / "literature.json").read_text())
+    assert len(entries) >= 10
+    assert all(entry["source"] and entry["link"].startswith("https://") for entry in entries)
+    entry = {**entries[0], "method": "another", "accuracy": None, "worst": "a year"}
+    made = literature_table.table({"gtsrb 2000": []}, {}, [entry])
+    accuracy, expected, worst = cells(made, "another")[1:4]
+    assert (accuracy, expected, worst) == ("not given", entries[0]["expected"], "a year")
+
+
+def test_methods_that_were_measured_have_their_costliest_deletion() -> None:
+    made = KNOWN["methods"]
+    # Of 2000 rows: 1,999 passed 9 times; with SISA 6 slices' worth of rows, 15 slices in all, in 2 epochs, and a shard.
+    assert cells(made, "retrain, one prompt |")[3] == "17,991"
+    assert cells(made, "SISA, 5 shards")[3] == "3,600"
