@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections import deque
 from concurrent.futures import Future
 
-from actors.committer import ApplyResult, Change, Committer
+from actors.committer import ApplyResult, Committer
 from actors.ingests import IngestOutcome, PendingIngest, read_incoming
 from actors.journal import Journal
 from actors.prefixes import Prefixes
 from actors.sweep import Sweeper
+from actors.transition import Change
 from lmeraser.errors import DataError, ObjectCorruptError, ObjectMissingError, OwnerFailedError, RequestError
 from lmeraser.hashing import HashKey
 from lmeraser.state.manifest import Manifest

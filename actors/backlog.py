@@ -20,9 +20,10 @@ _log = logging.getLogger(__name__)
 
 @dataclass
 class _Request:
-    """Whether a request is erased alone, why it last failed, and when it may be tried again."""
+    """Whether a request is erased alone, and before all others; why it last failed, and when it may be tried again."""
 
     alone: bool = False
+    bound: bool = False
     reason: str = ""
     pause_s: float = 0.0
     not_before: float = -math.inf
@@ -45,14 +46,21 @@ class Backlog:
     def __len__(self) -> int:
         return len(self._requests)
 
-    def add(self, request_id: str) -> None:
-        """Add a request. Safe to call from another thread."""
-        self._requests[request_id] = _Request()
+    def add(self, request_id: str, *, bound: bool = False) -> None:
+        """Add a request. Safe to call from another thread.
+
+        Args:
+            request_id: the request.
+            bound: whether it is for exactly what its preview said, so that nothing may be committed before it.
+        """
+        self._requests[request_id] = _Request(bound=bound)
 
     def due(self) -> list[str]:
         """The requests to erase now, in one commit."""
         now = self.clock()
         due = [name for name, request in list(self._requests.items()) if request.not_before <= now]
+        if bound := [name for name in due if self._requests[name].bound]:
+            return bound[:1]
         # The oldest decides, so that neither the requests that are erased alone nor the others starve.
         if due and self._requests[due[0]].alone:
             return due[:1]

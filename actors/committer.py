@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import threading
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -10,41 +12,25 @@ import numpy as np
 from actors import regroup
 from actors.fail_points import FailPoint, fail_point
 from actors.head_sums import HeadSums, sum_of
-from actors.ingests import NOTHING_ADDED, AddedRows
 from actors.jobs import EmbeddingJob, PromptJob, TuningJob, WrittenFeatures, WrittenPrompt, WrittenRows
 from actors.journal import Journal
 from actors.live_partition import LivePartition
 from actors.loading import loaded, unmark_damage
 from actors.owners import Owners, TuningResult
-from actors.row_index import NO_ROWS, RowIndex, Rows
+from actors.row_index import RowIndex
+from actors.transition import Change, Transition, heads_leaves
 from lmeraser.errors import FencedError
 from lmeraser.hashing import HashKey
-from lmeraser.learning.numerics import deterministic
+from lmeraser.learning.numerics import deterministic_alone
 from lmeraser.learning.partition import Dendrogram
 from lmeraser.parallel import in_parallel
 from lmeraser.state.cluster_entry import ClusterEntry
-from lmeraser.state.commit import NO_HEADS, Commit, Erasure, StoredHeads
-from lmeraser.state.digests import state_leaf
+from lmeraser.state.commit import NO_HEADS, Commit, StoredHeads
 from lmeraser.state.heads_state import HeadsState
 from lmeraser.state.layout import HEADS_PART, SUMS_PART, new_heads_object, new_sums_object
 from lmeraser.state.manifest import Manifest, load_part
 from lmeraser.state.tensors import TensorObject
 from lmeraser.store import Store, unfenced
-
-
-@dataclass(frozen=True)
-class Change:
-    """A change of the rows: deletions that are carried out, or rows that an ingest adds.
-
-    Attributes:
-        erasures: what each deletion removes, and what the commit says of it.
-        removed: all rows that are erased.
-        added: the rows that are added.
-    """
-
-    erasures: tuple[Erasure, ...] = ()
-    removed: Rows = NO_ROWS
-    added: AddedRows = NOTHING_ADDED
 
 
 @dataclass(frozen=True)
@@ -81,6 +67,8 @@ class Committer:
         self.partition = self._partition()
         self._heads: HeadsState | None = None
         self._sums = HeadSums(store, manifest, hash_key)
+        # Held while a commit and what follows from it are replaced together.
+        self._changing = threading.RLock()
 
     @property
     def commit(self) -> Commit | None:
@@ -107,10 +95,28 @@ class Committer:
 
     def apply(self, change: Change) -> ApplyResult:
         """Commit the state after a change of the rows; an empty change commits the state as it is."""
-        before = self.commit or self._before_the_first()
+        transition = self.transition(change)
+        touched, ended = transition.touched, transition.ended
+        # The tuning of a prompt sees the coreset alone. Whether that stays is known once the rows are written.
+        stopped = self._owners.stop_tuning(
+            lambda job: job.key in ended or (job.key in touched and isinstance(job, EmbeddingJob))
+        )
+        written = self._owners.write_rows(transition.regrouping.jobs)
+        stopped += self._owners.stop_tuning(lambda job: self._is_pointless(job, written))
+        heads = transition.heads_after(written, self._sums)
+        with self._changing:
+            self._put(transition.commit_after(written), heads)
+            self.index.remove(change.removed)
+            self.index.add(change.added.indexes)
+            self.partition.follow(transition.local, transition.entries(written), transition.regrouping.ended)
+        return ApplyResult(touched | written.keys(), ended, tuple(stopped))
+
+    def transition(self, change: Change) -> Transition:
+        """What a change of the rows would do to the clusters of the newest commit. Writes nothing."""
+        before, heads = self.commit or self._before_the_first(), self._heads or self._no_heads()
         anchors = [index.anchors_N for index in change.added.indexes] or [change.removed.anchors_R]
         sign = 1 if change.added.indexes else -1
-        with deterministic():
+        with deterministic_alone():
             local = self.partition.changed(np.concatenate(anchors), sign, lambda anchor: self._bits_at(anchor, change))
         regrouping = regroup.regroup(
             before.by_key,
@@ -119,21 +125,13 @@ class Committer:
             change.added.objects,
             self._journal.position,
         )
-        touched = {entry.key for entry in regrouping.replaced}
-        ended = {entry.key for entry in regrouping.ended}
-        # The tuning of a prompt sees the coreset alone. Whether that stays is known once the rows are written.
-        stopped = self._owners.stop_tuning(
-            lambda job: job.key in ended or (job.key in touched and isinstance(job, EmbeddingJob))
-        )
-        written = self._owners.write_rows(regrouping.jobs)
-        stopped += self._owners.stop_tuning(lambda job: self._is_pointless(job, written))
-        heads = self._heads_after(change, regrouping, written)
-        entries = [written[job.region.key].entry for job in regrouping.jobs]
-        self._put(before.changed(entries, ended, change.erasures), heads)
-        self.index.remove(change.removed)
-        self.index.add(change.added.indexes)
-        self.partition.follow(local, entries, regrouping.ended)
-        return ApplyResult(frozenset(touched | written.keys()), frozenset(ended), tuple(stopped))
+        return Transition(before, heads, change, local, regrouping)
+
+    @contextmanager
+    def unchanging(self) -> Iterator[None]:
+        """Commit, index, partition and heads belong together meanwhile. For threads other than the one that commits."""
+        with self._changing:
+            yield
 
     def take(self, results: Iterable[TuningResult]) -> None:
         """Commit the prompts of clusters that still have the coreset that they were tuned on, and embedded rows."""
@@ -153,39 +151,17 @@ class Committer:
             else:
                 continue
             if changed is not None:
-                with deterministic():
+                with deterministic_alone():
                     new = set(changed.segments).difference(entry.segments)
                     pooled = pooled + sum_of(self._sums.prompted(changed, new), pooled)
                 commit = commit.changed([changed])
         if commit.clusters == self.commit.clusters:
             return
-        with deterministic():
+        with deterministic_alone():
             heads = self._heads.with_pooled(pooled) if pooled is not self._heads.sums.pooled else self._heads
         self._put(commit, heads)
         for point in points:
             fail_point(point)
-
-    def _heads_after(
-        self, change: Change, regrouping: regroup.Regrouping, written: Mapping[str, WrittenRows]
-    ) -> HeadsState:
-        """The heads without the removed rows and the prompted features that end, and with the added rows."""
-        added = change.added.statistics
-        with deterministic():
-            if self._heads is None:
-                width = load_part(self._store, self._manifest, "features")["projection_FH"].shape[1]
-                self._heads = HeadsState.empty(width, len(self._manifest.config.labels))
-            shared, pooled = self._heads.sums.shared, self._heads.sums.pooled
-            removed = self._sums.removed_from(written)
-            shared = shared - sum_of((each.shared for each in removed), shared)
-            shared = shared - sum_of(self._sums.rows_of(regrouping.ended, change.removed.samples_R32), shared)
-            if added is not None:
-                shared = shared + added
-            ending = [
-                entry
-                for entry in regrouping.replaced
-                if entry.key not in written or written[entry.key].entry.prompt_object is None
-            ]
-            return HeadsState.of(shared, self._sums.pooled_after(pooled, self.commit, ending, removed))
 
     def _put(self, commit: Commit, heads: HeadsState) -> None:
         """Write what changed of the heads and the sums, and append the commit that names them."""
@@ -194,14 +170,15 @@ class Committer:
         stored = before
         if heads is not self._heads:
             stored = put_heads(self._store, self._manifest.folder, self._hash_key, heads, before)
-        try:
-            self._journal.append_commit(commit.with_heads(stored))
-        except FencedError:
-            # No commit names them, and the successor, which may be idle, does not know of them.
-            for name in sorted(stored.objects() - before.objects()):
-                self._store.purge(name, unfenced)
-            raise
-        self._heads = heads
+        with self._changing:
+            try:
+                self._journal.append_commit(commit.with_heads(stored))
+            except FencedError:
+                # No commit names them, and the successor, which may be idle, does not know of them.
+                for name in sorted(stored.objects() - before.objects()):
+                    self._store.purge(name, unfenced)
+                raise
+            self._heads = heads
         fail_point(FailPoint.COMMIT_APPENDED)
 
     def _is_pointless(self, job: TuningJob, written: Mapping[str, WrittenRows]) -> bool:
@@ -218,6 +195,11 @@ class Committer:
         if entry.prompt_object is not None or self._is_outdated(job, entry):
             return None
         return replace(entry, prompt_object=job.target, prompt_leaf=written.leaf)
+
+    def _no_heads(self) -> HeadsState:
+        width = load_part(self._store, self._manifest, "features")["projection_FH"].shape[1]
+        with deterministic_alone():
+            return HeadsState.empty(width, len(self._manifest.config.labels))
 
     def _before_the_first(self) -> Commit:
         return Commit((), NO_HEADS, self._manifest.leaves(self._hash_key), generation=self._manifest.generation)
@@ -242,7 +224,7 @@ def put_heads(
     Returns:
         Where they are.
     """
-    leaves = {part: state_leaf(hash_key, part, digest) for part, digest in state.digests().items()}
+    leaves = heads_leaves(hash_key, state)
     stored = before
     changed: dict[str, TensorObject] = {}
     if leaves[SUMS_PART] != before.sums_leaf:

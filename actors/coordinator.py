@@ -6,7 +6,6 @@ A plain class that does one piece of work per :meth:`Coordinator.step`; ``actors
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Collection
 from concurrent.futures import Future
 from contextlib import suppress
@@ -14,10 +13,11 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from actors.acceptance import Acceptance
 from actors.additions import Additions
 from actors.backlog import Backlog
 from actors.checkpoints import checkpoint_now, is_due
-from actors.committer import ApplyResult, Change, Committer
+from actors.committer import Committer
 from actors.completions import Completions
 from actors.coordinator_status import CoordinatorStatus
 from actors.deletions import DeletionPage, Deletions
@@ -27,29 +27,32 @@ from actors.journal import Journal, OnAppend
 from actors.loading import mark_damage
 from actors.owners import Owners
 from actors.prefixes import Prefixes
+from actors.preview_tokens import PreviewTokens
+from actors.previews import Previews
 from actors.rebuilds import Origins, Rebuilds, finish_switch
 from actors.receipt_writer import ReceiptWriter
-from actors.requests import MAX_IDS, Requests
-from actors.row_index import RowIndex, Rows
+from actors.requests import Requests
+from actors.rest import Rest
+from actors.row_index import RowIndex
 from actors.sweep import Sweeper
+from actors.transition import Change
 from actors.tunings import Tunings
+from actors.turns import Turns
 from lmeraser.deletion import Deletion, DeletionRequest, Status
 from lmeraser.errors import (
     LMEraserError,
-    NotReadyError,
     ObjectCorruptError,
     ObjectMissingError,
     StoreError,
 )
 from lmeraser.hashing import HashKey
 from lmeraser.state.commit import Commit
-from lmeraser.state.manifest import Manifest
+from lmeraser.state.manifest import Manifest, renew_format
 from lmeraser.store import Store
 
 # Between two looks at owners that work, and at most between two looks while nothing is pending.
 BUSY_S = 0.02
 IDLE_S = 1.0
-_NOTHING = ApplyResult()
 
 
 class Coordinator:
@@ -57,6 +60,7 @@ class Coordinator:
 
     Attributes:
         prefixes: those of the ingests that are being written.
+        previews: what deletions would do.
         rebuilds: the rebuild that is under way, if one is.
     """
 
@@ -88,22 +92,24 @@ class Coordinator:
         self._hash_key = hash_key
         self._signing_key = signing_key
         self._owners = owners
-        self._woken = threading.Event()
-        self._pause_s = 0.0
+        self._rest = Rest(BUSY_S)
         self._journal = Journal(store, base, on_append)
         self._journal.open_term()
+        renew_format(store, self._journal.check)
         self._committer = Committer(store, manifest, hash_key, self._journal, owners)
         self._committer.load()
         finish_switch(store, manifest, self._committer.commit, self._journal.check)
-        self._requests = Requests(hash_key, self._journal)
+        self._turns = Turns()
+        requests = Requests(hash_key, self._journal, PreviewTokens(hash_key, manifest.store_id))
         self._receipts = ReceiptWriter(store, manifest, hash_key, signing_key, self._journal)
         self._receipts.tidy()
         self._tunings = Tunings(manifest, self._journal, self._committer, owners, origins)
         self._completions = Completions(self._journal, self._receipts, self._tunings)
+        self.previews = Previews(
+            store, manifest, hash_key, self._journal, self._committer, requests, self._tunings, lease_s
+        )
         self._backlog = Backlog()
-        for deletion in self._journal.history.deletions.values():
-            if deletion.status == "accepted":
-                self._backlog.add(deletion.id)
+        self._acceptance = Acceptance(self._journal, self._committer, requests, self._backlog, self._turns, self._rest)
         self._deletions = Deletions(store, self._journal, self._backlog, self._completions, self._receipts)
         self.prefixes = Prefixes(store)
         self._sweeper = Sweeper(store, manifest, self._journal, self._committer, self._tunings, owners, self.prefixes)
@@ -114,7 +120,7 @@ class Coordinator:
         self._eraser = Eraser(
             self._journal,
             self._committer,
-            self._requests,
+            requests,
             self._receipts,
             self._completions,
             self._backlog,
@@ -131,20 +137,15 @@ class Coordinator:
 
         Raises:
             NotReadyError: when the store has never held any rows.
-            RequestError, RateLimitError, IdempotencyConflictError, StoreError: see :meth:`Requests.accept`.
+            RequestError, StalePreviewError, RateLimitError, IdempotencyConflictError, StoreError: see
+                :meth:`Requests.accept`.
         """
-        if self._committer.commit is None:
-            raise NotReadyError("the store holds no rows: ingest some first")
-        deletion, new = self._requests.accept(self._committer.index, request)
-        if new:
-            self._backlog.add(deletion.id)
-            self._woken.set()
-        return deletion
+        return self._acceptance.delete(request)
 
     def retry(self, deletion_id: str) -> Deletion:
         """Tune a failed deletion's clusters again. Raises UnknownDeletionError; RequestError if it has not failed."""
         self._completions.request_retry(deletion_id)
-        self._woken.set()
+        self._rest.wake()
         return self.deletion(deletion_id)
 
     def deletion(self, deletion_id: str) -> Deletion:
@@ -179,7 +180,7 @@ class Coordinator:
             RequestError: when the prefix was dropped, so that the ingest must start again.
         """
         outcome = self._additions.request(prefix, force=force)
-        self._woken.set()
+        self._rest.wake()
         return outcome
 
     def status(self) -> CoordinatorStatus:
@@ -212,7 +213,8 @@ class Coordinator:
         try:
             # A refused request may have been the only sign of a successor, which a step without an append would miss.
             self._journal.heed()
-            working = self._step()
+            with self._turns.work():
+                working = self._step()
         except LMEraserError as error:
             # A missing object may have been swept by a successor; then this coordinator must stop and not restart.
             with suppress(StoreError):
@@ -221,7 +223,7 @@ class Coordinator:
                     mark_damage(self._store, error)
             raise
         if working:
-            self._pause_s = 0.0
+            self._rest.begin_again()
         return working
 
     def _step(self) -> bool:
@@ -244,16 +246,11 @@ class Coordinator:
 
     def delete_again(self, hashes: Collection[str]) -> None:
         """Accept deletions of the rows whose sample's keyed hash, or whose subject's, is among these."""
-        index = self._committer.index
-        samples = Rows.joined([index.of_samples(hashes), index.of_subjects(hashes)]).hashes()
-        for start in range(0, len(samples), MAX_IDS):
-            self._backlog.add(self._requests.accept_again(index, samples[start : start + MAX_IDS]))
+        self._acceptance.delete_again(hashes)
 
     def erase_hashes(self, samples: Collection[str], subjects: Collection[str]) -> str:
         """Accept a deletion of what has these keyed hashes; gives its id."""
-        deletion_id = self._requests.accept_hashes(self._committer.index, samples, subjects)
-        self._backlog.add(deletion_id)
-        return deletion_id
+        return self._acceptance.erase_hashes(samples, subjects)
 
     def hold_tunings(self, reason: str) -> None:
         """Start no tuning for this reason; an empty one lets them start again."""
@@ -281,7 +278,7 @@ class Coordinator:
         knows, such as the objects of a copy that was made by hand.
         """
         swept = self._sweeper.everything()
-        self._woken.set()
+        self._rest.wake()
         return swept
 
     def commit_again(self) -> None:
@@ -294,11 +291,7 @@ class Coordinator:
 
     def rest(self, longest_s: float = IDLE_S) -> None:
         """Wait until somebody requests something, or it is time to look at the owners again; longer each time."""
-        longest_s = longest_s if self.idle() else BUSY_S
-        self._pause_s = min(max(2 * self._pause_s, BUSY_S), longest_s)
-        if self._woken.wait(self._pause_s):
-            self._woken.clear()
-            self._pause_s = 0.0
+        self._rest.pause(longest_s if self.idle() else BUSY_S)
 
     def idle(self) -> bool:
         """Whether nothing is requested, running or awaited."""

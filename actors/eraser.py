@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from actors.backlog import Backlog
-from actors.committer import Change, Committer
+from actors.committer import Committer
 from actors.completions import Completions
 from actors.fail_points import FailPoint, fail_point
 from actors.journal import Journal
@@ -22,6 +22,7 @@ from actors.regroup import by_cluster
 from actors.requests import Requests, Resolution
 from actors.row_index import Rows
 from actors.sweep import Sweeper
+from actors.transition import Change
 from lmeraser.errors import LMEraserError, OwnerFailedError
 from lmeraser.state.commit import Erasure
 

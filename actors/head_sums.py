@@ -57,7 +57,7 @@ class HeadSums:
     def pooled_after(
         self,
         pooled: Statistics,
-        before: Commit | None,
+        before: Commit,
         ending: Sequence[ClusterEntry],
         removed: Iterable[RemovedFeatures],
     ) -> Statistics:
@@ -68,11 +68,11 @@ class HeadSums:
 
         Args:
             pooled: the sums before it.
-            before: the commit before it; None where there is none.
+            before: the commit before it.
             ending: those of its clusters that end, or lose their prompt.
             removed: of the clusters that keep their prompt, the rows that are removed.
         """
-        if before is None or 2 * _prompted_rows(ending) <= pooled.rows:
+        if 2 * _prompted_rows(ending) <= pooled.rows:
             after = pooled - self._sum(ending, pooled)
         else:
             keys = {entry.key for entry in ending}

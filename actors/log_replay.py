@@ -118,6 +118,10 @@ class History:
             raise UnknownDeletionError(f"no deletion has the id {deletion_id!r}")
         return self.deletions[deletion_id]
 
+    def is_bound(self, deletion_id: str) -> bool:
+        """Whether a deletion is for exactly what its preview said."""
+        return self.bodies[deletion_id].previewed is not None
+
     def named(self, deletion_id: str) -> tuple[str, ...]:
         """Keyed hashes of all samples and subjects that a deletion named, and of the rows covered at its acceptance."""
         return self.bodies[deletion_id].hashes()
@@ -191,6 +195,8 @@ class History:
             together = first.erasure.followed_by(erasure) if first is not None else erasure
             made = self.partial if erasure.remaining else self.committed
             made[erasure.id] = ErasureCommit(before, self.commit, together)
+            if not erasure.remaining and (root := self.bodies[erasure.id].previewed) is not None:
+                self._change(erasure.id, as_previewed=root == self.commit.root)
             self.erased.update(dict.fromkeys((*erasure.samples, *erasure.subjects), record.number))
         self.origin = self.commit
 

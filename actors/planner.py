@@ -53,7 +53,7 @@ class Planner:
         now = self.clock()
         ready = (entry for entry in self.awaiting(commit) if self._not_before.get(entry.coreset_leaf, now) <= now)
         return sorted(
-            ready, key=lambda entry: (deadlines.get(entry.key, _NO_DEADLINE), self._row_passes(entry), entry.key)
+            ready, key=lambda entry: (deadlines.get(entry.key, _NO_DEADLINE), self.row_passes(entry), entry.key)
         )
 
     def pause(self, job: TuningJob, is_transient: bool = False) -> None:
@@ -81,8 +81,10 @@ class Planner:
     def _untuned(self, commit: Commit) -> list[ClusterEntry]:
         return [entry for entry in commit.clusters if entry.state(self.tunes) == "awaits tuning"]
 
-    def _row_passes(self, entry: ClusterEntry) -> int:
-        """Those of a tuning, where it has no prompt, and of the rows that are to be embedded then."""
+    def row_passes(self, entry: ClusterEntry) -> int:
+        """Those of a tuning, where it has no prompt, and of the rows that are to be embedded; 0 if it is too small."""
+        if entry.state(self.tunes) != "awaits tuning":
+            return 0
         embedded = sum(segment.rows for segment in entry.unembedded)
         if entry.prompt_object is not None:
             return embedded

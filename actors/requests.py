@@ -12,11 +12,12 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from actors.journal import Journal
+from actors.preview_tokens import PreviewTokens
 from actors.request_groups import RequestGroups
 from actors.row_index import RowIndex, Rows
 from lmeraser.clock import timestamp
 from lmeraser.deletion import Deletion, DeletionRequest
-from lmeraser.errors import RequestError
+from lmeraser.errors import RequestError, StalePreviewError
 from lmeraser.hashing import HashKey, sample_hash, subject_hash
 from lmeraser.ids import fault_of_id, is_text
 from lmeraser.state.record_bodies import RequestBody
@@ -41,12 +42,29 @@ class Resolution:
     subjects: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class NamedIds:
+    """The ids of a request.
+
+    Attributes:
+        samples, subjects: ids by their keyed hashes.
+        asked: keyed hash of all of them.
+    """
+
+    samples: Mapping[str, str]
+    subjects: Mapping[str, str]
+    asked: str
+
+
 class Requests:
     """Turns requests into records of keyed hashes."""
 
-    def __init__(self, hash_key: HashKey, journal: Journal, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, hash_key: HashKey, journal: Journal, tokens: PreviewTokens, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._hash_key = hash_key
         self._journal = journal
+        self._tokens = tokens
         self._groups = RequestGroups(journal, clock)
 
     def accept(self, index: RowIndex, request: DeletionRequest) -> tuple[Deletion, bool]:
@@ -54,22 +72,24 @@ class Requests:
 
         Raises:
             RequestError: when no id is given, or more than 100,000 are, or one is empty, too long or not text, or the
-                idempotency key is not text, or the deadline is not a time with an offset.
+                idempotency key is not text, or the deadline is not a time with an offset, or the preview is not one of
+                these ids.
+            StalePreviewError: when something was committed since the preview, or will be before the rows are erased.
             RateLimitError: when too many ids came that the system does not hold.
             IdempotencyConflictError: when the idempotency key came before with other ids.
             StoreError: when the request cannot be written; it is not accepted then.
         """
-        _check(request)
-        samples = {sample_hash(self._hash_key, each): each for each in sorted(set(request.sample_ids))}
-        subjects = {subject_hash(self._hash_key, each): each for each in sorted(set(request.subject_ids))}
+        named_ids = self.named(request)
+        samples, subjects = named_ids.samples, named_ids.subjects
+        idempotency, deadline = request.idempotency_key, _utc(request.deadline)
         record = replace(
-            _covered(index, samples, subjects),
-            idempotency=None
-            if request.idempotency_key is None
-            else self._hash_key.of("idempotency", request.idempotency_key),
-            body=self._hash_key.of("body", *samples.values(), "", *subjects.values(), "", _utc(request.deadline) or ""),
-            deadline=_utc(request.deadline),
+            covered(index, samples, subjects),
+            idempotency=None if idempotency is None else self._hash_key.of("idempotency", idempotency),
+            body=self._hash_key.of("body", *samples.values(), "", *subjects.values(), "", deadline or ""),
+            deadline=deadline,
         )
+        if request.preview is not None:
+            record = replace(record, previewed=self._previewed(request.preview, named_ids.asked, record.idempotency))
         accepted = self._groups.record(record)
         named = [(accepted.body.unknown_samples, samples), (accepted.body.unknown_subjects, subjects)]
         unknown = sorted({ids[each] for hashes, ids in named for each in hashes if each in ids})
@@ -77,13 +97,43 @@ class Requests:
 
     def accept_again(self, index: RowIndex, samples: Iterable[str]) -> str:
         """Accept a deletion of the rows whose samples have these keyed hashes, at most 100,000; gives its id."""
-        return self._groups.record(_covered(index, dict.fromkeys(samples, ""), {})).deletion.id
+        return self._groups.record(covered(index, dict.fromkeys(samples, ""), {})).deletion.id
 
     def accept_hashes(self, index: RowIndex, samples: Iterable[str], subjects: Iterable[str]) -> str:
         """Accept a deletion of the samples and subjects with these keyed hashes, however many; gives its id."""
-        record = _covered(index, dict.fromkeys(samples, ""), dict.fromkeys(subjects, ""))
+        record = covered(index, dict.fromkeys(samples, ""), dict.fromkeys(subjects, ""))
         self._journal.append_deletions("request", [record])
         return record.id
+
+    def named(self, request: DeletionRequest) -> NamedIds:
+        """The ids of a request by their keyed hashes.
+
+        Raises:
+            RequestError: when one is not allowed, or there are none, or too many.
+        """
+        _check(request)
+        samples = {sample_hash(self._hash_key, each): each for each in sorted(set(request.sample_ids))}
+        subjects = {subject_hash(self._hash_key, each): each for each in sorted(set(request.subject_ids))}
+        return NamedIds(samples, subjects, self._hash_key.of("asked", *samples, "", *subjects))
+
+    def _previewed(self, token: str, asked: str, idempotency: str | None) -> str:
+        """The state root that a preview gave, unless the commit that it was of is not the newest."""
+        history = self._journal.history
+        previewed = self._tokens.read(token, asked)
+        if idempotency is not None and idempotency in history.by_idempotency:
+            # It was accepted before, and gets the same answer.
+            return previewed.root
+        if history.commit is None or history.commit.number != previewed.commit:
+            raise StalePreviewError(
+                f"the preview is of commit {previewed.commit}, and the newest is "
+                f"{history.commit.number if history.commit is not None else None}: nothing was begun; preview again"
+            )
+        for deletion in history.deletions.values():
+            if deletion.status == "accepted" and history.is_bound(deletion.id) and deletion.id not in history.committed:
+                raise StalePreviewError(
+                    f"deletion {deletion.id} was previewed too and is erased first: nothing was begun; preview again"
+                )
+        return previewed.root
 
     def resolve(self, request_id: str, index: RowIndex) -> Resolution:
         """The rows of the index that a request names, by sample or by subject.
@@ -92,7 +142,7 @@ class Requests:
         are among them (decision 42).
         """
         recorded = self._journal.history.bodies[request_id]
-        rows = _rows_of(
+        rows = rows_of(
             index, {*recorded.samples, *recorded.unknown_samples}, {*recorded.subjects, *recorded.unknown_subjects}
         )
         arrived = index.subjects_with_rows(recorded.unknown_subjects)
@@ -104,7 +154,7 @@ class Requests:
         )
 
 
-def _covered(index: RowIndex, samples: Mapping[str, str], subjects: Mapping[str, str]) -> RequestBody:
+def covered(index: RowIndex, samples: Mapping[str, str], subjects: Mapping[str, str]) -> RequestBody:
     """A new request for these keyed hashes: which rows they cover now, and which name no row."""
     named = set(index.of_samples(samples).hashes())
     known = index.subjects_with_rows(subjects)
@@ -121,7 +171,7 @@ def _covered(index: RowIndex, samples: Mapping[str, str], subjects: Mapping[str,
     )
 
 
-def _rows_of(index: RowIndex, samples: Iterable[str], subjects: Iterable[str]) -> Rows:
+def rows_of(index: RowIndex, samples: Iterable[str], subjects: Iterable[str]) -> Rows:
     """The rows of the index with these keyed hashes of samples or subjects."""
     return Rows.joined([index.of_samples(samples), index.of_subjects(subjects)])
 

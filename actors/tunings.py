@@ -9,6 +9,7 @@ from actors.committer import Committer
 from actors.jobs import EmbeddingJob, PromptJob, TuningJob, WrittenPrompt
 from actors.journal import Journal
 from actors.owners import Owners, TuningResult
+from actors.pace import Pace
 from actors.planner import Planner
 from lmeraser.state.cluster_entry import ClusterEntry
 from lmeraser.state.layout import new_prompt_object, new_prompted_object
@@ -49,6 +50,7 @@ class Tunings:
         self._committer = committer
         self._owners = owners
         self._planner = Planner(manifest.config.tunes, manifest.config.tuning, journal.history.attempts)
+        self._pace = Pace(manifest.config.tuning)
         self._running: dict[str, TuningJob] = {}
         self._origins = origins
         self.made = 0
@@ -76,6 +78,13 @@ class Tunings:
         commit = self._committer.commit
         return self._planner.given_up(commit) if commit is not None else {}
 
+    def expected(self, entries: Iterable[ClusterEntry]) -> tuple[int, float | None]:
+        """Row-passes and seconds of tuning these clusters, as far as they are to be tuned; see :class:`Pace`."""
+        row_passes = sorted(filter(None, map(self._planner.row_passes, entries)), reverse=True)
+        seconds = self._pace.seconds(sum(row_passes))
+        at_once = max(1, min(len(row_passes), self._owners.slots))
+        return sum(row_passes), None if seconds is None else seconds / at_once
+
     def finished(self) -> list[TuningResult]:
         """Tunings that have ended since the last call, to be passed to :meth:`take`."""
         return self._owners.finished()
@@ -86,6 +95,8 @@ class Tunings:
         current = [result for result in results if self._running.get(result.job.key) == result.job]
         for result in current:
             del self._running[result.job.key]
+        for result in results:
+            self._pace.end(result.job, done=result.written is not None)
         self.made += sum(isinstance(result.written, WrittenPrompt) for result in results)
         self._committer.take(current)
         for result in results:
@@ -103,6 +114,7 @@ class Tunings:
                 break
             if entry.key not in self._running:
                 job = self._job(entry)
+                self._pace.begin(job)
                 self._owners.start_tuning(job)
                 self._running[entry.key] = job
                 started = True

@@ -9,7 +9,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from lmeraser.deletion import Deletion
+from lmeraser.deletion import Deletion, Preview
 from lmeraser.errors import (
     AuthenticationError,
     BackboneError,
@@ -35,6 +35,7 @@ from lmeraser.errors import (
     RequestError,
     ServiceError,
     ServiceUnavailableError,
+    StalePreviewError,
     StoreError,
     StoreFormatError,
     TuningCancelledError,
@@ -83,12 +84,14 @@ __all__ = [
     "Page",
     "PermissionDeniedError",
     "Prediction",
+    "Preview",
     "RateLimitError",
     "Receipt",
     "ReceiptError",
     "RequestError",
     "ServiceError",
     "ServiceUnavailableError",
+    "StalePreviewError",
     "StoreError",
     "StoreFormatError",
     "TuningCancelledError",

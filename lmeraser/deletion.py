@@ -17,12 +17,48 @@ class DeletionRequest:
         subject_ids: subjects to delete every sample of.
         idempotency_key: a repeated request with the same key and the same ids gets the same answer.
         deadline: when the deletion should be completed, ISO 8601 with an offset; the earliest deadline is tuned first.
+        preview: token of a preview of these ids, if exactly what it said is to be done.
     """
 
     sample_ids: tuple[str, ...] = ()
     subject_ids: tuple[str, ...] = ()
     idempotency_key: str | None = None
     deadline: str | None = None
+    preview: str | None = None
+
+
+@dataclass(frozen=True)
+class Preview:
+    """What a deletion of certain ids would do. Nothing is recorded.
+
+    Attributes:
+        commit: the number of the commit that it is of.
+        root: the state root right after the erasure.
+        rows: how many rows would be erased.
+        subjects: how many of the named subjects have rows.
+        unknown: how many of the ids match no row.
+        unknown_ids: those ids.
+        clusters: keys of the clusters that hold the rows.
+        coreset_rows: how many of the rows are in the coreset of their cluster.
+        row_passes: rows that pass the backbone until the deletion is completed, forwards and backwards counted apart.
+        seconds: how long it takes until it is completed if nothing else is to be done; None while no tuning has been
+            timed since the coordinator started.
+        token: has a deletion of these ids do exactly this, or be refused.
+        sample_ids: the rows that would be erased, where they were asked for.
+    """
+
+    commit: int
+    root: str
+    rows: int
+    subjects: int
+    unknown: int
+    unknown_ids: tuple[str, ...]
+    clusters: tuple[str, ...]
+    coreset_rows: int
+    row_passes: int
+    seconds: float | None
+    token: str
+    sample_ids: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -40,6 +76,7 @@ class Deletion:
         accepted_at, erased_at, completed_at: ISO 8601, UTC; None before.
         deadline: when it should be completed, ISO 8601, UTC; None if the request gave none.
         reason: why it failed; while it is accepted, why its rows could not be erased yet.
+        as_previewed: whether its erasure gave the state root of its preview; None before, or if it named no preview.
     """
 
     id: str
@@ -53,3 +90,4 @@ class Deletion:
     completed_at: str | None = None
     deadline: str | None = None
     reason: str | None = None
+    as_previewed: bool | None = None

@@ -22,6 +22,7 @@ LMEraserError
 ├── RequestError
 │   ├── IdempotencyConflictError
 │   ├── RateLimitError
+│   ├── StalePreviewError
 │   └── UnknownDeletionError
 ├── NotReadyError
 ├── OverloadedError
@@ -123,6 +124,10 @@ class IdempotencyConflictError(RequestError):
 
 class RateLimitError(RequestError):
     """Raised when deletions name unknown ids faster than is allowed."""
+
+
+class StalePreviewError(RequestError):
+    """Raised when something was committed since the preview that a deletion names; nothing is begun then."""
 
 
 class UnknownDeletionError(RequestError):

@@ -9,7 +9,7 @@ import ray
 from ray.exceptions import RayActorError, RayTaskError
 
 from actors.remote.names import NAMESPACE, coordinator_name
-from lmeraser.deletion import Deletion, DeletionRequest, Status
+from lmeraser.deletion import Deletion, DeletionRequest, Preview, Status
 from lmeraser.errors import LMEraserError, NotReadyError
 from lmeraser.paging import Page
 
@@ -18,7 +18,10 @@ class Coordinator(Protocol):
     """What the service needs of the coordinator. Every method raises NotReadyError when none is running."""
 
     async def delete(self, request: DeletionRequest) -> Deletion:
-        """Accept a deletion. Raises RequestError, IdempotencyConflictError."""
+        """Accept a deletion. Raises RequestError, IdempotencyConflictError, StalePreviewError."""
+
+    async def preview(self, request: DeletionRequest, with_ids: bool) -> Preview:
+        """What a deletion would do. Raises RequestError, StalePreviewError."""
 
     async def retry(self, deletion_id: str) -> Deletion:
         """Tune the clusters of a failed deletion again. Raises UnknownDeletionError, RequestError."""
@@ -42,6 +45,10 @@ class CoordinatorProxy:
     async def delete(self, request: DeletionRequest) -> Deletion:
         deletion: Deletion = await self._call("delete", request)
         return deletion
+
+    async def preview(self, request: DeletionRequest, with_ids: bool) -> Preview:
+        preview: Preview = await self._call("preview", request, with_ids)
+        return preview
 
     async def retry(self, deletion_id: str) -> Deletion:
         deletion: Deletion = await self._call("retry", deletion_id)

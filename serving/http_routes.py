@@ -3,32 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-from fastapi import APIRouter, FastAPI, Header, Query, Request, Response
+from fastapi import APIRouter, FastAPI, Request, Response
 
-from actors.requests import MAX_IDS
 from lmeraser.config import ServingConfig
-from lmeraser.deletion import Deletion, Status
-from lmeraser.ids import MAX_CHARACTERS
-from lmeraser.paging import DEFAULT_LIMIT, MAX_LIMIT
+from lmeraser.paging import DEFAULT_LIMIT
 from lmeraser.state.cluster_pages import cluster_page
 from serving.access import guarded_router
 from serving.admission import Admission
 from serving.api_keys import ApiKeys
-from serving.bodies import SMALL_BODY_BYTES, Bodies
+from serving.bodies import Bodies
 from serving.coordinator_proxy import Coordinator
+from serving.deletion_routes import MAX_DELETION_BYTES, deletion_routes
 from serving.middleware import RequestMiddleware
 from serving.page import page_router
 from serving.problems import register_problems, request_id_of
 from serving.request_body import REQUEST_BODY, is_one_image, read_predict_input
+from serving.responses import BODY_PROBLEMS, Limit, NextCursor
 from serving.schemas import (
     ClusterAnswer,
     ClustersAnswer,
     CommitAnswer,
-    DeletionRequest,
-    DeletionsAnswer,
     HealthAnswer,
     PredictAnswer,
     Problem,
@@ -38,22 +34,8 @@ from serving.schemas import (
 if TYPE_CHECKING:
     from serving.replica import Replica
 
-logger = logging.getLogger(__name__)
-
-_NOT_FOUND: dict[int | str, dict[str, Any]] = {404: {"model": Problem}}
-# Not JSON, not in time, too long, of an unsupported type.
-_BODY: dict[int | str, dict[str, Any]] = {
-    400: {"model": Problem},
-    408: {"model": Problem},
-    413: {"model": Problem},
-    415: {"model": Problem},
-}
 # Room for bodies, in the largest allowed size: one such body always fits next to smaller ones.
 _MAX_BODIES = 2
-# The most ids, each of the greatest length in ASCII, with quotes and commas.
-_MAX_DELETION_BYTES = MAX_IDS * (MAX_CHARACTERS + 4)
-Limit = Annotated[int, Query(ge=1, le=MAX_LIMIT, description="Most items on the page.")]
-NextCursor = Annotated[str | None, Query(description="`next_cursor` of the previous page; absent for the first one.")]
 _NOT_READY: dict[int | str, dict[str, Any]] = {422: {"model": Problem}, 503: {"model": Problem}}
 
 
@@ -78,11 +60,11 @@ def create_app(replica: Replica, coordinator: Coordinator, keys: ApiKeys, names_
         strict_content_type=True,
     )
     register_problems(app)
-    max_body_bytes = max(_max_predict_bytes(replica.config), _MAX_DELETION_BYTES)
+    max_body_bytes = max(_max_predict_bytes(replica.config), MAX_DELETION_BYTES)
     bodies = Bodies(replica.config.max_requests, _MAX_BODIES * max_body_bytes)
     app.add_middleware(RequestMiddleware, bodies=bodies, names_requests=names_requests)
     app.include_router(_predict_routes(replica, keys))
-    app.include_router(_deletion_routes(coordinator, guarded_router(keys, "delete", _max_deletion_bytes)))
+    app.include_router(deletion_routes(coordinator, keys))
     app.include_router(_state_routes(replica, guarded_router(keys, "admin")))
     app.include_router(_health_routes(replica))
     app.include_router(page_router())
@@ -92,10 +74,6 @@ def create_app(replica: Replica, coordinator: Coordinator, keys: ApiKeys, names_
 def _max_predict_bytes(limits: ServingConfig) -> int:
     # Base64 turns three bytes into four characters, with a line break after every 76; the rest of the body is small.
     return 65536 + limits.max_batch_images * (limits.images.max_bytes * 7 // 5 + 256)
-
-
-def _max_deletion_bytes(request: Request) -> int:
-    return _MAX_DELETION_BYTES if request.scope["path"].endswith("/v1/deletions") else SMALL_BODY_BYTES
 
 
 def _predict_routes(replica: Replica, keys: ApiKeys) -> APIRouter:
@@ -110,7 +88,7 @@ def _predict_routes(replica: Replica, keys: ApiKeys) -> APIRouter:
     @router.post(
         "/v1/predict",
         response_model=PredictAnswer,
-        responses=_BODY,
+        responses=BODY_PROBLEMS,
         openapi_extra=REQUEST_BODY,
     )
     async def predict(request: Request) -> Response:
@@ -122,52 +100,6 @@ def _predict_routes(replica: Replica, keys: ApiKeys) -> APIRouter:
                 predict_input.images, request_id_of(request.scope), predict_input.specialist_weight
             )
         return Response(body, media_type="application/json")
-
-    return router
-
-
-def _deletion_routes(coordinator: Coordinator, router: APIRouter) -> APIRouter:
-    @router.post("/v1/deletions", status_code=202, responses=_BODY | {409: {"model": Problem}})
-    async def delete(
-        body: DeletionRequest,
-        request: Request,
-        response: Response,
-        idempotency_key: Annotated[str | None, Header(min_length=1, max_length=255)] = None,
-    ) -> Deletion:
-        """Request a deletion. A repeated request with the same idempotency key and body returns the same deletion."""
-        deletion = await coordinator.delete(body.with_key(idempotency_key))
-        logger.info("request %s: deletion %s is accepted", request_id_of(request.scope), deletion.id)
-        # Relative to /v1/deletions, so that it is also right behind a proxy with a path prefix.
-        response.headers["Location"] = f"deletions/{deletion.id}"
-        return deletion
-
-    @router.get("/v1/deletions")
-    async def list_deletions(
-        limit: Limit = DEFAULT_LIMIT,
-        cursor: NextCursor = None,
-        status: Annotated[Status | None, Query(description="Only deletions with this status.")] = None,
-    ) -> DeletionsAnswer:
-        """List deletions, newest first, one page at a time. Those that are accepted meanwhile are left out.
-
-        Deletions that were archived come last, in the order in which they were: some time after their completion.
-        """
-        page = await coordinator.deletions(limit, cursor, status)
-        return DeletionsAnswer(deletions=list(page.items), next_cursor=page.next_cursor)
-
-    @router.get("/v1/deletions/{deletion_id}", responses=_NOT_FOUND)
-    async def show_deletion(deletion_id: str) -> Deletion:
-        """One deletion with its current status."""
-        return await coordinator.deletion(deletion_id)
-
-    @router.post("/v1/deletions/{deletion_id}/retry", status_code=202, responses=_NOT_FOUND)
-    async def retry(deletion_id: str) -> Deletion:
-        """Have the clusters of a failed deletion tuned again; 422 if it has not failed."""
-        return await coordinator.retry(deletion_id)
-
-    @router.get("/v1/deletions/{deletion_id}/receipt", responses=_NOT_FOUND)
-    async def receipt(deletion_id: str) -> dict[str, Any]:
-        """The signed statement that the rows were erased; 503 while they are not."""
-        return await coordinator.receipt(deletion_id)
 
     return router
 

@@ -22,6 +22,7 @@ from lmeraser.errors import (
     OverloadedError,
     RateLimitError,
     RequestError,
+    StalePreviewError,
     StoreError,
     UndecodableImageError,
     UnknownDeletionError,
@@ -40,6 +41,7 @@ _JSON = "application/json"
 # The first match counts. Messages of the store, the keys and the log name paths, so callers get another text.
 _KINDS: tuple[tuple[type[LMEraserError], int, str, str | None], ...] = (
     (IdempotencyConflictError, 409, "idempotency-conflict", None),
+    (StalePreviewError, 409, "stale-preview", None),
     (RateLimitError, 429, "too-many-requests", None),
     (UnknownDeletionError, 404, "unknown-deletion", None),
     (RequestError, 422, "invalid-request", None),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -72,20 +73,39 @@ class PredictAnswer(BaseModel):
     commit: int
 
 
-class DeletionRequest(BaseModel):
-    """Samples to delete, and subjects to delete every sample of."""
+class NamedIds(BaseModel):
+    """Samples, and subjects that stand for every sample of theirs."""
 
     model_config = ConfigDict(extra="forbid")
 
     sample_ids: list[Id] = []
     subject_ids: list[Id] = []
+
+    def request(self) -> deletion.DeletionRequest:
+        """A deletion of these ids."""
+        return deletion.DeletionRequest(tuple(self.sample_ids), tuple(self.subject_ids))
+
+
+class PreviewRequest(NamedIds):
+    """Samples, and subjects with every sample of theirs, whose deletion is to be previewed."""
+
+    show_ids: bool = Field(default=False, description="Whether to name the rows that would be erased.")
+
+
+class DeletionRequest(NamedIds):
+    """Samples to delete, and subjects to delete every sample of."""
+
     deadline: Moment | None = Field(
         default=None, description="When the deletion should be completed. Earliest deadline first."
+    )
+    preview: str | None = Field(
+        default=None,
+        description="`token` of a preview of these ids: do exactly what it said. 409 if something was committed since.",
     )
 
     def with_key(self, idempotency_key: str | None) -> deletion.DeletionRequest:
         """What the coordinator is asked for."""
-        return deletion.DeletionRequest(tuple(self.sample_ids), tuple(self.subject_ids), idempotency_key, self.deadline)
+        return replace(self.request(), idempotency_key=idempotency_key, deadline=self.deadline, preview=self.preview)
 
 
 class DeletionsAnswer(BaseModel):

@@ -26,7 +26,7 @@ from actors.remote.placement import DETACHED, Placement, StoreRef, node_options,
 from actors.remote.process import ProcessLocation
 from actors.remote.store_metrics import StoreMetrics
 from actors.tracing import tracing
-from lmeraser.deletion import Deletion, DeletionRequest, Status
+from lmeraser.deletion import Deletion, DeletionRequest, Preview, Status
 from lmeraser.errors import FencedError, FingerprintError, StoreError
 from lmeraser.log_level import set_log_level
 from lmeraser.paging import Page
@@ -69,6 +69,10 @@ class CoordinatorActor:
             deletion = self._of_generation(lambda coordinator: coordinator.delete(request))
             passed.attributes["deletion"] = deletion.id
         return deletion
+
+    def preview(self, request: DeletionRequest, with_ids: bool) -> Preview:
+        """See Previews.preview."""
+        return self._of_generation(lambda coordinator: coordinator.previews.preview(request, with_ids=with_ids))
 
     def retry(self, deletion_id: str) -> Deletion:
         """See Coordinator.retry."""

@@ -11,13 +11,13 @@ from typing import Annotated, Protocol, cast, get_args
 
 import typer
 
-from cluster.cli.ids_file import IdsFile, SubjectsFile, check_given, odd_ids, read_ids
+from cluster.cli.ids_file import IdsFile, SampleIds, SubjectIds, SubjectsFile, odd_ids, read_named
 from cluster.cli.options import Limit, NextCursor
 from cluster.cli.output import emit, print_page, print_pairs, warn
 from cluster.cli.store_deletions import StoreDeletions
 from cluster.cli.target import DeletionTarget, with_options
 from lmeraser.client.responses import Receipt
-from lmeraser.deletion import Deletion, Status
+from lmeraser.deletion import Deletion, Preview, Status
 from lmeraser.errors import ConfigError, LMEraserError, WaitTimeoutError
 from lmeraser.ids import is_text
 from lmeraser.paging import DEFAULT_LIMIT, Page
@@ -43,7 +43,10 @@ class Deletions(AbstractContextManager["Deletions"], Protocol):
         subject_ids: Sequence[str],
         idempotency_key: str | None,
         deadline: datetime | None,
+        preview: str | None,
     ) -> Deletion: ...
+
+    def preview(self, *, sample_ids: Sequence[str], subject_ids: Sequence[str], show_ids: bool) -> Preview: ...
 
     def retry(self, deletion_id: str) -> Deletion: ...
 
@@ -67,8 +70,8 @@ def register(app: typer.Typer) -> None:
 @with_options
 def delete(
     target: DeletionTarget,
-    sample_ids: Annotated[list[str] | None, typer.Option("--sample-id", help="A sample to delete.")] = None,
-    subject_ids: Annotated[list[str] | None, typer.Option("--subject-id", help="A subject to delete.")] = None,
+    sample_ids: SampleIds = None,
+    subject_ids: SubjectIds = None,
     ids_file: IdsFile = None,
     subjects_file: SubjectsFile = None,
     allow_unknown: Annotated[
@@ -78,6 +81,10 @@ def delete(
     deadline: Annotated[
         str | None,
         typer.Option(help="Completion deadline, such as 2026-12-24T18:00:00Z. Earliest deadline first."),
+    ] = None,
+    preview: Annotated[
+        str | None,
+        typer.Option("--as-previewed", metavar="TOKEN", help="Do what the preview with this token said, or nothing."),
     ] = None,
     wait: AwaitedStatus = "completed",
     timeout_s: TimeoutS = 3600.0,
@@ -95,19 +102,16 @@ def delete(
     Example: lmeraser delete --url https://lmeraser.example.org --api-key-file api.key --ids-file gone.txt
     """
     _check_status(wait)
-    samples, subjects = read_ids(ids_file, subjects_file)
-    samples += check_given(sample_ids, "--sample-id")
-    subjects += check_given(subject_ids, "--subject-id")
+    samples, subjects = read_named(ids_file, subjects_file, sample_ids, subject_ids)
     if idempotency_key is not None and not is_text(idempotency_key):
         raise ConfigError(f"--idempotency-key is {idempotency_key!r}; allowed is text in UTF-8")
-    if not samples and not subjects:
-        raise ConfigError("nothing to delete: give --ids-file, --subjects-file, --sample-id or --subject-id")
     with open_deletions(target) as deletions:
         accepted = deletions.delete(
             sample_ids=samples,
             subject_ids=subjects,
             idempotency_key=idempotency_key,
             deadline=_moment(deadline),
+            preview=preview,
         )
         deletion = _wait(deletions, accepted.id, wait, timeout_s)
     named, unknown = {*samples, *subjects}, list(accepted.unknown_ids)

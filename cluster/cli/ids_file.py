@@ -26,6 +26,8 @@ IdsFile = Annotated[
 SubjectsFile = Annotated[
     Path | None, typer.Option("--subjects-file", help="File of subject ids, one per line; - for standard input.")
 ]
+SampleIds = Annotated[list[str] | None, typer.Option("--sample-id", help="A sample.")]
+SubjectIds = Annotated[list[str] | None, typer.Option("--subject-id", help="A subject.")]
 _HEADERS = {f"{what}{rest}" for what in ("sample", "subject") for rest in ("", "s", "_id", "_ids")} | {"id", "ids"}
 _MARKS = (
     (codecs.BOM_UTF32_LE, "utf-32"),
@@ -47,6 +49,22 @@ def read_ids(samples: Path | None, subjects: Path | None = None) -> tuple[list[s
     if samples == subjects == STANDARD_INPUT:
         raise ConfigError("--ids-file and --subjects-file are both -: standard input can only be read once")
     return _read(samples), _read(subjects)
+
+
+def read_named(
+    samples_file: Path | None, subjects_file: Path | None, sample_ids: list[str] | None, subject_ids: list[str] | None
+) -> tuple[list[str], list[str]]:
+    """The ids of samples and of subjects that files and options name.
+
+    Raises:
+        ConfigError: as :func:`read_ids` and :func:`check_given`; or when nothing is named.
+    """
+    samples, subjects = read_ids(samples_file, subjects_file)
+    samples += check_given(sample_ids, "--sample-id")
+    subjects += check_given(subject_ids, "--subject-id")
+    if not samples and not subjects:
+        raise ConfigError("nothing is named: give --ids-file, --subjects-file, --sample-id or --subject-id")
+    return samples, subjects
 
 
 def check_given(ids: list[str] | None, option: str) -> list[str]:

@@ -17,7 +17,7 @@ from actors.log_replay import History
 from cluster.cli.output import leave_stdout_to_results
 from cluster.cli.target import KeyedTarget
 from lmeraser.client.responses import Receipt
-from lmeraser.deletion import Deletion, DeletionRequest, Status
+from lmeraser.deletion import Deletion, DeletionRequest, Preview, Status
 from lmeraser.errors import LMEraserError, ObjectMissingError, ReceiptError, UnknownDeletionError
 from lmeraser.paging import DEFAULT_LIMIT, Page
 from lmeraser.state.manifest import load_manifest
@@ -28,7 +28,7 @@ _REPLY_TIMEOUT_S = 2.0
 class StoreDeletions:
     """The calls of :class:`lmeraser.Client` on deletions, without a service.
 
-    Reading needs the store alone; :meth:`delete` and :meth:`retry` need the key folder and Ray, and start the
+    Reading needs the store alone; everything else needs the key folder and Ray, and start the
     coordinator where none runs.
     """
 
@@ -54,15 +54,23 @@ class StoreDeletions:
         subject_ids: Sequence[str],
         idempotency_key: str | None,
         deadline: datetime | None,
+        preview: str | None = None,
     ) -> Deletion:
         """See Client.delete."""
         until = None if deadline is None else deadline.isoformat()
-        return self._request("delete", DeletionRequest(tuple(sample_ids), tuple(subject_ids), idempotency_key, until))
+        request = DeletionRequest(tuple(sample_ids), tuple(subject_ids), idempotency_key, until, preview)
+        deletion: Deletion = self._request("delete", request)
+        return deletion
+
+    def preview(self, *, sample_ids: Sequence[str], subject_ids: Sequence[str], show_ids: bool) -> Preview:
+        """See Client.preview."""
+        preview: Preview = self._request("preview", DeletionRequest(tuple(sample_ids), tuple(subject_ids)), show_ids)
+        return preview
 
     def retry(self, deletion_id: str) -> Deletion:
         """See Client.retry."""
         self._replay()
-        deletion = self._request("retry", deletion_id)
+        deletion: Deletion = self._request("retry", deletion_id)
         self._retried_at[deletion_id] = self._newest_record.get(deletion_id, 0)
         return deletion
 
@@ -117,7 +125,7 @@ class StoreDeletions:
         self._newest_record |= {record.body["id"]: record.number for record in records if "id" in record.body}
         return self._history
 
-    def _request(self, method: str, *arguments: Any) -> Deletion:
+    def _request(self, method: str, *arguments: Any) -> Any:
         """What the coordinator answers; it is started where none runs."""
         import ray
         from ray._raylet import setproctitle  # type: ignore[attr-defined]  # missing from its stub
@@ -130,8 +138,7 @@ class StoreDeletions:
         connect()
         ref = self._target.ref(self._store)
         coordinator = coordinator_of(ref, self._manifest, self._target.settings().owners)
-        answer: Deletion = ray.get(getattr(coordinator, method).remote(*arguments))
-        return answer
+        return ray.get(getattr(coordinator, method).remote(*arguments))
 
     def _running(self, method: str, *arguments: Any) -> Any | None:
         """What the running coordinator answers; None where none runs, or it does not answer in time."""

@@ -43,6 +43,13 @@ def checked_ids(name: str, ids: Iterable[str | int]) -> list[str]:
     return texts
 
 
+def checked_token(token: str) -> str:
+    """The token of a preview. Raises RequestError when it is not text."""
+    if not isinstance(token, str):
+        raise RequestError(f"preview is {token!r}; allowed is the `token` of a preview, or None")
+    return token
+
+
 def checked_status(status: Status | None) -> Status | None:
     """The status. Raises RequestError when there is no such one."""
     if status is not None and status not in get_args(Status):

@@ -12,8 +12,8 @@ import httpx2
 
 from lmeraser.client import calls
 from lmeraser.client.arguments import checked_status
-from lmeraser.client.calls import Answer, Call, Pause, Program
 from lmeraser.client.encoding import ImageLike
+from lmeraser.client.exchange import Answer, Call, Pause, Program
 from lmeraser.client.responses import Cluster, CommitSummary, FailedImage, Prediction, Receipt
 from lmeraser.client.transport import (
     answer_of,
@@ -24,7 +24,7 @@ from lmeraser.client.transport import (
     proxy_of,
     request_arguments,
 )
-from lmeraser.deletion import Deletion, Status
+from lmeraser.deletion import Deletion, Preview, Status
 from lmeraser.paging import DEFAULT_LIMIT, MAX_LIMIT, Page
 
 T = TypeVar("T")
@@ -78,9 +78,20 @@ class AsyncClient:
         subject_ids: Iterable[str | int] = (),
         idempotency_key: str | None = None,
         deadline: datetime | None = None,
+        preview: str | None = None,
     ) -> Deletion:
         """See :meth:`Client.delete`."""
-        return await self._run(calls.delete(sample_ids, subject_ids, idempotency_key, deadline))
+        return await self._run(calls.delete(sample_ids, subject_ids, idempotency_key, deadline, preview))
+
+    async def preview(
+        self,
+        *,
+        sample_ids: Iterable[str | int] = (),
+        subject_ids: Iterable[str | int] = (),
+        show_ids: bool = False,
+    ) -> Preview:
+        """See :meth:`Client.preview`."""
+        return await self._run(calls.preview(sample_ids, subject_ids, show_ids))
 
     async def deletion(self, deletion_id: str) -> Deletion:
         """See :meth:`Client.deletion`."""

@@ -12,8 +12,8 @@ import httpx2
 
 from lmeraser.client import calls
 from lmeraser.client.arguments import checked_status
-from lmeraser.client.calls import Answer, Call, Pause, Program
 from lmeraser.client.encoding import ImageLike
+from lmeraser.client.exchange import Answer, Call, Pause, Program
 from lmeraser.client.responses import Cluster, CommitSummary, FailedImage, Prediction, Receipt
 from lmeraser.client.transport import (
     answer_of,
@@ -24,7 +24,7 @@ from lmeraser.client.transport import (
     proxy_of,
     request_arguments,
 )
-from lmeraser.deletion import Deletion, Status
+from lmeraser.deletion import Deletion, Preview, Status
 from lmeraser.paging import DEFAULT_LIMIT, MAX_LIMIT, Page
 
 T = TypeVar("T")
@@ -121,6 +121,7 @@ class Client:
         subject_ids: Iterable[str | int] = (),
         idempotency_key: str | None = None,
         deadline: datetime | None = None,
+        preview: str | None = None,
     ) -> Deletion:
         """Request the deletion of samples, and of all samples of subjects.
 
@@ -129,6 +130,7 @@ class Client:
             idempotency_key: requests with the same key and ids delete once; a random one when None. Retries of this
                 call always share one key.
             deadline: when the deletion should be completed; clusters with the earliest deadline are tuned first.
+            preview: ``token`` of a preview of these ids. The deletion does exactly what it said, or is refused.
 
         Returns:
             The deletion, usually with the status "accepted". ``unknown_ids`` lists the ids that match no row.
@@ -140,8 +142,36 @@ class Client:
         Raises:
             RequestError: when the deadline has no offset from UTC, an id is neither an integer nor text of 1 to 1024
                 characters, or the idempotency key is not 1 to 255 printable ASCII characters.
+            ServiceError: when something was committed since the preview (409); nothing is begun then.
         """
-        return self._run(calls.delete(sample_ids, subject_ids, idempotency_key, deadline))
+        return self._run(calls.delete(sample_ids, subject_ids, idempotency_key, deadline, preview))
+
+    def preview(
+        self,
+        *,
+        sample_ids: Iterable[str | int] = (),
+        subject_ids: Iterable[str | int] = (),
+        show_ids: bool = False,
+    ) -> Preview:
+        """What a deletion of these ids would do. Nothing is recorded.
+
+        Args:
+            sample_ids, subject_ids: as for :meth:`delete`.
+            show_ids: whether to name the rows that would be erased, in ``sample_ids``.
+
+        Example:
+            >>> preview = client.preview(subject_ids=["u7"], show_ids=True)
+            >>> preview.rows, preview.sample_ids
+            (1, ('s7',))
+            >>> deletion = client.delete(subject_ids=["u7"], preview=preview.token)
+            >>> done = client.wait(deletion.id)
+            >>> done.as_previewed, client.receipt(deletion.id).content["after"]["root"] == preview.root
+            (True, True)
+
+        Raises:
+            ServiceError: when the ids cover too many rows, or something was committed during each of several tries.
+        """
+        return self._run(calls.preview(sample_ids, subject_ids, show_ids))
 
     def deletion(self, deletion_id: str) -> Deletion:
         """One deletion with its current status."""

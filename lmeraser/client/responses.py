@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
-from lmeraser.deletion import Deletion
+from lmeraser.deletion import Deletion, Preview
 from lmeraser.state.cluster_entry import ClusterState
 
 
@@ -111,6 +111,13 @@ def deletion_of(value: Mapping[str, Any]) -> Deletion:
     """From the service's JSON."""
     lists = {name: tuple(value.get(name, ())) for name in ("unknown_ids", "clusters")}
     return Deletion(**{**_known(Deletion, value), **lists})
+
+
+def preview_of(value: Mapping[str, Any]) -> Preview:
+    """From the service's JSON."""
+    lists = {name: tuple(value.get(name, ())) for name in ("unknown_ids", "clusters")}
+    sample_ids = None if value.get("sample_ids") is None else tuple(value["sample_ids"])
+    return Preview(**{**_known(Preview, value), **lists, "sample_ids": sample_ids})
 
 
 def cluster_of(value: Mapping[str, Any]) -> Cluster:

@@ -10,7 +10,7 @@ from urllib.request import getproxies, proxy_bypass
 
 import httpx2
 
-from lmeraser.client.calls import Answer, Call
+from lmeraser.client.exchange import Answer, Call
 from lmeraser.errors import ConfigError
 from lmeraser.loopback import is_loopback
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
@@ -43,6 +44,7 @@ class _ThreadPools:
 
 
 _thread_pools = _ThreadPools()
+_alone = threading.RLock()
 
 
 @contextmanager
@@ -73,6 +75,16 @@ def deterministic() -> Iterator[None]:
             torch.set_float32_matmul_precision("highest")
             cudnn = torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
             restored.enter_context(cudnn)
+        yield
+
+
+@contextmanager
+def deterministic_alone() -> Iterator[None]:
+    """As :func:`deterministic`, while no other thread of this process is in such a block.
+
+    Some of what a block sets belongs to the process: the end of one would give threads to one of another thread.
+    """
+    with _alone, deterministic():
         yield
 
 

@@ -24,10 +24,12 @@ from lmeraser.state.checkpoint import CommitReader
 from lmeraser.state.digests import json_digest, state_leaf, tensor_digest
 from lmeraser.state.layout import MANIFEST, RESTORING, SWITCHING, generation_folder, public_part
 from lmeraser.state.tensors import tensors_from_bytes
-from lmeraser.store import Store
+from lmeraser.store import Fence, Store
 from lmeraser.store.location import SCHEME
 
-FORMAT = 10
+FORMAT = 11
+# Stores of these formats are read too; a coordinator that opens one gives it the newest.
+OLDER_FORMATS = (10,)
 _LEASE_IN_A_FOLDER_S = 0.4
 _LEASE_IN_A_BUCKET_S = 2.0
 
@@ -166,6 +168,19 @@ def replace_manifest(store: Store, manifest: Manifest) -> None:
     store.put(MANIFEST, _to_bytes(manifest))
 
 
+def renew_format(store: Store, fence: Fence) -> None:
+    """Give a store of an older format the newest: versions that read no newer one must refuse what is written now.
+
+    Args:
+        store: the store.
+        fence: raises once another coordinator has taken over.
+    """
+    value = json.loads(store.get(MANIFEST))
+    if value["format"] in OLDER_FORMATS:
+        fence()
+        store.put(MANIFEST, canonical_json({**value, "format": FORMAT}))
+
+
 def _after_switch(store: Store, manifest: Manifest) -> Manifest:
     """The manifest of the generation whose commit is the newest, while the switch to it is not finished."""
     commit = CommitReader(store).advance()
@@ -192,8 +207,10 @@ def _read_manifest(store: Store) -> Manifest:
     except ValueError as error:
         raise StoreFormatError(f"{store.uri}: {MANIFEST} cannot be read: {error}") from error
     number = value.pop("format", None) if isinstance(value, dict) else None
-    if number != FORMAT:
-        raise StoreFormatError(f"{store.uri} was written in format {number!r}; this version reads format {FORMAT}")
+    if number not in (*OLDER_FORMATS, FORMAT) or isinstance(number, bool):
+        raise StoreFormatError(
+            f"{store.uri} was written in format {number!r}; this version reads formats {OLDER_FORMATS[0]} to {FORMAT}"
+        )
     try:
         manifest = Manifest(**{**value, "config": state_config_from_json(value["config"])})
     except (KeyError, TypeError) as error:

@@ -100,6 +100,7 @@ class RequestBody(DeletionBody):
         idempotency: keyed hash of the idempotency key; None when there was none.
         body: keyed hash of what was asked for, to compare a repeated request with.
         deadline: ISO 8601, UTC; None when there is none.
+        previewed: the state root that its preview gave; None when it named no preview.
     """
 
     samples: tuple[str, ...]
@@ -109,6 +110,7 @@ class RequestBody(DeletionBody):
     idempotency: str | None
     body: str
     deadline: str | None
+    previewed: str | None = None
 
     def hashes(self) -> tuple[str, ...]:
         """Keyed hashes of all samples and subjects that were named, and of the rows that were covered at first."""

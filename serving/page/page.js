@@ -143,6 +143,7 @@ function drawFollowed(deletion, unknown) {
   const steps = STEPS.map((step, index) => element("li", { text: step, className: index <= reached ? "done" : "" }));
   if (deletion.status === "failed") steps.push(element("li", { text: "failed", className: "failed", title: deletion.reason ?? "" }));
   const parts = [element("p", { text: `${deletion.rows} row(s), deletion ${deletion.id.slice(0, 8)}` }), element("ol", { className: "steps" }, steps)];
+  if (deletion.as_previewed !== null) parts.push(element("p", { text: deletion.as_previewed ? "Erased as previewed." : "Something was committed before the erasure: its state root is not that of the preview.", className: "note" }));
   if (unknown.length) parts.push(element("p", { text: `Not in the system: ${unknown.join(", ")}`, className: "note" }));
   if (reached > 0) parts.push(receiptButton(deletion.id));
   at("followed").replaceChildren(...parts);
@@ -150,12 +151,35 @@ function drawFollowed(deletion, unknown) {
 
 const lines = (id) => at(id).value.split("\n").map((line) => line.trim()).filter(Boolean);
 
-async function requestDeletion() {
-  const body = { subject_ids: lines("subjects"), sample_ids: lines("samples") };
+const named = () => ({ subject_ids: lines("subjects"), sample_ids: lines("samples") });
+
+/* Show what a deletion of the named ids would do, with a button that does exactly this. */
+async function requestPreview() {
+  const body = named();
+  const preview = await askJson("v1/deletions/preview", body);
+  const facts = {
+    "Rows to erase": preview.rows, "Of them in a coreset": preview.coreset_rows, "Clusters touched": preview.clusters.length,
+    "Subjects with rows": preview.subjects, "Row-passes to tune again": preview.row_passes,
+    "Expected time": preview.seconds === null ? "not measured yet" : `${preview.seconds} s`,
+    "State root afterwards": preview.root.slice(0, 12),
+  };
+  const shown = Object.entries(facts).map(([name, value]) => element("div", {}, [element("dt", { text: name }), element("dd", { text: value })]));
+  const button = element("button", { text: "Delete as previewed", type: "button", className: "danger" });
+  button.addEventListener("click", () => {
+    button.disabled = true;
+    requestDeletion({ ...body, preview: preview.token }).then(() => showError(null)).then(refresh).catch(showError);
+  });
+  const parts = [element("dl", { title: `State root afterwards: ${preview.root}` }, shown), button];
+  if (preview.unknown) parts.splice(1, 0, element("p", { text: `Not in the system: ${preview.unknown_ids.join(", ")}`, className: "note" }));
+  at("previewed").replaceChildren(...parts);
+}
+
+async function requestDeletion(body) {
   // With the idempotency key, a request that the browser repeats deletes once.
   const deletion = await askJson("v1/deletions", body, { "Idempotency-Key": crypto.randomUUID() });
   seen.followed = { id: deletion.id, unknown_ids: deletion.unknown_ids };
   at("delete-form").reset();
+  at("previewed").replaceChildren();
   drawFollowed(deletion, deletion.unknown_ids);
 }
 
@@ -223,7 +247,8 @@ at("delete-form").addEventListener("submit", (event) => {
   event.preventDefault();
   const button = event.submitter;
   button.disabled = true;
-  requestDeletion().then(() => showError(null)).then(refresh).catch(showError).finally(() => { button.disabled = false; });
+  const asked = button.name === "preview" ? requestPreview() : requestDeletion(named()).then(refresh);
+  asked.then(() => showError(null)).catch(showError).finally(() => { button.disabled = false; });
 });
 at("file").addEventListener("change", (event) => show(event.target.files[0]));
 for (const name of ["dragenter", "dragover"]) at("drop").addEventListener(name, (event) => {

@@ -33,7 +33,7 @@ PLANTED = (
     ),
     Breakage(
         "erased rows stay in the shared head",
-        "actors.committer:Committer._heads_after",
+        "actors.transition:Transition.heads_after",
         "shared = shared - sum_of((each.shared for each in removed), shared)",
         "pass",
     ),
@@ -69,8 +69,8 @@ PLANTED = (
     ),
     Breakage(
         "rows of a cluster that ends stay in the shared head",
-        "actors.committer:Committer._heads_after",
-        "shared = shared - sum_of(self._sums.rows_of(regrouping.ended, change.removed.samples_R32), shared)",
+        "actors.transition:Transition.heads_after",
+        "shared = shared - sum_of(sums.rows_of(regrouping.ended, change.removed.samples_R32), shared)",
         "pass",
     ),
 )

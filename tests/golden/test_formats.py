@@ -12,6 +12,7 @@ import os
 import shutil
 import tarfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -26,7 +27,7 @@ from lmeraser.proof.receipts import covers, verify_receipt
 from lmeraser.state.keys import load_signing_key
 from lmeraser.state.layout import MANIFEST
 from lmeraser.state.log import Log
-from lmeraser.state.manifest import FORMAT, load_manifest
+from lmeraser.state.manifest import FORMAT, OLDER_FORMATS, load_manifest
 from lmeraser.store import LocalStore
 
 FOLDER = Path(__file__).parent / "formats"
@@ -40,7 +41,9 @@ def write(system: System, folder: Path) -> None:
     system.delete("s3")
     shutil.copytree(system.store.uri, folder / "backup")
     coordinator = system.coordinator()
-    coordinator.delete(DeletionRequest(("s5",), ("u8",)))
+    second = DeletionRequest(("s5",), ("u8",))
+    preview = coordinator.previews.preview(second)
+    coordinator.delete(replace(second, preview=preview.token))
     finish(coordinator)
     mirror = LogMirror(system.store, LocalStore(folder / "mirror"))
     mirror.copy()
@@ -83,6 +86,8 @@ def test_a_store_of_every_format_can_be_used(number: int, opened: Callable[[int]
     coordinator.hold_tunings("it may have been made on another machine")
     deletions = coordinator.recent_deletions()
     assert [deletion.status for deletion in deletions] == ["completed", "completed"]
+    assert deletions[1].as_previewed is (None if number == 10 else True)
+    assert json.loads(system.store.get(MANIFEST))["format"] == FORMAT
     public_key = load_signing_key(system.keys).public_key()
     for deletion, name in zip(deletions, ("s3", "s5"), strict=True):
         receipt = coordinator.receipt(deletion.id)
@@ -107,10 +112,12 @@ def test_a_backup_of_every_format_can_be_restored(number: int, opened: Callable[
     assert (result.erased, result.rows) == (2, 21)
 
 
-@pytest.mark.parametrize("number", [FORMAT + 1, "eleven", None])
+@pytest.mark.parametrize("number", [FORMAT + 1, "eleven", True, None])
 def test_a_newer_format_is_refused_by_name(number: object, system_of: Callable[..., System]) -> None:
     store = system_of("minute", 24).store
     manifest = {**json.loads(store.get(MANIFEST)), "format": number}
     store.put(MANIFEST, json.dumps(manifest).encode())
-    with pytest.raises(StoreFormatError, match=f"format {number!r}; this version reads format {FORMAT}"):
+    with pytest.raises(
+        StoreFormatError, match=f"format {number!r}; this version reads formats {OLDER_FORMATS[0]} to {FORMAT}"
+    ):
         load_manifest(store)

@@ -162,7 +162,7 @@ def test_a_subject_is_deleted_and_followed_to_its_receipt(system_of: SystemOf, v
     with live(Service(system)) as url:
         seen = visit(url)
         seen.page.fill("#subjects", f"u3\n{HOSTILE}")
-        seen.page.click("#delete-form button")
+        seen.page.click("#delete-form .danger")
         expect(seen.page.locator("#followed .steps .done").last).to_have_text("completed", timeout=60_000)
         expect(seen.page.locator("#followed")).to_contain_text(HOSTILE)
         expect(seen.page.locator("#rows")).to_have_text("89")
@@ -175,6 +175,21 @@ def test_a_subject_is_deleted_and_followed_to_its_receipt(system_of: SystemOf, v
     assert receipt["completed_at"] is not None
     assert system.coordinator_says(receipt["deletion"]) == "completed"
     assert system.newest().root == system.fresh_root([row for row in samples(0, 90) if row.subject_id != "u3"])
+
+
+def test_a_deletion_is_previewed_and_then_does_exactly_that(system_of: SystemOf, visit: Callable[[str], Visit]) -> None:
+    system = system_of()
+    with live(Service(system)) as url:
+        seen = visit(url)
+        seen.page.fill("#subjects", "u3\nnobody")
+        seen.page.click("#delete-form [name=preview]")
+        expect(seen.page.locator("#previewed")).to_contain_text("Rows to erase1")
+        expect(seen.page.locator("#previewed")).to_contain_text("Not in the system: nobody")
+        expect(seen.page.locator("#no-deletions")).to_be_visible()
+        seen.page.click("#previewed .danger")
+        expect(seen.page.locator("#followed")).to_contain_text("Erased as previewed.", timeout=60_000)
+        expect(seen.page.locator("#rows")).to_have_text("89")
+        assert seen.errors == []
 
 
 def test_when_a_key_is_needed_the_page_says_so_and_accepts_one(

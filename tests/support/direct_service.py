@@ -13,7 +13,7 @@ from until import until
 from actors.coordinator import Coordinator
 from lmeraser.client.async_client import AsyncClient
 from lmeraser.config import ServingConfig
-from lmeraser.deletion import Deletion, DeletionRequest, Status
+from lmeraser.deletion import Deletion, DeletionRequest, Preview, Status
 from lmeraser.errors import NotReadyError
 from lmeraser.paging import Page
 from serving.api_keys import ApiKeys
@@ -41,6 +41,9 @@ class DirectCoordinator:
 
     async def delete(self, request: DeletionRequest) -> Deletion:
         return self.coordinator.delete(request)
+
+    async def preview(self, request: DeletionRequest, with_ids: bool) -> Preview:
+        return self.coordinator.previews.preview(request, with_ids=with_ids)
 
     async def retry(self, deletion_id: str) -> Deletion:
         return self.coordinator.retry(deletion_id)

@@ -16,8 +16,8 @@ from actors.ingests import IngestOutcome, put_rows
 from actors.jobs import TuningJob
 from actors.owners import InProcessOwners, TuningResult
 from lmeraser.data import Sample
-from lmeraser.deletion import DeletionRequest
-from lmeraser.errors import FencedError, RequestError
+from lmeraser.deletion import Deletion, DeletionRequest, Preview
+from lmeraser.errors import FencedError, RequestError, StalePreviewError
 from lmeraser.state.keys import load_signing_key
 from lmeraser.state.layout import DATA_FOLDERS
 from lmeraser.state.pipeline import Pipeline
@@ -39,6 +39,9 @@ EVENTS = st.one_of(
     st.tuples(st.just("delete samples"), NUMBERS),
     st.tuples(st.just("delete subjects"), PEOPLE),
     st.tuples(st.just("delete both"), NUMBERS, PEOPLE),
+    st.tuples(st.just("delete as previewed"), NUMBERS, PEOPLE),
+    st.tuples(st.just("preview"), NUMBERS, PEOPLE),
+    st.tuples(st.just("delete as previewed before")),
     st.tuples(st.just("work"), st.sampled_from((1, 3))),
     st.tuples(st.just("work"), st.just(100)),
     st.tuples(st.just("restart"), st.integers(1, 3)),
@@ -74,6 +77,9 @@ class World:
         self.erased: set[str] = set()
         # What each deletion names, by the deletion's id.
         self.named: dict[str, set[str]] = {}
+        # The newest preview with what it is of, and those that deletions were accepted with, by the deletion's id.
+        self.preview: tuple[Preview, list[str], list[str]] | None = None
+        self.bound: dict[str, Preview] = {}
         self.replaced: list[Coordinator] = []
         self.coordinator = self.start(1)
 
@@ -108,14 +114,40 @@ class World:
             self.step()
         return future.exception() or future.result()
 
-    def delete(self, names: list[str], people: list[str]) -> None:
+    def make_preview(self, names: list[str], people: list[str]) -> None:
+        """Preview a deletion. Rows whose deletion is accepted and not carried out are still covered."""
+        preview = self.coordinator.previews.preview(DeletionRequest(tuple(names), tuple(people)), with_ids=True)
+        covered = {name for name, row in self.rows.items() if name in names or row.subject_id in people}
+        assert preview.sample_ids is not None and covered <= set(preview.sample_ids) <= covered | self.waiting()
+        assert preview.rows == len(preview.sample_ids) and preview.coreset_rows <= preview.rows
+        self.preview = preview, names, people
+
+    def delete_as_previewed(self) -> None:
+        """Delete what the newest preview was of; refused, and without any effect, if something was committed since."""
+        if self.preview is None:
+            return
+        preview, names, people = self.preview
+        history = self.coordinator.recent_deletions()
+        waits = {each.id for each in history if each.status == "accepted"} & self.bound.keys()
+        stale = preview.commit != self.coordinator.status().commit or waits
+        before = self.coordinator.status().log_records
+        try:
+            deletion = self.delete(names, people, preview.token)
+        except StalePreviewError:
+            assert stale and self.coordinator.status().log_records == before
+            return
+        assert not stale
+        self.bound[deletion] = preview
+
+    def delete(self, names: list[str], people: list[str], preview: str | None = None) -> str:
         deleted = {name for name, row in self.rows.items() if name in names or row.subject_id in people}
-        deletion = self.coordinator.delete(DeletionRequest(tuple(names), tuple(people)))
+        deletion = self.coordinator.delete(DeletionRequest(tuple(names), tuple(people), preview=preview))
         # Named ids are remembered even if the system did not hold them.
         self.named[deletion.id] = deleted.union(names, people)
         self.erased |= self.named[deletion.id]
         for name in deleted:
             del self.rows[name]
+        return deletion.id
 
     def waiting(self) -> set[str]:
         """What is named by deletions that are accepted but not erased."""
@@ -148,6 +180,13 @@ class World:
                 self.delete([], people)
             case ("delete both", names, people):
                 self.delete(names, people)
+            case ("preview", names, people):
+                self.make_preview(names, people)
+            case ("delete as previewed before",):
+                self.delete_as_previewed()
+            case ("delete as previewed", names, people):
+                self.make_preview(names, people)
+                self.delete_as_previewed()
             case ("work", steps):
                 for _ in range(steps):
                     self.step()
@@ -164,6 +203,16 @@ class World:
         while self.coordinator.step():
             pass
         assert self.coordinator.idle()
+        deletions = {each.id: each for each in self.coordinator.recent_deletions()}
+        for deletion_id, preview in self.bound.items():
+            self.check_bound(deletions.get(deletion_id), preview, self.coordinator.receipt(deletion_id))
+
+    def check_bound(self, deletion: Deletion | None, preview: Preview, receipt: dict[str, Any]) -> None:
+        """What a preview said has come about, byte for byte."""
+        # One that was archived is known by its receipt.
+        assert deletion is None or deletion.as_previewed
+        assert (receipt["after"]["root"], receipt["rows"]) == (preview.root, preview.rows)
+        assert receipt["unknown"] == preview.unknown and tuple(receipt["clusters"]) == preview.clusters
 
 
 HISTORIES = st.lists(EVENTS, min_size=1, max_size=8)

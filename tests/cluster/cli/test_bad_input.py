@@ -118,7 +118,7 @@ def test_an_incomplete_store_json_is_refused(lmeraser: Run, tmp_path: Path) -> N
         ("verify --store STORE --keys FOLDER/none", 1, "lmeraser keys init"),
         ("verify --store STORE --keys OTHER", 1, "hash key is not the one"),
         ("verify --store STORE --keys KEYS --cluster none", 2, "'none'"),
-        ("delete --store STORE", 2, "nothing to delete"),
+        ("delete --store STORE", 2, "nothing is named"),
         ("delete --store STORE --ids-file FOLDER/empty", 2, "FOLDER/empty holds no id"),
         ("delete --store STORE --ids-file FOLDER/none", 2, "FOLDER/none"),
         ("delete --store STORE --ids-file FOLDER", 2, "cannot read FOLDER"),

@@ -17,7 +17,7 @@ from stored_rows import rows_of
 
 from actors import backlog
 from actors.segment_access import SegmentAccess
-from lmeraser.client import calls
+from lmeraser.client import exchange
 from lmeraser.deletion import Deletion
 from lmeraser.errors import RateLimitError, StoreError
 from lmeraser.proof.receipts import verify_receipt
@@ -31,7 +31,7 @@ SystemOf = Callable[..., System]
 @pytest.fixture
 def service(system_of: SystemOf, monkeypatch: pytest.MonkeyPatch) -> Service:
     monkeypatch.delenv("LMERASER_API_KEY", raising=False)
-    monkeypatch.setattr(calls, "MIN_BACKOFF_S", 0.01)
+    monkeypatch.setattr(exchange, "MIN_BACKOFF_S", 0.01)
     return Service(system_of())
 
 
@@ -184,14 +184,14 @@ def test_a_service_that_refuses_further_unknown_ids_says_so(
     async def refuse(*_: object) -> Deletion:
         raise RateLimitError("too many unknown ids: wait a minute")
 
-    monkeypatch.setattr(calls, "MAX_RETRY_AFTER_S", 0.0)
+    monkeypatch.setattr(exchange, "MAX_RETRY_AFTER_S", 0.0)
     monkeypatch.setattr(service.coordinator, "delete", refuse)
     ran = lmeraser("delete", "--url", url, "--sample-id", "s99")
     ran.failed(1, "POST /v1/deletions: 429", "too many unknown ids: wait a minute")
 
 
 def test_without_a_service_the_command_fails(lmeraser: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(calls, "MIN_BACKOFF_S", 0.01)
+    monkeypatch.setattr(exchange, "MIN_BACKOFF_S", 0.01)
     lmeraser("deletions", "list", "--url", "http://127.0.0.1:1").failed(1, "GET /v1/deletions", "no answer")
     lmeraser("deletions", "list", "--url", "127.0.0.1:8000").failed(2, "the service's address is '127.0.0.1:8000'")
 

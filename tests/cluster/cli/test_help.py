@@ -13,7 +13,7 @@ from command_line import Run
 from cluster.cli import app
 
 COMMANDS = {
-    *("demo", "pretrain", "ingest", "tune", "serve", "predict", "delete", "status", "verify"),
+    *("demo", "pretrain", "ingest", "tune", "serve", "predict", "preview", "delete", "status", "verify"),
     *("deletions list", "deletions show", "deletions wait", "receipt show", "receipt verify"),
     *(
         "rollout",

@@ -24,7 +24,7 @@ VARIABLES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
 def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in (*VARIABLES, *map(str.lower, VARIABLES)):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr("lmeraser.client.calls.MIN_BACKOFF_S", 0.0)
+    monkeypatch.setattr("lmeraser.client.exchange.MIN_BACKOFF_S", 0.0)
 
 
 @contextmanager

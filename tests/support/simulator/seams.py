@@ -29,10 +29,13 @@ from simulator.scheduler import Scheduler
 
 TIME = ("actors.eraser", "actors.prefixes", "serving.current_snapshot", "serving.renewal")
 LOCKS = (
+    "actors.committer",
+    "actors.previews",
     "actors.request_groups",
     "actors.prefixes",
     "actors.journal",
     "actors.owner",
+    "actors.turns",
     "serving.lease",
     "serving.current_snapshot",
     "serving.renewal",
@@ -47,7 +50,12 @@ STEPS = (
     "actors.receipt_writer",
     "actors.checkpoints",
 )
-NUMERICS = ("actors.committer", "actors.repair", "lmeraser.proof.recompute")
+NUMERICS = (
+    ("actors.committer", "deterministic_alone"),
+    ("actors.transition", "deterministic_alone"),
+    ("actors.repair", "deterministic"),
+    ("lmeraser.proof.recompute", "deterministic"),
+)
 
 
 class Inline:
@@ -150,7 +158,7 @@ def seams() -> Iterator[Current]:
         ("actors.loading", "ThreadPoolExecutor", Inline),
         # Everything runs as if in a kept thread, whose own parallel work is done piece by piece.
         ("lmeraser.parallel", "_here", SimpleNamespace(is_kept=True)),
-        *((module, "deterministic", nullcontext) for module in NUMERICS),
+        *((module, name, nullcontext) for module, name in NUMERICS),
         ("actors.coordinator", "Requests", partial(Requests, clock=CURRENT.monotonic)),
         ("actors.coordinator", "Backlog", partial(Backlog, clock=CURRENT.monotonic)),
         ("actors.tunings", "Planner", partial(Planner, clock=CURRENT.monotonic)),
