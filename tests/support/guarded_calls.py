@@ -17,6 +17,7 @@ ROUTES = {
         ("GET", "/v1/deletions/none"),
         ("GET", "/v1/deletions/none/receipt"),
         ("POST", "/v1/deletions/none/retry"),
+        ("POST", "/v1/deletions/preview"),
     ],
     "admin": [("GET", "/v1/clusters"), ("GET", "/v1/commit")],
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -52,7 +53,12 @@ class Clients:
         names = tuple(f"row-{number:02d}" for number in event.samples)
 
         def send(coordinator: Coordinator) -> Deletion:
-            deletion = coordinator.delete(DeletionRequest(names, event.subjects, event.name))
+            request = DeletionRequest(names, event.subjects, event.name)
+            if event.previewed:
+                preview = coordinator.previews.preview(request)
+                requested.previews.add((preview.commit, preview.root))
+                request = replace(request, preview=preview.token)
+            deletion = coordinator.delete(request)
             requested.answered = deletion.id
             return deletion
 

@@ -99,6 +99,9 @@ class Invariants:
             kind, about = self._ledger.record(data, task.process.name if task else "", self._scheduler.points)
             if kind == "commit":
                 self._check_named()
+                self._check_promises(about)
+            elif kind == "request":
+                self._check_previews(about)
             elif kind == "erased":
                 for deletion in about:
                     self._check_erased(deletion)
@@ -110,6 +113,24 @@ class Invariants:
             erased = held_in(name, data) & self._ledger.erased_rows()
             if erased:
                 raise WrongError("erased row", f"row {min(erased)} is written to {name} after its erasure")
+
+    def _check_previews(self, accepted: list[RequestedDeletion]) -> None:
+        """What is to be erased as previewed was previewed on the newest commit."""
+        commit = self._ledger.commit
+        for deletion in accepted:
+            promised = (commit.number if commit is not None else 0, deletion.promised)
+            if deletion.promised is not None and promised not in deletion.previews:
+                raise WrongError("stale preview", f"{deletion.key} is accepted, and its preview is of an older commit")
+
+    def _check_promises(self, erased: list[RequestedDeletion]) -> None:
+        """What was previewed has come about, unless something was committed in between."""
+        commit = self._ledger.commit
+        assert commit is not None
+        remaining = {erasure.id for erasure in commit.erasures if erasure.remaining}
+        for deletion in erased:
+            if deletion.promised in (None, commit.root) or deletion.overtaken or deletion.id in remaining:
+                continue
+            raise WrongError("preview", f"{deletion.key} was to give the root {deletion.promised}")
 
     def _check_named(self) -> None:
         commit = self._ledger.commit

@@ -22,6 +22,10 @@ class RequestedDeletion:
         samples, subjects: ids that it names; those of samples as row numbers.
         recorded_at: when it was recorded, as a count of the history's points; None before.
         answered: the id in the answer to a client.
+        previews: what its client's previews have said, as pairs of a commit and the root after the erasure.
+        promised: the root that its record names, if it is to be erased as previewed.
+        overtaken: whether something else was committed between its record and the end of its erasure, or the store was
+            restored.
     """
 
     key: str
@@ -35,6 +39,9 @@ class RequestedDeletion:
     erased: bool = False
     completed: bool = False
     answered: str | None = None
+    previews: set[tuple[int, str]] = field(default_factory=set)
+    promised: str | None = None
+    overtaken: bool = False
 
     def names(self, row: int) -> bool:
         """Whether it names this row."""
@@ -83,6 +90,7 @@ class Ledger:
         for deletion in self.requested:
             if deletion.record is not None and deletion.record > records:
                 deletion.id = deletion.answered = deletion.recorded_at = deletion.record = None
+            deletion.overtaken = deletion.record is not None
             deletion.erased = deletion.completed = False
             deletion.committed = deletion.committed_at = None
         for ingest in self.ingested:
@@ -112,10 +120,16 @@ class Ledger:
                 if (key := HASH_KEY.of("idempotency", deletion.key)) in ids:
                     deletion.id, deletion.record = ids[key], value["number"]
                     deletion.recorded_at = at if deletion.recorded_at is None else deletion.recorded_at
+                    bodies = {each["id"]: each for each in body["deletions"]}
+                    deletion.promised = bodies[ids[key]].get("previewed")
                     about.append(deletion)
         elif kind == "commit":
             record = Record(**value, digest=hashlib.sha256(data).hexdigest())
             self.commit = Commit.from_record(record, self.commit)
+            erased = {erasure.id for erasure in self.commit.erasures}
+            for deletion in self.requested:
+                if deletion.id is not None and deletion.committed is None and erased != {deletion.id}:
+                    deletion.overtaken = True
             for erasing in filter(None, (self.deletion(erasure.id) for erasure in self.commit.erasures)):
                 erasing.committed, erasing.committed_at = value["number"], at
                 about.append(erasing)

@@ -22,13 +22,14 @@ class Start:
 
 @dataclass(frozen=True)
 class Delete:
-    """A client requests a deletion."""
+    """A client requests a deletion; where ``previewed``, it previews it first and asks for exactly that."""
 
     name: str
     at_s: float
     cluster: int
     samples: tuple[int, ...]
     subjects: tuple[str, ...]
+    previewed: bool = False
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,8 @@ def draw_plan(generator: random.Random) -> Plan:
         samples = tuple(sorted(generator.sample(range(ROWS), generator.choice((0, 1, 1, 2)))))
         subjects = tuple(sorted(generator.sample(PEOPLE, 0 if samples and generator.random() < 0.6 else 1)))
         at_s = generator.choice(moments)
-        events.append(Delete(f"del{number}", at_s, generator.randrange(clusters), samples, subjects))
+        previewed = generator.random() < 0.3
+        events.append(Delete(f"del{number}", at_s, generator.randrange(clusters), samples, subjects, previewed))
     for number in range(generator.choice((0, 1, 1, 1, 2, 2, 3))):
         rows = tuple(
             Row(number, int(generator.random() < 0.1))

@@ -82,6 +82,8 @@ def _simpler(event: Event) -> Iterator[Event]:
             if event.again:
                 yield replace(event, again=False)
         case Delete():
+            if event.previewed:
+                yield replace(event, previewed=False)
             if len(event.samples) + len(event.subjects) > 1:
                 yield from (
                     replace(event, samples=event.samples[:position] + event.samples[position + 1 :])
