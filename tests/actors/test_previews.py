@@ -11,9 +11,10 @@ import pytest
 from rebuilding import Rebuild
 from small_system import System, finish, samples
 
+from actors.committer import ApplyResult
 from actors.coordinator import Coordinator
 from actors.ingests import put_rows
-from actors.transition import Transition
+from actors.transition import Change, Transition
 from actors.turns import Turns
 from lmeraser.deletion import Deletion, DeletionRequest, Preview
 from lmeraser.errors import OwnerFailedError, RequestError, StalePreviewError
@@ -192,7 +193,13 @@ def test_an_owner_that_fails_ends_the_promise_and_not_the_deletion(
     other = coordinator.delete(DeletionRequest(("s9",)))
     apply = coordinator._committer.apply
     failing = [OwnerFailedError("out of memory")]
-    monkeypatch.setattr(coordinator._committer, "apply", lambda change: _raise(failing) or apply(change))
+
+    def fail_once(change: Change) -> ApplyResult:
+        if failing:
+            raise failing.pop()
+        return apply(change)
+
+    monkeypatch.setattr(coordinator._committer, "apply", fail_once)
     coordinator._backlog.clock = lambda: 0.0
     coordinator.step()
     assert coordinator.deletion(deletion.id).reason == "out of memory"
@@ -200,11 +207,6 @@ def test_an_owner_that_fails_ends_the_promise_and_not_the_deletion(
     coordinator._backlog.clock = lambda: 100.0
     after = erased(coordinator, deletion.id)
     assert (after.rows, after.as_previewed) == (3, False)
-
-
-def _raise(errors: list[OwnerFailedError]) -> None:
-    if errors:
-        raise errors.pop()
 
 
 def test_a_preview_during_a_commit_is_made_again(system_of: SystemOf, monkeypatch: pytest.MonkeyPatch) -> None:
