@@ -41,7 +41,7 @@ class Acceptance:
         # What was previewed stays right while nothing is being committed.
         with self._turns.decision() if bound else nullcontext():
             deletion, new = self._requests.accept(self._committer.index, request)
-            if new:
+            if new and deletion.status == "accepted":
                 self._backlog.add(deletion.id, bound=bound)
                 self._rest.wake()
         return deletion

@@ -114,13 +114,14 @@ def _to_json(history: History, left: set[str]) -> dict[str, Any]:
         "archive": history.archive,
         "deletions": [_open_to_json(history, each) for each in history.deletions.values() if each.id not in left],
         "rebuild": history.rebuild,
+        "approval": history.approval,
         "attempts": {leaf: asdict(each) for leaf, each in history.attempts.items()},
     }
 
 
 def _open_to_json(history: History, deletion: Deletion) -> dict[str, Any]:
     body = history.bodies[deletion.id]
-    if deletion.status == "completed":
+    if deletion.status in ("completed", "declined"):
         # Needed only to answer a repeated request.
         body = replace(body, samples=(), subjects=())
     waiting = history.waiting.get(deletion.id)
@@ -148,6 +149,8 @@ def _history_from(checkpoint: Checkpoint) -> History:
         if each["waiting"] is not None:
             history.waiting[deletion.id] = set(each["waiting"])
     history.rebuild = value["rebuild"]
+    # A checkpoint of store format 10 has none.
+    history.approval = value.get("approval", False)
     history.attempts = {leaf: Attempts(**each) for leaf, each in value["attempts"].items()}
     return history
 

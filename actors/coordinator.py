@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from actors.acceptance import Acceptance
 from actors.additions import Additions
+from actors.approvals import Approvals
 from actors.backlog import Backlog
 from actors.checkpoints import checkpoint_now, is_due
 from actors.committer import Committer
@@ -61,6 +62,7 @@ class Coordinator:
     Attributes:
         prefixes: those of the ingests that are being written.
         previews: what deletions would do.
+        approvals: decides on deletions that wait for it.
         rebuilds: the rebuild that is under way, if one is.
     """
 
@@ -110,6 +112,7 @@ class Coordinator:
         )
         self._backlog = Backlog()
         self._acceptance = Acceptance(self._journal, self._committer, requests, self._backlog, self._turns, self._rest)
+        self.approvals = Approvals(self._journal, requests, self._backlog, self._turns, self._rest)
         self._deletions = Deletions(store, self._journal, self._backlog, self._completions, self._receipts)
         self.prefixes = Prefixes(store)
         self._sweeper = Sweeper(store, manifest, self._journal, self._committer, self._tunings, owners, self.prefixes)

@@ -12,10 +12,13 @@ from lmeraser.errors import LogError, UnknownDeletionError
 from lmeraser.state.commit import Commit, Erasure
 from lmeraser.state.log import Record
 from lmeraser.state.record_bodies import (
+    ApprovedBody,
     AttemptBody,
     CompletedBody,
+    DeclinedBody,
     ErasedBody,
     FailedBody,
+    PolicyBody,
     RequestBody,
     RetryBody,
     TermBody,
@@ -74,6 +77,7 @@ class History:
         active: deletions that these records are about.
         attempts: failed tunings by the digest of the coreset, for clusters of the newest commit that are not tuned.
         rebuild: the generation that is being made; None if none is.
+        approval: whether deletions need approval.
     """
 
     term: int = 0
@@ -95,6 +99,7 @@ class History:
     active: set[str] = field(default_factory=set)
     attempts: dict[str, Attempts] = field(default_factory=dict)
     rebuild: str | None = None
+    approval: bool = False
 
     def replay(self, records: Iterable[Record]) -> None:
         """Replay records in the order of the log."""
@@ -179,11 +184,32 @@ class History:
         for body in RequestBody.all_from(record):
             self.bodies[body.id] = body
             self.deletions[body.id] = Deletion(
-                body.id, "accepted", len(body.samples), record.at, body.unknown, deadline=body.deadline
+                body.id,
+                "requested" if body.awaits_approval else "accepted",
+                len(body.samples),
+                record.at,
+                body.unknown,
+                deadline=body.deadline,
+                requested_by=body.by,
             )
-            self.erased.update(dict.fromkeys(body.hashes(), record.number))
+            if not body.awaits_approval:
+                self.erased.update(dict.fromkeys(body.hashes(), record.number))
             if body.idempotency is not None:
                 self.by_idempotency[body.idempotency] = body.id
+
+    def _approved(self, record: Record) -> None:
+        for body in ApprovedBody.all_from(record):
+            self._change(body.id, status="accepted", accepted_at=record.at, decided_by=body.by)
+            if body.previewed is not None:
+                self.bodies[body.id] = replace(self.bodies[body.id], previewed=body.previewed)
+            self.erased.update(dict.fromkeys(self.bodies[body.id].hashes(), record.number))
+
+    def _declined(self, record: Record) -> None:
+        for body in DeclinedBody.all_from(record):
+            self._change(body.id, status="declined", reason=body.reason, decided_by=body.by)
+
+    def _policy(self, record: Record) -> None:
+        self.approval = PolicyBody.from_record(record).approval
 
     def _commit(self, record: Record) -> None:
         before, self.commit = self.commit, Commit.from_record(record, self.commit)

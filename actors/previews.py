@@ -82,7 +82,19 @@ class Previews:
             NotReadyError: when the store has never held any rows.
             StalePreviewError: when there was a commit during each of three tries.
         """
-        named = self._requests.named(request)
+        return self._made(self._requests.named(request), with_ids)
+
+    def preview_of(self, deletion_id: str, *, with_ids: bool = False) -> Preview:
+        """What a deletion that waits for an approval would do to the newest commit.
+
+        Raises:
+            UnknownDeletionError: when there is no such deletion.
+            DecidedError: when it does not wait for an approval.
+            RequestError, StalePreviewError: as :meth:`preview`.
+        """
+        return self._made(self._requests.waiting(deletion_id), with_ids)
+
+    def _made(self, named: NamedIds, with_ids: bool) -> Preview:
         with self._alone:
             for _ in range(_TRIES):
                 try:
@@ -114,15 +126,15 @@ class Previews:
         row_passes, tuning_s = self._tunings.expected(transition.entries(written))
         sample_ids = self._sample_ids(held) if with_ids else None
         ids = {**named.samples, **named.subjects}
-        unknown = {*request.unknown_samples, *request.unknown_subjects}
+        unknown = {*request.unknown_samples, *request.unknown_subjects} - named.known
         number = transition.before.number
         return Preview(
             commit=number,
             root=root,
             rows=len(rows),
             subjects=len(request.subjects),
-            unknown=request.unknown,
-            unknown_ids=tuple(sorted({ids[each] for each in unknown})),
+            unknown=len(unknown),
+            unknown_ids=tuple(sorted(filter(None, {ids[each] for each in unknown}))),
             clusters=tuple(sorted(clusters)),
             coreset_rows=self._coreset_rows(held),
             row_passes=row_passes,

@@ -12,12 +12,12 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from actors.journal import Journal
-from actors.preview_tokens import PreviewTokens
+from actors.preview_tokens import Previewed, PreviewTokens
 from actors.request_groups import RequestGroups
 from actors.row_index import RowIndex, Rows
 from lmeraser.clock import timestamp
 from lmeraser.deletion import Deletion, DeletionRequest
-from lmeraser.errors import RequestError, StalePreviewError
+from lmeraser.errors import DecidedError, RequestError, StalePreviewError
 from lmeraser.hashing import HashKey, sample_hash, subject_hash
 from lmeraser.ids import fault_of_id, is_text
 from lmeraser.state.record_bodies import RequestBody
@@ -47,13 +47,15 @@ class NamedIds:
     """The ids of a request.
 
     Attributes:
-        samples, subjects: ids by their keyed hashes.
+        samples, subjects: ids by their keyed hashes; empty where they are not known in clear.
         asked: keyed hash of all of them.
+        known: those of the keyed hashes that had rows when they were requested. These may be gone by now.
     """
 
     samples: Mapping[str, str]
     subjects: Mapping[str, str]
     asked: str
+    known: frozenset[str] = frozenset()
 
 
 class Requests:
@@ -87,9 +89,15 @@ class Requests:
             idempotency=None if idempotency is None else self._hash_key.of("idempotency", idempotency),
             body=self._hash_key.of("body", *samples.values(), "", *subjects.values(), "", deadline or ""),
             deadline=deadline,
+            by=request.by,
+            awaits_approval=self._journal.history.approval,
         )
         if request.preview is not None:
-            record = replace(record, previewed=self._previewed(request.preview, named_ids.asked, record.idempotency))
+            previewed = self.previewed(request.preview, named_ids.asked)
+            record = replace(record, previewed=previewed.root, preview_of=previewed.commit)
+            # What was accepted before gets the same answer.
+            if record.idempotency is None or record.idempotency not in self._journal.history.by_idempotency:
+                self.check_fresh(previewed.commit)
         accepted = self._groups.record(record)
         named = [(accepted.body.unknown_samples, samples), (accepted.body.unknown_subjects, subjects)]
         unknown = sorted({ids[each] for hashes, ids in named for each in hashes if each in ids})
@@ -116,24 +124,43 @@ class Requests:
         subjects = {subject_hash(self._hash_key, each): each for each in sorted(set(request.subject_ids))}
         return NamedIds(samples, subjects, self._hash_key.of("asked", *samples, "", *subjects))
 
-    def _previewed(self, token: str, asked: str, idempotency: str | None) -> str:
-        """The state root that a preview gave, unless the commit that it was of is not the newest."""
+    def waiting(self, deletion_id: str) -> NamedIds:
+        """The ids of a deletion that waits for an approval, none of them in clear.
+
+        Raises:
+            UnknownDeletionError: when there is no such deletion.
+            DecidedError: when it does not wait.
+        """
         history = self._journal.history
-        previewed = self._tokens.read(token, asked)
-        if idempotency is not None and idempotency in history.by_idempotency:
-            # It was accepted before, and gets the same answer.
-            return previewed.root
-        if history.commit is None or history.commit.number != previewed.commit:
+        if (status := history.deletion(deletion_id).status) != "requested":
+            raise DecidedError(f"deletion {deletion_id} is {status}: it does not wait for an approval")
+        body = history.bodies[deletion_id]
+        known = (*body.samples, *body.subjects)
+        samples = dict.fromkeys((*body.samples, *body.unknown_samples), "")
+        subjects = dict.fromkeys((*body.subjects, *body.unknown_subjects), "")
+        return NamedIds(samples, subjects, self._hash_key.of("deletion", deletion_id), frozenset(known))
+
+    def previewed(self, token: str, asked: str) -> Previewed:
+        """See PreviewTokens.read."""
+        return self._tokens.read(token, asked)
+
+    def check_fresh(self, preview_of: int) -> None:
+        """Check that what was previewed on this commit can be done next.
+
+        Raises:
+            StalePreviewError: when it is not the newest commit, or another deletion is to be erased as previewed.
+        """
+        history = self._journal.history
+        newest = history.commit.number if history.commit is not None else None
+        if newest != preview_of:
             raise StalePreviewError(
-                f"the preview is of commit {previewed.commit}, and the newest is "
-                f"{history.commit.number if history.commit is not None else None}: nothing was begun; preview again"
+                f"the preview is of commit {preview_of}, and the newest is {newest}: nothing was begun; preview again"
             )
         for deletion in history.deletions.values():
             if deletion.status == "accepted" and history.is_bound(deletion.id) and deletion.id not in history.committed:
                 raise StalePreviewError(
                     f"deletion {deletion.id} was previewed too and is erased first: nothing was begun; preview again"
                 )
-        return previewed.root
 
     def resolve(self, request_id: str, index: RowIndex) -> Resolution:
         """The rows of the index that a request names, by sample or by subject.

@@ -23,7 +23,7 @@ from lmeraser.state.commit import Commit, commits_in
 from lmeraser.state.layout import RESTORING, record_object
 from lmeraser.state.log import Log, Record
 from lmeraser.state.manifest import Manifest, load_manifest
-from lmeraser.state.record_bodies import RequestBody
+from lmeraser.state.record_bodies import RequestBody, deletions_of
 from lmeraser.store import Store, unfenced
 
 if TYPE_CHECKING:
@@ -191,9 +191,10 @@ def _erased_since(records: list[Record], commit: int) -> Iterator[str]:
     done = {
         erasure.id for each in commits if each.number <= commit for erasure in each.erasures if not erasure.remaining
     }
+    approved = {name for record in records if record.kind == "approved" for name in deletions_of(record)}
     for record in records:
         for request in RequestBody.all_from(record) if record.kind == "request" else ():
-            if request.id not in done:
+            if request.id not in done and (request.id in approved or not request.awaits_approval):
                 yield from request.hashes()
     for erasure in (erasure for each in commits if each.number > commit for erasure in each.erasures):
         yield from (*erasure.samples, *erasure.subjects)

@@ -69,7 +69,7 @@ def roll(site: StoreRef, config: Config, report: Progress) -> RolloutResult:
     location = ray.get(before.location.remote())
     ray.kill(before)
     await_end(location)
-    after = coordinator_of(site, manifest, config.owners)
+    after = coordinator_of(site, manifest, config.owners, config.deletions)
     status: CoordinatorStatus = ray.get(after.status.remote())
     report("coordinator", 1, 1)
     return RolloutResult(owners, service, status.term, status.state_root)

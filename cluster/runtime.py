@@ -19,7 +19,7 @@ from actors.remote.owner_resources import owner_placement
 from actors.remote.placement import StoreRef
 from cluster.address import cluster_address, stay_on_loopback
 from cluster.authentication import authenticate, token_path
-from lmeraser.config import OwnersConfig
+from lmeraser.config import DeletionsConfig, OwnersConfig
 from lmeraser.errors import LMEraserError, StoreError
 from lmeraser.state.checkpoint import CommitReader
 from lmeraser.state.keys import load_hash_key, load_signing_key
@@ -28,6 +28,7 @@ from lmeraser.store import LocalStore, open_store
 from serving.front import CALLBACK, CALLBACK_VARIABLE
 
 _DEFAULTS = OwnersConfig()
+_UNCHANGED = DeletionsConfig()
 
 
 def connect() -> None:
@@ -84,8 +85,15 @@ def _start(options: dict[str, Any]) -> None:
         ) from error
 
 
-def coordinator_of(site: StoreRef, manifest: Manifest, owners: OwnersConfig = _DEFAULTS) -> Any:
+def coordinator_of(
+    site: StoreRef,
+    manifest: Manifest,
+    owners: OwnersConfig = _DEFAULTS,
+    deletions: DeletionsConfig = _UNCHANGED,
+) -> Any:
     """The coordinator's actor handle; the coordinator is started if none runs, with its owners placed as configured.
+
+    What deletions need from now on is recorded, where that is configured.
 
     Raises:
         StoreError: when the store is a local folder but Ray has several nodes, or is a bucket that Store.check refuses.
@@ -101,10 +109,12 @@ def coordinator_of(site: StoreRef, manifest: Manifest, owners: OwnersConfig = _D
     nodes = sum(node["Alive"] for node in ray.nodes())
     if nodes > 1 and isinstance(store, LocalStore):
         raise StoreError(f"{site.store_uri} is a local folder, but Ray has {nodes} nodes, which cannot all read it")
-    running = running_coordinator(manifest.store_id, site.store_uri)
-    if running is not None:
-        return running
-    return open_coordinator(site, manifest.store_id, owner_placement(owners, store, manifest))
+    coordinator = running_coordinator(manifest.store_id, site.store_uri)
+    if coordinator is None:
+        coordinator = open_coordinator(site, manifest.store_id, owner_placement(owners, store, manifest))
+    if deletions.required is not None:
+        ray.get(coordinator.require_approval.remote(deletions.required))
+    return coordinator
 
 
 def running_coordinator(store_id: str, store_uri: str) -> Any | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Status = Literal["accepted", "erased", "completed", "failed"]
+Status = Literal["requested", "declined", "accepted", "erased", "completed", "failed"]
 
 
 @dataclass(frozen=True)
@@ -18,6 +18,7 @@ class DeletionRequest:
         idempotency_key: a repeated request with the same key and the same ids gets the same answer.
         deadline: when the deletion should be completed, ISO 8601 with an offset; the earliest deadline is tuned first.
         preview: token of a preview of these ids, if exactly what it said is to be done.
+        by: name of whoever requests it.
     """
 
     sample_ids: tuple[str, ...] = ()
@@ -25,6 +26,7 @@ class DeletionRequest:
     idempotency_key: str | None = None
     deadline: str | None = None
     preview: str | None = None
+    by: str = ""
 
 
 @dataclass(frozen=True)
@@ -68,15 +70,19 @@ class Deletion:
     Attributes:
         id: identifies the deletion.
         status: "accepted", then "erased", then "completed"; or "failed" when an affected cluster could not be tuned
-            again (the erasure is not affected).
+            again (the erasure is not affected). Where approval is required, "requested" comes first, and "declined" may
+            follow.
         rows: number of rows that it covers; from "erased" on including rows that were ingested in the meantime.
         unknown: number of its ids that matched no row.
         unknown_ids: those ids; only in the answer to the request itself, since only keyed hashes are stored.
         clusters: keys of the clusters that held the rows; set once the status is "erased".
-        accepted_at, erased_at, completed_at: ISO 8601, UTC; None before.
+        accepted_at: when it was accepted, ISO 8601, UTC; when it was requested, before it is approved.
+        erased_at, completed_at: ISO 8601, UTC; None before.
         deadline: when it should be completed, ISO 8601, UTC; None if the request gave none.
-        reason: why it failed; while it is accepted, why its rows could not be erased yet.
+        reason: why it failed or was declined; while it is accepted, why its rows could not be erased yet.
         as_previewed: whether its erasure gave the state root of its preview; None before, or if it named no preview.
+        requested_by: name of whoever requested it; empty where the caller had none.
+        decided_by: name of whoever approved or declined it; None before, or if no approval was required.
     """
 
     id: str
@@ -91,3 +97,5 @@ class Deletion:
     deadline: str | None = None
     reason: str | None = None
     as_previewed: bool | None = None
+    requested_by: str = ""
+    decided_by: str | None = None

@@ -21,7 +21,9 @@ LMEraserError
 ├── ReceiptError
 ├── RequestError
 │   ├── IdempotencyConflictError
+│   ├── DecidedError
 │   ├── RateLimitError
+│   ├── SelfApprovalError
 │   ├── StalePreviewError
 │   └── UnknownDeletionError
 ├── NotReadyError
@@ -122,8 +124,16 @@ class IdempotencyConflictError(RequestError):
     """Raised when an idempotency key is used again for a different request."""
 
 
+class DecidedError(RequestError):
+    """Raised when a deletion that is to be approved or declined was decided already, or needs no approval."""
+
+
 class RateLimitError(RequestError):
     """Raised when deletions name unknown ids faster than is allowed."""
+
+
+class SelfApprovalError(RequestError):
+    """Raised when a deletion is to be approved by whoever requested it."""
 
 
 class StalePreviewError(RequestError):

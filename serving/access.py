@@ -37,26 +37,32 @@ _RESPONSES: dict[int | str, dict[str, Any]] = {
 _FORWARDED = re.compile(
     r"forwarded|client-?ip|real-?ip|connecting-ip|remote-(ip|addr)|^via$|^cdn-loop$|^x-(envoy|original|proxy|amzn)-"
 )
+# The caller's name while there are no keys.
+LOCAL = "local"
 _HOST = re.compile(r"(\[[^\]]*\]|[^:]*)(:\d+)?")
 
 
-def guarded_router(keys: ApiKeys, scope: Scope, max_body_bytes: Callable[[Request], int] | None = None) -> APIRouter:
-    """A router whose routes need an API key with this scope.
+def guarded_router(
+    keys: ApiKeys, scopes: Scope | tuple[Scope, ...], max_body_bytes: Callable[[Request], int] | None = None
+) -> APIRouter:
+    """A router whose routes need an API key with this scope, or with one of these.
 
     While the folder has no keys, they answer callers on this machine.
 
     Args:
         keys: the API keys.
-        scope: the scope that a key must have.
+        scopes: the scope that a key must have, or several of which it must have one.
         max_body_bytes: the largest allowed body of a request; a small fixed limit when None.
     """
+
+    allowed = (scopes,) if isinstance(scopes, str) else scopes
 
     class GuardedRoute(APIRoute):
         def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
             handle = super().get_route_handler()
 
             async def guarded(request: Request) -> Response:
-                _check(keys, scope, request)
+                request.scope["lmeraser.caller"] = _check(keys, allowed, request)
                 _check_body(request, max_body_bytes)
                 if max_body_bytes is not None:
                     await check_json(request)
@@ -65,34 +71,47 @@ def guarded_router(keys: ApiKeys, scope: Scope, max_body_bytes: Callable[[Reques
             return guarded
 
     return APIRouter(
-        route_class=GuardedRoute, dependencies=[Security(_BEARER, scopes=[scope])], responses=dict(_RESPONSES)
+        route_class=GuardedRoute, dependencies=[Security(_BEARER, scopes=list(allowed))], responses=dict(_RESPONSES)
     )
 
 
-def _check(keys: ApiKeys, scope: Scope, request: Request) -> None:
+def caller_of(request: Request) -> str:
+    """Name of whoever calls: of the API key, or "local" while there are no keys."""
+    return str(request.scope["lmeraser.caller"])
+
+
+def _check(keys: ApiKeys, scopes: tuple[Scope, ...], request: Request) -> str:
+    """The name of the caller, who may call."""
+    needed = f"scope {scopes[0]!r}" if len(scopes) == 1 else f"scope {_either(scopes)}"
+    challenge = f'Bearer realm="lmeraser", scope="{" ".join(scopes)}"'
     if not keys.current() and _is_local(request):
         _check_not_foreign_page(request)
-        return
+        return LOCAL
     scheme, _, secret = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not secret.strip():
         raise HTTPException(
             401,
-            f"an API key with the scope {scope!r} is needed: send it as `Authorization: Bearer KEY`",
-            {"WWW-Authenticate": f'Bearer realm="lmeraser", scope="{scope}"'},
+            f"an API key with the {needed} is needed: send it as `Authorization: Bearer KEY`",
+            {"WWW-Authenticate": challenge},
         )
     key = keys.find(secret.strip())
     if key is None:
         raise HTTPException(
             401,
-            f"the API key is unknown or revoked; one with the scope {scope!r} is needed",
-            {"WWW-Authenticate": f'Bearer realm="lmeraser", scope="{scope}", error="invalid_token"'},
+            f"the API key is unknown or revoked; one with the {needed} is needed",
+            {"WWW-Authenticate": f'{challenge}, error="invalid_token"'},
         )
-    if not key.allows(scope):
+    if not any(map(key.allows, scopes)):
         raise HTTPException(
             403,
-            f"the API key {key.id} has the scopes {', '.join(key.scopes)}; the scope {scope!r} is needed",
-            {"WWW-Authenticate": f'Bearer realm="lmeraser", scope="{scope}", error="insufficient_scope"'},
+            f"the API key {key.id} has the scopes {', '.join(key.scopes)}; the {needed} is needed",
+            {"WWW-Authenticate": f'{challenge}, error="insufficient_scope"'},
         )
+    return key.caller
+
+
+def _either(scopes: tuple[Scope, ...]) -> str:
+    return f"{', '.join(map(repr, scopes[:-1]))} or {scopes[-1]!r}"
 
 
 def _is_local(request: Request) -> bool:

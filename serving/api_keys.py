@@ -25,7 +25,7 @@ from lmeraser.errors import ConfigError, KeysError
 from lmeraser.loopback import is_loopback
 from lmeraser.state.keys import read_private
 
-Scope = Literal["predict", "delete", "admin"]
+Scope = Literal["predict", "delete", "approve", "hold", "read", "admin"]
 SCOPES: tuple[Scope, ...] = get_args(Scope)
 FILE = "api-keys.json"
 # Lets secret scanners find a key that was published by mistake.
@@ -39,7 +39,7 @@ class ApiKey:
 
     Attributes:
         id: identifies the key, for revoking it.
-        name: a name for people.
+        name: whose it is, for people, and for the log where it requests, approves or holds.
         scopes: what the key allows; "admin" allows everything.
         created_at, revoked_at: ISO 8601, UTC; ``revoked_at`` is None while the key is valid.
         sha256: digest of the key, which has 256 random bits and cannot be guessed, so no slow hash is needed.
@@ -51,6 +51,11 @@ class ApiKey:
     created_at: str
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] = field(repr=False)
     revoked_at: str | None = None
+
+    @property
+    def caller(self) -> str:
+        """The name of whoever calls with it."""
+        return self.name.strip() or f"key {self.id}"
 
     def allows(self, scope: Scope) -> bool:
         """Whether the key is valid and has this scope."""
@@ -64,12 +69,14 @@ def create_api_key(folder: Path, scopes: Iterable[str], name: str = "") -> tuple
     """Create a key; returns its stored entry, and the key itself, which is not stored.
 
     Raises:
-        ConfigError: when no scope is given, or an unknown one.
+        ConfigError: when no scope is given, or an unknown one, or a key that approves has no name.
         KeysError: when the folder or its file cannot be used.
     """
     requested = set(scopes)
     if not requested or requested - set(SCOPES):
         raise ConfigError(f"the scopes are {sorted(requested)}; allowed are one or more of {', '.join(SCOPES)}")
+    if "approve" in requested and not name.strip():
+        raise ConfigError("a key with the scope approve needs a name: nobody may approve what the same name requested")
     secret = _PREFIX + secrets.token_urlsafe(_SECRET_BYTES)
     ordered = tuple(scope for scope in SCOPES if scope in requested)
     key = ApiKey(secrets.token_hex(4), name, ordered, utc_now(), _digest(secret))

@@ -17,7 +17,7 @@ from ray.serve.config import BackpressureConfig
 from ray.serve.handle import DeploymentHandle
 
 from actors.remote.placement import OTHERS_GPU_SHARE
-from lmeraser.config import OwnersConfig, ServingConfig
+from lmeraser.config import DeletionsConfig, OwnersConfig, ServingConfig
 from lmeraser.config.validation import validated
 from lmeraser.errors import ConfigError, LMEraserError
 from lmeraser.garbage import lasting_imports
@@ -125,7 +125,7 @@ def build(args: dict[str, Any]) -> Application:
 
     Args:
         args: ``store``; ``keys``, the key folder (default folder when absent); ``owners``, the fields of OwnersConfig;
-            and any field of ServingConfig.
+            ``deletions``, the fields of DeletionsConfig; and any field of ServingConfig.
 
     Raises:
         ConfigError: when an argument is unknown or outside its range.
@@ -142,6 +142,7 @@ def application(args: dict[str, Any], started_by: str) -> Application:
     key_folder = settings.pop("keys", None)
     keys = local_path(key_folder) if key_folder else default_folder()
     owners = validated(OwnersConfig, settings.pop("owners", {}), "owners")
+    deletions = validated(DeletionsConfig, settings.pop("deletions", {}), "deletions")
     config = validated(ServingConfig, settings, "serving")
     supervision = serve.deployment(
         name="supervision",
@@ -156,7 +157,7 @@ def application(args: dict[str, Any], started_by: str) -> Application:
         str(keys),
         keys_expected,
         asdict(config),
-        supervision.bind(store.uri, str(keys), asdict(owners), SERVICE),
+        supervision.bind(store.uri, str(keys), asdict(owners), asdict(deletions), SERVICE),
     )
     return bound
 

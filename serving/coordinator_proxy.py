@@ -23,6 +23,15 @@ class Coordinator(Protocol):
     async def preview(self, request: DeletionRequest, with_ids: bool) -> Preview:
         """What a deletion would do. Raises RequestError, StalePreviewError."""
 
+    async def preview_of(self, deletion_id: str, with_ids: bool) -> Preview:
+        """What a deletion that waits for approval would do. Raises UnknownDeletionError, DecidedError as well."""
+
+    async def approve(self, deletion_id: str, by: str, preview: str | None) -> Deletion:
+        """Accept a deletion that waits. Raises UnknownDeletionError, DecidedError, SelfApprovalError, RequestError."""
+
+    async def decline(self, deletion_id: str, by: str, reason: str) -> Deletion:
+        """Refuse a deletion that waits. Raises UnknownDeletionError, DecidedError, RequestError."""
+
     async def retry(self, deletion_id: str) -> Deletion:
         """Tune the clusters of a failed deletion again. Raises UnknownDeletionError, RequestError."""
 
@@ -49,6 +58,18 @@ class CoordinatorProxy:
     async def preview(self, request: DeletionRequest, with_ids: bool) -> Preview:
         preview: Preview = await self._call("preview", request, with_ids)
         return preview
+
+    async def preview_of(self, deletion_id: str, with_ids: bool) -> Preview:
+        preview: Preview = await self._call("preview_of", deletion_id, with_ids)
+        return preview
+
+    async def approve(self, deletion_id: str, by: str, preview: str | None) -> Deletion:
+        deletion: Deletion = await self._call("approve", deletion_id, by, preview)
+        return deletion
+
+    async def decline(self, deletion_id: str, by: str, reason: str) -> Deletion:
+        deletion: Deletion = await self._call("decline", deletion_id, by, reason)
+        return deletion
 
     async def retry(self, deletion_id: str) -> Deletion:
         deletion: Deletion = await self._call("retry", deletion_id)

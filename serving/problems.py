@@ -14,6 +14,7 @@ from starlette.types import Scope
 
 from actors.allowance import MIN_COST, PER_SECOND
 from lmeraser.errors import (
+    DecidedError,
     IdempotencyConflictError,
     KeysError,
     LMEraserError,
@@ -22,6 +23,7 @@ from lmeraser.errors import (
     OverloadedError,
     RateLimitError,
     RequestError,
+    SelfApprovalError,
     StalePreviewError,
     StoreError,
     UndecodableImageError,
@@ -41,6 +43,8 @@ _JSON = "application/json"
 # The first match counts. Messages of the store, the keys and the log name paths, so callers get another text.
 _KINDS: tuple[tuple[type[LMEraserError], int, str, str | None], ...] = (
     (IdempotencyConflictError, 409, "idempotency-conflict", None),
+    (SelfApprovalError, 403, "self-approval", None),
+    (DecidedError, 409, "already-decided", None),
     (StalePreviewError, 409, "stale-preview", None),
     (RateLimitError, 429, "too-many-requests", None),
     (UnknownDeletionError, 404, "unknown-deletion", None),

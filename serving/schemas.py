@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from actors.approvals import MAX_REASON
 from lmeraser import deletion
 from lmeraser.deletion import Deletion
 from lmeraser.ids import MAX_CHARACTERS
@@ -103,9 +104,31 @@ class DeletionRequest(NamedIds):
         description="`token` of a preview of these ids: do exactly what it said. 409 if something was committed since.",
     )
 
-    def with_key(self, idempotency_key: str | None) -> deletion.DeletionRequest:
-        """What the coordinator is asked for."""
-        return replace(self.request(), idempotency_key=idempotency_key, deadline=self.deadline, preview=self.preview)
+    def asked(self, idempotency_key: str | None, by: str) -> deletion.DeletionRequest:
+        """What the coordinator is asked for, by a caller of this name."""
+        return replace(
+            self.request(), idempotency_key=idempotency_key, deadline=self.deadline, preview=self.preview, by=by
+        )
+
+
+class ApprovalRequest(BaseModel):
+    """How a deletion is approved."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    preview: str | None = Field(
+        default=None,
+        description="`token` of a preview of this deletion: do exactly what it said. 409 if something was committed "
+        "since.",
+    )
+
+
+class DeclineRequest(BaseModel):
+    """Why a deletion is declined."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    reason: str = Field(min_length=1, max_length=MAX_REASON, description="Kept in the log for good, in clear.")
 
 
 class DeletionsAnswer(BaseModel):

@@ -13,7 +13,7 @@ from ray.serve.exceptions import RayServeException
 
 from actors.remote.placement import StoreRef
 from actors.remote.supervisor import LOOK_S, Supervisor
-from lmeraser.config import OwnersConfig
+from lmeraser.config import DeletionsConfig, OwnersConfig
 from lmeraser.errors import LMEraserError
 from lmeraser.log_level import set_log_level
 
@@ -30,10 +30,10 @@ class CoordinatorSupervision:
     one's coordinator works until then, and callers are led to the new cluster soon after.
     """
 
-    def __init__(self, store: str, keys: str, owners: dict[str, Any], service: str) -> None:
+    def __init__(self, store: str, keys: str, owners: dict[str, Any], deletions: dict[str, Any], service: str) -> None:
         """``service`` is the name of the application's deployment that answers requests."""
         set_log_level()
-        self._supervisor = Supervisor(StoreRef(store, keys), OwnersConfig(**owners))
+        self._supervisor = Supervisor(StoreRef(store, keys), OwnersConfig(**owners), DeletionsConfig(**deletions))
         self._application = serve.get_replica_context().app_name
         self._service = service
         self._thread = threading.Thread(target=self._watch, name="supervisor", daemon=True)

@@ -74,6 +74,22 @@ class CoordinatorActor:
         """See Previews.preview."""
         return self._of_generation(lambda coordinator: coordinator.previews.preview(request, with_ids=with_ids))
 
+    def preview_of(self, deletion_id: str, with_ids: bool) -> Preview:
+        """See Previews.preview_of."""
+        return self._of_generation(lambda coordinator: coordinator.previews.preview_of(deletion_id, with_ids=with_ids))
+
+    def approve(self, deletion_id: str, by: str, preview: str | None) -> Deletion:
+        """See Approvals.approve."""
+        return self._of_generation(lambda coordinator: coordinator.approvals.approve(deletion_id, by, preview))
+
+    def decline(self, deletion_id: str, by: str, reason: str) -> Deletion:
+        """See Approvals.decline."""
+        return self._of_generation(lambda coordinator: coordinator.approvals.decline(deletion_id, by, reason))
+
+    def require_approval(self, required: bool) -> None:
+        """See Approvals.require."""
+        self._of_generation(lambda coordinator: coordinator.approvals.require(required))
+
     def retry(self, deletion_id: str) -> Deletion:
         """See Coordinator.retry."""
         return self._of_generation(lambda coordinator: coordinator.retry(deletion_id))

@@ -18,7 +18,7 @@ from actors.coordinator_status import CoordinatorStatus
 from actors.remote.names import NAMESPACE, coordinator_name
 from actors.remote.owner_resources import owner_placement
 from actors.remote.placement import StoreRef
-from lmeraser.config import OwnersConfig
+from lmeraser.config import DeletionsConfig, OwnersConfig
 from lmeraser.state.checkpoint import CommitReader
 from lmeraser.state.log import Record
 from lmeraser.state.manifest import load_manifest
@@ -42,14 +42,28 @@ class Supervisor:
     replacing each other. It is once the log has not grown for :data:`QUIET_S`, because the other cluster may be gone.
     """
 
-    def __init__(self, site: StoreRef, owners: OwnersConfig, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        site: StoreRef,
+        owners: OwnersConfig,
+        deletions: DeletionsConfig | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         """Nothing is started yet.
+
+        Args:
+            site: the store and its keys.
+            owners: how owners are placed.
+            deletions: what deletions need; what they needed before when None.
+            clock: seconds that only grow.
 
         Raises:
             StoreError: when the store cannot be read.
         """
         self._site = site
         self._owners = owners
+        # Recorded once; whoever changes it later means to.
+        self._approval = deletions.required if deletions is not None else None
         self._clock = clock
         self._store = open_store(site.store_uri)
         self._manifest = load_manifest(self._store)
@@ -70,6 +84,7 @@ class Supervisor:
         coordinator = self._existing()
         if coordinator is not None:
             self._term = _term_of(coordinator, _REPLY_S)
+            self._record_policy(coordinator)
         elif self._is_replaced():
             return REPLACED_LOOK_S
         else:
@@ -100,11 +115,17 @@ class Supervisor:
         coordinator = open_coordinator(self._site, self._manifest.store_id, placement)
         try:
             self._term = _term_of(coordinator)
+            self._record_policy(coordinator)
         except ActorDiedError:
             # Its constructor raised, perhaps after it had opened a term, which must not pass for another cluster's.
             newest = self._newest_record()
             self._term = newest.term if newest is not None else 0
             raise
+
+    def _record_policy(self, coordinator: ActorHandle[CoordinatorActor]) -> None:
+        if self._approval is not None:
+            ray.get(coordinator.require_approval.remote(self._approval), timeout=_REPLY_S)
+            self._approval = None
 
     def _newest_record(self) -> Record | None:
         reader = CommitReader(self._store)

@@ -15,7 +15,9 @@ group = typer.Typer(help="Manage API keys of the HTTP service.", no_args_is_help
 
 @group.command("create")
 def create(
-    scopes: Annotated[list[str], typer.Option("--scope", help="predict, delete or admin; may be repeated.")],
+    scopes: Annotated[
+        list[str], typer.Option("--scope", help="predict, delete, approve, hold, read or admin; may be repeated.")
+    ],
     name: Annotated[str, typer.Option(help="Whom or what the key is for.")] = "",
     keys: KeyFolder = None,
     as_json: AsJson = False,

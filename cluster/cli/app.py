@@ -11,6 +11,7 @@ from rich.console import Console
 
 from cluster.cli import (
     api_keys,
+    approvals,  # noqa: F401 (its commands are in the group of deletions)
     audit,
     clusters,
     deletions,

@@ -24,11 +24,15 @@ from lmeraser.paging import DEFAULT_LIMIT, Page
 
 group = typer.Typer(help="Show, await and retry deletions.", no_args_is_help=True)
 _MIN_POLL_S, _MAX_POLL_S = 0.05, 1.0
-_RANK = {"accepted": 0, "erased": 1, "completed": 2, "failed": 2}
+_RANK = {"requested": -1, "accepted": 0, "erased": 1, "completed": 2, "failed": 2, "declined": 2}
 _COLUMNS = ("id", "status", "rows", "unknown", "accepted_at", "erased_at", "completed_at")
 DeletionId = Annotated[str, typer.Argument(help="Id of the deletion.")]
 AwaitedStatus = Annotated[
     str, typer.Option("--wait", help="Return once the deletion is accepted, erased or completed.")
+]
+AsPreviewed = Annotated[
+    str | None,
+    typer.Option("--as-previewed", metavar="TOKEN", help="Do what the preview with this token said, or nothing."),
 ]
 TimeoutS = Annotated[float, typer.Option("--timeout", min=0, help="Longest wait in seconds.")]
 
@@ -47,6 +51,12 @@ class Deletions(AbstractContextManager["Deletions"], Protocol):
     ) -> Deletion: ...
 
     def preview(self, *, sample_ids: Sequence[str], subject_ids: Sequence[str], show_ids: bool) -> Preview: ...
+
+    def preview_of(self, deletion_id: str, *, show_ids: bool) -> Preview: ...
+
+    def approve(self, deletion_id: str, *, preview: str | None) -> Deletion: ...
+
+    def decline(self, deletion_id: str, *, reason: str) -> Deletion: ...
 
     def retry(self, deletion_id: str) -> Deletion: ...
 
@@ -82,16 +92,14 @@ def delete(
         str | None,
         typer.Option(help="Completion deadline, such as 2026-12-24T18:00:00Z. Earliest deadline first."),
     ] = None,
-    preview: Annotated[
-        str | None,
-        typer.Option("--as-previewed", metavar="TOKEN", help="Do what the preview with this token said, or nothing."),
-    ] = None,
+    preview: AsPreviewed = None,
     wait: AwaitedStatus = "completed",
     timeout_s: TimeoutS = 3600.0,
 ) -> None:
     """Delete samples, and every sample of subjects, from a store or with --url through its service.
 
-    Exit code 1 if none of the ids is in the store, or the deletion fails. The API key for --url comes from
+    Exit code 1 if none of the ids is in the store, or the deletion fails. Where approval is required, it returns at
+    once, and the deletion waits until somebody else approves it. The API key for --url comes from
     LMERASER_API_KEY or --api-key-file.
 
     Ids in a file or on standard input stay out of the shell's history; ids in options do not. A file holds one id per
@@ -113,13 +121,16 @@ def delete(
             deadline=_moment(deadline),
             preview=preview,
         )
-        deletion = _wait(deletions, accepted.id, wait, timeout_s)
+        waits = accepted.status == "requested"
+        deletion = accepted if waits else _wait(deletions, accepted.id, wait, timeout_s)
     named, unknown = {*samples, *subjects}, list(accepted.unknown_ids)
     nothing_known = named <= set(unknown)
     shown = {**asdict(deletion), "unknown_ids": unknown}
     # People are told by the message below.
     emit({**shown, "nothing_known": nothing_known}, target.as_json, lambda: print_pairs(shown.items()))
     _check_not_failed(deletion)
+    if waits:
+        warn(f"nothing is deleted yet: somebody else has to approve it, `lmeraser deletions approve {deletion.id}`")
     if not unknown:
         return
     summary = f"{len(unknown)} of {len(named)} id(s) are not in the store, such as {unknown[0]!r}{odd_ids(unknown)}"
@@ -135,7 +146,7 @@ def list_page(
     limit: Limit = DEFAULT_LIMIT,
     cursor: NextCursor = None,
     status: Annotated[
-        str | None, typer.Option(help="Only deletions that are accepted, erased, completed or failed.")
+        str | None, typer.Option(help="Only deletions with this status, such as requested or failed.")
     ] = None,
 ) -> None:
     """List deletions, newest first, one page at a time.
@@ -251,5 +262,8 @@ def _listed_status(status: str | None) -> Status | None:
 
 
 def _check_not_failed(deletion: Deletion) -> None:
+    if deletion.status == "declined":
+        who = f" by {deletion.decided_by!r}" if deletion.decided_by else ""
+        raise LMEraserError(f"deletion {deletion.id} was declined{who}: {deletion.reason}")
     if deletion.status == "failed":
         raise LMEraserError(f"deletion {deletion.id} is erased, but failed to complete: {deletion.reason}")

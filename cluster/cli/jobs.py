@@ -73,7 +73,7 @@ def ingest(
         built = open_or_build(settings, store, target.key_folder, report, skip_bad=skip_bad)
         built_s = _since(begun)
         ref = target.ref(store)
-        coordinator = coordinator_of(ref, built.manifest, settings.owners)
+        coordinator = coordinator_of(ref, built.manifest, settings.owners, settings.deletions)
         summary = run(
             coordinator,
             ref,
@@ -153,7 +153,7 @@ def serve(
     connect()
     # Before a coordinator is started: where another service runs, nothing is begun.
     check_address(store, keys, host, port)
-    coordinator_of(target.ref(store), manifest, settings.owners)
+    coordinator_of(target.ref(store), manifest, settings.owners, settings.deletions)
     # Service managers end a process with SIGTERM, also while it starts: treat it as an interrupt.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import getpass
 import json
+import os
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -58,7 +60,7 @@ class StoreDeletions:
     ) -> Deletion:
         """See Client.delete."""
         until = None if deadline is None else deadline.isoformat()
-        request = DeletionRequest(tuple(sample_ids), tuple(subject_ids), idempotency_key, until, preview)
+        request = DeletionRequest(tuple(sample_ids), tuple(subject_ids), idempotency_key, until, preview, _user())
         deletion: Deletion = self._request("delete", request)
         return deletion
 
@@ -66,6 +68,21 @@ class StoreDeletions:
         """See Client.preview."""
         preview: Preview = self._request("preview", DeletionRequest(tuple(sample_ids), tuple(subject_ids)), show_ids)
         return preview
+
+    def preview_of(self, deletion_id: str, *, show_ids: bool) -> Preview:
+        """See Client.preview_of."""
+        preview: Preview = self._request("preview_of", deletion_id, show_ids)
+        return preview
+
+    def approve(self, deletion_id: str, *, preview: str | None) -> Deletion:
+        """See Client.approve."""
+        deletion: Deletion = self._request("approve", deletion_id, _user(), preview)
+        return deletion
+
+    def decline(self, deletion_id: str, *, reason: str) -> Deletion:
+        """See Client.decline."""
+        deletion: Deletion = self._request("decline", deletion_id, _user(), reason)
+        return deletion
 
     def retry(self, deletion_id: str) -> Deletion:
         """See Client.retry."""
@@ -137,7 +154,8 @@ class StoreDeletions:
         setproctitle(f"lmeraser {method}")
         connect()
         ref = self._target.ref(self._store)
-        coordinator = coordinator_of(ref, self._manifest, self._target.settings().owners)
+        settings = self._target.settings()
+        coordinator = coordinator_of(ref, self._manifest, settings.owners, settings.deletions)
         return ray.get(getattr(coordinator, method).remote(*arguments))
 
     def _running(self, method: str, *arguments: Any) -> Any | None:
@@ -162,3 +180,12 @@ class StoreDeletions:
         except LMEraserError:
             # Without Ray's token no coordinator can be reached; the log is readable all the same.
             return None
+
+
+def _user() -> str:
+    """The name of the user of this machine, who asks without a service and its API keys."""
+    try:
+        return f"user {getpass.getuser()}"
+    except (KeyError, OSError):
+        # A container may have no name for its user.
+        return f"user {os.getuid()}"

@@ -298,8 +298,11 @@ def check_log(log: dict[str, Any]) -> list[dict[str, Any]]:
 def check_in_log(receipt: dict[str, Any], records: list[dict[str, Any]]) -> None:
     """Check that the log says what the receipt says. Raises InvalidError."""
     deletion = receipt["deletion"]
-    if not _about(records, "request", deletion):
+    requests = _about(records, "request", deletion)
+    if not requests:
         raise InvalidError(f"the log has no request {deletion}")
+    if requests[0].get("awaits_approval"):
+        _check_approved(records, requests[0])
     for side in ("before", "after", "completed"):
         if receipt[side] is not None:
             _check_commit(records, side, receipt[side])
@@ -321,6 +324,19 @@ def check_in_log(receipt: dict[str, Any], records: list[dict[str, Any]]) -> None
         completed = _about(records, "completed", deletion)
         if not completed or completed[-1]["at"] != receipt["completed_at"]:
             raise InvalidError(f"the log does not say that {deletion} was completed at {receipt['completed_at']}")
+
+
+def _check_approved(records: list[dict[str, Any]], request: dict[str, Any]) -> None:
+    """Check that somebody else than its requester approved a deletion, and nobody declined it."""
+    approved = _about(records, "approved", request["id"])
+    if not approved or _about(records, "declined", request["id"]):
+        raise InvalidError(f"the log does not say that {request['id']} was approved")
+    if _name(approved[0]["by"]) == _name(request["by"]):
+        raise InvalidError(f"the log says that {request['id']} was approved by {request['by']!r}, who requested it")
+
+
+def _name(text: str) -> str:
+    return unicodedata.normalize("NFC", text).strip().casefold()
 
 
 def _about(records: list[dict[str, Any]], kind: str, deletion: str) -> list[dict[str, Any]]:

@@ -26,7 +26,8 @@ class AuditedDeletion:
 
     Attributes:
         request: what the record that accepted it says.
-        accepted_at: when that was.
+        accepted_at: when that was; once it is approved, when it was, if it awaited approval.
+        decision: the record that approved or declined it.
         before, after: the commit that its erasure was made from, and the one that erased its rows; None while it is
             only accepted.
         erasure: what that commit says about it; empty while it is only accepted.
@@ -45,6 +46,7 @@ class AuditedDeletion:
     failed: Record | None = None
     clusters: tuple[str, ...] = ()
     receipt: str = ""
+    decision: Record | None = None
 
     @property
     def id(self) -> str:
@@ -74,7 +76,11 @@ class AuditedDeletion:
             return "completed"
         if self.failed is not None:
             return "failed"
-        return "accepted" if self.erased is None else "erased"
+        if self.erased is not None:
+            return "erased"
+        if self.decision is not None and self.decision.kind == "declined":
+            return "declined"
+        return "requested" if self.request.awaits_approval and self.decision is None else "accepted"
 
 
 @dataclass(frozen=True)
@@ -192,6 +198,9 @@ def _followed(deletions: Mapping[str, AuditedDeletion], record: Record) -> Itera
         case "completed":
             for completed in CompletedBody.all_from(record):
                 yield replace(deletions[completed.id], completed=record, receipt=completed.receipt)
+        case "approved" | "declined":
+            for deletion_id in deletions_of(record):
+                yield replace(deletions[deletion_id], accepted_at=record.at, decision=record)
         case _:
             for deletion_id in deletions_of(record):
                 yield replace(deletions[deletion_id], failed=record if record.kind == "failed" else None)

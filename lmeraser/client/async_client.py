@@ -93,6 +93,18 @@ class AsyncClient:
         """See :meth:`Client.preview`."""
         return await self._run(calls.preview(sample_ids, subject_ids, show_ids))
 
+    async def preview_of(self, deletion_id: str, *, show_ids: bool = False) -> Preview:
+        """See :meth:`Client.preview_of`."""
+        return await self._run(calls.preview_of(deletion_id, show_ids))
+
+    async def approve(self, deletion_id: str, *, preview: str | None = None) -> Deletion:
+        """See :meth:`Client.approve`."""
+        return await self._run(calls.approve(deletion_id, preview))
+
+    async def decline(self, deletion_id: str, *, reason: str) -> Deletion:
+        """See :meth:`Client.decline`."""
+        return await self._run(calls.decline(deletion_id, reason))
+
     async def deletion(self, deletion_id: str) -> Deletion:
         """See :meth:`Client.deletion`."""
         return await self._run(calls.deletion(deletion_id))

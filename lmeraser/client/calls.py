@@ -32,7 +32,7 @@ from lmeraser.client.responses import (
     commit_of,
     deletion_of,
     prediction_of,
-    preview_of,
+    preview_from,
 )
 from lmeraser.deletion import Deletion, Preview, Status
 from lmeraser.errors import (
@@ -90,7 +90,25 @@ def delete(
 def preview(sample_ids: Iterable[str | int], subject_ids: Iterable[str | int], show_ids: bool) -> Program[Preview]:
     """Preview a deletion."""
     body = {**_named(sample_ids, subject_ids), "show_ids": show_ids}
-    return preview_of((yield from exchange(Call("POST", "/v1/deletions/preview", body))))
+    return preview_from((yield from exchange(Call("POST", "/v1/deletions/preview", body))))
+
+
+def preview_of(deletion_id: str, show_ids: bool) -> Program[Preview]:
+    """Preview a deletion that waits for approval."""
+    query = "?show_ids=true" if show_ids else ""
+    return preview_from((yield from exchange(Call("POST", f"{_deletion_path(deletion_id)}/preview{query}"))))
+
+
+def approve(deletion_id: str, preview: str | None) -> Program[Deletion]:
+    """Approve a deletion."""
+    body = {} if preview is None else {"preview": checked_token(preview)}
+    return deletion_of((yield from exchange(Call("POST", f"{_deletion_path(deletion_id)}/approve", body))))
+
+
+def decline(deletion_id: str, reason: str) -> Program[Deletion]:
+    """Decline a deletion."""
+    body = {"reason": reason}
+    return deletion_of((yield from exchange(Call("POST", f"{_deletion_path(deletion_id)}/decline", body))))
 
 
 def deletion(deletion_id: str) -> Program[Deletion]:
@@ -128,6 +146,9 @@ def wait(
             progress(current)
         if current.status in reached:
             return current
+        if current.status == "declined":
+            who = f" by {current.decided_by!r}" if current.decided_by else ""
+            raise ServiceError(f"deletion {deletion_id} was declined{who}: {current.reason}", status=200)
         if current.status == "failed":
             raise ServiceError(f"deletion {deletion_id} failed: {current.reason}", status=200)
         remaining_s = deadline - time.monotonic()

@@ -113,7 +113,7 @@ def deletion_of(value: Mapping[str, Any]) -> Deletion:
     return Deletion(**{**_known(Deletion, value), **lists})
 
 
-def preview_of(value: Mapping[str, Any]) -> Preview:
+def preview_from(value: Mapping[str, Any]) -> Preview:
     """From the service's JSON."""
     lists = {name: tuple(value.get(name, ())) for name in ("unknown_ids", "clusters")}
     sample_ids = None if value.get("sample_ids") is None else tuple(value["sample_ids"])

@@ -1,5 +1,6 @@
 """What a user may set: frozen dataclasses that pydantic validates at the edge (YAML, command line)."""
 
+from lmeraser.config.deletions import DeletionsConfig
 from lmeraser.config.file import Config, load_config
 from lmeraser.config.images import ImagesConfig
 from lmeraser.config.owners import OwnersConfig
@@ -21,6 +22,7 @@ __all__ = [
     "BackboneConfig",
     "ColumnsConfig",
     "Config",
+    "DeletionsConfig",
     "HeadsConfig",
     "ImagesConfig",
     "OwnersConfig",

@@ -14,6 +14,7 @@ from typing import Self
 from pydantic import Field, model_validator
 from pydantic.dataclasses import dataclass
 
+from lmeraser.config.deletions import DeletionsConfig
 from lmeraser.config.images import ImagesConfig
 from lmeraser.config.owners import OwnersConfig
 from lmeraser.config.placeholders import read_yaml
@@ -58,6 +59,7 @@ class Config(StateSections):
     images: ImagesConfig = field(default_factory=ImagesConfig)
     serving: ServingConfig = field(default_factory=ServingConfig)
     owners: OwnersConfig = field(default_factory=OwnersConfig)
+    deletions: DeletionsConfig = field(default_factory=DeletionsConfig)
 
     @model_validator(mode="after")
     def _images_are_set_once(self) -> Self:

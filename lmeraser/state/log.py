@@ -19,7 +19,20 @@ from lmeraser.parallel import in_parallel
 from lmeraser.state.layout import LOG, record_object
 from lmeraser.store import Store
 
-Kind = Literal["term", "request", "commit", "erased", "attempt", "completed", "failed", "retry", "rebuild"]
+Kind = Literal[
+    "term",
+    "policy",
+    "request",
+    "approved",
+    "declined",
+    "commit",
+    "erased",
+    "attempt",
+    "completed",
+    "failed",
+    "retry",
+    "rebuild",
+]
 GENESIS = "0" * 64
 _AT_A_TIME = 16
 

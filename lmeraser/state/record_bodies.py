@@ -16,7 +16,7 @@ from lmeraser.state.log import Record
 
 # Deletions that one record is about, so that its size is bounded.
 MOST_DELETIONS = 1000
-_ABOUT_DELETIONS = ("request", "erased", "completed", "failed", "retry")
+_ABOUT_DELETIONS = ("request", "approved", "declined", "erased", "completed", "failed", "retry")
 
 
 @dataclass(frozen=True)
@@ -91,16 +91,19 @@ def body_of(deletions: Sequence[DeletionBody]) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class RequestBody(DeletionBody):
-    """A deletion was accepted.
+    """A deletion was requested: accepted at once, unless it awaits approval.
 
     Attributes:
-        samples: keyed hashes of the rows that it covered when it was accepted.
+        samples: keyed hashes of the rows that it covered when it was requested.
         subjects: keyed hashes of the named subjects that had rows then.
         unknown_samples, unknown_subjects: keyed hashes of the named ids that had none.
         idempotency: keyed hash of the idempotency key; None when there was none.
         body: keyed hash of what was asked for, to compare a repeated request with.
         deadline: ISO 8601, UTC; None when there is none.
         previewed: the state root that its preview gave; None when it named no preview.
+        preview_of: the number of the commit that the preview was of.
+        by: name of whoever requested it.
+        awaits_approval: whether somebody else has to approve it.
     """
 
     samples: tuple[str, ...]
@@ -111,6 +114,9 @@ class RequestBody(DeletionBody):
     body: str
     deadline: str | None
     previewed: str | None = None
+    preview_of: int | None = None
+    by: str = ""
+    awaits_approval: bool = False
 
     def hashes(self) -> tuple[str, ...]:
         """Keyed hashes of all samples and subjects that were named, and of the rows that were covered at first."""
@@ -120,6 +126,32 @@ class RequestBody(DeletionBody):
     def unknown(self) -> int:
         """How many of the named ids had no rows."""
         return len(self.unknown_samples) + len(self.unknown_subjects)
+
+
+@dataclass(frozen=True)
+class ApprovedBody(DeletionBody):
+    """A deletion that awaited approval was approved, and thereby accepted.
+
+    Attributes:
+        by: name of whoever approved it.
+        previewed: the state root that the approver's preview gave; None when it is that of the request, if any.
+    """
+
+    by: str
+    previewed: str | None = None
+
+
+@dataclass(frozen=True)
+class DeclinedBody(DeletionBody):
+    """A deletion that awaited approval was declined.
+
+    Attributes:
+        by: name of whoever declined it.
+        reason: why.
+    """
+
+    by: str
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -179,6 +211,17 @@ class AttemptBody(_RecordBody):
     key: str
     coreset: str
     reason: str
+
+
+@dataclass(frozen=True)
+class PolicyBody(_RecordBody):
+    """What deletions need from now on.
+
+    Attributes:
+        approval: whether somebody else than the requester has to approve them.
+    """
+
+    approval: bool
 
 
 @dataclass(frozen=True)

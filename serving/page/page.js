@@ -4,6 +4,7 @@ const POLL_MS = 4000;
 const SHOWN_DELETIONS = 50;
 const SHOWN_CLUSTERS = 500;
 const STEPS = ["accepted", "erased", "completed"];
+const UNDECIDED = ["requested", "declined"];
 const STATE_CLASS = { tuned: "tuned", "awaits tuning": "awaiting", "too small": "small" };
 const at = (id) => document.getElementById(id);
 const seen = { clusters: [], answered: null, followed: null, pollFailed: false };
@@ -107,17 +108,37 @@ function retryButton(id) {
   return button;
 }
 
+/* Buttons that show what a waiting deletion would do, approve it, and decline it. */
+function decisionButtons(id) {
+  const path = `v1/deletions/${encodeURIComponent(id)}`;
+  const buttons = {
+    Preview: () => ask(`${path}/preview`, { method: "POST" }).then((preview) => drawPreview(preview, "Approve as previewed", () =>
+      askJson(`${path}/approve`, { preview: preview.token }).then(() => at("previewed").replaceChildren()))),
+    Approve: () => askJson(`${path}/approve`, {}),
+    Decline: () => {
+      const reason = prompt("Why is it declined? The reason stays in the log, in clear.");
+      return reason ? askJson(`${path}/decline`, { reason }) : Promise.resolve();
+    },
+  };
+  return Object.entries(buttons).map(([text, act]) => {
+    const button = element("button", { text, type: "button" });
+    button.addEventListener("click", () => act().then(refresh).then(() => showError(null)).catch(showError));
+    return button;
+  });
+}
+
 function drawDeletions({ deletions, next_cursor }) {
   at("no-deletions").hidden = deletions.length > 0;
   at("older-deletions").hidden = !next_cursor;
   at("deletion-rows").replaceChildren(...deletions.map((deletion) => {
     const buttons = [
-      ...(deletion.status === "accepted" ? [] : [receiptButton(deletion.id)]),
+      ...(["accepted", ...UNDECIDED].includes(deletion.status) ? [] : [receiptButton(deletion.id)]),
+      ...(deletion.status === "requested" ? decisionButtons(deletion.id) : []),
       ...(deletion.status === "failed" ? [retryButton(deletion.id)] : []),
     ];
     const cells = [
       element("td", { text: deletion.id.slice(0, 8), title: deletion.id, className: "key" }),
-      element("td", { text: deletion.status, title: deletion.reason ?? "" }),
+      element("td", { text: deletion.status, title: [deletion.reason, who(deletion)].filter(Boolean).join("; ") }),
       ...[deletion.rows, deletion.clusters.length, new Date(deletion.accepted_at).toLocaleString(),
         after(deletion, "erased"), after(deletion, "completed")].map((text) => element("td", { text })),
       element("td", {}, buttons),
@@ -138,10 +159,14 @@ async function newestDeletions() {
   return page;
 }
 
+const who = ({ requested_by, decided_by }) =>
+  [requested_by && `requested by ${requested_by}`, decided_by && `decided by ${decided_by}`].filter(Boolean).join(", ");
+
 function drawFollowed(deletion, unknown) {
   const reached = STEPS.indexOf(deletion.status === "failed" ? "erased" : deletion.status);
   const steps = STEPS.map((step, index) => element("li", { text: step, className: index <= reached ? "done" : "" }));
   if (deletion.status === "failed") steps.push(element("li", { text: "failed", className: "failed", title: deletion.reason ?? "" }));
+  if (UNDECIDED.includes(deletion.status)) steps.unshift(element("li", { text: deletion.status, className: "done", title: deletion.reason ?? "" }));
   const parts = [element("p", { text: `${deletion.rows} row(s), deletion ${deletion.id.slice(0, 8)}` }), element("ol", { className: "steps" }, steps)];
   if (deletion.as_previewed !== null) parts.push(element("p", { text: deletion.as_previewed ? "Erased as previewed." : "Something was committed before the erasure: its state root is not that of the preview.", className: "note" }));
   if (unknown.length) parts.push(element("p", { text: `Not in the system: ${unknown.join(", ")}`, className: "note" }));
@@ -157,6 +182,10 @@ const named = () => ({ subject_ids: lines("subjects"), sample_ids: lines("sample
 async function requestPreview() {
   const body = named();
   const preview = await askJson("v1/deletions/preview", body);
+  drawPreview(preview, "Delete as previewed", () => requestDeletion({ ...body, preview: preview.token }));
+}
+
+function drawPreview(preview, verb, act) {
   const facts = {
     "Rows to erase": preview.rows, "Of them in a coreset": preview.coreset_rows, "Clusters touched": preview.clusters.length,
     "Subjects with rows": preview.subjects, "Row-passes to tune again": preview.row_passes,
@@ -164,13 +193,13 @@ async function requestPreview() {
     "State root afterwards": preview.root.slice(0, 12),
   };
   const shown = Object.entries(facts).map(([name, value]) => element("div", {}, [element("dt", { text: name }), element("dd", { text: value })]));
-  const button = element("button", { text: "Delete as previewed", type: "button", className: "danger" });
+  const button = element("button", { text: verb, type: "button", className: "danger" });
   button.addEventListener("click", () => {
     button.disabled = true;
-    requestDeletion({ ...body, preview: preview.token }).then(() => showError(null)).then(refresh).catch(showError);
+    act().then(() => showError(null)).then(refresh).catch(showError);
   });
   const parts = [element("dl", { title: `State root afterwards: ${preview.root}` }, shown), button];
-  if (preview.unknown) parts.splice(1, 0, element("p", { text: `Not in the system: ${preview.unknown_ids.join(", ")}`, className: "note" }));
+  if (preview.unknown_ids.length) parts.splice(1, 0, element("p", { text: `Not in the system: ${preview.unknown_ids.join(", ")}`, className: "note" }));
   at("previewed").replaceChildren(...parts);
 }
 

@@ -11,11 +11,11 @@ from urllib.parse import urljoin
 
 import pytest
 from direct_service import Service
-from guarded_calls import GUARDED, ROUTES, ask, assert_refused, new_key
+from guarded_calls import GUARDED, ask, assert_refused, new_key
 from small_system import System, picture
 
 from lmeraser.errors import KeysError
-from serving.api_keys import FILE, ApiKeys, create_api_key, revoke_api_key
+from serving.api_keys import FILE, SCOPES, ApiKeys, create_api_key, revoke_api_key
 from serving.app import build
 
 SystemOf = Callable[..., System]
@@ -28,15 +28,15 @@ def service(system_of: SystemOf) -> Service:
 
 
 def test_a_key_opens_the_routes_of_its_scopes_and_no_others(service: Service) -> None:
-    keys = {scope: new_key(service, scope) for scope in ROUTES}
-    for scope, method, path in GUARDED:
+    keys = {scope: new_key(service, scope) for scope in SCOPES}
+    for scopes, method, path in GUARDED:
         for key_scope, key in keys.items():
             answer = ask(service, method, path, key)
-            if key_scope in (scope, "admin"):
+            if key_scope in (*scopes, "admin"):
                 # 404 and 422 come from the route itself.
                 assert answer.status_code in (200, 404, 422), (key_scope, path)
             else:
-                assert_refused(answer, 403, scope)
+                assert_refused(answer, 403, scopes)
                 assert key not in answer.text + str(answer.headers)
 
 
@@ -51,11 +51,11 @@ def test_every_route_is_either_guarded_or_open_on_purpose(service: Service) -> N
 
 def test_without_a_valid_key_every_guarded_route_is_closed(service: Service) -> None:
     key = new_key(service, "admin")
-    for scope, method, path in GUARDED:
-        assert_refused(ask(service, method, path), 401, scope)
+    for scopes, method, path in GUARDED:
+        assert_refused(ask(service, method, path), 401, scopes)
         for wrong in (key[:-1], key + "x", key.upper(), "é" * 30, ""):
             answer = ask(service, method, path, wrong)
-            assert_refused(answer, 401, scope)
+            assert_refused(answer, 401, scopes)
             assert not wrong or wrong not in answer.text + str(answer.headers)
 
 

@@ -68,14 +68,14 @@ def test_a_key_is_found_until_it_is_revoked_and_stays_in_the_file(tmp_path: Path
 
 def test_admin_allows_everything_and_a_scope_only_itself(tmp_path: Path) -> None:
     for granted in SCOPES:
-        key, _ = create_api_key(tmp_path, [granted])
+        key, _ = create_api_key(tmp_path, [granted], "somebody")
         assert {scope for scope in SCOPES if key.allows(scope)} == (set(SCOPES) if granted == "admin" else {granted})
         assert not any(revoke_api_key(tmp_path, key.id).allows(scope) for scope in SCOPES)
 
 
-@pytest.mark.parametrize("scopes", [[], ["read"], ["predict", "Admin"]])
+@pytest.mark.parametrize("scopes", [[], ["write"], ["predict", "Admin"]])
 def test_unknown_scopes_are_refused(tmp_path: Path, scopes: list[str]) -> None:
-    with pytest.raises(ConfigError, match="allowed are one or more of predict, delete, admin"):
+    with pytest.raises(ConfigError, match="allowed are one or more of predict, delete, approve, hold, read, admin"):
         create_api_key(tmp_path, scopes)
     assert list(tmp_path.iterdir()) == []
 

@@ -202,7 +202,7 @@ def test_when_a_key_is_needed_the_page_says_so_and_accepts_one(
     _, secret = create_api_key(keys, ["admin"], "page")
     with live(Service(guarded)) as url:
         seen = visit(url)
-        expect(seen.page.locator("#error")).to_contain_text("scope 'admin' is needed")
+        expect(seen.page.locator("#error")).to_contain_text("scope 'read' is needed")
         expect(seen.page.locator("#rows")).to_have_text("–")
         seen.page.fill("#key", secret)
         seen.page.click("#key-form button")

@@ -45,6 +45,15 @@ class DirectCoordinator:
     async def preview(self, request: DeletionRequest, with_ids: bool) -> Preview:
         return self.coordinator.previews.preview(request, with_ids=with_ids)
 
+    async def preview_of(self, deletion_id: str, with_ids: bool) -> Preview:
+        return self.coordinator.previews.preview_of(deletion_id, with_ids=with_ids)
+
+    async def approve(self, deletion_id: str, by: str, preview: str | None) -> Deletion:
+        return self.coordinator.approvals.approve(deletion_id, by, preview)
+
+    async def decline(self, deletion_id: str, by: str, reason: str) -> Deletion:
+        return self.coordinator.approvals.decline(deletion_id, by, reason)
+
     async def retry(self, deletion_id: str) -> Deletion:
         return self.coordinator.retry(deletion_id)
 

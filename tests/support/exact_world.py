@@ -42,6 +42,9 @@ EVENTS = st.one_of(
     st.tuples(st.just("delete as previewed"), NUMBERS, PEOPLE),
     st.tuples(st.just("preview"), NUMBERS, PEOPLE),
     st.tuples(st.just("delete as previewed before")),
+    st.tuples(st.just("require approval"), st.booleans()),
+    st.tuples(st.just("approve"), st.booleans()),
+    st.tuples(st.just("decline")),
     st.tuples(st.just("work"), st.sampled_from((1, 3))),
     st.tuples(st.just("work"), st.just(100)),
     st.tuples(st.just("restart"), st.integers(1, 3)),
@@ -80,6 +83,8 @@ class World:
         # The newest preview with what it is of, and those that deletions were accepted with, by the deletion's id.
         self.preview: tuple[Preview, list[str], list[str]] | None = None
         self.bound: dict[str, Preview] = {}
+        # What waits for an approval names, oldest first, by the deletion's id.
+        self.undecided: dict[str, tuple[list[str], list[str]]] = {}
         self.replaced: list[Coordinator] = []
         self.coordinator = self.start(1)
 
@@ -140,14 +145,43 @@ class World:
         self.bound[deletion] = preview
 
     def delete(self, names: list[str], people: list[str], preview: str | None = None) -> str:
+        deletion = self.coordinator.delete(DeletionRequest(tuple(names), tuple(people), preview=preview, by="clerk"))
+        if deletion.status == "requested":
+            self.undecided[deletion.id] = names, people
+        else:
+            self.remove(deletion.id, names, people)
+        return deletion.id
+
+    def remove(self, deletion_id: str, names: list[str], people: list[str]) -> None:
+        """What a deletion does, once it is accepted."""
         deleted = {name for name, row in self.rows.items() if name in names or row.subject_id in people}
-        deletion = self.coordinator.delete(DeletionRequest(tuple(names), tuple(people), preview=preview))
         # Named ids are remembered even if the system did not hold them.
-        self.named[deletion.id] = deleted.union(names, people)
-        self.erased |= self.named[deletion.id]
+        self.named[deletion_id] = deleted.union(names, people)
+        self.erased |= self.named[deletion_id]
         for name in deleted:
             del self.rows[name]
-        return deletion.id
+
+    def approve(self, previewed: bool) -> None:
+        """Approve what has waited longest, as its approver previews it now or as it was requested."""
+        if not self.undecided:
+            return
+        deletion_id = next(iter(self.undecided))
+        preview = self.coordinator.previews.preview_of(deletion_id) if previewed else self.bound.get(deletion_id)
+        try:
+            self.coordinator.approvals.approve(deletion_id, "officer", preview.token if preview and previewed else None)
+        except StalePreviewError:
+            assert self.coordinator.deletion(deletion_id).status == "requested"
+            return
+        if preview is not None:
+            self.bound[deletion_id] = preview
+        self.remove(deletion_id, *self.undecided.pop(deletion_id))
+
+    def decline(self) -> None:
+        if self.undecided:
+            deletion_id = next(iter(self.undecided))
+            self.coordinator.approvals.decline(deletion_id, "officer", "not now")
+            del self.undecided[deletion_id]
+            self.bound.pop(deletion_id, None)
 
     def waiting(self) -> set[str]:
         """What is named by deletions that are accepted but not erased."""
@@ -187,6 +221,12 @@ class World:
             case ("delete as previewed", names, people):
                 self.make_preview(names, people)
                 self.delete_as_previewed()
+            case ("require approval", required):
+                self.coordinator.approvals.require(required)
+            case ("approve", previewed):
+                self.approve(previewed)
+            case ("decline",):
+                self.decline()
             case ("work", steps):
                 for _ in range(steps):
                     self.step()
@@ -204,8 +244,11 @@ class World:
             pass
         assert self.coordinator.idle()
         deletions = {each.id: each for each in self.coordinator.recent_deletions()}
+        waiting = {name for name, each in deletions.items() if each.status == "requested"}
+        assert waiting == self.undecided.keys()
         for deletion_id, preview in self.bound.items():
-            self.check_bound(deletions.get(deletion_id), preview, self.coordinator.receipt(deletion_id))
+            if deletion_id not in waiting:
+                self.check_bound(deletions.get(deletion_id), preview, self.coordinator.receipt(deletion_id))
 
     def check_bound(self, deletion: Deletion | None, preview: Preview, receipt: dict[str, Any]) -> None:
         """What a preview said has come about, byte for byte."""

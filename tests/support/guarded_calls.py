@@ -9,19 +9,20 @@ from direct_service import URL, Service
 
 from serving.api_keys import create_api_key
 
-ROUTES = {
-    "predict": [("POST", "/v1/predict")],
-    "delete": [
-        ("POST", "/v1/deletions"),
+# By the scopes that open them.
+ROUTES: dict[tuple[str, ...], list[tuple[str, str]]] = {
+    ("predict",): [("POST", "/v1/predict")],
+    ("delete",): [("POST", "/v1/deletions"), ("POST", "/v1/deletions/none/retry"), ("POST", "/v1/deletions/preview")],
+    ("approve",): [("POST", "/v1/deletions/none/approve"), ("POST", "/v1/deletions/none/decline")],
+    ("delete", "approve"): [("POST", "/v1/deletions/none/preview")],
+    ("read", "delete", "approve"): [
         ("GET", "/v1/deletions"),
         ("GET", "/v1/deletions/none"),
         ("GET", "/v1/deletions/none/receipt"),
-        ("POST", "/v1/deletions/none/retry"),
-        ("POST", "/v1/deletions/preview"),
     ],
-    "admin": [("GET", "/v1/clusters"), ("GET", "/v1/commit")],
+    ("read",): [("GET", "/v1/clusters"), ("GET", "/v1/commit")],
 }
-GUARDED = [(scope, method, path) for scope, routes in ROUTES.items() for method, path in routes]
+GUARDED = [(scopes, method, path) for scopes, routes in ROUTES.items() for method, path in routes]
 
 
 def ask(
@@ -47,12 +48,12 @@ def ask(
 
 
 def new_key(service: Service, *scopes: str) -> str:
-    return create_api_key(service.system.keys, scopes)[1]
+    return create_api_key(service.system.keys, scopes, "somebody")[1]
 
 
-def assert_refused(answer: httpx2.Response, status: int, scope: str) -> None:
+def assert_refused(answer: httpx2.Response, status: int, scopes: tuple[str, ...]) -> None:
     assert answer.status_code == status
     assert answer.headers["content-type"] == "application/problem+json"
-    assert f"{scope!r}" in answer.json()["detail"]
-    assert f'scope="{scope}"' in answer.headers["www-authenticate"]
+    assert all(f"{scope!r}" in answer.json()["detail"] for scope in scopes)
+    assert f'scope="{" ".join(scopes)}"' in answer.headers["www-authenticate"]
     assert answer.headers["www-authenticate"].startswith("Bearer ")

@@ -46,7 +46,9 @@ def test_keys_are_shown_as_tables(lmeraser: Run, tmp_path: Path) -> None:
 def test_a_usage_error_names_the_mistake(lmeraser: Run, tmp_path: Path) -> None:
     folder = ("--keys", tmp_path / "keys")
     lmeraser("api-keys", "create", *folder).failed(2, "--scope")
-    lmeraser("api-keys", "create", "--scope", "all", *folder).failed(2, "'all'", "predict, delete, admin")
+    lmeraser("api-keys", "create", "--scope", "all", *folder).failed(
+        2, "'all'", "predict, delete, approve, hold, read, admin"
+    )
     lmeraser("api-keys", "revoke", "none", *folder).failed(2, "'none'", "lmeraser api-keys list")
 
 

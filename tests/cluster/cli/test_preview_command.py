@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import pytest
 from command_line import Run
+from command_requests import answer_in_process
 from direct_service import Service
 from live_service import live
-from small_system import System, finish
-
-from cluster.cli.store_deletions import StoreDeletions
+from small_system import System
 
 SystemOf = Callable[..., System]
 
@@ -20,17 +18,7 @@ SystemOf = Callable[..., System]
 def system(system_of: SystemOf, monkeypatch: pytest.MonkeyPatch) -> System:
     """A store whose coordinator is in this process: previews and deletions need no Ray."""
     system = system_of("minute", 24)
-
-    def request(_: object, method: str, *arguments: Any) -> Any:
-        coordinator = system.coordinator()
-        if method == "preview":
-            asked, show_ids = arguments
-            return coordinator.previews.preview(asked, with_ids=show_ids)
-        answer = getattr(coordinator, method)(*arguments)
-        finish(coordinator)
-        return answer
-
-    monkeypatch.setattr(StoreDeletions, "_request", request)
+    answer_in_process(system, monkeypatch)
     return system
 
 

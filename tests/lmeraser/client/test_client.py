@@ -233,7 +233,7 @@ def test_ready_raises_where_something_else_answers() -> None:
 
 def test_both_clients_have_the_same_methods() -> None:
     def surface(kind: type[object]) -> set[str]:
-        return {name for name in vars(kind) if not name.startswith("_")}
+        return {name for name in dir(kind) if not name.startswith("_")}
 
     assert surface(Client) == surface(AsyncClient)
 

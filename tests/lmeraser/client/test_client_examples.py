@@ -17,6 +17,7 @@ from small_system import System, picture
 
 import lmeraser.client.async_client
 import lmeraser.client.client
+import lmeraser.client.deletion_methods
 from lmeraser import AsyncClient, Client
 from lmeraser.errors import AuthenticationError, PermissionDeniedError, ServiceError
 from serving.api_keys import create_api_key, revoke_api_key
@@ -47,9 +48,9 @@ def test_the_examples_in_the_docstrings_run(service: Service, url: str) -> None:
         "np": np,
     }
     with Client(url, api_key=examples["key"]) as client:
-        modules = (lmeraser.client.client, lmeraser.client.async_client)
+        modules = (lmeraser.client.client, lmeraser.client.deletion_methods, lmeraser.client.async_client)
         results = [doctest.testmod(module, extraglobs={**examples, "client": client}) for module in modules]
-    assert [(result.failed, result.attempted) for result in results] == [(0, 17), (0, 4)]
+    assert [(result.failed, result.attempted) for result in results] == [(0, 6), (0, 11), (0, 4)]
 
 
 @pytest.mark.parametrize("document", ["README.md", "docs/guides/own-data.md"])

@@ -59,7 +59,7 @@ def test_one_page_comes_with_the_cursor_of_the_next() -> None:
         ({"limit": True}, "limit is True"),
         ({"limit": "5"}, "limit is '5'"),
         ({"cursor": 7}, "the cursor is 7"),
-        ({"status": "done"}, "status is 'done'; allowed are accepted, erased, completed, failed"),
+        ({"status": "done"}, "status is 'done'; allowed are requested, declined, accepted, erased"),
     ],
 )
 def test_a_page_that_there_cannot_be_is_refused_before_anything_is_sent(wrong: dict[str, Any], message: str) -> None:

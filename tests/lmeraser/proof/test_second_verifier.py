@@ -43,11 +43,14 @@ def evidence(built: Callable[[str, int], System], tmp_path_factory: pytest.TempP
     shutil.copytree(original.store.uri, folder)
     system = replace(original, store=LocalStore(folder))
     coordinator = system.coordinator()
+    coordinator.approvals.require(True)
     requests = [("s3",), ("s5", "s6", "nobody")]
     ids = [
-        coordinator.delete(DeletionRequest(samples, subjects)).id
+        coordinator.delete(DeletionRequest(samples, subjects, by="Clerk")).id
         for samples, subjects in zip(requests, ((), ("u12",)), strict=True)
     ]
+    for each in ids:
+        coordinator.approvals.approve(each, "officer")
     while coordinator.step():
         pass
     receipts = [json.loads(canonical_json(coordinator.receipt(each))) for each in ids]
@@ -126,6 +129,17 @@ LIES_OF_A_LOG: dict[str, tuple[Callable[[dict[str, Any]], Any], bool, str]] = {
     ),
     "never erased": (lambda log: first(log, "erased")["body"].update(deletions=[]), True, "does not say that"),
     "never requested": (lambda log: first(log, "request")["body"].update(deletions=[]), True, "the log has no request"),
+    "approved by whoever requested it": (
+        lambda log: [each.update(by=" clerk") for each in first(log, "approved")["body"]["deletions"]],
+        True,
+        "was approved by 'Clerk', who requested it",
+    ),
+    "never approved": (lambda log: first(log, "approved")["body"].update(deletions=[]), True, "was approved"),
+    "declined": (
+        lambda log: first(log, "approved").update(kind="declined"),
+        True,
+        "does not say that",
+    ),
     "another state": (
         lambda log: [each["body"].update(root="0" * 64) for each in log["records"] if each["kind"] == "commit"],
         True,
