@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from exact_world import HISTORIES, MANY, check_history
+from exact_world import HISTORIES, MANY, PLAIN_HISTORIES, check_history
 from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import seed as seeded
 from simulator.breakages import Breakage, broken
@@ -139,7 +139,7 @@ def test_a_planted_error_does_not_pass(
         phases=[Phase.generate],
         suppress_health_check=list(HealthCheck),
     )
-    @given(HISTORIES, MANY)
+    @given(PLAIN_HISTORIES, MANY)
     def histories(events: list[tuple[Any, ...]], first: list[str]) -> None:
         check_history(empty, pipeline, root_of, tmp_path / "store", events, first)
 
