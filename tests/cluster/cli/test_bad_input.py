@@ -81,7 +81,7 @@ def test_a_missing_store_or_one_of_another_format_is_refused(
     assert not (tmp_path / "nowhere").exists()
     value = json.loads(system.store.get("store.json"))
     system.store.put("store.json", json.dumps({**value, "format": 99}).encode())
-    lmeraser(*command.split(), "--store", system.store.uri, *options).failed(1, "format 99", f"reads format {FORMAT}")
+    lmeraser(*command.split(), "--store", system.store.uri, *options).failed(1, "format 99", f"to {FORMAT}")
 
 
 def test_a_lease_that_is_not_the_stores_is_refused_before_anything_starts(

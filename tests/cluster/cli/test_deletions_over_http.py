@@ -140,13 +140,13 @@ def test_without_a_key_that_may_delete_every_command_is_refused(
     revoke_api_key(keys, revoked.id)
     predict = create_api_key(keys, ["predict"])[1]
     ask = (*command.split(), "--url", url)
-    lmeraser(*ask).failed(1, ": 401 Unauthorized: an API key with the scope 'delete' is needed", "(request ")
+    lmeraser(*ask).failed(1, ": 401 Unauthorized: an API key with the scope ", "'delete'", " is needed", "(request ")
     for wrong in (f"{api_key}x", revoked_secret):
         ran = lmeraser(*ask, "--api-key-file", secret_file(tmp_path, wrong))
         ran.failed(1, ": 401 Unauthorized: the API key is unknown or revoked")
         assert wrong not in ran.err
     ran = lmeraser(*ask, "--api-key-file", secret_file(tmp_path, predict))
-    ran.failed(1, ": 403 Forbidden: the API key", "has the scopes predict; the scope 'delete' is needed")
+    ran.failed(1, ": 403 Forbidden: the API key", "has the scopes predict; the scope ", "'delete'", " is needed")
     assert service.coordinator.coordinator.recent_deletions() == []
 
 

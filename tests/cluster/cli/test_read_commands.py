@@ -148,7 +148,9 @@ def test_deletions_are_listed_by_status(lmeraser: Run, case: Case) -> None:
     assert [each["id"] for each in lmeraser(*ask, "completed").json["deletions"]] == [case.completed]
     assert [each["id"] for each in lmeraser(*ask, "accepted").json["deletions"]] == [case.accepted]
     assert lmeraser(*ask, "failed").json == {"deletions": [], "next_cursor": None}
-    lmeraser(*ask, "done").failed(2, "--status is 'done'; allowed is accepted, erased, completed, failed")
+    lmeraser(*ask, "done").failed(
+        2, "--status is 'done'; allowed is requested, declined, accepted, erased, completed, failed"
+    )
 
 
 def test_before_a_deletion_is_erased_waiting_runs_out_of_time_and_there_is_no_receipt(
