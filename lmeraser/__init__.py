@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from lmeraser.client.encoding import ImageLike
     from lmeraser.client.responses import Cluster, CommitSummary, FailedImage, Prediction, Receipt
     from lmeraser.paging import Page
+    from lmeraser.proof.outcomes import Outcome
 
     __version__: str
 
@@ -82,6 +83,7 @@ __all__ = [
     "NotReadyError",
     "ObjectCorruptError",
     "ObjectMissingError",
+    "Outcome",
     "OverloadedError",
     "OwnerFailedError",
     "Page",
@@ -114,6 +116,7 @@ _MODULES = {
     "CommitSummary": "lmeraser.client.responses",
     "FailedImage": "lmeraser.client.responses",
     "ImageLike": "lmeraser.client.encoding",
+    "Outcome": "lmeraser.proof.outcomes",
     "Page": "lmeraser.paging",
     "Prediction": "lmeraser.client.responses",
     "Receipt": "lmeraser.client.responses",

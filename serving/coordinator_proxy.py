@@ -12,6 +12,7 @@ from actors.remote.names import NAMESPACE, coordinator_name
 from lmeraser.deletion import Deletion, DeletionRequest, Preview, Status
 from lmeraser.errors import LMEraserError, NotReadyError
 from lmeraser.paging import Page
+from lmeraser.proof.outcomes import Outcome
 
 
 class Coordinator(Protocol):
@@ -40,6 +41,11 @@ class Coordinator(Protocol):
 
     async def deletions(self, limit: int, cursor: str | None, status: Status | None) -> Page[Deletion]:
         """One page of the deletions, newest first. Raises RequestError for a cursor of another list."""
+
+    async def outcomes(
+        self, sample_ids: tuple[str, ...], subject_ids: tuple[str, ...], deletions: tuple[str, ...]
+    ) -> list[Outcome]:
+        """What became of these ids, by these deletions or others."""
 
     async def receipt(self, deletion_id: str) -> dict[str, Any]:
         """A deletion's receipt. Raises UnknownDeletionError; NotReadyError before its rows are erased."""
@@ -82,6 +88,12 @@ class CoordinatorProxy:
     async def deletions(self, limit: int, cursor: str | None, status: Status | None) -> Page[Deletion]:
         page: Page[Deletion] = await self._call("deletions", limit, cursor, status)
         return page
+
+    async def outcomes(
+        self, sample_ids: tuple[str, ...], subject_ids: tuple[str, ...], deletions: tuple[str, ...]
+    ) -> list[Outcome]:
+        outcomes: list[Outcome] = await self._call("outcomes", sample_ids, subject_ids, deletions)
+        return outcomes
 
     async def receipt(self, deletion_id: str) -> dict[str, Any]:
         receipt: dict[str, Any] = await self._call("receipt", deletion_id)

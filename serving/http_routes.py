@@ -30,6 +30,7 @@ from serving.schemas import (
     Problem,
     ReadyAnswer,
 )
+from serving.table_routes import table_routes
 
 if TYPE_CHECKING:
     from serving.replica import Replica
@@ -65,6 +66,7 @@ def create_app(replica: Replica, coordinator: Coordinator, keys: ApiKeys, names_
     app.add_middleware(RequestMiddleware, bodies=bodies, names_requests=names_requests)
     app.include_router(_predict_routes(replica, keys))
     app.include_router(deletion_routes(coordinator, keys))
+    app.include_router(table_routes(coordinator, keys))
     app.include_router(_state_routes(replica, guarded_router(keys, "read")))
     app.include_router(_health_routes(replica))
     app.include_router(page_router())

@@ -11,6 +11,7 @@ from actors.approvals import MAX_REASON
 from lmeraser import deletion
 from lmeraser.deletion import Deletion
 from lmeraser.ids import MAX_CHARACTERS
+from lmeraser.proof.outcomes import Outcome
 from lmeraser.state.cluster_entry import ClusterState
 
 Id = Annotated[str, Field(min_length=1, max_length=MAX_CHARACTERS)]
@@ -129,6 +130,27 @@ class DeclineRequest(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     reason: str = Field(min_length=1, max_length=MAX_REASON, description="Kept in the log for good, in clear.")
+
+
+class OutcomesRequest(NamedIds):
+    """Ids whose outcome is asked for."""
+
+    deletions: list[str] = Field(
+        default=[], max_length=1000, description="Ids of deletions. What others erased is `already erased`."
+    )
+
+
+class OutcomesAnswer(BaseModel):
+    """What became of ids, samples first, in their order."""
+
+    outcomes: list[Outcome]
+
+
+class TableAnswer(BaseModel):
+    """The deletions of the ids of a table: one for every 100,000 ids, in the order of the table."""
+
+    ids: int = Field(description="How many different ids the table holds.")
+    deletions: list[Deletion]
 
 
 class DeletionsAnswer(BaseModel):

@@ -30,8 +30,10 @@ from lmeraser.deletion import Deletion, DeletionRequest, Preview, Status
 from lmeraser.errors import FencedError, FingerprintError, StoreError
 from lmeraser.log_level import set_log_level
 from lmeraser.paging import Page
+from lmeraser.proof.outcomes import Outcome, outcomes
 from lmeraser.state.fingerprint import check_fingerprint, fingerprint_here
 from lmeraser.state.keys import load_hash_key, load_signing_key
+from lmeraser.state.log import Log
 from lmeraser.state.manifest import load_manifest
 from lmeraser.store import open_store
 from lmeraser.store.observed import ObservedStore
@@ -105,6 +107,13 @@ class CoordinatorActor:
     def receipt(self, deletion_id: str) -> dict[str, Any]:
         """See Deletions.receipt."""
         return self._coordinator.receipt(deletion_id)
+
+    def outcomes(
+        self, sample_ids: tuple[str, ...], subject_ids: tuple[str, ...], deletions: tuple[str, ...]
+    ) -> list[Outcome]:
+        """See :func:`outcomes`. Reads the whole log."""
+        hash_key = load_hash_key(Path(self._store_ref.keys_folder))
+        return outcomes(Log(self._store).advance(), hash_key, sample_ids, subject_ids, deletions)
 
     def begin_ingest(self) -> str:
         """See Coordinator.begin_ingest."""

@@ -30,6 +30,7 @@ from cluster.cli import (
     rollout,
     status,
     sweep,
+    tables,  # noqa: F401 (as approvals)
     verify,
 )
 from cluster.cli.failures import reported_error

@@ -21,6 +21,7 @@ from lmeraser.deletion import Deletion, Preview, Status
 from lmeraser.errors import ConfigError, LMEraserError, WaitTimeoutError
 from lmeraser.ids import is_text
 from lmeraser.paging import DEFAULT_LIMIT, Page
+from lmeraser.proof.outcomes import Outcome
 
 group = typer.Typer(help="Show, await and retry deletions.", no_args_is_help=True)
 _MIN_POLL_S, _MAX_POLL_S = 0.05, 1.0
@@ -65,6 +66,10 @@ class Deletions(AbstractContextManager["Deletions"], Protocol):
     def deletions_page(self, *, limit: int, cursor: str | None, status: Status | None) -> Page[Deletion]: ...
 
     def receipt(self, deletion_id: str) -> Receipt: ...
+
+    def outcomes(
+        self, *, sample_ids: Sequence[str], subject_ids: Sequence[str], deletions: Sequence[str]
+    ) -> list[Outcome]: ...
 
 
 def open_deletions(target: DeletionTarget) -> Deletions:
@@ -122,7 +127,7 @@ def delete(
             preview=preview,
         )
         waits = accepted.status == "requested"
-        deletion = accepted if waits else _wait(deletions, accepted.id, wait, timeout_s)
+        deletion = accepted if waits else awaited(deletions, accepted.id, wait, timeout_s)
     named, unknown = {*samples, *subjects}, list(accepted.unknown_ids)
     nothing_known = named <= set(unknown)
     shown = {**asdict(deletion), "unknown_ids": unknown}
@@ -190,7 +195,7 @@ def retry(
     """
     with open_deletions(target) as deletions:
         deletions.retry(deletion_id)
-        deletion = _wait(deletions, deletion_id, "completed", timeout_s)
+        deletion = awaited(deletions, deletion_id, "completed", timeout_s)
     emit(asdict(deletion), target.as_json)
     _check_not_failed(deletion)
 
@@ -209,12 +214,12 @@ def wait_for(
     """
     _check_status(status)
     with open_deletions(target) as deletions:
-        deletion = _wait(deletions, deletion_id, status, timeout_s)
+        deletion = awaited(deletions, deletion_id, status, timeout_s)
     emit(asdict(deletion), target.as_json)
     _check_not_failed(deletion)
 
 
-def _wait(deletions: Deletions, deletion_id: str, status: str, timeout_s: float) -> Deletion:
+def awaited(deletions: Deletions, deletion_id: str, status: str, timeout_s: float) -> Deletion:
     """The deletion once it has reached the status, or failed."""
     until = time.monotonic() + timeout_s
     pause_s = _MIN_POLL_S

@@ -22,6 +22,9 @@ from lmeraser.client.responses import Receipt
 from lmeraser.deletion import Deletion, DeletionRequest, Preview, Status
 from lmeraser.errors import LMEraserError, ObjectMissingError, ReceiptError, UnknownDeletionError
 from lmeraser.paging import DEFAULT_LIMIT, Page
+from lmeraser.proof.outcomes import Outcome, outcomes
+from lmeraser.state.keys import load_hash_key
+from lmeraser.state.log import Log
 from lmeraser.state.manifest import load_manifest
 
 _REPLY_TIMEOUT_S = 2.0
@@ -127,6 +130,13 @@ class StoreDeletions:
             raise ReceiptError(f"deletion {deletion_id} has no receipt: it is unknown") from error
         except ObjectMissingError as error:
             raise ReceiptError(f"the receipt of deletion {deletion_id} is missing: {error}") from error
+
+    def outcomes(
+        self, *, sample_ids: Sequence[str], subject_ids: Sequence[str], deletions: Sequence[str]
+    ) -> list[Outcome]:
+        """See Client.outcomes. Needs the log and the hash key alone."""
+        records, hash_key = Log(self._store).advance(), load_hash_key(self._target.key_folder)
+        return outcomes(records, hash_key, sample_ids, subject_ids, deletions)
 
     def __enter__(self) -> Self:
         return self

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from datetime import datetime
+from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self, TypeVar, cast, overload
 
@@ -26,6 +27,7 @@ from lmeraser.client.transport import (
 )
 from lmeraser.deletion import Deletion, Preview, Status
 from lmeraser.paging import DEFAULT_LIMIT, MAX_LIMIT, Page
+from lmeraser.proof.outcomes import Outcome
 
 T = TypeVar("T")
 
@@ -92,6 +94,27 @@ class AsyncClient:
     ) -> Preview:
         """See :meth:`Client.preview`."""
         return await self._run(calls.preview(sample_ids, subject_ids, show_ids))
+
+    async def delete_from_file(
+        self,
+        file: str | Path,
+        *,
+        column: str | None = None,
+        of: Literal["samples", "subjects"] = "samples",
+        idempotency_key: str | None = None,
+    ) -> list[Deletion]:
+        """See :meth:`Client.delete_from_file`."""
+        return await self._run(calls.delete_from_file(Path(file), column, of, idempotency_key))
+
+    async def outcomes(
+        self,
+        *,
+        sample_ids: Iterable[str | int] = (),
+        subject_ids: Iterable[str | int] = (),
+        deletions: Iterable[str] = (),
+    ) -> list[Outcome]:
+        """See :meth:`Client.outcomes`."""
+        return await self._run(calls.outcomes(sample_ids, subject_ids, deletions))
 
     async def preview_of(self, deletion_id: str, *, show_ids: bool = False) -> Preview:
         """See :meth:`Client.preview_of`."""

@@ -8,7 +8,9 @@ import uuid
 from collections.abc import Callable, Iterable
 from datetime import datetime
 from itertools import islice
+from pathlib import Path
 from typing import Any, Literal, TypeVar
+from urllib.parse import urlencode
 
 from lmeraser.client.arguments import (
     checked_deadline,
@@ -31,16 +33,20 @@ from lmeraser.client.responses import (
     cluster_of,
     commit_of,
     deletion_of,
+    outcome_from,
     prediction_of,
     preview_from,
 )
 from lmeraser.deletion import Deletion, Preview, Status
 from lmeraser.errors import (
     ConfigError,
+    DataError,
     ServiceError,
     WaitTimeoutError,
 )
+from lmeraser.id_tables import CONTENT_TYPES, format_of
 from lmeraser.paging import Page
+from lmeraser.proof.outcomes import Outcome
 
 T = TypeVar("T")
 
@@ -85,6 +91,31 @@ def delete(
     key = uuid.uuid4().hex if idempotency_key is None else checked_idempotency_key(idempotency_key)
     headers = {"Idempotency-Key": key}
     return deletion_of((yield from exchange(Call("POST", "/v1/deletions", body, headers))))
+
+
+def delete_from_file(
+    file: Path, column: str | None, of: Literal["samples", "subjects"], idempotency_key: str | None
+) -> Program[list[Deletion]]:
+    """Request the deletion of the ids of a table."""
+    content_type = CONTENT_TYPES[format_of(file.name)]
+    query = urlencode({"of": of, **({} if column is None else {"column": column})})
+    key = uuid.uuid4().hex if idempotency_key is None else checked_idempotency_key(idempotency_key)
+    headers = {"Idempotency-Key": key, "Content-Type": content_type}
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        raise DataError(f"cannot read {file}: {error.strerror}") from error
+    answer = yield from exchange(Call("POST", f"/v1/deletions/table?{query}", headers=headers, content=content))
+    return list(map(deletion_of, answer["deletions"]))
+
+
+def outcomes(
+    sample_ids: Iterable[str | int], subject_ids: Iterable[str | int], deletions: Iterable[str]
+) -> Program[list[Outcome]]:
+    """What became of ids."""
+    body = {**_named(sample_ids, subject_ids), "deletions": list(map(checked_deletion_id, deletions))}
+    answer = yield from exchange(Call("POST", "/v1/deletions/outcomes", body))
+    return list(map(outcome_from, answer["outcomes"]))
 
 
 def preview(sample_ids: Iterable[str | int], subject_ids: Iterable[str | int], show_ids: bool) -> Program[Preview]:

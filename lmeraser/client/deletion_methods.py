@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
+from pathlib import Path
 from typing import Literal, TypeVar
 
 from lmeraser.client import calls
@@ -12,6 +13,7 @@ from lmeraser.client.exchange import Program
 from lmeraser.client.responses import Receipt
 from lmeraser.deletion import Deletion, Preview, Status
 from lmeraser.paging import DEFAULT_LIMIT, MAX_LIMIT, Page
+from lmeraser.proof.outcomes import Outcome
 
 T = TypeVar("T")
 
@@ -77,6 +79,58 @@ class DeletionMethods:
             ServiceError: when the ids cover too many rows, or something was committed during each of several tries.
         """
         return self._run(calls.preview(sample_ids, subject_ids, show_ids))
+
+    def delete_from_file(
+        self,
+        file: str | Path,
+        *,
+        column: str | None = None,
+        of: Literal["samples", "subjects"] = "samples",
+        idempotency_key: str | None = None,
+    ) -> list[Deletion]:
+        """Request the deletion of the ids of a table: CSV, JSON lines or Parquet, as the file's name says.
+
+        Args:
+            file: at most 1,000,000 ids, kept exactly as they are written.
+            column: the column of the ids; when None, the only one that is named like one of ids.
+            of: what the ids are those of.
+            idempotency_key: as for :meth:`delete`.
+
+        Returns:
+            The deletions, one for every 100,000 ids.
+
+        Example:
+            >>> size = Path("gone.csv").write_text("sample_id,reason\\ns20,art. 17\\n")
+            >>> (deletion,) = client.delete_from_file("gone.csv")
+            >>> done = client.wait(deletion.id)
+            >>> (outcome,) = client.outcomes(sample_ids=["s20"], deletions=[deletion.id])
+            >>> outcome.outcome, outcome.keyed_hash in client.receipt(deletion.id).content["samples"]
+            ('erased', True)
+
+        Raises:
+            DataError: when the file cannot be read, or its name does not say what it is.
+            ServiceError: when a line is malformed (422); the message names it, and nothing is begun.
+        """
+        return self._run(calls.delete_from_file(Path(file), column, of, idempotency_key))
+
+    def outcomes(
+        self,
+        *,
+        sample_ids: Iterable[str | int] = (),
+        subject_ids: Iterable[str | int] = (),
+        deletions: Iterable[str] = (),
+    ) -> list[Outcome]:
+        """What became of ids, samples first: "erased", "already erased", "unknown", "waiting", "declined" or "not
+        requested".
+
+        Args:
+            sample_ids, subject_ids: at most 100,000.
+            deletions: ids of the deletions that are asked about; what others erased is "already erased".
+
+        Returns:
+            One outcome per id, with its keyed hash, which the receipt of the deletion that erased it names.
+        """
+        return self._run(calls.outcomes(sample_ids, subject_ids, deletions))
 
     def preview_of(self, deletion_id: str, *, show_ids: bool = False) -> Preview:
         """What a deletion that waits for approval would do; :meth:`approve` takes the ``token``."""

@@ -31,12 +31,13 @@ _REFUSALS: Mapping[int, type[ServiceError]] = {401: AuthenticationError, 403: Pe
 
 @dataclass(frozen=True)
 class Call:
-    """One HTTP request; ``body`` is a JSON value."""
+    """One HTTP request; ``body`` is a JSON value, ``content`` a body of another kind."""
 
     method: str
     path: str
     body: Any = None
     headers: Mapping[str, str] = field(default_factory=dict)
+    content: bytes | None = None
 
 
 @dataclass(frozen=True)

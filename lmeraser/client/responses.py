@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 from lmeraser.deletion import Deletion, Preview
+from lmeraser.proof.outcomes import Outcome
 from lmeraser.state.cluster_entry import ClusterState
 
 
@@ -118,6 +119,11 @@ def preview_from(value: Mapping[str, Any]) -> Preview:
     lists = {name: tuple(value.get(name, ())) for name in ("unknown_ids", "clusters")}
     sample_ids = None if value.get("sample_ids") is None else tuple(value["sample_ids"])
     return Preview(**{**_known(Preview, value), **lists, "sample_ids": sample_ids})
+
+
+def outcome_from(value: Mapping[str, Any]) -> Outcome:
+    """From the service's JSON."""
+    return Outcome(**_known(Outcome, value))
 
 
 def cluster_of(value: Mapping[str, Any]) -> Cluster:

@@ -74,7 +74,8 @@ def authorization(api_key: str | None) -> dict[str, str]:
 
 def request_arguments(call: Call) -> dict[str, Any]:
     """The HTTP library's arguments besides method and path."""
-    return {"headers": dict(call.headers), **({} if call.body is None else {"json": call.body})}
+    body: dict[str, Any] = {} if call.body is None else {"json": call.body}
+    return {"headers": dict(call.headers), **body, **({} if call.content is None else {"content": call.content})}
 
 
 def answer_of(response: httpx2.Response, proxy: str | None) -> Answer:

@@ -203,6 +203,17 @@ function drawPreview(preview, verb, act) {
   at("previewed").replaceChildren(...parts);
 }
 
+/* Delete what a table names; a malformed line is named by the service, and nothing is begun. */
+async function requestTable(file) {
+  const form = new FormData();
+  form.append("table", file);
+  const headers = { "Idempotency-Key": crypto.randomUUID() };
+  const { deletions } = await ask(`v1/deletions/table?of=${at("table-of").value}`, { method: "POST", headers, body: form });
+  at("delete-form").reset();
+  seen.followed = { id: deletions[0].id, unknown_ids: deletions[0].unknown_ids };
+  drawFollowed(deletions[0], deletions[0].unknown_ids);
+}
+
 async function requestDeletion(body) {
   // With the idempotency key, a request that the browser repeats deletes once.
   const deletion = await askJson("v1/deletions", body, { "Idempotency-Key": crypto.randomUUID() });
@@ -276,7 +287,9 @@ at("delete-form").addEventListener("submit", (event) => {
   event.preventDefault();
   const button = event.submitter;
   button.disabled = true;
-  const asked = button.name === "preview" ? requestPreview() : requestDeletion(named()).then(refresh);
+  const [table] = at("table").files;
+  const deleted = () => (table ? requestTable(table) : requestDeletion(named())).then(refresh);
+  const asked = button.name === "preview" ? requestPreview() : deleted();
   asked.then(() => showError(null)).catch(showError).finally(() => { button.disabled = false; });
 });
 at("file").addEventListener("change", (event) => show(event.target.files[0]));

@@ -28,8 +28,15 @@ def test_the_public_names_are_sorted_and_can_all_be_imported() -> None:
 
 def test_the_list_of_public_names_is_complete() -> None:
     every_error = {name for name, value in vars(errors).items() if inspect.isclass(value)}
-    client = {"AsyncClient", "Client", "Cluster", "CommitSummary", "Deletion", "FailedImage", "ImageLike"}
-    assert set(lmeraser.__all__) == every_error | client | {"Page", "Prediction", "Preview", "Receipt", "__version__"}
+    client = {"AsyncClient", "Client", "Cluster", "CommitSummary", "Deletion", "FailedImage", "ImageLike", "Outcome"}
+    assert set(lmeraser.__all__) == every_error | client | {
+        "Page",
+        "Outcome",
+        "Prediction",
+        "Preview",
+        "Receipt",
+        "__version__",
+    }
 
 
 def test_the_version_is_that_of_the_installed_package() -> None:

@@ -16,6 +16,8 @@ from lmeraser.config import ServingConfig
 from lmeraser.deletion import Deletion, DeletionRequest, Preview, Status
 from lmeraser.errors import NotReadyError
 from lmeraser.paging import Page
+from lmeraser.proof.outcomes import Outcome, outcomes
+from lmeraser.state.log import Log
 from serving.api_keys import ApiKeys
 from serving.http_routes import create_app
 from serving.replica import Replica
@@ -62,6 +64,12 @@ class DirectCoordinator:
 
     async def deletions(self, limit: int, cursor: str | None, status: Status | None) -> Page[Deletion]:
         return self.coordinator.deletions(limit, cursor, status)
+
+    async def outcomes(
+        self, sample_ids: tuple[str, ...], subject_ids: tuple[str, ...], deletions: tuple[str, ...]
+    ) -> list[Outcome]:
+        records = Log(self.coordinator._store).advance()
+        return outcomes(records, self.coordinator._hash_key, sample_ids, subject_ids, deletions)
 
     async def receipt(self, deletion_id: str) -> dict[str, Any]:
         return self.coordinator.receipt(deletion_id)

@@ -12,13 +12,19 @@ from serving.api_keys import create_api_key
 # By the scopes that open them.
 ROUTES: dict[tuple[str, ...], list[tuple[str, str]]] = {
     ("predict",): [("POST", "/v1/predict")],
-    ("delete",): [("POST", "/v1/deletions"), ("POST", "/v1/deletions/none/retry"), ("POST", "/v1/deletions/preview")],
+    ("delete",): [
+        ("POST", "/v1/deletions"),
+        ("POST", "/v1/deletions/none/retry"),
+        ("POST", "/v1/deletions/preview"),
+        ("POST", "/v1/deletions/table"),
+    ],
     ("approve",): [("POST", "/v1/deletions/none/approve"), ("POST", "/v1/deletions/none/decline")],
     ("delete", "approve"): [("POST", "/v1/deletions/none/preview")],
     ("read", "delete", "approve"): [
         ("GET", "/v1/deletions"),
         ("GET", "/v1/deletions/none"),
         ("GET", "/v1/deletions/none/receipt"),
+        ("POST", "/v1/deletions/outcomes"),
     ],
     ("read",): [("GET", "/v1/clusters"), ("GET", "/v1/commit")],
 }
