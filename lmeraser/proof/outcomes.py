@@ -64,6 +64,7 @@ def outcomes(
         sample_ids, subject_ids: the ids.
         deletions: ids of the deletions that are asked about.
     """
+    hashes: list[tuple[str, Literal["sample", "subject"], str]]
     hashes = [(each, "sample", sample_hash(hash_key, each)) for each in sample_ids]
     hashes += [(each, "subject", subject_hash(hash_key, each)) for each in subject_ids]
     facts: defaultdict[str, _Named] = defaultdict(lambda: _Named([], []))

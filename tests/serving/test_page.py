@@ -192,15 +192,19 @@ def test_a_deletion_is_previewed_and_then_does_exactly_that(system_of: SystemOf,
         assert seen.errors == []
 
 
-def test_a_table_is_deleted_unless_a_line_is_malformed(system_of: SystemOf, visit: Callable[[str], Visit]) -> None:
+def test_a_table_is_deleted_unless_a_line_is_malformed(
+    system_of: SystemOf, visit: Callable[[str], Visit], tmp_path: Path
+) -> None:
+    table = tmp_path / "gone.csv"
     with live(Service(system_of())) as url:
         seen = visit(url)
-        bad = {"name": "gone.csv", "mimeType": "text/csv", "buffer": b'id\ns3\n""\n'}
-        seen.page.set_input_files("#table", bad)
+        table.write_text('id\ns3\n""\n')
+        seen.page.set_input_files("#table", table)
         seen.page.click("#delete-form .danger")
         expect(seen.page.locator("#error")).to_contain_text("line 3 has an id that is empty")
         expect(seen.page.locator("#no-deletions")).to_be_visible()
-        seen.page.set_input_files("#table", {**bad, "buffer": b"id\ns3\ns4\n"})
+        table.write_text("id\ns3\ns4\n")
+        seen.page.set_input_files("#table", table)
         seen.page.click("#delete-form .danger")
         expect(seen.page.locator("#rows")).to_have_text("88", timeout=60_000)
 
