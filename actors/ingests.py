@@ -8,10 +8,9 @@ Legend: N rows.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import TypeVar
 
 import numpy as np
 
@@ -33,7 +32,6 @@ from lmeraser.state.segment import SegmentIndex
 from lmeraser.state.stored_objects import read_index
 from lmeraser.store import Store
 
-T = TypeVar("T")
 COMPANION = ".ids"
 _ROWS = ".parquet"
 # Suffix of an object with only the rows that are added, where some of the original's are not.
@@ -46,7 +44,7 @@ class IngestOutcome:
 
     Attributes:
         added: rows that are new.
-        present: rows that the store already held, equal in every byte.
+        present: rows that the store already held, or that came before, equal in every byte.
         erased: rows left out because they, or their subjects, were named in a deletion before.
     """
 
@@ -139,13 +137,13 @@ def read_incoming(
     Raises:
         ObjectMissingError: when an object has no companion.
         ObjectCorruptError: when an object holds no rows.
-        DuplicateSampleError: when a sample id occurs twice, or is in the store with other content.
+        DuplicateSampleError: when a sample id occurs with two contents, or is in the store with another one.
     """
     objects: list[tuple[RowObject, SegmentIndex]] = []
     statistics: Statistics | None = None
     present: dict[str, bytes] = {}
-    new_ids: dict[str, str] = {}
-    erased = 0
+    added: dict[str, bytes] = {}
+    erased = repeated = 0
     named = ErasedHashes(store, history.erased)
     names = store.names(ingest.prefix)
     for name in (name for name in names if name.endswith(_ROWS)):
@@ -157,29 +155,40 @@ def read_incoming(
         known = set(index.of_samples(hashes).hashes())
         present_N = np.array([each in known for each in hashes], bool) & ~erased_N
         erased += int(erased_N.sum())
-        _take(present, table.where(present_N), table.where(present_N).row_digests())
+        _first_occurrences(present, table, present_N)
+        new_N = _first_occurrences(added, table, ~(erased_N | present_N))
+        repeated += int((~(erased_N | new_N)).sum())
         new = table
-        if erased_N.any() or present_N.any():
-            new = table.where(~(erased_N | present_N))
+        if not new_N.all():
+            new = table.where(new_N)
             name = f"{name}{_REST}"
             if len(new):
                 store.put(name, new.to_parquet())
         if len(new):
-            _take(new_ids, new, new.sample_ids)
             source = RowObject(name, state_leaf(hash_key, INCOMING_PART, new.digest()))
             objects.append((source, SegmentIndex.of(new, config.seed, hash_key)))
             part = Statistics.of(new.features_NH, new.labels_N, len(config.labels))
             statistics = part if statistics is None else statistics + part
     _check_same(store, hash_key, present, index, partition, history.commit)
-    return AddedRows(tuple(objects), statistics, len(present), erased)
+    return AddedRows(tuple(objects), statistics, repeated, erased)
 
 
-def _take(taken: dict[str, T], table: RowTable, values: Sequence[T]) -> None:
-    """Add a value for each row, by its id as it is compared; raise DuplicateSampleError if an id was there before."""
-    for sample_id, value in zip(table.sample_ids, values, strict=True):
-        if comparable(sample_id) in taken:
-            raise DuplicateSampleError(f"sample id {sample_id!r} occurs more than once")
-        taken[comparable(sample_id)] = value
+def _first_occurrences(taken: dict[str, bytes], table: RowTable, of_N: np.ndarray) -> np.ndarray:
+    """Which of these rows were not taken before, by their ids as they are compared; bool [N]. They are taken now.
+
+    Raises:
+        DuplicateSampleError: when one was taken with other content.
+    """
+    first_N = np.zeros(len(table), bool)
+    for row, digest in zip(np.flatnonzero(of_N).tolist(), table.where(of_N).row_digests(), strict=True):
+        sample_id = table.sample_ids[row]
+        before = taken.setdefault(comparable(sample_id), digest)
+        if before != digest:
+            raise DuplicateSampleError(
+                f"sample id {sample_id!r} occurs more than once, with another image, label or subject"
+            )
+        first_N[row] = before is digest
+    return first_N
 
 
 def _check_same(

@@ -1,10 +1,11 @@
-"""The checks that rows must pass: distinct ids, declared labels, images that can be decoded.
+"""The checks that rows must pass: one content for each id, declared labels, images that can be decoded.
 
 Legend: P pixels per side.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 
@@ -14,6 +15,7 @@ from lmeraser.config import ImagesConfig
 from lmeraser.data.decode import OF_THE_STORE, decode_image
 from lmeraser.data.sample import Sample
 from lmeraser.errors import DuplicateSampleError, UndecodableImageError, UnknownLabelError
+from lmeraser.hashing import canonical_json
 from lmeraser.ids import comparable
 
 _NAMED_IN_MESSAGE = 10
@@ -24,6 +26,7 @@ class SampleChecks:
 
     Attributes:
         skipped: the reasons for which samples were left out so far, by sample id.
+        repeated: how many samples were left out because the same one, equal in everything, came before.
     """
 
     def __init__(self, labels: tuple[str, ...], images: ImagesConfig, image_px: int) -> None:
@@ -31,21 +34,27 @@ class SampleChecks:
         self._labels = labels
         self._images = images
         self._image_px = image_px
-        self._seen: set[str] = set()
+        self._seen: dict[str, bytes] = {}
         self.skipped: dict[str, str] = {}
+        self.repeated = 0
 
     def decoded(self, samples: Iterable[Sample]) -> Iterator[tuple[Sample, np.ndarray]]:
         """The samples that can be used, each with its image, uint8 [3, P, P].
 
         Raises:
-            DuplicateSampleError: when a sample id was seen before, in this call or an earlier one.
+            DuplicateSampleError: when a sample id was seen before, in this call or an earlier one, with another image,
+                label or subject.
             UnknownLabelError: when a label is outside the declared list.
         """
         for sample in samples:
-            compared = comparable(sample.sample_id)
-            if compared in self._seen:
-                raise DuplicateSampleError(f"sample id {sample.sample_id!r} occurs more than once")
-            self._seen.add(compared)
+            compared, content = comparable(sample.sample_id), _content_of(sample)
+            if (before := self._seen.setdefault(compared, content)) != content:
+                raise DuplicateSampleError(
+                    f"sample id {sample.sample_id!r} occurs more than once, with another image, label or subject"
+                )
+            if before is not content:
+                self.repeated += 1
+                continue
             if not 0 <= sample.label < len(self._labels):
                 raise UnknownLabelError(
                     f"sample {sample.sample_id!r} has the label {sample.label}; allowed is 0 to {len(self._labels) - 1}"
@@ -85,8 +94,9 @@ def check_samples(
 ) -> CheckedSamples:
     """The samples, each checked when its turn comes.
 
-    Iterating raises DuplicateSampleError on a repeated sample id and UnknownLabelError on a label outside the list, at
-    once. At the end it raises UndecodableImageError with ids and reasons of bad images, unless ``skip_bad`` is set.
+    Iterating raises DuplicateSampleError on a sample id that comes again with other content, and UnknownLabelError on
+    a label outside the list, at once. At the end it raises UndecodableImageError with ids and reasons of bad images,
+    unless ``skip_bad`` is set.
 
     Args:
         samples: what is checked.
@@ -108,6 +118,12 @@ def unusable_images(skipped: Mapping[str, str], any_good: bool) -> UndecodableIm
     # Where no image is good, there is nothing to ingest without the bad ones.
     advice = ". --skip-bad leaves them out" if any_good else ""
     return UndecodableImageError(f"{len(skipped)} image(s) cannot be used: {described}{advice}")
+
+
+def _content_of(sample: Sample) -> bytes:
+    """A digest of all but the id."""
+    head = canonical_json([sample.subject_id, sample.label])
+    return hashlib.sha256(head + sample.image).digest()[:16]
 
 
 def _listed(names: list[str]) -> str:

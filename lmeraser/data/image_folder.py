@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from PIL import Image
-
 from lmeraser.config import ImagesConfig
+from lmeraser.data.image_format import suffixes_of
 from lmeraser.data.label_index import LabelIndex
 from lmeraser.data.listing import checked_name, entries, is_hidden, reason_of, visible_files
-from lmeraser.data.sample import Sample, ShardedSource, SourceReport
+from lmeraser.data.parts import PartedSource, Piece, Unit, pieces_of
+from lmeraser.data.sample import Sample, SourceReport
 from lmeraser.data.splits import is_split
 from lmeraser.errors import DataError
 from lmeraser.ids import comparable, fault_of_id
 
 
-class ImageFolderSource(ShardedSource):
+class ImageFolderSource(PartedSource[tuple[Path, ...]]):
     """``<path>/<label>/**/<file>``; the sample id of a row is its path below the folder.
 
     Links to folders and files are followed. Files are chosen by their suffix; hidden ones are left out.
@@ -35,18 +37,17 @@ class ImageFolderSource(ShardedSource):
         """
         if not path.is_dir():
             raise DataError(f"{path} is not a folder")
+        super().__init__(report)
         self._path = path
-        self._report = report
         self._max_bytes = images.max_bytes
-        Image.init()
-        self._suffixes = {suffix for suffix, kind in Image.EXTENSION.items() if kind in images.formats}
+        self._suffixes = suffixes_of(images)
         folders = [entry.name for entry in entries(path) if entry.is_dir() and not is_hidden(entry.name)]
         self._folders = tuple(sorted({comparable(checked_name(name, path)) for name in folders}))
         if not self._folders:
             raise DataError(f"{path} has no subfolder; one for each label is needed")
 
     @property
-    def labels(self) -> tuple[str, ...]:
+    def labels(self) -> tuple[str, ...]:  # type: ignore[override] # read-only
         """The names of the top folders.
 
         Raises:
@@ -61,28 +62,26 @@ class ImageFolderSource(ShardedSource):
             )
         return self._folders
 
-    def count(self) -> int:
-        """See Source.count."""
-        return len(self._files())
+    def _pieces(self) -> Sequence[Piece[tuple[Path, ...]]]:
+        self._report.clear()
+        files = sorted(filter(self._is_row, visible_files(self._path, self._report)))
+        units = ((str(self._path), Unit(file, 1, file.stat().st_size)) for file in files)
+        return [self._with_names(piece) for piece in pieces_of(units)]
 
-    def sample_ids(self, labels: tuple[str, ...]) -> Iterator[str]:  # noqa: ARG002 - other sources make ids of them
-        """See Source.sample_ids."""
-        return map(self._sample_id, self._files())
+    def _with_names(self, piece: Piece[tuple[Path, ...]]) -> Piece[tuple[Path, ...]]:
+        """The piece at a place that is another one when files come or go: names are ids, so their digest says which."""
+        digest = hashlib.sha256("\0".join(map(self._sample_id, piece.content)).encode()).hexdigest()
+        return Piece(replace(piece.part, place=f"{piece.part.place} ({digest[:16]})"), piece.content)
 
-    def samples(self, labels: tuple[str, ...]) -> Iterator[Sample]:
-        """See Source.samples."""
+    def _ids(self, content: tuple[Path, ...], labels: tuple[str, ...]) -> Iterator[str]:  # noqa: ARG002
+        return map(self._sample_id, content)
+
+    def _read(self, content: tuple[Path, ...], labels: tuple[str, ...]) -> Iterator[Sample]:
         label_index = LabelIndex(labels)
-        for file in self._files():
+        for file in content:
             sample_id = self._sample_id(file)
             label = label_index.of_name(sample_id.partition("/")[0], f"sample {sample_id!r}")
             yield Sample(sample_id, None, label, self._content(file))
-
-    def _files(self) -> list[Path]:
-        """The files of the rows, in order; everything else is counted in the report."""
-        self._report.clear()
-        files = sorted(filter(self._is_row, visible_files(self._path, self._report)))
-        rows = self._shard.rows(len(files))
-        return files[rows.start : rows.stop]
 
     def _sample_id(self, file: Path) -> str:
         sample_id = file.relative_to(self._path).as_posix()

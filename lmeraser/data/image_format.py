@@ -1,6 +1,10 @@
-"""Names for data that no allowed decoder recognises, so that an error says what the user has."""
+"""Suffixes of image files, and names for data that no allowed decoder recognises, for an error to say what it is."""
 
 from __future__ import annotations
+
+from PIL import Image
+
+from lmeraser.config import ImagesConfig
 
 _HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 _BEGINNINGS = {
@@ -43,3 +47,9 @@ def format_of(data: bytes) -> str:
         return "WEBP"
     names = (name for beginning, name in _BEGINNINGS.items() if data.startswith(beginning))
     return next(names, "of no known format")
+
+
+def suffixes_of(images: ImagesConfig) -> frozenset[str]:
+    """The suffixes that files of the allowed formats have, such as ".png"."""
+    Image.init()
+    return frozenset(suffix for suffix, kind in Image.EXTENSION.items() if kind in images.formats)

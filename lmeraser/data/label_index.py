@@ -26,6 +26,13 @@ class LabelIndex:
             raise UnknownLabelError(f"{row} has the label {name!r}; declared are {self._declared()} (see `labels:`)")
         return index
 
+    def __contains__(self, name: str) -> bool:
+        return comparable(name) in self._indices
+
+    def name(self, index: int) -> str:
+        """The declared name of an index."""
+        return self._labels[index]
+
     def of_number(self, number: int, row: str) -> int:
         """The number itself, for data that does not name its labels; ``row`` names the row in the message.
 

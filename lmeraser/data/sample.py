@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import copy
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, Self
+from typing import Protocol
 
 
 # Without a repr: a traceback or a log line that quotes a sample must not show the row.
@@ -49,6 +48,24 @@ class SourceReport:
         return ", ".join(f"{count} {reason}" for reason, count in self.left_out.most_common())
 
 
+@dataclass(frozen=True)
+class Part:
+    """What of a source is read at once, by one process.
+
+    Attributes:
+        number: its position among the source's parts.
+        place: where its rows are, without their ids: a process that opens the source later finds the same rows there,
+            or another place.
+        rows: how many rows it has; an estimate where they are not counted without reading them.
+        size: bytes that are read for it, about.
+    """
+
+    number: int
+    place: str
+    rows: int
+    size: int
+
+
 class Source(Protocol):
     """Where samples come from."""
 
@@ -61,61 +78,49 @@ class Source(Protocol):
         """
 
     def count(self) -> int:
-        """Upper bound of the number of rows, determined without reading an image.
+        """How many rows there are, determined without reading an image: an upper bound, or an estimate.
 
         Raises:
             DataError: when the data cannot be read.
+        """
+
+    def parts(self) -> Sequence[Part]:
+        """The parts, each of a few hundred rows where the data can be divided so; one after the other, all rows.
+
+        Raises:
+            DataError: when the data cannot be read.
+        """
+
+    def read(self, part: Part, labels: tuple[str, ...]) -> Iterator[Sample]:
+        """The samples of one part, in a fixed order, in bounded memory, reading no others.
+
+        Raises:
+            UnknownLabelError: when a row's label is not among ``labels``.
+            DataError: when the data cannot be read, or the part is no longer the same.
         """
 
     def sample_ids(self, labels: tuple[str, ...]) -> Iterator[str]:
         """The ids of :meth:`samples`, in the same order; images are read only where ids are made from them.
 
         Raises:
-            UnknownLabelError, DataError: see samples.
+            UnknownLabelError, DataError: see read.
         """
 
     def samples(self, labels: tuple[str, ...]) -> Iterator[Sample]:
-        """All samples, in a fixed order, in bounded memory.
+        """The samples of all parts, one after the other.
 
         Raises:
-            UnknownLabelError: when a row's label is not among ``labels``.
-            DataError: when the data cannot be read.
+            UnknownLabelError, DataError: see read.
         """
 
     def shard(self, num_shards: int, index: int) -> Source:
-        """One of ``num_shards`` parts of about equal size.
+        """One of ``num_shards`` runs of parts, of about equal numbers of rows.
 
-        The parts from index 0 on, one after the other, are the whole source: same rows, ids and order.
+        The shards from index 0 on, one after the other, are the whole source: same rows, ids and order.
         """
 
-
-@dataclass(frozen=True)
-class Shard:
-    """Which part of a source's rows is read: part ``index`` of ``num_shards``."""
-
-    num_shards: int = 1
-    index: int = 0
-
-    def part(self, num_shards: int, index: int) -> Shard:
-        """A part of this part."""
-        assert 0 <= index < num_shards
-        return Shard(self.num_shards * num_shards, self.index * num_shards + index)
-
-    def rows(self, count: int) -> range:
-        """The numbers of its rows, out of this many."""
-        return range(count * self.index // self.num_shards, count * (self.index + 1) // self.num_shards)
-
-
-class ShardedSource:
-    """Base of sources that read the rows of ``_shard`` alone."""
-
-    _shard = Shard()
-
-    def shard(self, num_shards: int, index: int) -> Self:
-        """See Source.shard."""
-        part = copy.copy(self)
-        part._shard = self._shard.part(num_shards, index)
-        return part
+    def label_values(self, most: int) -> list[str | int | None]:
+        """The first ``most`` distinct labels of rows whose data names no labels; see :attr:`labels`."""
 
 
 def sample_chunks(samples: Iterable[Sample], rows: int, most_bytes: int = 1 << 25) -> Iterator[list[Sample]]:

@@ -5,11 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 
 from lmeraser.config import ImagesConfig, SourceConfig
+from lmeraser.data.hugging_face import HuggingFaceSource
 from lmeraser.data.image_folder import ImageFolderSource
+from lmeraser.data.manifest import ManifestSource
 from lmeraser.data.parquet import ParquetSource
 from lmeraser.data.sample import Source, SourceReport
 from lmeraser.data.subset import SubsetSource
 from lmeraser.data.torchvision_dataset import TorchvisionSource
+from lmeraser.data.webdataset import WebDatasetSource
 from lmeraser.errors import ConfigError, DataError
 from lmeraser.extras import needs_extra
 from lmeraser.hashing import HashKey
@@ -40,16 +43,26 @@ def open_source(
         MissingExtraError: for bundled rows without the extra ``demo``.
     """
     source: Source
-    if config.path.startswith(SCHEME) and config.kind != "parquet":
-        raise ConfigError(f"a {config.kind} source has the path {config.path!r}; only parquet is read from S3")
+    in_bucket = config.path.startswith(SCHEME)
+    if in_bucket and config.kind not in ("parquet", "webdataset", "huggingface", "manifest"):
+        raise ConfigError(
+            f"a {config.kind} source has the path {config.path!r}; only parquet, webdataset, huggingface and manifest "
+            "are read from S3"
+        )
     path = local_path(config.path)
-    report = report or SourceReport()
+    location = config.path if in_bucket else str(path)
+    report, images = report or SourceReport(), images or ImagesConfig()
     match config.kind:
         case "parquet":
-            location = config.path if config.path.startswith(SCHEME) else str(path)
             source = ParquetSource(location, config.split, config.columns, name_key, report)
+        case "webdataset":
+            source = WebDatasetSource(location, config.split, config.columns, images, report)
+        case "huggingface":
+            source = HuggingFaceSource(location, config.split, config.columns, name_key, report)
+        case "manifest":
+            source = ManifestSource(location, config.columns, images, report)
         case "image_folder":
-            source = ImageFolderSource(path, images or ImagesConfig(), report)
+            source = ImageFolderSource(path, images, report)
         case "torchvision":
             source = TorchvisionSource(config.dataset, path, config.split, name_key, report)
         case "digits":
@@ -85,8 +98,8 @@ def open_public(config: SourceConfig, images: ImagesConfig | None = None, report
     source = open_source(config, images=images, report=report)
     if not source.labels:
         raise DataError(
-            f"{config.path} declares no label names, which public rows need: Parquet has them as ClassLabel in the "
-            "metadata of its schema, an image folder as the names of its subfolders"
+            f"{config.path} declares no label names, which public rows need: Parquet and Hugging Face's data sets have "
+            "them as ClassLabel, an image folder as the names of its subfolders"
         )
     return source
 
@@ -107,7 +120,7 @@ def declared_labels(config: SourceConfig) -> tuple[str, ...]:
     """
     source = open_source(replace(config, max_rows=None))
     if not source.labels:
-        labels = source.distinct_labels(_LABELS_IN_MESSAGE) if isinstance(source, ParquetSource) else []
+        labels = source.label_values(_LABELS_IN_MESSAGE)
         shown = f"; its column {config.columns.label} holds {', '.join(map(repr, labels))}" if labels else ""
         raise DataError(
             f"the rows in {config.path} declare no label names: list them under `labels:` in the configuration, in the "

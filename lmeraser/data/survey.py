@@ -14,7 +14,6 @@ from PIL import Image, UnidentifiedImageError
 from lmeraser.config import SourceConfig
 from lmeraser.data.column_guess import guess_columns
 from lmeraser.data.listing import entries, is_hidden, visible_files
-from lmeraser.data.parquet import ParquetSource
 from lmeraser.data.sample import Sample, Source, SourceReport
 from lmeraser.data.sources import open_source
 from lmeraser.data.splits import same_split, split_of
@@ -136,8 +135,7 @@ def _split_in_two(path: Path) -> tuple[SourceConfig, SourceConfig | None]:
 
 def _labels_of_rows(source: Source) -> tuple[str, ...]:
     """The labels of rows whose data names none: their names in order, or as many names as there are numbers."""
-    assert isinstance(source, ParquetSource)
-    values = source.distinct_labels(_MAX_LABELS)
+    values = source.label_values(_MAX_LABELS)
     numbers = [value for value in values if isinstance(value, int)]
     if numbers:
         return tuple(map(str, range(max(numbers) + 1)))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pyarrow as pa
 from pyarrow import types
@@ -43,25 +44,35 @@ class Columns:
         Raises:
             DataError: when one is missing, repeated, or of a type that is not supported.
         """
-        columns = Columns(
-            image=named.image,
-            label=named.label,
-            sample_id=named.sample_id or _if_there("sample_id", schema),
-            subject_id=named.subject_id or _if_there("subject_id", schema),
-        )
-        contents = columns.by_content()
-        if missing := {holds: name for holds, name in contents.items() if name not in schema.names}:
-            raise DataError(
-                f"{file} lacks the column {', '.join(missing.values())}; it has {', '.join(schema.names)}: name the "
-                f"one that holds {' and '.join(missing)} under `columns:`"
-            )
-        if repeated := [name for name in contents.values() if schema.names.count(name) > 1]:
-            raise DataError(f"{file} has the column {repeated[0]} more than once")
+        columns = Columns.among(schema.names, file, named)
         for id_column in (columns.sample_id, columns.subject_id):
             if id_column is not None:
                 _check_ids(id_column, schema.field(id_column).type, file)
         _check_label(columns.label, schema.field(columns.label).type, file)
         _check_image(columns.image, schema.field(columns.image).type, file)
+        return columns
+
+    @staticmethod
+    def among(names: Sequence[str], file: str, named: ColumnsConfig) -> Columns:
+        """The columns, whatever types they have, of a table that has columns of these names.
+
+        Raises:
+            DataError: when one is missing or repeated.
+        """
+        columns = Columns(
+            image=named.image,
+            label=named.label,
+            sample_id=named.sample_id or ("sample_id" if "sample_id" in names else None),
+            subject_id=named.subject_id or ("subject_id" if "subject_id" in names else None),
+        )
+        contents = columns.by_content()
+        if missing := {holds: name for holds, name in contents.items() if name not in names}:
+            raise DataError(
+                f"{file} lacks the column {', '.join(missing.values())}; it has {', '.join(names)}: name the one that "
+                f"holds {' and '.join(missing)} under `columns:`"
+            )
+        if repeated := [name for name in contents.values() if names.count(name) > 1]:
+            raise DataError(f"{file} has the column {repeated[0]} more than once")
         return columns
 
     def by_content(self) -> dict[str, str]:
@@ -95,6 +106,11 @@ def image_leaf(schema: pa.Schema, image: str) -> list[str]:
     return [name] if _is(bytes_type, types.is_binary, types.is_large_binary, types.is_binary_view) else []
 
 
+def encoded_image(value: Any) -> bytes | None:
+    """The bytes of an image, plain or in a struct; None where there are none."""
+    return value.get("bytes") if isinstance(value, dict) else value
+
+
 def label_names(schema: pa.Schema, label: str) -> tuple[str, ...]:
     """ClassLabel names, as Hugging Face writes them into the schema's metadata; empty where there are none."""
     try:
@@ -102,10 +118,6 @@ def label_names(schema: pa.Schema, label: str) -> tuple[str, ...]:
         return tuple(map(str, value["info"]["features"][label]["names"]))
     except (ValueError, KeyError, TypeError):
         return ()
-
-
-def _if_there(name: str, schema: pa.Schema) -> str | None:
-    return name if name in schema.names else None
 
 
 def _check_ids(name: str, kind: pa.DataType, file: str) -> None:

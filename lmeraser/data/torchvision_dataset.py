@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import inspect
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
-from lmeraser.data.content_names import ContentNames
+from lmeraser.data.content_names import content_name
 from lmeraser.data.label_index import LabelIndex
-from lmeraser.data.sample import Sample, ShardedSource, SourceReport
+from lmeraser.data.parts import PartedSource, Piece, ranges_of
+from lmeraser.data.sample import Sample, SourceReport
 from lmeraser.errors import ConfigError, DataError
 from lmeraser.hashing import HashKey
 from lmeraser.ids import comparable
@@ -20,7 +21,7 @@ from lmeraser.ids import comparable
 _TRAIN_OR_TEST = ("train", "test")
 
 
-class TorchvisionSource(ShardedSource):
+class TorchvisionSource(PartedSource[range]):
     """A class of ``torchvision.datasets`` over a folder; nothing is downloaded.
 
     A row is named by its pixels and stored as PNG.
@@ -41,6 +42,7 @@ class TorchvisionSource(ShardedSource):
                 not have this split.
             DataError: when the data set is not in the folder.
         """
+        super().__init__(report)
         import torchvision.datasets
 
         if dataset not in torchvision.datasets.__all__ or not inspect.isclass(getattr(torchvision.datasets, dataset)):
@@ -52,37 +54,28 @@ class TorchvisionSource(ShardedSource):
         except Exception as error:  # These classes raise whatever their parsers raise.
             raise DataError(f"cannot open torchvision's {dataset} in {path}: {error}") from error
         self._name = dataset
+        self._size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
         self._name_key = name_key
-        self._report = report
         self.labels = tuple(comparable(str(name)) for name in getattr(self._rows, "classes", ()))
 
-    def count(self) -> int:
-        """See Source.count."""
-        return len(self._shard.rows(len(self._rows)))
+    def _pieces(self) -> Sequence[Piece[range]]:
+        rows = len(self._rows)
+        return ranges_of(f"torchvision's {self._name}", rows, self._size // max(rows, 1))
 
-    def sample_ids(self, labels: tuple[str, ...]) -> Iterator[str]:
-        """See Source.sample_ids."""
-        return (sample_id for sample_id, _, _ in self._named_images(labels))
-
-    def samples(self, labels: tuple[str, ...]) -> Iterator[Sample]:
-        """See Source.samples."""
-        self._report.unnamed = 0
-        for sample_id, label, image in self._named_images(labels):
+    def _read(self, content: range, labels: tuple[str, ...]) -> Iterator[Sample]:
+        for sample_id, label, image in self._named_images(content, labels):
             self._report.unnamed += 1
             buffer = io.BytesIO()
             image.save(buffer, format="PNG")
             yield Sample(sample_id, None, label, buffer.getvalue())
 
-    def _named_images(self, labels: tuple[str, ...]) -> Iterator[tuple[str, int, Image.Image]]:
-        """Sample id, label and image of the shard's rows.
+    def _ids(self, content: range, labels: tuple[str, ...]) -> Iterator[str]:
+        return (sample_id for sample_id, _, _ in self._named_images(content, labels))
 
-        The rows before the shard are read as well, though not encoded: the number in the name of a repeated row depends
-        on how many equal rows there are in the whole source (ContentNames).
-        """
+    def _named_images(self, rows: range, labels: tuple[str, ...]) -> Iterator[tuple[str, int, Image.Image]]:
+        """Sample id, label and image of these rows."""
         label_index = LabelIndex(labels)
-        names = ContentNames(self._name_key)
-        own = self._shard.rows(len(self._rows))
-        for row in range(own.stop if own else 0):
+        for row in rows:
             where = f"row {row} of torchvision's {self._name}"
             try:
                 image, target = self._rows[row]
@@ -94,9 +87,7 @@ class TorchvisionSource(ShardedSource):
             label = of_name(self.labels[target], where) if self.labels else label_index.of_number(target, where)
             # By the pixels: the bytes of a PNG depend on the library that wrote it.
             content = f"{image.mode} {image.width} {image.height} ".encode() + image.tobytes()
-            sample_id = names.name(content, labels[label], None)
-            if row in own:
-                yield sample_id, label, image
+            yield content_name(self._name_key, content, label_index.name(label), None), label, image
 
 
 def _split_argument(dataset: str, parameters: Any, split: str) -> dict[str, Any]:

@@ -187,6 +187,32 @@ def test_rows_that_the_store_holds_with_other_content_are_refused(system_of: Sys
     assert system.newest().rows == 90
 
 
+def test_a_row_that_is_in_two_objects_is_added_once(system_of: SystemOf) -> None:
+    system = system_of()
+    coordinator = system.coordinator()
+    prefix = coordinator.begin_ingest()
+    for number, (start, stop) in enumerate(((88, 94), (92, 96), (90, 93))):
+        put(system, prefix, start, stop, number)
+    future = coordinator.ingest(prefix)
+    finish(coordinator)
+    assert future.result() == IngestOutcome(added=6, present=7, erased=0)
+    assert system.newest().root == system.fresh_root(samples(0, 96))
+
+
+def test_an_id_that_comes_with_two_contents_is_refused(system_of: SystemOf) -> None:
+    system = system_of()
+    coordinator = system.coordinator()
+    prefix = coordinator.begin_ingest()
+    put(system, prefix, 90, 92)
+    other = replace(samples(91, 92)[0], image=picture(5))
+    put_rows(system.store, system.hash_key, f"{prefix}1", system.pipeline().rows([other]))
+    future = coordinator.ingest(prefix)
+    finish(coordinator)
+    with pytest.raises(DuplicateSampleError, match="'s91' occurs more than once, with another image"):
+        future.result()
+    assert system.newest().rows == 90
+
+
 def test_an_empty_ingest_adds_nothing(system_of: SystemOf) -> None:
     coordinator = system_of().coordinator()
     done = coordinator.ingest(coordinator.begin_ingest())

@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import itertools
 import string
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import matplotlib
@@ -19,7 +19,8 @@ from PIL import Image, ImageDraw, ImageFont
 from sklearn.datasets import load_digits
 
 from lmeraser.data.label_index import LabelIndex
-from lmeraser.data.sample import Sample, ShardedSource
+from lmeraser.data.parts import PartedSource, Piece, ranges_of
+from lmeraser.data.sample import Sample
 from lmeraser.hashing import draw_uint64
 
 _FONTS = (
@@ -53,35 +54,29 @@ DIGITS = 1797
 _TEST_SHARE = 6
 
 
-class DigitsSource(ShardedSource):
+class DigitsSource(PartedSource[range]):
     """The 1797 digits; one in six, drawn by a hash of the sample id, is a test row."""
 
     labels = tuple(string.digits)
 
     def __init__(self, split: str) -> None:
         """The rows of a split, "train" or "test"."""
+        super().__init__()
         self._rows = [row for row in range(DIGITS) if _is_test_digit(row) == (split == "test")]
 
-    def count(self) -> int:
-        """See Source.count."""
-        return len(self._own_rows())
+    def _pieces(self) -> Sequence[Piece[range]]:
+        return ranges_of("digits", len(self._rows))
 
-    def sample_ids(self, labels: tuple[str, ...]) -> Iterator[str]:  # noqa: ARG002 - other sources make ids of them
-        """See Source.sample_ids."""
-        return map(digit_id, self._own_rows())
+    def _ids(self, content: range, labels: tuple[str, ...]) -> Iterator[str]:  # noqa: ARG002
+        return (digit_id(self._rows[row]) for row in content)
 
-    def samples(self, labels: tuple[str, ...]) -> Iterator[Sample]:
-        """See Source.samples."""
+    def _read(self, content: range, labels: tuple[str, ...]) -> Iterator[Sample]:
         label_index = LabelIndex(labels)
         digits = load_digits()
-        for row in self._own_rows():
+        for row in (self._rows[row] for row in content):
             sample_id = digit_id(row)
             label = label_index.of_name(str(digits.target[row]), f"sample {sample_id!r}")
             yield Sample(sample_id, None, label, png(digit_image(digits.images[row])))
-
-    def _own_rows(self) -> list[int]:
-        own = self._shard.rows(len(self._rows))
-        return self._rows[own.start : own.stop]
 
 
 def digit_id(row: int) -> str:
@@ -98,36 +93,34 @@ def _is_test_digit(row: int) -> bool:
     return draw_uint64(0, "digits", digit_id(row)) % _TEST_SHARE == 0
 
 
-class GlyphsSource(ShardedSource):
+class GlyphsSource(PartedSource[range]):
     """Digits and letters of matplotlib's fonts, each turned, sheared, scaled and moved in several ways."""
 
     labels = tuple(_CHARACTERS)
 
-    def count(self) -> int:
-        """See Source.count."""
-        return len(self._glyphs())
+    def __init__(self) -> None:
+        """All glyphs."""
+        super().__init__()
+        # Font, character and variant of each row.
+        self._glyphs = list(itertools.product(_FONTS, _CHARACTERS, range(_VARIANTS)))
 
-    def sample_ids(self, labels: tuple[str, ...]) -> Iterator[str]:  # noqa: ARG002 - other sources make ids of them
-        """See Source.sample_ids."""
-        return (_glyph_id(*glyph) for glyph in self._glyphs())
+    def _pieces(self) -> Sequence[Piece[range]]:
+        return ranges_of("glyphs", len(self._glyphs))
 
-    def samples(self, labels: tuple[str, ...]) -> Iterator[Sample]:
-        """See Source.samples."""
+    def _ids(self, content: range, labels: tuple[str, ...]) -> Iterator[str]:  # noqa: ARG002
+        return (_glyph_id(*self._glyphs[row]) for row in content)
+
+    def _read(self, content: range, labels: tuple[str, ...]) -> Iterator[Sample]:
         label_index = LabelIndex(labels)
         folder = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
-        for name, glyphs in itertools.groupby(self._glyphs(), key=lambda glyph: glyph[0]):
+        own = self._glyphs[content.start : content.stop]
+        for name, glyphs in itertools.groupby(own, key=lambda glyph: glyph[0]):
             font = ImageFont.truetype(folder / f"{name}.ttf", _CANVAS_PX * 5 // 8)
             for _, character, variant in glyphs:
                 sample_id = _glyph_id(name, character, variant)
                 generator = np.random.Generator(np.random.PCG64(draw_uint64(0, "glyphs", sample_id)))
                 image = _render(font, character, generator)
                 yield Sample(sample_id, None, label_index.of_name(character, f"sample {sample_id!r}"), png(image))
-
-    def _glyphs(self) -> list[tuple[str, str, int]]:
-        """Font, character and variant of each row."""
-        glyphs = list(itertools.product(_FONTS, _CHARACTERS, range(_VARIANTS)))
-        own = self._shard.rows(len(glyphs))
-        return glyphs[own.start : own.stop]
 
 
 def _glyph_id(font: str, character: str, variant: int) -> str:

@@ -14,7 +14,7 @@ Legend: P pixels per side.
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -23,7 +23,8 @@ from sklearn.datasets import load_digits
 
 from lmeraser.data.demo.bundled import DIGITS, GlyphsSource, digit_id, digit_image, png
 from lmeraser.data.label_index import LabelIndex
-from lmeraser.data.sample import Sample, ShardedSource
+from lmeraser.data.parts import PartedSource, Piece, ranges_of
+from lmeraser.data.sample import Sample
 from lmeraser.hashing import draw_uint64
 
 # Shares of red, green and blue in the ink.
@@ -38,45 +39,38 @@ _GRAIN_PX = 2
 _TEST_SHARE = 3
 
 
-class ColouredDigitsSource(ShardedSource):
+class ColouredDigitsSource(PartedSource[range]):
     """Every digit in several colours, on grain; one digit in three, drawn by a hash, is for the test."""
 
     labels = tuple(f"{colour} {digit}" for colour in _NAMES for digit in range(10))
 
     def __init__(self, split: str) -> None:
         """The rows of a split, "train" or "test"."""
+        super().__init__()
         digits = [row for row in range(DIGITS) if _is_test_digit(row) == (split == "test")]
         self._rows = [(row, colour) for row in digits for colour in _colours_of(row, _COPIES[split])]
 
-    def count(self) -> int:
-        """See Source.count."""
-        return len(self._own_rows())
+    def _pieces(self) -> Sequence[Piece[range]]:
+        return ranges_of("coloured digits", len(self._rows))
 
-    def sample_ids(self, labels: tuple[str, ...]) -> Iterator[str]:  # noqa: ARG002 - other sources make ids of them
-        """See Source.sample_ids."""
-        return (_row_id(row, colour) for row, colour in self._own_rows())
+    def _ids(self, content: range, labels: tuple[str, ...]) -> Iterator[str]:  # noqa: ARG002
+        return (_row_id(*self._rows[row]) for row in content)
 
-    def samples(self, labels: tuple[str, ...]) -> Iterator[Sample]:
-        """See Source.samples."""
+    def _read(self, content: range, labels: tuple[str, ...]) -> Iterator[Sample]:
         label_index = LabelIndex(labels)
         digits = load_digits()
-        for row, colour in self._own_rows():
+        for row, colour in self._rows[content.start : content.stop]:
             sample_id = _row_id(row, colour)
             label = label_index.of_name(f"{colour} {digits.target[row]}", f"sample {sample_id!r}")
             brightness_PP = _on_grain(digit_image(digits.images[row]), sample_id)
             yield Sample(sample_id, digit_id(row), label, png(_in_colour(brightness_PP, colour)))
 
-    def _own_rows(self) -> list[tuple[int, str]]:
-        own = self._shard.rows(len(self._rows))
-        return self._rows[own.start : own.stop]
-
 
 class ColouredGlyphsSource(GlyphsSource):
     """The glyphs, each in one of the four colours on black, drawn by a hash of its sample id."""
 
-    def samples(self, labels: tuple[str, ...]) -> Iterator[Sample]:
-        """See Source.samples."""
-        for sample in super().samples(labels):
+    def _read(self, content: range, labels: tuple[str, ...]) -> Iterator[Sample]:
+        for sample in super()._read(content, labels):
             colour = _NAMES[draw_uint64(0, "ink", sample.sample_id) % len(_NAMES)]
             with Image.open(io.BytesIO(sample.image)) as image:
                 brightness_PP = np.asarray(image, np.float64) / 255

@@ -35,6 +35,12 @@ def test_a_duplicate_sample_id_is_named(skip_bad: bool) -> None:
         list(check_samples(rows, LABELS, skip_bad=skip_bad))
 
 
+def test_a_row_that_comes_again_is_taken_once() -> None:
+    rows = [sample("a"), sample("b"), sample("a"), sample("c"), sample("a")]
+    checked = check_samples(rows, LABELS, skip_bad=False)
+    assert [row.sample_id for row in checked] == ["a", "b", "c"]
+
+
 def test_the_id_of_an_undecodable_image_counts_as_taken() -> None:
     with pytest.raises(DuplicateSampleError, match="'a'"):
         list(check_samples([sample("a", image=b"bad"), sample("a")], LABELS, skip_bad=True))

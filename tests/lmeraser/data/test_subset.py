@@ -63,3 +63,9 @@ def test_a_subset_of_more_rows_than_there_are_is_the_whole_source(two_orders: tu
 
 def test_a_subset_has_the_labels_of_its_source() -> None:
     assert open_source(SourceConfig(kind="digits", max_rows=3)).labels == tuple("0123456789")
+
+
+def test_rows_that_are_equal_count_once(tmp_path: Path) -> None:
+    columns = {"image": [png(level % 5) for level in range(20)], "label": [0] * 20}
+    path = parquet(tmp_path / "a.parquet", columns)
+    assert [len(set(ids_of(path, rows))) for rows in (1, 3, 5, 9)] == [1, 3, 5, 5]

@@ -1,4 +1,4 @@
-"""Which Parquet files belong to a source: those below a path, of one split."""
+"""Which files belong to a source that is cut into files: those below a path, of one kind and one split."""
 
 from __future__ import annotations
 
@@ -13,13 +13,16 @@ from lmeraser.data.splits import same_split, split_of
 from lmeraser.errors import DataError
 
 
-def parquet_files(system: fs.FileSystem, location: str, path: str, split: str, report: SourceReport) -> list[str]:
-    """The file itself, or the Parquet files below the folder in the order of their paths.
+def shard_files(
+    system: fs.FileSystem, location: str, path: str, suffix: str, split: str, report: SourceReport
+) -> list[str]:
+    """The file itself, or the files with the suffix below the folder, in the order of their paths.
 
     Args:
         system: where the file or folder is.
         location: the file or folder in that file system.
         path: the same as the user wrote it, for messages.
+        suffix: ".parquet" or ".tar".
         split: take the files of this split; all files when empty, unless their names contain several splits.
         report: counts what is left out.
 
@@ -28,11 +31,11 @@ def parquet_files(system: fs.FileSystem, location: str, path: str, split: str, r
     """
     try:
         kind = system.get_file_info(location).type
-        files = [location] if kind == fs.FileType.File else sorted(_below(system, location, kind, report))
+        files = [location] if kind == fs.FileType.File else sorted(_below(system, location, kind, suffix, report))
     except OSError as error:
         raise DataError(f"cannot read {path}: {error}") from error
     if not files:
-        raise DataError(f"{path} and its subfolders hold no .parquet file; they hold: {report.summary() or 'nothing'}")
+        raise DataError(f"{path} and its subfolders hold no {suffix} file; they hold: {report.summary() or 'nothing'}")
     root = "" if kind == fs.FileType.File else f"{location.rstrip('/')}/"
     split_by_file = {file: split_of(file.removeprefix(root) if root else file.rpartition("/")[2]) for file in files}
     splits = sorted({name for name in split_by_file.values() if name})
@@ -62,8 +65,8 @@ def _of_split(
     return chosen
 
 
-def _below(system: fs.FileSystem, folder: str, kind: fs.FileType, report: SourceReport) -> Iterator[str]:
-    """Parquet files below a folder, without hidden ones and those that Spark names with a leading underscore."""
+def _below(system: fs.FileSystem, folder: str, kind: fs.FileType, suffix: str, report: SourceReport) -> Iterator[str]:
+    """The files below a folder, without hidden ones and those that Spark names with a leading underscore."""
     if kind == fs.FileType.NotFound:
         hint = ": patterns are not supported, name the folder" if any(sign in folder for sign in "*?[") else ""
         raise DataError(f"there is no file or folder {folder}{hint}")
@@ -74,10 +77,10 @@ def _below(system: fs.FileSystem, folder: str, kind: fs.FileType, report: Source
         files = [info.path for info in infos if info.is_file]
     for file in files:
         *folders, name = file.removeprefix(folder).strip("/").split("/")
-        suffix = name[name.rfind(".") :].lower() if "." in name else ""
+        own = name[name.rfind(".") :].lower() if "." in name else ""
         if any(is_hidden(part) or part.startswith("_") for part in (*folders, name)):
             report.left_out[HIDDEN] += 1
-        elif suffix == ".parquet":
+        elif own == suffix:
             yield file
         else:
-            report.left_out[reason_of(suffix)] += 1
+            report.left_out[reason_of(own)] += 1
