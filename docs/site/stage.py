@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 FOLDERS = ("docs", "lmeraser", "actors", "serving", "cluster", "benchmarks", "tests", "deploy", "examples")
 FILES = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md", "LICENSE", "ray_cluster.yaml")
 # What documents link to or show.
-SUFFIXES = {".md", ".py", ".yaml", ".json", ".svg", ".png", ".ipynb"}
+SUFFIXES = {".md", ".py", ".yaml", ".json", ".svg", ".png", ".webp", ".ipynb"}
 METRICS = ("actors/remote/metrics.py", "actors/remote/store_metrics.py", "serving/metrics.py")
 _KINDS = ("Counter", "Gauge", "Histogram")
 
