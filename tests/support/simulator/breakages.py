@@ -32,6 +32,24 @@ class Breakage:
 
 BREAKAGES = (
     Breakage(
+        "a deletion as previewed is accepted while something is being committed",
+        "actors.acceptance:Acceptance.delete",
+        "self._turns.decision() if bound else nullcontext()",
+        "nullcontext()",
+    ),
+    Breakage(
+        "a preview is not compared with the newest commit",
+        "actors.requests:Requests.check_fresh",
+        "newest != preview_of",
+        "False",
+    ),
+    Breakage(
+        "a deletion as previewed is erased together with others",
+        "actors.backlog:Backlog.due",
+        "return bound[:1]",
+        "pass",
+    ),
+    Breakage(
         "a sweep does not call its fence",
         "actors.sweep:Sweeper.sweep",
         "self._journal.check,",

@@ -23,6 +23,7 @@ class RequestedDeletion:
         recorded_at: when it was recorded, as a count of the history's points; None before.
         answered: the id in the answer to a client.
         previews: what its client's previews have said, as pairs of a commit and the root after the erasure.
+        whole: whether all of its rows were erased.
         promised: the root that its record names, if it is to be erased as previewed.
         overtaken: whether something else was committed between its record and the end of its erasure, or the store was
             restored.
@@ -42,6 +43,7 @@ class RequestedDeletion:
     previews: set[tuple[int, str]] = field(default_factory=set)
     promised: str | None = None
     overtaken: bool = False
+    whole: bool = False
 
     def names(self, row: int) -> bool:
         """Whether it names this row."""
@@ -90,7 +92,7 @@ class Ledger:
         for deletion in self.requested:
             if deletion.record is not None and deletion.record > records:
                 deletion.id = deletion.answered = deletion.recorded_at = deletion.record = None
-            deletion.overtaken = deletion.record is not None
+            deletion.overtaken, deletion.whole = deletion.record is not None, False
             deletion.erased = deletion.completed = False
             deletion.committed = deletion.committed_at = None
         for ingest in self.ingested:
@@ -128,10 +130,11 @@ class Ledger:
             self.commit = Commit.from_record(record, self.commit)
             erased = {erasure.id for erasure in self.commit.erasures}
             for deletion in self.requested:
-                if deletion.id is not None and deletion.committed is None and erased != {deletion.id}:
-                    deletion.overtaken = True
+                deletion.overtaken |= deletion.id is not None and not deletion.whole and deletion.id not in erased
+            whole = {erasure.id for erasure in self.commit.erasures if not erasure.remaining}
             for erasing in filter(None, (self.deletion(erasure.id) for erasure in self.commit.erasures)):
                 erasing.committed, erasing.committed_at = value["number"], at
+                erasing.whole |= erasing.id in whole
                 about.append(erasing)
         else:
             named = {each["id"] for each in body.get("deletions", ())}
