@@ -161,3 +161,4 @@ def test_what_only_waits_reads_or_erases_loads_no_torch(process: str) -> None:
 )
 def test_no_process_of_the_service_loads_plots_or_demo_data(process: str) -> None:
     run(f"import sys, {process}; loaded = {PLOTS_AND_DEMO_DATA} & set(sys.modules); assert not loaded, loaded")
+    run(f"import sys, {process}; assert 'torch._dynamo' not in sys.modules, 'the compiler was imported'")

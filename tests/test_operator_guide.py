@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import timm
 import torch
 import yaml
 from ray_head import ray_head
@@ -17,6 +16,7 @@ from safetensors.torch import save_file
 from small_system import VIT, picture
 
 from cluster.runtime import free_port
+from lmeraser.learning.timm_models import timm
 
 pytestmark = pytest.mark.ray
 ROOT = Path(__file__).parent.parent

@@ -11,15 +11,14 @@ from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from typing import Any
 
-import timm
 import torch
-from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from lmeraser.config import BackboneConfig
 from lmeraser.errors import BackboneError
 from lmeraser.learning.block_mean import mean_patch_after
 from lmeraser.learning.cells import shares_of_patches
+from lmeraser.learning.timm_models import VisionTransformer, timm
 from lmeraser.learning.weights import load_weights, read_weights, token_px
 from lmeraser.store.location import local_path
 

@@ -9,9 +9,9 @@ Legend: N rows, S tokens, D width, E hidden features of the MLP.
 
 from __future__ import annotations
 
-from timm.layers.mlp import Mlp
-from timm.models.vision_transformer import Block
 from torch import Tensor, nn
+
+from lmeraser.learning.timm_models import Block, Mlp
 
 
 def mean_patch_after(block: nn.Module, tokens_NSD: Tensor, prefix_tokens: int) -> Tensor:

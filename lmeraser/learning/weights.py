@@ -11,10 +11,10 @@ from pickle import UnpicklingError
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
-from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from lmeraser.errors import BackboneError
+from lmeraser.learning.timm_models import VisionTransformer
 
 # What torch.load raises on bytes that it did not write.
 _UNREADABLE = (ValueError, EOFError, LookupError, TypeError, AttributeError, struct.error)

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import timm
 import torch
 from PIL import Image
 
@@ -22,6 +21,7 @@ from lmeraser.config import BackboneConfig, HeadsConfig, PartitionConfig, Prompt
 from lmeraser.data import Sample
 from lmeraser.deletion import DeletionRequest
 from lmeraser.hashing import HashKey, canonical_json
+from lmeraser.learning.timm_models import timm
 from lmeraser.proof.recompute import fresh_leaves
 from lmeraser.state.commit import Commit, commits_in
 from lmeraser.state.keys import init_keys, load_hash_key, load_signing_key, public_pem

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import timm
 import torch
 from tiny_backbones import CONV, VIT, VITS, every_vit, pictures, vit_backbone, weights
 from torch import Tensor
@@ -18,6 +17,7 @@ from lmeraser.config import BackboneConfig, PromptConfig
 from lmeraser.errors import BackboneError
 from lmeraser.learning.backbone import VitBackbone, create_model, open_backbone
 from lmeraser.learning.prompts import prompt_kind
+from lmeraser.learning.timm_models import timm
 
 
 def after_block(model: Any, pixels_N3PP: Tensor, block: int) -> tuple[Tensor, Tensor]:

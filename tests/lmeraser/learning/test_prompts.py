@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import timm
 import torch
 from torch import Tensor, nn
 
@@ -19,6 +18,7 @@ from lmeraser.config import BackboneConfig, PromptConfig
 from lmeraser.errors import BackboneError
 from lmeraser.learning.backbone import Backbone, Features, VitBackbone, open_backbone
 from lmeraser.learning.prompts import PromptKind, prompt_kind
+from lmeraser.learning.timm_models import timm
 
 SIDE = 32
 VIT = BackboneConfig("vit_tiny_patch16_224", "trained", SIDE, {"embed_dim": 32, "depth": 4, "num_heads": 2})

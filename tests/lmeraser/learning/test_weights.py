@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import timm
 import torch
 from safetensors.torch import load_file
 from tiny_backbones import CONV, VIT, VITS, pictures, saved_at, weights
@@ -20,6 +19,7 @@ from lmeraser.config import BackboneConfig, PromptConfig
 from lmeraser.errors import BackboneError
 from lmeraser.learning.backbone import open_backbone
 from lmeraser.learning.prompts import prompt_kind
+from lmeraser.learning.timm_models import timm
 from lmeraser.learning.weights import read_weights, weights_of
 from lmeraser.state.pipeline import extract_routed
 
