@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 import shlex
 from collections.abc import Callable, Iterator
@@ -76,6 +77,14 @@ def test_commands_and_their_options_exist(document: Path) -> None:
                 assert word.partition("=")[0] in {*known, "--help"}, (
                     f"{program} {' '.join(arguments)} in {named(document)}"
                 )
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=named)
+def test_what_its_python_imports_is_there(document: Path) -> None:
+    ours = r"^\s*from ((?:lmeraser|actors|serving|cluster|benchmarks)[\w.]*) import ([\w, ]+)"
+    for module, names in re.findall(ours, document.read_text(), re.MULTILINE):
+        for name in names.split(","):
+            assert hasattr(importlib.import_module(module), name.split(" as ")[0].strip()), f"{name} of {module}"
 
 
 def test_every_environment_variable_is_in_the_reference() -> None:
