@@ -19,7 +19,7 @@ def register(app: typer.Typer) -> None:
 
 
 def init(
-    folder: Annotated[Path, typer.Argument(help="Label folders of images, or Parquet files; or parts of them.")],
+    folder: Annotated[Path, typer.Argument(help="Label folders of images, or files with rows; or parts of them.")],
     public: Annotated[
         Path | None, typer.Option(help="Images that nobody will ask to delete.  [default: FOLDER/public]")
     ] = None,
@@ -31,7 +31,8 @@ def init(
 ) -> None:
     """Write a configuration for the images in a folder, and say what was chosen.
 
-    FOLDER holds one folder of images for each label, or Parquet files. It may hold them in parts: `private` or `train`,
+    FOLDER holds one folder of images for each label, Parquet files, tar shards, or what `save_to_disk` of `datasets`
+    has written; or it is a CSV or JSON Lines file that names images. It may hold them in parts: `private` or `train`,
     `test`, and `public`.
 
     Example: lmeraser init /data/signs --public /data/photos

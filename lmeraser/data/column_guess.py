@@ -1,8 +1,9 @@
-"""What the columns of a Parquet file are for, guessed from their names, types and values."""
+"""What the columns of a Parquet or an Arrow file are for, guessed from their names, types and values."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from itertools import islice
 from pathlib import Path
 
 import pyarrow as pa
@@ -21,6 +22,9 @@ _SUBJECTS = (
     *("participant_id", "participant", "writer_id", "writer", "author_id", "author"),
 )
 
+# Rows whose ids must be distinct, to be taken for ids of rows.
+_LOOKED_AT = 1000
+
 
 def guess_columns(file: Path) -> ColumnsConfig:
     """The columns of a file, as a configuration names them; the defaults where nothing better is found.
@@ -30,22 +34,33 @@ def guess_columns(file: Path) -> ColumnsConfig:
     """
     defaults = ColumnsConfig()
     try:
-        with pq.ParquetFile(file) as opened:
-            schema = opened.schema_arrow
-            columns = {name: schema.field(name).type for name in schema.names if schema.names.count(name) == 1}
-            named = [name for name in columns if label_names(schema, name)]
-            samples = _first(_SAMPLES, columns, holds_ids)
-            if samples == "sample_id" or (samples and not _are_distinct(opened, samples)):
-                samples = ""
-            subjects = _first(_SUBJECTS, columns, holds_ids)
-            return ColumnsConfig(
-                image=_first(_IMAGES, columns, holds_images) or _only(columns, holds_images) or defaults.image,
-                label=_first(_LABELS, columns, holds_labels) or (named[0] if len(named) == 1 else defaults.label),
-                sample_id=samples,
-                subject_id="" if subjects == "subject_id" else subjects,
-            )
+        first = _first_rows(file)
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"cannot read {file}: {error}") from error
+    schema = first.schema
+    columns = {name: schema.field(name).type for name in schema.names if schema.names.count(name) == 1}
+    named = [name for name in columns if label_names(schema, name)]
+    samples = _first(_SAMPLES, columns, holds_ids)
+    if samples == "sample_id" or (samples and len(first.column(samples).unique()) < len(first)):
+        samples = ""
+    subjects = _first(_SUBJECTS, columns, holds_ids)
+    return ColumnsConfig(
+        image=_first(_IMAGES, columns, holds_images) or _only(columns, holds_images) or defaults.image,
+        label=_first(_LABELS, columns, holds_labels) or (named[0] if len(named) == 1 else defaults.label),
+        sample_id=samples,
+        subject_id="" if subjects == "subject_id" else subjects,
+    )
+
+
+def _first_rows(file: Path) -> pa.Table:
+    """The first rows of a file, at most 1000."""
+    if file.suffix.lower() == ".parquet":
+        with pq.ParquetFile(file) as opened:
+            batches = list(islice(opened.iter_batches(_LOOKED_AT), 1))
+            return pa.Table.from_batches(batches, opened.schema_arrow)
+    with pa.memory_map(str(file)) as stream:
+        reader = pa.ipc.open_stream(stream)
+        return pa.Table.from_batches(list(islice(reader, 1)), reader.schema)
 
 
 def _first(names: Iterable[str], columns: dict[str, pa.DataType], holds: Callable[[pa.DataType], bool]) -> str:
@@ -55,11 +70,3 @@ def _first(names: Iterable[str], columns: dict[str, pa.DataType], holds: Callabl
 def _only(columns: dict[str, pa.DataType], holds: Callable[[pa.DataType], bool]) -> str:
     able = [name for name, kind in columns.items() if holds(kind)]
     return able[0] if len(able) == 1 else ""
-
-
-def _are_distinct(opened: pq.ParquetFile, name: str) -> bool:
-    """Whether the first row group's values can be ids of rows."""
-    if opened.num_row_groups == 0:
-        return True
-    values = opened.read_row_group(0, columns=[name]).column(name)
-    return len(values.unique()) == len(values)

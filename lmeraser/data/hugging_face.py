@@ -24,7 +24,7 @@ from lmeraser.hashing import HashKey
 from lmeraser.ids import comparable
 from lmeraser.store.filesystem import filesystem
 
-_STATE = "state.json"
+STATE = "state.json"
 _SPLITS = "dataset_dict.json"
 
 
@@ -73,14 +73,14 @@ class HuggingFaceSource(PartedSource[tuple[_Batches, ...]]):
         self._path = path
         self._rows = TableRows(name_key, report)
         folder = self._folder_of_split(location.rstrip("/"), split)
-        state = self._json(f"{folder}/{_STATE}")
+        state = self._json(f"{folder}/{STATE}")
         if state is None:
-            raise DataError(f"{path} holds no data set that `save_to_disk` has written: there is no {_STATE} in it")
+            raise DataError(f"{path} holds no data set that `save_to_disk` has written: there is no {STATE} in it")
         if state.get("_indices_data_files"):
             raise DataError(f"{path} holds rows in another order than its files: save it again after flatten_indices()")
         self._files = [f"{folder}/{each['filename']}" for each in state.get("_data_files", [])]
         if not self._files:
-            raise DataError(f"{path} names no data files in its {_STATE}")
+            raise DataError(f"{path} names no data files in its {STATE}")
         with self._reader(self._files[0]) as reader:
             schema = reader.schema
         self._columns = Columns.of(schema, self._files[0], columns)

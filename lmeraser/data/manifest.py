@@ -23,6 +23,7 @@ from lmeraser.store.filesystem import filesystem
 _SEPARATORS = {".csv": ",", ".tsv": "\t"}
 _JSON_LINES = (".jsonl", ".ndjson")
 _BOM = b"\xef\xbb\xbf"
+MANIFEST_SUFFIXES = (*_SEPARATORS, *_JSON_LINES)
 # Images are read this many at a time: a bucket takes tens of milliseconds for each.
 _READERS = 16
 
@@ -64,8 +65,8 @@ class ManifestSource(PartedSource[_Records]):
         self._max_bytes = images.max_bytes
         self._rows = TableRows(None, report, labels_are_text=True)
         suffix = PurePosixPath(self._file).suffix.lower()
-        if suffix not in (*_SEPARATORS, *_JSON_LINES):
-            allowed = ", ".join((*_SEPARATORS, *_JSON_LINES))
+        if suffix not in MANIFEST_SUFFIXES:
+            allowed = ", ".join(MANIFEST_SUFFIXES)
             raise DataError(f"{path} is no manifest: its name must end in one of {allowed}")
         self._separator = _SEPARATORS.get(suffix, "")
         first = next(self._records(), None)

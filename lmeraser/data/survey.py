@@ -1,4 +1,4 @@
-"""What a folder of images holds, for a first configuration."""
+"""What a folder of images, or of files with rows, holds, for a first configuration."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ from pathlib import Path
 
 from PIL import Image, UnidentifiedImageError
 
-from lmeraser.config import SourceConfig
+from lmeraser.config import ColumnsConfig, SourceConfig
 from lmeraser.data.column_guess import guess_columns
+from lmeraser.data.hugging_face import STATE
 from lmeraser.data.listing import entries, is_hidden, visible_files
+from lmeraser.data.manifest import MANIFEST_SUFFIXES
 from lmeraser.data.sample import Sample, Source, SourceReport
 from lmeraser.data.sources import open_source
 from lmeraser.data.splits import same_split, split_of
@@ -50,7 +52,7 @@ class Survey:
 
 
 def survey(folder: Path) -> Survey:
-    """Look at a folder: label folders of images, or Parquet files, whole or in parts.
+    """Look at label folders of images, files of rows, or what ``save_to_disk`` has written, whole or in parts.
 
     Parts are subfolders or splits: ``private`` or ``train`` holds the private rows, ``test`` or ``validation`` the test
     rows, ``public`` the public rows.
@@ -108,19 +110,35 @@ def _parts(folder: Path) -> dict[str, Path]:
     return parts
 
 
-def _parquet_files(path: Path) -> Iterator[Path]:
-    files = visible_files(path, SourceReport()) if path.is_dir() else iter([path])
-    return (file for file in files if file.suffix.lower() == ".parquet")
+def _files(path: Path) -> Iterator[Path]:
+    return visible_files(path, SourceReport()) if path.is_dir() else iter([path])
+
+
+def _source_at(path: Path) -> SourceConfig:
+    """The source that files of a path are: of the kind of the first file, but for images in label folders."""
+    if (path / STATE).is_file():
+        first = min(path.glob("*.arrow"), default=None)
+        columns = guess_columns(first) if first is not None else ColumnsConfig()
+        return SourceConfig("huggingface", str(path), columns=columns)
+    if path.is_file() and path.suffix.lower() in MANIFEST_SUFFIXES:
+        return SourceConfig("manifest", str(path))
+    by_suffix: dict[str, Path] = {}
+    for file in sorted(_files(path)):
+        by_suffix.setdefault(file.suffix.lower(), file)
+    if ".parquet" in by_suffix:
+        return SourceConfig("parquet", str(path), columns=guess_columns(by_suffix[".parquet"]))
+    return SourceConfig("webdataset" if ".tar" in by_suffix else "image_folder", str(path))
 
 
 def _split_in_two(path: Path) -> tuple[SourceConfig, SourceConfig | None]:
-    """The rows at a path, and the test rows where Parquet files name splits."""
-    first = next(iter(sorted(_parquet_files(path))), None)
-    if first is None:
-        return SourceConfig(kind="image_folder", path=str(path)), None
-    source = SourceConfig(kind="parquet", path=str(path), columns=guess_columns(first))
+    """The rows at a path, and the test rows where names of files name splits."""
+    source = _source_at(path)
+    suffix = {"parquet": ".parquet", "webdataset": ".tar"}.get(source.kind)
+    if suffix is None:
+        return source, None
     root = path if path.is_dir() else path.parent
-    splits = {split_of(str(file.relative_to(root))) for file in _parquet_files(path)} - {""}
+    files = (file for file in _files(path) if file.suffix.lower() == suffix)
+    splits = {split_of(str(file.relative_to(root))) for file in files} - {""}
     if len(splits) < 2:
         return source, None
     chosen: list[SourceConfig | None] = []

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +110,48 @@ def test_the_side_is_the_median_of_the_longer_sides_of_images_that_can_be_read(t
         Image.new("L", size).save(tmp_path / "dog" / f"large{number}.png")
     # 3, 3, 40, 40, 50
     assert survey(tmp_path).side_px == 40
+
+
+def test_tar_shards_are_told_apart_by_their_splits(tmp_path: Path) -> None:
+    for split, rows in (("train", 3), ("test", 1)):
+        with tarfile.open(tmp_path / f"{split}-000.tar", "w") as archive:
+            for row in range(rows):
+                for suffix, content in (("png", png(row)), ("cls", b"dog" if row else b"cat")):
+                    header = tarfile.TarInfo(f"{row}.{suffix}")
+                    header.size = len(content)
+                    archive.addfile(header, io.BytesIO(content))
+    found = survey(tmp_path)
+    assert found.private == SourceConfig("webdataset", str(tmp_path), split="train")
+    assert found.test == SourceConfig("webdataset", str(tmp_path), split="test")
+    assert (found.rows, found.labels, found.declared) == (3, ("cat", "dog"), False)
+
+
+def test_what_datasets_has_saved_is_found_with_its_splits_and_columns(tmp_path: Path) -> None:
+    table = pa.table({"img": images(3), "fine_label": [0, 1, 2], "id": [7, 8, 9]})
+    features = {"fine_label": {"names": list(LABELS)}}
+    for split in ("train", "test"):
+        (tmp_path / split).mkdir()
+        with (
+            pa.OSFile(str(tmp_path / split / "data-0.arrow"), "wb") as sink,
+            pa.ipc.new_stream(sink, table.schema) as out,
+        ):
+            out.write_table(table)
+        (tmp_path / split / "state.json").write_text('{"_data_files": [{"filename": "data-0.arrow"}]}')
+        (tmp_path / split / "dataset_info.json").write_text(json.dumps({"features": features}))
+    (tmp_path / "dataset_dict.json").write_text('{"splits": ["train", "test"]}')
+    columns = ColumnsConfig(image="img", label="fine_label", sample_id="id")
+    found = survey(tmp_path)
+    assert found.private == SourceConfig("huggingface", str(tmp_path / "train"), columns=columns)
+    assert found.test == SourceConfig("huggingface", str(tmp_path / "test"), columns=columns)
+    assert (found.rows, found.labels, found.declared) == (3, LABELS, True)
+
+
+def test_a_manifest_is_named_itself(tmp_path: Path) -> None:
+    (tmp_path / "0.png").write_bytes(png(1))
+    (tmp_path / "rows.csv").write_text("image,label,subject_id\n0.png,cat,ann\n")
+    found = survey(tmp_path / "rows.csv")
+    assert found.private == SourceConfig("manifest", str(tmp_path / "rows.csv"))
+    assert (found.rows, found.labels, found.subjects) == (1, ("cat",), True)
 
 
 def test_public_rows_may_be_elsewhere(tmp_path: Path) -> None:
