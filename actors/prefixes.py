@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from actors.ingests import COMPANION, short_hashes
+from actors.incoming import COMPANION, ROWS, read_companion, short_hashes, short_hashes_of
 from lmeraser.errors import RequestError
 from lmeraser.state.layout import INCOMING, new_incoming_prefix
 from lmeraser.store import Store
@@ -124,7 +124,8 @@ class Prefixes:
         for prefix, state in candidates.items():
             for name in self._store.names(prefix):
                 if name.endswith(COMPANION) and name not in state.hashes:
-                    state.hashes[name] = np.frombuffer(self._store.get(name), "<u8")
+                    index = read_companion(self._store, f"{name.removesuffix(COMPANION)}{ROWS}")
+                    state.hashes[name] = short_hashes_of(index)
             later = short_hashes(each for each, number in forbidden.items() if number >= state.begun)
             if any(np.isin(later, hashes).any() for hashes in state.hashes.values()):
                 with self._lock:

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from actors.ingests import put_rows
+from actors.incoming import put_rows
 from lmeraser.errors import ObjectMissingError
 from lmeraser.hashing import HashKey
 from lmeraser.state.checkpoint import CommitReader
 from lmeraser.state.cluster_entry import Segment
 from lmeraser.state.draft_rows import DraftRows
 from lmeraser.state.hash_arrays import as_strings
-from lmeraser.state.manifest import draft_of
+from lmeraser.state.manifest import draft_of, load_manifest
 from lmeraser.state.stored_objects import read_index, read_segment
 from lmeraser.store import Store
 
@@ -87,6 +87,7 @@ def put_missing(
         How many rows were written.
     """
     draft = draft_of(store, generation)
+    seed = load_manifest(draft).config.seed
     written = 0
     for each in segments:
         try:
@@ -94,7 +95,7 @@ def put_missing(
             if missing_N.any():
                 table = read_segment(store, hash_key, each.key, each.segment).where(missing_N)
                 name = each.segment.rows_object.replace("/", "-").removesuffix(".parquet")
-                put_rows(draft, hash_key, f"{prefix}{name}", rows.of(table))
+                put_rows(draft, hash_key, f"{prefix}{name}", rows.of(table), seed=seed)
         except ObjectMissingError:
             continue
         written += int(missing_N.sum())

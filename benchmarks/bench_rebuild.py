@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from actors.coordinator import Coordinator
-from actors.ingests import put_rows
+from actors.incoming import put_rows
 from actors.owners import InProcessOwners, Owners
 from actors.refill import draft_samples, live_batches, put_missing
 from benchmarks.lib.pipelines import open_pipeline, store_folder
@@ -101,7 +101,7 @@ class Bench:
         prefix = coordinator.begin_ingest()
         for start in range(0, len(rows), _CHUNK):
             table = pipeline.rows(rows[start : start + _CHUNK])
-            put_rows(self.store, load_hash_key(self.folder / "keys"), f"{prefix}{start:06d}", table)
+            put_rows(self.store, load_hash_key(self.folder / "keys"), f"{prefix}{start:06d}", table, seed=0)
         coordinator.ingest(prefix)
         while coordinator.step():
             pass

@@ -217,7 +217,8 @@ def _write_incoming(site: StoreRef, reading: _Reading, prefix: str, workers: int
     pipeline = load_pipeline(store, manifest)
     labels = manifest.config.labels
     # Named by worker and turn, so that a worker that Ray starts again puts no row twice.
-    runs = SortedRuns(store, load_hash_key(Path(site.keys_folder)), f"{prefix}{index:04d}-", pipeline.dendrogram)
+    hash_key = load_hash_key(Path(site.keys_folder))
+    runs = SortedRuns(store, hash_key, manifest.config, f"{prefix}{index:04d}-", pipeline.dendrogram)
     source_report = SourceReport()
     # Ids are compared within this part here, and across parts by the coordinator, which sees only written rows:
     # the id of a skipped image may come again in another part.

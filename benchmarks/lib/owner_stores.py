@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import ray
 
-from actors.ingests import put_rows
+from actors.incoming import put_rows
 from actors.remote.names import NAMESPACE
 from actors.remote.placement import StoreRef
 from benchmarks.lib.background import wait_until
@@ -78,7 +78,8 @@ class OwnerStores:
 def put(begin: Callable[[], str], ingest: Callable[[str], object], store: DigitStore, table: RowTable) -> None:
     """Add rows, as an ingest does."""
     prefix = begin()
-    put_rows(LocalStore(store.folder / "store"), load_hash_key(store.folder / "keys"), f"{prefix}rows", table)
+    hash_key = load_hash_key(store.folder / "keys")
+    put_rows(LocalStore(store.folder / "store"), hash_key, f"{prefix}rows", table, seed=0)
     ingest(prefix)
 
 

@@ -23,7 +23,7 @@ import torch
 from PIL import Image
 
 from actors.coordinator import Coordinator
-from actors.ingests import put_rows
+from actors.incoming import put_rows
 from actors.owners import InProcessOwners
 from benchmarks.lib.background import meanwhile, wait_until
 from lmeraser.config import Config, StateConfig
@@ -128,7 +128,7 @@ def fill(folder: Path, table: RowTable) -> DigitStore:
         for start in range(0, len(table), _PUT_ROWS):
             piece = table.where((numbers >= start) & (numbers < start + _PUT_ROWS))
             prefix = coordinator.begin_ingest()
-            put_rows(LocalStore(folder / "store"), load_hash_key(folder / "keys"), f"{prefix}rows", piece)
+            put_rows(LocalStore(folder / "store"), load_hash_key(folder / "keys"), f"{prefix}rows", piece, seed=0)
             coordinator.ingest(prefix).result()
         wait_until(coordinator.idle)
     return store

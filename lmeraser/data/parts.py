@@ -13,7 +13,7 @@ from lmeraser.data.sample import Part, Sample, SourceReport
 from lmeraser.errors import DataError
 
 # A part is full at whichever comes first. What cannot be divided, such as a row group, is a part all the same.
-PART_ROWS = 512
+PART_ROWS = 256
 PART_BYTES = 16 << 20
 T = TypeVar("T")
 

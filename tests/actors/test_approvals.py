@@ -12,7 +12,8 @@ from rebuilding import Rebuild
 from small_system import System, finish, samples
 
 from actors.coordinator import Coordinator
-from actors.ingests import IngestOutcome, put_rows
+from actors.incoming import put_rows
+from actors.ingests import IngestOutcome
 from actors.restoring import restore
 from lmeraser.deletion import Deletion, DeletionRequest
 from lmeraser.errors import DecidedError, RequestError, SelfApprovalError, StalePreviewError, UnknownDeletionError
@@ -50,7 +51,7 @@ def erased(coordinator: Coordinator, deletion_id: str) -> Deletion:
 
 def ingest(system: System, coordinator: Coordinator, start: int, stop: int) -> IngestOutcome:
     prefix = coordinator.begin_ingest()
-    put_rows(system.store, system.hash_key, f"{prefix}rows", system.pipeline().rows(samples(start, stop)))
+    put_rows(system.store, system.hash_key, f"{prefix}rows", system.pipeline().rows(samples(start, stop)), seed=0)
     outcome = coordinator.ingest(prefix)
     finish(coordinator)
     return outcome.result(timeout=0)

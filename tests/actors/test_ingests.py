@@ -12,9 +12,11 @@ import pytest
 from small_system import System, finish, picture, samples
 
 from actors import prefixes
-from actors.ingests import IngestOutcome, put_rows
+from actors.incoming import put_rows, put_sums
+from actors.ingests import IngestOutcome
 from lmeraser.deletion import DeletionRequest
-from lmeraser.errors import DuplicateSampleError, ObjectMissingError, RequestError, StoreError
+from lmeraser.errors import DuplicateSampleError, ObjectCorruptError, ObjectMissingError, RequestError, StoreError
+from lmeraser.state.rows import RowTable
 from lmeraser.store import Fence, LocalStore
 
 SystemOf = Callable[..., System]
@@ -33,7 +35,13 @@ class NoPurge(LocalStore):
 
 
 def put(system: System, prefix: str, start: int, stop: int, number: int = 0) -> None:
-    put_rows(system.store, system.hash_key, f"{prefix}{number}", system.pipeline().rows(samples(start, stop)))
+    put_rows(
+        system.store,
+        system.hash_key,
+        f"{prefix}{number}",
+        system.pipeline().rows(samples(start, stop)),
+        seed=0,
+    )
 
 
 def holders(system: System, number: int) -> list[str]:
@@ -180,7 +188,7 @@ def test_rows_that_the_store_holds_with_other_content_are_refused(system_of: Sys
     coordinator = system.coordinator()
     prefix = coordinator.begin_ingest()
     rows = [*samples(3, 7), replace(samples(7, 8)[0], **changed), samples(8, 9)[0]]
-    put_rows(system.store, system.hash_key, f"{prefix}0", system.pipeline().rows(rows))
+    put_rows(system.store, system.hash_key, f"{prefix}0", system.pipeline().rows(rows), seed=0)
     done = coordinator.ingest(prefix)
     finish(coordinator)
     assert isinstance(done.exception(timeout=0), DuplicateSampleError)
@@ -205,10 +213,52 @@ def test_an_id_that_comes_with_two_contents_is_refused(system_of: SystemOf) -> N
     prefix = coordinator.begin_ingest()
     put(system, prefix, 90, 92)
     other = replace(samples(91, 92)[0], image=picture(5))
-    put_rows(system.store, system.hash_key, f"{prefix}1", system.pipeline().rows([other]))
+    put_rows(system.store, system.hash_key, f"{prefix}1", system.pipeline().rows([other]), seed=0)
     future = coordinator.ingest(prefix)
     finish(coordinator)
     with pytest.raises(DuplicateSampleError, match="'s91' occurs more than once, with another image"):
+        future.result()
+    assert system.newest().rows == 90
+
+
+def test_the_sums_of_a_run_count_only_rows_that_are_added(system_of: SystemOf) -> None:
+    system = system_of()
+    coordinator = system.coordinator()
+    deletion = coordinator.delete(DeletionRequest(("s3", "s95")))
+    finish(coordinator)
+    assert coordinator.deletion(deletion.id).status == "completed"
+    prefix = coordinator.begin_ingest()
+    # Of this run, rows are present, erased and repeated; of the next one, all are added.
+    for run, parts in (("a", ((86, 93), (92, 98))), ("b", ((98, 103), (103, 110)))):
+        tables = [system.pipeline().rows(samples(*part)) for part in parts]
+        together = [*samples(parts[0][0], parts[0][1]), *samples(*parts[1])]
+        rows = RowTable.concatenate([system.pipeline().rows([row]) for row in together], 0)
+        put_sums(system.store, f"{prefix}{run}", rows, len(system.manifest.config.labels))
+        for number, table in enumerate(tables):
+            put_rows(system.store, system.hash_key, f"{prefix}{run}-{number}", table, seed=0)
+    future = coordinator.ingest(prefix)
+    finish(coordinator)
+    # Present: 86 to 89; repeated: 92; erased: 95.
+    assert future.result() == IngestOutcome(added=19, present=5, erased=1)
+    left = [row for row in samples(0, 110) if row.sample_id not in ("s3", "s95")]
+    assert system.newest().root == system.fresh_root(left)
+
+
+@pytest.mark.parametrize("suffix", [".ids", ".sums"])
+def test_what_is_damaged_beside_the_rows_is_refused(system_of: SystemOf, suffix: str) -> None:
+    system = system_of()
+    coordinator = system.coordinator()
+    prefix = coordinator.begin_ingest()
+    table = system.pipeline().rows(samples(90, 95))
+    put_sums(system.store, f"{prefix}a", table, len(system.manifest.config.labels))
+    put_rows(system.store, system.hash_key, f"{prefix}a-0", table, seed=0)
+    name = f"{prefix}a-0.ids" if suffix == ".ids" else f"{prefix}a.sums"
+    data = bytearray(system.store.get(name))
+    data[-3] ^= 1
+    system.store.put(name, bytes(data))
+    future = coordinator.ingest(prefix)
+    finish(coordinator)
+    with pytest.raises(ObjectCorruptError, match="does not have the digest"):
         future.result()
     assert system.newest().rows == 90
 

@@ -18,7 +18,7 @@ from small_system import System, build_system, finish, picture, samples
 from stored_rows import rows_of
 
 from actors.coordinator import Coordinator
-from actors.ingests import put_rows
+from actors.incoming import put_rows
 from lmeraser.data import Sample
 from lmeraser.deletion import DeletionRequest
 from lmeraser.errors import RequestError
@@ -96,7 +96,7 @@ class World:
         self.system = replace(original, store=self.store)
         self.coordinator: Coordinator = self.system.coordinator()
         self.prefix = self.coordinator.begin_ingest()
-        put_rows(self.store, self.system.hash_key, f"{self.prefix}0", rows)
+        put_rows(self.store, self.system.hash_key, f"{self.prefix}0", rows, seed=self.system.manifest.config.seed)
         self.deletion = ""
 
     def ingest(self, force: bool) -> None:

@@ -13,7 +13,7 @@ from small_system import System, finish, samples
 
 from actors.committer import ApplyResult
 from actors.coordinator import Coordinator
-from actors.ingests import put_rows
+from actors.incoming import put_rows
 from actors.transition import Change, Transition
 from actors.turns import Turns
 from lmeraser.deletion import Deletion, DeletionRequest, Preview
@@ -139,7 +139,7 @@ def test_what_was_previewed_is_erased_before_everything_else(system_of: SystemOf
     system = system_of("minute", 24)
     coordinator = system.coordinator()
     prefix = coordinator.begin_ingest()
-    put_rows(system.store, system.hash_key, f"{prefix}rows", system.pipeline().rows(samples(24, 27)))
+    put_rows(system.store, system.hash_key, f"{prefix}rows", system.pipeline().rows(samples(24, 27)), seed=0)
     preview = coordinator.previews.preview(REQUEST)
     first = coordinator.delete(DeletionRequest(("s9",)))
     added = coordinator.ingest(prefix)

@@ -11,7 +11,7 @@ import pytest
 from small_system import System, finish, samples
 
 from actors.coordinator import Coordinator
-from actors.ingests import put_rows
+from actors.incoming import put_rows
 from actors.jobs import TuningJob
 from actors.journal import Journal
 from actors.owners import InProcessOwners, TuningResult
@@ -79,7 +79,13 @@ def test_a_coordinator_whose_incoming_rows_were_swept_does_not_say_that_there_wa
     system = system_of("minute", 6)
     older = system.coordinator()
     prefix = older.begin_ingest()
-    put_rows(system.store, system.hash_key, f"{prefix}rows", system.pipeline().rows(samples(6, 8)))
+    put_rows(
+        system.store,
+        system.hash_key,
+        f"{prefix}rows",
+        system.pipeline().rows(samples(6, 8)),
+        seed=system.manifest.config.seed,
+    )
     outcome = older.ingest(prefix)
     system.coordinator()
     with pytest.raises(FencedError):
@@ -97,7 +103,13 @@ def test_the_tuning_of_a_cluster_that_was_regrouped_and_exists_again_is_not_used
         coordinator.step()
     assert coordinator.status().running
     prefix = coordinator.begin_ingest()
-    put_rows(system.store, system.hash_key, f"{prefix}rows", system.pipeline().rows(samples(9, 12)))
+    put_rows(
+        system.store,
+        system.hash_key,
+        f"{prefix}rows",
+        system.pipeline().rows(samples(9, 12)),
+        seed=system.manifest.config.seed,
+    )
     coordinator.ingest(prefix)
     coordinator.step()
     coordinator.delete(DeletionRequest(("s9", "s10", "s11")))

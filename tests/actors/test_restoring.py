@@ -13,7 +13,8 @@ from stored_rows import rows_of
 
 from actors import restoring
 from actors.coordinator import Coordinator
-from actors.ingests import IngestOutcome, put_rows
+from actors.incoming import put_rows
+from actors.ingests import IngestOutcome
 from actors.owner import Owner
 from actors.restoring import RestoreResult, restore
 from actors.sweep import Sweeper
@@ -148,7 +149,13 @@ def test_a_row_that_was_erased_and_ingested_again_before_the_copy_stays(system: 
     delete(system, ["s3"])
     coordinator = system.coordinator()
     prefix = coordinator.begin_ingest()
-    put_rows(system.store, system.hash_key, f"{prefix}rows", system.pipeline().rows(samples(3, 4)))
+    put_rows(
+        system.store,
+        system.hash_key,
+        f"{prefix}rows",
+        system.pipeline().rows(samples(3, 4)),
+        seed=system.manifest.config.seed,
+    )
     future = coordinator.ingest(prefix, force=True)
     while not coordinator.idle():
         coordinator.step()

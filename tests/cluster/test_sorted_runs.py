@@ -8,7 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from actors.incoming import read_sums
 from cluster.sorted_runs import SortedRuns
+from lmeraser.config import StateConfig
 from lmeraser.hashing import HashKey
 from lmeraser.learning.partition import Dendrogram
 from lmeraser.state.rows import RowTable
@@ -34,7 +36,7 @@ def table(start: int, rows: int, image_bytes: int = 8) -> RowTable:
 def written(folder: Path, tables: list[RowTable]) -> list[RowTable]:
     store = LocalStore(folder)
     dendrogram = Dendrogram.fit(np.random.default_rng(0).normal(size=(ANCHORS, 8)).astype(np.float32))
-    runs = SortedRuns(store, HashKey(bytes(32)), "incoming/a/0000-", dendrogram)
+    runs = SortedRuns(store, HashKey(bytes(32)), StateConfig(labels=("a", "b")), "incoming/a/0000-", dendrogram)
     for each in tables:
         runs.add(each)
     runs.write()
@@ -50,6 +52,19 @@ def test_every_row_is_written_once_and_unchanged(tmp_path: Path) -> None:
     # One full run, and the rest.
     assert len(read_back) == (8192 + 2048) // 256
     assert RowTable.concatenate(read_back, 4).digest() == RowTable.concatenate(tables, 4).digest()
+
+
+def test_the_sums_over_a_run_are_those_over_its_rows(tmp_path: Path) -> None:
+    tables = [table(start, 256) for start in range(0, 10_240, 256)]
+    rows = RowTable.concatenate(written(tmp_path, tables), 4)
+    store = LocalStore(tmp_path)
+    names = [name for name in store.names("incoming/") if name.endswith(".sums")]
+    first, second = (read_sums(store, name) for name in names)
+    features_NH = rows.features_NH.astype(np.int64)
+    total = first + second
+    assert (first.rows, second.rows) == (8192, 2048)
+    np.testing.assert_array_equal(total.gram_HH, features_NH.T @ features_NH)
+    np.testing.assert_array_equal(total.sums_H, features_NH.sum(axis=0))
 
 
 def test_the_rows_of_an_anchor_are_in_few_objects(tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ from stored_rows import rows_of
 
 from actors.coordinator import Coordinator
 from actors.fail_points import FailPoint
-from actors.ingests import put_rows
+from actors.incoming import put_rows
 from actors.owners import InProcessOwners
 from lmeraser.data import Sample
 from lmeraser.deletion import DeletionRequest
@@ -72,7 +72,7 @@ class Takeovers:
         first, second = self._coordinator(system), None
         # An ingest that the first coordinator has to sweep away.
         prefix = first.begin_ingest()
-        put_rows(store, system.hash_key, f"{prefix}0", self._abandoned)
+        put_rows(store, system.hash_key, f"{prefix}0", self._abandoned, seed=system.manifest.config.seed)
         paused = Paused(lambda: self._work(first, FIRST, acknowledged, prefix), first_at)
         paused.start()
         second = self._coordinator(system)

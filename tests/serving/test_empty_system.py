@@ -12,7 +12,8 @@ from direct_service import Service
 from small_system import LABELS, System, picture, samples
 from stored_rows import rows_of
 
-from actors.ingests import IngestOutcome, put_rows
+from actors.incoming import put_rows
+from actors.ingests import IngestOutcome
 from lmeraser.data import Sample
 
 SystemOf = Callable[..., System]
@@ -50,7 +51,13 @@ class Running:
 
     def ingest(self, rows: list[Sample], force: bool = False) -> IngestOutcome:
         prefix = self.coordinator.begin_ingest()
-        put_rows(self.system.store, self.system.hash_key, f"{prefix}rows", self.system.pipeline().rows(rows))
+        put_rows(
+            self.system.store,
+            self.system.hash_key,
+            f"{prefix}rows",
+            self.system.pipeline().rows(rows),
+            seed=self.system.manifest.config.seed,
+        )
         done = self.coordinator.ingest(prefix, force)
         self.finish()
         return done.result(timeout=0)

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from small_system import System, samples
 
 from actors.coordinator import Coordinator
-from actors.ingests import IngestOutcome, put_rows
+from actors.incoming import put_rows
+from actors.ingests import IngestOutcome
 from actors.jobs import TuningJob
 from actors.owners import InProcessOwners, TuningResult
 from lmeraser.data import Sample
@@ -118,7 +119,11 @@ class World:
         prefix = self.coordinator.begin_ingest()
         for part in (rows[::2], rows[1::2]):
             put_rows(
-                self.system.store, self.system.hash_key, f"{prefix}{len(part)}-{id(part)}", self.pipeline.rows(part)
+                self.system.store,
+                self.system.hash_key,
+                f"{prefix}{len(part)}-{id(part)}",
+                self.pipeline.rows(part),
+                seed=self.pipeline.config.seed,
             )
         future = self.coordinator.ingest(prefix, force)
         while not future.done():
@@ -205,7 +210,13 @@ class World:
     def take_over(self, slots: int) -> None:
         """A second coordinator takes over; the first works on, with an abandoned ingest to sweep away."""
         prefix = self.coordinator.begin_ingest()
-        put_rows(self.system.store, self.system.hash_key, f"{prefix}0", self.pipeline.rows([ROWS["s0"]]))
+        put_rows(
+            self.system.store,
+            self.system.hash_key,
+            f"{prefix}0",
+            self.pipeline.rows([ROWS["s0"]]),
+            seed=self.pipeline.config.seed,
+        )
         self.coordinator.prefixes.drop(prefix)
         self.replaced.append(self.coordinator)
         self.coordinator = self.start(slots)

@@ -15,7 +15,8 @@ from PIL import Image
 
 from actors.checkpoints import opened_history
 from actors.coordinator import Coordinator
-from actors.ingests import IngestOutcome, put_rows
+from actors.incoming import put_rows
+from actors.ingests import IngestOutcome
 from actors.owners import InProcessOwners
 from lmeraser.config import BackboneConfig, HeadsConfig, PartitionConfig, PromptConfig, StateConfig, TuningConfig
 from lmeraser.data import Sample
@@ -138,7 +139,9 @@ class System:
     def ingest(self, rows: list[Sample], tuned: bool = True) -> IngestOutcome:
         coordinator = self.coordinator()
         prefix = coordinator.begin_ingest()
-        put_rows(self.store, self.hash_key, f"{prefix}rows", self.pipeline().rows(rows))
+        put_rows(
+            self.store, self.hash_key, f"{prefix}rows", self.pipeline().rows(rows), seed=self.pipeline().config.seed
+        )
         done = coordinator.ingest(prefix)
         while not coordinator.idle():
             coordinator.step()

@@ -15,7 +15,7 @@ import yaml
 from command_line import Run
 from small_system import System, picture, samples
 
-from actors.ingests import put_rows
+from actors.incoming import put_rows
 from cluster import runtime
 from lmeraser.deletion import DeletionRequest
 from lmeraser.state.keys import init_keys
@@ -175,9 +175,9 @@ def test_an_interrupted_ingest_leaves_no_image_once_its_rows_are_erased(system_o
     coordinator = system.coordinator()
     rows = system.pipeline().rows(samples(200, 210))
     # The first writer is interrupted before it asks for the commit; the second does what it had begun.
-    put_rows(system.store, system.hash_key, f"{coordinator.begin_ingest()}rows", rows)
+    put_rows(system.store, system.hash_key, f"{coordinator.begin_ingest()}rows", rows, seed=system.manifest.config.seed)
     prefix = coordinator.begin_ingest()
-    put_rows(system.store, system.hash_key, f"{prefix}rows", rows)
+    put_rows(system.store, system.hash_key, f"{prefix}rows", rows, seed=system.manifest.config.seed)
     done = coordinator.ingest(prefix)
     while not coordinator.idle():
         coordinator.step()

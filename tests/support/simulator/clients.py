@@ -7,7 +7,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 from actors.coordinator import Coordinator
-from actors.ingests import put_rows
+from actors.incoming import put_rows
 from lmeraser.deletion import Deletion, DeletionRequest
 from lmeraser.errors import DuplicateSampleError, LMEraserError, NotReadyError, RequestError
 from lmeraser.state.commit import Commit
@@ -104,7 +104,9 @@ class Clients:
             for number in range(event.objects):
                 part = samples[number :: event.objects]
                 if part:
-                    put_rows(self._store, HASH_KEY, f"{prefix}{number}", self._ground.pipeline.rows(part))
+                    pipeline = self._ground.pipeline
+                    table, seed = pipeline.rows(part), pipeline.config.seed
+                    put_rows(self._store, HASH_KEY, f"{prefix}{number}", table, seed=seed)
                 actor.call("renew", lambda coordinator: coordinator.prefixes.renew(prefix))
             if event.ending == "abandon":
                 raise RequestError("the client gives up")
