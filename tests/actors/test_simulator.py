@@ -13,7 +13,8 @@ from itertools import chain
 import pytest
 from simulator.breakages import BREAKAGES, broken
 from simulator.history import Outcome, run_again, run_plan, run_seed
-from simulator.saved_histories import SAVED_HISTORIES, SavedHistory
+from simulator.saved_histories import SAVED_HISTORIES
+from simulator.saved_history import SavedHistory
 from simulator.seams import Current, seams
 from simulator.shrinking import shrunk
 
