@@ -3,7 +3,7 @@
 Requests are counted in the log of moto's server on loopback, so they are those that a bill would list; its seconds are
 not those of S3 and are not given. Owners run in the coordinator's process (no Ray), and a stand-in tunes. Prices are
 those of S3 Standard in us-east-1 in 2025: $5 per million PUT, POST and LIST, $0.40 per million GET and HEAD, DELETE
-free.
+free. Writes ``bucket.json``.
 
     python -m benchmarks.bench_s3_requests --out /tmp/s3-requests
 """
@@ -25,6 +25,7 @@ from actors.coordinator import Coordinator
 from actors.owners import InProcessOwners
 from benchmarks.lib.buckets import copy_to_bucket, make_digit_store
 from benchmarks.lib.harness import machine
+from benchmarks.lib.plotting import DOCS
 from benchmarks.lib.s3_server import CREDENTIALS, S3Server, s3_server
 from benchmarks.lib.synthetic_stores import DigitStore, coreset_ids, stand_in
 from lmeraser.config import ServingConfig
@@ -45,17 +46,21 @@ _SEVERAL = 10
 
 
 def main() -> None:
-    """Print every figure."""
+    """Print every figure, and write them all."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="folder for the copied store; replaced if it exists")
+    parser.add_argument("--docs", type=Path, default=DOCS, help="folder of bucket.json")
     parser.add_argument("--rows", type=int, default=1000)
     arguments = parser.parse_args()
     shutil.rmtree(arguments.out, ignore_errors=True)
     os.environ.update(CREDENTIALS)
     digits = make_digit_store(arguments.out, arguments.rows, _LEASE_S)
+    counted_figures = []
     with s3_server() as server:
         for figure in figures(server, digits, arguments.rows):
-            print(json.dumps({**figure, "date": machine()["date"]}), flush=True)
+            counted_figures.append({**figure, "date": machine()["date"]})
+            print(json.dumps(counted_figures[-1]), flush=True)
+    (arguments.docs / "bucket.json").write_text(json.dumps(counted_figures, indent=1) + "\n")
 
 
 def figures(server: S3Server, digits: DigitStore, rows: int) -> Iterator[dict[str, Any]]:

@@ -16,6 +16,7 @@ from typing import Any
 
 from benchmarks.lib import (
     after_deletions_table,
+    bucket_table,
     frontier_tables,
     growth_table,
     literature_table,
@@ -35,6 +36,7 @@ _TABLES: dict[str, Callable[[Any], dict[str, str]]] = {
     "rebuild": rebuild_tables.tables,
     "size": size_tables.tables_by_time,
     "throughput": throughput_table.tables,
+    "bucket": bucket_table.tables,
 }
 _TABLE = re.compile(r"<!-- table: (.+?) -->\n(.*?)<!-- end of table -->\n", re.DOTALL)
 

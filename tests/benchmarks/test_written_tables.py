@@ -10,7 +10,14 @@ from typing import Any
 
 import pytest
 
-from benchmarks.lib import after_deletions_table, growth_table, literature_table, rebuild_tables, throughput_table
+from benchmarks.lib import (
+    after_deletions_table,
+    bucket_table,
+    growth_table,
+    literature_table,
+    rebuild_tables,
+    throughput_table,
+)
 from benchmarks.lib.plotting import DOCS
 from benchmarks.write_tables import PAGES, known_tables, with_tables
 
@@ -83,6 +90,14 @@ def test_a_rebuild_has_its_share_of_a_fresh_ingest() -> None:
     cost = {"row_passes": 1_234, "share_of_fresh": 0.456, "processor_s": 7.89}
     table = rebuild_tables.tables({"digits": {"a label": cost}})["digits"]
     assert cells(table, "a label") == ["a label", "1,234", "46%", "7.9"]
+
+
+def test_requests_of_one_price_are_in_one_column_and_those_who_make_none_are_left_out() -> None:
+    waiting: dict[str, Any] = {"what": "waiting", "requests": 0, "dollars for a million": 0.0}
+    erasing = {"what": "accepted to erased", "deleted": "1 row", "requests": 9, "GET": 2, "HEAD": 3, "PUT": 4}
+    table = bucket_table.tables([waiting, {**erasing, "dollars for a million": 22.0}])["requests"]
+    assert "waiting" not in table
+    assert cells(table, "1 row") == ["1 row: accepted to erased", "5", "", "4", "", "22"]
 
 
 def test_methods_of_other_papers_have_a_source_and_no_figure_that_it_lacks() -> None:
