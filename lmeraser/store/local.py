@@ -6,7 +6,7 @@ import errno
 import os
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import quote, unquote
 
@@ -40,13 +40,13 @@ class LocalStore:
 
     def put(self, name: str, data: bytes) -> None:
         with self._written(name, data) as partial:
-            partial.replace(self._path(name))
+            self._placed(partial.replace, self._path(name))
 
     def put_if_absent(self, name: str, data: bytes) -> None:
         with self._written(name, data) as partial:
             try:
                 # A hard link, unlike O_EXCL on the final name, never shows a half-written object (decision 5).
-                os.link(partial, self._path(name))
+                self._placed(lambda target: os.link(partial, target), self._path(name))
             except FileExistsError as error:
                 raise LostRaceError(f"{name} in {self.uri} was written by another process first") from error
             except OSError as error:
@@ -84,6 +84,7 @@ class LocalStore:
         fence()
         for name in doomed:
             self._remove(self._path(name), name)
+        self._remove_empty({self._path(name).parent for name in doomed})
         remaining = sorted(set(doomed).intersection(self.names(prefix)))
         if remaining:
             raise StoreError(
@@ -105,7 +106,10 @@ class LocalStore:
         errors: list[OSError] = []
         # Links are followed: a folder may have been moved to another disk.
         for folder, below, files in os.walk(self._root, followlinks=True, onerror=errors.append):
-            status = Path(folder).stat()
+            try:
+                status = Path(folder).stat()
+            except FileNotFoundError:
+                continue
             if (status.st_dev, status.st_ino) in seen:
                 below.clear()
                 continue
@@ -136,6 +140,25 @@ class LocalStore:
             path.unlink(missing_ok=True)
             _sync_folder(path.parent)
 
+    def _remove_empty(self, folders: set[Path]) -> None:
+        """Remove the folders that a purge has emptied, and those above them that are empty then."""
+        for folder in folders:
+            with suppress(OSError):
+                while folder != self._root:
+                    folder.rmdir()
+                    folder = folder.parent
+
+    def _placed(self, place: Callable[[Path], object], target: Path) -> None:
+        """Move or link something to its name; a purge may have removed its folder since that was made."""
+        while True:
+            try:
+                place(target)
+                return
+            except FileNotFoundError:
+                if target.parent.is_dir():
+                    raise
+                _make_folder(target.parent)
+
     def _path(self, name: str) -> Path:
         return self._root / check_name(name)
 
@@ -162,7 +185,11 @@ def _make_folder(folder: Path) -> None:
     if folder.is_dir():
         return
     _make_folder(folder.parent)
-    folder.mkdir(mode=0o700, exist_ok=True)
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+    except FileNotFoundError:
+        # A purge has removed the folder that it is in.
+        _make_folder(folder)
     _sync_folder(folder.parent)
 
 
@@ -173,9 +200,10 @@ def _raise_unless_missing(error: OSError) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    if not folder.is_dir():
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except FileNotFoundError:
         return
-    descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

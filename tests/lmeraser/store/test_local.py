@@ -8,7 +8,9 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -281,3 +283,26 @@ def test_the_check_reports_a_folder_that_cannot_be_written(tmp_path: Path) -> No
     (tmp_path / "file").write_text("not a folder")
     with pytest.raises(StoreError, match=r"cannot write probe/\w+ in .*/file"):
         LocalStore(tmp_path / "file").check()
+
+
+def test_a_purge_removes_the_folders_that_it_empties_and_no_write_fails_because_of_it(
+    store: LocalStore, tmp_path: Path
+) -> None:
+    ended = threading.Event()
+
+    def purge() -> None:
+        while not ended.is_set():
+            store.purge_below("rows/", lambda name: name.endswith("kept"), unfenced)
+
+    with ThreadPoolExecutor(1) as thread:
+        purging = thread.submit(purge)
+        try:
+            for number in range(400):
+                store.put(f"rows/{number % 3}/{number % 2}/{number}", b"private")
+                store.put_if_absent(f"rows/{number % 3}/once {number}", b"private")
+        finally:
+            ended.set()
+        purging.result()
+    store.put("rows/0/kept", b"")
+    store.purge_below("rows/", lambda name: name.endswith("kept"), unfenced)
+    assert sorted(path.name for path in (tmp_path / "store" / "rows").rglob("*")) == ["0", "kept"]
