@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from actors.owners import is_transient
@@ -20,13 +20,14 @@ _log = logging.getLogger(__name__)
 
 @dataclass
 class _Request:
-    """Whether a request is erased alone, and before all others; why it last failed, and when it may be tried again."""
+    """Whether a request is erased alone, before all others, or set aside; why it last failed, when it may be tried."""
 
     alone: bool = False
     bound: bool = False
     reason: str = ""
     pause_s: float = 0.0
     not_before: float = -math.inf
+    aside: bool = False
 
 
 @dataclass
@@ -58,7 +59,8 @@ class Backlog:
     def due(self) -> list[str]:
         """The requests to erase now, in one commit."""
         now = self.clock()
-        due = [name for name, request in list(self._requests.items()) if request.not_before <= now]
+        waiting = [(name, request) for name, request in list(self._requests.items()) if not request.aside]
+        due = [name for name, request in waiting if request.not_before <= now]
         if bound := [name for name in due if self._requests[name].bound]:
             return bound[:1]
         # The oldest decides, so that neither the requests that are erased alone nor the others starve.
@@ -71,11 +73,16 @@ class Backlog:
         for name in request_ids:
             # To the end: if its tries take longer than its pauses, it would be due again before the others.
             request = self._requests[name] = self._requests.pop(name)
-            request.alone = True
+            request.alone, request.aside = True, False
             if len(request_ids) == 1:
                 request.reason = reason
                 request.pause_s = min(2 * request.pause_s or MIN_BACKOFF_S, longest_s)
                 request.not_before = self.clock() + request.pause_s
+
+    def set_aside(self, request_ids: Iterable[str]) -> None:
+        """Note that these are not due until they have failed, because somebody else works on them."""
+        for name in request_ids:
+            self._requests[name].aside = True
 
     def put_off(self, request_ids: Sequence[str], error: LMEraserError) -> bool:
         """Like :meth:`failed`; False for an error that needs a restart of the coordinator."""
@@ -87,7 +94,7 @@ class Backlog:
 
     def done(self, request_id: str) -> None:
         """Note that a request's rows are erased."""
-        del self._requests[request_id]
+        self._requests.pop(request_id, None)
 
     def held_up(self) -> dict[str, str]:
         """The requests that have failed alone, with the reason."""

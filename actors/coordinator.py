@@ -7,7 +7,7 @@ A plain class that does one piece of work per :meth:`Coordinator.step`; ``actors
 from __future__ import annotations
 
 from collections.abc import Collection
-from concurrent.futures import Future
+from concurrent.futures import Executor, Future
 from contextlib import suppress
 from typing import Any
 
@@ -20,7 +20,7 @@ from actors.backlog import Backlog
 from actors.checkpoints import checkpoint_now, is_due
 from actors.committer import Committer
 from actors.completions import Completions
-from actors.coordinator_status import CoordinatorStatus
+from actors.coordinator_status import CoordinatorStatus, status_of
 from actors.deletions import DeletionPage, Deletions
 from actors.eraser import Eraser
 from actors.ingests import IngestOutcome
@@ -77,6 +77,7 @@ class Coordinator:
         base: Commit | None = None,
         origins: Origins = dict,
         on_append: OnAppend | None = None,
+        drafting: Executor | None = None,
     ) -> None:
         """Take over the store: open a term, and go on from the newest commit, or from ``base`` if given.
 
@@ -88,6 +89,7 @@ class Coordinator:
             base: see :class:`Journal`.
             origins: only in a draft; see :mod:`actors.rebuilds`.
             on_append: called with each appended record, from any thread.
+            drafting: where the draft of a rebuild is worked on; None for the thread that calls :meth:`step`.
         """
         self._store = store
         self._manifest = manifest
@@ -119,7 +121,9 @@ class Coordinator:
         self._additions = Additions(
             store, manifest, hash_key, self._journal, self._committer, self._sweeper, self.prefixes
         )
-        self.rebuilds = Rebuilds(store, manifest, self._journal, self._committer, owners, self._sweeper, self._of_draft)
+        self.rebuilds = Rebuilds(
+            store, manifest, self._journal, self._committer, owners, self._sweeper, self._of_draft, drafting, self._rest
+        )
         self._eraser = Eraser(
             self._journal,
             self._committer,
@@ -188,24 +192,7 @@ class Coordinator:
 
     def status(self) -> CoordinatorStatus:
         """What the system holds, and its pending work."""
-        commit = self._committer.commit
-        return CoordinatorStatus(
-            term=self._journal.term,
-            commit=commit.number if commit is not None else None,
-            state_root=commit.root if commit is not None else None,
-            rows=commit.rows if commit is not None else 0,
-            clusters=len(commit.clusters) if commit is not None else 0,
-            awaiting=tuple(self._tunings.awaiting),
-            running=tuple(self._tunings.running),
-            held_up=self._backlog.held_up(),
-            failed=self._tunings.given_up,
-            tunings=self._tunings.made,
-            idle=self.idle(),
-            archived=self._journal.history.archived,
-            held=self._tunings.held,
-            log_records=self._journal.head.number,
-            since_checkpoint=self._journal.history.since.total(),
-        )
+        return status_of(self._journal, self._tunings, self._backlog, idle=self.idle())
 
     def step(self) -> bool:
         """Do one piece of work; False if there was none to do.
@@ -230,6 +217,11 @@ class Coordinator:
         return working
 
     def _step(self) -> bool:
+        followed = self.rebuilds.follow(deletions_wait=bool(self._backlog.due()), quiet=not self._is_asked())
+        if self.rebuilds.switched:
+            return followed
+        if self._eraser.finish():
+            return True
         if is_due(self._journal.history):
             self._write_checkpoint()
         elif due := self._backlog.due():
@@ -242,9 +234,9 @@ class Coordinator:
             self._sweeper.sweep()
         elif self._take_results() or self._tunings.start() or self._completions.complete():
             pass
-        elif not self.rebuilds.step(quiet=not (self._backlog or self._journal.history.partial)):
+        else:
             self._owners.start_ahead()
-            return False
+            return followed
         return True
 
     def delete_again(self, hashes: Collection[str]) -> None:
@@ -294,12 +286,15 @@ class Coordinator:
 
     def rest(self, longest_s: float = IDLE_S) -> None:
         """Wait until somebody requests something, or it is time to look at the owners again; longer each time."""
-        self._rest.pause(longest_s if self.idle() else BUSY_S)
+        self._rest.pause(longest_s if self.idle() and not self.rebuilds.works else BUSY_S)
 
     def idle(self) -> bool:
         """Whether nothing is requested, running or awaited."""
-        working = self._backlog or self._additions or self._completions.retries or self._tunings.running
-        return not (working or self._sweeper.is_due or self._journal.history.waiting or self._tunings.awaiting)
+        tuning = self._tunings.running or self._tunings.awaiting
+        return not (self._is_asked() or tuning or self._journal.history.waiting)
+
+    def _is_asked(self) -> bool:
+        return bool(self._backlog or self._additions or self._completions.retries or self._sweeper.is_due)
 
     def _of_draft(self, store: Store, manifest: Manifest, owners: Owners, origins: Origins) -> Coordinator:
         # No replica answers from a draft, so nothing waits for a lease.

@@ -4,6 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from actors.backlog import Backlog
+    from actors.journal import Journal
+    from actors.tunings import Tunings
 
 
 @dataclass(frozen=True)
@@ -59,3 +65,25 @@ class CoordinatorStatus:
     held: str
     log_records: int
     since_checkpoint: int
+
+
+def status_of(journal: Journal, tunings: Tunings, backlog: Backlog, *, idle: bool) -> CoordinatorStatus:
+    """The status of the coordinator whose these are."""
+    commit = journal.history.commit
+    return CoordinatorStatus(
+        term=journal.term,
+        commit=commit.number if commit is not None else None,
+        state_root=commit.root if commit is not None else None,
+        rows=commit.rows if commit is not None else 0,
+        clusters=len(commit.clusters) if commit is not None else 0,
+        awaiting=tuple(tunings.awaiting),
+        running=tuple(tunings.running),
+        held_up=backlog.held_up(),
+        failed=tunings.given_up,
+        tunings=tunings.made,
+        idle=idle,
+        archived=journal.history.archived,
+        held=tunings.held,
+        log_records=journal.head.number,
+        since_checkpoint=journal.history.since.total(),
+    )

@@ -73,6 +73,8 @@ class Eraser:
         self._sweeper = sweeper
         self._rebuilds = rebuilds
         self._lease_s = lease_s
+        # Requests whose rows are erased here and not yet in the draft of a rebuild, by what was committed together.
+        self._in_draft: list[tuple[str, ...]] = []
 
     def erase(self, ids: Sequence[str]) -> None:
         """Erase rows of these requests, in one commit.
@@ -93,16 +95,28 @@ class Eraser:
         fail_point(FailPoint.OWNERS_RETIRED)
         self._sweeper.sweep()
         fail_point(FailPoint.SWEPT)
-        if done and self._erase_in_draft(done):
-            self._sign(done)
+        if done and not self._finish(done):
+            # Others are erased meanwhile.
+            self._backlog.set_aside(done)
+            self._in_draft.append(tuple(done))
 
-    def _erase_in_draft(self, ids: Sequence[str]) -> bool:
-        """Erase what these requests cover from the draft of a rebuild; False if that is put off."""
+    def finish(self) -> bool:
+        """Sign erasures that the draft of a rebuild has followed; whether there were any."""
+        for ids in self._in_draft:
+            if self._finish(ids):
+                self._in_draft.remove(ids)
+                return True
+        return False
+
+    def _finish(self, ids: Sequence[str]) -> bool:
+        """Have the draft of a rebuild follow these erasures, and sign them; False while the draft has not."""
         try:
-            self._rebuilds.erase(ids)
+            if not self._rebuilds.erase(ids):
+                return False
         except OwnerFailedError as error:
             self._backlog.put_off(ids, error)
-            return False
+        else:
+            self._sign(ids)
         return True
 
     def _parts(self, ids: Sequence[str]) -> list[_Part]:

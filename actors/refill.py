@@ -18,8 +18,8 @@ from lmeraser.state.manifest import draft_of, load_manifest
 from lmeraser.state.stored_objects import read_index, read_segment
 from lmeraser.store import Store
 
-# So many rows are committed together: a fill that is killed goes on from there.
-BATCH_ROWS = 16_384
+# So many rows are committed together: a fill that is killed goes on from there, and a deletion may wait for one commit.
+BATCH_ROWS = 2048
 
 
 @dataclass(frozen=True)

@@ -78,7 +78,7 @@ def open_or_build(config: Config, store: Store, keys: Path, report: Progress, *,
         return BuildResult(manifest)
     public_key = load_signing_key(keys).public_key()
     store.check()
-    fitted = fit(config, state_config, store, report, skip_bad=skip_bad)
+    fitted = fit(config, state_config, trained_weights(config, store), report, skip_bad=skip_bad)
     store.put(PUBLIC_KEY, public_pem(public_key))
     manifest = create_store(store, state_config, fitted.artifacts, config.lease_s)
     return BuildResult(manifest, fitted.skipped, fitted.source)
@@ -94,14 +94,14 @@ class FittedArtifacts:
 
 
 def fit(
-    config: Config, state_config: StateConfig, store: Store, report: Progress, *, skip_bad: bool
+    config: Config, state_config: StateConfig, trained: State | None, report: Progress, *, skip_bad: bool
 ) -> FittedArtifacts:
     """Compute the public artifacts from the public rows.
 
     Args:
         config: says where the public rows are.
         state_config: the part of it that determines the state.
-        store: may hold trained weights.
+        trained: weights for ``backbone.weights: trained``.
         report, skip_bad: see :func:`open_or_build`.
 
     Raises:
@@ -114,14 +114,14 @@ def fit(
     draw = PublicDraw.of(state_config, check)
     check_public_rows(state_config, draw.rows)
     rows = PublicRows(public, config.images, frozenset(check.skipped))
-    backbone = open_routed(state_config, replace(state_config.backbone, device="cpu"), _trained(config, store))
+    backbone = open_routed(state_config, replace(state_config.backbone, device="cpu"), trained)
     if config.backbone_digest:
         _check_digest(backbone_digest(backbone), config.backbone_digest)
     artifacts = fit_artifacts(state_config, backbone, rows, draw, report)
     return FittedArtifacts(artifacts, check.skipped, left_out)
 
 
-def _trained(config: Config, store: Store) -> State | None:
+def trained_weights(config: Config, store: Store) -> State | None:
     """The weights that ``lmeraser pretrain`` put into the store; None unless the configuration uses them."""
     if config.backbone.weights != "trained" or not store.exists(name := weights_name(config)):
         return None

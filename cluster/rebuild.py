@@ -1,42 +1,38 @@
-"""Rebuilding a live store under another configuration or other numerics: the job that fills its draft (design 7)."""
+"""Rebuilding a live store under another configuration or other numerics (design 7)."""
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from functools import cache
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import ray
+import torch
 
 from actors.coordinator_status import RebuildStatus
-from actors.refill import LiveSegment, draft_samples, live_batches, live_labels, put_missing
-from actors.remote.placement import OTHERS_GPU_SHARE, StoreRef, numerics_selector
-from cluster.build import fit
+from actors.refill import live_labels
+from actors.remote.placement import StoreRef, numerics_selector
+from cluster.build import FittedArtifacts, fit, trained_weights
+from cluster.filling import POLL_S, Fill, show
+from cluster.public_rows import State
 from lmeraser.config import Config, StateConfig
-from lmeraser.errors import ConfigError, LMEraserError, NotReadyError, RequestError
+from lmeraser.data import SourceReport
+from lmeraser.errors import ConfigError, NotReadyError, StoreFormatError
 from lmeraser.progress import Progress
 from lmeraser.state.draft_rows import DraftRows, check_labels
 from lmeraser.state.fingerprint import fingerprint_here
 from lmeraser.state.keys import load_hash_key
 from lmeraser.state.layout import MANIFEST, RENAMED
-from lmeraser.state.manifest import Manifest, draft_of, load_manifest
+from lmeraser.state.manifest import Manifest, draft_of, load_manifest, load_part
 from lmeraser.state.pipeline import Pipeline
-from lmeraser.state.pipeline_loading import load_pipeline
+from lmeraser.state.pipeline_loading import open_routed
 from lmeraser.state.provenance import same_public_artifacts
 from lmeraser.state.public_artifacts import create_draft, load_public
+from lmeraser.state.public_fit import backbone_digest
 from lmeraser.store import Store, open_store
-
-# Less than one CPU, because on a small machine owners and a replica may occupy the rest as long as they run.
-_WRITER_CPUS = 0.5
-_POLL_S = 0.2
-_RENEW_S = 0.5
-# A draft that keeps failing for so long needs a person.
-_PATIENCE_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -47,6 +43,8 @@ class RebuildSummary:
         generation: what was made.
         resumed: whether an earlier command had begun it.
         fitted: whether the public artifacts were computed again.
+        skipped: why public images were left out then, by sample id.
+        source: what the public source left out then.
         passed: what the rows' images passed through again: "backbone", "routing blocks" or "nothing".
         rows: how many rows the store has.
         state_root: of the new generation.
@@ -55,6 +53,8 @@ class RebuildSummary:
     generation: str
     resumed: bool
     fitted: bool
+    skipped: Mapping[str, str]
+    source: SourceReport
     passed: str
     rows: int
     state_root: str
@@ -91,30 +91,46 @@ def rebuild(
     live = load_manifest(store)
     wanted = config.state(config.labels or live.config.labels)
     status: RebuildStatus | None = ray.get(coordinator.rebuild_status.remote())
-    fitted = False
+    fitted: FittedArtifacts | None = None
     if status is None or not draft_of(store, status.generation).exists(MANIFEST):
-        _check_changes(live, wanted)
+        trained = trained_weights(config, store)
+        keeps_artifacts = _keeps_artifacts(live, wanted, config, trained)
+        if keeps_artifacts:
+            _check_changes(live, wanted)
         check_labels(live.config.labels, wanted.labels, renamed, live_labels(store, hash_key))
-        fitted = not _keeps_artifacts(live, wanted, config)
-        if fitted:
-            artifacts = fit(config, wanted, store, report, skip_bad=skip_bad).artifacts
-        else:
+        if keeps_artifacts:
             artifacts = load_public(store, live)
+        else:
+            fitted = fit(config, wanted, trained or _kept_weights(store, live, config), report, skip_bad=skip_bad)
+            artifacts = fitted.artifacts
         generation = status.generation if status is not None else ray.get(coordinator.begin_rebuild.remote())
-        create_draft(store, generation, wanted, artifacts, renamed)
+        try:
+            create_draft(store, generation, wanted, artifacts, renamed)
+        except StoreFormatError:
+            # Another command that goes on with it was first.
+            _check_resumable(draft_of(store, generation), generation, wanted, renamed)
     else:
         generation = status.generation
         _check_resumable(draft_of(store, generation), generation, wanted, renamed)
     ray.get(coordinator.open_draft.remote())
     manifest = load_manifest(draft_of(store, generation))
     passed = DraftRows(live, manifest, renamed, _no_pipeline).computes
-    job = _Fill(coordinator, site, generation, renamed, report, numerics_selector(manifest.fingerprint))
-    job.run(on_gpu=manifest.config.backbone.device == "cuda")
+    on_gpu = manifest.config.backbone.device == "cuda"
+    Fill(coordinator, site, generation, renamed, report, numerics_selector(manifest.fingerprint), on_gpu).run()
     newest = load_manifest(store)
     if newest.generation != generation:
         raise NotReadyError(f"the rebuild of generation {generation} was abandoned by another command")
     after = ray.get(coordinator.status.remote())
-    return RebuildSummary(generation, status is not None, fitted, passed, after.rows, after.state_root)
+    return RebuildSummary(
+        generation,
+        resumed=status is not None,
+        fitted=fitted is not None,
+        skipped=fitted.skipped if fitted is not None else {},
+        source=fitted.source if fitted is not None else SourceReport(),
+        passed=passed,
+        rows=after.rows,
+        state_root=after.state_root,
+    )
 
 
 def watch(coordinator: Any, report: Progress) -> bool:
@@ -122,8 +138,8 @@ def watch(coordinator: Any, report: Progress) -> bool:
     if ray.get(coordinator.rebuild_status.remote()) is None:
         return False
     while (status := ray.get(coordinator.rebuild_status.remote())) is not None:
-        _report(status, report)
-        time.sleep(_POLL_S)
+        show(status, report)
+        time.sleep(POLL_S)
     return True
 
 
@@ -136,11 +152,26 @@ def _check_changes(live: Manifest, wanted: StateConfig) -> None:
         raise ConfigError("nothing would change: the store has this configuration, under the numerics of this machine")
 
 
-def _keeps_artifacts(live: Manifest, wanted: StateConfig, config: Config) -> bool:
+def _keeps_artifacts(live: Manifest, wanted: StateConfig, config: Config, trained: State | None) -> bool:
     """Whether the public artifacts would be the same; trained weights may be others under the same configuration."""
-    if config.backbone_digest and not live.public_digests["backbone"].startswith(config.backbone_digest):
+    digest = live.public_digests["backbone"]
+    if not digest.startswith(config.backbone_digest) or not same_public_artifacts(live, wanted):
         return False
-    return same_public_artifacts(live, wanted)
+    return (
+        trained is None
+        or backbone_digest(open_routed(wanted, replace(wanted.backbone, device="cpu"), trained)) == digest
+    )
+
+
+def _kept_weights(store: Store, live: Manifest, config: Config) -> State | None:
+    """The weights of the live generation, for a configuration that pins them although they were trained elsewhere.
+
+    The name of trained weights contains the path of the public rows, which may be another one on this machine.
+    """
+    pinned = config.backbone_digest
+    if config.backbone.weights != "trained" or not pinned or not live.public_digests["backbone"].startswith(pinned):
+        return None
+    return {name: torch.from_numpy(array) for name, array in load_part(store, live, "backbone").items()}
 
 
 def _check_resumable(draft: Store, generation: str, wanted: StateConfig, renamed: Mapping[str, str]) -> None:
@@ -150,112 +181,3 @@ def _check_resumable(draft: Store, generation: str, wanted: StateConfig, renamed
             f"generation {generation} is being made with another configuration or other labels: give those again to "
             "finish it, or run `lmeraser rebuild --abandon` first"
         )
-
-
-@dataclass(frozen=True)
-class _Fill:
-    """Fills the draft round by round, until the store has switched to it."""
-
-    coordinator: Any
-    site: StoreRef
-    generation: str
-    renamed: Mapping[str, str]
-    report: Progress
-    numerics: Mapping[str, str]
-
-    def run(self, *, on_gpu: bool) -> None:
-        """Return when the rebuild has ended. Raises as :func:`rebuild` does."""
-        failing_since: float | None = None
-        while (status := ray.get(self.coordinator.rebuild_status.remote())) is not None:
-            _report(status, self.report)
-            draft = status.draft
-            if draft is not None and draft.failed:
-                key, reason = next(iter(draft.failed.items()))
-                raise LMEraserError(f"{len(draft.failed)} cluster(s) could not be tuned; {key}: {reason}")
-            failing_since = None if not status.problem else failing_since or time.monotonic()
-            if failing_since is not None and time.monotonic() - failing_since > _PATIENCE_S:
-                raise LMEraserError(status.problem)
-            if draft is not None and draft.rows < status.rows:
-                self._round(on_gpu=on_gpu)
-            time.sleep(_POLL_S)
-
-    def _round(self, *, on_gpu: bool) -> None:
-        store, hash_key = open_store(self.site.store_uri), load_hash_key(Path(self.site.keys_folder))
-        have_M = ray.put(draft_samples(store, hash_key, self.generation))
-        for batch in live_batches(store):
-            try:
-                self._add(batch, have_M, on_gpu=on_gpu)
-            except (RequestError, NotReadyError):
-                # A row of the batch is being erased, or the coordinator has started again: the next round has the rest.
-                time.sleep(_POLL_S)
-            status = ray.get(self.coordinator.rebuild_status.remote())
-            if status is None:
-                return
-            _report(status, self.report)
-
-    def _add(self, batch: Sequence[LiveSegment], have_M: Any, *, on_gpu: bool) -> None:
-        prefix = ray.get(self.coordinator.begin_fill.remote())
-        try:
-            if self._write(batch, have_M, prefix, on_gpu=on_gpu):
-                ray.get(self.coordinator.fill.remote(prefix))
-                return
-        except BaseException:
-            ray.get(self.coordinator.abandon_fill.remote(prefix))
-            raise
-        ray.get(self.coordinator.abandon_fill.remote(prefix))
-
-    def _write(self, batch: Sequence[LiveSegment], have_M: Any, prefix: str, *, on_gpu: bool) -> int:
-        """Have workers write the rows that the draft lacks; how many there were."""
-        cores = int(ray.cluster_resources().get("GPU" if on_gpu else "CPU", 1))
-        workers = max(1, min(cores, len(batch)))
-        write = _write_draft_rows.options(
-            num_cpus=_WRITER_CPUS, num_gpus=OTHERS_GPU_SHARE if on_gpu else 0, label_selector=self.numerics or None
-        )
-        pending = [
-            write.remote(self.site, self.generation, self.renamed, have_M, prefix, batch[index::workers])
-            for index in range(workers)
-        ]
-        written = 0
-        try:
-            while pending:
-                ready, pending = ray.wait(pending, timeout=_RENEW_S)
-                ray.get(self.coordinator.renew_fill.remote(prefix))
-                written += sum(ray.get(ready))
-        finally:
-            for task in pending:
-                ray.cancel(task, force=True)
-        return written
-
-
-def _report(status: RebuildStatus, report: Progress) -> None:
-    if status.draft is None:
-        return
-    report("rows of the draft", min(status.draft.rows, status.rows), status.rows)
-    if status.draft.rows == status.rows:
-        awaiting = len(status.draft.awaiting)
-        report("clusters of the draft", status.draft.clusters - awaiting, status.draft.clusters)
-
-
-# The worker keeps the pipeline between its tasks; Ray ends it when it is idle.
-@ray.remote
-def _write_draft_rows(
-    site: StoreRef,
-    generation: str,
-    renamed: Mapping[str, str],
-    have_M: np.ndarray,
-    prefix: str,
-    segments: Sequence[LiveSegment],
-) -> int:
-    """Write the rows of some live segments that the draft lacks; how many there were."""
-    store = open_store(site.store_uri)
-    draft = draft_of(store, generation)
-    live, manifest = load_manifest(store), load_manifest(draft)
-    rows = DraftRows(live, manifest, renamed, lambda: _pipeline(draft.uri))
-    hash_key = load_hash_key(Path(site.keys_folder))
-    return put_missing(store, hash_key, generation, rows, have_M, prefix, segments)
-
-
-@cache
-def _pipeline(uri: str) -> Pipeline:
-    store = open_store(uri)
-    return load_pipeline(store, load_manifest(store))

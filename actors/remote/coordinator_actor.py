@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -27,7 +28,7 @@ from actors.remote.process import ProcessLocation
 from actors.remote.store_metrics import StoreMetrics
 from actors.tracing import tracing
 from lmeraser.deletion import Deletion, DeletionRequest, Preview, Status
-from lmeraser.errors import FencedError, FingerprintError, StoreError
+from lmeraser.errors import FencedError, FingerprintError, RequestError, StoreError
 from lmeraser.log_level import set_log_level
 from lmeraser.paging import Page
 from lmeraser.proof.outcomes import Outcome, outcomes
@@ -57,6 +58,7 @@ class CoordinatorActor:
         self._store = ObservedStore(open_store(store_ref.store_uri), StoreMetrics("coordinator").observe)
         self._log_metrics = LogMetrics()
         self._draining = False
+        self._drafting = ThreadPoolExecutor(1, thread_name_prefix="draft")
         self._coordinator = _opened(self._take_over)
         self._metrics = CoordinatorMetrics(self._coordinator.recent_deletions())
         self._traces = tracing("coordinator")
@@ -129,11 +131,13 @@ class CoordinatorActor:
 
     def ingest(self, prefix: str, force: bool = False) -> IngestOutcome:
         """See Coordinator.ingest; returns when the rows are committed."""
-        return self._coordinator.ingest(prefix, force).result()
+        coordinator = self._coordinator
+        return _outcome(coordinator.ingest(prefix, force), lambda: coordinator is self._coordinator)
 
     def sweep_everything(self) -> None:
         """See Coordinator.sweep_everything; returns when it is done."""
-        self._coordinator.sweep_everything().result()
+        coordinator = self._coordinator
+        _outcome(coordinator.sweep_everything(), lambda: coordinator is self._coordinator)
 
     def begin_rebuild(self) -> str:
         """See Rebuilds.begin."""
@@ -165,7 +169,9 @@ class CoordinatorActor:
 
     def fill(self, prefix: str) -> IngestOutcome:
         """See Rebuilds.fill; returns when the rows are committed."""
-        return self._coordinator.rebuilds.fill(prefix).result()
+        rebuilds = self._coordinator.rebuilds
+        draft = rebuilds.draft.opened()
+        return _outcome(rebuilds.fill(prefix), lambda: not rebuilds.switched and rebuilds.draft.coordinator is draft)
 
     def location(self) -> ProcessLocation:
         """Where this process runs."""
@@ -232,6 +238,7 @@ class CoordinatorActor:
             self._owners,
             manifest.lease_s,
             on_append=self._log_metrics.observe,
+            drafting=self._drafting,
         )
         try:
             check_fingerprint(manifest.fingerprint, fingerprint_here(manifest.fingerprint))
@@ -262,6 +269,16 @@ class CoordinatorActor:
             deletions, status = self._coordinator.recent_deletions(), self._coordinator.status()
             self._metrics.report(deletions, status, self._owners.started)
             self._reported_at = time.monotonic()
+
+
+def _outcome(future: Future[T], lasts: Callable[[], bool]) -> T:
+    """What a coordinator was asked for. Raises RequestError where another one, or none, takes its place before."""
+    while not wait([future], timeout=IDLE_S).done:
+        if not lasts():
+            raise RequestError(
+                "the store was rebuilt, or its draft was opened again or given up, meanwhile: start again"
+            )
+    return future.result()
 
 
 def _opened(take_over: Callable[[], Coordinator]) -> Coordinator:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from cluster.cli.options import DataFolder, read_config
-from cluster.cli.output import emit, leave_stdout_to_results, progress, warn
+from cluster.cli.output import counts, emit, leave_stdout_to_results, progress, reasons, warn
 from cluster.cli.target import KeyedTarget, Target, with_options
 from lmeraser.errors import NotReadyError
 from lmeraser.state.manifest import load_manifest
@@ -95,10 +94,10 @@ def ingest(
             "present": summary.outcome.present,
             "erased": summary.outcome.erased,
             "named_by_content": summary.source.unnamed,
-            "left_out": _counts(summary.source.left_out, target.as_json),
-            "skipped": _reasons(summary.skipped, target.as_json),
-            "public_left_out": _counts(built.source.left_out, target.as_json),
-            "public_skipped": _reasons(built.skipped, target.as_json),
+            "left_out": counts(summary.source.left_out, target.as_json),
+            "skipped": reasons(summary.skipped, target.as_json),
+            "public_left_out": counts(built.source.left_out, target.as_json),
+            "public_skipped": reasons(built.skipped, target.as_json),
             "store": store.uri,
             "public_s": built_s,
             "private_s": round(_since(begun) - built_s, 2),
@@ -165,14 +164,6 @@ def serve(
         stop_service()
         return
     raise NotReadyError(f"the service of {store.uri} was ended by another command")
-
-
-def _counts(reasons: Mapping[str, int], as_json: bool) -> Any:
-    return dict(reasons) if as_json else ", ".join(f"{count} {reason}" for reason, count in reasons.items()) or None
-
-
-def _reasons(skipped: Mapping[str, str], as_json: bool) -> Any:
-    return dict(skipped) if as_json else "; ".join(f"{name}: {reason}" for name, reason in skipped.items()) or None
 
 
 def _since(begun: float) -> float:

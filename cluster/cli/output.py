@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -124,3 +124,13 @@ def _lines(console: Console) -> Progress:
             console.print(f"{what}: {done} of {total}", markup=False, highlight=False)
 
     return report
+
+
+def counts(left_out: Mapping[str, int], as_json: bool) -> Any:
+    """How many were left out for each reason, as a value for :func:`emit`."""
+    return dict(left_out) if as_json else ", ".join(f"{count} {reason}" for reason, count in left_out.items()) or None
+
+
+def reasons(skipped: Mapping[str, str], as_json: bool) -> Any:
+    """Why each was left out, as a value for :func:`emit`."""
+    return dict(skipped) if as_json else "; ".join(f"{name}: {reason}" for name, reason in skipped.items()) or None

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from cluster.cli.options import DataFolder, read_config
-from cluster.cli.output import emit, leave_stdout_to_results, progress
+from cluster.cli.output import counts, emit, leave_stdout_to_results, progress, reasons
 from cluster.cli.target import KeyedTarget, with_options
 from lmeraser.config import Config
 from lmeraser.errors import ConfigError
@@ -90,7 +90,20 @@ def _run(target: KeyedTarget, store: Store, settings: Config, renamed: dict[str,
     with progress() as report:
         coordinator = coordinator_of(target.ref(store), manifest, settings.owners)
         summary = run(coordinator, target.ref(store), settings, renamed, report, skip_bad=skip_bad)
-    emit({**asdict(summary), "seconds": round(time.monotonic() - begun, 2)}, target.as_json)
+    emit(
+        {
+            "generation": summary.generation,
+            "resumed": summary.resumed,
+            "fitted": summary.fitted,
+            "public_left_out": counts(summary.source.left_out, target.as_json),
+            "public_skipped": reasons(summary.skipped, target.as_json),
+            "passed": summary.passed,
+            "rows": summary.rows,
+            "state_root": summary.state_root,
+            "seconds": round(time.monotonic() - begun, 2),
+        },
+        target.as_json,
+    )
 
 
 def _attend(target: KeyedTarget, store: Store, *, abandon: bool) -> None:

@@ -144,9 +144,9 @@ def test_after_any_history_with_rebuilds_the_state_is_that_of_a_fresh_run(
 PLANTED = (
     Breakage(
         "a deletion does not reach the draft",
-        "actors.eraser:Eraser._erase_in_draft",
-        "self._rebuilds.erase(ids)",
-        "pass",
+        "actors.eraser:Eraser._finish",
+        "not self._rebuilds.erase(ids)",
+        "False",
     ),
     Breakage(
         "a prompt is taken over although its coreset is another one",
@@ -156,9 +156,9 @@ PLANTED = (
     ),
     Breakage(
         "rows that were erased after they were read are added to the draft",
-        "actors.rebuilds:Rebuilds.erase",
-        "*self._journal.history.erased_with(deletion_ids)",
-        "self._journal.history.erased_with(deletion_ids)[0][:1], []",
+        "actors.draft:Draft.erase",
+        "*covered(new)",
+        "covered(new)[0][:1], []",
     ),
 )
 STORY: list[tuple[Any, ...]] = [

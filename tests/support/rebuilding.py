@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 
@@ -29,6 +29,21 @@ from lmeraser.state.public_fit import build_public
 from lmeraser.store import LocalStore
 
 PUBLIC = samples(1000, 1096)
+Changed = Callable[[StateConfig], StateConfig]
+
+# Changes of a configuration, by what is changed.
+CHANGES: dict[str, Changed] = {
+    "a label": lambda config: replace(config, labels=(*config.labels, "violet")),
+    "the order of the labels": lambda config: replace(config, labels=config.labels[::-1]),
+    "larger clusters": lambda config: replace(config, partition=replace(config.partition, max_cluster_rows=12)),
+    "the coreset": lambda config: replace(config, tuning=replace(config.tuning, coreset_rows=4)),
+    "more anchors": lambda config: replace(config, partition=replace(config.partition, anchors=8)),
+    "the routing block": lambda config: replace(config, partition=replace(config.partition, routing_block=2)),
+    "the seed": lambda config: replace(config, seed=5),
+    "the size of images": lambda config: replace(config, backbone=replace(config.backbone, image_px=32)),
+    "fewer features": lambda config: replace(config, heads=replace(config.heads, head_dim=8)),
+    "the prompt": lambda config: replace(config, prompt=replace(config.prompt, tokens=3)),
+}
 
 
 def artifacts_of(system: System, config: StateConfig) -> PublicArtifacts:
@@ -61,8 +76,8 @@ class Rebuild:
     renamed: Mapping[str, str] = field(default_factory=dict)
     generation: str = ""
 
-    def begin(self, coordinator: Coordinator) -> None:
-        """Begin it, or go on with one that was begun; returns once the draft is open."""
+    def begin_only(self, coordinator: Coordinator) -> None:
+        """Begin it, or go on with one that was begun, and have the draft opened."""
         store, live = self.system.store, self.system.manifest
         same = same_public_artifacts(live, self.config)
         artifacts = load_public(store, live) if same else artifacts_of(self.system, self.config)
@@ -70,6 +85,10 @@ class Rebuild:
         if not draft_of(store, self.generation).exists(MANIFEST):
             create_draft(store, self.generation, self.config, artifacts, self.renamed)
         coordinator.rebuilds.open()
+
+    def begin(self, coordinator: Coordinator) -> None:
+        """The same; returns once the draft is open."""
+        self.begin_only(coordinator)
         while (status := coordinator.rebuilds.status()) is not None and status.draft is None:
             coordinator.step()
 
@@ -111,8 +130,9 @@ class Rebuild:
             except NotReadyError:
                 coordinator.step()
                 continue
-            while coordinator.step() and not coordinator.rebuilds.switched:
-                pass
+            while coordinator.step() or coordinator.rebuilds.draft.works:
+                if coordinator.rebuilds.switched:
+                    break
             if coordinator.rebuilds.switched:
                 return self.system.coordinator()
         raise AssertionError(f"the rebuild does not end: {coordinator.rebuilds.status()}")
