@@ -47,6 +47,7 @@ test: check  ## Everything: check, then the slow tests and those that start Ray,
 
 faults: $(STAMP)  ## Crashes, failing disks and thousands of histories; writes docs/evidence/.
 	OMP_NUM_THREADS=1 $(BIN)/python tests/faults/crash_points.py --runs 28 --out docs/evidence/kills.md
+	OMP_NUM_THREADS=1 $(BIN)/python tests/faults/rebuild_kills.py --runs 40 --out docs/evidence/kills-rebuild.md
 	OMP_NUM_THREADS=1 $(BIN)/python tests/faults/takeovers.py --out docs/evidence/takeovers.md
 	OMP_NUM_THREADS=1 $(MOUNTING) $(BIN)/python tests/faults/disk_faults.py --out docs/evidence/disk.md
 	$(MOUNTING) $(BIN)/python tests/faults/ray_faults.py --runs 4 --out docs/evidence/kills-ray.md

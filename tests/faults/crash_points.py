@@ -23,6 +23,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -141,7 +142,13 @@ class CrashPoints:
         checkpoints.MAX_COMMITS = 1
         owners = InProcessOwners(system.store, system.manifest, system.hash_key, lambda: self._pipeline)
         signing_key = load_signing_key(system.keys)
-        return Coordinator(system.store, system.manifest, system.hash_key, signing_key, owners, LEASE_S)
+        return Coordinator(
+            system.store, system.manifest, system.hash_key, signing_key, owners, LEASE_S, drafting=self._drafting()
+        )
+
+    def _drafting(self) -> Executor | None:
+        """Where a draft is worked on; None for the thread that steps."""
+        return None
 
     def _expected_root(self) -> str:
         return self._original.fresh_root([row for row in ROWS if row.sample_id not in self._deleted])
@@ -215,7 +222,10 @@ class RebuildPoints(CrashPoints):
         rebuild = Rebuild(system, self._config())
         if system.manifest.config != rebuild.config:
             rebuild.begin(coordinator)
-            rebuild.fill(coordinator)
+            if not coordinator.rebuilds.switched:
+                rebuild.fill(coordinator)
+            # The draft of a process that was killed may have been complete.
+            coordinator = system.coordinator() if coordinator.rebuilds.switched else coordinator
         coordinator.delete(DeletionRequest(self._deleted, idempotency_key=IDEMPOTENCY_KEY))
         if system.manifest.config != rebuild.config:
             coordinator = rebuild.finish(coordinator)
