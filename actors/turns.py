@@ -6,6 +6,11 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from lmeraser.errors import NotReadyError
+
+# Callers give up after half a minute.
+LONGEST_S = 20.0
+
 
 class Turns:
     """One thread works, piece by piece; others decide between two pieces. Who waits to decide comes first."""
@@ -30,15 +35,22 @@ class Turns:
 
     @contextmanager
     def decision(self) -> Iterator[None]:
-        """A decision: no work is under way meanwhile, and nobody else decides."""
+        """A decision: no work is under way meanwhile, and nobody else decides.
+
+        Raises:
+            NotReadyError: when a piece of work takes too long, such as a large ingest, which makes a preview stale.
+        """
         with self._changed:
             self._waiting += 1
             try:
-                while self._working or self._deciding:
-                    self._changed.wait()
+                if not self._changed.wait_for(lambda: not (self._working or self._deciding), LONGEST_S):
+                    raise NotReadyError(
+                        f"the coordinator works on something else for {LONGEST_S:g} s: nothing was begun; try again"
+                    )
                 self._deciding = True
             finally:
                 self._waiting -= 1
+                self._changed.notify_all()
         try:
             yield
         finally:

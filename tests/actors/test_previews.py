@@ -17,7 +17,7 @@ from actors.incoming import put_rows
 from actors.transition import Change, Transition
 from actors.turns import Turns
 from lmeraser.deletion import Deletion, DeletionRequest, Preview
-from lmeraser.errors import OwnerFailedError, RequestError, StalePreviewError
+from lmeraser.errors import NotReadyError, OwnerFailedError, RequestError, StalePreviewError
 from lmeraser.state.heads_state import HeadsState
 from lmeraser.state.layout import DATA_FOLDERS
 
@@ -257,6 +257,18 @@ def test_during_a_rebuild_a_preview_is_right_or_stale(system_of: SystemOf, fille
     again = coordinator.previews.preview(other)
     assert again.root != late.root
     assert erased(coordinator, coordinator.delete(bound(other, again)).id).as_previewed
+
+
+def test_a_decision_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("actors.turns.LONGEST_S", 0.01)
+    turns = Turns()
+    with turns.work(), pytest.raises(NotReadyError, match="nothing was begun; try again"), turns.decision():
+        pass
+    # It does not hold up later work either.
+    with turns.work():
+        pass
+    with turns.decision():
+        pass
 
 
 def test_decisions_come_between_pieces_of_work() -> None:
