@@ -50,6 +50,12 @@ BREAKAGES = (
         "pass",
     ),
     Breakage(
+        "a deletion that waits for an approval is carried out",
+        "actors.acceptance:Acceptance.delete",
+        ' and deletion.status == "accepted"',
+        "",
+    ),
+    Breakage(
         "a sweep does not call its fence",
         "actors.sweep:Sweeper.sweep",
         "self._journal.check,",

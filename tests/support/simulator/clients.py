@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, cast
@@ -17,8 +18,8 @@ from serving.lease import Lease
 from serving.snapshot import Snapshot
 from simulator.coordinators import CoordinatorActor, DiedError
 from simulator.invariants import Invariants, WrongError
-from simulator.ledger import Ingested, Ledger, RequestedDeletion
-from simulator.plan import Delete, Ingest, Serve
+from simulator.ledger import Ingested, Ledger
+from simulator.plan import Decide, Delete, Ingest, Require, Serve
 from simulator.rows import HASH_KEY, LEASE_S, Ground
 from simulator.scheduler import Scheduler
 from simulator.store import MemoryStore
@@ -48,12 +49,12 @@ class Clients:
 
     def delete(self, event: Delete) -> None:
         """Send the request to one coordinator after another, with the same idempotency key, until one answers."""
-        requested = RequestedDeletion(event.name, event.samples, event.subjects)
-        self._ledger.requested.append(requested)
+        requested = self._ledger.named(event.name)
+        requested.samples, requested.subjects = event.samples, event.subjects
         names = tuple(f"row-{number:02d}" for number in event.samples)
 
         def send(coordinator: Coordinator) -> Deletion:
-            request = DeletionRequest(names, event.subjects, event.name)
+            request = DeletionRequest(names, event.subjects, event.name, by="clerk")
             if event.previewed:
                 preview = coordinator.previews.preview(request)
                 requested.previews.add((preview.commit, preview.root))
@@ -70,6 +71,37 @@ class Clients:
                 self._scheduler.sleep(_PAUSE_S)
                 continue
             self._scheduler.note(f"receives {deletion.status}: rows {deletion.rows}, unknown {deletion.unknown}")
+            return
+
+    def require(self, event: Require) -> None:
+        """Have deletions need an approval; one coordinator after another is asked, until one answers."""
+        self._until_answered(event.cluster, "require", lambda coordinator: coordinator.approvals.require(True))
+
+    def decide(self, event: Decide) -> None:
+        """Approve or decline a deletion once its client has an answer, or after a few seconds."""
+        deletion = self._ledger.named(event.deletion)
+        self._scheduler.wait(lambda: deletion.answered is not None, self._scheduler.now_s + 5.0)
+        if (deletion_id := deletion.answered) is None:
+            return
+
+        def decided(coordinator: Coordinator) -> Deletion:
+            if event.approves:
+                return coordinator.approvals.approve(deletion_id, "officer")
+            return coordinator.approvals.decline(deletion_id, "officer", "no")
+
+        self._until_answered(event.cluster, "decide", decided)
+
+    def _until_answered(self, cluster: int, verb: str, work: Callable[[Coordinator], Any]) -> None:
+        for attempt in range(_ATTEMPTS):
+            try:
+                self._coordinator(cluster + attempt).call(verb, work)
+            except RequestError as error:
+                self._scheduler.note(f"receives {type(error).__name__}: {error}")
+                return
+            except (DiedError, LMEraserError) as error:
+                self._scheduler.note(f"receives {type(error).__name__}: {error}")
+                self._scheduler.sleep(_PAUSE_S)
+                continue
             return
 
     def ingest(self, event: Ingest) -> None:

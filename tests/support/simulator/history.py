@@ -13,7 +13,7 @@ from simulator.coordinators import CoordinatorActor
 from simulator.invariants import Invariants, WrongError
 from simulator.ledger import Ingested, Ledger
 from simulator.owners import Cluster
-from simulator.plan import Delete, Event, Ingest, Plan, Restore, Serve, Start, draw_plan, draw_rates
+from simulator.plan import Decide, Delete, Event, Ingest, Plan, Require, Restore, Serve, Start, draw_plan, draw_rates
 from simulator.restores import Disaster
 from simulator.rows import Row, ground
 from simulator.scheduler import NoRestError, Process, Scheduler, Task
@@ -160,6 +160,10 @@ class World:
                 self._start(event.name)
             case Delete():
                 self._clients.delete(event)
+            case Require():
+                self._clients.require(event)
+            case Decide():
+                self._clients.decide(event)
             case Ingest():
                 self._clients.ingest(event)
             case Serve():

@@ -100,7 +100,7 @@ class Invariants:
             if kind == "commit":
                 self._check_named()
                 self._check_promises(about)
-            elif kind == "request":
+            elif kind in ("request", "approved"):
                 self._check_previews(about)
             elif kind == "erased":
                 for deletion in about:
@@ -128,6 +128,8 @@ class Invariants:
         assert commit is not None
         remaining = {erasure.id for erasure in commit.erasures if erasure.remaining}
         for deletion in erased:
+            if deletion.undecided:
+                raise WrongError("not approved", f"{deletion.key} is erased, and waits for an approval or was declined")
             if deletion.promised in (None, commit.root) or deletion.overtaken or deletion.id in remaining:
                 continue
             raise WrongError("preview", f"{deletion.key} was to give the root {deletion.promised}")
@@ -219,6 +221,8 @@ class Invariants:
         if alien := rows - {row for ingest in self._ledger.ingested for row in ingest.rows}:
             raise WrongError("alien row", f"{when}, {min(alien)} is stored, and was never ingested")
         for deletion in self._ledger.requested:
+            if deletion.undecided:
+                continue
             if deletion.answered is not None and not (deletion.id == deletion.answered and deletion.completed):
                 raise WrongError("lost request", f"{when}, {deletion.key} was accepted and is not completed")
             if deletion.completed:

@@ -23,6 +23,8 @@ class RequestedDeletion:
         recorded_at: when it was recorded, as a count of the history's points; None before.
         answered: the id in the answer to a client.
         previews: what its client's previews have said, as pairs of a commit and the root after the erasure.
+        undecided: whether it waits for an approval, or was declined.
+        decision: number of the record that approved or declined it; None before.
         whole: whether all of its rows were erased.
         promised: the root that its record names, if it is to be erased as previewed.
         overtaken: whether something else was committed between its record and the end of its erasure, or the store was
@@ -30,8 +32,8 @@ class RequestedDeletion:
     """
 
     key: str
-    samples: tuple[int, ...]
-    subjects: tuple[str, ...]
+    samples: tuple[int, ...] = ()
+    subjects: tuple[str, ...] = ()
     id: str | None = None
     record: int | None = None
     recorded_at: int | None = None
@@ -44,6 +46,8 @@ class RequestedDeletion:
     promised: str | None = None
     overtaken: bool = False
     whole: bool = False
+    undecided: bool = False
+    decision: int | None = None
 
     def names(self, row: int) -> bool:
         """Whether it names this row."""
@@ -85,6 +89,14 @@ class Ledger:
     term: int = 0
     restoring: bool = False
 
+    def named(self, key: str) -> RequestedDeletion:
+        """The deletion with this idempotency key, also before it is requested."""
+        for deletion in self.requested:
+            if deletion.key == key:
+                return deletion
+        self.requested.append(RequestedDeletion(key))
+        return self.requested[-1]
+
     def forget(self, records: int, copied_at: int) -> None:
         """Note that the store is now an older copy, and that only this number of records of the log is known."""
         self.restoring = True
@@ -92,6 +104,9 @@ class Ledger:
         for deletion in self.requested:
             if deletion.record is not None and deletion.record > records:
                 deletion.id = deletion.answered = deletion.recorded_at = deletion.record = None
+                deletion.undecided = False
+            if deletion.decision is not None and deletion.decision > records:
+                deletion.decision = deletion.recorded_at = None
             deletion.overtaken, deletion.whole = deletion.record is not None, False
             deletion.erased = deletion.completed = False
             deletion.committed = deletion.committed_at = None
@@ -121,9 +136,11 @@ class Ledger:
             for deletion in self.requested:
                 if (key := HASH_KEY.of("idempotency", deletion.key)) in ids:
                     deletion.id, deletion.record = ids[key], value["number"]
-                    deletion.recorded_at = at if deletion.recorded_at is None else deletion.recorded_at
                     bodies = {each["id"]: each for each in body["deletions"]}
                     deletion.promised = bodies[ids[key]].get("previewed")
+                    deletion.undecided = bodies[ids[key]]["awaits_approval"]
+                    if not deletion.undecided and deletion.recorded_at is None:
+                        deletion.recorded_at = at
                     about.append(deletion)
         elif kind == "commit":
             record = Record(**value, digest=hashlib.sha256(data).hexdigest())
@@ -140,6 +157,11 @@ class Ledger:
             named = {each["id"] for each in body.get("deletions", ())}
             about += [deletion for deletion in self.requested if deletion.id in named]
             for deletion in about:
+                if kind in ("approved", "declined"):
+                    deletion.decision, deletion.undecided = value["number"], kind == "declined"
+                if kind == "approved":
+                    deletion.overtaken = False
+                    deletion.recorded_at = at if deletion.recorded_at is None else deletion.recorded_at
                 deletion.erased |= kind == "erased"
                 deletion.completed |= kind == "completed"
         return kind, about
@@ -179,7 +201,7 @@ class Ledger:
             if not ingest.succeeded:
                 continue
             for row in {each.number for each in ingest.rows}:
-                naming = [deletion for deletion in self.requested if deletion.names(row)]
+                naming = [deletion for deletion in self.requested if deletion.names(row) and not deletion.undecided]
                 after = [
                     deletion
                     for deletion in naming

@@ -33,6 +33,26 @@ class Delete:
 
 
 @dataclass(frozen=True)
+class Require:
+    """Deletions that are requested from now on need an approval."""
+
+    name: str
+    at_s: float
+    cluster: int
+
+
+@dataclass(frozen=True)
+class Decide:
+    """An officer approves or declines the deletion of this name, if it waits for that by then."""
+
+    name: str
+    at_s: float
+    cluster: int
+    deletion: str
+    approves: bool
+
+
+@dataclass(frozen=True)
 class Ingest:
     """A client ingests rows, in this number of objects."""
 
@@ -65,7 +85,7 @@ class Restore:
     lost_s: float
 
 
-Event = Start | Delete | Ingest | Serve | Restore
+Event = Start | Delete | Require | Decide | Ingest | Serve | Restore
 
 
 @dataclass(frozen=True)
@@ -99,6 +119,18 @@ def draw_plan(generator: random.Random) -> Plan:
         at_s = generator.choice(moments)
         previewed = generator.random() < 0.3
         events.append(Delete(f"del{number}", at_s, generator.randrange(clusters), samples, subjects, previewed))
+    if generator.random() < 0.3:
+        events.append(Require("req0", generator.choice(moments[:4]), generator.randrange(clusters)))
+        events += (
+            Decide(
+                f"dec{number}",
+                generator.choice(moments),
+                generator.randrange(clusters),
+                each.name,
+                generator.random() < 0.75,
+            )
+            for number, each in enumerate([each for each in events if isinstance(each, Delete)])
+        )
     for number in range(generator.choice((0, 1, 1, 1, 2, 2, 3))):
         rows = tuple(
             Row(number, int(generator.random() < 0.1))

@@ -1,4 +1,4 @@
-"""A shrunk history that fails with one safeguard of the code removed, and succeeds otherwise."""
+"""What is kept of a history that fails once a safeguard of the code is removed."""
 
 from __future__ import annotations
 

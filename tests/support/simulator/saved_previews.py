@@ -1,13 +1,24 @@
-"""Shrunk histories of deletions as previewed that fail with one safeguard of the code removed."""
+"""Shrunk histories that fail where deletions are not kept to their previews, or do not wait for their approval."""
 
 from __future__ import annotations
 
 from simulator.choices import Deviation
-from simulator.plan import Delete, Plan, Start
+from simulator.plan import Delete, Plan, Require, Start
 from simulator.rows import Row
 from simulator.saved_history import SavedHistory
 
 SAVED_PREVIEWS = (
+    SavedHistory(
+        "a deletion that waits for an approval is carried out",
+        "not approved",
+        Plan(
+            300,
+            1000,
+            1,
+            (Row(1), Row(2)),
+            (Start("reg0", 0.0), Require("req0", 0.0, 0), Delete("del0", 1.0, 0, (2,), ())),
+        ),
+    ),
     # Seed 35.
     SavedHistory(
         "a deletion as previewed is accepted while something is being committed",
