@@ -14,7 +14,7 @@ import argparse
 from pathlib import Path
 
 from benchmarks.lib.harness import Result, results
-from benchmarks.lib.plotting import COLOURS, DOCS, MARKERS, NAMES, interval, plots_in_a_row, save
+from benchmarks.lib.plotting import COLOURS, DOCS, MARKERS, NAMES, interval, one_legend, plots_in_a_row, save
 from benchmarks.lib.runs import ESSENTIAL
 from benchmarks.lib.settings import SIZES, find_setting
 
@@ -56,7 +56,7 @@ def by_method(collected: list[Result]) -> dict[str, dict[str, float | int]]:
 
 def draw(by_setting: dict[str, Accuracies], docs: Path) -> None:
     """Accuracy by the share of deleted rows."""
-    figure, plots = plots_in_a_row(len(by_setting))
+    figure, plots = plots_in_a_row(len(by_setting), width=9.0, height=4.2)
     for plot, (name, by_share) in zip(plots, by_setting.items(), strict=True):
         shares = [int(share) for share in by_share]
         for method in next(iter(by_share.values())):
@@ -73,7 +73,7 @@ def draw(by_setting: dict[str, Accuracies], docs: Path) -> None:
         plot.set_title(f"{name}, {next(iter(next(iter(by_share.values())).values()))['n']} seed(s)")
         plot.set_xlabel("rows deleted (%)")
         plot.set_ylabel("accuracy")
-        plot.legend(fontsize=7)
+    one_legend(figure, plots)
     save(figure, by_setting, "after_deletions", docs)
 
 

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.lib.pipelines import open_pipeline
-from benchmarks.lib.plotting import COLOURS, DOCS, NAMES, plots_in_a_row, save
+from benchmarks.lib.plotting import COLOURS, DOCS, MARKERS, NAMES, one_legend, plots_in_a_row, save
 from benchmarks.lib.runs import OURS
 from benchmarks.lib.settings import SIZES, find_setting
 from lmeraser.baselines.part import tuning_row_passes
@@ -94,18 +94,20 @@ def sisa_cost(pipeline: Pipeline, rows: int, shards: int) -> float:
 
 def draw(points: list[dict[str, Any]], setting: str, docs: Path) -> None:
     """Cost by rows, both on logarithmic scales."""
-    figure, (plot,) = plots_in_a_row(1)
+    figure, (plot,) = plots_in_a_row(1, width=9.0, height=4.2)
     rows = [point["rows"] for point in points]
     for key, method, style in LINES:
         label = NAMES[method] + ("" if key == method else LABELS[key])
         costs_by_rows = [point[key] for point in points]
-        plot.plot(rows, costs_by_rows, color=COLOURS[method], linestyle=style, marker=".", label=label)
+        plot.plot(
+            rows, costs_by_rows, color=COLOURS[method], linestyle=style, marker=MARKERS[method], ms=5, label=label
+        )
     plot.set_xscale("log")
     plot.set_yscale("log")
-    plot.set_title(f"anchors of {setting}; {NAMES['ridge']}: none")
+    plot.set_title(f"anchors of {setting}; {NAMES['ridge']}: no pass")
     plot.set_xlabel("rows")
     plot.set_ylabel("expected row-passes of a deletion")
-    plot.legend(fontsize=7)
+    one_legend(figure, [plot])
     save(figure, {"arena": setting, "points": points}, "growth", docs)
 
 

@@ -14,12 +14,12 @@ from pathlib import Path
 
 from matplotlib.axes import Axes
 
-from benchmarks.lib.plotting import DOCS, plots_in_a_row, save
+from benchmarks.lib.plotting import DOCS, one_legend, plots_in_a_row, save
 from benchmarks.lib.size_results import SIZES, Results, bytes_per_row, figure_of, p99, read_results
 
 NUMBERS = DOCS / "size.json"
 _STYLES = {"now": "-", "before": ":"}
-_COLOURS = {"median": "#2050b0", "p99": "#d08020", "start": "#2a7f62", "memory": "#8060c0"}
+_COLOURS = {"median": "#0072B2", "p99": "#E69F00", "start": "#009E73", "memory": "#CC79A7"}
 
 
 def main() -> None:
@@ -50,12 +50,12 @@ def draw(numbers: dict[str, Results]) -> None:
             known = {rows: value for rows, value in by_rows.items() if value is not None and value > 0}
             label = what if name == "now" else f"{what}, {name}"
             plot.loglog(list(known), list(known.values()), _STYLES[name], marker="o", color=_COLOURS[what], label=label)
-    erased.set_ylabel("seconds until one id is erased, without the lease")
-    start.set_ylabel("seconds from a start to the first erasure")
-    memory.set_ylabel("bytes of the coordinator's memory per row")
+    erased.set_ylabel("seconds until one id is erased")
+    start.set_ylabel("seconds to the first erasure")
+    memory.set_ylabel("bytes of memory per row")
     for plot in (erased, start, memory):
         plot.set_xlabel("rows")
-        plot.legend(fontsize=7)
+    one_legend(figure, [erased, start, memory])
     save(figure, numbers, "size")
 
 

@@ -18,13 +18,14 @@ from scipy import stats
 from benchmarks.lib.settings import ROOT
 
 DOCS = ROOT / "docs" / "benchmarks"
+# Colours that people who are colour-blind tell apart (Okabe and Ito, https://jfly.uni-koeln.de/color/).
 COLOURS = {
-    "retrain": "#555555",
-    "sisa": "#d08020",
-    "published": "#b03060",
-    "ridge": "#2a7f62",
-    "sampled": "#8060c0",
-    "ours": "#2050b0",
+    "retrain": "#000000",
+    "sisa": "#E69F00",
+    "published": "#D55E00",
+    "ridge": "#009E73",
+    "sampled": "#CC79A7",
+    "ours": "#0072B2",
 }
 MARKERS = {"retrain": "s", "sisa": "^", "published": "v", "ridge": "D", "sampled": "P", "ours": "o"}
 NAMES = {
@@ -44,9 +45,15 @@ def set_look(font_size: float) -> None:
 
 def plots_in_a_row(columns: int, width: float = 4.2, height: float = 3.6) -> tuple[Figure, list[Axes]]:
     """A figure with some plots next to each other; width and height of each in inches."""
-    set_look(9)
+    set_look(12)
     figure, rows = plt.subplots(1, columns, figsize=(width * columns, height), squeeze=False, layout="constrained")
     return figure, list(rows[0])
+
+
+def one_legend(figure: Figure, plots: list[Axes]) -> None:
+    """A legend for all plots next to them, where it hides nothing, with each name once."""
+    entries = {name: handle for plot in plots for handle, name in zip(*plot.get_legend_handles_labels(), strict=True)}
+    figure.legend(list(entries.values()), list(entries), loc="outside right center", frameon=False)
 
 
 def save(figure: Figure, numbers: dict[str, Any], name: str, folder: Path = DOCS) -> None:
