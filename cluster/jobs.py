@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -103,7 +103,9 @@ def ingest(
         if not any_good:
             raise _no_rows(source_report)
         source_report.unnamed = sum(part.unnamed for part in parts)
-        return IngestSummary(ray.get(coordinator.ingest.remote(prefix, force)), skipped, source_report)
+        outcome: IngestOutcome = ray.get(coordinator.ingest.remote(prefix, force))
+        present = outcome.present + sum(part.repeated for part in parts)
+        return IngestSummary(replace(outcome, present=present), skipped, source_report)
     except BaseException:
         ray.get(coordinator.abandon_ingest.remote(prefix))
         raise
@@ -134,12 +136,14 @@ class _Part:
     Attributes:
         read: rows that it has read.
         written: rows that it has taken in; complete in the last report, as are the others below.
+        repeated: rows that were left out because they came before in its part, equal in everything.
         skipped: why images cannot be decoded, by sample id.
         unnamed: rows that had no sample id.
     """
 
     read: int = 0
     written: int = 0
+    repeated: int = 0
     skipped: Mapping[str, str] = field(default_factory=dict)
     unnamed: int = 0
 
@@ -235,4 +239,4 @@ def _write_incoming(site: StoreRef, reading: _Reading, prefix: str, workers: int
             runs.add(pipeline.rows_of_images(samples, np.stack(images)))
         yield _Part(read)
     runs.write()
-    yield _Part(read, written, checks.skipped, source_report.unnamed)
+    yield _Part(read, written, checks.repeated, checks.skipped, source_report.unnamed)
