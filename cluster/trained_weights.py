@@ -21,7 +21,7 @@ def weights_name(config: Config) -> str:
     inputs = {
         "backbone": asdict(config.backbone),
         "public": asdict(config.public),
-        "pretrain": {key: value for key, value in asdict(config.pretrain).items() if key != "max_failures"},
+        "pretrain": config.pretrain.decides_weights(),
         "seed": config.seed,
     }
     return f"public/trained-{hashlib.sha256(canonical_json(inputs)).hexdigest()[:16]}.safetensors"

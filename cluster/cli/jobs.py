@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import signal
 import time
+from contextlib import ExitStack, closing
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -27,21 +29,29 @@ def register(app: typer.Typer) -> None:
 
 
 @with_options
-def pretrain(target: Target, data: DataFolder = None) -> None:
+def pretrain(
+    target: Target,
+    data: DataFolder = None,
+    tensorboard: Annotated[
+        Path | None, typer.Option("--tensorboard", help="Folder for TensorBoard: loss, learning rate, accuracy.")
+    ] = None,
+) -> None:
     """Train the backbone on the public rows with Ray Train.
 
     Example: lmeraser pretrain --config cluster/demo.yaml --store /data/digits
     """
     from cluster.pretrain import pretrain as run
+    from cluster.pretrain_log import TrainingLog
     from cluster.runtime import connect
 
     settings = read_config(target.config, data, target.s3_endpoint)
     store = target.open_store(data)
     leave_stdout_to_results()
-    connect()
-    begun = time.monotonic()
-    with progress() as report:
-        weights = run(settings, store, report)
+    with ExitStack() as stack:
+        log = stack.enter_context(closing(TrainingLog(tensorboard))) if tensorboard is not None else None
+        connect()
+        begun = time.monotonic()
+        weights = run(settings, store, stack.enter_context(progress()), log)
     emit({"weights": weights, "seconds": _since(begun)}, target.as_json)
 
 

@@ -47,6 +47,12 @@ def decode_image(data: bytes, image_px: int, allowed: ImagesConfig = OF_THE_STOR
         UndecodableImageError: with the reason: another format, more bytes or pixels than allowed, pixels of unknown
             range, or a damaged file.
     """
+    resized = decode_picture(data, allowed).resize((image_px, image_px), Image.Resampling.BICUBIC)
+    return np.ascontiguousarray(np.asarray(resized).transpose(2, 0, 1))
+
+
+def decode_picture(data: bytes, allowed: ImagesConfig = OF_THE_STORE) -> Image.Image:
+    """The image as RGB at its own size; see :func:`decode_image`."""
     if not data:
         raise UndecodableImageError("the image cannot be decoded: it has no bytes (a path instead of them is not read)")
     if len(data) > allowed.max_bytes:
@@ -62,14 +68,13 @@ def decode_image(data: bytes, image_px: int, allowed: ImagesConfig = OF_THE_STOR
                 _check_size(image, allowed.max_pixels)
                 encoding = _Encoding.of(image)
                 image.load()
-                resized = _upright(image, _rgb(image, encoding)).resize((image_px, image_px), Image.Resampling.BICUBIC)
+                return _upright(image, _rgb(image, encoding))
     except UndecodableImageError:
         raise
     except UnidentifiedImageError:
         raise UndecodableImageError(f"the image cannot be decoded: {_reason(data, allowed)}") from None
     except Exception as error:  # Decoders raise anything, and one bad image must not make others fail.
         raise UndecodableImageError(f"the image cannot be decoded: {error or type(error).__name__}") from error
-    return np.ascontiguousarray(np.asarray(resized).transpose(2, 0, 1))
 
 
 def _reason(data: bytes, allowed: ImagesConfig) -> str:

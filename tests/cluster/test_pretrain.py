@@ -1,13 +1,15 @@
-"""Training the backbone on public rows: by two workers, once, and continued after a worker is killed."""
+"""Training the backbone on public rows: by two workers, once, and continued after a worker or the driver is killed."""
 
 from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,14 +17,17 @@ import numpy as np
 import pytest
 import ray
 import torch
+import yaml
 from ray.util.placement_group import placement_group, remove_placement_group
 from small_system import LABELS, picture
 
 from cluster.pretrain import pretrain
+from cluster.pretrain_log import TrainingLog
+from cluster.pretrain_worker import TrainingReport
 from cluster.trained_weights import weights_name
 from lmeraser.config import BackboneConfig, Config, PretrainConfig, SourceConfig
 from lmeraser.data import decode_image
-from lmeraser.errors import BackboneError, DataError
+from lmeraser.errors import BackboneError, ConfigError, DataError
 from lmeraser.learning.backbone import create_model, open_backbone
 from lmeraser.learning.weights import read_weights
 from lmeraser.store import LocalStore
@@ -45,7 +50,7 @@ class Trained(NamedTuple):
 
 
 class Epochs:
-    """Takes in reports; calls ``then`` with each epoch."""
+    """Takes in reports; calls ``then`` with each new number of epochs."""
 
     def __init__(self, then: Callable[[int], None] | None = None) -> None:
         self.seen: list[int] = []
@@ -53,6 +58,8 @@ class Epochs:
 
     def __call__(self, what: str, done: int, total: int) -> None:
         assert (what, total) == ("epochs", EPOCHS)
+        if self.seen[-1:] == [done]:
+            return
         self.seen.append(done)
         if self._then is not None:
             self._then(done)
@@ -68,7 +75,15 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
     return Config(
         backbone=VIT,
         public=SourceConfig("image_folder", str(folder)),
-        pretrain=PretrainConfig(epochs=EPOCHS, batch_rows=4, learning_rate=0.01, workers=2),
+        pretrain=PretrainConfig(
+            epochs=EPOCHS,
+            batch_rows=4,
+            learning_rate=0.01,
+            warmup_steps=10,
+            workers=2,
+            decoders=1,
+            checkpoint_minutes=0,
+        ),
     )
 
 
@@ -147,13 +162,58 @@ def test_a_run_waits_for_processors_and_continues_from_its_checkpoint_after_a_wo
     assert store.get(trained.name) == trained.store.get(trained.name)
 
 
+@pytest.mark.ray
+def test_a_run_whose_driver_is_killed_goes_on_and_ends_with_the_same_weights(trained: Trained, tmp_path: Path) -> None:
+    config = trained.config
+    settings = {
+        "backbone": asdict(config.backbone),
+        "public": {"kind": "image_folder", "path": config.public.path},
+        "pretrain": {
+            name: getattr(config.pretrain, name) for name in ("epochs", "batch_rows", "learning_rate", "warmup_steps")
+        }
+        | {"checkpoint_minutes": 0},
+    }
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(settings))
+    store = LocalStore(tmp_path / "store")
+    run = tmp_path / "store" / "train" / Path(trained.name).stem
+    command = [sys.executable, "-m", "cluster.cli", "pretrain", "--config", str(tmp_path / "config.yaml")]
+    driver = subprocess.Popen([*command, "--store", store.uri], start_new_session=True)
+    # Ray Train writes it once a checkpoint is complete.
+    while driver.poll() is None and not (run / "checkpoint_manager_snapshot.json").exists():
+        time.sleep(0.05)
+    os.killpg(driver.pid, signal.SIGKILL)
+    driver.wait()
+    assert not store.exists(trained.name)
+    epochs = Epochs()
+    assert pretrain(config, store, epochs) == trained.name
+    assert epochs.seen[0] > 0 and epochs.seen[-1] == EPOCHS
+    assert store.get(trained.name) == trained.store.get(trained.name)
+    # Nothing of the run remains but its weights.
+    assert not run.exists()
+
+
+def test_an_optimiser_that_timm_does_not_have_is_refused(config: Config, tmp_path: Path) -> None:
+    options = replace(config.pretrain, optimiser="adamant")
+    with pytest.raises(ConfigError, match=r"adamant.*adamw"):
+        pretrain(replace(config, pretrain=options), LocalStore(tmp_path / "store"), Epochs())
+
+
+def test_figures_are_written_for_tensorboard(tmp_path: Path) -> None:
+    log = TrainingLog(tmp_path / "board")
+    log.add(TrainingReport(20, 0.5, {"loss": 1.25, "accuracy": 0.5}))
+    log.close()
+    (file,) = (tmp_path / "board").iterdir()
+    assert file.name.startswith("events.out.tfevents")
+    assert all(name in file.read_bytes() for name in (b"loss", b"accuracy", np.float32(1.25).tobytes()))
+
+
 @pytest.mark.parametrize(
     "change",
     [
         {"seed": 1},
         {"backbone": replace(VIT, model_args={**VIT.model_args, "depth": 1})},
         {"public": SourceConfig("image_folder", "/other")},
-        {"pretrain": PretrainConfig(epochs=EPOCHS + 1, batch_rows=4, learning_rate=0.01, workers=2)},
+        {"pretrain": PretrainConfig(epochs=EPOCHS + 1, batch_rows=4, learning_rate=0.01, warmup_steps=10, workers=2)},
     ],
     ids=lambda change: next(iter(change)),
 )
@@ -161,8 +221,9 @@ def test_weights_from_other_inputs_have_another_name(config: Config, change: dic
     assert weights_name(replace(config, **change)) != weights_name(config)
 
 
-def test_the_name_does_not_depend_on_max_failures_or_the_private_source(config: Config) -> None:
-    patient = replace(config, pretrain=replace(config.pretrain, max_failures=9), private=SourceConfig("glyphs"))
+def test_the_name_depends_on_nothing_that_leaves_the_weights_as_they_are(config: Config) -> None:
+    options = replace(config.pretrain, max_failures=9, checkpoint_minutes=1, decoders=5, validation=config.public)
+    patient = replace(config, pretrain=options, private=SourceConfig("glyphs"))
     assert weights_name(patient) == weights_name(config)
 
 
