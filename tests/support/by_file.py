@@ -19,6 +19,7 @@ LONGEST_FIRST = (
     "test_two_services.py",
     "test_bad_rows.py",
     "test_passivation.py",
+    "test_forget_a_person.py",
     "test_quickstart.py",
 )
 
