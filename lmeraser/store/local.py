@@ -145,6 +145,9 @@ class LocalStore:
         for folder in folders:
             with suppress(OSError):
                 while folder != self._root:
+                    # A generation is a store in the store, with unfinished writes of its own.
+                    with suppress(OSError):
+                        (folder / _PARTIAL).rmdir()
                     folder.rmdir()
                     folder = folder.parent
 

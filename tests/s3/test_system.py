@@ -170,5 +170,5 @@ def test_the_configured_endpoint_also_applies_to_the_rows(tmp_path: Path) -> Non
     assert read_config(file, None).private.path == "s3://rows/a?endpoint=http://one:9000"
     assert read_config(file, None, "http://two:9000").private.path == "s3://rows/a?endpoint=http://two:9000"
     file.write_text("private: {kind: image_folder, path: 's3://rows/a'}\n")
-    with pytest.raises(ConfigError, match="only parquet is read from S3"):
+    with pytest.raises(ConfigError, match="only parquet, webdataset, huggingface and manifest are read from S3"):
         open_source(read_config(file, None).private)
