@@ -91,7 +91,7 @@ def test_one_worker_trains_what_a_plain_loop_with_timm_trains(tmp_path: Path) ->
         loss.backward()
         optimiser.step()
         average.update(model, step=step)
-        losses.append(float(loss))
+        losses.append(float(loss.detach()))
     for name, tensor in average.module.state_dict().items():
         assert torch.allclose(tensor, state[name], atol=1e-5), name
     assert figures.of_step[12]["loss"] == pytest.approx(np.mean(losses[:12]), abs=1e-4)
