@@ -8,11 +8,11 @@ from contextlib import nullcontext
 from actors.backlog import Backlog
 from actors.committer import Committer
 from actors.journal import Journal
-from actors.requests import MAX_IDS, Requests
+from actors.requests import Requests
 from actors.rest import Rest
 from actors.row_index import Rows
 from actors.turns import Turns
-from lmeraser.deletion import Deletion, DeletionRequest
+from lmeraser.deletion import MAX_IDS, Deletion, DeletionRequest
 from lmeraser.errors import NotReadyError
 
 

@@ -16,13 +16,11 @@ from actors.preview_tokens import Previewed, PreviewTokens
 from actors.request_groups import RequestGroups
 from actors.row_index import RowIndex, Rows
 from lmeraser.clock import timestamp
-from lmeraser.deletion import Deletion, DeletionRequest
+from lmeraser.deletion import MAX_IDS, Deletion, DeletionRequest
 from lmeraser.errors import DecidedError, RequestError, StalePreviewError
 from lmeraser.hashing import HashKey, sample_hash, subject_hash
 from lmeraser.ids import fault_of_id, is_text
 from lmeraser.state.record_bodies import RequestBody
-
-MAX_IDS = 100_000
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+# Ids that one deletion may name.
+MAX_IDS = 100_000
+
 Status = Literal["requested", "declined", "accepted", "erased", "completed", "failed"]
 
 

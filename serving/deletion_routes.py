@@ -7,8 +7,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Request, Response
 
-from actors.requests import MAX_IDS
-from lmeraser.deletion import Deletion, Preview, Status
+from lmeraser.deletion import MAX_IDS, Deletion, Preview, Status
 from lmeraser.ids import MAX_CHARACTERS
 from lmeraser.paging import DEFAULT_LIMIT
 from serving.access import caller_of, guarded_router

@@ -11,8 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 
-from actors.requests import MAX_IDS
-from lmeraser.deletion import DeletionRequest
+from lmeraser.deletion import MAX_IDS, DeletionRequest
 from lmeraser.errors import DataError, RequestError
 from lmeraser.id_tables import CONTENT_TYPES, TableFormat, format_of, read_ids
 from serving.access import caller_of, guarded_router

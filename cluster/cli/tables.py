@@ -10,12 +10,11 @@ from typing import Annotated, Literal
 
 import typer
 
-from actors.requests import MAX_IDS
 from cluster.cli.deletions import AwaitedStatus, Deletions, TimeoutS, awaited, group, open_deletions
 from cluster.cli.options import read_file
 from cluster.cli.output import emit, print_pairs, warn
 from cluster.cli.target import DeletionTarget, with_options
-from lmeraser.deletion import Deletion
+from lmeraser.deletion import MAX_IDS, Deletion
 from lmeraser.errors import ConfigError, LMEraserError
 from lmeraser.id_tables import format_of, read_ids
 from lmeraser.proof.outcomes import Outcome

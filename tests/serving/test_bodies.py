@@ -12,8 +12,8 @@ from direct_service import Service, post
 from small_system import System, picture
 from starlette.exceptions import HTTPException
 
-from actors.requests import MAX_IDS
 from lmeraser.config import ImagesConfig
+from lmeraser.deletion import MAX_IDS
 from serving.bodies import Bodies, Body
 
 SystemOf = Callable[..., System]
